@@ -1,0 +1,53 @@
+"""The bus: what the app sends through, whichever broker stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+__all__ = ["Bus", "BusError", "BusUnavailableError", "MessageTooLargeError", "OutgoingMessage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutgoingMessage:
+    """One message to a queue or a topic."""
+
+    entity: str  #: name of the queue or topic
+    body: bytes
+    message_id: str  #: at most 128 characters; what duplicate detection compares
+    content_type: str = "application/json"
+    subject: str | None = None
+    correlation_id: str | None = None
+    application_properties: Mapping[str, str | int | bool] = field(default_factory=dict)
+    scheduled_for: datetime | None = None  #: aware; None: at once
+
+
+class BusError(Exception):
+    """The bus refused a message for good; sending it again would not help."""
+
+
+class BusUnavailableError(BusError):
+    """The bus cannot be reached or is busy; the same messages may be sent again."""
+
+
+class MessageTooLargeError(BusError):
+    """One message is larger than the broker accepts."""
+
+
+class Bus(Protocol):
+    """Sends messages. Safe to share between threads."""
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Send all, in batches an entity, in the order given for each entity.
+
+        When it returns, the broker has accepted every message. When it raises, some may have been
+        accepted: sending the same again is safe, since every entity detects duplicates.
+
+        Raises:
+            MessageTooLargeError: one message alone is over the broker's limit; nothing of it was sent.
+            BusUnavailableError: the broker cannot be reached or is busy.
+            BusError: the broker refused (unknown entity, no permission).
+        """
+        ...

@@ -1,0 +1,99 @@
+"""The queues, the topic and their properties, as data.
+
+The broker of the embedded default is built from it, and a test holds the app's triggers against it.
+Durations and limits follow https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas and
+https://learn.microsoft.com/azure/service-bus-messaging/duplicate-detection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+LOCK_DURATION: Final = timedelta(minutes=5)
+MAX_DELIVERY_COUNT: Final = 10
+REQUEST_WINDOW: Final = timedelta(days=7)
+#: A poll asked twice is only a GET, so its duplicates need not be remembered for long.
+TRACK_WINDOW: Final = timedelta(hours=1)
+OUTCOME_TIME_TO_LIVE: Final = timedelta(days=14)
+
+PROTECT_REQUESTS: Final = "protect-requests"
+BACKUP_REQUESTS: Final = "backup-requests"
+RESTORE_REQUESTS: Final = "restore-requests"
+EVENTS: Final = "events"
+TRACK: Final = "track"
+DEAD_LETTERS: Final = "dead-letters"
+PARKED_MESSAGES: Final = "parked-messages"
+JOB_OUTCOMES: Final = "job-outcomes"
+ALL_OUTCOMES: Final = "all"
+
+STEP_QUEUES: Final = (
+    "ensure-vault",
+    "select-policy",
+    "refresh-containers",
+    "register-container",
+    "inquire-container",
+    "select-databases",
+    "enable-protection",
+    "select-items",
+    "trigger-backup",
+    "select-recovery-point",
+    "trigger-restore",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """A Service Bus queue."""
+
+    name: str
+    duplicate_detection_window: timedelta = REQUEST_WINDOW
+    lock_duration: timedelta = LOCK_DURATION
+    max_delivery_count: int = MAX_DELIVERY_COUNT
+    #: None: dead letters stay in the queue's own sub-queue
+    forward_dead_letters_to: str | None = DEAD_LETTERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """A subscription to a topic, without filters."""
+
+    name: str
+    time_to_live: timedelta
+    lock_duration: timedelta = LOCK_DURATION
+    max_delivery_count: int = MAX_DELIVERY_COUNT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A Service Bus topic with its subscriptions."""
+
+    name: str
+    subscriptions: tuple[Subscription, ...]
+    duplicate_detection_window: timedelta = REQUEST_WINDOW
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Everything a namespace holds."""
+
+    queues: tuple[Queue, ...]
+    topics: tuple[Topic, ...]
+
+
+TOPOLOGY: Final = Topology(
+    queues=(
+        *(Queue(name=name) for name in (PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, EVENTS)),
+        *(Queue(name=name) for name in STEP_QUEUES),
+        Queue(name=TRACK, duplicate_detection_window=TRACK_WINDOW),
+        Queue(name=DEAD_LETTERS, forward_dead_letters_to=None),
+        Queue(name=PARKED_MESSAGES, forward_dead_letters_to=None),
+    ),
+    topics=(
+        Topic(
+            name=JOB_OUTCOMES,
+            subscriptions=(Subscription(name=ALL_OUTCOMES, time_to_live=OUTCOME_TIME_TO_LIVE),),
+        ),
+    ),
+)

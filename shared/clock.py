@@ -1,0 +1,106 @@
+"""Time is injected: nothing in this project reads the system's clock but `SystemClock`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A source of time. Both readings advance together."""
+
+    def now(self) -> datetime:
+        """The current moment, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class SteppedClock:
+    """A clock that stands still until it is told to advance. Safe to read from several threads."""
+
+    def __init__(self, start: datetime) -> None:
+        if start.tzinfo is None:
+            raise ValueError("a stepped clock starts at an aware moment, not at a naive one")
+        self._lock = threading.Lock()
+        self._start = start.astimezone(UTC)
+        self._elapsed = timedelta()
+
+    def now(self) -> datetime:
+        with self._lock:
+            return self._start + self._elapsed
+
+    def monotonic(self) -> float:
+        with self._lock:
+            return self._elapsed.total_seconds()
+
+    def advance(self, by: timedelta) -> None:
+        """Move forward by `by`; raises ValueError for a step back."""
+        if by < timedelta():
+            raise ValueError("a clock does not go back")
+        with self._lock:
+            self._elapsed += by
+
+    def advance_to(self, moment: datetime) -> None:
+        """Move forward to `moment`; a moment that has passed changes nothing."""
+        with self._lock:
+            self._elapsed = max(self._elapsed, moment - self._start)
+
+
+class ServiceClock:
+    """The clock of the service that is talked to: its last `Date` header plus the elapsed time.
+
+    Deadlines and filters are reckoned by it, so that a skewed machine clock does no harm. `scale` is the
+    `TIME_SCALE` setting: at 0.01 a hundred seconds of the service pass in one second of this machine.
+    Until the service has answered once, the latest moment carried by a message (`at_least`) stands in
+    for it, and before that the machine's clock.
+    """
+
+    def __init__(self, clock: Clock, scale: float = 1.0) -> None:
+        self._clock = clock
+        self._scale = scale
+        self._lock = threading.Lock()
+        self._base: datetime | None = None
+        self._base_monotonic = 0.0
+        self._answered = False
+
+    def now(self) -> datetime:
+        """The current moment of the service, aware, in UTC."""
+        with self._lock:
+            if self._base is None:
+                return self._clock.now()
+            elapsed = (self._clock.monotonic() - self._base_monotonic) / self._scale
+            return self._base + timedelta(seconds=elapsed)
+
+    def answered(self, date: datetime) -> None:
+        """The service has just said that it is `date`."""
+        with self._lock:
+            self._base, self._base_monotonic, self._answered = date, self._clock.monotonic(), True
+
+    def at_least(self, moment: datetime) -> None:
+        """A message was written at `moment` of the service; believed until the service itself has spoken."""
+        with self._lock:
+            if self._answered:
+                return
+            if self._base is None:
+                self._base, self._base_monotonic = moment, self._clock.monotonic()
+                return
+            now = self._base + timedelta(
+                seconds=(self._clock.monotonic() - self._base_monotonic) / self._scale
+            )
+            if moment > now:
+                self._base, self._base_monotonic = moment, self._clock.monotonic()
