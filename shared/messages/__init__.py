@@ -1,0 +1,1 @@
+"""The messages: what crosses the system's border (CloudEvents) and what passes between steps."""

@@ -1,0 +1,130 @@
+"""CloudEvents 1.0 in structured JSON, as far as this system reads and writes them.
+
+Follows https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md, its JSON format, and
+https://www.w3.org/TR/trace-context/ for `traceparent`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+CONTENT_TYPE: Final = "application/cloudevents+json"
+_TRACEPARENT: Final = re.compile(
+    r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
+)
+_CORRELATION: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
+_ATTRIBUTE: Final = re.compile(r"^[a-z0-9]+$")
+_LONGEST_IDENTITY: Final = 512
+_EXCERPT: Final = 80
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a message: where, what was given, what is accepted."""
+
+    field: str
+    given: str
+    accepted: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.accepted} (given: {self.given})"
+
+
+class InvalidMessageError(Exception):
+    """A message cannot be understood; `problems` names everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """The attributes of an event that this system uses, and its data, not yet understood."""
+
+    type: str
+    source: str
+    id: str
+    data: Any
+    traceparent: str | None = None
+    correlation_id: str | None = None
+
+
+def excerpt(value: Any) -> str:
+    """What was given, short, on one line, safe to print."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
+    if isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 1]}…"
+
+
+def read_json(body: bytes) -> Any:
+    """The JSON value in `body`. Raises InvalidMessageError for anything that is not strict UTF-8 JSON."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        problem = Problem("body", f"byte {error.start} is not UTF-8", "expected JSON in UTF-8")
+    except RecursionError:
+        problem = Problem("body", "nested too deeply", "expected JSON nested at most a few levels")
+    except ValueError as error:
+        reason = (
+            f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
+        )
+        problem = Problem("body", excerpt(reason) if body else "an empty message", "expected a JSON object")
+    raise InvalidMessageError([problem])
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """The CloudEvent in `body`. Raises InvalidMessageError with every problem of the envelope."""
+    event = read_json(body)
+    if not isinstance(event, dict):
+        raise InvalidMessageError(
+            [Problem("body", f"a JSON {type(event).__name__}", "expected a CloudEvent: a JSON object")]
+        )
+    problems: list[Problem] = []
+    if event.get("specversion") != "1.0":
+        given = excerpt(event["specversion"]) if "specversion" in event else "nothing"
+        problems.append(Problem("specversion", given, 'expected "1.0"'))
+    for name in ("type", "source", "id"):
+        value = event.get(name)
+        if not isinstance(value, str) or not value or len(value) > _LONGEST_IDENTITY:
+            given = excerpt(value) if name in event else "nothing"
+            problems.append(
+                Problem(name, given, f"expected a non-empty string of at most {_LONGEST_IDENTITY} characters")
+            )
+    content_type = event.get("datacontenttype", "application/json")
+    if not isinstance(content_type, str) or not re.match(r"^application/([\w.-]+\+)?json\b", content_type):
+        problems.append(Problem("datacontenttype", excerpt(content_type), 'expected "application/json"'))
+    if "data_base64" in event:
+        problems.append(Problem("data_base64", "binary data", "expected the request as JSON in `data`"))
+    problems += [
+        Problem(excerpt(name), "an attribute", "attribute names are lower-case letters and digits")
+        for name in event
+        if not _ATTRIBUTE.match(name) and name != "data_base64"
+    ]
+    correlation_id = event.get("correlationid")
+    if correlation_id is not None and not (
+        isinstance(correlation_id, str) and _CORRELATION.match(correlation_id)
+    ):
+        problems.append(
+            Problem("correlationid", excerpt(correlation_id), "expected 1 to 128 printable ASCII characters")
+        )
+    if problems:
+        raise InvalidMessageError(problems)
+    traceparent = event.get("traceparent")
+    return Envelope(
+        type=event["type"],
+        source=event["source"],
+        id=event["id"],
+        data=event.get("data"),
+        # W3C Trace Context: a traceparent that cannot be read is ignored, not refused.
+        traceparent=traceparent if isinstance(traceparent, str) and _TRACEPARENT.match(traceparent) else None,
+        correlation_id=correlation_id,
+    )

@@ -1,0 +1,355 @@
+"""The events that the app publishes on the topic `job-outcomes`: accepted, started and outcomes.
+
+Their ids are deterministic, so that a consumer can drop a repeat; the JSON Schemas in docs/schemas are
+generated from these models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from shared.bus import OutgoingMessage
+from shared.bus.topology import JOB_OUTCOMES
+from shared.messages.cloud_events import CONTENT_TYPE
+from shared.messages.model import Moment, format_moment
+from shared.messages.steps import Database, Request, fingerprint
+
+APP_NAME: Final = "sql-vm-backup-functions"
+#: The outcome key of a request that ended before any of its databases was known.
+REQUEST_KEY: Final = "request"
+
+
+class Status(StrEnum):
+    """How a database's part of a request ended. Every one is terminal."""
+
+    SUCCEEDED = "succeeded"
+    SUCCEEDED_WITH_WARNINGS = "succeededWithWarnings"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timedOut"  #: the job may still be running in the service
+    UNKNOWN = "unknown"  #: an effect may or may not have happened, and no job can be found
+    SKIPPED = "skipped"  #: there was nothing to do that could be done
+    REJECTED = "rejected"  #: the request was refused before Azure was asked for an effect
+
+
+SUCCESSES: Final = frozenset({Status.SUCCEEDED, Status.SUCCEEDED_WITH_WARNINGS})
+
+
+class EventModel(BaseModel):
+    """Data of an event, as it is published: camelCase, absent where there is nothing to say."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class ErrorInfo(EventModel):
+    """Why something did not succeed."""
+
+    code: str
+    message: str
+    recommendations: tuple[str, ...] = ()
+
+
+class TaskInfo(EventModel):
+    """One task of a job."""
+
+    task_id: str
+    status: str
+
+
+class JobInfo(EventModel):
+    """The job in the vault, as far as it was read."""
+
+    id: str
+    status: str
+    activity_id: str | None = None
+    tasks: tuple[TaskInfo, ...] = ()
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
+class RecoveryPointInfo(EventModel):
+    """The recovery point that a restore went back to."""
+
+    name: str
+    kind: str
+    time: Moment
+
+
+class EventData(EventModel):
+    """What the data of every event has."""
+
+    request_id: str
+    request_source: str
+    epoch: int
+    vault_id: str | None
+    operation: str
+    status: str
+
+
+class AcceptedData(EventData):
+    """A request is understood and its databases are known."""
+
+    outcome_count: Annotated[int, Field(ge=1)]
+    #: databases that the request's patterns mean but to which it cannot apply, by reason
+    skipped: dict[str, int] = Field(default_factory=dict)
+    #: up to 100 of them
+    skipped_names: tuple[str, ...] = ()
+    schedule: str | None = None
+
+
+class StartedData(EventData):
+    """The job of one database is known."""
+
+    outcome_count: int
+    outcome_key: str
+    vm_id: str | None = None
+    instance: str | None = None
+    availability_group: str | None = None
+    database: str
+    job: JobInfo
+    schedule: str | None = None
+
+
+class OutcomeData(EventData):
+    """The one terminal event of a database's part of a request, or of the request itself."""
+
+    outcome_count: int
+    outcome_key: str
+    vm_id: str | None = None
+    instance: str | None = None
+    availability_group: str | None = None
+    database: str | None = None
+    start_time: Moment | None = None
+    end_time: Moment | None = None
+    duration_seconds: float | None = None
+    policy_name: str | None = None
+    schedule: str | None = None
+    warnings: tuple[str, ...] = ()
+    job: JobInfo | None = None
+    protection_state: str | None = None
+    backup_type: str | None = None
+    data_transferred_mb: Annotated[float | None, Field(alias="dataTransferredMB")] = None
+    retain_until: Moment | None = None
+    recovery_point: RecoveryPointInfo | None = None
+    target: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+
+
+class RequestRejectedData(EventModel):
+    """A message that is no request at all."""
+
+    status: str = Status.REJECTED
+    outcome_count: int = 1
+    outcome_key: str = REQUEST_KEY
+    request_id: str | None = None
+    request_source: str | None = None
+    message_id: str | None = None
+    queue: str
+    error: ErrorInfo
+
+
+class Event(EventModel):
+    """One CloudEvent of the topic."""
+
+    id: str
+    source: str
+    type: str
+    subject: str | None
+    time: Moment
+    data: AcceptedData | StartedData | OutcomeData | RequestRejectedData
+    traceparent: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+    def to_json(self) -> bytes:
+        """Structured CloudEvents JSON."""
+        event: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "time": format_moment(self.time),
+            "datacontenttype": "application/json",
+        }
+        if self.subject is not None:
+            event["subject"] = self.subject
+        for name, value in (
+            ("traceparent", self.traceparent),
+            ("correlationid", self.correlation_id),
+            ("causationid", self.causation_id),
+        ):
+            if value is not None:
+                event[name] = value
+        event["data"] = self.data.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def to_message(self) -> OutgoingMessage:
+        """The event as a message to the topic; its properties let a subscription filter without parsing."""
+        parts = self.type.split(".")
+        properties: dict[str, str | int | bool] = {
+            "type": self.type,
+            "workflow": parts[1],
+            "status": parts[2],
+        }
+        vault_id = getattr(self.data, "vault_id", None)
+        if vault_id:
+            properties["vaultName"] = vault_id.rsplit("/", 1)[-1]
+        database = getattr(self.data, "database", None)
+        if database:
+            properties["database"] = database
+        return OutgoingMessage(
+            entity=JOB_OUTCOMES,
+            body=self.to_json(),
+            message_id=self.id,
+            content_type=CONTENT_TYPE,
+            subject=self.subject,
+            correlation_id=self.correlation_id,
+            application_properties=properties,
+        )
+
+
+def _event(
+    request: Request,
+    *,
+    name: str,
+    identity: tuple[object, ...],
+    subject: str | None,
+    at: datetime,
+    data: AcceptedData | StartedData | OutcomeData,
+) -> Event:
+    return Event(
+        id=fingerprint(request.source, request.id, *identity, request.epoch),
+        source=request.vault_id.path.lower() if request.vault_id is not None else APP_NAME,
+        type=f"sqlvmbackup.{request.operation}.{name}.v1",
+        subject=subject or (request.vault_id.path if request.vault_id is not None else None),
+        time=at,
+        data=data,
+        traceparent=request.traceparent,
+        correlation_id=request.correlation_id,
+        causation_id=request.id,
+    )
+
+
+def _common(request: Request, status: str) -> dict[str, Any]:
+    return {
+        "request_id": request.id,
+        "request_source": request.source,
+        "epoch": request.epoch,
+        "vault_id": request.vault_id.path if request.vault_id is not None else None,
+        "operation": request.operation.value,
+        "status": status,
+    }
+
+
+def _identity(database: Database | None) -> dict[str, Any]:
+    if database is None:
+        return {}
+    return {
+        "vm_id": database.vm_id.path if database.vm_id is not None else None,
+        "instance": database.instance,
+        "availability_group": database.availability_group,
+        "database": database.name,
+    }
+
+
+def accepted(
+    request: Request, *, at: datetime, outcome_count: int, skipped: dict[str, int], names: tuple[str, ...]
+) -> Event:
+    """A request is understood; `outcome_count` outcomes will follow."""
+    data = AcceptedData(
+        **_common(request, "accepted"),
+        outcome_count=outcome_count,
+        skipped=skipped,
+        skipped_names=names[:100],
+        schedule=request.schedule,
+    )
+    return _event(request, name="accepted", identity=("accepted",), subject=None, at=at, data=data)
+
+
+def started(
+    request: Request,
+    *,
+    at: datetime,
+    database: Database,
+    subject: str,
+    outcome_count: int,
+    job: JobInfo,
+) -> Event:
+    """The job of one database is known."""
+    data = StartedData(
+        **_common(request, "started"),
+        **_identity(database),
+        outcome_count=outcome_count,
+        outcome_key=database.key,
+        job=job,
+        schedule=request.schedule,
+    )
+    identity = ("started", database.key, job.id)
+    return _event(request, name="started", identity=identity, subject=subject, at=at, data=data)
+
+
+def outcome(
+    request: Request,
+    status: Status,
+    *,
+    at: datetime,
+    database: Database | None = None,
+    subject: str | None = None,
+    outcome_count: int = 1,
+    error: ErrorInfo | None = None,
+    **details: Any,
+) -> Event:
+    """The terminal event of a database, or of the request where none is known.
+
+    Its id does not depend on the status: a database's part of a request ends once an epoch.
+    """
+    key = database.key if database is not None else REQUEST_KEY
+    data = OutcomeData(
+        **_common(request, status.value),
+        **_identity(database),
+        outcome_count=outcome_count,
+        outcome_key=key,
+        schedule=request.schedule,
+        error=error,
+        **details,
+    )
+    return _event(request, name=status.value, identity=("outcome", key), subject=subject, at=at, data=data)
+
+
+def request_rejected(
+    body: bytes, *, queue: str, message_id: str | None, at: datetime, error: ErrorInfo
+) -> Event:
+    """The answer to a message that is no request at all; its id comes from the message's bytes."""
+    return Event(
+        id=fingerprint("rejected", queue, body.hex()),
+        source=APP_NAME,
+        type="sqlvmbackup.request.rejected.v1",
+        subject=None,
+        time=at,
+        data=RequestRejectedData(queue=queue, message_id=message_id, error=error, **known),
+    )
+
+
+__all__ = [
+    "SUCCESSES",
+    "AcceptedData",
+    "ErrorInfo",
+    "Event",
+    "JobInfo",
+    "OutcomeData",
+    "RecoveryPointInfo",
+    "Status",
+    "TaskInfo",
+    "accepted",
+    "outcome",
+    "request_rejected",
+    "started",
+]

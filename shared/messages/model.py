@@ -1,0 +1,140 @@
+"""The base of every message model, and the types their fields share."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from shared.arm.ids import VaultId, VirtualMachineId
+
+_DURATION: Final = re.compile(r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$", re.ASCII)
+_LONGEST: Final = timedelta(days=36500)
+
+
+class StrictModel(BaseModel):
+    """Data from outside: unknown fields are an error, nothing is coerced, names are camelCase."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, arbitrary_types_allowed=True
+    )
+
+
+class TolerantModel(BaseModel):
+    """Data between steps: fields of a newer version are ignored, so that a rollback can read them."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        arbitrary_types_allowed=True,
+    )
+
+
+def parse_duration(value: Any) -> timedelta:
+    """An ISO 8601 duration of weeks, days, hours, minutes and seconds, such as `PT30S` or `P7D`.
+
+    Months and years have no fixed length and are refused. Raises ValueError.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not _DURATION.match(value) or value.endswith(("P", "T")):
+        raise ValueError("expected an ISO 8601 duration such as PT30M, PT12H or P7D")
+    number = {unit: float(count) for count, unit in re.findall(r"(\d+(?:\.\d+)?)([WDHMS])", value)}
+    try:
+        duration = timedelta(
+            weeks=number.get("W", 0),
+            days=number.get("D", 0),
+            hours=number.get("H", 0),
+            minutes=number.get("M", 0),
+            seconds=number.get("S", 0),
+        )
+    except OverflowError as error:
+        raise ValueError("expected a duration of at most 100 years") from error
+    if duration > _LONGEST:
+        raise ValueError("expected a duration of at most 100 years")
+    return duration
+
+
+def format_duration(value: timedelta) -> str:
+    """The ISO 8601 form of a duration, in days and seconds."""
+    days = f"{value.days}D" if value.days else ""
+    seconds = value.seconds + value.microseconds / 1_000_000
+    time = f"T{seconds:.6f}".rstrip("0").rstrip(".") + "S" if seconds or not days else ""
+    return f"P{days}{time}"
+
+
+def _parse_moment(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(
+                "expected an RFC 3339 moment with its offset, such as 2026-01-05T08:00:00Z"
+            ) from error
+        if moment.tzinfo is None:
+            raise ValueError(
+                "expected a moment with its offset, such as 2026-01-05T08:00:00Z; this one names no time zone"
+            )
+        return moment.astimezone(UTC)
+    if isinstance(value, datetime):
+        return value
+    raise ValueError("expected an RFC 3339 moment with its offset, such as 2026-01-05T08:00:00Z")
+
+
+def format_moment(value: datetime) -> str:
+    """RFC 3339, UTC, with `Z`; fractions only where there are any."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_parse_moment), PlainSerializer(format_moment)]
+
+
+def _vault_id(value: Any) -> VaultId:
+    if isinstance(value, VaultId):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("expected the full ARM id of a Recovery Services vault, as a string")
+    return VaultId.parse(value)
+
+
+def _virtual_machine_id(value: Any) -> VirtualMachineId:
+    if isinstance(value, VirtualMachineId):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("expected the full ARM id of a virtual machine, as a string")
+    return VirtualMachineId.parse(value)
+
+
+class _ArmIdSchema:
+    """Gives the ARM id types a string schema in generated JSON Schemas."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def __get_pydantic_json_schema__(self, _core: Any, _handler: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": self._pattern}
+
+
+VaultIdField = Annotated[
+    VaultId,
+    BeforeValidator(_vault_id),
+    PlainSerializer(lambda value: value.path, return_type=str),
+    _ArmIdSchema(
+        "^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.RecoveryServices/vaults/[^/]+$"
+    ),
+]
+VirtualMachineIdField = Annotated[
+    VirtualMachineId,
+    BeforeValidator(_virtual_machine_id),
+    PlainSerializer(lambda value: value.path, return_type=str),
+    _ArmIdSchema(
+        "^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.Compute/virtualMachines/[^/]+$"
+    ),
+]

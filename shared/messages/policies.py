@@ -1,0 +1,166 @@
+"""The policy that a protect request may ask to be created, and the service's own rules for it.
+
+Rules: retention of at least 7 days, differential backups only where fulls are weekly and kept at most 180
+days, logs at least every 24 hours (https://learn.microsoft.com/azure/backup/backup-sql-server-database-azure-vms).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from shared.messages.model import StrictModel
+
+DayOfWeek = Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
+TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):(00|30)$")]
+RetentionDays = Annotated[int, Field(ge=7, le=9999)]
+_LONGEST_DIFFERENTIAL: Final = 180
+_LONGEST_LOG: Final = 35
+
+
+class FullSchedule(StrictModel):
+    """When fulls are taken and how long they are kept (`retentionDays`, at least 7)."""
+
+    frequency: Literal["Daily", "Weekly"] = "Daily"
+    days: tuple[DayOfWeek, ...] = ()
+    time: TimeOfDay
+    retention_days: RetentionDays
+
+    @field_validator("days", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _days_where_weekly(self) -> FullSchedule:
+        if (self.frequency == "Weekly") != bool(self.days):
+            raise ValueError("days: expected the days of the week where frequency is Weekly, and only there")
+        if self.frequency == "Weekly" and self.retention_days % 7:
+            raise ValueError("retentionDays: expected whole weeks (a multiple of 7) where fulls are weekly")
+        return self
+
+
+class DifferentialSchedule(StrictModel):
+    """Differentials, on days without a full; kept 7 to 180 days."""
+
+    days: Annotated[tuple[DayOfWeek, ...], Field(min_length=1)]
+    time: TimeOfDay
+    retention_days: Annotated[int, Field(ge=7, le=_LONGEST_DIFFERENTIAL)]
+
+    @field_validator("days", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class LogSchedule(StrictModel):
+    """Log backups every `everyMinutes`; kept 7 to 35 days."""
+
+    every_minutes: Literal[15, 30, 60, 120, 240, 480, 720, 1440]
+    retention_days: Annotated[int, Field(ge=7, le=_LONGEST_LOG)]
+
+
+class CreatePolicy(StrictModel):
+    """A policy for SQL Server in Azure VMs; times are in `timeZone`, a Windows time zone name."""
+
+    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9 .()+-]{1,64}$")] = "UTC"
+    compression: bool = False
+    full: FullSchedule
+    differential: DifferentialSchedule | None = None
+    log: LogSchedule | None = None
+
+    @model_validator(mode="after")
+    def _as_the_service_allows(self) -> CreatePolicy:
+        if self.differential is None:
+            return self
+        if self.full.frequency != "Weekly":
+            raise ValueError(
+                "differential: expected fulls to be Weekly, since a day has a full or a differential"
+            )
+        shared_days = sorted(set(self.differential.days) & set(self.full.days))
+        if shared_days:
+            raise ValueError(f"differential.days: {', '.join(shared_days)} already has a full")
+        return self
+
+    def properties(self, date: str) -> dict[str, Any]:
+        """The policy as the REST API takes it; `date` (yyyy-mm-dd) carries the times of day.
+
+        Follows https://learn.microsoft.com/rest/api/backup/protection-policies/create-or-update.
+        """
+
+        def moment(time: str) -> str:
+            return f"{date}T{time}:00Z"
+
+        full_time = moment(self.full.time)
+        schedule: dict[str, Any] = {
+            "schedulePolicyType": "SimpleSchedulePolicy",
+            "scheduleRunFrequency": self.full.frequency,
+            "scheduleRunTimes": [full_time],
+            "scheduleWeeklyFrequency": 0,
+        }
+        if self.full.frequency == "Weekly":
+            schedule["scheduleRunDays"] = list(self.full.days)
+            retention: dict[str, Any] = {
+                "weeklySchedule": {
+                    "daysOfTheWeek": list(self.full.days),
+                    "retentionTimes": [full_time],
+                    "retentionDuration": {"count": self.full.retention_days // 7, "durationType": "Weeks"},
+                }
+            }
+        else:
+            retention = {
+                "dailySchedule": {
+                    "retentionTimes": [full_time],
+                    "retentionDuration": {"count": self.full.retention_days, "durationType": "Days"},
+                }
+            }
+        sub_policies: list[dict[str, Any]] = [
+            {
+                "policyType": "Full",
+                "schedulePolicy": schedule,
+                "retentionPolicy": {"retentionPolicyType": "LongTermRetentionPolicy", **retention},
+            }
+        ]
+        if self.differential is not None:
+            sub_policies.append(
+                {
+                    "policyType": "Differential",
+                    "schedulePolicy": {
+                        "schedulePolicyType": "SimpleSchedulePolicy",
+                        "scheduleRunFrequency": "Weekly",
+                        "scheduleRunDays": list(self.differential.days),
+                        "scheduleRunTimes": [moment(self.differential.time)],
+                        "scheduleWeeklyFrequency": 0,
+                    },
+                    "retentionPolicy": _simple_retention(self.differential.retention_days),
+                }
+            )
+        if self.log is not None:
+            sub_policies.append(
+                {
+                    "policyType": "Log",
+                    "schedulePolicy": {
+                        "schedulePolicyType": "LogSchedulePolicy",
+                        "scheduleFrequencyInMins": self.log.every_minutes,
+                    },
+                    "retentionPolicy": _simple_retention(self.log.retention_days),
+                }
+            )
+        return {
+            "backupManagementType": "AzureWorkload",
+            "workLoadType": "SQLDataBase",
+            "settings": {
+                "timeZone": self.time_zone,
+                "issqlcompression": self.compression,
+                "isCompression": self.compression,
+            },
+            "subProtectionPolicy": sub_policies,
+        }
+
+
+def _simple_retention(days: int) -> dict[str, Any]:
+    return {
+        "retentionPolicyType": "SimpleRetentionPolicy",
+        "retentionDuration": {"count": days, "durationType": "Days"},
+    }

@@ -1,0 +1,209 @@
+"""Schedules of ad-hoc backups: NCRONTAB expressions in a time zone, and their occurrences.
+
+NCRONTAB has six fields, seconds first, and both day fields must match
+(https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions). A local
+time that a clock change skips runs at the first moment after the gap; one that a clock change repeats runs
+once, at its first occurrence, unless the hour field is `*`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, ValidationError, field_validator
+
+from shared.messages.cloud_events import excerpt
+from shared.messages.model import Duration, StrictModel
+from shared.messages.requests import BackupData, BackupType
+
+_FIELDS: Final = 6
+_MOST_FULLS_A_DAY: Final = 9
+_ADVISED_FULLS_A_DAY: Final = 3
+#: A day in winter and one in summer, so that clock changes do not hide occurrences.
+_SAMPLE_DAYS: Final = 7
+
+
+class ScheduleError(ValueError):
+    """The schedules cannot be used; `problems` names each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+class BackupSchedule(StrictModel):
+    """One schedule: when (`schedule` in `timeZone`), how late at most, and the data of a backup request."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+    schedule: str
+    time_zone: str = "UTC"
+    max_lateness: Duration = timedelta(hours=1)
+    request: BackupData
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_ncrontab(cls, value: str) -> str:
+        from cronsim import CronSim, CronSimError
+
+        if len(value.split()) != _FIELDS:
+            raise ValueError(
+                "expected an NCRONTAB expression of 6 fields: {second} {minute} {hour} {day} {month} {day-of-week}"
+            )
+        if re.search(r"[LW#]", re.sub(r"[A-Za-z]{3}", "", value)):
+            raise ValueError("expected NCRONTAB fields of numbers, names, lists, ranges and steps")
+        try:
+            next(CronSim(value, datetime(2024, 1, 1, tzinfo=UTC)))
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(f"expected an NCRONTAB expression with an occurrence ({error})") from error
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("expected an IANA time zone such as Europe/Berlin") from error
+        return value
+
+    @property
+    def digest(self) -> str:
+        """Changes with the schedule: a message planned under another one is recognised by it."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
+
+    def occurrences(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """The due times in (after, until], aware, in UTC."""
+        from cronsim import CronSim
+
+        local = after.astimezone(ZoneInfo(self.time_zone))
+        fields = self.schedule.split()
+        both_days = fields[3] != "*" and fields[5] != "*"
+        previous: datetime | None = None
+        # cron joins the two day fields by "or" where NCRONTAB joins them by "and": walk by the day of the
+        # month alone and keep the days of the week that match.
+        walked = " ".join((*fields[:5], "*")) if both_days else self.schedule
+        weekdays = _weekdays(fields[5]) if both_days else None
+        for due in CronSim(walked, local):
+            moment = due.astimezone(UTC)
+            if moment > until:
+                return
+            if weekdays is not None and due.isoweekday() % 7 not in weekdays:
+                continue
+            if moment > after and moment != previous:
+                previous = moment
+                yield moment
+
+
+def _weekdays(field: str) -> frozenset[int]:
+    from cronsim import CronSim
+
+    found = set()
+    walk = CronSim(f"0 0 * * {field}", datetime(2024, 1, 1, tzinfo=UTC))
+    for _ in range(7):
+        found.add(next(walk).isoweekday() % 7)
+    return frozenset(found)
+
+
+def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
+    """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises ScheduleError with every problem."""
+    try:
+        entries: Any = json.loads(text)
+    except ValueError as error:
+        raise ScheduleError([f"expected a JSON list of schedules ({error})."]) from error
+    if not isinstance(entries, list):
+        raise ScheduleError([f"expected a JSON list of schedules, not {excerpt(entries)}."])
+    schedules: list[BackupSchedule] = []
+    problems: list[str] = []
+    for number, entry in enumerate(entries):
+        label = f"entry {number + 1}"
+        if not isinstance(entry, dict):
+            problems.append(f"{label}: expected an object, not {excerpt(entry)}.")
+            continue
+        if isinstance(entry.get("name"), str):
+            label = f"schedule {excerpt(entry['name'])}"
+        own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
+        own["request"] = {key: value for key, value in entry.items() if key not in own}
+        try:
+            schedules.append(BackupSchedule.model_validate(own))
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                path = ".".join(str(part) for part in detail["loc"] if part != "request") or "entry"
+                message = detail["msg"].removeprefix("Value error, ")
+                given = "" if detail["type"] == "missing" else f", not {excerpt(detail['input'])}"
+                problems.append(f"{label}: {path}: {message}{given}.")
+    for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
+        if count > 1:
+            problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
+    problems += [
+        f"{_names(crowded)}: {fulls} Full backups a day of one database; the service refuses more than"
+        f" {_MOST_FULLS_A_DAY}."
+        for fulls, crowded in _fulls_a_day(schedules)
+        if fulls > _MOST_FULLS_A_DAY
+    ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:
+    """What is allowed but unwise: more on-demand fulls a day than the service advises."""
+    return [
+        f"{_names(crowded)}: {fulls} Full backups a day of one database; the service advises at most"
+        f" {_ADVISED_FULLS_A_DAY}."
+        for fulls, crowded in _fulls_a_day(list(schedules))
+        if fulls > _ADVISED_FULLS_A_DAY
+    ]
+
+
+def _names(schedules: tuple[BackupSchedule, ...]) -> str:
+    return "schedules " + ", ".join(excerpt(schedule.name) for schedule in schedules)
+
+
+def _fulls_a_day(
+    schedules: list[BackupSchedule],
+) -> list[tuple[int, tuple[BackupSchedule, ...]]]:
+    """The most fulls that fall on one day of a database, for each group of schedules that may share one."""
+    fulls = [
+        item for item in schedules if item.request.backup_type in (BackupType.FULL, BackupType.COPY_ONLY_FULL)
+    ]
+    groups: dict[tuple[BackupSchedule, ...], int] = {}
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    a_day: dict[str, Counter[Any]] = {}
+    for schedule in fulls:
+        days: Counter[Any] = Counter()
+        for due in schedule.occurrences(start, start + timedelta(days=_SAMPLE_DAYS)):
+            day = due.date()
+            days[day] += 1
+            if days[day] > _MOST_FULLS_A_DAY:
+                break
+        a_day[schedule.name] = days
+    for schedule in fulls:
+        group = tuple(other for other in fulls if _may_share(schedule, other))
+        total: Counter[Any] = Counter()
+        for other in group:
+            total.update(a_day[other.name])
+        groups[group] = max(total.values(), default=0)
+    return [(count, group) for group, count in groups.items()]
+
+
+def _may_share(one: BackupSchedule, other: BackupSchedule) -> bool:
+    if one.request.vault_id != other.request.vault_id:
+        return False
+    vms = (one.request.vm_id, other.request.vm_id)
+    if None not in vms and vms[0] != vms[1]:
+        return False
+    for left in one.request.databases:
+        for right in other.request.databases:
+            is_group = left.availability_group is not None
+            if left.matches(parent=right.parent, database=right.database, is_group=is_group) or right.matches(
+                parent=left.parent, database=left.database, is_group=right.availability_group is not None
+            ):
+                return True
+    return False

@@ -1,0 +1,176 @@
+"""The app's settings, read once on first use from the environment; a bad one is one error that lists all.
+
+Names and defaults are in docs/settings.md. `WORKFLOWS` is the one setting that is looked at on import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from shared.messages.cloud_events import excerpt
+from shared.messages.model import parse_duration
+from shared.messages.requests import Operation
+from shared.schedules import BackupSchedule, ScheduleError, read_schedules
+
+T = TypeVar("T")
+
+DEFAULT_ARM_ENDPOINT: Final = "https://management.azure.com"
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message lists every problem, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+def read_workflows(environment: Mapping[str, str]) -> frozenset[Operation]:
+    """The workflows that this app serves (`WORKFLOWS`). Raises SettingsError."""
+    text = environment.get("WORKFLOWS", "").strip()
+    if not text:
+        return frozenset(Operation)
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = sorted(set(names) - {operation.value for operation in Operation})
+    if unknown or not names:
+        raise SettingsError(
+            [
+                f"WORKFLOWS: expected a comma-separated list of protect, backup and restore, not {excerpt(text)}."
+            ]
+        )
+    return frozenset(Operation(name) for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting, checked. Durations are in the service's time, before `time_scale`."""
+
+    arm_endpoint: str = DEFAULT_ARM_ENDPOINT
+    workflows: frozenset[Operation] = field(default_factory=lambda: frozenset(Operation))
+    schedules: tuple[BackupSchedule, ...] = ()
+    events_allow_restore: bool = False
+    restore_allowed_targets: tuple[str, ...] | None = None
+    restore_allowed_paths: tuple[str, ...] = ()
+    restore_allow_overwrite: bool = False
+    operation_timeout: timedelta = timedelta(hours=2)
+    job_timeout: timedelta = timedelta(days=7)
+    track_interval: timedelta = timedelta(seconds=30)
+    time_scale: float = 1.0
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether Azure Resource Manager is a simulator on this machine."""
+        return urlsplit(self.arm_endpoint).hostname in LOOPBACK
+
+    def allows_target(self, target: str, *, source: str | None) -> bool:
+        """Whether restores may write to the VM with this ARM id; the source VM where nothing is set."""
+        if self.restore_allowed_targets is None:
+            return source is not None and target.lower() == source.lower()
+        return any(fnmatchcase(target.lower(), pattern.lower()) for pattern in self.restore_allowed_targets)
+
+    def allows_path(self, path: str) -> bool:
+        """Whether restores as files may write to this path of a VM."""
+        normal = path.lower().rstrip("\\")
+        return any(
+            fnmatchcase(normal, pattern.lower().rstrip("\\")) for pattern in self.restore_allowed_paths
+        )
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings in `environment`. Raises SettingsError with every problem."""
+    problems: list[str] = []
+
+    def read(name: str, parse: Callable[[str], T], default: T) -> T:
+        text = environment.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ScheduleError as error:
+            problems.extend(f"{name}: {problem}" for problem in error.problems)
+        except SettingsError as error:
+            problems.extend(error.problems)
+        except ValueError as error:
+            problems.append(f"{name}: {error}, not {excerpt(text)}.")
+        return default
+
+    try:
+        workflows = read_workflows(environment)
+    except SettingsError as error:
+        problems.extend(error.problems)
+        workflows = frozenset(Operation)
+    endpoint = read("ARM_ENDPOINT", _endpoint, DEFAULT_ARM_ENDPOINT)
+    settings = Settings(
+        arm_endpoint=endpoint,
+        workflows=workflows,
+        schedules=read("BACKUP_SCHEDULES", read_schedules, ()),
+        events_allow_restore=read("EVENTS_ALLOW_RESTORE", _boolean, False),
+        restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, None),
+        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, ()) or (),
+        restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, False),
+        operation_timeout=read("OPERATION_TIMEOUT", _positive_duration, timedelta(hours=2)),
+        job_timeout=read("JOB_TIMEOUT", _positive_duration, timedelta(days=7)),
+        track_interval=read("TRACK_INTERVAL", _positive_duration, timedelta(seconds=30)),
+        time_scale=read("TIME_SCALE", _positive_number, 1.0),
+    )
+    if settings.time_scale != 1.0 and not settings.on_loopback:
+        problems.append(
+            "TIME_SCALE: only for a simulator; expected 1 or an ARM_ENDPOINT on loopback,"
+            f" not {settings.time_scale:g} with {settings.arm_endpoint}."
+        )
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _endpoint(text: str) -> str:
+    parts = urlsplit(text)
+    plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    if not plain or parts.path not in ("", "/") or parts.username is not None:
+        raise ValueError("expected a URL such as https://management.azure.com, without a path")
+    if parts.port == 0:
+        raise ValueError("expected a port from 1 to 65535")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("expected https; http is for a simulator on loopback only")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("expected true or false")
+    return text.lower() in ("true", "1")
+
+
+def _positive_duration(text: str) -> timedelta:
+    duration = parse_duration(text)
+    if duration <= timedelta():
+        raise ValueError("expected a duration longer than zero")
+    return duration
+
+
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1000:
+        raise ValueError("expected a number greater than 0 and at most 1000")
+    return number
+
+
+def _patterns(text: str) -> tuple[str, ...] | None:
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError("expected a JSON list of patterns (strings)")
+    return tuple(value)
