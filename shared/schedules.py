@@ -54,7 +54,8 @@ class BackupSchedule(StrictModel):
 
         if len(value.split()) != _FIELDS:
             raise ValueError(
-                "expected an NCRONTAB expression of 6 fields: {second} {minute} {hour} {day} {month} {day-of-week}"
+                "expected an NCRONTAB expression of 6 fields:"
+                " {second} {minute} {hour} {day} {month} {day-of-week}"
             )
         if re.search(r"[LW#]", re.sub(r"[A-Za-z]{3}", "", value)):
             raise ValueError("expected NCRONTAB fields of numbers, names, lists, ranges and steps")

@@ -43,7 +43,8 @@ def read_workflows(environment: Mapping[str, str]) -> frozenset[Operation]:
     if unknown or not names:
         raise SettingsError(
             [
-                f"WORKFLOWS: expected a comma-separated list of protect, backup and restore, not {excerpt(text)}."
+                "WORKFLOWS: expected a comma-separated list of protect, backup and restore,"
+                f" not {excerpt(text)}."
             ]
         )
     return frozenset(Operation(name) for name in names)

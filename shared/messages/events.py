@@ -324,32 +324,27 @@ def outcome(
     return _event(request, name=status.value, identity=("outcome", key), subject=subject, at=at, data=data)
 
 
+def rejected_id(body: bytes, epoch: int = 0) -> str:
+    """The id of the answer to a message that is no request at all."""
+    return fingerprint("rejected", hashlib.sha256(body).hexdigest(), epoch)
+
+
 def request_rejected(
-    body: bytes, *, queue: str, message_id: str | None, at: datetime, error: ErrorInfo
+    body: bytes,
+    *,
+    queue: str,
+    message_id: str | None,
+    at: datetime,
+    epoch: int,
+    error: ErrorInfo,
+    **known: Any,
 ) -> Event:
     """The answer to a message that is no request at all; its id comes from the message's bytes."""
     return Event(
-        id=fingerprint("rejected", queue, body.hex()),
+        id=rejected_id(body, epoch),
         source=APP_NAME,
         type="sqlvmbackup.request.rejected.v1",
         subject=None,
         time=at,
         data=RequestRejectedData(queue=queue, message_id=message_id, error=error, **known),
     )
-
-
-__all__ = [
-    "SUCCESSES",
-    "AcceptedData",
-    "ErrorInfo",
-    "Event",
-    "JobInfo",
-    "OutcomeData",
-    "RecoveryPointInfo",
-    "Status",
-    "TaskInfo",
-    "accepted",
-    "outcome",
-    "request_rejected",
-    "started",
-]

@@ -1,0 +1,83 @@
+"""The composition root: wires the real adapters, on first use, for the life of the process.
+
+Importing it does no I/O and loads neither azure-identity nor azure-servicebus.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shared.bus import Bus
+from shared.clock import Clock, ServiceClock, SystemClock
+from shared.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from shared.azure_backup import AzureBackup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What every function of this process shares."""
+
+    settings: Settings
+    bus: Bus
+    backup: AzureBackup
+    clock: Clock
+    service_clock: ServiceClock
+
+
+_lock: Final = threading.Lock()
+_installed: Runtime | None = None
+
+
+def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Clock | None = None) -> Runtime:
+    """Wire a runtime by the settings in `environment`.
+
+    `bus` and `clock` stand in for Service Bus and the machine's clock (the embedded default, tests).
+
+    Raises:
+        SettingsError: the settings cannot be used; every problem is listed.
+    """
+    from shared.arm.client import ArmClient
+    from shared.arm.credentials import token_source
+    from shared.azure_backup import AzureBackup
+
+    settings = read_settings(environment)
+    clock = clock or SystemClock()
+    service_clock = ServiceClock(clock, settings.time_scale)
+    arm = ArmClient(
+        endpoint=settings.arm_endpoint,
+        token_source=token_source(settings.arm_endpoint, environment),
+        clock=clock,
+        service_clock=service_clock,
+    )
+    if bus is None:
+        from shared.bus.connection import connect
+
+        bus = connect(environment)
+    return Runtime(
+        settings=settings, bus=bus, backup=AzureBackup(arm), clock=clock, service_clock=service_clock
+    )
+
+
+def runtime() -> Runtime:
+    """The runtime of this process, wired from its environment when first asked for.
+
+    Raises SettingsError where the environment cannot be used; the next call tries again.
+    """
+    global _installed  # noqa: PLW0603 - one a process, by design of the platform's worker
+    with _lock:
+        if _installed is None:
+            _installed = build(os.environ)
+        return _installed
+
+
+def install(wired: Runtime | None) -> None:
+    """Make `wired` the runtime of this process; None forgets the present one."""
+    global _installed  # noqa: PLW0603
+    with _lock:
+        _installed = wired
