@@ -1,0 +1,35 @@
+"""A broker with the semantics of Service Bus, for running the app without a namespace."""
+
+from local.broker.bus import InProcessBus
+from local.broker.core import Broker
+from local.broker.model import (
+    DEAD_LETTER_QUEUE,
+    MAX_MESSAGE_SIZE,
+    BrokerError,
+    BrokerInUseError,
+    EntityCounts,
+    EntityNotFoundError,
+    IncomingMessage,
+    MessageLockLostError,
+    MessageState,
+    PeekedMessage,
+    PropertyValue,
+    ReceivedMessage,
+)
+
+__all__ = [
+    "DEAD_LETTER_QUEUE",
+    "MAX_MESSAGE_SIZE",
+    "Broker",
+    "BrokerError",
+    "BrokerInUseError",
+    "EntityCounts",
+    "EntityNotFoundError",
+    "InProcessBus",
+    "IncomingMessage",
+    "MessageLockLostError",
+    "MessageState",
+    "PeekedMessage",
+    "PropertyValue",
+    "ReceivedMessage",
+]

@@ -1,0 +1,33 @@
+"""The in-process door: the app's bus on a broker of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from local.broker.core import Broker
+from shared.bus import OutgoingMessage
+
+__all__ = ["InProcessBus"]
+
+
+class InProcessBus:
+    """`shared.bus.Bus` on a broker in this process. Safe to share between threads.
+
+    It is never unavailable; the broker's errors are the bus's.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Send all; those for one entity are accepted together or not at all.
+
+        Raises:
+            MessageTooLargeError: one message alone is over the broker's limit.
+            BusError: an entity is unknown, or a message is not one that Service Bus would take.
+        """
+        by_entity: dict[str, list[OutgoingMessage]] = {}
+        for message in messages:
+            by_entity.setdefault(message.entity, []).append(message)
+        for entity, batch in by_entity.items():
+            self._broker.send(entity, batch)

@@ -1,0 +1,127 @@
+"""What the broker takes and gives: messages, counts and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Final
+from uuid import UUID
+
+from shared.bus import BusError
+
+__all__ = [
+    "DEAD_LETTER_QUEUE",
+    "MAX_MESSAGE_ID_LENGTH",
+    "MAX_MESSAGE_SIZE",
+    "BrokerError",
+    "BrokerInUseError",
+    "EntityCounts",
+    "EntityNotFoundError",
+    "IncomingMessage",
+    "MessageLockLostError",
+    "MessageState",
+    "PeekedMessage",
+    "PropertyValue",
+    "ReceivedMessage",
+]
+
+#: Bytes of one message, properties included (standard tier,
+#: https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas).
+MAX_MESSAGE_SIZE: Final = 256 * 1024
+MAX_MESSAGE_ID_LENGTH: Final = 128
+#: The path, below a queue or a subscription, of its sub-queue for dead letters.
+DEAD_LETTER_QUEUE: Final = "$deadletterqueue"
+
+PropertyValue = str | int | bool | float | bytes | UUID | datetime | None
+
+
+class BrokerError(BusError):
+    """The broker refused what was asked of it; asking again would not help."""
+
+
+class EntityNotFoundError(BrokerError):
+    """There is no queue, topic or subscription of that name that could do what was asked."""
+
+
+class MessageLockLostError(BrokerError):
+    """The lock has ended or never was: the message is no longer the receiver's to settle."""
+
+
+class BrokerInUseError(BrokerError):
+    """The broker's file is open in another process."""
+
+
+class MessageState(IntEnum):
+    """Where a message stands. The stored values are the broker's own, not those of the wire."""
+
+    ACTIVE = 0  #: ready for a receiver
+    SCHEDULED = 1  #: to appear in the queue later
+    LOCKED = 2  #: with a receiver that has not settled it yet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IncomingMessage:
+    """A message as a sender gives it. `shared.bus.OutgoingMessage` holds what the app uses of it."""
+
+    body: bytes
+    message_id: str | None = None  #: None: never a duplicate
+    content_type: str | None = None
+    subject: str | None = None
+    correlation_id: str | None = None
+    application_properties: Mapping[str, PropertyValue] = field(default_factory=dict)
+    scheduled_for: datetime | None = None  #: aware; None: at once
+    time_to_live: timedelta | None = None  #: None: as long as the entity keeps its messages
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeekedMessage:
+    """A message in an entity, looked at without taking it."""
+
+    body: bytes
+    message_id: str | None
+    content_type: str | None
+    subject: str | None
+    correlation_id: str | None
+    application_properties: Mapping[str, PropertyValue]
+    sequence_number: int  #: of this entity, growing; a scheduled message gets a new one when it falls due
+    enqueued_sequence_number: int  #: the one it had where it was first sent to
+    enqueued_time: datetime  #: when it was accepted, or when it fell due
+    scheduled_for: datetime | None
+    delivery_count: int  #: how often it has been handed to a receiver
+    expires_at: datetime | None
+    dead_letter_source: str | None  #: the entity that dead-lettered it, where it was forwarded from there
+    state: MessageState
+
+    @property
+    def dead_letter_reason(self) -> str | None:
+        """Why it was dead-lettered, as Service Bus keeps it: in application property `DeadLetterReason`."""
+        return _text(self.application_properties.get("DeadLetterReason"))
+
+    @property
+    def dead_letter_description(self) -> str | None:
+        """The sentence beside the reason: application property `DeadLetterErrorDescription`."""
+        return _text(self.application_properties.get("DeadLetterErrorDescription"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReceivedMessage(PeekedMessage):
+    """A message locked for one receiver, to be settled by its lock token before the lock ends."""
+
+    lock_token: UUID
+    locked_until: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityCounts:
+    """How many messages an entity holds; each is counted once."""
+
+    active: int
+    scheduled: int
+    locked: int
+    dead_lettered: int  #: in the entity's own sub-queue: those forwarded elsewhere are not here
+
+
+def _text(value: PropertyValue) -> str | None:
+    return None if value is None else str(value)
