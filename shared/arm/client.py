@@ -1,0 +1,523 @@
+"""The HTTP client for Azure Resource Manager.
+
+One call is one request, but for two cases that cannot do harm: a GET whose connection broke is asked once
+more at once, and any call that got a 401 is sent once more with a new token. Everything else is the
+caller's to decide, from the error's family (see `shared.arm.errors`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+from urllib.parse import quote, urlsplit
+
+from shared.arm import USER_AGENT
+from shared.arm.budget import RequestBudget
+from shared.arm.credentials import TokenSource
+from shared.arm.endpoint import ArmEndpoint, RefusedUrlError
+from shared.arm.errors import (
+    ArmAnswerLostError,
+    ArmNotSentError,
+    ArmProtocolError,
+    ArmStatusError,
+    ArmUrlRefusedError,
+)
+from shared.arm.ids import VaultId
+from shared.arm.redaction import printable, redact
+from shared.arm.retry_after import parse as parse_retry_after
+from shared.arm.retry_after import parse_http_date
+from shared.clock import Clock, ServiceClock
+
+if TYPE_CHECKING:
+    from shared.arm.transport import RawAnswer, Transport, TransportError
+
+__all__ = ["ArmClient", "ArmResponse"]
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_BODY = 32 * 1024 * 1024
+_MOST_PAGES = 10_000
+_URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
+
+
+@dataclass(frozen=True)
+class ArmResponse:
+    """An answer with a status of the 200s. Its text shows neither URLs nor the body."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)  #: lower-case names
+    body: Any = field(repr=False)  #: the parsed JSON; None where there was none
+    date: datetime | None = None  #: the service's clock when it answered
+
+    def retry_after(self, now: datetime) -> timedelta | None:
+        """How long the service asks to wait before the next question."""
+        return parse_retry_after(self.headers.get("retry-after"), self.date or now)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is asked, and how it is named in errors and logs."""
+
+    operation: str
+    method: str
+    path: str  #: for errors: never with a query
+    url: str = field(repr=False)
+    subscription_id: str
+    client_request_id: str
+    body: bytes | None = field(default=None, repr=False)
+
+    def refused(self, problem: str, *, request_id: str | None = None) -> ArmUrlRefusedError:
+        return ArmUrlRefusedError(
+            problem,
+            operation=self.operation,
+            method=self.method,
+            path=self.path,
+            client_request_id=self.client_request_id,
+            request_id=request_id,
+        )
+
+    def garbled(self, problem: str, *, request_id: str | None = None) -> ArmProtocolError:
+        return ArmProtocolError(
+            problem,
+            operation=self.operation,
+            method=self.method,
+            path=self.path,
+            client_request_id=self.client_request_id,
+            request_id=request_id,
+        )
+
+
+class ArmClient:
+    """Calls Azure Resource Manager. Safe to share between threads; `close` it at the end.
+
+    Every call raises an `ArmError` for what the service or the way to it did wrong, and a `TokenError`
+    where there is no token.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        token_source: TokenSource,
+        clock: Clock,
+        service_clock: ServiceClock,
+        http_timeout: timedelta = timedelta(seconds=30),
+        user_agent: str = USER_AGENT,
+    ) -> None:
+        """Raises ArmEndpointError where tokens must not be sent to `endpoint`."""
+        self._endpoint = ArmEndpoint.parse(endpoint)
+        self._token_source = token_source
+        self._clock = clock
+        self._service_clock = service_clock
+        self._http_timeout = http_timeout
+        self._user_agent = user_agent
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._transport: Transport | None = None
+        #: what the service last said is left of its rate limits
+        self.budget = RequestBudget(clock)
+
+    @property
+    def endpoint(self) -> str:
+        """`scheme://host[:port]` of the Resource Manager."""
+        return self._endpoint.url
+
+    @property
+    def service_clock(self) -> ServiceClock:
+        """The clock of the service, kept right by its answers."""
+        return self._service_clock
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            if self._transport is not None:
+                self._transport.close()
+                self._transport = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def get(self, operation: str, path: str, *, params: Mapping[str, str]) -> ArmResponse:
+        """GET `path` (quoted, from an id's `url_path`)."""
+        return self._ask(self._call(operation, "GET", path, params))
+
+    def put(
+        self,
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str],
+        json: object | None,
+        client_request_id: str,
+    ) -> ArmResponse:
+        """PUT `json` to `path`; `client_request_id` is what Azure is told to trace the call by."""
+        return self._ask(
+            self._call(operation, "PUT", path, params, content=json, client_request_id=client_request_id)
+        )
+
+    def post(
+        self,
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str],
+        json: object | None,
+        client_request_id: str,
+    ) -> ArmResponse:
+        """POST `json` to `path`; `client_request_id` is what Azure is told to trace the call by."""
+        return self._ask(
+            self._call(operation, "POST", path, params, content=json, client_request_id=client_request_id)
+        )
+
+    def get_url(self, operation: str, url: str, *, vault: VaultId) -> ArmResponse:
+        """GET a URL that an answer gave, as it stands.
+
+        Raises:
+            ArmUrlRefusedError: it leaves the endpoint or the vault's subscription; nothing was sent.
+        """
+        return self._ask(self._follow(operation, url, vault.subscription_id))
+
+    def pages(self, operation: str, path: str, *, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """The items of a listing, all pages of it, in the service's order.
+
+        Raises:
+            ArmUrlRefusedError: a `nextLink` leaves the endpoint or the subscription.
+            ArmProtocolError: a page is no page, the links go round in a circle, or there is no end of them.
+        """
+        call = self._call(operation, "GET", path, params)
+        seen = {call.url}
+        for _ in range(_MOST_PAGES):
+            response = self._ask(call)
+            body = response.body
+            if not isinstance(body, dict) or not isinstance(body.get("value"), list):
+                raise call.garbled("the answer is no list of resources", request_id=_request_id(response))
+            for item in body["value"]:
+                if not isinstance(item, dict):
+                    raise call.garbled(
+                        "the answer lists something that is no resource", request_id=_request_id(response)
+                    )
+                yield item
+            link = body.get("nextLink")
+            if link is None or link == "":
+                return
+            if not isinstance(link, str):
+                raise call.garbled("the link to the next page is no text", request_id=_request_id(response))
+            call = self._follow(operation, link, call.subscription_id, path=call.path)
+            if call.url in seen:
+                raise call.garbled("the pages link in a circle", request_id=_request_id(response))
+            seen.add(call.url)
+        raise call.garbled(f"the list has more than {_MOST_PAGES:,} pages")
+
+    def _call(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        content: object | None = None,
+        client_request_id: str | None = None,
+    ) -> _Call:
+        client_request_id = client_request_id or str(uuid.uuid4())
+        query = "&".join(
+            f"{quote(name, safe='$-')}={quote(value, safe='')}" for name, value in params.items()
+        )
+        url = f"{self._endpoint.url}{path}?{query}" if query else f"{self._endpoint.url}{path}"
+        segments = path.split("/")
+        subscription_id = segments[2] if len(segments) > 3 else ""
+        call = _Call(
+            operation=operation,
+            method=method,
+            path=printable(path.partition("?")[0]),
+            url=url,
+            subscription_id=subscription_id,
+            client_request_id=client_request_id,
+            body=None if content is None else _serialised(content),
+        )
+        # Paths are made of checked ids; this holds it for whoever forgets.
+        self._accept(call, url)
+        if "?" in path:
+            raise call.refused("a path holds a question mark")
+        return call
+
+    def _follow(self, operation: str, url: str, subscription_id: str, *, path: str | None = None) -> _Call:
+        call = _Call(
+            operation=operation,
+            method="GET",
+            path=path or _shown_path(url),
+            url=url,
+            subscription_id=subscription_id,
+            client_request_id=str(uuid.uuid4()),
+        )
+        accepted = self._accept(call, url)
+        return _Call(
+            operation=operation,
+            method="GET",
+            path=call.path,
+            url=accepted,
+            subscription_id=subscription_id,
+            client_request_id=call.client_request_id,
+        )
+
+    def _accept(self, call: _Call, url: str) -> str:
+        try:
+            return self._endpoint.accept(url, subscription_id=call.subscription_id)
+        except RefusedUrlError as error:
+            self._refuse(call, str(error))
+
+    def _refuse(self, call: _Call, problem: str, *, request_id: str | None = None) -> NoReturn:
+        _log.warning(
+            "refused: %s",
+            problem,
+            extra={"action": "url_refused", "operation": call.operation, "path": call.path},
+        )
+        raise call.refused(f"not followed, {problem}", request_id=request_id)
+
+    def _ask(self, call: _Call) -> ArmResponse:
+        used = ""
+
+        def current_token() -> str:
+            nonlocal used
+            used = self._token_source.token()
+            return used
+
+        answer = self._exchange(call, current_token)
+        if answer.status == 401 and "insufficient_claims" not in answer.headers.get("www-authenticate", ""):
+            fresh = self._fresh_token(used)
+            answer = self._exchange(call, lambda: fresh)
+        return self._judge(call, answer)
+
+    def _fresh_token(self, rejected: str) -> str:
+        """A token other than the one that was rejected: one refresh, however many threads need it."""
+        with self._refreshing:
+            token = self._token_source.token()
+            return token if token != rejected else self._token_source.token(refresh=True)
+
+    def _exchange(self, call: _Call, token: Callable[[], str]) -> RawAnswer:
+        """Send the call and read its answer, whatever its status."""
+        from shared.arm.transport import ConnectionBrokenError, TransportError
+
+        started = self._clock.monotonic()
+        try:
+            try:
+                answer = self._send(call, token)
+            except ConnectionBrokenError:
+                # A kept connection may have been closed under us. Asking again changes nothing.
+                if call.method != "GET":
+                    raise
+                answer = self._send(call, token)
+        except TransportError as error:
+            raise self._transport_failure(call, error) from error
+        if (date := parse_http_date(answer.headers.get("date"))) is not None:
+            self._service_clock.answered(date)
+        self.budget.observe(answer.headers)
+        _log.debug(
+            "%s %s: %d",
+            call.method,
+            call.path,
+            answer.status,
+            extra={
+                "action": "arm_call",
+                "operation": call.operation,
+                "status": answer.status,
+                "seconds": round(self._clock.monotonic() - started, 3),
+                "client_request_id": call.client_request_id,
+                "request_id": answer.headers.get("x-ms-request-id"),
+            },
+        )
+        return answer
+
+    def _send(self, call: _Call, token: Callable[[], str]) -> RawAnswer:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": self._user_agent,
+            "x-ms-client-request-id": call.client_request_id,
+            "x-ms-return-client-request-id": "true",
+        }
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        elif call.method != "GET":
+            headers["Content-Length"] = "0"
+        return self._open_transport().send(
+            call.method, call.url, headers=headers, token=token, body=call.body, max_body=_LARGEST_BODY
+        )
+
+    def _open_transport(self) -> Transport:
+        with self._lock:
+            if self._transport is None:
+                from shared.arm.transport import Transport
+
+                self._transport = Transport(
+                    self._endpoint, http_timeout=self._http_timeout, clock=self._clock
+                )
+            return self._transport
+
+    def _transport_failure(self, call: _Call, error: TransportError) -> ArmNotSentError | ArmAnswerLostError:
+        if error.sent:
+            return ArmAnswerLostError(
+                f"the answer of {self._endpoint.url} was lost: {error}",
+                operation=call.operation,
+                method=call.method,
+                path=call.path,
+                client_request_id=call.client_request_id,
+            )
+        return ArmNotSentError(
+            f"{self._endpoint.url} was not reached: {error}",
+            operation=call.operation,
+            method=call.method,
+            path=call.path,
+            client_request_id=call.client_request_id,
+        )
+
+    def _judge(self, call: _Call, answer: RawAnswer) -> ArmResponse:
+        """The response that an answer is, or the error."""
+        request_id = _shown_id(answer.headers)
+        if 300 <= answer.status < 400:
+            self._refuse(call, f"Azure answered with a redirect ({answer.status})", request_id=request_id)
+        if answer.status >= 400:
+            raise self._status_error(call, answer)
+        if answer.status < 200:
+            raise call.garbled(f"Azure answered with the status {answer.status}", request_id=request_id)
+        body: Any = None
+        if answer.body.strip():
+            try:
+                body = _parsed(answer.body)
+            except ValueError:
+                kind = printable(answer.headers.get("content-type", "no content type"), limit=60)
+                raise call.garbled(
+                    f"Azure answered {answer.status} with something that is no JSON ({kind}): "
+                    f'"{_excerpt(answer)}"',
+                    request_id=request_id,
+                ) from None
+        return ArmResponse(answer.status, answer.headers, body, parse_http_date(answer.headers.get("date")))
+
+    def _status_error(self, call: _Call, answer: RawAnswer) -> ArmStatusError:
+        code, message, details, recommendations = _error_in(answer)
+        now = parse_http_date(answer.headers.get("date")) or self._service_clock.now()
+        return ArmStatusError(
+            status=answer.status,
+            code=code,
+            message=message,
+            headers=_shown_headers(answer.headers),
+            retry_after=parse_retry_after(answer.headers.get("retry-after"), now),
+            details=details,
+            recommendations=recommendations,
+            operation=call.operation,
+            method=call.method,
+            path=call.path,
+            client_request_id=call.client_request_id,
+            request_id=_shown_id(answer.headers),
+        )
+
+
+def _serialised(content: object) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON in a body; ValueError for what is none, or is nested beyond reason."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        return json.loads(body.decode("utf-8-sig"), parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _excerpt(answer: RawAnswer) -> str:
+    return redact(answer.body[:4096].decode("utf-8", "replace"), limit=200)
+
+
+def _shown_path(url: str) -> str:
+    """The path of a URL, for errors."""
+    try:
+        return printable(urlsplit(url).path, limit=400)
+    except ValueError:
+        return ""
+
+
+def _shown_id(headers: Mapping[str, str]) -> str | None:
+    found = headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id")
+    return None if found is None else printable(found, limit=100)
+
+
+def _request_id(response: ArmResponse) -> str | None:
+    return _shown_id(response.headers)
+
+
+def _shown_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Headers without signed URLs and cookies."""
+    shown = {}
+    for name, value in headers.items():
+        if name in ("set-cookie", "authorization", "proxy-authenticate"):
+            continue
+        shown[name] = value.partition("?")[0] if name in _URL_HEADERS else redact(value, limit=1000)
+    return shown
+
+
+def _error_in(
+    answer: RawAnswer,
+) -> tuple[str, str, tuple[Mapping[str, Any], ...], tuple[str, ...]]:
+    """Code, message, details and recommendations of an error body, in any of the forms Azure uses.
+
+    The forms are `{"error": {code, message, details, additionalInfo}}` (ARM), the same without the outer
+    `error`, with capital letters, or under `odata.error`; `additionalInfo` may hold `recommendedAction`.
+    """
+    try:
+        body = _parsed(answer.body) if answer.body.strip() else None
+    except ValueError:
+        return "", _excerpt(answer), (), ()
+    if not isinstance(body, dict):
+        return "", "" if body is None else _excerpt(answer), (), ()
+    lowered = _lower_keys(body)
+    error = lowered.get("error", lowered.get("odata.error", lowered))
+    if isinstance(error, str):
+        described = lowered.get("error_description") or lowered.get("message")
+        return error, redact(described) if isinstance(described, str) else "", (), ()
+    if not isinstance(error, dict):
+        return "", _excerpt(answer), (), ()
+    error = _lower_keys(error)
+    code = printable(error["code"], limit=200) if isinstance(error.get("code"), str | int) else ""
+    found = error.get("message")
+    if isinstance(found, dict):
+        found = found.get("value")
+    message = redact(found, limit=2000) if isinstance(found, str) else ""
+    if not code and not message:
+        message = _excerpt(answer)
+    details = tuple(
+        {name: redact(value) if isinstance(value, str) else value for name, value in detail.items()}
+        for detail in error.get("details") or ()
+        if isinstance(detail, dict)
+    )
+    return code, message, details, _recommendations(error)
+
+
+def _recommendations(error: Mapping[str, Any]) -> tuple[str, ...]:
+    found: list[object] = []
+    for holder in (error, *(error.get("additionalinfo") or ()), *(error.get("details") or ())):
+        if not isinstance(holder, dict):
+            continue
+        lowered = _lower_keys(holder)
+        info = lowered.get("info")
+        for source in (lowered, _lower_keys(info) if isinstance(info, dict) else {}):
+            for name in ("recommendations", "recommendedaction"):
+                listed = source.get(name)
+                found += listed if isinstance(listed, list) else [listed]
+    texts = (redact(text, limit=1000) for text in found if isinstance(text, str) and text.strip())
+    return tuple(dict.fromkeys(texts))
+
+
+def _lower_keys(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(name).lower(): value for name, value in mapping.items()}

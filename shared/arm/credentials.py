@@ -1,0 +1,443 @@
+"""Tokens for Azure Resource Manager, from whichever identity the configuration gives.
+
+Order: a service principal (secret, certificate or federated token file) where its settings are present;
+in Azure the managed identity; else the account of `az login`. The names of the settings are those of
+azure-identity: https://learn.microsoft.com/python/api/overview/azure/identity-readme#environment-variables.
+azure-identity itself is imported when the first token is needed, and not before.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shared.arm.endpoint import ArmEndpoint
+from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
+from shared.arm.redaction import printable, redact
+from shared.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+__all__ = [
+    "LOCAL_SIMULATOR_TOKEN",
+    "CredentialChoice",
+    "CredentialKind",
+    "FixedTokenSource",
+    "IdentityTokenSource",
+    "TokenSource",
+    "choose_credential",
+    "token_source",
+]
+
+_log = logging.getLogger(__name__)
+
+#: what a simulator on loopback is given; it opens nothing
+LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design
+
+_PUBLIC_AUTHORITY = "login.microsoftonline.com"
+_REFRESH_BEFORE_EXPIRY = timedelta(minutes=5)
+_REFRESH_RETRY = timedelta(seconds=30)
+
+
+class TokenSource(Protocol):
+    """Gives bearer tokens for Azure Resource Manager. Safe to share between threads."""
+
+    def token(self, *, refresh: bool = False) -> str:
+        """A token that is valid for minutes yet; with `refresh`, one that was not given before.
+
+        Raises:
+            AuthenticationError: there is none until the configuration changes or someone logs in.
+            TokenUnavailableError: there is none just now.
+        """
+        ...
+
+
+class FixedTokenSource:
+    """Always the same token: what a simulator is given."""
+
+    def __init__(self, token: str = LOCAL_SIMULATOR_TOKEN) -> None:
+        self._token = token
+
+    def token(self, *, refresh: bool = False) -> str:  # noqa: ARG002  there is no other
+        return self._token
+
+
+class CredentialKind(enum.Enum):
+    """Who the app is to Microsoft Entra ID."""
+
+    CLIENT_SECRET = "a service principal with a secret"  # noqa: S105  a description
+    CLIENT_CERTIFICATE = "a service principal with a certificate"
+    FEDERATED_TOKEN = "a service principal with a federated token"  # noqa: S105  a description
+    MANAGED_IDENTITY = "the managed identity"
+    AZURE_CLI = "the account of az login"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialChoice:
+    """Which credential the configuration asks for. Its text shows no secret."""
+
+    kind: CredentialKind
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    certificate_path: str | None = None
+    certificate_password: str | None = field(default=None, repr=False)
+    send_certificate_chain: bool = False
+    federated_token_file: str | None = None
+    authority_host: str = _PUBLIC_AUTHORITY
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown."""
+        return tuple(secret for secret in (self.client_secret, self.certificate_password) if secret)
+
+
+def choose_credential(environment: Mapping[str, str]) -> CredentialChoice:
+    """The credential that the settings in `environment` ask for.
+
+    Raises:
+        AuthenticationError: a setting that the credential needs is missing or cannot be right.
+    """
+
+    def setting(name: str) -> str | None:
+        value = environment.get(name, "").strip()
+        return value or None
+
+    tenant_id, client_id = setting("AZURE_TENANT_ID"), setting("AZURE_CLIENT_ID")
+    authority_host = _authority_host(setting("AZURE_AUTHORITY_HOST"))
+    for name, kind in (
+        ("AZURE_CLIENT_SECRET", CredentialKind.CLIENT_SECRET),
+        ("AZURE_CLIENT_CERTIFICATE_PATH", CredentialKind.CLIENT_CERTIFICATE),
+        ("AZURE_FEDERATED_TOKEN_FILE", CredentialKind.FEDERATED_TOKEN),
+    ):
+        if setting(name) is None:
+            continue
+        missing = [
+            required
+            for required, value in (("AZURE_TENANT_ID", tenant_id), ("AZURE_CLIENT_ID", client_id))
+            if value is None
+        ]
+        if missing:
+            raise AuthenticationError(
+                f"{name} is set, but {' and '.join(missing)} is not: {kind.value} needs all three settings"
+            )
+        return CredentialChoice(
+            kind=kind,
+            tenant_id=tenant_id,
+            client_id=client_id,
+            client_secret=setting("AZURE_CLIENT_SECRET"),
+            certificate_path=setting("AZURE_CLIENT_CERTIFICATE_PATH"),
+            certificate_password=setting("AZURE_CLIENT_CERTIFICATE_PASSWORD"),
+            send_certificate_chain=(setting("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN") or "").lower()
+            in ("1", "true"),
+            federated_token_file=setting("AZURE_FEDERATED_TOKEN_FILE"),
+            authority_host=authority_host,
+        )
+    if setting("IDENTITY_ENDPOINT") or setting("MSI_ENDPOINT"):
+        return CredentialChoice(kind=CredentialKind.MANAGED_IDENTITY, client_id=client_id)
+    return CredentialChoice(kind=CredentialKind.AZURE_CLI, tenant_id=tenant_id)
+
+
+def _authority_host(text: str | None) -> str:
+    """`AZURE_AUTHORITY_HOST` as `host[:port]`."""
+    if text is None:
+        return _PUBLIC_AUTHORITY
+    scheme, found, rest = text.partition("://")
+    host = (rest if found else scheme).rstrip("/").lower()
+    if found and scheme.lower() != "https":
+        raise AuthenticationError(
+            f'AZURE_AUTHORITY_HOST "{printable(text, limit=120)}" is no https address: '
+            "a secret must not be sent in the clear"
+        )
+    if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?", host):
+        raise AuthenticationError(
+            f'AZURE_AUTHORITY_HOST "{printable(text, limit=120)}" is no host: '
+            f"give https://<host>, such as https://{_PUBLIC_AUTHORITY}"
+        )
+    return host
+
+
+def scope_of(endpoint: ArmEndpoint) -> str:
+    """What a token for the endpoint is asked for; every cloud names its Resource Manager itself."""
+    return f"{endpoint.url}/.default"
+
+
+def token_source(
+    arm_endpoint: str, environment: Mapping[str, str], *, clock: Clock | None = None
+) -> TokenSource:
+    """Where tokens for `arm_endpoint` come from. Nothing is asked of anyone yet.
+
+    Raises:
+        ArmEndpointError: the endpoint is none to send a token to.
+        AuthenticationError: the settings name a credential, but not all of it.
+    """
+    endpoint = ArmEndpoint.parse(arm_endpoint)
+    if endpoint.is_plain_loopback:
+        return FixedTokenSource()
+    choice = choose_credential(environment)
+    return IdentityTokenSource(choice, scope_of(endpoint), clock=clock or SystemClock())
+
+
+@dataclass(frozen=True)
+class _Cached:
+    token: str = field(repr=False)
+    expires: datetime
+    fetched: float
+
+
+class IdentityTokenSource:
+    """Tokens by azure-identity: one cache for the process, refreshed five minutes before they expire.
+
+    `open_credential` is how the credential comes into being; a forced refresh makes a new one, since a
+    credential would give the cached token again.
+    """
+
+    def __init__(
+        self,
+        choice: CredentialChoice,
+        scope: str,
+        *,
+        clock: Clock,
+        open_credential: Callable[[CredentialChoice], TokenCredential] | None = None,
+    ) -> None:
+        self._choice = choice
+        self._scope = scope
+        self._clock = clock
+        self._open = open_credential or open_azure_credential
+        self._fetching = threading.Lock()
+        self._credential: TokenCredential | None = None
+        self._cached: _Cached | None = None
+        self._retry_not_before = 0.0
+
+    def token(self, *, refresh: bool = False) -> str:
+        """See `TokenSource.token`."""
+        cached = self._cached
+        if not refresh and cached is not None and not self._is_due(cached):
+            return cached.token
+        valid = cached is not None and self._clock.now() < cached.expires
+        # While one thread fetches, the others go on with the token that still holds.
+        if not self._fetching.acquire(blocking=refresh or not valid):
+            assert cached is not None
+            return cached.token
+        try:
+            current = self._cached
+            if current is not None and current is not cached and not self._is_due(current):
+                return current.token  # fetched by another thread in the meantime
+            try:
+                return self._fetch(new_credential=refresh).token
+            except TokenError as error:
+                if refresh or cached is None or self._clock.now() >= cached.expires:
+                    raise
+                self._retry_not_before = self._clock.monotonic() + _REFRESH_RETRY.total_seconds()
+                _log.warning(
+                    "no new token yet, the old one still holds: %s", error, extra={"action": "token_refresh"}
+                )
+                return cached.token
+        finally:
+            self._fetching.release()
+
+    def _is_due(self, cached: _Cached) -> bool:
+        now = self._clock.now()
+        if now >= cached.expires:
+            return True
+        if now < cached.expires - _REFRESH_BEFORE_EXPIRY:
+            return False
+        return self._clock.monotonic() >= self._retry_not_before
+
+    def _fetch(self, *, new_credential: bool) -> _Cached:
+        if self._credential is None or new_credential:
+            self._close()
+            self._credential = self._open(self._choice)
+        try:
+            answer = self._credential.get_token(self._scope)
+        except Exception as error:
+            raise _token_error(error, self._choice) from None
+        cached = _Cached(
+            answer.token, datetime.fromtimestamp(answer.expires_on, UTC), self._clock.monotonic()
+        )
+        self._cached = cached
+        return cached
+
+    def _close(self) -> None:
+        close = getattr(self._credential, "close", None)
+        if close is not None:
+            close()
+        self._credential = None
+
+    def close(self) -> None:
+        """Close the connections to the token endpoint."""
+        with self._fetching:
+            self._close()
+
+
+def open_azure_credential(choice: CredentialChoice) -> TokenCredential:
+    """The credential of azure-identity that `choice` describes.
+
+    Raises:
+        AuthenticationError: its certificate or token file cannot be read, or the certificate has expired.
+    """
+    import azure.identity
+
+    # The steps try again by themselves; here one retry is enough, and a short patience.
+    patience: dict[str, Any] = {"retry_total": 1, "connection_timeout": 10, "read_timeout": 20}
+    authority: dict[str, Any] = {
+        "authority": f"https://{choice.authority_host}",
+        # The discovery would ask the public cloud about an authority it does not know.
+        "disable_instance_discovery": choice.authority_host != _PUBLIC_AUTHORITY,
+    }
+    tenant_id, client_id = choice.tenant_id or "", choice.client_id or ""
+    try:
+        match choice.kind:
+            case CredentialKind.CLIENT_SECRET:
+                return azure.identity.ClientSecretCredential(
+                    tenant_id, client_id, choice.client_secret or "", **authority, **patience
+                )
+            case CredentialKind.CLIENT_CERTIFICATE:
+                _check_certificate(choice.certificate_path or "")
+                return azure.identity.CertificateCredential(
+                    tenant_id,
+                    client_id,
+                    choice.certificate_path,
+                    password=choice.certificate_password,
+                    send_certificate_chain=choice.send_certificate_chain,
+                    **authority,
+                    **patience,
+                )
+            case CredentialKind.FEDERATED_TOKEN:
+                return azure.identity.WorkloadIdentityCredential(
+                    tenant_id=tenant_id,
+                    client_id=client_id,
+                    token_file_path=choice.federated_token_file,
+                    **authority,
+                    **patience,
+                )
+            case CredentialKind.MANAGED_IDENTITY:
+                return azure.identity.ManagedIdentityCredential(client_id=choice.client_id, **patience)
+            case CredentialKind.AZURE_CLI:
+                return azure.identity.AzureCliCredential(tenant_id=tenant_id, process_timeout=30)
+    except AuthenticationError:
+        raise
+    except (ValueError, TypeError, OSError) as error:
+        raise AuthenticationError(
+            f"{choice.kind.value} cannot be used: {_shown(error, choice)}; check {_settings_of(choice)}"
+        ) from None
+
+
+def _check_certificate(path: str) -> None:
+    """Refuse a certificate that is missing or out of date, which Entra ID would do less clearly."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise AuthenticationError(
+            f'the certificate "{printable(path, limit=200)}" of AZURE_CLIENT_CERTIFICATE_PATH cannot be '
+            f"read: {error.strerror or type(error).__name__}"
+        ) from None
+    from cryptography import x509
+
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        return  # PKCS #12: azure-identity reads it with its password
+    try:
+        certificate = x509.load_pem_x509_certificate(content[content.index(b"-----BEGIN CERTIFICATE-----") :])
+    except ValueError:
+        return  # azure-identity says what is wrong with it
+    now = datetime.now(UTC)
+    if certificate.not_valid_after_utc <= now:
+        raise AuthenticationError(
+            f'the certificate "{printable(path, limit=200)}" of AZURE_CLIENT_CERTIFICATE_PATH expired on '
+            f"{certificate.not_valid_after_utc:%Y-%m-%d}: create a new one and add it to the app registration"
+        )
+
+
+def _settings_of(choice: CredentialChoice) -> str:
+    names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID"]
+    match choice.kind:
+        case CredentialKind.CLIENT_SECRET:
+            names.append("AZURE_CLIENT_SECRET")
+        case CredentialKind.CLIENT_CERTIFICATE:
+            names.append("AZURE_CLIENT_CERTIFICATE_PATH")
+        case CredentialKind.FEDERATED_TOKEN:
+            names.append("AZURE_FEDERATED_TOKEN_FILE")
+        case CredentialKind.MANAGED_IDENTITY:
+            return "that the app has the identity, and AZURE_CLIENT_ID where it is a user-assigned one"
+        case CredentialKind.AZURE_CLI:
+            return "az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+    return ", ".join(names)
+
+
+# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+_ENTRA_CODES: Mapping[str, str] = {
+    "7000215": "the secret in AZURE_CLIENT_SECRET is wrong",
+    "7000222": "the secret in AZURE_CLIENT_SECRET has expired: create a new one for the app registration",
+    "700016": "the application in AZURE_CLIENT_ID is not known in the tenant of AZURE_TENANT_ID",
+    "90002": "the tenant in AZURE_TENANT_ID does not exist in this cloud",
+    "900023": "AZURE_TENANT_ID is neither a tenant id nor a domain name",
+    "700027": "the app registration does not have the certificate of AZURE_CLIENT_CERTIFICATE_PATH",
+    "1000502": "the certificate of AZURE_CLIENT_CERTIFICATE_PATH is not valid yet or has expired",
+    "70021": "the app registration has no federated credential for the token of AZURE_FEDERATED_TOKEN_FILE",
+    "700213": "the app registration has no federated credential for the token of AZURE_FEDERATED_TOKEN_FILE",
+    "700024": "the federated token or certificate is outside its validity: check this machine's clock",
+    "500011": "this cloud does not know the resource of ARM_ENDPOINT in the tenant of AZURE_TENANT_ID",
+    "7000112": "the application in AZURE_CLIENT_ID is disabled",
+}
+_TRANSIENT_ENTRA_CODES = frozenset({"90033", "90055", "50196", "90024", "50058196"})
+_ENTRA_CODE = re.compile(r"AADSTS(\d{4,8})")
+
+
+def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
+    """The family of what azure-identity raised, as one sentence that says what to do."""
+    if isinstance(error, TokenError):
+        return error
+    from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+    from azure.identity import CredentialUnavailableError
+
+    text = " ".join(str(part) for part in (error, getattr(error, "inner_exception", ""), error.__cause__))
+    prefix = f"no token by {choice.kind.value}"
+    if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
+        return AuthenticationError(
+            f"{prefix}: the TLS certificate of https://{choice.authority_host} is not trusted "
+            "(if it is right, name its authority in REQUESTS_CA_BUNDLE)"
+        )
+    codes = _ENTRA_CODE.findall(text)
+    if any(code in _TRANSIENT_ENTRA_CODES for code in codes) or "temporarily_unavailable" in text:
+        return TokenUnavailableError(f"{prefix}: Microsoft Entra ID is busy ({_shown(error, choice)})")
+    for code in codes:
+        if meaning := _ENTRA_CODES.get(code):
+            return AuthenticationError(f"{prefix}: {meaning} (AADSTS{code})")
+    if "invalid_tenant" in text:
+        return AuthenticationError(f"{prefix}: {_ENTRA_CODES['90002']}")
+    if isinstance(error, ServiceRequestError | ServiceResponseError):
+        return TokenUnavailableError(
+            f"{prefix}: https://{choice.authority_host} cannot be reached ({_shown(error, choice)})"
+        )
+    if isinstance(error, CredentialUnavailableError):
+        if choice.kind is CredentialKind.AZURE_CLI:
+            return AuthenticationError(
+                f"{prefix}: {_shown(error, choice)}; run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID "
+                "and AZURE_CLIENT_SECRET for a service principal"
+            )
+        if choice.kind is CredentialKind.MANAGED_IDENTITY:
+            return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
+    if isinstance(error, ClientAuthenticationError) and _is_server_failure(error):
+        return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
+    return AuthenticationError(f"{prefix}: {_shown(error, choice)}; check {_settings_of(choice)}")
+
+
+def _is_server_failure(error: BaseException) -> bool:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(status, int) and (status == 429 or status >= 500)
+
+
+def _shown(error: BaseException, choice: CredentialChoice) -> str:
+    """The first line of an error's text, without any secret that might be in it."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    for secret in choice.secrets:
+        text = text.replace(secret, "...")
+    return redact(text, limit=300).rstrip(". ")

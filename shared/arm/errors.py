@@ -1,0 +1,147 @@
+"""What can go wrong between a call and its answer.
+
+    ArmError
+    ├── ArmNotSentError       the request never left: nothing has started
+    ├── ArmAnswerLostError    sent, but no whole answer came back: it may have started
+    ├── ArmStatusError        the service answered 4xx or 5xx
+    ├── ArmProtocolError      the service answered 2xx, but not what it can have meant
+    └── ArmUrlRefusedError    a URL or a redirect leads elsewhere: it was not followed
+    TokenError                nothing was asked of the service, since there is no token
+    ├── AuthenticationError   the configuration is wrong, or a login is missing: permanent
+    └── TokenUnavailableError nobody could be asked just now: worth another try
+
+`may_have_started` says whether the effect of a mutating call may have happened. The text of an error is
+one sentence and the ids that Azure's support asks for; it never holds a token, nor the query of a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+__all__ = [
+    "ArmAnswerLostError",
+    "ArmEndpointError",
+    "ArmError",
+    "ArmNotSentError",
+    "ArmProtocolError",
+    "ArmStatusError",
+    "ArmUrlRefusedError",
+    "AuthenticationError",
+    "TokenError",
+    "TokenUnavailableError",
+]
+
+
+class ArmEndpointError(ValueError):
+    """`ARM_ENDPOINT` is no address that the app may send tokens to."""
+
+
+class ArmError(Exception):
+    """A call to Azure Resource Manager did not give what it should."""
+
+    #: whether the effect of a mutating call may have happened
+    may_have_started: bool = False
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        operation: str,
+        method: str,
+        path: str,
+        client_request_id: str | None,
+        request_id: str | None = None,
+    ) -> None:
+        self.summary = summary
+        self.operation = operation
+        self.method = method
+        self.path = path
+        self.client_request_id = client_request_id
+        self.request_id = request_id
+        ids = [f"{method} {path}"]
+        if client_request_id:
+            ids.append(f"client request id {client_request_id}")
+        if request_id:
+            ids.append(f"request id {request_id}")
+        super().__init__(f"{operation}: {summary} ({', '.join(ids)})")
+
+
+class ArmNotSentError(ArmError):
+    """The request never reached the service: refused, unknown host, TLS or proxy trouble."""
+
+
+class ArmAnswerLostError(ArmError):
+    """The request was sent, and its answer did not arrive whole: time-out, reset, truncation."""
+
+    may_have_started = True
+
+
+class ArmStatusError(ArmError):
+    """The service answered with an error status.
+
+    `code` is the service's symbolic code, `""` where the answer held none (a proxy's page, an empty body).
+    """
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        code: str,
+        message: str,
+        headers: Mapping[str, str],
+        retry_after: timedelta | None,
+        details: tuple[Mapping[str, Any], ...] = (),
+        recommendations: tuple[str, ...] = (),
+        operation: str,
+        method: str,
+        path: str,
+        client_request_id: str | None,
+        request_id: str | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+        self.retry_after = retry_after
+        self.details = details
+        self.recommendations = recommendations
+        # A 429 or a 409 turns the request away at the door; a 5xx may come from behind it.
+        self.may_have_started = status == 408 or status >= 500
+        said = f"Azure answered {status}"
+        if code:
+            said += f" {code}"
+        if message:
+            said += f": {message}"
+        super().__init__(
+            said,
+            operation=operation,
+            method=method,
+            path=path,
+            client_request_id=client_request_id,
+            request_id=request_id,
+        )
+
+
+class ArmProtocolError(ArmError):
+    """A successful status with a body or headers that the service cannot have meant."""
+
+    may_have_started = True
+    sent = True
+
+
+class ArmUrlRefusedError(ArmError):
+    """A URL given by an answer, or a redirect, leads out of where the app may send its token."""
+
+
+class TokenError(Exception):
+    """There is no token for Azure Resource Manager."""
+
+
+class AuthenticationError(TokenError):
+    """A token cannot be had until someone changes the configuration or logs in."""
+
+
+class TokenUnavailableError(TokenError):
+    """A token cannot be had just now."""

@@ -1,0 +1,379 @@
+"""Azure resource ids, parsed by strict grammars.
+
+An id is text that came from a message or from a listing. It is taken apart once, here; what leaves this
+module can only ever name one resource of the kind asked for, whatever the text was:
+
+* names keep their case, and compare as Azure compares them, without it;
+* the fixed words of a path (`subscriptions`, `providers`, ...) are matched in any case and written in one;
+* `url_path` quotes every segment but for `;`, which the names of Azure Backup are full of.
+
+Forms: https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules and the
+paths of the Recovery Services backup REST API.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from urllib.parse import quote
+
+from shared.arm.redaction import printable
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+__all__ = [
+    "ContainerId",
+    "InvalidResourceIdError",
+    "ProtectedItemId",
+    "RecoveryPointId",
+    "ResourceId",
+    "VaultId",
+    "VirtualMachineId",
+    "check_policy_name",
+    "quote_segment",
+]
+
+_LONGEST_ID = 2048
+
+_SUBSCRIPTION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_RESOURCE_GROUP = re.compile(r"[-\w.()]{0,89}[-\w()]")
+_VAULT = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
+_VIRTUAL_MACHINE = re.compile(r"[^\W_]([-\w.]{0,62}[-\w])?")
+_FABRIC = re.compile(r"[A-Za-z][-A-Za-z0-9]{0,49}")
+_RECOVERY_POINT = re.compile(r"[A-Za-z0-9][-\w]{0,127}")
+_POLICY = re.compile(r"[A-Za-z][-\w]{1,149}")
+# Container and item names hold names that people gave to availability groups and databases, so nearly
+# everything is legal in them; what could be taken for the structure of a URL is not.
+_FORBIDDEN_IN_NAME = re.compile(r"[/\\?#\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|%[0-9a-fA-F]{2}")
+_LONGEST_NAME = 512
+
+
+class InvalidResourceIdError(ValueError):
+    """A text is not the Azure resource id that it should be."""
+
+    def __init__(self, text: object, expected: str, problem: str) -> None:
+        self.text = printable(text, limit=120)
+        self.expected = expected
+        self.problem = problem
+        super().__init__(f'"{self.text}" is not {expected}: {problem}')
+
+
+def quote_segment(segment: str) -> str:
+    """One path segment for a URL: everything quoted but unreserved characters and `;`."""
+    return quote(segment, safe=";")
+
+
+@dataclass(frozen=True, eq=False)
+class ResourceId:
+    """What the ids of all kinds have in common."""
+
+    #: the kind and its form, for error messages
+    expected: ClassVar[str]
+
+    def segments(self) -> tuple[str, ...]:
+        """The path's segments, unquoted."""
+        raise NotImplementedError
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The id that `text` is; InvalidResourceIdError where it is none of this kind."""
+        raise NotImplementedError
+
+    @cached_property
+    def path(self) -> str:
+        """The id as Azure writes it, names in the case they were given in."""
+        return "/" + "/".join(self.segments())
+
+    @cached_property
+    def url_path(self) -> str:
+        """The path for a URL, every segment quoted."""
+        return "/" + "/".join(quote_segment(segment) for segment in self.segments())
+
+    @cached_property
+    def key(self) -> str:
+        """The lower-cased path: equal for equal resources."""
+        return self.path.lower()
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, ResourceId) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        def validate(value: object) -> ResourceId:
+            if isinstance(value, cls):
+                return value
+            if not isinstance(value, str):
+                raise InvalidResourceIdError(value, cls.expected, "it is no text")
+            return cls.parse(value)
+
+        return core_schema.no_info_plain_validator_function(
+            validate,
+            json_schema_input_schema=core_schema.str_schema(),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                str, return_schema=core_schema.str_schema()
+            ),
+        )
+
+
+def _split(text: object, expected: str) -> list[str]:
+    """The segments of an id; InvalidResourceIdError for what is no path of names."""
+
+    def refuse(problem: str) -> NoReturn:
+        raise InvalidResourceIdError(text, expected, problem)
+
+    if not isinstance(text, str):
+        refuse("it is no text")
+    if not text:
+        refuse("it is empty")
+    if len(text) > _LONGEST_ID:
+        refuse(f"it is longer than {_LONGEST_ID} characters")
+    if not text.startswith("/"):
+        refuse("it does not start with '/'")
+    segments = text[1:].split("/")
+    for segment in segments:
+        if not segment:
+            refuse("it has an empty segment (two slashes in a row, or one at the end)")
+        if problem := _problem_of_name(segment):
+            refuse(problem)
+    return segments
+
+
+def _problem_of_name(name: str) -> str | None:
+    if found := _FORBIDDEN_IN_NAME.search(name):
+        return f"it contains {printable(found.group())!r}, which has no place in a name"
+    # A server may take "..;x" for "..".
+    if any(part.strip() in (".", "..") for part in name.split(";")):
+        return "it contains '.' or '..' as a path step"
+    if len(name) > _LONGEST_NAME:
+        return f"a segment is longer than {_LONGEST_NAME} characters"
+    return None
+
+
+def _take(
+    cls: type[ResourceId], text: str, pattern: tuple[tuple[str, re.Pattern[str] | None], ...]
+) -> list[str]:
+    """The names in `text`, which alternates fixed words and names as `pattern` does.
+
+    A pattern's entry is a fixed word with None, or the description of a name with its grammar.
+    """
+    segments = _split(text, cls.expected)
+    names = []
+    for (word, grammar), segment in zip(pattern, segments, strict=False):
+        if grammar is None:
+            if segment.lower() != word.lower():
+                raise InvalidResourceIdError(
+                    text, cls.expected, f"there is {printable(segment, limit=60)!r} in place of {word!r}"
+                )
+        else:
+            if not grammar.fullmatch(segment):
+                raise InvalidResourceIdError(
+                    text, cls.expected, f"{printable(segment, limit=60)!r} is no {word}"
+                )
+            names.append(segment)
+    if len(segments) != len(pattern):
+        raise InvalidResourceIdError(
+            text, cls.expected, f"it has {len(segments)} segments and should have {len(pattern)}"
+        )
+    return names
+
+
+def _check(id_: ResourceId, value: object, grammar: re.Pattern[str], what: str) -> None:
+    if not isinstance(value, str) or not grammar.fullmatch(value) or _problem_of_name(value):
+        raise InvalidResourceIdError(value, f"the {what} of {type(id_).expected}", f"it is no {what}")
+
+
+_ANY_NAME = re.compile(r".+", re.DOTALL)
+_GROUP_PATTERN: tuple[tuple[str, re.Pattern[str] | None], ...] = (
+    ("subscriptions", None),
+    ("subscription id (a GUID)", _SUBSCRIPTION),
+    ("resourceGroups", None),
+    ("resource group name", _RESOURCE_GROUP),
+)
+_VAULT_PATTERN = (
+    *_GROUP_PATTERN,
+    ("providers", None),
+    ("Microsoft.RecoveryServices", None),
+    ("vaults", None),
+    ("vault name", _VAULT),
+)
+_VIRTUAL_MACHINE_PATTERN = (
+    *_GROUP_PATTERN,
+    ("providers", None),
+    ("Microsoft.Compute", None),
+    ("virtualMachines", None),
+    ("virtual machine name", _VIRTUAL_MACHINE),
+)
+_CONTAINER_PATTERN = (
+    *_VAULT_PATTERN,
+    ("backupFabrics", None),
+    ("fabric name", _FABRIC),
+    ("protectionContainers", None),
+    ("container name", _ANY_NAME),
+)
+_PROTECTED_ITEM_PATTERN = (*_CONTAINER_PATTERN, ("protectedItems", None), ("item name", _ANY_NAME))
+_PROTECTABLE_ITEM_PATTERN = (*_CONTAINER_PATTERN, ("protectableItems", None), ("item name", _ANY_NAME))
+_RECOVERY_POINT_PATTERN = (
+    *_PROTECTED_ITEM_PATTERN,
+    ("recoveryPoints", None),
+    ("recovery point name", _RECOVERY_POINT),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _InResourceGroup(ResourceId):
+    subscription_id: str
+    resource_group: str
+    name: str
+
+    _words: ClassVar[tuple[str, str]]
+    _grammar: ClassVar[re.Pattern[str]]
+    _pattern: ClassVar[tuple[tuple[str, re.Pattern[str] | None], ...]]
+
+    def __post_init__(self) -> None:
+        _check(self, self.subscription_id, _SUBSCRIPTION, "subscription id")
+        _check(self, self.resource_group, _RESOURCE_GROUP, "resource group name")
+        _check(self, self.name, type(self)._grammar, "name")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        return cls(*_take(cls, text, cls._pattern))
+
+    def segments(self) -> tuple[str, ...]:
+        return (
+            "subscriptions",
+            self.subscription_id,
+            "resourceGroups",
+            self.resource_group,
+            "providers",
+            *self._words,
+            self.name,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class VaultId(_InResourceGroup):
+    """A Recovery Services vault."""
+
+    expected = (
+        "the id of a Recovery Services vault (/subscriptions/<guid>/resourceGroups/<group>"
+        "/providers/Microsoft.RecoveryServices/vaults/<name>)"
+    )
+    _words = ("Microsoft.RecoveryServices", "vaults")
+    _grammar = _VAULT
+    _pattern = _VAULT_PATTERN
+
+
+@dataclass(frozen=True, eq=False)
+class VirtualMachineId(_InResourceGroup):
+    """A virtual machine."""
+
+    expected = (
+        "the id of a virtual machine (/subscriptions/<guid>/resourceGroups/<group>"
+        "/providers/Microsoft.Compute/virtualMachines/<name>)"
+    )
+    _words = ("Microsoft.Compute", "virtualMachines")
+    _grammar = _VIRTUAL_MACHINE
+    _pattern = _VIRTUAL_MACHINE_PATTERN
+
+
+@dataclass(frozen=True, eq=False)
+class ContainerId(ResourceId):
+    """A protection container: a VM, or an availability group, that is registered to a vault."""
+
+    vault: VaultId
+    fabric: str
+    name: str
+
+    expected = "the id of a protection container (<vault id>/backupFabrics/Azure/protectionContainers/<name>)"
+
+    def __post_init__(self) -> None:
+        _check(self, self.fabric, _FABRIC, "fabric name")
+        _check(self, self.name, _ANY_NAME, "container name")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        *vault, fabric, name = _take(cls, text, _CONTAINER_PATTERN)
+        return cls(VaultId(*vault), fabric, name)
+
+    def segments(self) -> tuple[str, ...]:
+        return (*self.vault.segments(), "backupFabrics", self.fabric, "protectionContainers", self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class ProtectedItemId(ResourceId):
+    """A protected database."""
+
+    container: ContainerId
+    name: str
+
+    expected = (
+        "the id of a protected item (<vault id>/backupFabrics/Azure/protectionContainers/<container>"
+        "/protectedItems/<name>)"
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, self.name, _ANY_NAME, "item name")
+
+    @property
+    def vault(self) -> VaultId:
+        """The vault that protects the item."""
+        return self.container.vault
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        return cls._of(_take(cls, text, _PROTECTED_ITEM_PATTERN))
+
+    @classmethod
+    def from_protectable_item(cls, text: str) -> Self:
+        """The id that a protectable item will have once it is protected."""
+        return cls._of(_take(cls, text, _PROTECTABLE_ITEM_PATTERN))
+
+    @classmethod
+    def _of(cls, names: list[str]) -> Self:
+        *vault, fabric, container, name = names
+        return cls(ContainerId(VaultId(*vault), fabric, container), name)
+
+    def segments(self) -> tuple[str, ...]:
+        return (*self.container.segments(), "protectedItems", self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveryPointId(ResourceId):
+    """A recovery point of a protected database."""
+
+    item: ProtectedItemId
+    name: str
+
+    expected = "the id of a recovery point (<protected item id>/recoveryPoints/<name>)"
+
+    def __post_init__(self) -> None:
+        _check(self, self.name, _RECOVERY_POINT, "recovery point name")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        *vault, fabric, container, item, name = _take(cls, text, _RECOVERY_POINT_PATTERN)
+        return cls(ProtectedItemId(ContainerId(VaultId(*vault), fabric, container), item), name)
+
+    def segments(self) -> tuple[str, ...]:
+        return (*self.item.segments(), "recoveryPoints", self.name)
+
+
+def check_policy_name(name: str) -> str:
+    """`name` itself; InvalidResourceIdError where Azure would not accept it for a backup policy."""
+    if not _POLICY.fullmatch(name):
+        raise InvalidResourceIdError(
+            name, "the name of a backup policy", "it is a letter, then 2 to 149 letters, digits, '-' or '_'"
+        )
+    return name

@@ -1,0 +1,37 @@
+"""Text that may be shown: without secrets, without control characters, of bounded length."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["printable", "redact"]
+
+_QUERY = re.compile(r"(\bhttps?://[^\s\"'<>?]+)\?[^\s\"'<>]*", re.IGNORECASE)
+_BEARER = re.compile(r"\b(Bearer|Basic|SharedAccessSignature)\s+[A-Za-z0-9._~+/=%&:-]{8,}", re.IGNORECASE)
+_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
+_ASSIGNED = re.compile(
+    r"(?i)\b(client_secret|client_assertion|access_token|refresh_token|password|sharedaccesskey|sig)"
+    r"(\"?\s*[=:]\s*\"?)[^\s&\"',;]+"
+)
+
+
+def printable(text: object, *, limit: int | None = None) -> str:
+    """`text` on one line, control characters escaped, cut to `limit` characters."""
+    shown = str(text)
+    if limit is not None and len(shown) > limit:
+        shown = shown[: limit - 3] + "..."
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in shown
+    )
+
+
+def redact(text: object, *, limit: int = 500) -> str:
+    """`text` for a log or an error: no tokens, secrets or queries of URLs, on one line, cut to `limit`."""
+    # Cut generously first, so that a body of megabytes is not searched whole.
+    shown = str(text)[: limit * 8]
+    shown = _QUERY.sub(r"\1?...", shown)
+    shown = _BEARER.sub(r"\1 ...", shown)
+    shown = _JWT.sub("...", shown)
+    shown = _ASSIGNED.sub(r"\1\2...", shown)
+    return printable(" ".join(shown.split()), limit=limit)

@@ -1,0 +1,40 @@
+"""The `Retry-After` header (RFC 9110, section 10.2.3)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+__all__ = ["LONGEST", "parse", "parse_http_date"]
+
+#: a larger value is capped: it still means "not in this life", and no arithmetic overflows
+LONGEST = timedelta(days=3650)
+
+
+def parse(header: str | None, now: datetime) -> timedelta | None:
+    """How long the service asks to wait, counted from `now` (aware, the service's clock).
+
+    None where the header is absent, garbage or negative. A date that has passed is no wait at all.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        seconds = int(text) if len(text) < 12 else None
+        return LONGEST if seconds is None else min(timedelta(seconds=seconds), LONGEST)
+    moment = parse_http_date(text)
+    if moment is None:
+        return None
+    return min(max(moment - now, timedelta()), LONGEST)
+
+
+def parse_http_date(text: str | None) -> datetime | None:
+    """The moment of an HTTP date header, aware, in UTC; None for what is no date."""
+    if not text:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    # RFC 9110: an HTTP date is always in GMT, whether it says so in a way Python reads or not.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,276 @@
+"""HTTP underneath the ARM client: one pool of connections, no redirects, cookies, netrc or retries.
+
+Imported on first use only: `requests` is not on the import path of the Function App.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import requests.adapters
+import urllib3
+import urllib3.connection
+import urllib3.connectionpool
+import urllib3.exceptions
+
+from shared.arm.endpoint import ArmEndpoint
+from shared.clock import Clock
+
+__all__ = ["ConnectionBrokenError", "RawAnswer", "Transport", "TransportError", "TransportTimeoutError"]
+
+_POOL_SIZE = 32
+_CONNECT_TIMEOUT = timedelta(seconds=10)
+_CHUNK = 65_536
+
+
+class TransportError(Exception):
+    """No whole answer came back. `sent` says whether the request had begun to leave."""
+
+    def __init__(self, problem: str, *, sent: bool) -> None:
+        super().__init__(problem)
+        self.sent = sent
+
+
+class TransportTimeoutError(TransportError):
+    """The answer took too long."""
+
+
+class ConnectionBrokenError(TransportError):
+    """The connection was closed or reset before the answer was whole."""
+
+
+class AnswerTooLargeError(TransportError):
+    """The answer's body is larger than any that the service gives."""
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """One HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)  #: lower-case names
+    body: bytes = field(repr=False)
+
+
+class _Progress(threading.local):
+    """Whether the request of this thread has begun to leave."""
+
+    sent = False
+
+
+_progress = _Progress()
+
+
+class _HttpConnection(urllib3.connection.HTTPConnection):
+    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
+        # Here, and not where a proxy is asked for a tunnel: connecting first leaves only the sending.
+        if self.sock is None:
+            self.connect()
+        _progress.sent = True
+        super().endheaders(message_body, encode_chunked=encode_chunked)
+
+
+class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
+        if self.sock is None:
+            self.connect()
+        _progress.sent = True
+        super().endheaders(message_body, encode_chunked=encode_chunked)
+
+
+class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    """Keep-alive probes: Azure drops an idle connection after four minutes without a word."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            options.append((socket.IPPROTO_TCP, option, seconds))
+    return options
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections that tell when a request has begun to leave."""
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
+    ) -> None:
+        super().init_poolmanager(
+            connections, maxsize, block=block, socket_options=_socket_options(), **pool_kwargs
+        )
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> urllib3.ProxyManager:
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class Transport:
+    """Sends requests to one endpoint. Safe to share between threads."""
+
+    def __init__(self, endpoint: ArmEndpoint, *, http_timeout: timedelta, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._total = http_timeout.total_seconds()
+        self._timeout = (min(self._total, _CONNECT_TIMEOUT.total_seconds()), self._total)
+        self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(pool_connections=8, pool_maxsize=_POOL_SIZE, max_retries=0, pool_block=True)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._settings_lock = threading.Lock()
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        token: Callable[[], str],
+        body: bytes | None,
+        max_body: int,
+    ) -> RawAnswer:
+        """Send one request to `url` as it stands, and read its answer to the end.
+
+        Raises:
+            TransportError: no whole answer; `sent` says whether the request had begun to leave.
+        """
+
+        def attach_token(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+            # An auth object, because a bare header would give way to an entry of ~/.netrc.
+            if not self._endpoint.serves(prepared.url or ""):
+                raise TransportError("the URL leads away from the endpoint", sent=False)
+            prepared.headers["Authorization"] = f"Bearer {token()}"
+            return prepared
+
+        try:
+            prepared = requests.Request(
+                method, url, headers=dict(headers), data=body, auth=attach_token
+            ).prepare()
+        except (requests.RequestException, UnicodeError) as error:
+            raise TransportError(f"the URL cannot be asked ({type(error).__name__})", sent=False) from None
+        # `requests` rewrites percent-encoding; a signed URL goes out as it came in.
+        prepared.url = url
+        _progress.sent = False
+        started = self._clock.monotonic()
+        try:
+            response = self._session.send(
+                prepared,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+                **self._environment_settings(url),
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise _classify(error, sent=_progress.sent) from error
+        try:
+            received = self._read(response, started, max_body)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            response.close()
+            raise _classify(error, sent=True) from error
+        except TransportError:
+            response.close()
+            raise
+        return RawAnswer(
+            response.status_code,
+            {name.lower(): value for name, value in response.headers.items()},
+            received,
+        )
+
+    def _read(self, response: requests.Response, started: float, max_body: int) -> bytes:
+        received = bytearray()
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            received += chunk
+            if len(received) > max_body:
+                raise AnswerTooLargeError(f"the answer is larger than {max_body} bytes", sent=True)
+            if self._clock.monotonic() - started > self._total:
+                raise TransportTimeoutError(f"the answer took longer than {self._total:g} s", sent=True)
+        response.raw.release_conn()
+        return bytes(received)
+
+    def _environment_settings(self, url: str) -> dict[str, Any]:
+        """Proxies and certificate authorities, as the environment's usual variables say."""
+        host = url.split("/", 3)[2]
+        with self._settings_lock:
+            settings = self._settings.get(host)
+            if settings is None:
+                merged = self._session.merge_environment_settings(url, {}, True, None, None)
+                settings = {"proxies": merged["proxies"], "verify": merged["verify"], "cert": merged["cert"]}
+                if self._endpoint.is_loopback:
+                    # What listens on this machine is not to be asked through another.
+                    settings["proxies"] = {}
+                if settings["verify"] is False:
+                    settings["verify"] = True
+                self._settings[host] = settings
+            return dict(settings)
+
+
+def _classify(error: BaseException, *, sent: bool) -> TransportError:
+    """The family of an exception of requests, urllib3 or the socket, with a short reason."""
+    chain = list(_causes(error))
+    if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in chain):
+        return TransportError("the host name cannot be resolved", sent=sent)
+    if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in chain):
+        text = " ".join(str(cause) for cause in chain)
+        if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
+            return TransportError(
+                "its TLS certificate is not trusted (if it is right, name its authority in "
+                "REQUESTS_CA_BUNDLE)",
+                sent=sent,
+            )
+        return TransportError("the TLS connection failed", sent=sent)
+    if any(
+        isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError)
+        or "Tunnel connection failed" in str(cause)
+        for cause in chain
+    ):
+        return TransportError("the proxy cannot be used", sent=sent)
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
+        return TransportError("the connection was refused", sent=sent)
+    if any(
+        isinstance(cause, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError | TimeoutError)
+        and not isinstance(cause, urllib3.exceptions.NewConnectionError)
+        for cause in chain
+    ):
+        if sent:
+            return TransportTimeoutError("no answer came in time", sent=True)
+        return TransportTimeoutError("no connection was made in time", sent=False)
+    if sent:
+        return ConnectionBrokenError(f"the connection broke ({type(chain[-1]).__name__})", sent=True)
+    return TransportError(f"no connection could be made ({type(chain[-1]).__name__})", sent=False)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exception and what it wraps, outermost first."""
+    found: list[BaseException] = []
+    pending: list[object] = [error]
+    while pending:
+        candidate = pending.pop(0)
+        if not isinstance(candidate, BaseException) or candidate in found:
+            continue
+        found.append(candidate)
+        pending += [getattr(candidate, "reason", None), candidate.__cause__, *candidate.args]
+    return found
