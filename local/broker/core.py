@@ -611,7 +611,8 @@ class Broker:
             for subscription in entity.subscriptions:
                 self._database.execute(
                     "INSERT INTO messages (entity, sequence, first_sequence, state, expires, time_to_live,"
-                    " enqueued, scheduled, message_id, content_type, subject, correlation_id, properties, body)"
+                    " enqueued, scheduled, message_id, content_type, subject, correlation_id,"
+                    " properties, body)"
                     " SELECT ?, ?, ?, 0, ?, time_to_live, ?, scheduled, message_id, content_type, subject,"
                     " correlation_id, properties, body FROM messages WHERE id = ?",
                     (
@@ -676,7 +677,8 @@ class Broker:
         target = entity.forward_to or entity.dead_letters
         self._database.execute(
             "UPDATE messages SET entity = ?, sequence = ?, state = 0, due = NULL, expires = NULL,"
-            " lock_token = NULL, delivery_count = ?, enqueued = ?, dead_letter_source = ?, properties = ? WHERE id = ?",
+            " lock_token = NULL, delivery_count = ?, enqueued = ?, dead_letter_source = ?, properties = ?"
+            " WHERE id = ?",
             (
                 target.id,
                 target.next_sequence(),
