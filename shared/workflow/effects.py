@@ -1,0 +1,140 @@
+"""Effects happen once: what is known of a mutating call whose answer was lost, and what may follow.
+
+The service does not tell requests apart, so the vault's jobs are asked: a job's `activityId` is the client
+request id of the call that started it, and this app's ids bear a mark, which proves the echo for a vault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.messages.steps import StepMessage, database_of, is_marked, marked_request_id
+from shared.workflow.step import AgainError, Collaborators, WorkflowError
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job
+
+#: A job that is not listed is believed not to exist only after this long and this many looks.
+SETTLED_AFTER: Final = timedelta(minutes=2)
+LOOKS: Final = 2
+BETWEEN_LOOKS: Final = timedelta(minutes=1)
+MOST_POSTS: Final = 3
+#: How far back jobs are listed for the proof that a vault echoes client request ids.
+_ECHO_WINDOW: Final = timedelta(hours=1)
+#: The service's clock and ours may disagree by a little about what came first.
+_TOLERANCE: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """The effect happened: this is its job."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class NotStarted:
+    """The effect did not happen."""
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """The effect may have happened, and no job can be found that is surely its own."""
+
+    candidates: int
+    echoes: bool
+
+
+Settlement = Adopted | NotStarted | Undecided
+
+
+def request_ids(message: StepMessage[Any], step: str | None = None) -> list[str]:
+    """The client request ids of this effect and of those before it, newest first."""
+    database = database_of(message.payload)
+    return [
+        marked_request_id(
+            message.request.source,
+            message.request.id,
+            database.key if database is not None else "",
+            step or message.step,
+            n,
+            message.request.epoch,
+        )
+        for n in range(message.effect.n, 0, -1)
+    ]
+
+
+def is_about(job: Job, operation: str, *, database: str, server: str) -> bool:
+    """Whether a job is one of this operation on a database of that name on that server.
+
+    Jobs name neither instance nor VM id, so a namesake on another instance counts as well.
+    """
+    if not job.operation.lower().startswith(operation.lower()):
+        return False
+    name = job.entity_name.lower()
+    return name == database.lower() or (
+        name.startswith(f"{database.lower()} [") and (not server or name == f"{database} [{server}]".lower())
+    )
+
+
+def settle(
+    message: StepMessage[Any], c: Collaborators, *, operation: str, database: str, server: str
+) -> Settlement:
+    """Find out whether an effect that may have started did.
+
+    Raises AgainError where it is too early to tell.
+    """
+    effect = message.effect
+    at = effect.at or message.at
+    assert message.request.vault_id is not None
+    jobs = c.backup.list_jobs(message.request.vault_id, start=at - _ECHO_WINDOW)
+    now = c.now()
+    ours = request_ids(message)
+    for own in ours:
+        for job in jobs:
+            if job.activity_id is not None and job.activity_id.lower() == own:
+                return Adopted(job)
+    counted = effect.looked_at is None or now - effect.looked_at >= BETWEEN_LOOKS
+    looks = effect.looks + 1 if counted else effect.looks
+    if looks < LOOKS or now - at < SETTLED_AFTER:
+        seen = {"looks": looks, "looked_at": now} if counted else {}
+        raise AgainError(
+            BETWEEN_LOOKS,
+            effect=effect.model_copy(update={"may_have_started": True, "at": at, "waiting": False, **seen}),
+        )
+    echoes = any(is_marked(job.activity_id) for job in jobs)
+    candidates = [
+        job
+        for job in jobs
+        if is_about(job, operation, database=database, server=server)
+        # A job that bears the mark and is not ours belongs to another request of this app.
+        and not is_marked(job.activity_id)
+        and (job.start_time is None or job.start_time >= at - _TOLERANCE)
+    ]
+    if not candidates and echoes:
+        return NotStarted()
+    if len(candidates) == 1:
+        return Adopted(candidates[0])
+    return Undecided(len(candidates), echoes)
+
+
+def next_effect(message: StepMessage[Any], *, waiting: bool, code: str, why: str) -> AgainError:
+    """The error that puts the step back for its next effect; WorkflowError where there have been enough.
+
+    The new number is sent before the call is made, so that a crash in between finds it again.
+    """
+    if message.effect.n >= MOST_POSTS:
+        raise WorkflowError(code, f"{why} This was attempt {message.effect.n} of at most {MOST_POSTS}.")
+    fresh = message.effect.model_copy(
+        update={
+            "n": message.effect.n + 1,
+            "may_have_started": False,
+            "at": None,
+            "looks": 0,
+            "looked_at": None,
+            "waiting": waiting,
+        }
+    )
+    return AgainError(BETWEEN_LOOKS if waiting else timedelta(), effect=fresh, attempt=0)

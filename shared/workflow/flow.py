@@ -1,0 +1,141 @@
+"""How steps hand over to each other: the next step, the tracker, an outcome."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.messages import events
+from shared.messages.events import ErrorInfo, Event, Status
+from shared.messages.model import TolerantModel
+from shared.messages.steps import StepMessage, Tracking, database_of
+from shared.workflow.step import Collaborators, Next, Result
+
+if TYPE_CHECKING:
+    from shared.azure_backup.operations import StartedOperation
+    from shared.workflow.selection import Selection
+
+TRACK: Final = "track"
+#: A fan-out starts this many at once, then at this rate: ARM refills 10 writes a second.
+BURST: Final = 150
+WRITES_A_SECOND: Final = 8
+#: Polling sooner than this after a start that names no Retry-After would find nothing.
+FIRST_POLL: Final = timedelta(seconds=15)
+
+
+def go_on(
+    message: StepMessage[Any], step: str, payload: TolerantModel, at: datetime, *, number: int = 0
+) -> Next:
+    """The message to the next step; `number` paces a fan-out."""
+    delay = timedelta(seconds=max(0, number - BURST) / WRITES_A_SECOND)
+    return Next(
+        StepMessage(
+            step=step, sender=message.step, at=at, since=at + delay, request=message.request, payload=payload
+        ),
+        delay,
+    )
+
+
+def on_tick(at: datetime, delay: timedelta, tick: timedelta) -> timedelta:
+    """The delay from `at` to the first tick that is not before `delay`: polls of a vault meet on ticks."""
+    due = (at + delay).timestamp()
+    seconds = tick.total_seconds()
+    overshoot = due % seconds
+    return delay if overshoot < 1e-6 else delay + timedelta(seconds=seconds - overshoot)
+
+
+def follow(message: StepMessage[Any], c: Collaborators, operation: StartedOperation) -> Result:
+    """Hand an operation that has started to the tracker."""
+    at = c.now()
+    tracking = Tracking(
+        origin=message.step,
+        payload=message.payload.model_dump(mode="json", by_alias=True, exclude_none=True),
+        async_operation_url=operation.async_operation_url,
+        location_url=operation.location_url,
+        client_request_id=message.client_request_id,
+        began=at,
+        deadline=at + c.settings.operation_timeout,
+        not_before=at + operation.retry_after if operation.retry_after is not None else None,
+    )
+    wait = operation.retry_after if operation.retry_after is not None else FIRST_POLL
+    delay = on_tick(at, wait, c.settings.track_interval)
+    return Result(next=(Next(tracking_message(message, tracking, at), delay),))
+
+
+def follow_job(message: StepMessage[Any], c: Collaborators, job_id: str) -> Result:
+    """Hand a job that is known already (an adopted one) to the tracker."""
+    at = c.now()
+    tracking = Tracking(
+        origin=message.step,
+        payload=message.payload.model_dump(mode="json", by_alias=True, exclude_none=True),
+        job_id=job_id,
+        client_request_id=message.client_request_id,
+        began=at,
+        deadline=at + (message.request.job_timeout or c.settings.job_timeout),
+    )
+    return Result(next=(Next(tracking_message(message, tracking, at)),))
+
+
+def tracking_message(message: StepMessage[Any], tracking: Tracking, at: datetime) -> StepMessage[Tracking]:
+    """A new message to the tracker on behalf of a step."""
+    return StepMessage[Tracking](
+        step=TRACK,
+        sender=message.step,
+        at=at,
+        since=at,
+        request=message.request,
+        effect=message.effect,
+        payload=tracking,
+    )
+
+
+def ended(
+    message: StepMessage[Any], status: Status, *, at: datetime, error: ErrorInfo | None = None, **details: Any
+) -> Event:
+    """The outcome of what a message is about: its database, or its request where none is known yet."""
+    payload = message.payload
+    body = payload.payload if isinstance(payload, Tracking) else payload
+    count = body.get("outcomeCount", 1) if isinstance(body, dict) else getattr(body, "outcome_count", 1)
+    item = body.get("itemId") if isinstance(body, dict) else getattr(body, "item_id", None)
+    return events.outcome(
+        message.request,
+        status,
+        at=at,
+        database=database_of(payload),
+        subject=item,
+        outcome_count=count,
+        error=error,
+        **details,
+    )
+
+
+def selection_events(message: StepMessage[Any], chosen: Selection[Any], at: datetime) -> tuple[Event, ...]:
+    """The events of a selection: accepted, and the outcomes that are certain already."""
+    published = [
+        events.accepted(
+            message.request,
+            at=at,
+            outcome_count=chosen.outcome_count,
+            skipped=chosen.reasons,
+            names=chosen.skipped_names,
+        )
+    ]
+    published += [
+        events.outcome(
+            message.request,
+            error.status,
+            at=at,
+            database=database,
+            outcome_count=chosen.outcome_count,
+            error=error.info,
+        )
+        for database, error in chosen.failures
+    ]
+    if not chosen.tasks and not chosen.failures:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in chosen.reasons.items())
+        nothing = ErrorInfo(
+            code="NothingToDo",
+            message=f"the request means no database that it can apply to ({reasons or 'all are excluded'}).",
+        )
+        published.append(events.outcome(message.request, Status.SKIPPED, at=at, error=nothing))
+    return tuple(published)

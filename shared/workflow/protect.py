@@ -1,0 +1,300 @@
+"""Protecting databases: from the vault to the protected item, a step at a time.
+
+Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shared.arm.ids import ContainerId, ProtectedItemId
+from shared.messages.events import Status
+from shared.messages.requests import BackupType
+from shared.messages.steps import BackupTask, ProtectPlan, ProtectTask, StepMessage
+from shared.workflow import selection
+from shared.workflow.effects import Adopted, next_effect, settle
+from shared.workflow.flow import ended, follow, follow_job, go_on, selection_events
+from shared.workflow.step import AgainError, Collaborators, LateError, Next, Result, WorkflowError
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Container
+
+_PROVISIONED: Final = frozenset({"succeeded", ""})
+
+
+def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+    """Connect to the vault, or create it where the request says how."""
+    from shared.azure_backup import Vault
+
+    plan = message.payload
+    vault = c.backup.get_vault(plan.data.vault_id)
+    if vault is None:
+        wanted = plan.data.create_vault
+        if wanted is None:
+            raise vault_not_found(c, plan)
+        if c.late():
+            raise LateError
+        made = c.backup.create_vault(
+            plan.data.vault_id,
+            location=wanted.location,
+            redundancy=wanted.redundancy,
+            tags=wanted.tags,
+            client_request_id=message.client_request_id,
+        )
+        if not isinstance(made, Vault):
+            return follow(message, c, made)
+        vault = made
+    state = (vault.provisioning_state or "").lower()
+    if state in ("failed", "canceled", "cancelled"):
+        raise WorkflowError(
+            "VaultNotProvisioned",
+            f"vault {plan.data.vault_id} is in state {vault.provisioning_state}: delete it or repair it, then"
+            " send the request again.",
+        )
+    if state not in _PROVISIONED:
+        raise AgainError(c.settings.track_interval)
+    return Result(next=(go_on(message, "select_policy", plan, c.now()),))
+
+
+def vault_not_found(c: Collaborators, plan: ProtectPlan) -> WorkflowError:
+    """The error for an unknown vault, naming those there are."""
+    vault_id = plan.data.vault_id
+    there = selection.listing(vault.id.path for vault in c.backup.list_vaults(vault_id.subscription_id))
+    return WorkflowError(
+        "VaultNotFound",
+        f"there is no vault {vault_id}; subscription {vault_id.subscription_id} has: {there}.",
+    )
+
+
+def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+    """Select the policy by its name among the vault's policies for SQL Server in Azure VMs."""
+    from shared.azure_backup import Policy
+
+    plan = message.payload
+    policies = c.backup.list_policies(plan.data.vault_id)
+    wanted = plan.data.policy_name
+    chosen = next((policy for policy in policies if policy.name.casefold() == wanted.casefold()), None)
+    if chosen is None:
+        if plan.data.create_policy is None:
+            there = selection.listing(policy.name for policy in policies)
+            raise WorkflowError(
+                "PolicyNotFound",
+                f"vault {plan.data.vault_id.name} has no SQL policy {wanted}; it has: {there}.",
+            )
+        if c.late():
+            raise LateError
+        made = c.backup.create_policy(
+            plan.data.vault_id,
+            wanted,
+            plan.data.create_policy.properties(f"{c.now():%Y-%m-%d}"),
+            client_request_id=message.client_request_id,
+        )
+        if not isinstance(made, Policy):
+            return follow(message, c, made)
+        chosen = made
+    known = plan.model_copy(update={"policy_id": chosen.id, "policy_name": chosen.name})
+    step = "refresh_containers" if plan.data.vm_id is not None else "select_databases"
+    return Result(next=(go_on(message, step, known, c.now()),))
+
+
+def refresh_containers(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+    """Have the service look for VMs, unless the VM is registered already."""
+    plan = message.payload
+    registered = _registered(message, c)
+    if registered is not None:
+        return _registered_already(message, c, registered)
+    if c.late():
+        raise LateError
+    return follow(
+        message,
+        c,
+        c.backup.refresh_containers(plan.data.vault_id, client_request_id=message.client_request_id),
+    )
+
+
+def _registered(message: StepMessage[ProtectPlan], c: Collaborators) -> Container | None:
+    data = message.payload.data
+    for container in c.backup.list_registered_containers(data.vault_id):
+        if container.virtual_machine_id == data.vm_id:
+            return container
+    return None
+
+
+def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, container: Container) -> Result:
+    plan = message.payload
+    if (container.health_status or "").lower() == "deleted":
+        raise WorkflowError(
+            "VirtualMachineDeleted",
+            f"the virtual machine {plan.data.vm_id} is registered to vault {plan.data.vault_id.name} but has"
+            " been deleted: its databases can be restored, not protected.",
+        )
+    known = plan.model_copy(update={"container_id": container.id.path})
+    # Databases named outright may all be known; a pattern may mean one that was made since the last inquiry.
+    patterns = any(selector.is_pattern for selector in plan.data.databases)
+    step = "inquire_container" if patterns else "select_databases"
+    return Result(next=(go_on(message, step, known, c.now()),))
+
+
+def register_container(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+    """Register the VM, selected by its full ARM id, with the name and properties that the list gives."""
+    plan = message.payload
+    vm_id = plan.data.vm_id
+    assert vm_id is not None
+    offered = c.backup.list_protectable_containers(plan.data.vault_id)
+    for container in offered:
+        if container.virtual_machine_id == vm_id:
+            if c.late():
+                raise LateError
+            started = c.backup.register_container(
+                plan.data.vault_id, container, client_request_id=message.client_request_id
+            )
+            container_id = ContainerId(plan.data.vault_id, "Azure", container.name)
+            named = plan.model_copy(update={"container_id": container_id.path})
+            return follow(message.model_copy(update={"payload": named}), c, started)
+    registered = _registered(message, c)
+    if registered is not None:
+        return _registered_already(message, c, registered)
+    namesakes = [
+        str(other.virtual_machine_id)
+        for other in offered
+        if other.virtual_machine_id is not None
+        and other.virtual_machine_id.name.lower() == vm_id.name.lower()
+    ]
+    if namesakes:
+        there = f"it does offer of that name: {selection.listing(namesakes)}"
+    else:
+        there = f"it offers: {selection.listing(str(other.virtual_machine_id) for other in offered)}"
+    raise WorkflowError(
+        "VirtualMachineNotFound",
+        f"vault {plan.data.vault_id.name} does not offer the virtual machine {vm_id} for registration;"
+        f" {there}. A VM is not offered where it does not exist, is in another region, or is registered to"
+        " another vault.",
+    )
+
+
+def inquire_container(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+    """Have the service look for SQL Server and its databases on the VM."""
+    plan = message.payload
+    assert plan.container_id is not None
+    if c.late():
+        raise LateError
+    started = c.backup.inquire_container(
+        ContainerId.parse(plan.container_id), client_request_id=message.client_request_id
+    )
+    inquired = plan.model_copy(update={"inquired": True})
+    return follow(message.model_copy(update={"payload": inquired}), c, started)
+
+
+def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+    """Select the databases among those that are protectable or protected, and fan out."""
+    plan = message.payload
+    data = plan.data
+    assert plan.policy_id is not None and plan.policy_name is not None
+    container_id = ContainerId.parse(plan.container_id) if plan.container_id is not None else None
+    trouble = ""
+    if container_id is not None and plan.inquired:
+        trouble = _inquiry_trouble(c, container_id)
+    available = selection.candidates(
+        c.backup.list_protected_items(data.vault_id),
+        c.backup.list_protectable_items(data.vault_id),
+        vm_id=data.vm_id,
+        container=container_id,
+    )
+    chosen = selection.select_for_protection(
+        data, available, policy_name=plan.policy_name, why_missing=trouble
+    )
+    if container_id is not None and not plan.inquired and _may_be_new(chosen):
+        return Result(next=(go_on(message, "inquire_container", plan, c.now()),))
+    at = c.now()
+    count = chosen.outcome_count
+    tasks = [
+        go_on(
+            message,
+            "enable_protection",
+            ProtectTask(
+                database=choice.candidate.database,
+                item_id=choice.item.path,
+                policy_id=plan.policy_id,
+                policy_name=choice.policy_name,
+                action=choice.action,
+                protection_state=(
+                    choice.candidate.protected.protection_state if choice.candidate.protected else None
+                ),
+                outcome_count=count,
+                first_backup=data.first_backup,
+            ),
+            at,
+            number=number,
+        )
+        for number, choice in enumerate(chosen.tasks)
+    ]
+    return Result(events=selection_events(message, chosen, at), next=tuple(tasks))
+
+
+def _may_be_new(chosen: selection.Selection[selection.ProtectChoice]) -> bool:
+    return any(error.code == "DatabaseNotFound" for _, error in chosen.failures)
+
+
+def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> str:
+    """What the last inquiry of the VM complained of; empty where it found SQL Server without trouble."""
+    container = c.backup.get_container(container_id)
+    inquiry = container.inquiry if container is not None else None
+    if inquiry is None or inquiry.error_code is None:
+        return ""
+    advice = " ".join(inquiry.recommendations)
+    return f"The inquiry of the VM ended with {inquiry.error_code}: {inquiry.error_message} {advice}".rstrip()
+
+
+def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
+    """Protect one database by the policy, unless it is protected so already."""
+    task = message.payload
+    if task.action == "already":
+        done = ended(
+            message,
+            Status.SUCCEEDED,
+            at=c.now(),
+            policy_name=task.policy_name,
+            protection_state=task.protection_state,
+        )
+        return Result(events=(done,))
+    item = ProtectedItemId.parse(task.item_id)
+    if message.effect.may_have_started:
+        settled = settle(
+            message,
+            c,
+            operation="Undelete" if task.action == "undelete" else "ConfigureBackup",
+            database=task.database.name,
+            server="",
+        )
+        if isinstance(settled, Adopted):
+            return follow_job(message, c, settled.job.id)
+        # Enabling protection is idempotent: sent again, it ends in the same state.
+        raise next_effect(
+            message, waiting=False, code="OutcomeUnknown", why="The service did not take the request."
+        )
+    if c.late():
+        raise LateError
+    if task.action == "undelete":
+        started = c.backup.undelete(item, client_request_id=message.client_request_id)
+    else:
+        started = c.backup.enable_protection(
+            item, task.policy_id, client_request_id=message.client_request_id
+        )
+    return follow(message, c, started)
+
+
+def after_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Next | None:
+    """What follows once a database's job has completed: the resume of an undeleted one, a first backup."""
+    task = message.payload
+    if task.action == "undelete":
+        return go_on(message, "enable_protection", task.model_copy(update={"action": "resume"}), c.now())
+    if task.first_backup == "now" and task.action == "enable":
+        first = BackupTask(
+            database=task.database,
+            item_id=task.item_id,
+            policy_name=task.policy_name,
+            backup_type=BackupType.FULL,
+            outcome_count=task.outcome_count,
+        )
+        return go_on(message, "trigger_backup", first, c.now())
+    return None

@@ -1,0 +1,437 @@
+"""Restoring a database: to the original, to another database, instance or VM, or as files.
+
+Follows https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
+from shared.messages import events
+from shared.messages.requests import (
+    AlternateTarget,
+    FilesTarget,
+    OriginalTarget,
+    RecoveryPointChoice,
+    RestoreData,
+)
+from shared.messages.steps import (
+    ChosenRecoveryPoint,
+    RestorePlan,
+    RestoreTask,
+    StepMessage,
+    restored_database,
+)
+from shared.settings import Settings
+from shared.workflow import selection
+from shared.workflow.backup import unknown, wait_for_running
+from shared.workflow.effects import Adopted, NotStarted, Undecided, settle
+from shared.workflow.flow import follow, follow_job, go_on
+from shared.workflow.step import Collaborators, LateError, RefusedError, Result, WorkflowError
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Container, ProtectedItem, RecoveryPoint
+
+LOG_RECOVERY_POINT: Final = "DefaultRangeRecoveryPoint"
+#: Over this size of the file list the service maps no paths itself (troubleshooting article).
+LONGEST_FILE_LIST: Final = 20_000
+_LONGEST_PATH: Final = 259
+_NOT_IN_FILE_NAMES: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+
+
+def select_recovery_point(message: StepMessage[RestorePlan], c: Collaborators) -> Result:
+    """Check that the restore is allowed, and select its recovery point."""
+    data = message.payload.data
+    check_allowed(data, c.settings)
+    database = restored_database(message.payload)
+    item = _find_item(data, c)
+    points = c.backup.list_recovery_points(item.id)
+    chosen = choose_recovery_point(data.recovery_point, points, str(database))
+    target = data.target
+    if isinstance(target, AlternateTarget) and target.database is None:
+        name = f"{data.database}_restored_{chosen.time:%Y%m%d%H%M%S}"
+        target = target.model_copy(update={"database": name})
+    task = RestoreTask(
+        database=database,
+        item_id=item.id.path,
+        server_name=item.server_name,
+        recovery_point=chosen,
+        target=target,
+        overwrite=data.overwrite,
+        no_recovery=data.no_recovery,
+    )
+    at = c.now()
+    accepted = events.accepted(message.request, at=at, outcome_count=1, skipped={}, names=())
+    return Result(events=(accepted,), next=(go_on(message, "trigger_restore", task, at),))
+
+
+def check_allowed(data: RestoreData, settings: Settings) -> None:
+    """Raise RefusedError where the request or the settings do not allow what it asks for."""
+    source = data.vm_id.path if data.vm_id is not None else None
+    target = data.target
+    overwrites = _overwrites(data)
+    if overwrites and not data.overwrite:
+        raise RefusedError(
+            "OverwriteNotRequested",
+            f"the restore would replace {overwrites}; set overwrite to true if that is meant.",
+        )
+    if (overwrites or data.overwrite) and not settings.restore_allow_overwrite:
+        raise RefusedError(
+            "OverwriteNotAllowed",
+            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
+        )
+    if isinstance(target, OriginalTarget):
+        if data.availability_group is not None:
+            raise RefusedError(
+                "OriginalRestoreOfAvailabilityGroup",
+                f"the service does not restore over a database of the availability group"
+                f" {data.availability_group}: restore it to another database, then add that to the group.",
+            )
+        destination = source
+    else:
+        destination = target.vm_id.path
+    if destination is None or not settings.allows_target(destination, source=source):
+        accepted = settings.restore_allowed_targets
+        allowed = "the source VM only" if accepted is None else selection.listing(accepted)
+        raise RefusedError(
+            "TargetNotAllowed",
+            f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}.",
+        )
+    if isinstance(target, FilesTarget):
+        parts = re.split(r"[\\/]", target.path)
+        if ".." in parts or not settings.allows_path(target.path):
+            allowed = selection.listing(settings.restore_allowed_paths)
+            raise RefusedError(
+                "PathNotAllowed",
+                f"the setting RESTORE_ALLOWED_PATHS does not allow restores as files to {target.path};"
+                f" it allows: {allowed}.",
+            )
+
+
+def _overwrites(data: RestoreData) -> str:
+    target = data.target
+    if isinstance(target, OriginalTarget):
+        return f"the source database {restored_database(RestorePlan(data=data))}"
+    if (
+        isinstance(target, AlternateTarget)
+        and target.database is not None
+        and target.vm_id == data.vm_id
+        and target.instance.casefold() == (data.instance or "").casefold()
+        and target.database.casefold() == data.database.casefold()
+    ):
+        return f"the source database {target.instance}/{target.database}"
+    return ""
+
+
+def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem:
+    available = selection.candidates(
+        c.backup.list_protected_items(data.vault_id), (), vm_id=data.vm_id, container=None
+    )
+    parent = data.instance or data.availability_group or ""
+    for candidate in available:
+        database = candidate.database
+        if (
+            (database.availability_group is not None) == (data.availability_group is not None)
+            and database.parent.casefold() == parent.casefold()
+            and database.name.casefold() == data.database.casefold()
+        ):
+            item = candidate.protected
+            assert item is not None
+            if item.is_scheduled_for_deferred_delete:
+                raise WorkflowError(
+                    "ItemSoftDeleted",
+                    f"the backups of {database} are soft-deleted: undelete it before it is restored.",
+                )
+            return item
+    if not available and c.backup.get_vault(data.vault_id) is None:
+        there = selection.listing(
+            vault.id.path for vault in c.backup.list_vaults(data.vault_id.subscription_id)
+        )
+        raise WorkflowError(
+            "VaultNotFound",
+            f"there is no vault {data.vault_id}; subscription {data.vault_id.subscription_id} has: {there}.",
+        )
+    place = f" on {data.vm_id}" if data.vm_id is not None else ""
+    there = selection.listing(str(candidate.database) for candidate in available)
+    raise WorkflowError(
+        "DatabaseNotFound",
+        f"vault {data.vault_id.name} protects no database {parent}/{data.database}{place}; it protects there:"
+        f" {there}.",
+    )
+
+
+def choose_recovery_point(
+    choice: RecoveryPointChoice, points: list[RecoveryPoint], database: str
+) -> ChosenRecoveryPoint:
+    """The recovery point that a request means. Raises WorkflowError that says which there are."""
+    snapshots = sorted(
+        ((point.time, point) for point in points if point.time is not None),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
+    ranges = sorted(
+        (span for point in points for span in point.time_ranges), key=lambda span: span.end, reverse=True
+    )
+
+    def at_moment(moment: datetime) -> ChosenRecoveryPoint:
+        return ChosenRecoveryPoint(name=LOG_RECOVERY_POINT, kind="Log", time=moment, point_in_time=moment)
+
+    def at_point(point: RecoveryPoint) -> ChosenRecoveryPoint:
+        assert point.time is not None
+        return ChosenRecoveryPoint(name=point.name, kind=point.kind, time=point.time)
+
+    if choice.name is not None:
+        for _, point in snapshots:
+            if point.name.casefold() == choice.name.casefold():
+                return at_point(point)
+    elif choice.point_in_time is not None:
+        if any(span.start <= choice.point_in_time <= span.end for span in ranges):
+            return at_moment(choice.point_in_time)
+    elif choice.latest == "any":
+        if ranges:
+            return at_moment(ranges[0].end.replace(microsecond=0))
+        if snapshots:
+            return at_point(snapshots[0][1])
+    elif choice.latest == "full":
+        for _, point in snapshots:
+            if point.kind.lower() in ("full", "copyonlyfull"):
+                return at_point(point)
+    elif choice.before is not None:
+        last = (choice.before - timedelta(microseconds=1)).replace(microsecond=0)
+        by_log = [min(span.end.replace(microsecond=0), last) for span in ranges if span.start <= last]
+        by_point = [(time, point) for time, point in snapshots if time <= last]
+        if by_log and (not by_point or max(by_log) >= by_point[0][0]):
+            return at_moment(max(by_log))
+        if by_point:
+            return at_point(by_point[0][1])
+    raise WorkflowError("RecoveryPointNotFound", f"{database} has not {choice}. {available_points(points)}")
+
+
+def available_points(points: list[RecoveryPoint]) -> str:
+    """What can be restored, in one sentence: the newest recovery points and the log ranges."""
+    snapshots = sorted(
+        (point for point in points if point.time is not None), key=lambda p: p.time or 0, reverse=True
+    )  # type: ignore[arg-type,return-value]
+    named = [f"{point.name} ({point.kind}, {point.time:%Y-%m-%dT%H:%M:%SZ})" for point in snapshots[:10]]
+    spans = [
+        f"{span.start:%Y-%m-%dT%H:%M:%SZ} to {span.end:%Y-%m-%dT%H:%M:%SZ}"
+        for point in points
+        for span in point.time_ranges
+    ]
+    more = f" and {len(snapshots) - 10} older" if len(snapshots) > 10 else ""
+    log = "; ".join(spans[:10]) if spans else "none"
+    return f"Recovery points: {', '.join(named) if named else 'none'}{more}. Log ranges: {log}."
+
+
+def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+    """Trigger the restore, once; it is never sent again where its start is unknown."""
+    task = message.payload
+    if message.effect.may_have_started:
+        settled = settle(
+            message, c, operation="Restore", database=task.database.name, server=task.server_name
+        )
+        if isinstance(settled, Adopted):
+            return follow_job(message, c, settled.job.id)
+        if isinstance(settled, NotStarted):
+            settled = Undecided(0, echoes=True)
+        raise unknown("restore", task.database, settled)
+    if message.effect.waiting:
+        wait_for_running(message, c, database=task.database.name, server=task.server_name)
+    item = ProtectedItemId.parse(task.item_id)
+    properties = restore_properties(message, c, item)
+    if c.late():
+        raise LateError
+    started = c.backup.trigger_restore(
+        RecoveryPointId(item, task.recovery_point.name),
+        properties,
+        client_request_id=message.client_request_id,
+    )
+    return follow(message, c, started)
+
+
+def restore_properties(
+    message: StepMessage[RestoreTask], c: Collaborators, item: ProtectedItemId
+) -> dict[str, Any]:
+    """The properties of the restore request, as the REST API takes them."""
+    task = message.payload
+    moment = task.recovery_point.point_in_time
+    properties: dict[str, Any] = {
+        "objectType": (
+            "AzureWorkloadSQLPointInTimeRestoreRequest"
+            if moment is not None
+            else "AzureWorkloadSQLRestoreRequest"
+        ),
+        "shouldUseAlternateTargetLocation": True,
+        "isNonRecoverable": task.no_recovery,
+    }
+    if moment is not None:
+        properties["pointInTime"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    target = task.target
+    if isinstance(target, OriginalTarget):
+        return {**properties, "recoveryType": "OriginalLocation"}
+    properties["recoveryType"] = "AlternateLocation"
+    container = _target_container(message, c, target.vm_id)
+    overwrite = "Overwrite" if task.overwrite else "FailOnConflict"
+    properties["targetVirtualMachineId"] = target.vm_id.path
+    if isinstance(target, FilesTarget):
+        return {
+            **properties,
+            "recoveryMode": "FileRecovery",
+            "targetInfo": {
+                "overwriteOption": overwrite,
+                "containerId": container.id.path,
+                "targetDirectoryForFileRestore": target.path,
+            },
+        }
+    assert target.database is not None
+    if task.database.vm_id is not None:
+        properties["sourceResourceId"] = task.database.vm_id.path
+    directories = _default_directories(c, container, target)
+    _check_target_database(c, container, target, overwrite=task.overwrite)
+    files = _files(task, c, item)
+    properties["targetInfo"] = {
+        "overwriteOption": overwrite,
+        "containerId": container.id.path,
+        "databaseName": f"{target.instance}/{target.database}",
+    }
+    mapping = map_files(files, target, directories)
+    if mapping:
+        properties["alternateDirectoryPaths"] = mapping
+    return properties
+
+
+def _target_container(
+    message: StepMessage[RestoreTask], c: Collaborators, vm_id: VirtualMachineId
+) -> Container:
+    vault_id = message.request.vault_id
+    assert vault_id is not None
+    registered = c.backup.list_registered_containers(vault_id)
+    for container in registered:
+        if container.virtual_machine_id == vm_id:
+            return container
+    there = selection.listing(str(container.virtual_machine_id) for container in registered)
+    raise WorkflowError(
+        "TargetNotRegistered",
+        f"the target VM {vm_id} is not registered to vault {vault_id.name}; registered are: {there}. Register it"
+        " with a protect request first.",
+    )
+
+
+def _default_directories(c: Collaborators, container: Container, target: AlternateTarget) -> dict[str, str]:
+    instances = c.backup.list_workload_items(container.id, "SQLInstance")
+    for instance in instances:
+        if instance.instance.casefold() == target.instance.casefold():
+            found = {kind.lower(): path for kind, path in instance.data_directories}
+            break
+    else:
+        there = selection.listing(instance.instance for instance in instances)
+        raise WorkflowError(
+            "TargetInstanceNotFound",
+            f"the target VM {target.vm_id} has no SQL Server instance {target.instance}; it has: {there}.",
+        )
+    if target.data_directory is not None:
+        found["data"] = target.data_directory
+    if target.log_directory is not None:
+        found["log"] = target.log_directory
+    return found
+
+
+def _check_target_database(
+    c: Collaborators, container: Container, target: AlternateTarget, *, overwrite: bool
+) -> None:
+    assert target.database is not None
+    if overwrite:
+        return
+    for other in c.backup.list_workload_items(container.id, "SQLDataBase"):
+        same_instance = other.instance.casefold() == target.instance.casefold()
+        if same_instance and other.name.casefold() == target.database.casefold():
+            raise RefusedError(
+                "TargetDatabaseExists",
+                f"the database {target.instance}/{target.database} exists on {target.vm_id}; set overwrite to true"
+                " if it is to be replaced, or name another.",
+            )
+
+
+def _files(task: RestoreTask, c: Collaborators, item: ProtectedItemId) -> list[tuple[str, str, str]]:
+    """The files of the database at the recovery point: type, path, logical name."""
+    if task.recovery_point.point_in_time is None:
+        point = c.backup.get_recovery_point(RecoveryPointId(item, task.recovery_point.name))
+        return list(point.data_directories) if point is not None else []
+    for point in c.backup.list_recovery_points(item, query_type="Log", extended_info=True):
+        if point.data_directories:
+            return list(point.data_directories)
+    return []
+
+
+def map_files(
+    files: list[tuple[str, str, str]], target: AlternateTarget, directories: dict[str, str]
+) -> list[dict[str, str]]:
+    """Where each file of the database goes: as the request says, else the target's default directories.
+
+    Raises WorkflowError where a file cannot be placed.
+    """
+    wanted = {file.logical_name.casefold(): file.path for file in target.files}
+    known = {logical.casefold() for _, _, logical in files}
+    strangers = [file.logical_name for file in target.files if file.logical_name.casefold() not in known]
+    if strangers:
+        raise WorkflowError(
+            "UnknownFile",
+            f"the database has no files {selection.listing(strangers)}; its files are:"
+            f" {selection.listing(logical for _, _, logical in files)}.",
+        )
+    mapping: list[dict[str, str]] = []
+    taken: set[str] = set()
+    assert target.database is not None
+    for kind, path, logical in files:
+        is_log = kind.lower() == "log"
+        placed = wanted.get(logical.casefold())
+        if placed is None:
+            directory = directories.get("log" if is_log else "data")
+            if directory is None:
+                raise WorkflowError(
+                    "NoDefaultDirectory",
+                    f"the instance {target.instance} names no default {'log' if is_log else 'data'} directory;"
+                    f" set {'logDirectory' if is_log else 'dataDirectory'} or files in the target.",
+                )
+            suffix = PureWindowsPath(path).suffix or (".ldf" if is_log else ".mdf")
+            placed = _place(directory, f"{target.database}_{logical}", suffix, taken)
+        if len(placed) > _LONGEST_PATH:
+            raise WorkflowError(
+                "PathTooLong",
+                f"the path of file {logical} has more than {_LONGEST_PATH} characters: {placed}.",
+            )
+        taken.add(placed.casefold())
+        mapping.append(
+            {
+                "mappingType": "Log" if is_log else "Data",
+                "sourceLogicalName": logical,
+                "sourcePath": path,
+                "targetPath": placed,
+            }
+        )
+    listed = len(json.dumps([{"path": path, "logicalName": logical} for _, path, logical in files]))
+    if listed > LONGEST_FILE_LIST:
+        if target.files or target.data_directory or target.log_directory:
+            raise WorkflowError(
+                "FileListTooLong",
+                f"the list of the database's files takes {listed} bytes, and over {LONGEST_FILE_LIST} the service"
+                " places files in the instance's default directories only; leave out files and directories.",
+            )
+        return []
+    return mapping
+
+
+def _place(directory: str, name: str, suffix: str, taken: set[str]) -> str:
+    base = _NOT_IN_FILE_NAMES.sub("_", name).rstrip(". ")
+    folder = directory if directory.endswith("\\") else f"{directory}\\"
+    placed = f"{folder}{base}{suffix}"
+    number = 2
+    while placed.casefold() in taken:
+        placed = f"{folder}{base}_{number}{suffix}"
+        number += 1
+    return placed
