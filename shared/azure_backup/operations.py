@@ -1,0 +1,608 @@
+"""The operations of Azure Backup for SQL Server in Azure VMs.
+
+Each method is one call (a listing: one a page) of the Recovery Services backup REST API
+(https://learn.microsoft.com/rest/api/backup/, https://learn.microsoft.com/rest/api/recoveryservices/).
+Every method raises what `shared.arm.client.ArmClient` raises; a body that is not what it should be is an
+`ArmProtocolError`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import ValidationError
+
+from shared.arm.client import ArmClient, ArmResponse
+from shared.arm.errors import ArmProtocolError, ArmStatusError
+from shared.arm.ids import (
+    ContainerId,
+    InvalidResourceIdError,
+    ProtectedItemId,
+    RecoveryPointId,
+    ResourceId,
+    VaultId,
+    check_policy_name,
+    quote_segment,
+)
+from shared.arm.redaction import printable, redact
+from shared.azure_backup.models import (
+    Container,
+    Job,
+    OperationResult,
+    OperationStatus,
+    Policy,
+    ProtectableContainer,
+    ProtectableItem,
+    ProtectedItem,
+    RecoveryPoint,
+    StartedOperation,
+    Vault,
+    WireModel,
+    WorkloadItem,
+)
+from shared.azure_backup.wire import filter_time, odata_filter, wire_time
+
+__all__ = ["BACKUP_API_VERSION", "VAULTS_API_VERSION", "AzureBackup"]
+
+_log = logging.getLogger(__name__)
+
+#: the version that the specification's AzureWorkload examples are written for
+BACKUP_API_VERSION = "2024-04-01"
+VAULTS_API_VERSION = "2024-04-01"
+
+_FABRIC = "Azure"
+_WORKLOAD = "AzureWorkload"
+_SQL = "SQLDataBase"
+_PROTECTED_SQL = "AzureVmWorkloadSQLDatabase"
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
+_PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
+_NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
+
+_M = TypeVar("_M", bound=WireModel)
+
+
+class AzureBackup:
+    """Azure Backup through an ARM client. Safe to share between threads, as the client is."""
+
+    def __init__(self, arm: ArmClient) -> None:
+        self._arm = arm
+
+    # Vaults
+
+    def get_vault(self, vault: VaultId) -> Vault | None:
+        """The vault; None where it, its resource group or its subscription is not there."""
+        operation = "get the vault"
+        try:
+            response = self._arm.get(operation, vault.url_path, params=_version(VAULTS_API_VERSION))
+        except ArmStatusError as error:
+            if _is_missing(error) or (error.status == 404 and error.code.lower() in _PARENT_NOT_FOUND):
+                return None
+            raise
+        return self._read(Vault, response.body, operation, vault.url_path)
+
+    def list_vaults(self, subscription_id: str) -> list[Vault]:
+        """All vaults of a subscription."""
+        if not _GUID.fullmatch(subscription_id):
+            raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
+        path = f"/subscriptions/{subscription_id}/providers/Microsoft.RecoveryServices/vaults"
+        return list(self._list(Vault, "list vaults", path, params=_version(VAULTS_API_VERSION)))
+
+    def create_vault(
+        self,
+        vault: VaultId,
+        *,
+        location: str,
+        redundancy: str,
+        tags: Mapping[str, str],
+        client_request_id: str,
+    ) -> StartedOperation | Vault:
+        """Create a vault: the vault where it is ready at once, else the operation to follow.
+
+        `redundancy` is `GeoRedundant`, `LocallyRedundant` or `ZoneRedundant`; it cannot be changed once
+        something is protected.
+        """
+        operation = "create the vault"
+        response = self._arm.put(
+            operation,
+            vault.url_path,
+            params=_version(VAULTS_API_VERSION),
+            json={
+                "location": location,
+                "tags": dict(tags),
+                "sku": {"name": "RS0", "tier": "Standard"},
+                "properties": {
+                    "publicNetworkAccess": "Enabled",
+                    "redundancySettings": {
+                        "standardTierStorageRedundancy": redundancy,
+                        "crossRegionRestore": "Disabled",
+                    },
+                },
+            },
+            client_request_id=client_request_id,
+        )
+        if response.status in (200, 201) and response.body is not None:
+            created = self._read(Vault, response.body, operation, vault.url_path)
+            if created.is_provisioned:
+                return created
+        return self._started(response)
+
+    # Policies
+
+    def list_policies(self, vault: VaultId) -> list[Policy]:
+        """The policies for SQL databases."""
+        policies = self._list(
+            Policy,
+            "list policies",
+            f"{vault.url_path}/backupPolicies",
+            params=_filtered(backupManagementType=_WORKLOAD),
+        )
+        return [policy for policy in policies if policy.is_for_sql]
+
+    def create_policy(
+        self, vault: VaultId, name: str, properties: dict[str, Any], *, client_request_id: str
+    ) -> StartedOperation | Policy:
+        """Create or change a policy: the policy where that is done at once, else the operation.
+
+        `properties` is the body's part of that name.
+        """
+        operation = "create the policy"
+        path = f"{vault.url_path}/backupPolicies/{quote_segment(check_policy_name(name))}"
+        response = self._arm.put(
+            operation,
+            path,
+            params=_version(),
+            json={"properties": properties},
+            client_request_id=client_request_id,
+        )
+        if response.status in (200, 201) and response.body is not None:
+            return self._read(Policy, response.body, operation, path)
+        return self._started(response)
+
+    # Containers
+
+    def refresh_containers(self, vault: VaultId, *, client_request_id: str) -> StartedOperation:
+        """Have the vault look for VMs that it does not know yet. Followed by `location_url`, ends in 204."""
+        response = self._arm.post(
+            "refresh containers",
+            f"{vault.url_path}/backupFabrics/{_FABRIC}/refreshContainers",
+            params=_filtered(backupManagementType=_WORKLOAD),
+            json=None,
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    def list_protectable_containers(self, vault: VaultId) -> list[ProtectableContainer]:
+        """The VMs that can be registered: all of the vault's region that are not, with SQL or without."""
+        return list(
+            self._list(
+                ProtectableContainer,
+                "list protectable containers",
+                f"{vault.url_path}/backupFabrics/{_FABRIC}/protectableContainers",
+                params=_filtered(backupManagementType=_WORKLOAD),
+            )
+        )
+
+    def list_registered_containers(self, vault: VaultId) -> list[Container]:
+        """The VMs and availability groups that are registered, those of deleted VMs included."""
+        return list(
+            self._list(
+                Container,
+                "list registered containers",
+                f"{vault.url_path}/backupProtectionContainers",
+                params=_filtered(backupManagementType=_WORKLOAD, status="Registered"),
+            )
+        )
+
+    def get_container(self, container: ContainerId) -> Container | None:
+        """A registered container with its last inquiry; None where there is none of that name."""
+        operation = "get the container"
+        response = self._get(operation, container, params=_version())
+        return (
+            None if response is None else self._read(Container, response.body, operation, container.url_path)
+        )
+
+    def register_container(
+        self, vault: VaultId, protectable: ProtectableContainer, *, client_request_id: str
+    ) -> StartedOperation:
+        """Register a VM, with the name that the list of protectable containers gave it."""
+        if protectable.virtual_machine_id is None:
+            raise ValueError(f"the container {printable(protectable.name)} is no virtual machine")
+        return self._put_container(
+            "register the VM",
+            ContainerId(vault, _FABRIC, protectable.name),
+            {
+                "backupManagementType": _WORKLOAD,
+                "containerType": protectable.container_type or "VMAppContainer",
+                "sourceResourceId": protectable.virtual_machine_id.path,
+                "workloadType": _SQL,
+                "friendlyName": protectable.friendly_name or protectable.virtual_machine_id.name,
+            },
+            client_request_id,
+        )
+
+    def reregister_container(self, container: Container, *, client_request_id: str) -> StartedOperation:
+        """Register a VM anew whose backup extension is gone or does not answer."""
+        if container.virtual_machine_id is None:
+            raise ValueError(f"the container {printable(container.name)} is no virtual machine")
+        return self._put_container(
+            "re-register the VM",
+            container.id,
+            {
+                "backupManagementType": _WORKLOAD,
+                "containerType": container.container_type or "VMAppContainer",
+                "sourceResourceId": container.virtual_machine_id.path,
+                "workloadType": _SQL,
+                "operationType": "Reregister",
+            },
+            client_request_id,
+        )
+
+    def _put_container(
+        self, operation: str, container: ContainerId, properties: dict[str, Any], client_request_id: str
+    ) -> StartedOperation:
+        response = self._arm.put(
+            operation,
+            container.url_path,
+            params=_version(),
+            json={"properties": properties},
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    def inquire_container(self, container: ContainerId, *, client_request_id: str) -> StartedOperation:
+        """Have the VM's databases discovered. Followed by `location_url`."""
+        response = self._arm.post(
+            "inquire the VM",
+            f"{container.url_path}/inquire",
+            params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
+            json=None,
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    # Databases
+
+    def list_protectable_items(self, vault: VaultId) -> list[ProtectableItem]:
+        """Instances, availability groups, and the databases that are not protected yet."""
+        return list(
+            self._list(
+                ProtectableItem,
+                "list protectable items",
+                f"{vault.url_path}/backupProtectableItems",
+                params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
+                check=lambda item: item.protected_item_id,
+            )
+        )
+
+    def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]:
+        """What is on a registered VM, protected or not; `item_type` is `SQLInstance` or `SQLDataBase`."""
+        return list(
+            self._list(
+                WorkloadItem,
+                "list workload items",
+                f"{container.url_path}/items",
+                params=_filtered(backupManagementType=_WORKLOAD, workloadItemType=item_type),
+            )
+        )
+
+    def list_protected_items(self, vault: VaultId) -> list[ProtectedItem]:
+        """The databases that the vault protects or still keeps backups of."""
+        items = self._list(
+            ProtectedItem,
+            "list protected items",
+            f"{vault.url_path}/backupProtectedItems",
+            params=_filtered(backupManagementType=_WORKLOAD, itemType=_SQL),
+        )
+        return [item for item in items if item.protected_item_type.lower() in ("", _PROTECTED_SQL.lower())]
+
+    def get_protected_item(self, item: ProtectedItemId) -> ProtectedItem | None:
+        """A protected item with its recovery model; None where there is none of that name."""
+        operation = "get the protected item"
+        response = self._get(operation, item, params=_version())
+        return (
+            None if response is None else self._read(ProtectedItem, response.body, operation, item.url_path)
+        )
+
+    def enable_protection(
+        self, item: ProtectedItemId, policy_id: str, *, client_request_id: str
+    ) -> StartedOperation:
+        """Protect a database by a policy; also resumes a stopped one and changes the policy."""
+        return self._put_item(
+            "enable protection",
+            item,
+            {
+                "protectedItemType": _PROTECTED_SQL,
+                "backupManagementType": _WORKLOAD,
+                "workloadType": _SQL,
+                "policyId": policy_id,
+            },
+            client_request_id,
+        )
+
+    def undelete(self, item: ProtectedItemId, *, client_request_id: str) -> StartedOperation:
+        """Take a soft-deleted database back; it is then one whose protection is stopped."""
+        return self._put_item(
+            "undelete the protected item",
+            item,
+            {
+                "protectedItemType": _PROTECTED_SQL,
+                "protectionState": "ProtectionStopped",
+                "policyId": "",
+                "isRehydrate": True,
+            },
+            client_request_id,
+        )
+
+    def _put_item(
+        self, operation: str, item: ProtectedItemId, properties: dict[str, Any], client_request_id: str
+    ) -> StartedOperation:
+        response = self._arm.put(
+            operation,
+            item.url_path,
+            params=_version(),
+            json={"properties": properties},
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    # Backup and restore
+
+    def trigger_backup(
+        self,
+        item: ProtectedItemId,
+        *,
+        backup_type: str,
+        compression: bool | None,
+        expiry: datetime | None,
+        client_request_id: str,
+    ) -> StartedOperation:
+        """Back a database up now: `Full`, `Differential`, `Log` or `CopyOnlyFull`.
+
+        `expiry` is when the recovery point may go; without it the policy decides.
+        """
+        properties: dict[str, Any] = {
+            "objectType": "AzureWorkloadBackupRequest",
+            "backupType": backup_type,
+        }
+        if compression is not None:
+            properties["enableCompression"] = compression
+        if expiry is not None:
+            properties["recoveryPointExpiryTimeInUTC"] = wire_time(expiry)
+        response = self._arm.post(
+            "trigger the backup",
+            f"{item.url_path}/backup",
+            params=_version(),
+            json={"properties": properties},
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    def list_recovery_points(
+        self, item: ProtectedItemId, *, query_type: str | None = None, extended_info: bool = False
+    ) -> list[RecoveryPoint]:
+        """What can be restored, newest first; the log ranges are one point among them.
+
+        `query_type` is `Full`, `Log`, `Differential`, `FullAndDifferential` or `All`; with `extended_info`
+        the points bring the database's files.
+        """
+        params = _filtered(extendedInfo="True" if extended_info else None, restorePointQueryType=query_type)
+        return list(
+            self._list(
+                RecoveryPoint, "list recovery points", f"{item.url_path}/recoveryPoints", params=params
+            )
+        )
+
+    def get_recovery_point(self, recovery_point: RecoveryPointId) -> RecoveryPoint | None:
+        """A recovery point with the database's files; None where there is none of that name."""
+        operation = "get the recovery point"
+        response = self._get(operation, recovery_point, params=_version())
+        return (
+            None
+            if response is None
+            else self._read(RecoveryPoint, response.body, operation, recovery_point.url_path)
+        )
+
+    def trigger_restore(
+        self, recovery_point: RecoveryPointId, properties: dict[str, Any], *, client_request_id: str
+    ) -> StartedOperation:
+        """Restore; `properties` is the body's part of that name, its `objectType` included."""
+        response = self._arm.post(
+            "trigger the restore",
+            f"{recovery_point.url_path}/restore",
+            params=_version(),
+            json={"properties": properties},
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    # Following what was started
+
+    def get_operation_status(self, url: str, *, vault: VaultId) -> OperationStatus:
+        """Ask an `Azure-AsyncOperation` URL."""
+        operation = "get the operation's status"
+        response = self._arm.get_url(operation, url, vault=vault)
+        body = response.body
+        status = body.get("status") if isinstance(body, dict) else None
+        if not isinstance(status, str) or not status.strip():
+            if response.status == 202:
+                return OperationStatus(
+                    status="InProgress",
+                    finished=False,
+                    succeeded=False,
+                    retry_after=self._retry_after(response),
+                )
+            self._garbled(operation, vault.url_path, "the answer has no status")
+        assert isinstance(body, dict)
+        word = status.strip().lower()
+        succeeded = word in ("succeeded", "success")
+        error = body.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        message = error.get("message") if isinstance(error, dict) else None
+        return OperationStatus(
+            status=printable(status.strip(), limit=60),
+            finished=succeeded or word in ("failed", "canceled", "cancelled"),
+            succeeded=succeeded,
+            job_id=_job_id_in(body.get("properties")),
+            error_code=None if code is None else printable(code, limit=200),
+            error_message=None if message is None else redact(message, limit=2000),
+            retry_after=self._retry_after(response),
+        )
+
+    def get_operation_result(self, url: str, *, vault: VaultId) -> OperationResult:
+        """Ask a `Location` URL. An operation that failed raises its ArmStatusError."""
+        response = self._arm.get_url("get the operation's result", url, vault=vault)
+        if response.status == 202:
+            return OperationResult(finished=False, retry_after=self._retry_after(response))
+        return OperationResult(finished=True, body=response.body)
+
+    def get_job(self, vault: VaultId, job_id: str) -> Job | None:
+        """A job with its tasks and errors; None where there is none of that id (yet)."""
+        if not _JOB_ID.fullmatch(job_id):
+            raise InvalidResourceIdError(job_id, "the id of a job", "it is no name of a job")
+        operation = "get the job"
+        path = f"{vault.url_path}/backupJobs/{quote_segment(job_id)}"
+        try:
+            response = self._arm.get(operation, path, params=_version())
+        except ArmStatusError as error:
+            if _is_missing(error):
+                return None
+            raise
+        return self._read(Job, response.body, operation, path)
+
+    def list_jobs(
+        self,
+        vault: VaultId,
+        *,
+        start: datetime,
+        end: datetime | None = None,
+        operation: str | None = None,
+        status: str | None = None,
+    ) -> list[Job]:
+        """The jobs that started from `start` on, scheduled log backups excepted, which Azure does not list.
+
+        `operation` is one of `Backup`, `Restore`, `ConfigureBackup`, ...; `status` one of `InProgress`,
+        `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`.
+        """
+        params = _filtered(
+            startTime=filter_time(start),
+            endTime=None if end is None else filter_time(end, up=True),
+            operation=operation,
+            backupManagementType=_WORKLOAD,
+            status=status,
+        )
+        return list(self._list(Job, "list jobs", f"{vault.url_path}/backupJobs", params=params))
+
+    # What the methods share
+
+    def _get(self, operation: str, resource: ResourceId, *, params: Mapping[str, str]) -> ArmResponse | None:
+        try:
+            return self._arm.get(operation, resource.url_path, params=params)
+        except ArmStatusError as error:
+            if _is_missing(error):
+                return None
+            raise
+
+    def _list(
+        self,
+        model: type[_M],
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str],
+        check: Callable[[_M], object] | None = None,
+    ) -> Iterator[_M]:
+        """The models of a listing. What has a name that this app could not address is left out and logged."""
+        for body in self._arm.pages(operation, path, params=params):
+            try:
+                item = self._validate(model, body, operation, path)
+                if check is not None:
+                    check(item)
+            except InvalidResourceIdError as error:
+                _log.warning(
+                    "%s: left out of the list: %s",
+                    operation,
+                    error,
+                    extra={"action": "item_left_out", "operation": operation},
+                )
+                continue
+            yield item
+
+    def _read(self, model: type[_M], body: object, operation: str, path: str) -> _M:
+        """The model of a body; ArmProtocolError, naming the fields, where it is none."""
+        try:
+            return self._validate(model, body, operation, path)
+        except InvalidResourceIdError as error:
+            self._garbled(operation, path, f"the answer is no {model.__name__}: {error}")
+
+    def _validate(self, model: type[_M], body: object, operation: str, path: str) -> _M:
+        try:
+            return model.from_wire(body)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False):
+                cause = problem.get("ctx", {}).get("error")
+                if isinstance(cause, InvalidResourceIdError):
+                    raise cause from None
+            fields = {
+                ".".join(str(part) for part in problem["loc"]) or "the body": problem["msg"]
+                for problem in error.errors(include_url=False, include_input=False)
+            }
+            described = "; ".join(f"{name}: {said}" for name, said in fields.items())
+            self._garbled(
+                operation, path, f"the answer is no {model.__name__}: {redact(described, limit=400)}"
+            )
+
+    def _garbled(self, operation: str, path: str, problem: str) -> NoReturn:
+        raise ArmProtocolError(problem, operation=operation, method="GET", path=path, client_request_id=None)
+
+    def _started(self, response: ArmResponse) -> StartedOperation:
+        return StartedOperation(
+            status=response.status,
+            async_operation_url=response.headers.get("azure-asyncoperation") or None,
+            location_url=response.headers.get("location") or None,
+            retry_after=self._retry_after(response),
+        )
+
+    def _retry_after(self, response: ArmResponse) -> timedelta | None:
+        return response.retry_after(self._arm.service_clock.now())
+
+
+def _version(version: str = BACKUP_API_VERSION) -> dict[str, str]:
+    return {"api-version": version}
+
+
+def _filtered(**fields: str | None) -> dict[str, str]:
+    params = _version()
+    if expression := odata_filter(**fields):
+        params["$filter"] = expression
+    return params
+
+
+def _is_missing(error: ArmStatusError) -> bool:
+    """Whether a 404 says that the thing asked for is not there, and not something on the way to it.
+
+    Azure Backup has codes of its own beside ARM's `ResourceNotFound`, all of them ending alike
+    (`BMSUserErrorObjectNotFound`, `UserErrorJobNotFound`, ...).
+    """
+    code = error.code.lower()
+    return (
+        error.status == 404
+        and code.endswith("notfound")
+        and code not in _PARENT_NOT_FOUND
+        and code not in _NOTHING_OF_A_RESOURCE
+    )
+
+
+def _job_id_in(properties: object) -> str | None:
+    """The job that an operation made: of one item `jobId`, of several `jobIds`."""
+    if not isinstance(properties, dict):
+        return None
+    job_id = properties.get("jobId")
+    if not job_id and isinstance(job_ids := properties.get("jobIds"), list) and len(job_ids) == 1:
+        job_id = job_ids[0]
+    return job_id if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) else None

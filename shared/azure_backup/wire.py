@@ -1,0 +1,105 @@
+"""How Azure Backup writes dates, durations, filters and nothing-at-all."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+__all__ = [
+    "Texts",
+    "WireDuration",
+    "WireTime",
+    "filter_time",
+    "odata_filter",
+    "parse_duration",
+    "parse_time",
+    "wire_time",
+]
+
+_ISO_DURATION = re.compile(
+    r"P(?:(?P<days>\d+)D)?(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
+)
+_DOTNET_DURATION = re.compile(
+    r"(?:(?P<days>\d+)\.)?(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)"
+)
+
+
+def parse_time(value: object) -> datetime | None:
+    """A moment as the service writes it, aware, in UTC.
+
+    Fractions have up to seven digits, the zone letter may be missing, and `0001-01-01T00:00:00` stands for
+    "not yet". ValueError for what is no moment.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    if not isinstance(value, str):
+        raise ValueError("a moment is a text")
+    if value.startswith("0001-01-01"):
+        return None
+    moment = datetime.fromisoformat(value.strip())
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_duration(value: object) -> timedelta | None:
+    """A duration in the ISO form (`PT2M1.768889S`) or the older .NET form (`13.23:59:44.59`)."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, timedelta):
+        return value
+    match = isinstance(value, str) and (
+        _ISO_DURATION.fullmatch(value.strip()) or _DOTNET_DURATION.fullmatch(value.strip())
+    )
+    if not match:
+        raise ValueError("a duration is a text such as PT2M1.5S")
+    parts = {name: float(text) for name, text in match.groupdict().items() if text}
+    return timedelta(**parts)
+
+
+def wire_time(moment: datetime) -> str:
+    """A moment for a request's body: RFC 3339, UTC, whole seconds."""
+    return _utc(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def filter_time(moment: datetime, *, up: bool = False) -> str:
+    """A moment for a filter: `yyyy-MM-dd hh:mm:ss tt`, UTC, whole seconds, down or `up` to the next.
+
+    The form is that of the specification's job examples; a 12-hour clock with AM and PM, in any locale.
+    """
+    moment = _utc(moment)
+    if up and moment.microsecond:
+        moment += timedelta(seconds=1)
+    half = "AM" if moment.hour < 12 else "PM"
+    return f"{moment:%Y-%m-%d} {moment.hour % 12 or 12:02}:{moment:%M:%S} {half}"
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs its time zone")
+    return moment.astimezone(UTC)
+
+
+def odata_filter(**fields: str | None) -> str:
+    """`name eq 'value' and ...` for the fields that have a value, quotes in values doubled."""
+    return " and ".join(
+        f"{name} eq '{value.replace(chr(39), chr(39) * 2)}'"
+        for name, value in fields.items()
+        if value is not None
+    )
+
+
+def _texts(value: object) -> object:
+    """A list of texts, from a list with blanks in it, one text, or nothing."""
+    if value is None:
+        return ()
+    found: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return tuple(text.strip() for text in found if isinstance(text, str) and text.strip())
+
+
+WireTime = Annotated[datetime | None, BeforeValidator(parse_time)]
+WireDuration = Annotated[timedelta | None, BeforeValidator(parse_duration)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
