@@ -1,0 +1,343 @@
+"""The bus on Azure Service Bus, through the `azure-servicebus` SDK as it is published.
+
+https://learn.microsoft.com/python/api/azure-servicebus/. The SDK is imported when the first message is sent
+or the connection string is first looked at, never with this module: it is no part of the app's cold start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from azure.core.credentials import TokenCredential
+    from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusMessageBatch, ServiceBusSender
+
+__all__ = ["ServiceBusBus"]
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds one attempt to hand over one batch may take. With one renewal of the link a send ends, well or not,
+#: within some 30 seconds, the time-out of the app's other calls.
+ATTEMPT_TIMEOUT: Final = 14.0
+#: Seconds a thread waits for others that send to the same entity.
+TURN_TIMEOUT: Final = 30.0
+#: Seconds without a send after which a link is opened anew before it is used. The service drops links that
+#: are idle for ten minutes and connections for a few, not always telling; the SDK then only notices by a
+#: time-out (https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-troubleshoot).
+IDLE_LIMIT: Final = 120.0
+#: Seconds the SDK's socket may take for one write; its own 0.2 are too few for a full batch on a slow line.
+SOCKET_TIMEOUT: Final = 1.0
+
+_NOT_FOUND: Final = frozenset({"amqp:not-found", "com.microsoft:entity-not-found"})
+_NOT_ALLOWED: Final = frozenset(
+    {"amqp:unauthorized-access", "com.microsoft:auth-failed", "com.microsoft:unauthorized-access"}
+)
+_REFUSED: Final = frozenset(
+    {
+        "amqp:not-allowed",
+        "amqp:not-implemented",
+        "amqp:invalid-field",
+        "amqp:decode-error",
+        "com.microsoft:argument-error",
+        "com.microsoft:argument-out-of-range",
+    }
+)
+
+
+class ServiceBusBus:
+    """`shared.bus.Bus` on a Service Bus namespace. Safe to share between threads.
+
+    One client, and one sender (a connection with a link of its own) an entity, opened by the first message
+    to it and kept; a lock a sender, since the SDK's senders are not thread-safe. A link that fails is opened
+    anew once and the messages that were not acknowledged are sent again with the same ids, so that the
+    broker's duplicate detection drops what had arrived. What fails twice is raised; nothing is retried for
+    minutes out of sight.
+
+    Make one with `from_connection_string` or `with_identity`.
+    """
+
+    def __init__(self, connect: Callable[[], ServiceBusClient], *, clock: Clock | None = None) -> None:
+        self._connect = connect
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._client: ServiceBusClient | None = None
+        self._links: dict[str, _Link] = {}
+        self._closed = False
+
+    @classmethod
+    def from_connection_string(cls, connection_string: str, *, clock: Clock | None = None) -> Self:
+        """By a connection string with a shared access key or signature.
+
+        `UseDevelopmentEmulator=true` in it makes the SDK speak plain TCP, to the port in its endpoint.
+
+        Raises:
+            BusError: the connection string is malformed, or bound to a single entity.
+        """
+        # The SDK's own message is not shown: what it says of a part of the string may hold the part.
+        malformed = (
+            "the Service Bus connection string is malformed: give the namespace's own, of the form "
+            "Endpoint=sb://NAMESPACE.servicebus.windows.net/;SharedAccessKeyName=NAME;SharedAccessKey=KEY"
+        )
+        names = {part.split("=", 1)[0].strip().lower() for part in connection_string.split(";")}
+        if "endpoint" not in names:
+            raise BusError(malformed)
+        if "entitypath" in names:
+            raise BusError(
+                "the Service Bus connection string has an EntityPath, but the app sends to several queues: "
+                "give a connection string of the namespace"
+            )
+
+        def connect() -> ServiceBusClient:
+            from azure.servicebus import ServiceBusClient
+
+            try:
+                return ServiceBusClient.from_connection_string(
+                    connection_string, retry_total=0, try_timeout=ATTEMPT_TIMEOUT
+                )
+            except (ValueError, TypeError):
+                raise BusError(malformed) from None
+
+        return cls(connect, clock=clock)
+
+    @classmethod
+    def with_identity(
+        cls, fully_qualified_namespace: str, credential: TokenCredential, *, clock: Clock | None = None
+    ) -> Self:
+        """By an identity that has the role Azure Service Bus Data Sender.
+
+        Args:
+            fully_qualified_namespace: `NAMESPACE.servicebus.windows.net`.
+            credential: gives the tokens; it is the caller's to close.
+            clock: tells how long a link has been idle.
+
+        Raises:
+            BusError: the namespace is not a host name.
+        """
+        if not fully_qualified_namespace or any(c in fully_qualified_namespace for c in "/;= "):
+            raise BusError(
+                f"{fully_qualified_namespace!r} is no Service Bus namespace: give its host name, "
+                "NAMESPACE.servicebus.windows.net"
+            )
+
+        def connect() -> ServiceBusClient:
+            from azure.servicebus import ServiceBusClient
+
+            return ServiceBusClient(
+                fully_qualified_namespace, credential, retry_total=0, try_timeout=ATTEMPT_TIMEOUT
+            )
+
+        return cls(connect, clock=clock)
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Send all, in batches an entity; see `shared.bus.Bus.send`."""
+        by_entity: dict[str, list[OutgoingMessage]] = {}
+        for message in messages:
+            by_entity.setdefault(message.entity, []).append(message)
+        for entity, batch in by_entity.items():
+            self._link(entity).send(batch)
+
+    def close(self) -> None:
+        """Close every link and the client, after the sends under way. Closing twice does nothing."""
+        with self._lock:
+            self._closed = True
+            links, self._links = list(self._links.values()), {}
+            client, self._client = self._client, None
+        for link in links:
+            link.close()
+        if client is not None:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _link(self, entity: str) -> _Link:
+        with self._lock:
+            if self._closed:
+                raise BusError("the connection to Service Bus is closed: make a new one to send")
+            link = self._links.get(entity)
+            if link is None:
+                link = self._links[entity] = _Link(entity, self._open_sender, self._clock)
+            return link
+
+    def _open_sender(self, entity: str) -> ServiceBusSender:
+        with self._lock:
+            if self._closed:
+                raise BusError("the connection to Service Bus is closed: make a new one to send")
+            if self._client is None:
+                self._client = self._connect()
+            # A sender's path is all that the service sees: a queue sender reaches topics just as well.
+            # Without the SDK's keep-alive there is no second thread that reads from the sender's connection.
+            return self._client.get_queue_sender(entity, socket_timeout=SOCKET_TIMEOUT, keep_alive=0)
+
+
+class _Link:
+    """The sender to one entity, one thread at a time."""
+
+    def __init__(self, entity: str, open_sender: Callable[[str], ServiceBusSender], clock: Clock) -> None:
+        self._entity = entity
+        self._open_sender = open_sender
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._sender: ServiceBusSender | None = None
+        self._last_used = 0.0
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        from azure.servicebus.exceptions import ServiceBusError
+
+        if not self._turn.acquire(timeout=TURN_TIMEOUT):
+            raise BusUnavailableError(
+                f"sending to {self._entity} waited {TURN_TIMEOUT:g} s for other threads: send again later"
+            )
+        try:
+            if self._clock.monotonic() - self._last_used > IDLE_LIMIT:
+                self._drop()
+            pending = list(messages)
+            last = False
+            while pending:
+                try:
+                    self._send_batches(pending)
+                except ServiceBusError as error:
+                    self._drop()
+                    failure = _sorted(self._entity, error)
+                    if last or not isinstance(failure, BusUnavailableError):
+                        raise failure from error
+                    last = True
+                    _logger.info(
+                        "the link to %s failed and is opened anew: %s",
+                        self._entity,
+                        failure,
+                        extra={"action": "bus_reconnect", "entity": self._entity},
+                    )
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        with self._turn:
+            self._drop()
+
+    def _send_batches(self, pending: list[OutgoingMessage]) -> None:
+        """Send `pending`, taking from it whatever the broker has acknowledged."""
+        if self._sender is None:
+            self._sender = self._open_sender(self._entity)
+        while pending:
+            batch, count = self._filled_batch(self._sender, pending)
+            self._sender.send_messages(batch, timeout=ATTEMPT_TIMEOUT)
+            self._last_used = self._clock.monotonic()
+            del pending[:count]
+
+    def _filled_batch(
+        self, sender: ServiceBusSender, pending: Iterable[OutgoingMessage]
+    ) -> tuple[ServiceBusMessageBatch | ServiceBusMessage, int]:
+        """As many of `pending` as fit in one batch, and how many those are."""
+        from azure.servicebus.exceptions import MessageSizeExceededError
+
+        batch = sender.create_message_batch()
+        for message in pending:
+            native = _native(message)
+            try:
+                batch.add_message(native)
+            except MessageSizeExceededError:
+                if len(batch) == 0:
+                    # Without the batch's own overhead it may just fit.
+                    return native, 1
+                break
+        return batch, len(batch)
+
+    def _drop(self) -> None:
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            # The connection may be dead already, and what it has to say about that is of no use any more.
+            with suppress(Exception):
+                sender.close()
+
+
+def _native(message: OutgoingMessage) -> ServiceBusMessage:
+    from azure.servicebus import ServiceBusMessage
+
+    scheduled = message.scheduled_for
+    properties: dict[str | bytes, int | float | bytes | bool | str | UUID] = {}
+    properties.update(message.application_properties.items())
+    return ServiceBusMessage(
+        message.body,
+        message_id=message.message_id,
+        content_type=message.content_type,
+        subject=message.subject,
+        correlation_id=message.correlation_id,
+        application_properties=properties,
+        scheduled_enqueue_time_utc=None if scheduled is None else scheduled.astimezone(UTC),
+    )
+
+
+def _sorted(entity: str, error: Exception) -> BusError:
+    """The family of an SDK error, with a sentence that says what to do.
+
+    The SDK's own text is left to the exception's cause: it may quote what the service answered.
+    """
+    from azure.core.exceptions import ClientAuthenticationError
+    from azure.servicebus import exceptions as sdk
+
+    causes = list(_causes(error))
+    conditions = {condition for cause in causes if (condition := _condition(cause))}
+    if any(isinstance(cause, sdk.MessageSizeExceededError) for cause in causes):
+        return MessageTooLargeError(
+            f"a message to {entity} is larger than the namespace accepts: make it smaller"
+        )
+    if conditions & _NOT_FOUND or isinstance(error, sdk.MessagingEntityNotFoundError):
+        return BusError(
+            f"there is no queue or topic {entity} in the namespace: create it, or correct the connection"
+        )
+    if conditions & _NOT_ALLOWED or isinstance(
+        error, sdk.ServiceBusAuthenticationError | sdk.ServiceBusAuthorizationError
+    ):
+        return BusError(
+            f"the namespace refuses to let this identity send to {entity}: give it the role "
+            "Azure Service Bus Data Sender, or correct the connection string"
+        )
+    if any(isinstance(cause, ClientAuthenticationError) for cause in causes):
+        return BusUnavailableError(
+            f"no token for Service Bus could be had to send to {entity}: sign in, or check the app's identity"
+        )
+    if conditions & _REFUSED:
+        return BusError(
+            f"the namespace refused a message to {entity} ({', '.join(sorted(conditions))}): "
+            "sending it again would not help"
+        )
+    what = ", ".join(sorted(conditions)) or type(error).__name__
+    return BusUnavailableError(f"Service Bus could not take messages to {entity} ({what}): send again later")
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    """The error and what it came from; the SDK keeps that in `inner_exception` or as the context."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [getattr(cause, "inner_exception", None), cause.__cause__, cause.__context__]
+
+
+def _condition(error: BaseException) -> str | None:
+    """The AMQP error condition that an SDK or protocol error bears."""
+    condition = getattr(error, "_condition", None) or getattr(error, "condition", None)
+    condition = getattr(condition, "value", condition)
+    if isinstance(condition, bytes):
+        return condition.decode("ascii", "replace")
+    return condition if isinstance(condition, str) else None
