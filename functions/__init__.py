@@ -1,0 +1,1 @@
+"""The functions, a module each: trigger, one step, next message."""

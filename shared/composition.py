@@ -16,7 +16,7 @@ from shared.clock import Clock, ServiceClock, SystemClock
 from shared.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from shared.azure_backup import AzureBackup
+    from shared.azure_backup.operations import AzureBackup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Runtime:
 
 
 _lock: Final = threading.Lock()
+_building: Final = threading.Lock()
+_bus: Bus | None = None
 _installed: Runtime | None = None
 
 
@@ -44,7 +46,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     """
     from shared.arm.client import ArmClient
     from shared.arm.credentials import token_source
-    from shared.azure_backup import AzureBackup
+    from shared.azure_backup.operations import AzureBackup
 
     settings = read_settings(environment)
     clock = clock or SystemClock()
@@ -55,13 +57,27 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
         clock=clock,
         service_clock=service_clock,
     )
-    if bus is None:
-        from shared.bus.connection import connect
-
-        bus = connect(environment)
     return Runtime(
-        settings=settings, bus=bus, backup=AzureBackup(arm), clock=clock, service_clock=service_clock
+        settings=settings,
+        bus=bus if bus is not None else connected_bus(environment),
+        backup=AzureBackup(arm),
+        clock=clock,
+        service_clock=service_clock,
     )
+
+
+def connected_bus(environment: Mapping[str, str] | None = None) -> Bus:
+    """The bus of this process, connected when first asked for; it needs no other setting.
+
+    Raises SettingsError where the environment names no namespace.
+    """
+    global _bus  # noqa: PLW0603
+    with _lock:
+        if _bus is None:
+            from shared.bus.connection import connect
+
+            _bus = connect(os.environ if environment is None else environment)
+        return _bus
 
 
 def runtime() -> Runtime:
@@ -70,7 +86,7 @@ def runtime() -> Runtime:
     Raises SettingsError where the environment cannot be used; the next call tries again.
     """
     global _installed  # noqa: PLW0603 - one a process, by design of the platform's worker
-    with _lock:
+    with _building:
         if _installed is None:
             _installed = build(os.environ)
         return _installed
@@ -79,5 +95,5 @@ def runtime() -> Runtime:
 def install(wired: Runtime | None) -> None:
     """Make `wired` the runtime of this process; None forgets the present one."""
     global _installed  # noqa: PLW0603
-    with _lock:
+    with _building:
         _installed = wired

@@ -202,9 +202,9 @@ def _may_share(one: BackupSchedule, other: BackupSchedule) -> bool:
         return False
     for left in one.request.databases:
         for right in other.request.databases:
-            is_group = left.availability_group is not None
-            if left.matches(parent=right.parent, database=right.database, is_group=is_group) or right.matches(
-                parent=left.parent, database=left.database, is_group=right.availability_group is not None
+            groups = (left.availability_group is not None, right.availability_group is not None)
+            if left.matches(right.parent, right.database, groups[1]) or right.matches(
+                left.parent, left.database, groups[0]
             ):
                 return True
     return False

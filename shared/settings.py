@@ -19,6 +19,7 @@ from shared.messages.requests import Operation
 from shared.schedules import BackupSchedule, ScheduleError, read_schedules
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 DEFAULT_ARM_ENDPOINT: Final = "https://management.azure.com"
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -89,7 +90,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """The settings in `environment`. Raises SettingsError with every problem."""
     problems: list[str] = []
 
-    def read(name: str, parse: Callable[[str], T], default: T) -> T:
+    def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
         text = environment.get(name, "").strip()
         if not text:
             return default
@@ -115,7 +116,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         schedules=read("BACKUP_SCHEDULES", read_schedules, ()),
         events_allow_restore=read("EVENTS_ALLOW_RESTORE", _boolean, False),
         restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, None),
-        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, ()) or (),
+        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, None) or (),
         restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, False),
         operation_timeout=read("OPERATION_TIMEOUT", _positive_duration, timedelta(hours=2)),
         job_timeout=read("JOB_TIMEOUT", _positive_duration, timedelta(days=7)),

@@ -69,7 +69,7 @@ class DatabaseSelector(StrictModel):
         """Whether it may mean more than the one database it spells out."""
         return _is_pattern(self.parent) or _is_pattern(self.database)
 
-    def matches(self, *, parent: str, database: str, is_group: bool) -> bool:
+    def matches(self, parent: str, database: str, is_group: bool) -> bool:
         """Whether the database of that instance (or availability group) is meant."""
         return (
             (self.availability_group is not None) == is_group
@@ -77,7 +77,7 @@ class DatabaseSelector(StrictModel):
             and _matches(self.database, database)
         )
 
-    def names(self, *, parent: str, database: str, is_group: bool) -> bool:
+    def names(self, parent: str, database: str, is_group: bool) -> bool:
         """Whether it spells out just this database, read literally."""
         return (
             (self.availability_group is not None) == is_group

@@ -227,13 +227,18 @@ class StepMessage(TolerantModel, Generic[P]):
     @property
     def client_request_id(self) -> str:
         """The `x-ms-client-request-id` of the current effect: marked, and equal whenever it is repeated."""
+        return self.request_id_of(self.effect.n)
+
+    def request_id_of(self, n: int) -> str:
+        """The client request id of this step's effect number `n`."""
         database = self.database
         return marked_request_id(
             self.request.source,
             self.request.id,
             database.key if database is not None else "",
             self.step,
-            self.effect.n,
+            getattr(self.payload, "action", ""),
+            n,
             self.request.epoch,
         )
 

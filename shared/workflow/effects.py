@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.messages.steps import StepMessage, database_of, is_marked, marked_request_id
+from shared.messages.steps import StepMessage, is_marked
 from shared.workflow.step import AgainError, Collaborators, WorkflowError
 
 if TYPE_CHECKING:
@@ -50,22 +50,6 @@ class Undecided:
 Settlement = Adopted | NotStarted | Undecided
 
 
-def request_ids(message: StepMessage[Any], step: str | None = None) -> list[str]:
-    """The client request ids of this effect and of those before it, newest first."""
-    database = database_of(message.payload)
-    return [
-        marked_request_id(
-            message.request.source,
-            message.request.id,
-            database.key if database is not None else "",
-            step or message.step,
-            n,
-            message.request.epoch,
-        )
-        for n in range(message.effect.n, 0, -1)
-    ]
-
-
 def is_about(job: Job, operation: str, *, database: str, server: str) -> bool:
     """Whether a job is one of this operation on a database of that name on that server.
 
@@ -91,8 +75,7 @@ def settle(
     assert message.request.vault_id is not None
     jobs = c.backup.list_jobs(message.request.vault_id, start=at - _ECHO_WINDOW)
     now = c.now()
-    ours = request_ids(message)
-    for own in ours:
+    for own in (message.request_id_of(n) for n in range(effect.n, 0, -1)):
         for job in jobs:
             if job.activity_id is not None and job.activity_id.lower() == own:
                 return Adopted(job)

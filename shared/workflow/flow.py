@@ -12,7 +12,7 @@ from shared.messages.steps import StepMessage, Tracking, database_of
 from shared.workflow.step import Collaborators, Next, Result
 
 if TYPE_CHECKING:
-    from shared.azure_backup.operations import StartedOperation
+    from shared.azure_backup.models import StartedOperation
     from shared.workflow.selection import Selection
 
 TRACK: Final = "track"

@@ -5,7 +5,7 @@ Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shared.arm.ids import ContainerId, ProtectedItemId
 from shared.messages.events import Status
@@ -19,12 +19,10 @@ from shared.workflow.step import AgainError, Collaborators, LateError, Next, Res
 if TYPE_CHECKING:
     from shared.azure_backup.models import Container
 
-_PROVISIONED: Final = frozenset({"succeeded", ""})
-
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
     """Connect to the vault, or create it where the request says how."""
-    from shared.azure_backup import Vault
+    from shared.azure_backup.models import Vault
 
     plan = message.payload
     vault = c.backup.get_vault(plan.data.vault_id)
@@ -44,14 +42,13 @@ def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
         if not isinstance(made, Vault):
             return follow(message, c, made)
         vault = made
-    state = (vault.provisioning_state or "").lower()
-    if state in ("failed", "canceled", "cancelled"):
+    if vault.has_failed:
         raise WorkflowError(
             "VaultNotProvisioned",
             f"vault {plan.data.vault_id} is in state {vault.provisioning_state}: delete it or repair it, then"
             " send the request again.",
         )
-    if state not in _PROVISIONED:
+    if not vault.is_provisioned:
         raise AgainError(c.settings.track_interval)
     return Result(next=(go_on(message, "select_policy", plan, c.now()),))
 
@@ -68,7 +65,7 @@ def vault_not_found(c: Collaborators, plan: ProtectPlan) -> WorkflowError:
 
 def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
     """Select the policy by its name among the vault's policies for SQL Server in Azure VMs."""
-    from shared.azure_backup import Policy
+    from shared.azure_backup.models import Policy
 
     plan = message.payload
     policies = c.backup.list_policies(plan.data.vault_id)
@@ -122,7 +119,7 @@ def _registered(message: StepMessage[ProtectPlan], c: Collaborators) -> Containe
 
 def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, container: Container) -> Result:
     plan = message.payload
-    if (container.health_status or "").lower() == "deleted":
+    if container.health_status.lower() == "deleted":
         raise WorkflowError(
             "VirtualMachineDeleted",
             f"the virtual machine {plan.data.vm_id} is registered to vault {plan.data.vault_id.name} but has"
@@ -239,10 +236,11 @@ def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> str:
     """What the last inquiry of the VM complained of; empty where it found SQL Server without trouble."""
     container = c.backup.get_container(container_id)
     inquiry = container.inquiry if container is not None else None
-    if inquiry is None or inquiry.error_code is None:
+    failure = inquiry.failure if inquiry is not None else None
+    if failure is None:
         return ""
-    advice = " ".join(inquiry.recommendations)
-    return f"The inquiry of the VM ended with {inquiry.error_code}: {inquiry.error_message} {advice}".rstrip()
+    advice = " ".join(failure.recommendations)
+    return f"The inquiry of the VM ended with {failure.code}: {failure.message} {advice}".rstrip()
 
 
 def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Result:

@@ -215,9 +215,11 @@ def choose_recovery_point(
 def available_points(points: list[RecoveryPoint]) -> str:
     """What can be restored, in one sentence: the newest recovery points and the log ranges."""
     snapshots = sorted(
-        (point for point in points if point.time is not None), key=lambda p: p.time or 0, reverse=True
-    )  # type: ignore[arg-type,return-value]
-    named = [f"{point.name} ({point.kind}, {point.time:%Y-%m-%dT%H:%M:%SZ})" for point in snapshots[:10]]
+        ((point.time, point) for point in points if point.time is not None),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
+    named = [f"{point.name} ({point.kind}, {time:%Y-%m-%dT%H:%M:%SZ})" for time, point in snapshots[:10]]
     spans = [
         f"{span.start:%Y-%m-%dT%H:%M:%SZ} to {span.end:%Y-%m-%dT%H:%M:%SZ}"
         for point in points

@@ -25,6 +25,7 @@ class Happened(Enum):
     ANSWER_LOST = auto()  #: it was sent, and no answer came
     MALFORMED = auto()  #: the answer cannot be one of the service
     STATUS = auto()  #: the service answered with an error
+    REFUSED = auto()  #: the app would not send it
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def decide(
         happened in (Happened.ANSWER_LOST, Happened.MALFORMED)
         or (happened is Happened.STATUS and status is not None and (status >= 500 or status == 408))
     )
+    if happened is Happened.REFUSED:
+        return GiveUp(may_have_started=False, out_of_time=False)
     if happened is Happened.STATUS:
         assert status is not None
         if status == 409 and mutation:

@@ -100,7 +100,7 @@ def candidates(
     """The databases of a VM (or of the whole vault), each once; a protected one is not protectable too."""
     found: dict[str, Candidate] = {}
     for item in protected:
-        is_group = item.parent_type is not None and "availabilitygroup" in item.parent_type.lower()
+        is_group = item.in_availability_group
         if vm_id is not None and not is_group and item.virtual_machine_id != vm_id:
             continue
         database = Database(
@@ -116,9 +116,9 @@ def candidates(
         ):
             found[database.key] = Candidate(database=database, protected=item)
     for offered in protectable:
-        if offered.item_type.lower() != "sqldatabase":
+        if not offered.is_database:
             continue
-        is_group = "sqlag" in offered.container.name.lower()
+        is_group = offered.in_availability_group
         if container is not None and not is_group and offered.container != container:
             continue
         database = Database(
@@ -149,15 +149,11 @@ def match(
         hit = False
         for candidate in available:
             database = candidate.database
-            parts = {
-                "parent": database.parent,
-                "database": database.name,
-                "is_group": database.availability_group is not None,
-            }
-            literal = selector.names(**parts)
-            if not literal and not (selector.is_pattern and selector.matches(**parts)):
+            parts = (database.parent, database.name, database.availability_group is not None)
+            literal = selector.names(*parts)
+            if not literal and not (selector.is_pattern and selector.matches(*parts)):
                 continue
-            if any(excluded.matches(**parts) for excluded in exclude):
+            if any(excluded.matches(*parts) for excluded in exclude):
                 hit = True
                 continue
             if not literal and candidate.is_system and not include_system:
@@ -244,16 +240,13 @@ def _choose_protection(
         offered = candidate.protectable
         assert offered is not None
         if not offered.is_protectable:
-            detail = (
-                f" ({offered.prebackup_validation_message})" if offered.prebackup_validation_message else ""
-            )
+            trouble = offered.prebackup_validation
+            detail = f" ({trouble.message})" if trouble is not None and trouble.message else ""
             return "notProtectable", WorkflowError(
-                offered.prebackup_validation_code or "NotProtectable",
+                trouble.code if trouble is not None else "NotProtectable",
                 f"the service does not offer {database} for protection{detail}.",
             )
-        return ProtectChoice(
-            candidate, ProtectedItemId.from_protectable_item(offered.id), "enable", policy_name
-        )
+        return ProtectChoice(candidate, offered.protected_item_id, "enable", policy_name)
     if item.is_scheduled_for_deferred_delete:
         if data.undelete:
             return ProtectChoice(candidate, item.id, "undelete", policy_name)

@@ -17,7 +17,7 @@ from shared.messages.steps import StepMessage
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from shared.azure_backup import AzureBackup
+    from shared.azure_backup.operations import AzureBackup
 
 
 @dataclass(frozen=True, kw_only=True)

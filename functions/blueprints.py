@@ -1,0 +1,45 @@
+"""Which functions an app has: those of every workflow, and those of the workflows it serves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+import azure.functions as func
+
+#: Functions by workflow; `every` is always there.
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "every": ("receive_event", "track", "report_dead_letter"),
+    "protect": (
+        "receive_protect_request",
+        "ensure_vault",
+        "select_policy",
+        "refresh_containers",
+        "register_container",
+        "inquire_container",
+        "select_databases",
+        "enable_protection",
+    ),
+    "backup": ("receive_backup_request", "plan_backups", "select_items", "trigger_backup"),
+    "restore": ("receive_restore_request", "select_recovery_point", "trigger_restore"),
+}
+
+
+def blueprints(environment: Mapping[str, str] | None = None) -> list[func.Blueprint]:
+    """The blueprints that the setting `WORKFLOWS` asks for; all where it cannot be read.
+
+    A bad setting does not take the app down: it is reported where the settings are used.
+    """
+    text = (os.environ if environment is None else environment).get("WORKFLOWS", "")
+    served = {name.strip().lower() for name in text.split(",") if name.strip()}
+    if not served or not served <= MODULES.keys() - {"every"}:
+        served = set(MODULES)
+    modules = [
+        name for workflow, names in MODULES.items() if workflow in served | {"every"} for name in names
+    ]
+    # A protect request may ask for a first backup.
+    if "protect" in served and "trigger_backup" not in modules:
+        modules.append("trigger_backup")
+    return [import_module(f"functions.{name}").blueprint for name in modules]

@@ -1,0 +1,19 @@
+"""Function `track`: follows operations and jobs to their end."""
+
+import azure.functions as func
+
+from shared.triggers import run_tracker
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("track")
+@blueprint.service_bus_queue_trigger(
+    arg_name="messages",
+    queue_name="track",
+    connection="ServiceBusConnection",
+    cardinality=func.Cardinality.MANY,
+)
+def track(messages: list[func.ServiceBusMessage]) -> None:
+    """Poll once for each message; what has not ended is put back with a delay."""
+    run_tracker(messages)

@@ -1,0 +1,41 @@
+"""The Service Bus namespace of the app, as Functions bindings define its settings.
+
+Follows https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus#connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.bus import Bus, BusError
+from shared.settings import SERVICE_BUS_CONNECTION, SettingsError
+
+
+def connect(environment: Mapping[str, str]) -> Bus:
+    """The bus that `ServiceBusConnection` names, by connection string or by identity.
+
+    Raises:
+        SettingsError: the environment names none, or names it in a form that cannot be used.
+    """
+    connection_string = environment.get(SERVICE_BUS_CONNECTION, "").strip()
+    namespace = environment.get(f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace", "").strip()
+    if not connection_string and not namespace:
+        raise SettingsError(
+            [
+                f"{SERVICE_BUS_CONNECTION}: no namespace is set; set it to a connection string, or"
+                f" {SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace to NAME.servicebus.windows.net."
+            ]
+        )
+    from shared.arm.errors import AuthenticationError
+    from shared.bus.service_bus import ServiceBusBus
+
+    try:
+        if connection_string:
+            return ServiceBusBus.from_connection_string(connection_string)
+        from shared.arm.credentials import choose_credential, open_azure_credential
+
+        client_id = environment.get(f"{SERVICE_BUS_CONNECTION}__clientId", "").strip()
+        identity = {**environment, "AZURE_CLIENT_ID": client_id} if client_id else environment
+        return ServiceBusBus.with_identity(namespace, open_azure_credential(choose_credential(identity)))
+    except (BusError, AuthenticationError) as error:
+        raise SettingsError([f"{SERVICE_BUS_CONNECTION}: {error}."]) from None

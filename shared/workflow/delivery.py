@@ -1,0 +1,375 @@
+"""What happens around every step: decode its message, call it, hand what it returns to the bus.
+
+Nothing expected escapes: what may pass is put back with a delay, what is permanent ends in an outcome. A
+crash, or a bus that takes nothing, leaves the message to be delivered again, and that repeats no effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from shared.arm.errors import (
+    ArmAnswerLostError,
+    ArmError,
+    ArmNotSentError,
+    ArmProtocolError,
+    ArmStatusError,
+    ArmUrlRefusedError,
+    TokenError,
+    TokenUnavailableError,
+)
+from shared.bus import Bus, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.bus.topology import LOCK_DURATION, PARKED_MESSAGES
+from shared.composition import Runtime
+from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
+from shared.messages.events import ErrorInfo, Event, Status
+from shared.messages.model import TolerantModel
+from shared.messages.steps import VERSION, StepMessage, Tracking, fingerprint
+from shared.workflow.flow import ended
+from shared.workflow.retry import Conflict, GiveUp, Happened, Retry, decide
+from shared.workflow.step import (
+    AgainError,
+    Collaborators,
+    LateError,
+    Next,
+    Result,
+    StepDefinition,
+    WorkflowError,
+)
+
+_log: Final = logging.getLogger(__name__)
+
+#: What only an operator can mend (settings, a rollback) is tried again after this long.
+_OPERATOR_WAIT: Final = timedelta(minutes=5)
+_LATE_WAIT: Final = timedelta(seconds=5)
+_PERMANENT_AUTHENTICATION_WAIT: Final = timedelta(seconds=30)
+#: A secret may be on its way to be renewed; a requester is not left waiting for longer.
+_AUTHENTICATION_FOR: Final = timedelta(minutes=10)
+EPOCH: Final = "epoch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A message as the platform hands it to a function."""
+
+    queue: str
+    body: bytes
+    message_id: str = ""
+    delivery_count: int = 1
+    locked_until: datetime | None = None
+    #: when this process took it, by the machine's clock
+    taken: datetime
+    application_properties: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str | None = None
+    correlation_id: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """How often it has been replayed."""
+        value = self.application_properties.get(EPOCH, 0)
+        return int(value) if isinstance(value, int | float | str) and str(value).isdecimal() else 0
+
+
+def handle(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> None:
+    """Handle one message of a step. When it returns, the message may be completed.
+
+    Raises whatever it did not expect, and BusError where the bus takes nothing: the message is then
+    delivered again.
+    """
+    message = decode(definition, delivery, runtime)
+    if message is None:
+        return
+    dispatch(run(definition, message, delivery, runtime), message, runtime)
+
+
+def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
+    """The message in a delivery; None where there is none to handle, and it has been put away."""
+    try:
+        raw = read_json(delivery.body)
+        if not isinstance(raw, dict):
+            raise InvalidMessageError([Problem("body", "no object", "expected a step message")])
+        version = raw.get("version")
+        if isinstance(version, int) and version > VERSION:
+            _log.warning(
+                "a message of a newer version waits for the app that understands it",
+                extra={"action": "decode", "queue": delivery.queue},
+            )
+            wait_for_operator(delivery, runtime.bus, runtime.clock.now())
+            return None
+        payload = definition.payload.model_validate(raw.get("payload"), extra="ignore")
+        head = StepMessage[TolerantModel].model_validate({**raw, "payload": {}}, extra="ignore")
+    except (InvalidMessageError, ValidationError) as error:
+        _unreadable(delivery, runtime, _validation_text(error))
+        return None
+    message: StepMessage[Any] = head.model_copy(update={"payload": payload})
+    if delivery.epoch > message.request.epoch:
+        request = message.request.model_copy(update={"epoch": delivery.epoch})
+        # A replay begins anew: what it waited for, and how long, is forgotten; its effects are not.
+        message = message.model_copy(update={"request": request, "since": runtime.service_clock.now()})
+    runtime.service_clock.at_least(message.at)
+    if delivery.delivery_count > 1 and not message.effect.may_have_started:
+        effect = message.effect.model_copy(update={"may_have_started": True, "at": message.at})
+        message = message.model_copy(update={"effect": effect})
+    return message
+
+
+def run(
+    definition: StepDefinition, message: StepMessage[Any], delivery: Delivery, runtime: Runtime, **known: Any
+) -> Result:
+    """Call the step; turn every expected failure into what follows from it."""
+    collaborators = collaborate(delivery, runtime)
+    try:
+        return definition.run(message, collaborators, **known)
+    except AgainError as again:
+        return put_back(message, runtime, again.delay, **again.changes)
+    except LateError:
+        return put_back(message, runtime, _LATE_WAIT)
+    except WorkflowError as error:
+        return _end(message, runtime, error.status, error.info)
+    except ArmError as error:
+        return _after_arm_error(definition, message, runtime, error)
+    except TokenError as error:
+        return _after_authentication_error(message, runtime, error)
+
+
+def collaborate(delivery: Delivery, runtime: Runtime) -> Collaborators:
+    """What a step may use while it handles this delivery."""
+    expires = delivery.locked_until if delivery.locked_until is not None else delivery.taken + LOCK_DURATION
+
+    def late() -> bool:
+        # Half the lock is left for the call to end before another delivery can begin.
+        return runtime.clock.now() > expires - LOCK_DURATION / 2
+
+    return Collaborators(
+        backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now, late=late
+    )
+
+
+def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **changes: Any) -> Result:
+    """The same message again, after `delay` of the service's time."""
+    return Result(next=(Next(message.again(at=runtime.service_clock.now(), **changes), delay),))
+
+
+def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime) -> None:
+    """Publish the events, then send the messages. When it returns, the broker has them all."""
+    outgoing = [event.to_message() for event in result.events]
+    outgoing += [outgoing_step(following, runtime) for following in result.next]
+    outgoing += result.forward
+    if not outgoing:
+        return
+    try:
+        runtime.bus.send(outgoing)
+    except MessageTooLargeError as error:
+        if message is None:
+            raise
+        _log.error("a message is too large for the broker", extra={"action": "dispatch"})
+        info = ErrorInfo(code="MessageTooLarge", message=f"the request cannot be carried further: {error}")
+        runtime.bus.send([event.to_message() for event in _end(message, runtime, Status.FAILED, info).events])
+    except BusUnavailableError:
+        if message is None:
+            raise
+        # One entity may take messages where another does not: the step then comes back by itself, instead
+        # of being delivered ten times in a second.
+        effect = message.effect.model_copy(
+            update={"may_have_started": True, "at": message.effect.at or message.at}
+        )
+        again = put_back(message, runtime, timedelta(seconds=30), effect=effect)
+        runtime.bus.send([outgoing_step(following, runtime) for following in again.next])
+
+
+def outgoing_step(following: Next, runtime: Runtime) -> OutgoingMessage:
+    """A message to a step, as the bus takes it."""
+    message = following.message
+    delay = following.delay * runtime.settings.time_scale
+    return OutgoingMessage(
+        entity=message.step.replace("_", "-"),
+        body=message.model_dump_json(by_alias=True, exclude_none=True).encode(),
+        message_id=message.message_id,
+        subject=message.step,
+        correlation_id=message.request.correlation_id,
+        scheduled_for=runtime.clock.now() + delay if delay > timedelta() else None,
+    )
+
+
+def park(
+    delivery: Delivery, reason: str, description: str, *, queue: str | None = None, epoch: int | None = None
+) -> OutgoingMessage:
+    """The original of a message that could not be handled, whole, for `parked-messages`."""
+    kept = {
+        name: value
+        for name, value in delivery.application_properties.items()
+        if isinstance(value, str | int | bool) and name not in ("reason", "description", "originalQueue")
+    }
+    epoch = delivery.epoch if epoch is None else epoch
+    return OutgoingMessage(
+        entity=PARKED_MESSAGES,
+        body=delivery.body,
+        message_id=fingerprint(
+            "parked", queue or delivery.queue, delivery.message_id, delivery.body.hex(), epoch
+        ),
+        content_type=delivery.content_type or "application/json",
+        correlation_id=delivery.correlation_id,
+        application_properties={
+            **kept,
+            "reason": reason,
+            "description": description[:1024],
+            "originalQueue": queue or delivery.queue,
+            "originalMessageId": delivery.message_id,
+            EPOCH: epoch,
+        },
+    )
+
+
+def _after_arm_error(
+    definition: StepDefinition, message: StepMessage[Any], runtime: Runtime, error: ArmError
+) -> Result:
+    now = runtime.service_clock.now()
+    mutation = error.method != "GET"
+    deadline = message.since + runtime.settings.operation_timeout
+    if isinstance(message.payload, Tracking):
+        deadline = message.payload.deadline
+    failing_since = getattr(message.payload, "failing_since", None) or message.since
+    if isinstance(message.payload, Tracking) and message.payload.failing_since is None:
+        failing_since = now
+    happened = _happened(error)
+    status = error.status if isinstance(error, ArmStatusError) else None
+    decision = decide(
+        happened,
+        status=status,
+        retry_after=error.retry_after if isinstance(error, ArmStatusError) else None,
+        mutation=mutation,
+        attempt=message.attempt,
+        age=now - failing_since,
+        time_left=deadline - now,
+        jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
+    )
+    _log.warning(
+        "a call to Azure did not succeed",
+        extra={
+            "action": definition.name,
+            "error": str(error),
+            "decision": type(decision).__name__,
+            "attempt": message.attempt,
+            "poll": message.poll,
+        },
+    )
+    if isinstance(decision, Conflict):
+        from shared.workflow.track import conflict
+
+        assert isinstance(error, ArmStatusError)
+        origin = message.model_copy(update={"sender": message.step})
+        return conflict(origin, collaborate_now(runtime), _status_info(error), of=message)
+    if isinstance(decision, Retry):
+        changes: dict[str, Any] = {"attempt": message.attempt + (1 if decision.counts else 0)}
+        if decision.may_have_started:
+            changes["effect"] = message.effect.model_copy(update={"may_have_started": True, "at": now})
+        if isinstance(message.payload, Tracking):
+            changes["payload"] = message.payload.model_copy(update={"failing_since": failing_since})
+        return put_back(message, runtime, decision.after, **changes)
+    return _given_up(message, runtime, error, decision)
+
+
+def collaborate_now(runtime: Runtime) -> Collaborators:
+    """Collaborators for what follows on a call that was made already."""
+    return Collaborators(backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now)
+
+
+def _happened(error: ArmError) -> Happened:
+    if isinstance(error, ArmStatusError):
+        return Happened.STATUS
+    if isinstance(error, ArmAnswerLostError):
+        return Happened.ANSWER_LOST
+    if isinstance(error, ArmProtocolError):
+        return Happened.MALFORMED
+    if isinstance(error, ArmNotSentError):
+        return Happened.NOT_SENT
+    assert isinstance(error, ArmUrlRefusedError)
+    return Happened.REFUSED
+
+
+def _status_info(error: ArmStatusError) -> ErrorInfo:
+    return ErrorInfo(code=error.code, message=str(error), recommendations=error.recommendations)
+
+
+def _given_up(message: StepMessage[Any], runtime: Runtime, error: ArmError, decision: GiveUp) -> Result:
+    if isinstance(error, ArmStatusError):
+        info = _status_info(error)
+        if error.status in (401, 403):
+            info = info.model_copy(update={"code": "NotAuthorised"})
+    else:
+        info = ErrorInfo(code=type(error).__name__.removesuffix("Error"), message=str(error))
+    status = Status.FAILED
+    if decision.may_have_started:
+        status = Status.UNKNOWN
+    elif decision.out_of_time and isinstance(message.payload, Tracking):
+        status = Status.TIMED_OUT
+    return _end(message, runtime, status, info)
+
+
+def _after_authentication_error(message: StepMessage[Any], runtime: Runtime, error: TokenError) -> Result:
+    now = runtime.service_clock.now()
+    limit = runtime.settings.operation_timeout
+    if not isinstance(error, TokenUnavailableError):
+        limit = min(limit, _AUTHENTICATION_FOR)
+    _log.warning("no token can be had", extra={"action": message.step, "error": str(error)})
+    if now - message.since >= limit:
+        return _end(message, runtime, Status.FAILED, ErrorInfo(code="NotAuthorised", message=str(error)))
+    return put_back(message, runtime, _PERMANENT_AUTHENTICATION_WAIT, attempt=message.attempt + 1)
+
+
+def _end(message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo) -> Result:
+    event: Event = ended(message, status, at=runtime.service_clock.now(), error=info)
+    return Result(events=(event,))
+
+
+def wait_for_operator(delivery: Delivery, bus: Bus, now: datetime) -> None:
+    """Send a message to its own queue again, for a few minutes later; unchanged, but for how often it waited."""
+    seen = delivery.application_properties.get("waited", 0)
+    waited = seen + 1 if isinstance(seen, int) else 1
+    bus.send(
+        [
+            OutgoingMessage(
+                entity=delivery.queue,
+                body=delivery.body,
+                message_id=fingerprint("waited", delivery.message_id, waited),
+                content_type=delivery.content_type or "application/json",
+                correlation_id=delivery.correlation_id,
+                application_properties={**_plain(delivery.application_properties), "waited": waited},
+                scheduled_for=now + _OPERATOR_WAIT,
+            )
+        ]
+    )
+
+
+def _plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
+    return {name: value for name, value in properties.items() if isinstance(value, str | int | bool)}
+
+
+def _unreadable(delivery: Delivery, runtime: Runtime, why: str) -> None:
+    """A message between steps that no version of this app can have written: park it, answer its request."""
+    from shared.workflow.dead_letters import outcome_of_body
+
+    _log.error(
+        "a step message cannot be read; it is parked",
+        extra={"action": "decode", "queue": delivery.queue, "error": why},
+    )
+    messages: list[OutgoingMessage] = [park(delivery, "UnreadableStepMessage", why)]
+    info = ErrorInfo(
+        code="UnreadableStepMessage", message=f"a message to {delivery.queue} cannot be read: {why}"
+    )
+    event = outcome_of_body(delivery, info, at=runtime.service_clock.now())
+    runtime.bus.send([event.to_message(), *messages])
+
+
+def _validation_text(error: InvalidMessageError | ValidationError) -> str:
+    if isinstance(error, InvalidMessageError):
+        return str(error)
+    details = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details[:20])

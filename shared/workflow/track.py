@@ -1,0 +1,416 @@
+"""The tracker: follows an asynchronous operation, then the job that came of it, to the job's end.
+
+Follows https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations and
+https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.errors import ArmStatusError
+from shared.messages import events
+from shared.messages.events import ErrorInfo, JobInfo, RecoveryPointInfo, Status, TaskInfo
+from shared.messages.requests import Operation
+from shared.messages.steps import (
+    BackupTask,
+    ProtectTask,
+    RestoreTask,
+    StepMessage,
+    Tracking,
+    database_of,
+)
+from shared.workflow.effects import MOST_POSTS, is_about
+from shared.workflow.flow import ended, go_on, on_tick
+from shared.workflow.protect import after_protection
+from shared.workflow.step import Collaborators, Next, Result, StepDefinition, WorkflowError
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job, OperationStatus
+
+_log: Final = logging.getLogger(__name__)
+
+#: An operation or a job may not be readable yet right after it was started.
+GRACE: Final = timedelta(minutes=5)
+#: What the service says where another operation is running on the item.
+CONFLICT_CODES: Final = frozenset({"operationcancelledbecauseconflictingoperationrunningusererror", "510008"})
+_LONGEST_TEXT: Final = 4096
+_OUTCOMES: Final = {
+    "Completed": Status.SUCCEEDED,
+    "CompletedWithWarnings": Status.SUCCEEDED_WITH_WARNINGS,
+    "Failed": Status.FAILED,
+    "Cancelled": Status.CANCELLED,
+}
+
+
+def track(message: StepMessage[Tracking], c: Collaborators, *, known: Job | None = None) -> Result:
+    """One poll: of the operation until its job is known, of the job until it ends.
+
+    `known` is the job as a listing of the vault's jobs has just shown it, where one was made.
+    """
+    tracking = message.payload
+    at = c.now()
+    if tracking.not_before is not None and at < tracking.not_before and known is None:
+        # Delivered early (a clock that was corrected): no URL is asked before its Retry-After.
+        return _later(message, c, tracking, tracking.not_before - at)
+    if known is not None and tracking.job_id is None:
+        return _job_known(message, c, known.id, known)
+    if tracking.job_id is not None:
+        return _follow_job(message, c, known)
+    return _follow_operation(message, c)
+
+
+def definition_of(tracking: Tracking) -> StepDefinition:
+    """The step that started what is tracked."""
+    from shared.workflow.table import STEPS
+
+    return STEPS[tracking.origin]
+
+
+def origin_message(message: StepMessage[Tracking]) -> StepMessage[Any]:
+    """The message of the step that started what is tracked, as it was then."""
+    definition = definition_of(message.payload)
+    return StepMessage(
+        step=definition.name,
+        sender=message.step,
+        at=message.at,
+        since=message.payload.began,
+        request=message.request,
+        effect=message.effect,
+        payload=definition.payload.model_validate(message.payload.payload, extra="ignore"),
+    )
+
+
+def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Result:
+    tracking = message.payload
+    expects_job = definition_of(tracking).job is not None
+    urls = [tracking.location_url, tracking.async_operation_url]
+    if expects_job:
+        urls.reverse()
+    if tracking.other_url:
+        urls.reverse()
+    url = urls[0] or urls[1]
+    if url is None:
+        if expects_job:
+            return _find_job(message, c)
+        raise WorkflowError(
+            "NoOperationUrl",
+            f"the service accepted the request of step {tracking.origin} but named no URL to follow it by"
+            f" (client request id {tracking.client_request_id}); send the request again.",
+        )
+    vault_id = message.request.vault_id
+    assert vault_id is not None
+    try:
+        if url == tracking.async_operation_url:
+            status = c.backup.get_operation_status(url, vault=vault_id)
+            return _operation_status(message, c, status)
+        result = c.backup.get_operation_result(url, vault=vault_id)
+    except ArmStatusError as error:
+        return _operation_error(
+            message, c, error, expects_job=expects_job, has_other=bool(urls[0] and urls[1])
+        )
+    if not result.finished:
+        return _later(message, c, _healthy(tracking), result.retry_after)
+    if expects_job:
+        return _find_job(message, c)
+    return _operation_done(message, c)
+
+
+def _operation_status(message: StepMessage[Tracking], c: Collaborators, status: OperationStatus) -> Result:
+    if not status.finished:
+        return _later(message, c, _healthy(message.payload), status.retry_after)
+    if status.job_id is not None:
+        # A failed operation may name its job too: the job says why.
+        return _job_known(message, c, status.job_id, None)
+    if not status.succeeded:
+        code = status.error_code or "OperationFailed"
+        text = status.error_message or f"the operation ended as {status.status} without a reason"
+        return _failed(message, c, code, text)
+    if definition_of(message.payload).job is not None:
+        return _find_job(message, c)
+    return _operation_done(message, c)
+
+
+def _operation_error(
+    message: StepMessage[Tracking],
+    c: Collaborators,
+    error: ArmStatusError,
+    *,
+    expects_job: bool,
+    has_other: bool,
+) -> Result:
+    tracking = message.payload
+    if error.status == 403 and has_other and not tracking.other_url:
+        return _later(message, c, tracking.model_copy(update={"other_url": True}), timedelta())
+    if error.status in (404, 410):
+        if error.status == 404 and c.now() - tracking.began < GRACE:
+            return _later(message, c, tracking, error.retry_after)
+        # The token of the operation is dead: its job, or the state it led to, is still there.
+        return _find_job(message, c) if expects_job else _operation_done(message, c)
+    if 400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429):
+        # The result of a failed operation is its error.
+        return _failed(message, c, error.code, error.message, error.recommendations)
+    raise error
+
+
+def _operation_done(message: StepMessage[Tracking], c: Collaborators) -> Result:
+    from shared.workflow.table import AFTER_OPERATION
+
+    origin = origin_message(message)
+    origin = origin.model_copy(update={"step": message.payload.origin})
+    return Result(next=(go_on(origin, AFTER_OPERATION[message.payload.origin], origin.payload, c.now()),))
+
+
+def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
+    """The job of an operation that does not name it: by the client request id, else the only candidate."""
+    tracking = message.payload
+    definition = definition_of(tracking)
+    vault_id = message.request.vault_id
+    assert vault_id is not None and definition.job is not None
+    jobs = c.backup.list_jobs(vault_id, start=tracking.began - timedelta(minutes=5))
+    for job in jobs:
+        if job.activity_id is not None and job.activity_id.lower() == tracking.client_request_id:
+            return _job_known(message, c, job.id, None)
+    if c.now() - tracking.began < GRACE:
+        return _later(message, c, tracking, timedelta(minutes=1))
+    database = database_of(tracking)
+    name = database.name if database is not None else ""
+    candidates = [
+        job
+        for job in jobs
+        if is_about(job, definition.job, database=name, server=tracking.payload.get("serverName", ""))
+    ]
+    if len(candidates) == 1:
+        return _job_known(message, c, candidates[0].id, None)
+    raise WorkflowError(
+        "JobNotFound",
+        f"the service accepted the request for {database} (client request id {tracking.client_request_id}), but"
+        f" its job cannot be told among the {len(candidates)} that the vault lists; look at the vault's jobs.",
+        status=Status.UNKNOWN,
+    )
+
+
+def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, job: Job | None) -> Result:
+    tracking = message.payload
+    at = c.now()
+    limit = message.request.job_timeout or c.settings.job_timeout
+    following = tracking.model_copy(
+        update={
+            "job_id": job_id,
+            "async_operation_url": None,
+            "location_url": None,
+            "not_before": None,
+            "deadline": tracking.began + limit,
+        }
+    )
+    database = database_of(tracking)
+    assert database is not None
+    count = tracking.payload.get("outcomeCount", 1)
+    started = events.started(
+        message.request,
+        at=at,
+        database=database,
+        subject=tracking.payload.get("itemId", ""),
+        outcome_count=count,
+        job=_job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress"),
+    )
+    moved = message.model_copy(update={"payload": following})
+    if job is not None:
+        rest = _follow_job(moved, c, job)
+        return Result(events=(started, *rest.events), next=rest.next)
+    # The job of a configuration has ended when its operation has; others run for minutes.
+    soon = timedelta() if definition_of(tracking).name == "enable_protection" else c.settings.track_interval
+    rest = _later(moved, c, following, soon)
+    return Result(events=(started,), next=rest.next)
+
+
+def _follow_job(message: StepMessage[Tracking], c: Collaborators, known: Job | None) -> Result:
+    tracking = message.payload
+    vault_id = message.request.vault_id
+    assert vault_id is not None and tracking.job_id is not None
+    job = known if known is not None else c.backup.get_job(vault_id, tracking.job_id)
+    if job is None:
+        if c.now() - tracking.began < GRACE:
+            return _later(message, c, tracking, None)
+        raise WorkflowError(
+            "JobNotFound",
+            f"the vault does not know job {tracking.job_id} any more; look at the vault's jobs.",
+            status=Status.UNKNOWN,
+        )
+    if not job.status.has_ended:
+        if job.status == "Unknown":
+            _log.warning(
+                "job has a status that is not known; following it to its deadline",
+                extra={"action": "track", "job_id": job.id, "job_status": job.raw_status[:40]},
+            )
+        return _later(message, c, _healthy(tracking), None)
+    return _job_ended(message, c, job)
+
+
+def _job_ended(message: StepMessage[Tracking], c: Collaborators, job: Job) -> Result:
+    status = _OUTCOMES[job.status.value]
+    error = _job_error(job) if status not in events.SUCCESSES else None
+    if status is Status.FAILED and _is_conflict(job):
+        assert error is not None
+        return _conflict(message, c, error)
+    origin = origin_message(message)
+    payload = origin.payload
+    if status in events.SUCCESSES and isinstance(payload, ProtectTask):
+        following = after_protection(origin.model_copy(update={"sender": message.step}), c)
+        if following is not None:
+            return Result(next=(following,))
+    warnings = tuple(_clip(item.message) for item in job.error_details) if error is None else ()
+    details: dict[str, Any] = {
+        "start_time": job.start_time,
+        "end_time": job.end_time,
+        "duration_seconds": (
+            (job.end_time - job.start_time).total_seconds() if job.start_time and job.end_time else None
+        ),
+        "job": _job_info(job),
+    }
+    if isinstance(payload, ProtectTask):
+        details["policy_name"] = payload.policy_name
+        if status in events.SUCCESSES:
+            details["protection_state"] = (
+                payload.protection_state if payload.action == "changePolicy" else "IRPending"
+            )
+    elif isinstance(payload, BackupTask):
+        details["policy_name"] = payload.policy_name
+        if message.request.operation is Operation.PROTECT:
+            status, error, warnings = _first_backup(status, error, warnings)
+            details["protection_state"] = "Protected" if not warnings else "IRPending"
+        else:
+            details["backup_type"] = _backup_type(job, payload)
+            details["data_transferred_mb"] = _number(job.properties.get("Data Transferred (in MB)"))
+            details["retain_until"] = payload.retain_until
+    elif isinstance(payload, RestoreTask):
+        point = payload.recovery_point
+        details["recovery_point"] = RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time)
+        details["target"] = payload.target.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return Result(events=(ended(message, status, at=c.now(), error=error, warnings=warnings, **details),))
+
+
+def _first_backup(
+    status: Status, error: ErrorInfo | None, warnings: tuple[str, ...]
+) -> tuple[Status, None, tuple[str, ...]]:
+    """A database is protected whether or not its first backup succeeded; a failure is a warning."""
+    if error is None:
+        return status, None, warnings
+    said = f"The database is protected, but its first backup ended as {status}: {error.code}: {error.message}"
+    return Status.SUCCEEDED_WITH_WARNINGS, None, (*warnings, said)
+
+
+def _is_conflict(job: Job) -> bool:
+    return any(
+        item.title.lower() in CONFLICT_CODES or str(item.code) in CONFLICT_CODES for item in job.error_details
+    )
+
+
+def _failed(
+    message: StepMessage[Tracking],
+    c: Collaborators,
+    code: str,
+    text: str,
+    recommendations: tuple[str, ...] = (),
+) -> Result:
+    error = ErrorInfo(code=code, message=_clip(text), recommendations=recommendations)
+    if code.lower() in CONFLICT_CODES:
+        return _conflict(message, c, error)
+    return Result(events=(ended(message, Status.FAILED, at=c.now(), error=error),))
+
+
+def _conflict(message: StepMessage[Tracking], c: Collaborators, error: ErrorInfo) -> Result:
+    """Another operation was running: the step comes back for a new effect once that has ended."""
+    return conflict(origin_message(message), c, error, of=message)
+
+
+def conflict(origin: StepMessage[Any], c: Collaborators, error: ErrorInfo, *, of: StepMessage[Any]) -> Result:
+    """What a conflict with a running operation leads to: a skip, a new effect later, or failure."""
+    at = c.now()
+    payload = origin.payload
+    if isinstance(payload, BackupTask) and payload.if_running == "skip":
+        return Result(events=(ended(of, Status.SKIPPED, at=at, error=error),))
+    if origin.effect.n >= MOST_POSTS:
+        text = f"{error.message} This was attempt {origin.effect.n} of at most {MOST_POSTS}."
+        last = error.model_copy(update={"message": text})
+        return Result(events=(ended(of, Status.FAILED, at=at, error=last),))
+    fresh = type(origin.effect)(n=origin.effect.n + 1, waiting=True)
+    again = origin.model_copy(update={"effect": fresh, "at": at, "poll": 0, "attempt": 0})
+    return Result(next=(Next(again, timedelta(minutes=1)),))
+
+
+def _backup_type(job: Job, task: BackupTask) -> str:
+    """The type that was taken: the service turns a differential or log into a full where it must."""
+    operation = job.operation
+    if "(" in operation and operation.endswith(")"):
+        return operation[operation.index("(") + 1 : -1].replace(" ", "")
+    return task.backup_type.value
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _job_info(job: Job) -> JobInfo:
+    return JobInfo(
+        id=job.id,
+        status=job.raw_status or job.status.value,
+        activity_id=job.activity_id,
+        tasks=tuple(TaskInfo(task_id=_clip(task), status=status) for task, status in job.tasks[:50]),
+        properties={_clip(key): _clip(value) for key, value in list(job.properties.items())[:50]},
+    )
+
+
+def _job_error(job: Job) -> ErrorInfo:
+    if not job.error_details:
+        text = job.dynamic_error_message or f"the job ended as {job.status.value} and gives no reason"
+        return ErrorInfo(code=f"Job{job.status.value}", message=_clip(text))
+    first = job.error_details[0]
+    more = f" {job.dynamic_error_message}" if job.dynamic_error_message else ""
+    return ErrorInfo(
+        code=first.title or str(first.code),
+        message=_clip(f"{first.message}{more}"),
+        recommendations=tuple(_clip(text) for text in first.recommendations[:20]),
+    )
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+
+
+def _healthy(tracking: Tracking) -> Tracking:
+    return tracking.model_copy(update={"failures": 0, "failing_since": None})
+
+
+def _later(
+    message: StepMessage[Tracking], c: Collaborators, tracking: Tracking, wait: timedelta | None
+) -> Result:
+    """The same message on a later tick, not before `wait`; its outcome where that passes the deadline."""
+    at = c.now()
+    asked = wait if wait is not None else c.settings.track_interval
+    if at >= tracking.deadline or (wait is not None and at + wait > tracking.deadline):
+        return Result(events=(timed_out(message, tracking, at),))
+    delay = on_tick(at, asked, c.settings.track_interval) if asked else asked
+    delay = min(delay, max(asked, tracking.deadline - at))
+    asked_by_service = at + wait if wait else None
+    later = tracking.model_copy(update={"not_before": asked_by_service})
+    return Result(next=(Next(message.again(at=at, payload=later, attempt=0), delay),))
+
+
+def timed_out(message: StepMessage[Tracking], tracking: Tracking, at: datetime) -> events.Event:
+    """The outcome of what did not end in its time; a job is left to run."""
+    if tracking.job_id is not None:
+        text = f"job {tracking.job_id} had not ended by {tracking.deadline:%Y-%m-%dT%H:%M:%SZ}; it is left to run."
+        job = JobInfo(id=tracking.job_id, status="InProgress")
+        error = ErrorInfo(code="JobTimeout", message=text)
+        return ended(message, Status.TIMED_OUT, at=at, error=error, job=job)
+    text = (
+        f"the operation of step {tracking.origin} had not ended by {tracking.deadline:%Y-%m-%dT%H:%M:%SZ}"
+        f" (client request id {tracking.client_request_id}); it is left to run."
+    )
+    return ended(message, Status.TIMED_OUT, at=at, error=ErrorInfo(code="OperationTimeout", message=text))
