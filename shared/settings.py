@@ -116,7 +116,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         schedules=read("BACKUP_SCHEDULES", read_schedules, ()),
         events_allow_restore=read("EVENTS_ALLOW_RESTORE", _boolean, False),
         restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, None),
-        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, None) or (),
+        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, ()),
         restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, False),
         operation_timeout=read("OPERATION_TIMEOUT", _positive_duration, timedelta(hours=2)),
         job_timeout=read("JOB_TIMEOUT", _positive_duration, timedelta(days=7)),
@@ -168,7 +168,7 @@ def _positive_number(text: str) -> float:
     return number
 
 
-def _patterns(text: str) -> tuple[str, ...] | None:
+def _patterns(text: str) -> tuple[str, ...]:
     try:
         value: Any = json.loads(text)
     except ValueError:

@@ -31,10 +31,9 @@ def run_step(name: str, message: ServiceBusMessage) -> None:
 
 def run_tracker(messages: Sequence[ServiceBusMessage]) -> None:
     """Handle a batch of the tracker's messages, each on its own."""
+    from shared import composition
     from shared.settings import SettingsError
     from shared.workflow.tracker import handle_batch
-
-    from shared import composition
 
     try:
         runtime = composition.runtime()
@@ -85,9 +84,8 @@ def plan(*, past_due: bool) -> None:
 def _with_runtime(
     message: ServiceBusMessage, queue: str, handler: Callable[[Delivery, Runtime], None]
 ) -> None:
-    from shared.settings import SettingsError
-
     from shared import composition
+    from shared.settings import SettingsError
 
     try:
         runtime = composition.runtime()
@@ -115,9 +113,10 @@ def _delivery(message: ServiceBusMessage, queue: str, taken: datetime) -> Delive
     if isinstance(locked_until, datetime) and locked_until.tzinfo is None:
         locked_until = locked_until.replace(tzinfo=UTC)
     properties = dict(message.application_properties or {})
-    # The platform may give what a dead letter says of itself as attributes only.
+    # The platform gives what the broker says of a dead letter as attributes, not as properties.
     for name, value in (
-        ("DeadLetterReason", message.dead_letter_reason if hasattr(message, "dead_letter_reason") else None),
+        ("DeadLetterReason", message.dead_letter_reason),
+        ("DeadLetterErrorDescription", message.dead_letter_error_description),
         ("DeadLetterSource", message.dead_letter_source),
     ):
         if value and name not in properties:
