@@ -1,5 +1,7 @@
 """Function `track`: follows operations and jobs to their end."""
 
+from typing import List  # noqa: UP035 - the platform's worker takes no other annotation for a batch
+
 import azure.functions as func
 
 from shared.triggers import run_tracker
@@ -14,6 +16,6 @@ blueprint = func.Blueprint()
     connection="ServiceBusConnection",
     cardinality=func.Cardinality.MANY,
 )
-def track(messages: list[func.ServiceBusMessage]) -> None:
+def track(messages: List[func.ServiceBusMessage]) -> None:  # noqa: UP006
     """Poll once for each message; what has not ended is put back with a delay."""
     run_tracker(messages)

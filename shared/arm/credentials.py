@@ -13,7 +13,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +34,8 @@ __all__ = [
     "IdentityTokenSource",
     "TokenSource",
     "choose_credential",
+    "open_azure_credential",
+    "service_bus_credential",
     "token_source",
 ]
 
@@ -184,6 +186,22 @@ def token_source(
         return FixedTokenSource()
     choice = choose_credential(environment)
     return IdentityTokenSource(choice, scope_of(endpoint), clock=clock or SystemClock())
+
+
+def service_bus_credential(
+    environment: Mapping[str, str], *, client_id: str | None = None
+) -> TokenCredential:
+    """The credential for Service Bus: the same as for Resource Manager, but for the managed identity's id.
+
+    `client_id` is the setting `ServiceBusConnection__clientId`: a user-assigned identity for this connection.
+
+    Raises:
+        AuthenticationError: the settings name a credential, but not all of it.
+    """
+    choice = choose_credential(environment)
+    if client_id is not None and choice.kind is CredentialKind.MANAGED_IDENTITY:
+        choice = replace(choice, client_id=client_id)
+    return open_azure_credential(choice)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _split(text: object, expected: str) -> list[str]:
 
 def _problem_of_name(name: str) -> str | None:
     if found := _FORBIDDEN_IN_NAME.search(name):
-        return f"it contains {printable(found.group())!r}, which has no place in a name"
+        return f"it contains '{printable(found.group())}', which has no place in a name"
     # A server may take "..;x" for "..".
     if any(part.strip() in (".", "..") for part in name.split(";")):
         return "it contains '.' or '..' as a path step"
@@ -174,12 +174,12 @@ def _take(
         if grammar is None:
             if segment.lower() != word.lower():
                 raise InvalidResourceIdError(
-                    text, cls.expected, f"there is {printable(segment, limit=60)!r} in place of {word!r}"
+                    text, cls.expected, f"there is '{printable(segment, limit=60)}' in place of '{word}'"
                 )
         else:
             if not grammar.fullmatch(segment):
                 raise InvalidResourceIdError(
-                    text, cls.expected, f"{printable(segment, limit=60)!r} is no {word}"
+                    text, cls.expected, f"'{printable(segment, limit=60)}' is no {word}"
                 )
             names.append(segment)
     if len(segments) != len(pattern):

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField, VirtualMachineIdField
 from shared.messages.requests import (
@@ -202,7 +202,7 @@ class StepMessage(TolerantModel, Generic[P]):
     attempt: int = 0
     request: Request
     effect: Effect = Effect()
-    payload: P
+    payload: SerializeAsAny[P]
 
     @property
     def database(self) -> Database | None:
