@@ -1,0 +1,11 @@
+"""Azure Backup for SQL Server in Azure VMs, simulated over HTTP; see docs/simulator.md."""
+
+from __future__ import annotations
+
+from local.simulator.command import main
+from local.simulator.identity_handlers import FIXED_TOKEN
+from local.simulator.scenario import Scenario, ScenarioError
+from local.simulator.server import SimulatorServer
+from local.simulator.simulator import Simulator
+
+__all__ = ["FIXED_TOKEN", "Scenario", "ScenarioError", "Simulator", "SimulatorServer", "main"]

@@ -1,0 +1,99 @@
+"""A call as a handler sees it, and the answer it gives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.simulator.errors import arm, invalid_input
+from local.simulator.estate import Vault
+from local.simulator.faults import Fault
+from local.simulator.http_messages import Request
+
+
+@dataclass
+class Call:
+    """One request, routed: `parameters` are the path's variable parts, decoded."""
+
+    request: Request
+    route: str
+    parameters: dict[str, str]
+    path: str
+    """The decoded path, as sent."""
+    query: dict[str, str]
+    """By lower-cased name."""
+    faults: dict[str, Fault] = field(default_factory=dict)
+    client_request_id: str | None = None
+    found_vault: Vault | None = None
+
+    @property
+    def api_version(self) -> str:
+        return self.query.get("api-version", "")
+
+    @property
+    def filter(self) -> str | None:
+        return self.query.get("$filter")
+
+    @property
+    def subscriptions_segment(self) -> str:
+        """`/subscriptions/{id}` spelt as the request spells it: the service answers in kind."""
+        return "/" + "/".join(self.path.split("/")[1:3])
+
+    def vault_path(self, vault: Vault) -> str:
+        """The vault's id as answers to this call spell it."""
+        return (
+            f"{self.subscriptions_segment}/resourceGroups/{vault.resource_group}"
+            f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
+        )
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises ServiceError (400) when it is none."""
+        if not self.request.body:
+            raise arm(
+                400, "InvalidRequestContent", "The request content was empty; a JSON object is expected."
+            )
+        try:
+            value = json.loads(self.request.body)
+        except (ValueError, RecursionError) as error:
+            raise arm(
+                400,
+                "InvalidRequestContent",
+                f"The request content was invalid and could not be deserialized: {error}.",
+            ) from error
+        if not isinstance(value, dict):
+            raise arm(400, "InvalidRequestContent", "The request content is not a JSON object.")
+        return value
+
+    def properties(self) -> dict[str, Any]:
+        """The body's `properties`. Raises ServiceError (400) when there are none."""
+        value = self.json().get("properties")
+        if not isinstance(value, dict):
+            raise invalid_input("Parameter properties in request is invalid.")
+        return value
+
+    def recorded_body(self) -> Any:
+        """The body for the ledger: JSON where it is, else None."""
+        try:
+            return json.loads(self.request.body) if self.request.body else None
+        except (ValueError, RecursionError):
+            return None
+
+
+@dataclass
+class Effect:
+    """A mutation that took effect, for the ledger."""
+
+    item: str
+    job_id: str | None = None
+
+
+@dataclass
+class Answer:
+    """What a handler answers. `body` None is no body at all."""
+
+    status: int
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    effect: Effect | None = None
+    content_type: str = "application/json"

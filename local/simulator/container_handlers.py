@@ -1,0 +1,478 @@
+"""Discovery: refresh, protectable containers, registration, inquiry, what an inquiry found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import ServiceError, container_not_found, invalid_input
+from local.simulator.estate import Container, Inquiry, Vault, VirtualMachine
+from local.simulator.filters import matches, parse_filter
+from local.simulator.naming import container_key, parse_id
+from local.simulator.timing import instant
+from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World
+
+_CONTAINER_FIELDS = frozenset(
+    {"backupmanagementtype", "containertype", "backupenginename", "fabricname", "status", "friendlyname"}
+)
+_PROTECTABLE_FIELDS = frozenset(
+    {"backupmanagementtype", "workloadtype", "containername", "status", "friendlyname"}
+)
+_WORKLOAD_FIELDS = frozenset({"backupmanagementtype", "workloaditemtype", "workloadtype", "protectionstatus"})
+_FABRIC = "Microsoft.RecoveryServices/vaults/backupFabrics"
+
+
+def not_running(machine: VirtualMachine) -> ServiceError:
+    """The machine is shut down: nothing can be asked of it."""
+    return ServiceError(
+        400,
+        "VMNotInRunningStateUserError",
+        f"SQL server VM {machine.name.name} is either shutdown and inaccessible to Azure Backup service.",
+    )
+
+
+def _container_path(call: Call, vault: Vault, machine: VirtualMachine) -> str:
+    return f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/{machine.name.container}"
+
+
+def _effect(world: World, vault: Vault, machine: VirtualMachine) -> Effect:
+    return Effect(
+        f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/{machine.name.container}"
+    )
+
+
+def _render_inquiry(call: Call, inquiry: Inquiry) -> dict[str, Any]:
+    validation: dict[str, Any] = {
+        "status": inquiry.validation_status,
+        "errorDetail": {
+            "code": inquiry.validation_code,
+            "message": inquiry.validation_message,
+            "recommendations": list(inquiry.recommendations),
+        },
+        "additionalDetail": "",
+    }
+    if call.api_version >= "2023":
+        validation["protectableItemCount"] = {
+            "SQLInstance": len(inquiry.found),
+            "SQLDataBase": inquiry.databases(),
+        }
+    return {
+        "status": inquiry.status,
+        "errorDetail": {
+            "code": inquiry.code,
+            "message": inquiry.message,
+            "recommendations": list(inquiry.recommendations),
+        },
+        "inquiryDetails": [
+            {"type": "SQL", "itemCount": inquiry.databases(), "inquiryValidation": validation}
+        ],
+    }
+
+
+def _render_container(
+    world: World, call: Call, container: Container, *, typed: bool = True, status: str = "Registered"
+) -> dict[str, Any]:
+    machine = container.machine
+    body: dict[str, Any] = {
+        "id": _container_path(call, container.vault, machine),
+        "name": machine.name.container,
+    }
+    if typed:
+        body["type"] = f"{_FABRIC}/protectionContainers"
+    body["properties"] = {
+        "sourceResourceId": machine.name.vm_id(world.scenario.subscription_id),
+        "lastUpdatedTime": instant(container.updated),
+        "extendedInfo": {
+            "hostServerName": machine.server_name,
+            "inquiryInfo": _render_inquiry(call, container.inquiry),
+        },
+        "friendlyName": machine.name.name,
+        "backupManagementType": "AzureWorkload",
+        "registrationStatus": status,
+        "healthStatus": "Healthy",
+        "containerType": "VMAppContainer",
+        "protectableObjectType": "VMAppContainer",
+    }
+    return body
+
+
+def refresh(world: World, call: Call) -> Answer:
+    """POST refreshContainers: discover the virtual machines of the vault's region. Ends with 204."""
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, frozenset({"backupmanagementtype"}))
+    if "backupmanagementtype" not in wanted:
+        wanted = {"backupmanagementtype": "AzureIaasVM"}
+
+    def discover() -> None:
+        if not matches("AzureWorkload", wanted["backupmanagementtype"]):
+            return
+        vault.discovered = {
+            machine.name.key
+            for machine in world.machines.values()
+            if machine.location.lower() == vault.location.lower()
+        }
+
+    fabric = f"{call.vault_path(vault)}/backupFabrics/Azure"
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{fabric}/operationsStatus",
+        result_at=f"{fabric}/operationResults",
+        status_version=POLL_VERSION_OF_CONTAINERS,
+        length=world.durations.draw("refresh"),
+        complete=discover,
+    )
+    return world.accepted(call, operation, Effect(world.canonical_vault_id(vault)))
+
+
+def list_protectable_containers(world: World, call: Call) -> Answer:
+    """GET the machines that were discovered and are registered with no vault."""
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, frozenset({"backupmanagementtype", "status", "containertype"}))
+    machines = [
+        (index, machine)
+        for index, machine in enumerate(world.machines.values())
+        if machine.name.key in vault.discovered
+        and machine.registered_with is None
+        and matches("AzureWorkload", wanted.get("backupmanagementtype"))
+    ]
+
+    def render(entry: tuple[int, VirtualMachine]) -> dict[str, Any]:
+        machine = entry[1]
+        return {
+            "id": f"{call.vault_path(vault)}/backupFabrics/Azure/protectableContainers/{machine.name.container}",
+            "name": machine.name.container,
+            "type": f"{_FABRIC}/protectableContainers",
+            "properties": {
+                "friendlyName": machine.name.name,
+                "backupManagementType": "AzureWorkload",
+                "protectableContainerType": "VMAppContainer",
+                "healthStatus": "Healthy",
+                "containerId": machine.name.vm_id(world.scenario.subscription_id),
+            },
+        }
+
+    return world.page(call, machines, lambda entry: entry[0], render)
+
+
+def list_containers(world: World, call: Call) -> Answer:
+    """GET the vault's registered containers."""
+    return _list_containers(world, call, deleted=False)
+
+
+def list_deleted_containers(world: World, call: Call) -> Answer:
+    """GET the containers that were unregistered while their items are only soft-deleted."""
+    return _list_containers(world, call, deleted=True)
+
+
+def _list_containers(world: World, call: Call, *, deleted: bool) -> Answer:
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, _CONTAINER_FIELDS)
+    status = "SoftDeleted" if deleted else "Registered"
+    found = [
+        container
+        for container in (vault.deleted_containers if deleted else vault.containers).values()
+        if matches("AzureWorkload", wanted.get("backupmanagementtype"))
+        and matches("VMAppContainer", wanted.get("containertype"))
+        and matches("Azure", wanted.get("fabricname"))
+        and matches(status, wanted.get("status"))
+        and matches(container.name.name, wanted.get("friendlyname"))
+    ]
+    found.sort(key=lambda container: container.sequence)
+    return world.page(
+        call,
+        found,
+        lambda container: container.sequence,
+        lambda container: _render_container(world, call, container, status=status),
+    )
+
+
+def get_container(world: World, call: Call) -> Answer:
+    """GET a registered container."""
+    vault = world.vault(call)
+    return Answer(200, _render_container(world, call, world.container(call, vault)))
+
+
+def _machine_to_register(
+    world: World, call: Call, vault: Vault, properties: dict[str, Any]
+) -> VirtualMachine:
+    name = call.parameters["container"]
+    key = container_key(name)
+    if key is None:
+        raise invalid_input("Container name is not in the correct format.")
+    machine = world.machines.get(key)
+    if machine is None:
+        raise container_not_found(name)
+    source = parse_id(properties.get("sourceResourceId"))
+    by_machine = source is not None and source.kind == "virtualmachines" and not source.rest
+    source_key = None
+    if source is not None and by_machine:
+        source_key = f"{source.resource_group};{source.name}"
+    elif source is not None and source.rest[-2:-1] == ("protectablecontainers",):
+        source_key = container_key(source.rest[-1])
+    if source_key != key:
+        raise invalid_input("Parameter sourceResourceId in request is invalid.")
+    for field, accepted in (
+        ("containerType", ("vmappcontainer",)),
+        ("backupManagementType", ("azureworkload",)),
+        ("workloadType", ("sqldatabase", "sql", None)),
+    ):
+        value = properties.get(field)
+        if (value.lower() if isinstance(value, str) else value) not in accepted:
+            raise invalid_input(f"Parameter {field} in request is invalid.")
+    if machine.location.lower() != vault.location.lower():
+        raise invalid_input("The virtual machine and the vault must be in the same region.")
+    other = machine.registered_with or machine.registering
+    if other is not None and other is not vault:
+        raise ServiceError(
+            400,
+            "UserErrorVMAlreadyRegisteredToAnotherVault",
+            f"The virtual machine {machine.name.name} is already registered to another vault.",
+        )
+    return machine
+
+
+def register(world: World, call: Call) -> Answer:
+    """PUT a container: register the machine, register it again, or bring back one that was soft-deleted."""
+    vault = world.vault(call)
+    properties = call.properties()
+    kind = properties.get("operationType", "Register")
+    if kind not in ("Register", "Reregister", "Rehydrate", "Invalid", None):
+        raise invalid_input("Parameter operationType in request is invalid.")
+    machine = _machine_to_register(world, call, vault, properties)
+    if kind == "Reregister" and machine.name.key not in vault.containers:
+        raise container_not_found(call.parameters["container"])
+    machine.registering = vault
+
+    def complete() -> None:
+        if not machine.running:
+            machine.registering = None
+            raise not_running(machine)
+        if machine.registered_with not in (None, vault):
+            raise invalid_input("The virtual machine was registered to another vault meanwhile.")
+        world.register(vault, machine)
+
+    path = _container_path(call, vault, machine)
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/operationsStatus",
+        result_at=f"{path}/operationResults",
+        status_version=POLL_VERSION_OF_CONTAINERS,
+        length=world.durations.draw("register"),
+        complete=complete,
+        body_while_running=True,
+        full_id=True,
+        result=lambda: _result(world, call, vault, machine),
+    )
+    return world.accepted(call, operation, _effect(world, vault, machine))
+
+
+def _result(world: World, call: Call, vault: Vault, machine: VirtualMachine) -> dict[str, Any] | None:
+    container = vault.containers.get(machine.name.key)
+    return None if container is None else _render_container(world, call, container, typed=False)
+
+
+def unregister(world: World, call: Call) -> Answer:
+    """DELETE a container, whose items must have been deleted; 204 when there is none."""
+    vault = world.vault(call)
+    container = vault.containers.get(container_key(call.parameters["container"]) or "")
+    if container is None:
+        return Answer(204)
+    machine = container.machine
+    _refuse_with_items(container)
+
+    def complete() -> None:
+        if vault.containers.get(machine.name.key) is not container:
+            return
+        _refuse_with_items(container)
+        del vault.containers[machine.name.key]
+        if container.items:
+            vault.deleted_containers[machine.name.key] = container
+        vault.intents = {n: i for n, i in vault.intents.items() if i.container is not container}
+        machine.registered_with = None
+        vault.discovered.add(machine.name.key)
+
+    path = call.vault_path(vault)
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/backupFabrics/Azure/operationsStatus",
+        result_at=f"{path}/backupOperationResults",
+        status_version=POLL_VERSION_OF_CONTAINERS,
+        length=world.durations.draw("register", factor=0.5),
+        complete=complete,
+        malformed_location=True,
+    )
+    return world.accepted(call, operation, _effect(world, vault, machine))
+
+
+def _refuse_with_items(container: Container) -> None:
+    names = [item.database for item in container.items.values() if not item.soft_deleted]
+    if names:
+        raise ServiceError(
+            400,
+            "BMSUserErrorContainerHasDatasources",
+            "There are backup items associated with the server. Stop protection and delete backups for each of the "
+            "backup items to proceed with unregistration.",
+        )
+
+
+def inquire(world: World, call: Call) -> Answer:
+    """POST inquire: look which databases the machine has. Ends with 200 and the container."""
+    vault = world.vault(call)
+    container = world.container(call, vault)
+    parse_filter(call.filter, frozenset({"backupmanagementtype", "workloadtype"}))
+    machine = container.machine
+
+    def complete() -> None:
+        if not machine.running:
+            raise not_running(machine)
+        if vault.containers.get(machine.name.key) is container:
+            world.inquire(container)
+
+    path = _container_path(call, vault, machine)
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/operationsStatus",
+        result_at=f"{path}/operationResults",
+        status_version=POLL_VERSION_OF_CONTAINERS,
+        length=world.durations.draw("inquire"),
+        complete=complete,
+        full_id=True,
+        result=lambda: _result(world, call, vault, machine),
+    )
+    return world.accepted(call, operation, _effect(world, vault, machine))
+
+
+# ---- what inquiries found
+
+
+def list_protectable_items(world: World, call: Call) -> Answer:
+    """GET the instances, and the databases that are not protected, of every registered machine."""
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, _PROTECTABLE_FIELDS)
+    entries: list[tuple[Container, str, str | None]] = []
+    workload = wanted.get("workloadtype")
+    if matches("AzureWorkload", wanted.get("backupmanagementtype")) and (
+        workload is None or workload.lower() in ("sqldatabase", "sql", "sqlinstance")
+    ):
+        only = container_key(wanted.get("containername", "")) if "containername" in wanted else None
+        for container in sorted(vault.containers.values(), key=lambda found: found.sequence):
+            if "containername" in wanted and container.name.key != only:
+                continue
+            for instance, databases in container.inquiry.found.items():
+                entries.append((container, instance, None))
+                entries += [
+                    (container, instance, database)
+                    for database in databases
+                    if (instance.lower(), database.lower()) not in container.items
+                ]
+    friendly, status = wanted.get("friendlyname"), wanted.get("status")
+    entries = [
+        entry
+        for entry in entries
+        if matches(entry[2] or entry[1], friendly) and matches("NotProtected", status)
+    ]
+    numbered = list(enumerate(entries, 1))
+    return world.page(
+        call, numbered, lambda entry: entry[0], lambda entry: _render_protectable(call, vault, *entry[1])
+    )
+
+
+def _render_protectable(
+    call: Call, vault: Vault, container: Container, instance: str, database: str | None
+) -> dict[str, Any]:
+    is_instance = database is None
+    name = f"sqlinstance;{instance}" if database is None else f"sqldatabase;{instance};{database}"
+    name = name.lower()
+    found = len(container.inquiry.found[instance]) if is_instance else 0
+    properties: dict[str, Any] = {
+        "parentName": instance,
+        "serverName": container.machine.server_name,
+        "isAutoProtectable": is_instance,
+        "isAutoProtected": is_instance
+        and any(i.container is container and i.instance == instance for i in vault.intents.values()),
+        "subinquireditemcount": found,
+        "subprotectableitemcount": found,
+    }
+    if is_instance:
+        properties["prebackupvalidation"] = {"status": "Success", "code": "Success"}
+    properties |= {
+        "IsProtectable": not is_instance,
+        "backupManagementType": "AzureWorkload",
+        "workloadType": "SQL",
+        "protectableItemType": "SQLInstance" if is_instance else "SQLDataBase",
+        "friendlyName": database or instance,
+        "protectionState": "NotProtected",
+    }
+    return {
+        "id": (
+            f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{container.name.container_in_protectable}/protectableItems/{name}"
+        ),
+        "name": name,
+        "type": f"{_FABRIC}/protectionContainers/protectableItems",
+        "properties": properties,
+    }
+
+
+def list_workload_items(world: World, call: Call) -> Answer:
+    """GET the instances with their default directories, and the databases, protected or not, of a machine."""
+    vault = world.vault(call)
+    container = world.container(call, vault)
+    wanted = parse_filter(call.filter, _WORKLOAD_FIELDS)
+    kind = wanted.get("workloaditemtype")
+    entries: list[tuple[str, str | None]] = []
+    if matches("AzureWorkload", wanted.get("backupmanagementtype")):
+        for instance, databases in container.inquiry.found.items():
+            if matches("SQLInstance", kind):
+                entries.append((instance, None))
+            if matches("SQLDataBase", kind):
+                entries += [(instance, database) for database in databases]
+    status = wanted.get("protectionstatus")
+    entries = [entry for entry in entries if matches(_protection(container, *entry), status)]
+    numbered = list(enumerate(entries, 1))
+    return world.page(
+        call,
+        numbered,
+        lambda entry: entry[0],
+        lambda entry: _render_workload_item(call, container, *entry[1]),
+    )
+
+
+def _protection(container: Container, instance: str, database: str | None) -> str:
+    item = container.items.get((instance.lower(), database.lower())) if database is not None else None
+    return "NotProtected" if item is None or item.soft_deleted else "Protected"
+
+
+def _render_workload_item(
+    call: Call, container: Container, instance: str, database: str | None
+) -> dict[str, Any]:
+    name = f"SQLInstance;{instance}" if database is None else f"SQLDataBase;{instance};{database}"
+    properties: dict[str, Any] = {}
+    if database is None:
+        live = container.machine.instances[instance.lower()]
+        properties["dataDirectoryPaths"] = [
+            {"type": "Data", "path": live.data_directory},
+            {"type": "Log", "path": live.log_directory},
+        ]
+    properties |= {
+        "parentName": instance,
+        "serverName": container.machine.server_name,
+        "isAutoProtectable": database is None,
+        "subinquireditemcount": 0,
+        "subWorkloadItemCount": len(container.inquiry.found[instance]) if database is None else 0,
+        "backupManagementType": "AzureWorkload",
+        "workloadType": "SQL",
+        "workloadItemType": "SQLInstance" if database is None else "SQLDataBase",
+        "friendlyName": database or instance,
+        "protectionState": _protection(container, instance, database),
+    }
+    return {
+        "id": f"{_container_path(call, container.vault, container.machine)}/protectableItems/{name}",
+        "name": name,
+        "type": f"{_FABRIC}/protectionContainers/items",
+        "properties": properties,
+    }

@@ -1,0 +1,272 @@
+"""The estate: virtual machines and their databases, vaults and what they protect. No HTTP here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.simulator.jobs import Job
+from local.simulator.naming import VmName
+from local.simulator.operations import Operation
+
+LOG_LAG = timedelta(minutes=1)
+"""How long after its moment a scheduled log backup can be restored from."""
+
+
+@dataclass
+class Database:
+    """A database on an instance."""
+
+    name: str
+    size_mb: float
+    recovery_model: str
+    files: list[tuple[str, str, str]]
+    """(Data or Log, logical name, path)"""
+    read_only: bool = False
+    restoring: bool = False
+    """Restored WITH NORECOVERY: there, but not usable yet."""
+
+    @property
+    def is_master(self) -> bool:
+        return self.name.lower() == "master"
+
+
+@dataclass
+class Instance:
+    """A SQL Server instance; `databases` by lower-cased name."""
+
+    name: str
+    data_directory: str
+    log_directory: str
+    databases: dict[str, Database]
+
+
+@dataclass
+class VirtualMachine:
+    """A virtual machine; `instances` by lower-cased name, empty without SQL Server."""
+
+    name: VmName
+    location: str
+    sysadmin: bool
+    running: bool
+    instances: dict[str, Instance]
+    vm_guid: str
+    registered_with: Vault | None = None
+    registering: Vault | None = None
+
+    @property
+    def server_name(self) -> str:
+        """The computer name: Windows cuts it to 15 characters."""
+        return self.name.name[:15]
+
+
+@dataclass
+class Policy:
+    """A backup policy; `properties` as the API has them, without protectedItemsCount."""
+
+    name: str
+    properties: dict[str, Any]
+    sequence: int
+
+    @property
+    def is_workload(self) -> bool:
+        return self.properties.get("backupManagementType") == "AzureWorkload"
+
+    def sub_policy(self, kind: str) -> dict[str, Any] | None:
+        """The sub-policy for Full, Differential or Log, if the policy has one."""
+        for entry in self.properties.get("subProtectionPolicy") or []:
+            if str(entry.get("policyType", "")).lower() == kind.lower():
+                found: dict[str, Any] = entry
+                return found
+        return None
+
+    def log_interval(self) -> timedelta | None:
+        """The time between two scheduled log backups, None when the policy takes none."""
+        log = self.sub_policy("Log")
+        minutes = (log or {}).get("schedulePolicy", {}).get("scheduleFrequencyInMins")
+        return timedelta(minutes=minutes) if isinstance(minutes, int) and minutes > 0 else None
+
+
+@dataclass
+class RecoveryPoint:
+    """A full, differential or copy-only full backup that can be restored."""
+
+    name: str
+    time: datetime
+    kind: str
+    files: list[tuple[str, str, str]]
+    sequence: int
+    expires: datetime | None = None
+
+
+@dataclass
+class LogChain:
+    """A stretch of time any moment of which can be restored to. `end` is where its last log backup ended."""
+
+    start: datetime
+    end: datetime | None = None
+    interval: timedelta | None = None
+    base: datetime | None = None
+    closed: bool = False
+
+    def end_at(self, now: datetime) -> datetime | None:
+        """The last restorable moment as known at `now`: scheduled log backups show after a lag."""
+        if self.closed or self.interval is None or self.base is None:
+            return self.end
+        passed = (now - LOG_LAG - self.base) // self.interval
+        scheduled = self.base + passed * self.interval if passed >= 1 else None
+        if scheduled is None or (self.end is not None and self.end > scheduled):
+            return self.end
+        return scheduled
+
+    def close(self, now: datetime) -> None:
+        """No more scheduled log backups come."""
+        self.end = self.end_at(now)
+        self.closed = True
+
+
+@dataclass
+class ProtectedItem:
+    """A database under protection (or whose backups are kept)."""
+
+    container: Container
+    instance: str
+    database: str
+    """The names in the database's real casing."""
+    source_id: str
+    sequence: int
+    policy: Policy | None
+    state: str = "IRPending"
+    recovery_points: list[RecoveryPoint] = field(default_factory=list)
+    chains: list[LogChain] = field(default_factory=list)
+    last_backup_time: datetime | None = None
+    last_backup_status: str = "IRPending"
+    last_error: dict[str, Any] | None = None
+    deferred_delete: datetime | None = None
+    on_demand_fulls: dict[str, int] = field(default_factory=dict)
+    busy_with: Job | None = None
+    """The job that backs it up or restores over it."""
+    schedule_epoch: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.instance.lower(), self.database.lower()
+
+    @property
+    def name(self) -> str:
+        return f"SQLDataBase;{self.instance.lower()};{self.database.lower()}"
+
+    @property
+    def soft_deleted(self) -> bool:
+        return self.deferred_delete is not None
+
+    @property
+    def stopped(self) -> bool:
+        return self.state in ("ProtectionStopped", "BackupsSuspended")
+
+    @property
+    def open_chain(self) -> LogChain | None:
+        """The log chain that is still being written to."""
+        return self.chains[-1] if self.chains and not self.chains[-1].closed else None
+
+    def kept(self, now: datetime) -> list[RecoveryPoint]:
+        """The recovery points whose retention has not passed, the oldest first."""
+        return [point for point in self.recovery_points if point.expires is None or point.expires > now]
+
+    def full(self) -> RecoveryPoint | None:
+        """The newest full backup."""
+        return next((point for point in reversed(self.recovery_points) if point.kind == "Full"), None)
+
+    def last_restorable(self, now: datetime) -> datetime | None:
+        """The newest moment there is anything of."""
+        moments = [point.time for point in self.recovery_points]
+        moments += [end for chain in self.chains if (end := chain.end_at(now)) is not None]
+        return max(moments, default=None)
+
+
+@dataclass
+class Inquiry:
+    """What the last look into a virtual machine found."""
+
+    status: str = "Success"
+    code: str = "Success"
+    message: str = ""
+    recommendations: tuple[str, ...] = ("",)
+    validation_status: str = "Success"
+    validation_code: str = "Success"
+    validation_message: str = ""
+    found: dict[str, list[str]] = field(default_factory=dict)
+    """Database names by instance name, in real casing."""
+
+    def databases(self) -> int:
+        """How many databases were found."""
+        return sum(len(names) for names in self.found.values())
+
+
+@dataclass
+class Container:
+    """A virtual machine registered with a vault; `items` by (instance, database) in lower case."""
+
+    vault: Vault
+    machine: VirtualMachine
+    updated: datetime
+    sequence: int
+    inquiry: Inquiry = field(default_factory=Inquiry)
+    items: dict[tuple[str, str], ProtectedItem] = field(default_factory=dict)
+
+    @property
+    def name(self) -> VmName:
+        return self.machine.name
+
+
+@dataclass
+class Intent:
+    """Auto-protection of an instance."""
+
+    name: str
+    container: Container
+    instance: str
+    policy: Policy
+    sequence: int
+
+
+@dataclass
+class Vault:
+    """A Recovery Services vault; everything in it by lower-cased name."""
+
+    resource_group: str
+    name: str
+    location: str
+    created: datetime
+    soft_delete: str
+    sku: dict[str, Any]
+    tags: dict[str, str] | None = None
+    identity: dict[str, Any] | None = None
+    properties: dict[str, Any] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    discovered: set[str] = field(default_factory=set)
+    containers: dict[str, Container] = field(default_factory=dict)
+    deleted_containers: dict[str, Container] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.resource_group}/{self.name}".lower()
+
+    def items(self) -> list[ProtectedItem]:
+        """Every protected item, the oldest first."""
+        found = [item for container in self.containers.values() for item in container.items.values()]
+        found.sort(key=lambda item: item.sequence)
+        return found
+
+    def items_of(self, policy: Policy) -> int:
+        """How many items the policy protects."""
+        return sum(
+            1
+            for container in self.containers.values()
+            for item in container.items.values()
+            if item.policy is policy
+        )

@@ -1,0 +1,560 @@
+"""Protected items: enable, change policy, stop, resume, delete, undelete; and backup on demand."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
+from local.simulator.estate import Policy, ProtectedItem, Vault
+from local.simulator.filters import matches, parse_filter
+from local.simulator.jobs import Job
+from local.simulator.naming import container_key, item_key, parse_id
+from local.simulator.timing import instant, request_time, time_span, whole_seconds
+from local.simulator.world import World
+
+SOFT_DELETE = timedelta(days=14)
+FULLS_A_DAY = 9
+BACKUP_TYPES = {
+    "full": "Full",
+    "differential": "Differential",
+    "log": "Log",
+    "copyonlyfull": "CopyOnlyFull",
+    "incremental": "Incremental",
+    "snapshotfull": "SnapshotFull",
+    "snapshotcopyonlyfull": "SnapshotCopyOnlyFull",
+}
+_ITEM_FIELDS = frozenset(
+    {
+        "healthstate",
+        "backupmanagementtype",
+        "itemtype",
+        "policyname",
+        "containername",
+        "backupenginename",
+        "friendlyname",
+        "fabricname",
+        "backupsetname",
+    }
+)
+_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
+
+
+def busy_error() -> JobError:
+    """Another operation runs on the database: the job that came second ends with this."""
+    return JobError(
+        510008,
+        "OperationCancelledBecauseConflictingOperationRunningUserError",
+        "Operation cancelled as a conflicting operation was already running on the same database.",
+        ["Please wait for the other operation on the database to end and try the operation again."],
+    )
+
+
+def _health(item: ProtectedItem) -> str:
+    if not item.container.machine.running:
+        return "NotReachable"
+    return {"Healthy": "Healthy", "Unhealthy": "Unhealthy"}.get(item.last_backup_status, "IRPending")
+
+
+def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool) -> dict[str, Any]:
+    """The protected item; lists leave its extendedInfo out."""
+    now = world.now
+    container = item.container
+    prefix = call.vault_path(container.vault)
+    kpis: dict[str, Any] = {}
+    if item.last_backup_time is not None and (item.recovery_points or item.last_error is None):
+        healthy = item.last_backup_status == "Healthy"
+        error = item.last_error or {}
+        kpis["BackupOperationStatusKPI"] = {
+            "resourceHealthStatus": "Healthy" if healthy else "TransientUnhealthy",
+            "resourceHealthDetails": [
+                {
+                    "code": 0 if healthy else 1,
+                    "title": "Success" if healthy else str(error.get("code")),
+                    "message": "" if healthy else str(error.get("message")),
+                    "recommendations": [],
+                }
+            ],
+        }
+    properties: dict[str, Any] = {
+        "kpisHealths": kpis,
+        "friendlyName": item.database,
+        "serverName": container.machine.server_name,
+        "parentName": item.instance,
+        "parentType": "AzureVmWorkloadSQLInstance",
+        "protectionStatus": "Healthy",
+        "protectionState": item.state,
+        "lastBackupStatus": item.last_backup_status,
+    }
+    if item.last_backup_time is not None:
+        properties["lastBackupTime"] = instant(item.last_backup_time)
+    if item.last_error is not None:
+        properties["lastBackupErrorDetail"] = item.last_error
+    elif item.last_backup_status == "IRPending":
+        properties["lastBackupErrorDetail"] = {"code": "Success", "message": ""}
+    properties |= {
+        "protectedItemDataSourceId": item.source_id,
+        "protectedItemHealthStatus": _health(item),
+    }
+    if details:
+        extended: dict[str, Any] = {}
+        kept = item.kept(now)
+        if kept:
+            extended["oldestRecoveryPoint"] = whole_seconds(min(point.time for point in kept))
+        extended |= {"recoveryPointCount": len(kept), "policyState": "Consistent"}
+        database = world.database(item)
+        if database is not None:
+            extended["recoveryModel"] = {"BulkLogged": "BULK_LOGGED"}.get(
+                database.recovery_model, database.recovery_model.upper()
+            )
+        properties["extendedInfo"] = extended
+    properties |= {
+        "protectedItemType": "AzureVmWorkloadSQLDatabase",
+        "backupManagementType": "AzureWorkload",
+        "workloadType": "SQLDataBase",
+        "containerName": container.name.container_in_item,
+        "sourceResourceId": container.name.vm_id(world.scenario.subscription_id),
+    }
+    if item.policy is not None:
+        properties["policyId"] = f"{prefix}/backupPolicies/{item.policy.name}"
+        if call.api_version >= "2021-08":
+            properties["policyName"] = item.policy.name
+    last = item.last_restorable(now)
+    if last is not None and details:
+        properties["lastRecoveryPoint"] = whole_seconds(last)
+    if item.deferred_delete is not None:
+        properties |= {
+            "isScheduledForDeferredDelete": True,
+            "deferredDeleteTimeInUTC": instant(item.deferred_delete),
+            "deferredDeleteTimeRemaining": time_span(item.deferred_delete + SOFT_DELETE - now),
+        }
+    properties["isArchiveEnabled"] = False
+    return {"id": world.item_path(call, item), "name": item.name, "type": _TYPE, "properties": properties}
+
+
+def list_items(world: World, call: Call) -> Answer:
+    """GET the vault's protected items, soft-deleted ones too."""
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, _ITEM_FIELDS)
+    kind = wanted.get("itemtype")
+    container = wanted.get("containername")
+    only = container_key(container) if container is not None else None
+    found = (
+        [
+            item
+            for item in vault.items()
+            if (container is None or item.container.name.key == only)
+            and matches(item.policy.name if item.policy is not None else None, wanted.get("policyname"))
+            and matches(item.database, wanted.get("friendlyname"))
+            and matches(_health(item), wanted.get("healthstate"))
+        ]
+        if matches("AzureWorkload", wanted.get("backupmanagementtype"))
+        and matches("Azure", wanted.get("fabricname"))
+        and matches("SQLDataBase", kind)
+        else []
+    )
+    return world.page(
+        call, found, lambda item: item.sequence, lambda item: render_item(world, call, item, details=False)
+    )
+
+
+def get_item(world: World, call: Call) -> Answer:
+    """GET a protected item."""
+    item = world.item(call, world.vault(call))
+    return Answer(200, render_item(world, call, item, details=True))
+
+
+# ---- changing protection
+
+
+def _requested_item_path(call: Call, vault: Vault) -> str:
+    # Poll URLs keep the container's and item's casing of the request, as recorded.
+    return (
+        f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
+        f"{call.parameters['container']}/protectedItems/{call.parameters['item']}"
+    )
+
+
+def policy_of(world: World, vault: Vault, properties: dict[str, Any]) -> Policy:
+    """The SQL policy that a body's policyId names. Raises ServiceError when it cannot be used."""
+    policy_id = parse_id(properties.get("policyId"))
+    if policy_id is None or policy_id.rest[:1] != ("backuppolicies",) or len(policy_id.rest) != 2:
+        raise invalid_input("Parameter policyId in request is invalid.")
+    own = f"{policy_id.resource_group}/{policy_id.name}" == vault.key
+    if policy_id.subscription != world.scenario.subscription_id.lower() or not own:
+        raise invalid_input("Parameter policyId in request is invalid: the policy belongs to another vault.")
+    policy = vault.policies.get(policy_id.rest[1])
+    if policy is None:
+        raise policy_not_found(policy_id.rest[1])
+    if not policy.is_workload:
+        raise invalid_input(f"Policy {policy.name} is not a policy for SQL databases.")
+    return policy
+
+
+def _check_kind(properties: dict[str, Any]) -> None:
+    kind = properties.get("protectedItemType")
+    # Microsoft's article on the REST API leaves protectedItemType out.
+    if kind is not None and str(kind).lower() not in (
+        "azurevmworkloadsqldatabase",
+        "azurevmworkloadsqlinstance",
+    ):
+        raise invalid_input("Parameter protectedItemType in request is invalid.")
+    for field, value in (("backupManagementType", "azureworkload"), ("workloadType", "sqldatabase")):
+        given = properties.get(field)
+        if given is not None and str(given).lower() not in (value, "sql"):
+            raise invalid_input(f"Parameter {field} in request is invalid.")
+
+
+def _conflict() -> ServiceError:
+    return ServiceError(
+        409,
+        "BMSUserErrorConflictingProtectionOperation",
+        "Another configure protection operation is in progress for this item.",
+    )
+
+
+def configure(world: World, call: Call) -> Answer:
+    """PUT an item with a policy: enable protection, change the policy, resume."""
+    vault = world.vault(call)
+    properties = call.properties()
+    _check_kind(properties)
+    state = properties.get("protectionState")
+    if state is not None and state not in ("IRPending", "Protected", "ProtectionError", "Invalid"):
+        raise invalid_input("Parameter protectionState in request is invalid.")
+    policy = policy_of(world, vault, properties)
+    container = world.container(call, vault)
+    key = item_key(call.parameters["item"])
+    if key is None:
+        raise invalid_input("Protected item name is not in the correct format.")
+    existing = container.items.get(key)
+    if existing is not None and existing.soft_deleted:
+        raise ServiceError(
+            400,
+            "UserErrorItemInSoftDeletedState",
+            "The backup item is in soft deleted state. Undelete it before protecting it again.",
+        )
+    real = next(
+        (
+            (instance, database)
+            for instance, databases in container.inquiry.found.items()
+            for database in databases
+            if (instance.lower(), database.lower()) == key
+        ),
+        None,
+    )
+    if existing is None and real is None:
+        raise item_not_found()
+    if (vault.key, container.name.key, key) in world.configuring:
+        raise _conflict()
+    instance, database = (existing.instance, existing.database) if existing is not None else real or key
+    mark = (vault.key, container.name.key, key)
+    world.configuring.add(mark)
+
+    def complete(_: Job) -> str | None:
+        if not container.machine.running:
+            raise JobError(
+                510025,
+                "VMNotInRunningStateUserError",
+                f"SQL server VM {container.name.name} is either shutdown and inaccessible to Azure Backup service.",
+                ["Ensure that the SQL server VM is running."],
+            )
+        item = container.items.get(key)
+        if item is None:
+            world.protect(container, instance, database, policy)
+        elif not item.soft_deleted:
+            world.set_policy(item, policy)
+        return None
+
+    return _start(
+        world,
+        call,
+        vault,
+        operation="ConfigureBackup",
+        entity=database,
+        item=existing,
+        complete=complete,
+        length=world.durations.draw("protect"),
+        bag={"Policy Name": policy.name},
+        mark=mark,
+        item_id=(
+            f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{container.name.container_in_item}/protectedItems/SQLDataBase;{key[0]};{key[1]}"
+        ),
+        result=lambda: _result(world, call, vault),
+    )
+
+
+def _result(world: World, call: Call, vault: Vault) -> dict[str, Any] | None:
+    try:
+        return render_item(world, call, world.item(call, vault), details=True)
+    except ServiceError:
+        return None
+
+
+def _start(
+    world: World,
+    call: Call,
+    vault: Vault,
+    *,
+    operation: str,
+    entity: str,
+    item: ProtectedItem | None,
+    complete: Any,
+    length: timedelta,
+    bag: dict[str, str],
+    item_id: str,
+    mark: tuple[str, str, tuple[str, str]],
+    at_vault: bool = False,
+    result: Any = None,
+) -> Answer:
+    """A job that ends before its operation does: what changing protection starts."""
+    job = world.start_job(
+        call,
+        vault,
+        operation,
+        entity=entity,
+        item=item,
+        length=length,
+        complete=complete,
+        always=lambda _: world.configuring.discard(mark),
+        property_bag=bag,
+    )
+    path = call.vault_path(vault) if at_vault else _requested_item_path(call, vault)
+    started = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/{'backupOperations' if at_vault else 'operationsStatus'}",
+        result_at=f"{path}/{'backupOperationResults' if at_vault else 'operationResults'}",
+        length=length,
+        job=job,
+        result=result,
+    )
+    return world.accepted(call, started, Effect(item_id, job.id))
+
+
+def stop(world: World, call: Call) -> Answer:
+    """PUT an item with protectionState ProtectionStopped or BackupsSuspended: keep data, take no backups."""
+    vault = world.vault(call)
+    properties = call.properties()
+    _check_kind(properties)
+    state = properties["protectionState"]
+    item = world.item(call, vault)
+    if item.soft_deleted:
+        raise ServiceError(
+            400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
+        )
+    immutability = vault.properties.get("securitySettings", {}).get("immutabilitySettings", {}).get("state")
+    if state == "BackupsSuspended" and immutability not in ("Unlocked", "Locked"):
+        # An odd answer of the real service for vaults that are not immutable (azure-rest-api-specs#32688).
+        raise ServiceError(
+            400,
+            "UserErrorOperationDeniedOnImmutableItem",
+            "The Vault and Backup Item is in Immutable state where destructive operations are not supported. "
+            "The Vault and Backup Item is immutable, hence operation is denied. Refer to the documentation to "
+            "learn more: https://aka.ms/AB-ImmutableVaults-States ",
+        )
+    mark = _claim(world, vault, item)
+
+    def complete(_: Job) -> str | None:
+        if not item.soft_deleted:
+            world.stop(item, state)
+        return None
+
+    return _start(
+        world,
+        call,
+        vault,
+        operation="DisableBackup",
+        entity=item.database,
+        item=item,
+        complete=complete,
+        length=world.durations.draw("protect", factor=0.42),
+        bag={},
+        mark=mark,
+        item_id=world.canonical_item_id(item),
+        result=lambda: _result(world, call, vault),
+    )
+
+
+def _claim(world: World, vault: Vault, item: ProtectedItem) -> tuple[str, str, tuple[str, str]]:
+    mark = (vault.key, item.container.name.key, item.key)
+    if mark in world.configuring:
+        raise _conflict()
+    world.configuring.add(mark)
+    return mark
+
+
+def delete(world: World, call: Call) -> Answer:
+    """DELETE an item: stop and delete the data, softly where the vault says so; 204 when there is none."""
+    vault = world.vault(call)
+    try:
+        item = world.item(call, vault)
+    except ServiceError:
+        return Answer(204)
+    container = item.container
+    if item.soft_deleted:
+        return Answer(204)
+    mark = _claim(world, vault, item)
+
+    def complete(_: Job) -> str | None:
+        world.stop(item, "ProtectionStopped")
+        if vault.soft_delete == "Disabled":
+            container.items.pop(item.key, None)
+        else:
+            item.deferred_delete = world.now
+            world.agenda.at(world.now + SOFT_DELETE, lambda: _expire(item))
+        return None
+
+    return _start(
+        world,
+        call,
+        vault,
+        operation="DeleteBackupData",
+        entity=item.database,
+        item=item,
+        complete=complete,
+        length=world.durations.draw("protect", factor=0.8),
+        bag={},
+        mark=mark,
+        item_id=world.canonical_item_id(item),
+        at_vault=True,
+    )
+
+
+def _expire(item: ProtectedItem) -> None:
+    if item.soft_deleted and item.container.items.get(item.key) is item:
+        del item.container.items[item.key]
+
+
+def undelete(world: World, call: Call) -> Answer:
+    """PUT an item with isRehydrate: bring back what was soft-deleted, stopped."""
+    vault = world.vault(call)
+    properties = call.properties()
+    _check_kind(properties)
+    item = world.item(call, vault)
+    if not item.soft_deleted:
+        raise ServiceError(
+            400, "UserErrorItemNotInSoftDeletedState", "The backup item is not in soft deleted state."
+        )
+    mark = _claim(world, vault, item)
+
+    def complete(_: Job) -> str | None:
+        item.deferred_delete = None
+        item.state = "ProtectionStopped"
+        return None
+
+    return _start(
+        world,
+        call,
+        vault,
+        operation="Undelete",
+        entity=item.database,
+        item=item,
+        complete=complete,
+        length=world.durations.draw("protect", factor=0.42),
+        bag={},
+        mark=mark,
+        item_id=world.canonical_item_id(item),
+        result=lambda: _result(world, call, vault),
+    )
+
+
+# ---- backup on demand
+
+
+def _refused_type(item: ProtectedItem, kind: str) -> ServiceError:
+    return ServiceError(
+        400,
+        "UserErrorSQLPODoesNotSupportBackupType",
+        f"The SQL database {item.database} does not support the requested backup type {kind}.",
+    )
+
+
+def backup(world: World, call: Call) -> Answer:
+    """POST backup: a full, copy-only full, differential or log backup, now."""
+    vault = world.vault(call)
+    properties = call.properties()
+    if properties.get("objectType") != "AzureWorkloadBackupRequest":
+        raise invalid_input("Parameter objectType in request is invalid.")
+    kind = BACKUP_TYPES.get(str(properties.get("backupType") or "Full").lower())
+    if kind is None:
+        raise invalid_input("Parameter backupType in request is invalid.")
+    expires = _expiry(world, properties.get("recoveryPointExpiryTimeInUTC"))
+    if not isinstance(properties.get("enableCompression", False), bool | None):
+        raise invalid_input("Parameter enableCompression in request is invalid.")
+    item = world.item(call, vault)
+    if item.soft_deleted or item.stopped:
+        raise ServiceError(
+            400,
+            "UserErrorProtectionStoppedForItem",
+            f"Protection is stopped for {item.database}. Resume protection before you trigger a backup.",
+        )
+    database = world.database(item)
+    if kind in ("Incremental", "SnapshotFull", "SnapshotCopyOnlyFull"):
+        raise _refused_type(item, kind)
+    if database is not None:
+        limited = database.is_master or database.read_only
+        allowed = ("Full",) if database.is_master else ("Full", "CopyOnlyFull")
+        if (limited and kind not in allowed) or (kind == "Log" and database.recovery_model == "Simple"):
+            raise _refused_type(item, kind)
+    if kind == "Full":
+        day = world.now.date().isoformat()
+        if item.on_demand_fulls.get(day, 0) >= FULLS_A_DAY:
+            raise ServiceError(
+                400,
+                "CloudDosTimeboudLimitReached",
+                "We recommend not having more than 3 backups a day. Please retry the operation tomorrow.",
+            )
+        item.on_demand_fulls = {day: item.on_demand_fulls.get(day, 0) + 1}
+    started = world.now
+    busy = item.busy_with is not None
+
+    def complete(job: Job) -> str | None:
+        if busy:
+            raise busy_error()
+        if not item.container.machine.running:
+            raise JobError(
+                510025,
+                "VMNotInRunningStateUserError",
+                "SQL server VM is either shutdown and inaccessible to Azure Backup service.",
+                ["Ensure that the SQL server VM is running."],
+            )
+        if kind in ("Differential", "Log") and item.full() is None:
+            raise JobError(
+                520010,
+                "UserErrorParentFullBackupMissing",
+                f"First full backup is missing for the database {item.database}.",
+                ["Trigger a full backup and try the operation again."],
+            )
+        return world.complete_backup(item, job, kind, started, expires)
+
+    job = world.start_job(
+        call,
+        vault,
+        "Backup",
+        entity=f"{item.database} [{item.container.machine.server_name}]",
+        item=item,
+        length=timedelta() if busy else world.durations.draw("backup"),
+        complete=complete,
+        task="Transfer data to vault",
+        shown=f"Backup ({kind})",
+        shown_at_end=f"Backup ({kind})",
+        cancellable=True,
+    )
+    if job.running:
+        item.busy_with = job
+    path = _requested_item_path(call, vault)
+    operation = world.start_operation(
+        call, vault, status_at=f"{path}/operationsStatus", result_at=f"{path}/operationResults", job=job
+    )
+    return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+
+
+def _expiry(world: World, value: object) -> datetime | None:
+    if value is None:
+        return None
+    moment = request_time(value)
+    if moment is None or moment <= world.now:
+        raise invalid_input("Parameter recoveryPointExpiryTimeInUTC in request is invalid.")
+    return moment

@@ -1,0 +1,103 @@
+"""Jobs: what an operation started, its tasks and its end, in the shape of `AzureWorkloadJob`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.simulator.errors import JobError
+from local.simulator.timing import duration, instant
+
+RUNNING = ("InProgress", "Cancelling")
+UNREPORTED = timedelta(minutes=5)
+"""Jobs as short as this report no percentage: none of the recorded ones, all shorter, did."""
+
+
+@dataclass
+class Job:
+    """One job. `operation` is what filters match (`Backup`), `shown` what an answer says (`Backup (Full)`)."""
+
+    id: str
+    sequence: int
+    operation: str
+    entity: str
+    item_name: str
+    start: datetime
+    due: datetime
+    activity_id: str
+    user_triggered: bool = True
+    task: str | None = None
+    shown: str = ""
+    shown_at_end: str = ""
+    cancellable: bool = False
+    listed: bool = True
+    status: str = "InProgress"
+    end: datetime | None = None
+    property_bag: dict[str, str] = field(default_factory=dict)
+    errors: list[JobError] = field(default_factory=list)
+    dynamic_error: str | None = None
+    ending: Callable[[], None] | None = None
+    """What the job does at its end; cleared once it has ended or been cancelled."""
+
+    @property
+    def running(self) -> bool:
+        return self.status in RUNNING
+
+    def progress(self, now: datetime) -> float:
+        """The share of the work done, 0 to 1."""
+        whole = (self.due - self.start).total_seconds()
+        return 1.0 if whole <= 0 else min(max((now - self.start).total_seconds() / whole, 0.0), 1.0)
+
+    def finish(self, status: str, now: datetime) -> None:
+        """End with that status."""
+        self.status, self.end, self.ending = status, now, None
+
+    def render(
+        self, prefix: str, now: datetime, *, details: bool, status: str | None = None
+    ) -> dict[str, Any]:
+        """The job resource; in lists (`details` False) without its extendedInfo, as the specification shows."""
+        shown_status = status or self.status
+        properties: dict[str, Any] = {
+            "jobType": "AzureWorkloadJob",
+            "workloadType": "SQLDataBase",
+            "duration": duration((self.end or now) - self.start),
+        }
+        if self.cancellable:
+            properties["actionsInfo"] = [1]
+        if self.errors:
+            properties["errorDetails"] = [error.detail() for error in self.errors]
+        if details:
+            properties["extendedInfo"] = self._extended(now)
+        properties |= {
+            "isUserTriggered": self.user_triggered,
+            "entityFriendlyName": self.entity,
+            "backupManagementType": "AzureWorkload",
+            "operation": (self.shown if self.running else self.shown_at_end) or self.operation,
+            "status": shown_status,
+            "startTime": instant(self.start),
+        }
+        if self.end is not None:
+            properties["endTime"] = instant(self.end)
+        properties["activityId"] = self.activity_id
+        return {
+            "id": f"{prefix}/backupJobs/{self.id}",
+            "name": self.id,
+            "type": "Microsoft.RecoveryServices/vaults/backupJobs",
+            "properties": properties,
+        }
+
+    def _extended(self, now: datetime) -> dict[str, Any]:
+        tasks: list[dict[str, Any]] = []
+        if self.task is not None:
+            state = {"CompletedWithWarnings": "Completed", "Cancelling": "InProgress"}.get(
+                self.status, self.status
+            )
+            tasks.append({"taskId": self.task, "status": state})
+        extended: dict[str, Any] = {"tasksList": tasks, "propertyBag": dict(self.property_bag)}
+        if self.running and self.task is not None and self.due - self.start > UNREPORTED:
+            extended["progressPercentage"] = round(100 * self.progress(now), 1)
+        if self.dynamic_error is not None:
+            extended["dynamicErrorMessage"] = self.dynamic_error
+        return extended

@@ -1,0 +1,30 @@
+"""The two records of a run, a JSON line each: mutations that took effect, and every request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Record:
+    """Entries in memory and, where a path is given, in a file that is truncated now and flushed per line."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._file: TextIO | None = None
+        if path is not None:
+            self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add an entry."""
+        self.entries.append(entry)
+        if self._file is not None:
+            self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; entries in memory stay."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

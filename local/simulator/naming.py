@@ -1,0 +1,92 @@
+"""ARM ids and the names of containers and items, in every casing the service uses.
+
+The casing is not stable on purpose: a registered container is `VMAppContainer;Compute;rg;vm`, the same one
+inside a protected item's id `VMAppContainer;compute;rg;vm`, inside a protectable item's id all lower case.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PROVIDER = "Microsoft.RecoveryServices"
+
+
+@dataclass(frozen=True)
+class VmName:
+    """A virtual machine's resource group and name, in their real casing; compared by `key`."""
+
+    resource_group: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.resource_group};{self.name}".lower()
+
+    @property
+    def container(self) -> str:
+        """The registered container's name."""
+        return f"VMAppContainer;Compute;{self.resource_group};{self.name}"
+
+    @property
+    def container_in_item(self) -> str:
+        """The container's name inside a protected item."""
+        return f"VMAppContainer;compute;{self.key}"
+
+    @property
+    def container_in_protectable(self) -> str:
+        """The container's name inside a protectable item."""
+        return f"vmappcontainer;compute;{self.key}"
+
+    def vm_id(self, subscription: str) -> str:
+        """The virtual machine's ARM id."""
+        return (
+            f"/subscriptions/{subscription}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.Compute/virtualMachines/{self.name}"
+        )
+
+
+_CONTAINER = re.compile(r"vmappcontainer;compute;([^;/]+);([^;/]+)", re.IGNORECASE)
+_ITEM = re.compile(r"sqldatabase;([^;/]+);([^/]+)", re.IGNORECASE)
+
+
+def container_key(name: str) -> str | None:
+    """`rg;vm` in lower case for a container's name in any casing, None if it is no such name."""
+    match = _CONTAINER.fullmatch(name)
+    return f"{match.group(1)};{match.group(2)}".lower() if match else None
+
+
+def item_key(name: str) -> tuple[str, str] | None:
+    """(instance, database) in lower case for a protected item's name, None if it is no such name."""
+    match = _ITEM.fullmatch(name)
+    return (match.group(1).lower(), match.group(2).lower()) if match else None
+
+
+_ID = re.compile(
+    r"/subscriptions/([^/]+)/resourcegroups/([^/]+)/providers/([^/]+)/([^/]+)/([^/]+)(/.*)?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class ResourceId:
+    """The parts of an ARM id, lower-cased; `rest` is what follows the top resource, without the slash."""
+
+    subscription: str
+    resource_group: str
+    provider: str
+    kind: str
+    name: str
+    rest: tuple[str, ...]
+
+
+def parse_id(text: object) -> ResourceId | None:
+    """The parts of an ARM id, None if it is none."""
+    match = _ID.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    subscription, group, provider, kind, name, rest = (
+        part.lower() if part else "" for part in match.groups()
+    )
+    return ResourceId(
+        subscription, group, provider, kind, name, tuple(rest.strip("/").split("/")) if rest else ()
+    )

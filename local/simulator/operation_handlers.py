@@ -1,0 +1,175 @@
+"""Following operations and jobs: status, results, details, lists, cancel."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import ServiceError, arm, invalid_input
+from local.simulator.estate import Vault
+from local.simulator.filters import matches, parse_filter
+from local.simulator.jobs import Job
+from local.simulator.operations import Operation
+from local.simulator.timing import filter_time
+from local.simulator.world import World
+
+_FIELDS = frozenset({"starttime", "endtime", "operation", "status", "jobid", "backupmanagementtype"})
+_STATUSES = (
+    "inprogress",
+    "completed",
+    "failed",
+    "completedwithwarnings",
+    "cancelled",
+    "cancelling",
+    "invalid",
+)
+CANCELLING = timedelta(seconds=30)
+
+
+def _operation(world: World, call: Call) -> tuple[Vault, Operation]:
+    vault = world.vault(call)
+    operation = vault.operations.get(call.parameters["operation"].lower())
+    if operation is None:
+        raise ServiceError(
+            404, "OperationNotFound", f"There is no operation {call.parameters['operation']} in this vault."
+        )
+    if not world.signer.verify(call.path, call.query):
+        raise arm(400, "InvalidAsyncOperationUrl", "The signature of the operation's URL is not valid.")
+    return vault, operation
+
+
+def operation_status(world: World, call: Call) -> Answer:
+    """GET the status of an operation: always 200 while there is one."""
+    _, operation = _operation(world, call)
+    at_vault = "/backupoperations/" in call.path.lower()
+    unknown = "Retrying" if "unknownStatus" in call.faults else None
+    headers = {"Retry-After": str(world.scenario.retry_after)} if operation.running else {}
+    return Answer(200, operation.render(call.path, at_vault=at_vault, status=unknown), headers)
+
+
+def operation_result(world: World, call: Call) -> Answer:
+    """GET the result of an operation: 202 while it runs, then 200 with the resource or 204, or its error."""
+    _, operation = _operation(world, call)
+    in_container = (
+        "/protectioncontainers/" in call.path.lower() and "/protecteditems/" not in call.path.lower()
+    )
+    if operation.running:
+        answer = world.accepted(call, operation)
+        if in_container:
+            answer.body = {}
+            answer.headers |= _container_urls(world, call, operation)
+        return answer
+    if operation.error is not None:
+        raise ServiceError(operation.failure_status, operation.error[0], operation.error[1])
+    body = operation.result() if operation.result is not None else None
+    if body is None:
+        # The end of an unregistration, asked for at the container, has a content type and no content.
+        headers = {"Content-Type": "application/json; charset=utf-8"} if in_container else {}
+        return Answer(204, None, headers)
+    return Answer(200, body)
+
+
+def _container_urls(world: World, call: Call, operation: Operation) -> dict[str, str]:
+    # Asked at a container, the operation's URLs are the container's, whatever the first answer said (recorded
+    # for unregistration, whose first Location was at the vault).
+    base = call.path.rsplit("/", 2)[0]
+    version = call.api_version or operation.result_version
+    return {
+        "Location": world.signed_url(call, f"{base}/operationResults/{operation.id}", "?", version),
+        "Azure-AsyncOperation": world.signed_url(
+            call, f"{base}/operationsStatus/{operation.id}", "?", operation.status_version
+        ),
+    }
+
+
+def _job(call: Call, vault: Vault) -> Job:
+    job = vault.jobs.get(call.parameters["job"].lower())
+    if job is None:
+        raise ServiceError(404, "BMSUserErrorJobNotFound", f"Job {call.parameters['job']} was not found.")
+    return job
+
+
+def get_job(world: World, call: Call) -> Answer:
+    """GET a job with its tasks and properties."""
+    vault = world.vault(call)
+    job = _job(call, vault)
+    unknown = "Retrying" if "unknownStatus" in call.faults else None
+    return Answer(200, job.render(call.vault_path(vault), world.now, details=True, status=unknown))
+
+
+def list_jobs(world: World, call: Call) -> Answer:
+    """GET the vault's jobs, the newest first, without their details."""
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, _FIELDS)
+    since, until = _limit(wanted.get("starttime")), _limit(wanted.get("endtime"))
+    status = wanted.get("status")
+    if status is not None and status.lower() not in _STATUSES:
+        raise invalid_input("The filter's status is not one the service knows.")
+    found = [
+        job
+        for job in reversed(vault.jobs.values())
+        if job.listed
+        and (since is None or job.start >= since)
+        and (until is None or (job.end or job.start) <= until + timedelta(seconds=1))
+        and matches(job.status, status)
+        and matches(job.operation, wanted.get("operation"))
+        and matches(job.id, wanted.get("jobid"))
+    ]
+    if not matches("AzureWorkload", wanted.get("backupmanagementtype")):
+        found = []
+    prefix = call.vault_path(vault)
+    unknown = "Retrying" if "unknownStatus" in call.faults else None
+    return world.page(
+        call,
+        found,
+        lambda job: job.sequence,
+        lambda job: job.render(prefix, world.now, details=False, status=unknown),
+        newest_first=True,
+    )
+
+
+def _limit(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    moment = filter_time(text)
+    if moment is None:
+        raise invalid_input(f"The filter's time {text!r} is not of the form 'yyyy-MM-dd hh:mm:ss tt'.")
+    return moment
+
+
+def cancel_job(world: World, call: Call) -> Answer:
+    """POST cancel: the job goes from Cancelling to Cancelled."""
+    vault = world.vault(call)
+    job = _job(call, vault)
+    if not job.running or not job.cancellable:
+        raise ServiceError(
+            400,
+            "UserErrorJobCancellationNotAllowed",
+            f"Job {job.id} is {job.status} and its operation is {job.operation}: it cannot be cancelled.",
+        )
+    job.status = "Cancelling"
+    job.ending = None
+    items = [item for item in vault.items() if item.busy_with is job]
+
+    def end() -> None:
+        if job.running:
+            job.finish("Cancelled", world.now)
+        for item in items:
+            if item.busy_with is job:
+                item.busy_with = None
+
+    path = f"{call.vault_path(vault)}/backupJobs/{job.id}"
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{call.vault_path(vault)}/backupOperations",
+        result_at=f"{path}/operationResults",
+        length=CANCELLING,
+        complete=end,
+    )
+    answer = world.accepted(
+        call, operation, Effect(f"{world.canonical_vault_id(vault)}/backupJobs/{job.id}", job.id)
+    )
+    # The specification shows Location and Retry-After for this one, no Azure-AsyncOperation.
+    del answer.headers["Azure-AsyncOperation"]
+    return answer

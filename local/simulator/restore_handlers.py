@@ -1,0 +1,467 @@
+"""Recovery points and restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import JobError, ServiceError, invalid_input
+from local.simulator.estate import (
+    Container,
+    Database,
+    Instance,
+    LogChain,
+    ProtectedItem,
+    RecoveryPoint,
+    Vault,
+)
+from local.simulator.filters import parse_filter
+from local.simulator.item_handlers import busy_error
+from local.simulator.jobs import Job
+from local.simulator.naming import container_key, parse_id
+from local.simulator.timing import filter_time, request_time, whole_seconds
+from local.simulator.world import World, retention
+
+RANGE = "DefaultRangeRecoveryPoint"
+_FIELDS = frozenset(
+    {
+        "startdate",
+        "enddate",
+        "restorepointquerytype",
+        "extendedinfo",
+        "movereadyrponly",
+        "includesoftdeletedrp",
+        "tier",
+    }
+)
+_QUERY_TYPES = {
+    "full": ("Full", "CopyOnlyFull"),
+    "differential": ("Differential",),
+    "fullanddifferential": ("Full", "CopyOnlyFull", "Differential"),
+    "all": ("Full", "CopyOnlyFull", "Differential", "Log"),
+    "log": ("Log",),
+    "incremental": (),
+    "snapshotfull": (),
+    "snapshotcopyonlyfull": (),
+    "invalid": (),
+}
+_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints"
+
+
+def _paths(files: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    return [{"type": kind, "path": path, "logicalName": logical} for kind, logical, path in files]
+
+
+def _render_point(
+    world: World, call: Call, item: ProtectedItem, point: RecoveryPoint, *, details: bool
+) -> Any:
+    properties: dict[str, Any] = {"objectType": "AzureWorkloadSQLRecoveryPoint"}
+    if details:
+        properties["extendedInfo"] = {
+            "dataDirectoryTimeInUTC": whole_seconds(point.time),
+            "dataDirectoryPaths": _paths(point.files),
+        }
+    # The service knows no recovery point of type CopyOnlyFull (RestorePointType of the SDK).
+    kind = "Full" if point.kind == "CopyOnlyFull" else point.kind
+    properties |= {"recoveryPointTimeInUTC": whole_seconds(point.time), "type": kind}
+    return {
+        "id": f"{world.item_path(call, item)}/recoveryPoints/{point.name}",
+        "name": point.name,
+        "type": _TYPE,
+        "properties": properties,
+    }
+
+
+def log_ranges(item: ProtectedItem, now: datetime) -> list[tuple[datetime, datetime]]:
+    """The stretches of time any moment of which can be restored to, the newest first."""
+    kept_since = now - retention(item.policy, "Log")
+    ranges = []
+    for chain in reversed(item.chains):
+        end = chain.end_at(now)
+        start = max(chain.start, kept_since)
+        if end is not None and end > start:
+            ranges.append((start, end))
+    return ranges
+
+
+def _render_range(
+    world: World,
+    call: Call,
+    item: ProtectedItem,
+    *,
+    details: bool,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[str, Any]:
+    properties: dict[str, Any] = {"objectType": "AzureWorkloadSQLPointInTimeRecoveryPoint"}
+    if details:
+        database = world.database(item)
+        newest = item.kept(world.now)
+        files = database.files if database is not None else newest[-1].files if newest else []
+        properties["extendedInfo"] = {
+            "dataDirectoryTimeInUTC": whole_seconds(item.last_restorable(world.now) or world.now),
+            "dataDirectoryPaths": _paths(files),
+        }
+    properties |= {
+        "timeRanges": [
+            {"startTime": whole_seconds(start), "endTime": whole_seconds(end)}
+            for start, end in log_ranges(item, world.now)
+            if (since is None or end >= since) and (until is None or start <= until)
+        ],
+        "type": "Log",
+    }
+    return {
+        "id": f"{world.item_path(call, item)}/recoveryPoints/{RANGE}",
+        "name": RANGE,
+        "type": _TYPE,
+        "properties": properties,
+    }
+
+
+def _limit(wanted: Any, name: str) -> datetime | None:
+    text = wanted.get(name)
+    if text is None:
+        return None
+    moment = filter_time(text)
+    if moment is None:
+        raise invalid_input(f"The filter's {name} {text!r} is not of the form 'yyyy-MM-dd hh:mm:ss tt'.")
+    return moment
+
+
+def list_points(world: World, call: Call) -> Answer:
+    """GET an item's recovery points, the newest first, then the one that stands for its log ranges."""
+    vault = world.vault(call)
+    item = world.item(call, vault)
+    wanted = parse_filter(call.filter, _FIELDS)
+    since, until = _limit(wanted, "startdate"), _limit(wanted, "enddate")
+    kinds = _QUERY_TYPES.get(wanted.get("restorepointquerytype", "All").lower())
+    if kinds is None:
+        raise invalid_input("The filter's restorePointQueryType is not one the service knows.")
+    details = wanted.get("extendedinfo", "").lower() == "true"
+    if wanted.get("movereadyrponly", "").lower() == "true" or (
+        item.soft_deleted and wanted.get("includesoftdeletedrp", "").lower() != "true"
+    ):
+        return Answer(200, {"value": []})
+    points: list[RecoveryPoint | None] = [
+        point
+        for point in reversed(item.kept(world.now))
+        if point.kind in kinds
+        and (since is None or point.time >= since)
+        and (until is None or point.time <= until)
+    ]
+    if "Log" in kinds:
+        points.append(None)
+
+    def render(point: RecoveryPoint | None) -> Any:
+        if point is not None:
+            return _render_point(world, call, item, point, details=details)
+        return _render_range(world, call, item, details=details, since=since, until=until)
+
+    return world.page(
+        call, points, lambda point: point.sequence if point is not None else 0, render, newest_first=True
+    )
+
+
+def _not_found(name: str) -> ServiceError:
+    return ServiceError(
+        404, "BMSUserErrorRecoveryPointNotFound", f"The recovery point {name} was not found for this item."
+    )
+
+
+def _point(world: World, item: ProtectedItem, name: str) -> RecoveryPoint:
+    for point in item.kept(world.now):
+        if point.name == name:
+            return point
+    raise _not_found(name)
+
+
+def get_point(world: World, call: Call) -> Answer:
+    """GET a recovery point with the database's files."""
+    vault = world.vault(call)
+    item = world.item(call, vault)
+    name = call.parameters["point"]
+    if name.lower() == RANGE.lower():
+        return Answer(200, _render_range(world, call, item, details=True))
+    return Answer(200, _render_point(world, call, item, _point(world, item, name), details=True))
+
+
+# ---- restore
+
+
+@dataclass
+class _Target:
+    """Where a restore goes. `instance` and `database` are absent for a restore as files."""
+
+    container: Container
+    instance: Instance | None
+    database: str
+    overwrite: bool
+    files: list[tuple[str, str, str]]
+    destination: str
+    kind: str
+
+
+def _invalid(message: str) -> ServiceError:
+    return ServiceError(400, "UserErrorOperationFailedInvalidParameters", message)
+
+
+def restore(world: World, call: Call) -> Answer:
+    """POST restore: over the original, to another database, or as files; from a recovery point or a moment."""
+    vault = world.vault(call)
+    properties = call.properties()
+    item = world.item(call, vault)
+    name = call.parameters["point"]
+    kind = str(properties.get("objectType", ""))
+    point_in_time = kind.startswith("AzureWorkloadSQLPointInTimeRestore")
+    if kind not in (
+        "AzureWorkloadSQLRestoreRequest",
+        "AzureWorkloadSQLRestoreWithRehydrateRequest",
+        "AzureWorkloadSQLPointInTimeRestoreRequest",
+        "AzureWorkloadSQLPointInTimeRestoreWithRehydrateRequest",
+    ):
+        raise invalid_input("Parameter objectType in request is invalid.")
+    if item.soft_deleted:
+        raise ServiceError(
+            400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
+        )
+    if point_in_time != (name.lower() == RANGE.lower()):
+        raise _invalid(f"A request of type {kind} does not fit the recovery point {name}.")
+    if point_in_time:
+        moment = _moment(world, item, properties.get("pointInTime"))
+        database = world.database(item)
+        files = list(database.files) if database is not None else item.kept(world.now)[-1].files
+        shown = "Log"
+    else:
+        point = _point(world, item, name)
+        moment, files = point.time, point.files
+        shown = "Full" if point.kind == "CopyOnlyFull" else point.kind
+    target = _target(world, vault, item, properties, files)
+    no_recovery = properties.get("isNonRecoverable") is True
+    targeted = target.container.items.get(
+        (target.instance.name.lower(), target.database.lower()) if target.instance is not None else ("", "")
+    )
+    claimed = [found for found in {id(item): item, id(targeted): targeted}.values() if found is not None]
+    busy = any(found.busy_with is not None for found in claimed)
+
+    def complete(job: Job) -> str | None:
+        if busy:
+            raise busy_error()
+        _finish(world, job, item, target, targeted=targeted, moment=moment, no_recovery=no_recovery)
+        return None
+
+    def release(job: Job) -> None:
+        for found in claimed:
+            if found.busy_with is job:
+                found.busy_with = None
+
+    length = timedelta() if busy else world.durations.draw("restore")
+    job = world.start_job(
+        call,
+        vault,
+        "Restore",
+        entity=f"{item.database} [{item.container.machine.server_name}]",
+        item=item,
+        length=length,
+        complete=complete,
+        always=release,
+        task="Transfer data from vault",
+        shown="Restore",
+        shown_at_end=f"Restore ({shown})",
+        cancellable=True,
+        property_bag={"Job Type": target.kind},
+    )
+    if job.running:
+        for found in claimed:
+            found.busy_with = job
+    path = (
+        f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
+        f"{call.parameters['container']}/protectedItems/{call.parameters['item']}"
+    )
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/operationsStatus",
+        result_at=f"{path}/operationResults",
+        job=job,
+        job_id_is_operation_id=world.ids.coin(),
+    )
+    return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+
+
+def _moment(world: World, item: ProtectedItem, value: object) -> datetime:
+    moment = request_time(value)
+    if moment is None:
+        raise invalid_input("Parameter pointInTime in request is invalid.")
+    for start, end in log_ranges(item, world.now):
+        if start.replace(microsecond=0) <= moment <= end:
+            return moment
+    raise _invalid(f"The point in time {value} is not within a log range of the item {item.database}.")
+
+
+def _target(
+    world: World,
+    vault: Vault,
+    item: ProtectedItem,
+    properties: dict[str, Any],
+    files: list[tuple[str, str, str]],
+) -> _Target:
+    recovery = properties.get("recoveryType")
+    source = properties.get("sourceResourceId")
+    own_id = item.container.name.vm_id(world.scenario.subscription_id)
+    if source is not None and str(source).lower() != own_id.lower():
+        raise _invalid("Parameter sourceResourceId in request is not the virtual machine of the item.")
+    if recovery == "OriginalLocation":
+        instance = item.container.machine.instances.get(item.instance.lower())
+        destination = f"{item.container.machine.server_name}/{item.instance}/{item.database}"
+        return _Target(
+            item.container,
+            instance,
+            item.database,
+            True,
+            files,
+            destination,
+            "Recovery to the original database",
+        )
+    if recovery != "AlternateLocation":
+        raise invalid_input("Parameter recoveryType in request is invalid.")
+    info = properties.get("targetInfo")
+    if not isinstance(info, dict):
+        raise _invalid("Parameter targetInfo in request is missing.")
+    if info.get("overwriteOption", "FailOnConflict") not in ("Overwrite", "FailOnConflict", "Invalid"):
+        raise invalid_input("Parameter overwriteOption in request is invalid.")
+    overwrite = info.get("overwriteOption") == "Overwrite"
+    container = _target_container(vault, info.get("containerId"))
+    machine_id = properties.get("targetVirtualMachineId")
+    target_id = container.name.vm_id(world.scenario.subscription_id)
+    if machine_id is not None and str(machine_id).lower() != target_id.lower():
+        raise _invalid(
+            "Parameter targetVirtualMachineId in request is not the machine of the target container."
+        )
+    if properties.get("recoveryMode") == "FileRecovery":
+        directory = info.get("targetDirectoryForFileRestore")
+        if not isinstance(directory, str) or not directory:
+            raise _invalid("Parameter targetDirectoryForFileRestore in request is missing.")
+        return _Target(container, None, "", overwrite, [], directory, "Restore as files")
+    instance_name, _, database = str(info.get("databaseName") or "").partition("/")
+    instance = container.machine.instances.get(instance_name.lower())
+    if not database or instance is None:
+        raise _invalid(
+            "Parameter databaseName in request is not of the form INSTANCE/Database of the target machine."
+        )
+    mapped = _mapped_files(properties.get("alternateDirectoryPaths"), files, instance, database)
+    destination = f"{container.machine.server_name}/{instance.name}/{database}"
+    return _Target(
+        container, instance, database, overwrite, mapped, destination, "Recovery to an alternate database"
+    )
+
+
+def _target_container(vault: Vault, value: object) -> Container:
+    parsed = parse_id(value)
+    if parsed is None or parsed.rest[-2:-1] != ("protectioncontainers",):
+        raise _invalid("Parameter containerId in request is not the id of a protection container.")
+    if f"{parsed.resource_group}/{parsed.name}" != vault.key:
+        raise _invalid("Parameter containerId in request belongs to another vault.")
+    container = vault.containers.get(container_key(parsed.rest[-1]) or "")
+    if container is None:
+        raise _invalid(
+            "Parameter containerId in request names a container that is not registered with the vault."
+        )
+    return container
+
+
+def _mapped_files(
+    value: object, files: list[tuple[str, str, str]], instance: Instance, database: str
+) -> list[tuple[str, str, str]]:
+    if value is None or value == []:
+        mapped = []
+        for kind, logical, path in files:
+            directory = instance.data_directory if kind == "Data" else instance.log_directory
+            extension = path.rsplit(".", 1)[-1]
+            mapped.append((kind, logical, f"{directory}{database}_{logical}.{extension}"))
+        return mapped
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise invalid_input("Parameter alternateDirectoryPaths in request is invalid.")
+    targets: dict[str, str] = {}
+    for entry in value:
+        kind, logical, path = (
+            entry.get("mappingType"),
+            entry.get("sourceLogicalName"),
+            entry.get("targetPath"),
+        )
+        if (
+            kind not in ("Data", "Log")
+            or not isinstance(path, str)
+            or not path
+            or not isinstance(logical, str)
+        ):
+            raise invalid_input("Parameter alternateDirectoryPaths in request is invalid.")
+        if (kind, logical) not in {(known, name) for known, name, _ in files} or logical in targets:
+            raise _invalid(f"The database has no {kind} file {logical}, or it is mapped twice.")
+        targets[logical] = path
+    if len({path.lower() for path in targets.values()}) != len(targets):
+        raise _invalid("Two files of the database are mapped to the same target path.")
+    missing = [logical for _, logical, _ in files if logical not in targets]
+    if missing:
+        raise _invalid(f"The files {', '.join(missing)} of the database are not mapped to a target path.")
+    return [(kind, logical, targets[logical]) for kind, logical, _ in files]
+
+
+def _finish(
+    world: World,
+    job: Job,
+    item: ProtectedItem,
+    target: _Target,
+    *,
+    targeted: ProtectedItem | None,
+    moment: datetime,
+    no_recovery: bool,
+) -> None:
+    """What a restore does at its end. Raises JobError when it cannot."""
+    machine = target.container.machine
+    if not machine.running:
+        raise JobError(
+            510025,
+            "VMNotInRunningStateUserError",
+            "SQL server VM is either shutdown and inaccessible to Azure Backup service.",
+            ["Ensure that the SQL server VM is running."],
+        )
+    if target.kind != "Restore as files":
+        if target.instance is None:
+            raise JobError(520003, "UserErrorSQLPODoesNotExist", "The target instance does not exist.", [])
+        existing = target.instance.databases.get(target.database.lower())
+        if existing is not None and not target.overwrite:
+            raise JobError(
+                520023,
+                "UserErrorCannotRestoreExistingDBWithoutForceOverwrite",
+                "Database with same name already exists at the target location.",
+                ["Change the target database name, or use the option to overwrite."],
+            )
+        source = world.database(item)
+        size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")
+        restored = Database(
+            existing.name if existing is not None else target.database,
+            size,
+            model,
+            list(target.files),
+            restoring=no_recovery,
+        )
+        target.instance.databases[target.database.lower()] = restored
+        chain: LogChain | None = targeted.open_chain if targeted is not None else None
+        if chain is not None:
+            # Restoring over a database breaks its log chain; the next full begins a new one.
+            chain.close(world.now)
+    size = item_size(world, item)
+    job.property_bag = {
+        "Data Transferred (in MB)": f"{size + 0.0845:.4f}",
+        "Job Type": target.kind,
+        "RestoreRecoveryPointTime": moment.strftime("%Y-%m-%d %H:%M:%SZ"),
+        "RestoreDestination": target.destination,
+    }
+
+
+def item_size(world: World, item: ProtectedItem) -> float:
+    """The size of an item's database in MB; the default where it was dropped."""
+    database = world.database(item)
+    return database.size_mb if database is not None else 20.0

@@ -1,0 +1,249 @@
+"""Which path is which route, and who answers it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.simulator import (
+    container_handlers,
+    identity_handlers,
+    intent_handlers,
+    item_handlers,
+    operation_handlers,
+    restore_handlers,
+    vault_handlers,
+)
+from local.simulator.calls import Answer, Call
+from local.simulator.http_messages import Request
+from local.simulator.route_names import ROUTE_NAMES
+from local.simulator.world import World
+
+Handler = Callable[[World, Call], Answer]
+API_VERSIONS = frozenset(
+    """
+    2016-06-01 2016-08-10 2016-12-01 2017-07-01 2017-07-01-preview 2018-01-10 2018-07-10 2018-12-20 2019-05-13
+    2019-05-13-preview 2019-06-15 2020-02-02 2020-02-02-preview 2020-07-01 2020-07-01-preview 2020-10-01
+    2020-12-01 2021-01-01 2021-02-01 2021-02-01-preview 2021-02-10 2021-03-01 2021-04-01 2021-06-01 2021-07-01
+    2021-08-01 2021-10-01 2021-11-01-preview 2021-12-01 2022-01-01 2022-01-31-preview 2022-02-01 2022-03-01
+    2022-04-01 2022-05-01 2022-06-01-preview 2022-08-01 2022-09-01-preview 2022-09-10 2022-09-30-preview
+    2022-10-01 2023-01-01 2023-02-01 2023-04-01 2023-06-01 2023-08-01 2024-01-01 2024-02-01 2024-03-01
+    2024-04-01 2024-04-30-preview 2024-07-30-preview 2024-09-30-preview 2024-10-01 2024-11-01 2024-11-01-preview
+    2025-01-01 2025-02-01 2025-02-28-preview 2025-08-01 2025-08-31-preview 2026-01-31-preview 2026-08-01
+    2026-10-01 2026-11-01
+    """.split()  # noqa: SIM905 - seventy strings in quotes read worse
+)
+"""The api-versions of Microsoft.RecoveryServices that the simulator answers alike."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route: its name, who answers, and the bucket its requests are counted in."""
+
+    name: str
+    handler: Handler
+    needs_token: bool = True
+    provider: bool = True
+    """Whether it belongs to Microsoft.RecoveryServices, whose api-versions are known."""
+    backup: bool = False
+    """Whether it is under a vault's backup resources, which have a read bucket of their own."""
+
+
+@dataclass
+class _Node:
+    literals: dict[str, _Node] = field(default_factory=dict)
+    parameter: tuple[str, _Node] | None = None
+    methods: dict[str, Route] = field(default_factory=dict)
+
+
+class RouteTable:
+    """A tree of path segments; literals compare case-insensitively, as in ARM."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, method: str, template: str, route: Route) -> None:
+        """Have requests for `template` (segments in braces are parameters) answered by `route`."""
+        assert route.name in ROUTE_NAMES, route.name
+        node = self._root
+        for segment in template.strip("/").split("/"):
+            if segment.startswith("{"):
+                if node.parameter is None:
+                    node.parameter = (segment[1:-1], _Node())
+                node = node.parameter[1]
+            else:
+                node = node.literals.setdefault(segment.lower(), _Node())
+        node.methods[method] = route
+
+    def find(self, segments: list[str]) -> tuple[dict[str, Route], dict[str, str]] | None:
+        """The routes by method and the path's parameters, None for a path that is none of these."""
+        return _descend(self._root, segments, 0, {})
+
+
+def _descend(
+    node: _Node, segments: list[str], index: int, found: dict[str, str]
+) -> tuple[dict[str, Route], dict[str, str]] | None:
+    if index == len(segments):
+        return (node.methods, found) if node.methods else None
+    segment = segments[index]
+    child = node.literals.get(segment.lower())
+    if child is not None and (result := _descend(child, segments, index + 1, found)) is not None:
+        return result
+    if node.parameter is not None and segment:
+        name, child = node.parameter
+        return _descend(child, segments, index + 1, {**found, name: segment})
+    return None
+
+
+def build_routes() -> RouteTable:
+    """Every route the simulator answers."""
+    table = RouteTable()
+
+    def open_route(method: str, path: str, name: str, handler: Handler) -> None:
+        table.add(method, path, Route(name, handler, needs_token=False, provider=False))
+
+    def plain(method: str, path: str, name: str, handler: Handler) -> None:
+        table.add(method, path, Route(name, handler, provider=False))
+
+    open_route("POST", "{tenant}/oauth2/v2.0/token", "Token", identity_handlers.token)
+    open_route("POST", "{tenant}/oauth2/token", "Token", identity_handlers.token)
+    for path in (
+        "{tenant}/v2.0/.well-known/openid-configuration",
+        "{tenant}/.well-known/openid-configuration",
+    ):
+        open_route("GET", path, "OpenIdConfiguration", identity_handlers.open_id)
+    open_route("GET", "metadata/endpoints", "MetadataEndpoints", identity_handlers.metadata)
+    plain("GET", "tenants", "ListTenants", identity_handlers.list_tenants)
+    plain("GET", "subscriptions", "ListSubscriptions", identity_handlers.list_subscriptions)
+    plain("GET", "subscriptions/{subscription}", "GetSubscription", identity_handlers.get_subscription)
+    group = "subscriptions/{subscription}/resourceGroups/{group}"
+    for scope in ("subscriptions/{subscription}", group):
+        machines = f"{scope}/providers/Microsoft.Compute/virtualMachines"
+        plain("GET", machines, "ListVirtualMachines", vault_handlers.list_machines)
+        vaults = f"{scope}/providers/Microsoft.RecoveryServices/vaults"
+        table.add("GET", vaults, Route("ListVaults", vault_handlers.list_vaults))
+    plain(
+        "GET",
+        f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}",
+        "GetVirtualMachine",
+        vault_handlers.get_machine,
+    )
+    _add_backup_routes(table, f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}")
+    return table
+
+
+def _add_backup_routes(table: RouteTable, vault: str) -> None:
+    def add(method: str, path: str, name: str, handler: Handler) -> None:
+        table.add(method, vault + path, Route(name, handler, backup=bool(path)))
+
+    add("GET", "", "GetVault", vault_handlers.get_vault)
+    add("PUT", "", "PutVault", vault_handlers.put_vault)
+    add("PATCH", "", "PatchVault", vault_handlers.patch_vault)
+    add("DELETE", "", "DeleteVault", vault_handlers.delete_vault)
+    add("GET", "/backupconfig/vaultconfig", "GetVaultConfig", vault_handlers.get_vault_config)
+    add("PUT", "/backupconfig/vaultconfig", "PutVaultConfig", vault_handlers.put_vault_config)
+    add("PATCH", "/backupconfig/vaultconfig", "PutVaultConfig", vault_handlers.put_vault_config)
+    add(
+        "GET",
+        "/backupResourceGuardProxies",
+        "ListResourceGuardProxies",
+        vault_handlers.list_resource_guard_proxies,
+    )
+
+    add("GET", "/backupPolicies", "ListPolicies", vault_handlers.list_policies)
+    add("GET", "/backupPolicies/{policy}", "GetPolicy", vault_handlers.get_policy)
+    add("PUT", "/backupPolicies/{policy}", "PutPolicy", vault_handlers.put_policy)
+    add("DELETE", "/backupPolicies/{policy}", "DeletePolicy", vault_handlers.delete_policy)
+
+    fabric = "/backupFabrics/{fabric}"
+    add("POST", f"{fabric}/refreshContainers", "Refresh", container_handlers.refresh)
+    add(
+        "GET",
+        f"{fabric}/protectableContainers",
+        "ListProtectableContainers",
+        container_handlers.list_protectable_containers,
+    )
+    add("GET", "/backupProtectionContainers", "ListContainers", container_handlers.list_containers)
+    add(
+        "GET",
+        "/backupDeletedProtectionContainers",
+        "ListDeletedContainers",
+        container_handlers.list_deleted_containers,
+    )
+    container = f"{fabric}/protectionContainers/{{container}}"
+    add("GET", container, "GetContainer", container_handlers.get_container)
+    add("PUT", container, "Register", container_handlers.register)
+    add("DELETE", container, "Unregister", container_handlers.unregister)
+    add("POST", f"{container}/inquire", "Inquire", container_handlers.inquire)
+    add("GET", f"{container}/items", "ListWorkloadItems", container_handlers.list_workload_items)
+    add("GET", "/backupProtectableItems", "ListProtectableItems", container_handlers.list_protectable_items)
+
+    item = f"{container}/protectedItems/{{item}}"
+    add("GET", "/backupProtectedItems", "ListProtectedItems", item_handlers.list_items)
+    add("GET", item, "GetProtectedItem", item_handlers.get_item)
+    add("PUT", item, "ConfigureBackup", item_handlers.configure)
+    add("DELETE", item, "DeleteProtection", item_handlers.delete)
+    add("POST", f"{item}/backup", "Backup", item_handlers.backup)
+    add("GET", f"{item}/recoveryPoints", "ListRecoveryPoints", restore_handlers.list_points)
+    add("GET", f"{item}/recoveryPoints/{{point}}", "GetRecoveryPoint", restore_handlers.get_point)
+    add("POST", f"{item}/recoveryPoints/{{point}}/restore", "Restore", restore_handlers.restore)
+
+    for path in (
+        "/backupOperations/{operation}",
+        "/backupPolicies/{policy}/operations/{operation}",
+        f"{fabric}/operationsStatus/{{operation}}",
+        f"{container}/operationsStatus/{{operation}}",
+        f"{item}/operationsStatus/{{operation}}",
+    ):
+        add("GET", path, "OperationStatus", operation_handlers.operation_status)
+    for path in (
+        "/backupOperationResults/{operation}",
+        "/backupPolicies/{policy}/operationResults/{operation}",
+        "/backupJobs/{job}/operationResults/{operation}",
+        f"{fabric}/operationResults/{{operation}}",
+        f"{container}/operationResults/{{operation}}",
+        f"{item}/operationResults/{{operation}}",
+    ):
+        add("GET", path, "OperationResult", operation_handlers.operation_result)
+    add("GET", "/backupJobs", "ListJobs", operation_handlers.list_jobs)
+    add("GET", "/backupJobs/{job}", "GetJob", operation_handlers.get_job)
+    add("POST", "/backupJobs/{job}/cancel", "CancelJob", operation_handlers.cancel_job)
+
+    add("GET", "/backupProtectionIntents", "ListProtectionIntents", intent_handlers.list_intents)
+    intent = f"{fabric}/backupProtectionIntent/{{intent}}"
+    add("GET", intent, "GetProtectionIntent", intent_handlers.get_intent)
+    add("PUT", intent, "PutProtectionIntent", intent_handlers.put_intent)
+    add("DELETE", intent, "DeleteProtectionIntent", intent_handlers.delete_intent)
+
+
+_BY_BODY = {
+    "Reregister": Route("Reregister", container_handlers.register, backup=True),
+    "StopProtection": Route("StopProtection", item_handlers.stop, backup=True),
+    "Undelete": Route("Undelete", item_handlers.undelete, backup=True),
+}
+
+
+def refine(route: Route, request: Request) -> Route:
+    """The route that a PUT really is, where its body decides."""
+    if route.name not in ("Register", "ConfigureBackup"):
+        return route
+    try:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError):
+        return route
+    properties: Any = body.get("properties") if isinstance(body, dict) else None
+    if not isinstance(properties, dict):
+        return route
+    if route.name == "Register":
+        return (
+            _BY_BODY["Reregister"]
+            if properties.get("operationType") in ("Reregister", "Rehydrate")
+            else route
+        )
+    if properties.get("isRehydrate") is True:
+        return _BY_BODY["Undelete"]
+    if properties.get("protectionState") in ("ProtectionStopped", "BackupsSuspended"):
+        return _BY_BODY["StopProtection"]
+    return route

@@ -1,0 +1,255 @@
+"""The scenario file: what estate the simulator starts with, how long things take, what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from local.simulator.faults import Fault
+
+SYSTEM_DATABASES = frozenset({"master", "model", "msdb", "tempdb"})
+_GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be used; the message is one sentence that says what is wrong where."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/;?#]+$")]
+
+
+class DatabaseScenario(_Part):
+    """A database. Sizes in MB; `history_days` of recovery points need a policy."""
+
+    name: Name
+    size_mb: float = Field(20, ge=0, alias="sizeMB")
+    recovery_model: Literal["Full", "Simple", "BulkLogged"] | None = None
+    read_only: bool = False
+    protected_by: str | None = None
+    history_days: int = Field(0, ge=0, le=3650)
+
+    @property
+    def effective_recovery_model(self) -> str:
+        """As SQL Server sets it up: master, msdb and tempdb are Simple unless it is said otherwise."""
+        if self.recovery_model is not None:
+            return self.recovery_model
+        return "Simple" if self.name.lower() in SYSTEM_DATABASES - {"model"} else "Full"
+
+    @model_validator(mode="after")
+    def _history_needs_a_policy(self) -> Self:
+        if self.history_days and self.protected_by is None:
+            raise ValueError(f"database {self.name} has historyDays but no protectedBy")
+        return self
+
+
+class InstanceScenario(_Part):
+    """A SQL Server instance with its default directories."""
+
+    name: Name = "MSSQLSERVER"
+    databases: tuple[DatabaseScenario, ...] = ()
+    data_directory: str = "F:\\data\\"
+    log_directory: str = "G:\\log\\"
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        _no_duplicates([database.name for database in self.databases], f"databases of instance {self.name}")
+        return self
+
+
+class VirtualMachineScenario(_Part):
+    """A virtual machine; without `instances` it has no SQL Server."""
+
+    resource_group: Name = "rg-sql"
+    name: Name
+    location: str | None = None
+    registered_to: str | None = None
+    sysadmin: bool = True
+    running: bool = True
+    instances: tuple[InstanceScenario, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates([instance.name for instance in self.instances], f"instances of {self.name}")
+        if self.registered_to is None:
+            for instance in self.instances:
+                for database in instance.databases:
+                    if database.protected_by is not None:
+                        raise ValueError(
+                            f"database {database.name} of {self.name} has protectedBy, "
+                            f"but {self.name} has no registeredTo"
+                        )
+        return self
+
+
+class PolicyScenario(_Part):
+    """A policy with its `properties` as the REST API has them."""
+
+    name: Name
+    properties: dict[str, Any]
+
+
+class VaultScenario(_Part):
+    """A Recovery Services vault and the SQL policies it starts with (besides the VM policies it always has)."""
+
+    resource_group: Name = "rg-backup"
+    name: Name = "vault1"
+    location: str | None = None
+    policies: tuple[str | PolicyScenario, ...] = ("HourlyLogBackup",)
+    soft_delete: bool = True
+
+    def policy_names(self) -> set[str]:
+        """The policies' names in lower case."""
+        return {(policy if isinstance(policy, str) else policy.name).lower() for policy in self.policies}
+
+
+Length = float | tuple[float, float]
+
+
+class DurationsScenario(_Part):
+    """Seconds that operations and jobs take, or [median, sigma] of a lognormal."""
+
+    refresh: Length = 20
+    register_: Length = Field(240, alias="register")
+    inquire: Length = 60
+    protect: Length = 75
+    backup: Length = 120
+    restore: Length = 180
+
+    @field_validator("*")
+    @classmethod
+    def _not_negative(cls, value: Length) -> Length:
+        if min(value if isinstance(value, tuple) else (value,)) < 0:
+            raise ValueError("a duration is not negative")
+        return value
+
+
+class BucketScenario(_Part):
+    """A token bucket: how many requests at once, how many a second after that."""
+
+    bucket: int = Field(ge=1)
+    per_second: float = Field(gt=0)
+
+
+class ThrottlingScenario(_Part):
+    """ARM's token buckets; one that is left out does not throttle."""
+
+    reads: BucketScenario | None = None
+    writes: BucketScenario | None = None
+    deletes: BucketScenario | None = None
+    backup_reads: BucketScenario | None = None
+
+
+def _default_databases() -> tuple[DatabaseScenario, ...]:
+    return tuple(DatabaseScenario(name=name) for name in ("master", "model", "msdb", "orders", "billing"))
+
+
+def _default_machines() -> tuple[VirtualMachineScenario, ...]:
+    return tuple(
+        VirtualMachineScenario(name=name, instances=(InstanceScenario(databases=_default_databases()),))
+        for name in ("sqlvm1", "sqlvm2")
+    )
+
+
+class Scenario(_Part):
+    """Everything the simulator starts with. Every part is optional; an unknown key is an error."""
+
+    subscription_id: str = "00000000-0000-0000-0000-000000000001"
+    tenant_id: str = "00000000-0000-0000-0000-0000000000aa"
+    location: str = "westeurope"
+    start_time: datetime = datetime(2026, 1, 5, 8, tzinfo=UTC)
+    seed: int = 1
+    retry_after: int = Field(60, ge=0)
+    page_size: int = Field(200, ge=1)
+    echo_activity_id: bool = True
+    scheduled_backups: bool = True
+    vaults: tuple[VaultScenario, ...] = (VaultScenario(),)
+    virtual_machines: tuple[VirtualMachineScenario, ...] = Field(default_factory=_default_machines)
+    durations: DurationsScenario = DurationsScenario()
+    throttling: ThrottlingScenario = ThrottlingScenario()
+    faults: tuple[Fault, ...] = ()
+
+    @field_validator("subscription_id", "tenant_id")
+    @classmethod
+    def _guid(cls, value: str) -> str:
+        if not _GUID.fullmatch(value):
+            raise ValueError("it must be a GUID")
+        return value
+
+    @field_validator("start_time")
+    @classmethod
+    def _aware(cls, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            raise ValueError("it must name its time zone, like 2026-01-05T08:00:00Z")
+        return value.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates([f"{vault.resource_group}/{vault.name}" for vault in self.vaults], "vaults")
+        _no_duplicates([f"{vm.resource_group}/{vm.name}" for vm in self.virtual_machines], "virtual machines")
+        policies = {vault.name.lower(): vault.policy_names() for vault in self.vaults}
+        for machine in self.virtual_machines:
+            if machine.registered_to is None:
+                continue
+            known = policies.get(machine.registered_to.lower())
+            if known is None:
+                raise ValueError(
+                    f"{machine.name} is registeredTo {machine.registered_to}, which is not among the vaults"
+                )
+            for instance in machine.instances:
+                for database in instance.databases:
+                    if database.protected_by is not None and database.protected_by.lower() not in known:
+                        raise ValueError(
+                            f"database {database.name} of {machine.name} is protectedBy "
+                            f"{database.protected_by}, which vault {machine.registered_to} does not have"
+                        )
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str) -> Scenario:
+        """The scenario in a JSON file. Raises ScenarioError with one sentence that says what is wrong."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ScenarioError(f"The scenario file {path} cannot be read: {reason}.") from error
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ScenarioError(f"The scenario file {path} is not JSON: {error}.") from error
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = "; ".join(_problem(problem) for problem in error.errors(include_url=False))
+            raise ScenarioError(f"The scenario file {path} cannot be used: {problems}.") from error
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "this key is not known"
+    return f"{where}: {message}" if where else message
+
+
+def _no_duplicates(names: list[str], what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise ValueError(f"two {what} have the name {name}")
+        seen.add(name.lower())

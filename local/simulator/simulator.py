@@ -1,0 +1,380 @@
+"""The simulator without its socket: a request in, a response out, everything written down."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from datetime import datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from local.simulator.calls import Answer, Call
+from local.simulator.errors import ServiceError, arm
+from local.simulator.faults import Fault, FaultPlan
+from local.simulator.http_messages import Request, Response
+from local.simulator.identity_handlers import check_token
+from local.simulator.ledger import Record
+from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
+from local.simulator.scenario import Scenario
+from local.simulator.throttling import Throttle
+from local.simulator.timing import SimulatedTime, instant
+from local.simulator.world import World
+from shared.clock import Clock, SystemClock
+
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?")
+_SIGNATURE = ("t=", "c=", "s=", "h=")
+"""The parameters of a signed URL: they stay out of the access log."""
+_HTML = (
+    b"<!DOCTYPE html>\r\n<html><head><title>502 Bad Gateway</title></head>\r\n"
+    b"<body><center><h1>502 Bad Gateway</h1></center></body></html>\r\n"
+)
+
+
+class Simulator:
+    """Azure Backup for SQL Server in Azure VMs, in this process. Safe to call from several threads.
+
+    `clock` drives its time (a `shared.clock.SteppedClock` works: nothing happens but on requests);
+    `time_scale` is real seconds per simulated second; `ledger` and `access_log` are files that get a JSON line
+    per mutation and per request.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | None = None,
+        *,
+        clock: Clock | None = None,
+        time_scale: float = 1.0,
+        ledger: Path | None = None,
+        access_log: Path | None = None,
+    ) -> None:
+        self.scenario = scenario or Scenario()
+        self._time = SimulatedTime(clock or SystemClock(), self.scenario.start_time, time_scale)
+        self._lock = threading.Lock()
+        self._ledger = Record(ledger)
+        self._access = Record(access_log)
+        self._world = World(self.scenario, self._time)
+        self._routes = build_routes()
+        self._faults = FaultPlan(self.scenario.faults, self.scenario.seed)
+        self._throttle = Throttle(self.scenario.throttling, self.scenario.subscription_id, self._world.now)
+
+    # ---- what tests and embedders ask
+
+    @property
+    def subscription_id(self) -> str:
+        """The subscription everything is in."""
+        return self.scenario.subscription_id
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant whose token endpoint this is."""
+        return self.scenario.tenant_id
+
+    @property
+    def time_scale(self) -> float:
+        """Real seconds per simulated second."""
+        return self._time.scale
+
+    def now(self) -> datetime:
+        """The simulator's current moment, aware, in UTC."""
+        return self._time.now()
+
+    @property
+    def ledger_entries(self) -> list[dict[str, Any]]:
+        """A copy of the ledger so far."""
+        with self._lock:
+            return list(self._ledger.entries)
+
+    @property
+    def access_entries(self) -> list[dict[str, Any]]:
+        """A copy of the access log so far."""
+        with self._lock:
+            return list(self._access.entries)
+
+    def vault_id(self, name: str | None = None) -> str:
+        """The ARM id of the vault of that name, or of the first. Raises KeyError where there is none."""
+        with self._lock:
+            for vault in self._world.vaults.values():
+                if name is None or vault.name.lower() == name.lower():
+                    return self._world.canonical_vault_id(vault)
+        raise KeyError(f"There is no vault {name!r} in the simulator.")
+
+    def vm_id(self, name: str, resource_group: str | None = None) -> str:
+        """The ARM id of the virtual machine. Raises KeyError where there is none."""
+        for machine in self._world.machines.values():
+            if machine.name.name.lower() == name.lower() and (
+                resource_group is None or machine.name.resource_group.lower() == resource_group.lower()
+            ):
+                return machine.name.vm_id(self.subscription_id)
+        raise KeyError(f"There is no virtual machine {name!r} in the simulator.")
+
+    def close(self) -> None:
+        """Close the ledger and the access log."""
+        with self._lock:
+            self._ledger.close()
+            self._access.close()
+
+    # ---- requests
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request. Never raises for what a request holds."""
+        with self._lock:
+            self._world.agenda.advance(self._time.now())
+            return self._handle(request)
+
+    def _handle(self, request: Request) -> Response:
+        world = self._world
+        path = unquote(request.path)
+        query = _query(request.query)
+        given_id = request.headers.get("x-ms-client-request-id")
+        call = Call(request, "", {}, path, query, client_request_id=given_id)
+        headers: dict[str, str] = {}
+        route: Route | None = None
+        answer: Answer
+        chosen: dict[str, Fault] = {}
+        try:
+            route = self._route(call)
+            chosen = self._faults.choose(route.name, path)
+            call.faults = chosen
+            if any(name in chosen for name in ("dropBeforeEffect", "status", "throttle", "redirect")):
+                answer = _before_effect(call, chosen)
+            else:
+                if route.needs_token:
+                    check_token(world, call)
+                self._check_version(call, route)
+                if route.needs_token:
+                    action = f"Microsoft.RecoveryServices/vaults/{route.name}/{request.method}"
+                    headers |= self._throttle.count(request.method, route.backup, action, world.now)
+                answer = route.handler(world, call)
+        except ServiceError as error:
+            answer = Answer(error.status, error.body(), dict(error.headers))
+        if answer.effect is not None:
+            self._ledger.add(
+                {
+                    "time": instant(world.now),
+                    "route": call.route,
+                    "item": answer.effect.item,
+                    "clientRequestId": given_id,
+                    "jobId": answer.effect.job_id,
+                    "body": call.recorded_body(),
+                }
+            )
+        response = self._respond(call, answer, headers, chosen)
+        self._access.add(
+            {
+                "time": instant(world.now),
+                "route": call.route or None,
+                "method": request.method,
+                "path": path,
+                "query": "&".join(part for part in request.query.split("&") if part[:2] not in _SIGNATURE),
+                "status": None if response.drop else response.status,
+                "clientRequestId": given_id,
+                "retryAfter": next(
+                    (value for name, value in response.headers if name == "Retry-After"), None
+                ),
+            }
+        )
+        return response
+
+    def _route(self, call: Call) -> Route:
+        request = call.request
+        segments = [unquote(segment) for segment in request.path.strip("/").split("/")]
+        found = self._routes.find(segments)
+        if found is None:
+            raise self._unknown_path(call, segments)
+        methods, call.parameters = found
+        route = methods.get(request.method)
+        if route is None:
+            raise arm(
+                405,
+                "MethodNotAllowed",
+                f"The requested resource does not support http method '{request.method}'.",
+                Allow=", ".join(sorted(methods)),
+            )
+        route = refine(route, request)
+        call.route = route.name
+        return route
+
+    def _unknown_path(self, call: Call, segments: list[str]) -> ServiceError:
+        try:
+            check_token(self._world, call)
+        except ServiceError as error:
+            return error
+        lowered = [segment.lower() for segment in segments]
+        if "providers" in lowered and lowered.index("providers") + 2 < len(segments):
+            at = lowered.index("providers")
+            namespace, kind = segments[at + 1], "/".join(segments[at + 2 :: 2])
+            if namespace.lower() not in ("microsoft.recoveryservices", "microsoft.compute"):
+                return arm(
+                    404, "InvalidResourceNamespace", f"The resource namespace '{namespace}' is invalid."
+                )
+            return arm(
+                404,
+                "InvalidResourceType",
+                f"The resource type '{kind}' could not be found in the namespace '{namespace}' "
+                f"for api version '{call.api_version}'.",
+            )
+        return arm(404, "NotFound", f"The path '{call.path}' is not one this service knows.")
+
+    def _check_version(self, call: Call, route: Route) -> None:
+        if not route.needs_token:
+            return
+        version = call.api_version
+        if not version:
+            raise arm(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        known = version in API_VERSIONS if route.provider else _API_VERSION.fullmatch(version) is not None
+        if not known:
+            supported = ",".join(sorted(API_VERSIONS))
+            raise arm(
+                400,
+                "InvalidApiVersionParameter",
+                f"The api-version '{version}' is invalid. The supported versions are '{supported}'.",
+            )
+
+    def _respond(
+        self, call: Call, answer: Answer, headers: dict[str, str], faults: dict[str, Fault]
+    ) -> Response:
+        world = self._world
+        _spoil(call, answer, faults)
+        body = b""
+        if answer.body is not None:
+            body = json.dumps(answer.body, separators=(",", ":"), ensure_ascii=False).encode()
+        content_type = answer.headers.pop("Content-Type", answer.content_type if body else "")
+        lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache"), ("Expires", "-1")]
+        if body and "malformedBody" in faults:
+            body = body[: max(len(body) * 2 // 3, 1)]
+        if "htmlBody" in faults:
+            body, content_type = _HTML, "text/html"
+        if "emptyBody" in faults:
+            body = b""
+        if content_type:
+            lines.append(("Content-Type", content_type))
+        if body:
+            lines += [("Server", "Microsoft-IIS/10.0"), ("Vary", "Accept-Encoding")]
+        lines += list(answer.headers.items())
+        lines += list(headers.items())
+        request_id = world.ids.request_guid()
+        lines += [
+            ("x-ms-request-id", request_id),
+            (
+                "x-ms-correlation-request-id",
+                call.request.headers.get("x-ms-correlation-request-id", request_id),
+            ),
+            ("x-ms-routing-request-id", f"SIMULATED:{world.now.strftime('%Y%m%dT%H%M%SZ')}:{request_id}"),
+            ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Powered-By", "ASP.NET"),
+            ("Date", format_datetime(world.now.replace(microsecond=0), usegmt=True)),
+        ]
+        if call.client_request_id and call.request.headers.get("x-ms-return-client-request-id") == "true":
+            lines.append(("x-ms-client-request-id", _one_line(call.client_request_id)))
+        delays = [faults[name].seconds for name in ("delay", "delayAfterEffect") if name in faults]
+        return Response(
+            answer.status,
+            lines,
+            body,
+            drop="dropBeforeEffect" in faults or "dropAfterEffect" in faults,
+            drop_mid_body="dropMidBody" in faults,
+            delay=sum(delays),
+        )
+
+
+def _one_line(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:256]
+
+
+def _query(text: str) -> dict[str, str]:
+    """The query's parameters by lower-cased name; the first of a name counts.
+
+    A second question mark begins the parameters anew: the service itself hands out such a URL.
+    """
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        before, mark, after = value.partition("?")
+        second, equals, second_value = after.partition("=")
+        if mark and equals:
+            found.setdefault(second.lower(), second_value)
+        found.setdefault(name.lower(), before if mark and equals else value)
+    return found
+
+
+def _before_effect(call: Call, faults: dict[str, Fault]) -> Answer:
+    """The answer of a fault that keeps the request from being done."""
+    if (fault := faults.get("throttle")) is not None:
+        after = fault.retry_after if fault.says_retry_after else 5
+        body = {
+            "error": {
+                "code": fault.code or "SubscriptionRequestsThrottled",
+                "message": fault.message or "Number of requests exceeded. Please try again later.",
+            }
+        }
+        return Answer(429, body, {} if after is None else {"Retry-After": str(after)})
+    if (fault := faults.get("status")) is not None:
+        return _status_answer(fault, 503)
+    if (fault := faults.get("redirect")) is not None:
+        target = urlsplit(call.request.origin)._replace(netloc=fault.host).geturl()
+        return Answer(307, None, {"Location": f"{target}{call.request.path}?{call.request.query}"})
+    return Answer(503)
+
+
+_CODES = {
+    400: "BadRequest",
+    401: "ExpiredAuthenticationToken",
+    403: "AuthorizationFailed",
+    404: "ResourceNotFound",
+    408: "RequestTimeout",
+    409: "Conflict",
+    410: "Gone",
+    429: "TooManyRequests",
+    500: "InternalServerError",
+    502: "BadGateway",
+    503: "ServerTimeout",
+    504: "GatewayTimeout",
+}
+
+
+def _status_answer(fault: Fault, default: int) -> Answer:
+    status = fault.status or default
+    code = fault.code or _CODES.get(status, "InternalServerError")
+    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+    if status in (204, 304):
+        return Answer(status, None, headers)
+    message = fault.message or f"The simulator was told to answer {status} here."
+    return Answer(status, {"error": {"code": code, "message": message}}, headers)
+
+
+def _spoil(call: Call, answer: Answer, faults: dict[str, Fault]) -> None:
+    """What faults do to an answer after its effect."""
+    if not faults:
+        return
+    if (fault := faults.get("statusAfterEffect")) is not None:
+        changed = _status_answer(fault, 500)
+        answer.status, answer.body, answer.headers = changed.status, changed.body, changed.headers
+    if "wrongTypeBody" in faults and answer.body is not None:
+        answer.body = [answer.body]
+    if (fault := faults.get("retryAfter")) is not None:
+        answer.headers.pop("Retry-After", None)
+        if fault.retry_after is not None:
+            answer.headers["Retry-After"] = str(fault.retry_after)
+    if (fault := faults.get("missingHeaders")) is not None:
+        left_out = {name.lower() for name in fault.headers}
+        answer.headers = {
+            name: value for name, value in answer.headers.items() if name.lower() not in left_out
+        }
+    if (fault := faults.get("foreignPollUrl")) is not None:
+        for name in ("Location", "Azure-AsyncOperation"):
+            if name in answer.headers:
+                answer.headers[name] = urlsplit(answer.headers[name])._replace(netloc=fault.host).geturl()
+    if isinstance(answer.body, dict) and isinstance(answer.body.get("value"), list):
+        if (fault := faults.get("foreignNextLink")) is not None:
+            link = f"{call.request.origin}{call.request.path}?{call.request.query}"
+            answer.body["nextLink"] = urlsplit(link)._replace(netloc=fault.host).geturl()
+        if "nextLinkLoop" in faults:
+            query = call.request.query
+            answer.body["nextLink"] = f"{call.request.origin}{quote(call.path, safe='/;')}?{query}"

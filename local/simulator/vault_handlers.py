@@ -1,0 +1,336 @@
+"""Vaults, their configuration, their policies, and the virtual machines of the subscription."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import ServiceError, arm, invalid_input, policy_not_found
+from local.simulator.estate import Policy, Vault, VirtualMachine
+from local.simulator.filters import matches, parse_filter
+from local.simulator.policies import accepted_policy
+from local.simulator.world import World
+
+_VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
+_POLICY_FIELDS = frozenset({"backupmanagementtype", "workloadtype", "fabricname"})
+
+
+def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
+    created = vault.created.strftime("%Y-%m-%dT%H%%3A%M%%3A%S.%f")
+    body: dict[str, Any] = {
+        "location": vault.location,
+        "name": vault.name,
+        "etag": f"W/\"datetime'{created}9Z'\"",
+        "properties": {
+            "provisioningState": "Succeeded",
+            "privateEndpointStateForBackup": "None",
+            "privateEndpointStateForSiteRecovery": "None",
+        },
+        "id": (
+            f"/subscriptions/{world.scenario.subscription_id}/resourceGroups/{vault.resource_group}"
+            f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
+        ),
+        "type": "Microsoft.RecoveryServices/vaults",
+        "sku": vault.sku,
+    }
+    if call.api_version >= "2023":
+        body["properties"] |= {
+            "backupStorageVersion": "V1",
+            "securitySettings": {
+                "immutabilitySettings": {"state": "Disabled"},
+                "softDeleteSettings": {
+                    "softDeleteRetentionPeriodInDays": 14,
+                    "softDeleteState": vault.soft_delete,
+                    "enhancedSecurityState": "Enabled",
+                },
+                "multiUserAuthorization": "Disabled",
+            },
+            "redundancySettings": {
+                "standardTierStorageRedundancy": "GeoRedundant",
+                "crossRegionRestore": "Disabled",
+            },
+            "secureScore": "None",
+            "bcdrSecurityLevel": "Poor",
+            "publicNetworkAccess": "Enabled",
+            "restoreSettings": {
+                "crossSubscriptionRestoreSettings": {"crossSubscriptionRestoreState": "Enabled"}
+            },
+        }
+        for name, value in vault.properties.items():
+            own = body["properties"].get(name)
+            merge = isinstance(value, dict) and isinstance(own, dict)
+            body["properties"][name] = {**own, **value} if merge else value
+    if vault.tags is not None:
+        body["tags"] = vault.tags
+    if vault.identity is not None:
+        body["identity"] = vault.identity
+    return body
+
+
+def list_vaults(world: World, call: Call) -> Answer:
+    """GET vaults of the subscription, or of a resource group."""
+    world.subscription(call)
+    group = call.parameters.get("group")
+    if group is not None and group.lower() not in world.resource_groups:
+        raise arm(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
+    vaults = [v for v in world.vaults.values() if group is None or v.resource_group.lower() == group.lower()]
+    return Answer(200, {"value": [_render_vault(world, call, vault) for vault in vaults]})
+
+
+def get_vault(world: World, call: Call) -> Answer:
+    """GET a vault."""
+    return Answer(200, _render_vault(world, call, world.vault(call)))
+
+
+def put_vault(world: World, call: Call) -> Answer:
+    """PUT a vault: 201 when it is new, 200 when it is not."""
+    world.subscription(call)
+    group, name = call.parameters["group"], call.parameters["vault"]
+    body = call.json()
+    if not _VAULT_NAME.fullmatch(name):
+        raise arm(400, "ResourceNameInvalid", f"The vault name '{name}' is not valid.")
+    location, sku = body.get("location"), body.get("sku")
+    if not isinstance(location, str) or not location:
+        raise arm(400, "LocationRequired", "The location property is required for this definition.")
+    if not isinstance(sku, dict) or sku.get("name") not in ("Standard", "RS0"):
+        raise arm(400, "InvalidSku", "The sku of the vault must have the name Standard or RS0.")
+    key = group.lower()
+    if key not in world.resource_groups:
+        raise arm(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
+    location = location.replace(" ", "").lower()
+    vault = world.vaults.get(f"{group}/{name}".lower())
+    status = 200 if vault is not None else 201
+    if vault is None:
+        vault = world.new_vault(world.resource_groups[key], name, location)
+    elif vault.location.lower() != location:
+        raise arm(
+            409,
+            "InvalidResourceLocation",
+            f"The resource '{name}' already exists in location '{vault.location}' in resource group '{group}'. "
+            f"A resource with the same name cannot be created in location '{location}'.",
+        )
+    vault.sku = dict(sku)
+    _update(vault, body)
+    return Answer(status, _render_vault(world, call, vault), effect=Effect(world.canonical_vault_id(vault)))
+
+
+def patch_vault(world: World, call: Call) -> Answer:
+    """PATCH tags, identity or properties of a vault."""
+    vault = world.vault(call)
+    _update(vault, call.json())
+    return Answer(200, _render_vault(world, call, vault), effect=Effect(world.canonical_vault_id(vault)))
+
+
+def _update(vault: Vault, body: dict[str, Any]) -> None:
+    tags, identity, properties = body.get("tags"), body.get("identity"), body.get("properties")
+    if isinstance(tags, dict):
+        vault.tags = {str(name): str(value) for name, value in tags.items()}
+    if isinstance(identity, dict):
+        vault.identity = identity
+    if isinstance(properties, dict):
+        vault.properties |= {name: value for name, value in properties.items() if name != "provisioningState"}
+        security = properties.get("securitySettings")
+        state = security.get("softDeleteSettings") if isinstance(security, dict) else None
+        if isinstance(state, dict) and state.get("softDeleteState") in ("Enabled", "Disabled", "AlwaysON"):
+            vault.soft_delete = state["softDeleteState"]
+
+
+def delete_vault(world: World, call: Call) -> Answer:
+    """DELETE a vault, which must hold nothing."""
+    vault = world.vault(call)
+    names = [container.name.name for container in vault.containers.values()]
+    if names:
+        raise ServiceError(
+            400,
+            "ServiceResourceNotEmptyWithContainerDetails",
+            "Vault cannot be deleted as there are existing resources within the vault. Please ensure there are no "
+            "backup items, protected servers or backup management servers associated with this vault. Unregister "
+            f"the following containers associated with this vault before proceeding for deletion : {', '.join(names)}",
+        )
+    del world.vaults[vault.key]
+    return Answer(200, effect=Effect(world.canonical_vault_id(vault)))
+
+
+def get_vault_config(world: World, call: Call) -> Answer:
+    """GET the vault's soft-delete configuration."""
+    vault = world.vault(call)
+    return Answer(200, _render_config(call, vault))
+
+
+def put_vault_config(world: World, call: Call) -> Answer:
+    """PUT or PATCH the vault's soft-delete configuration."""
+    vault = world.vault(call)
+    state = call.properties().get("softDeleteFeatureState", vault.soft_delete)
+    if state not in ("Enabled", "Disabled", "AlwaysON"):
+        raise invalid_input("Parameter softDeleteFeatureState in request is invalid.")
+    if vault.soft_delete == "AlwaysON" and state != "AlwaysON":
+        raise ServiceError(
+            400,
+            "BMSUserErrorDisablingSoftDeleteStateNotAllowed",
+            "Soft delete is always on for this vault and cannot be disabled.",
+        )
+    vault.soft_delete = state
+    return Answer(200, _render_config(call, vault), effect=Effect(world.canonical_vault_id(vault)))
+
+
+def _render_config(call: Call, vault: Vault) -> dict[str, Any]:
+    return {
+        "id": f"{call.vault_path(vault)}/backupconfig/vaultconfig",
+        "name": "vaultconfig",
+        "type": "Microsoft.RecoveryServices/vaults/backupconfig",
+        "properties": {
+            "enhancedSecurityState": "Enabled",
+            "softDeleteFeatureState": vault.soft_delete,
+            "softDeleteRetentionPeriodInDays": 14,
+            "isSoftDeleteFeatureStateEditable": vault.soft_delete != "AlwaysON",
+        },
+    }
+
+
+def list_resource_guard_proxies(world: World, call: Call) -> Answer:
+    """GET the vault's resource guards: it has none."""
+    world.vault(call)
+    return Answer(200, {"value": []})
+
+
+# ---- policies
+
+
+def _render_policy(call: Call, vault: Vault, policy: Policy) -> dict[str, Any]:
+    return {
+        "id": f"{call.vault_path(vault)}/backupPolicies/{policy.name}",
+        "name": policy.name,
+        "type": "Microsoft.RecoveryServices/vaults/backupPolicies",
+        "properties": {**policy.properties, "protectedItemsCount": vault.items_of(policy)},
+    }
+
+
+def list_policies(world: World, call: Call) -> Answer:
+    """GET the vault's policies, those of virtual machines too unless the filter says otherwise."""
+    vault = world.vault(call)
+    wanted = parse_filter(call.filter, _POLICY_FIELDS)
+    found = [
+        policy
+        for policy in vault.policies.values()
+        if matches(policy.properties.get("backupManagementType"), wanted.get("backupmanagementtype"))
+        and matches(policy.properties.get("workLoadType", "VM"), wanted.get("workloadtype"))
+    ]
+    found.sort(key=lambda policy: policy.sequence)
+    return world.page(
+        call, found, lambda policy: policy.sequence, lambda policy: _render_policy(call, vault, policy)
+    )
+
+
+def get_policy(world: World, call: Call) -> Answer:
+    """GET a policy."""
+    vault = world.vault(call)
+    policy = vault.policies.get(call.parameters["policy"].lower())
+    if policy is None:
+        raise policy_not_found(call.parameters["policy"])
+    return Answer(200, _render_policy(call, vault, policy))
+
+
+def put_policy(world: World, call: Call) -> Answer:
+    """PUT a policy: 200 at once, or 202 when items have to be updated."""
+    vault = world.vault(call)
+    name = call.parameters["policy"]
+    properties = accepted_policy(call.properties())
+    policy = vault.policies.get(name.lower())
+    effect = Effect(f"{world.canonical_vault_id(vault)}/backupPolicies/{policy.name if policy else name}")
+    if policy is None:
+        policy = vault.policies[name.lower()] = Policy(name, properties, next(world.sequence))
+        return Answer(200, _render_policy(call, vault, policy), effect=effect)
+    if policy.properties.get("backupManagementType") != properties["backupManagementType"]:
+        raise invalid_input("Parameter backupManagementType in request is invalid.")
+    items = [item for item in vault.items() if item.policy is policy]
+    changed = policy
+    changed.properties = properties
+    if not items:
+        return Answer(200, _render_policy(call, vault, changed), effect=effect)
+
+    def update() -> None:
+        for item in items:
+            if item.policy is changed and not item.soft_deleted:
+                world.set_policy(item, changed)
+
+    path = f"{call.vault_path(vault)}/backupPolicies/{changed.name}"
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/operations",
+        result_at=f"{path}/operationResults",
+        length=world.durations.draw("protect"),
+        complete=update,
+        result=lambda: _render_policy(call, vault, changed),
+    )
+    return world.accepted(call, operation, effect)
+
+
+def delete_policy(world: World, call: Call) -> Answer:
+    """DELETE a policy that protects nothing; 204 when there is none."""
+    vault = world.vault(call)
+    policy = vault.policies.get(call.parameters["policy"].lower())
+    if policy is None:
+        return Answer(204)
+    count = vault.items_of(policy)
+    if count:
+        raise ServiceError(
+            400,
+            "BMSUserErrorPolicyInUse",
+            f"The policy {policy.name} cannot be deleted: {count} backup items are associated with it.",
+        )
+    del vault.policies[policy.name.lower()]
+    return Answer(200, effect=Effect(f"{world.canonical_vault_id(vault)}/backupPolicies/{policy.name}"))
+
+
+# ---- virtual machines
+
+
+def _render_machine(world: World, machine: VirtualMachine) -> dict[str, Any]:
+    return {
+        "name": machine.name.name,
+        "id": machine.name.vm_id(world.scenario.subscription_id),
+        "type": "Microsoft.Compute/virtualMachines",
+        "location": machine.location,
+        "properties": {
+            "vmId": machine.vm_guid,
+            "hardwareProfile": {"vmSize": "Standard_DS1_v2"},
+            "storageProfile": {
+                "osDisk": {
+                    "osType": "Windows",
+                    "name": f"{machine.name.name}_OsDisk_1",
+                    "createOption": "FromImage",
+                },
+                "dataDisks": [],
+            },
+            "osProfile": {"computerName": machine.server_name, "adminUsername": "azureuser"},
+            "provisioningState": "Succeeded",
+        },
+    }
+
+
+def list_machines(world: World, call: Call) -> Answer:
+    """GET the virtual machines of the subscription or a resource group."""
+    world.subscription(call)
+    group = call.parameters.get("group")
+    machines = [
+        machine
+        for machine in world.machines.values()
+        if group is None or machine.name.resource_group.lower() == group.lower()
+    ]
+    return Answer(200, {"value": [_render_machine(world, machine) for machine in machines]})
+
+
+def get_machine(world: World, call: Call) -> Answer:
+    """GET a virtual machine."""
+    world.subscription(call)
+    group, name = call.parameters["group"], call.parameters["machine"]
+    machine = world.machines.get(f"{group};{name}".lower())
+    if machine is None:
+        raise arm(
+            404,
+            "ResourceNotFound",
+            f"The Resource 'Microsoft.Compute/virtualMachines/{name}' under resource group '{group}' was not found.",
+        )
+    return Answer(200, _render_machine(world, machine))

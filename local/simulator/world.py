@@ -1,0 +1,636 @@
+"""The world the handlers act on: estate, time, ids, and what it takes to start jobs and operations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import (
+    JobError,
+    ServiceError,
+    arm,
+    container_not_found,
+    invalid_input,
+    item_not_found,
+)
+from local.simulator.estate import (
+    Container,
+    Database,
+    Inquiry,
+    Instance,
+    Intent,
+    LogChain,
+    Policy,
+    ProtectedItem,
+    RecoveryPoint,
+    Vault,
+    VirtualMachine,
+)
+from local.simulator.identifiers import Identifiers, UrlSigner
+from local.simulator.jobs import Job
+from local.simulator.naming import VmName, container_key, item_key
+from local.simulator.operations import Operation
+from local.simulator.policies import default_vm_policies, scenario_policy
+from local.simulator.scenario import DatabaseScenario, InstanceScenario, PolicyScenario, Scenario
+from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
+
+Entry = TypeVar("Entry")
+POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
+_SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
+
+
+class World:
+    """State and the means to change it. Not thread-safe: the simulator holds one lock around every call."""
+
+    def __init__(self, scenario: Scenario, time: SimulatedTime) -> None:
+        self.scenario = scenario
+        self.time = time
+        self.agenda = Agenda(time.now())
+        self.ids = Identifiers(scenario.seed)
+        self.signer = UrlSigner(scenario.seed)
+        self.sequence = count(1)
+        lengths = scenario.durations.model_dump(by_alias=True)
+        self.durations = Durations(lengths, random.Random(f"durations {scenario.seed}"))
+        self.machines: dict[str, VirtualMachine] = {}
+        self.vaults: dict[str, Vault] = {}
+        self.resource_groups: dict[str, str] = {}
+        self.tokens: dict[str, float] = {}
+        self.configuring: set[tuple[str, str, tuple[str, str]]] = set()
+        """Items whose protection is being changed: (vault, container, item)."""
+        self._build()
+
+    # ---- construction
+
+    def _build(self) -> None:
+        scenario = self.scenario
+        for machine in scenario.virtual_machines:
+            name = VmName(machine.resource_group, machine.name)
+            self.resource_groups.setdefault(machine.resource_group.lower(), machine.resource_group)
+            self.machines[name.key] = VirtualMachine(
+                name,
+                machine.location or scenario.location,
+                machine.sysadmin,
+                machine.running,
+                {entry.name.lower(): _instance(entry) for entry in machine.instances},
+                self.ids.guid(),
+            )
+        for entry in scenario.vaults:
+            self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)
+            vault = self.new_vault(
+                entry.resource_group, entry.name, entry.location or scenario.location, entry.policies
+            )
+            vault.soft_delete = "Enabled" if entry.soft_delete else "Disabled"
+        for machine in scenario.virtual_machines:
+            if machine.registered_to is None:
+                continue
+            vault = next(v for v in self.vaults.values() if v.name.lower() == machine.registered_to.lower())
+            container = self.register(vault, self.machines[VmName(machine.resource_group, machine.name).key])
+            for instance in machine.instances:
+                for database in instance.databases:
+                    if database.protected_by is not None:
+                        policy = vault.policies[database.protected_by.lower()]
+                        item = self.protect(container, instance.name, database.name, policy)
+                        self.give_history(item, database.history_days)
+
+    def new_vault(
+        self,
+        group: str,
+        name: str,
+        location: str,
+        policies: Iterable[str | PolicyScenario] = ("HourlyLogBackup",),
+    ) -> Vault:
+        """Create a vault with its policies: the SQL ones given, and the VM ones every vault has."""
+        vault = Vault(group, name, location, self.now, "Enabled", {"name": "RS0", "tier": "Standard"})
+        self.vaults[vault.key] = vault
+        for entry in policies:
+            title, properties = scenario_policy(entry, self.now)
+            vault.policies[title.lower()] = Policy(title, properties, next(self.sequence))
+        for title, properties in default_vm_policies(self.now):
+            vault.policies.setdefault(title.lower(), Policy(title, properties, next(self.sequence)))
+        return vault
+
+    @property
+    def now(self) -> datetime:
+        return self.agenda.now
+
+    # ---- finding
+
+    def vault(self, call: Call) -> Vault:
+        """The vault named in the URL. Raises ServiceError (404) as ARM does."""
+        self.subscription(call)
+        group, name = call.parameters["group"], call.parameters["vault"]
+        if group.lower() not in self.resource_groups:
+            raise arm(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
+        vault = self.vaults.get(f"{group}/{name}".lower())
+        if vault is None:
+            raise arm(
+                404,
+                "ResourceNotFound",
+                f"The Resource 'Microsoft.RecoveryServices/vaults/{name}' under resource group '{group}' was not "
+                "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+            )
+        fabric = call.parameters.get("fabric")
+        if fabric is not None and fabric.lower() != "azure":
+            raise ServiceError(400, "CloudInvalidInput", "Invalid input error")
+        call.found_vault = vault
+        return vault
+
+    def subscription(self, call: Call) -> None:
+        """Check the subscription in the URL. Raises ServiceError (404) for another than the scenario's."""
+        given = call.parameters["subscription"]
+        if given.lower() != self.scenario.subscription_id.lower():
+            raise arm(404, "SubscriptionNotFound", f"The subscription '{given}' could not be found.")
+
+    def container(self, call: Call, vault: Vault) -> Container:
+        """The registered container named in the URL. Raises ServiceError (404)."""
+        name = call.parameters["container"]
+        container = vault.containers.get(container_key(name) or "")
+        if container is None:
+            raise container_not_found(name)
+        return container
+
+    def item(self, call: Call, vault: Vault) -> ProtectedItem:
+        """The protected item named in the URL. Raises ServiceError (404)."""
+        container = vault.containers.get(container_key(call.parameters["container"]) or "")
+        key = item_key(call.parameters["item"])
+        item = container.items.get(key) if container is not None and key is not None else None
+        if item is None:
+            raise item_not_found()
+        return item
+
+    def database(self, item: ProtectedItem) -> Database | None:
+        """The live database behind a protected item, None when it was dropped."""
+        instance = item.container.machine.instances.get(item.instance.lower())
+        return None if instance is None else instance.databases.get(item.database.lower())
+
+    # ---- ids as answers spell them
+
+    def item_path(self, call: Call, item: ProtectedItem) -> str:
+        """The protected item's id as answers to this call spell it."""
+        container = item.container
+        return (
+            f"{call.vault_path(container.vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{container.name.container_in_item}/protectedItems/{item.name}"
+        )
+
+    def canonical_vault_id(self, vault: Vault) -> str:
+        """The vault's ARM id, however a request spelt it."""
+        return (
+            f"/subscriptions/{self.scenario.subscription_id}/resourceGroups/{vault.resource_group}"
+            f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
+        )
+
+    def canonical_item_id(self, item: ProtectedItem) -> str:
+        """The protected item's ARM id, however a request spelt it."""
+        container = item.container
+        return (
+            f"{self.canonical_vault_id(container.vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{container.name.container_in_item}/protectedItems/{item.name}"
+        )
+
+    # ---- operations and jobs
+
+    def start_operation(
+        self,
+        call: Call,
+        vault: Vault,
+        *,
+        status_at: str,
+        result_at: str,
+        status_version: str | None = None,
+        length: timedelta | None = None,
+        job: Job | None = None,
+        complete: Callable[[], Any] | None = None,
+        **shape: Any,
+    ) -> Operation:
+        """Start an operation whose headers point at `{status_at}/{id}` and `{result_at}/{id}`.
+
+        After `length` (None: at once) `complete` runs and the operation has Succeeded; a ServiceError from it
+        makes it Failed.
+        """
+        operation_id = (
+            job.id if job is not None and shape.pop("job_id_is_operation_id", False) else self.ids.guid()
+        )
+        operation = Operation(
+            operation_id,
+            f"{status_at}/{operation_id}",
+            f"{result_at}/{operation_id}",
+            status_version or call.api_version,
+            call.api_version,
+            self.now,
+            job.id if job is not None else None,
+            **shape,
+        )
+        vault.operations[operation_id] = operation
+        failure = call.faults.get("operationFailure")
+        if "operationNeverEnds" in call.faults:
+            return operation
+
+        def end() -> None:
+            if failure is not None:
+                code = failure.code or "CloudInternalError"
+                operation.job_id = None
+                message = failure.message or "Microsoft Azure Backup encountered an internal error."
+                operation.finish(self.now, (code, message), failure.status or 500)
+                return
+            try:
+                if complete is not None:
+                    complete()
+            except ServiceError as error:
+                operation.finish(self.now, (error.code, error.message), error.status)
+            else:
+                operation.finish(self.now)
+
+        if length is None or length <= timedelta():
+            end()
+        else:
+            self.agenda.at(self.now + length, end)
+        return operation
+
+    def accepted(self, call: Call, operation: Operation, effect: Effect | None = None) -> Answer:
+        """The 202 that starts an operation or says that it still runs."""
+        return Answer(
+            202, {} if operation.body_while_running else None, self.poll_headers(call, operation), effect
+        )
+
+    def poll_headers(self, call: Call, operation: Operation) -> dict[str, str]:
+        """Location, Azure-AsyncOperation and Retry-After of an operation."""
+        separator = "?fabricName=Azure?" if operation.malformed_location else "?"
+        return {
+            "Location": self.signed_url(call, operation.result_path, separator, operation.result_version),
+            "Azure-AsyncOperation": self.signed_url(
+                call, operation.status_path, "?", operation.status_version
+            ),
+            "Retry-After": str(self.scenario.retry_after),
+        }
+
+    def signed_url(self, call: Call, path: str, separator: str, version: str) -> str:
+        """An absolute URL with the signature that ARM appends."""
+        spelt = quote(path, safe=_SAFE_IN_PATH)
+        return f"{call.request.origin}{spelt}{separator}api-version={version}{self.signer.sign(path, ticks(self.now))}"
+
+    def start_job(
+        self,
+        call: Call | None,
+        vault: Vault,
+        operation: str,
+        *,
+        entity: str,
+        item: ProtectedItem | None,
+        length: timedelta,
+        complete: Callable[[Job], str | None],
+        always: Callable[[Job], object] | None = None,
+        **shape: Any,
+    ) -> Job:
+        """Start a job that runs `complete` after `length`, and before it `always`, whatever the outcome.
+
+        `complete` may return a final status other than Completed; a JobError from it makes the job Failed.
+        The faults of `call` decide the outcome before it does.
+        """
+        activity = call.client_request_id if call is not None and self.scenario.echo_activity_id else None
+        faults = call.faults if call is not None else {}
+        job = Job(
+            self.ids.guid(),
+            next(self.sequence),
+            operation,
+            entity,
+            item.name if item is not None else "",
+            self.now,
+            self.now + length,
+            activity or self.ids.guid(),
+            **shape,
+        )
+        vault.jobs[job.id] = job
+
+        def end() -> None:
+            if not job.running or job.ending is None:
+                return
+            if always is not None:
+                always(job)
+            for name, status in (
+                ("jobFailure", "Failed"),
+                ("operationFailure", "Failed"),
+                ("jobCancelled", "Cancelled"),
+            ):
+                if (fault := faults.get(name)) is not None:
+                    if status == "Failed" or fault.code is not None:
+                        job.errors.append(_injected_error(fault))
+                    self._end_job(job, item, status)
+                    return
+            try:
+                final = complete(job)
+            except JobError as error:
+                job.errors.append(error)
+                self._end_job(job, item, "Failed")
+                return
+            if (fault := faults.get("jobWarning")) is not None:
+                job.errors.append(_injected_error(fault))
+                final = "CompletedWithWarnings"
+            self._end_job(job, item, final or "Completed")
+
+        job.ending = end
+        if "jobNeverEnds" not in faults:
+            if length <= timedelta():
+                end()
+            else:
+                self.agenda.at(job.due, end)
+        return job
+
+    def _end_job(self, job: Job, item: ProtectedItem | None, status: str) -> None:
+        job.finish(status, self.now)
+        if item is not None:
+            if item.busy_with is job:
+                item.busy_with = None
+            if job.operation == "Backup" and status in ("Failed", "Cancelled"):
+                self.note_failed_backup(item, job)
+
+    def note_failed_backup(self, item: ProtectedItem, job: Job) -> None:
+        """What a failed backup leaves on the item."""
+        error = job.errors[-1] if job.errors else None
+        item.last_backup_time = self.now
+        item.last_backup_status = "Unhealthy" if item.recovery_points else "IRPending"
+        if error is not None:
+            item.last_error = {
+                "code": error.title,
+                "message": error.message,
+                "recommendations": error.recommendations,
+            }
+
+    # ---- containers and items
+
+    def register(self, vault: Vault, machine: VirtualMachine) -> Container:
+        """Register the machine with the vault and look what it holds."""
+        machine.registered_with, machine.registering = vault, None
+        key = machine.name.key
+        container = vault.containers.get(key) or vault.deleted_containers.pop(key, None)
+        if container is None:
+            container = Container(vault, machine, self.now, next(self.sequence))
+        container.updated = self.now
+        vault.containers[key] = container
+        vault.discovered.discard(key)
+        self.inquire(container)
+        return container
+
+    def inquire(self, container: Container) -> None:
+        """Look which instances and databases the machine has, and remember it."""
+        machine = container.machine
+        if not machine.instances:
+            container.inquiry = Inquiry(
+                validation_status="Failed",
+                validation_code="UserErrorNoSQlInstancesOnMachine",
+                validation_message="No SQL server instances were found on the machine.",
+            )
+        elif not machine.sysadmin:
+            container.inquiry = Inquiry(
+                validation_status="Failed",
+                validation_code="UserErrorSQLNoSysadminMembership",
+                validation_message="Azure Backup service requires sysadmin membership on the SQL instance.",
+            )
+        else:
+            container.inquiry = Inquiry(
+                found={
+                    instance.name: [
+                        database.name
+                        for database in instance.databases.values()
+                        if database.name.lower() != "tempdb" and not database.restoring
+                    ]
+                    for instance in machine.instances.values()
+                }
+            )
+
+    def auto_protect(self, intent: Intent) -> None:
+        """Protect what was found on the intent's instance and is not protected yet."""
+        for database in intent.container.inquiry.found.get(intent.instance, []):
+            if (intent.instance.lower(), database.lower()) not in intent.container.items:
+                self.protect(intent.container, intent.instance, database, intent.policy)
+
+    def protect(self, container: Container, instance: str, database: str, policy: Policy) -> ProtectedItem:
+        """Put a database under protection by the policy, from now on."""
+        item = ProtectedItem(container, instance, database, self.ids.number(), next(self.sequence), policy)
+        container.items[item.key] = item
+        self.schedule_full(item)
+        return item
+
+    def set_policy(self, item: ProtectedItem, policy: Policy) -> None:
+        """Protect an item that exists by that policy; one that was stopped is resumed."""
+        resumed = item.stopped
+        item.policy = policy
+        if resumed:
+            item.state = "Protected" if item.recovery_points else "IRPending"
+        chain = item.open_chain
+        if chain is not None:
+            chain.end = chain.end_at(self.now)
+            chain.interval, chain.base = policy.log_interval(), chain.end or chain.start
+        self.schedule_full(item)
+
+    def stop(self, item: ProtectedItem, state: str) -> None:
+        """Stop protection and keep what there is."""
+        item.state = state
+        item.policy = item.policy if state == "BackupsSuspended" else None
+        item.schedule_epoch += 1
+        if item.open_chain is not None:
+            item.open_chain.close(self.now)
+
+    # ---- what the policy does on its own
+
+    def schedule_full(self, item: ProtectedItem) -> None:
+        """Have the next scheduled full backup taken at the policy's time."""
+        item.schedule_epoch += 1
+        epoch = item.schedule_epoch
+        if not self.scenario.scheduled_backups or item.policy is None:
+            return
+        due = next_full(item.policy, self.now)
+        if due is not None:
+            self.agenda.at(due, lambda: self._scheduled_full(item, epoch))
+
+    def _scheduled_full(self, item: ProtectedItem, epoch: int) -> None:
+        if item.schedule_epoch != epoch or item.soft_deleted or item.stopped or item.policy is None:
+            return
+        database = self.database(item)
+        vault = item.container.vault
+        length = self.durations.draw("backup")
+        if item.busy_with is None and database is not None and item.container.machine.running:
+            started = self.now
+            job = self.start_job(
+                None,
+                vault,
+                "Backup",
+                entity=f"{item.database} [{item.container.machine.server_name}]",
+                item=item,
+                length=length,
+                complete=lambda job: self.complete_backup(item, job, "Full", started, None),
+                user_triggered=False,
+                task="Transfer data to vault",
+                shown="Backup (Full)",
+                shown_at_end="Backup (Full)",
+                cancellable=True,
+            )
+            if job.running:
+                item.busy_with = job
+        self.schedule_full(item)
+
+    def complete_backup(
+        self, item: ProtectedItem, job: Job, kind: str, started: datetime, expires: datetime | None
+    ) -> str | None:
+        """What a successful backup of `kind` leaves: a recovery point or a longer log chain."""
+        database = self.database(item)
+        if database is None:
+            raise JobError(
+                520003,
+                "UserErrorSQLPODoesNotExist",
+                f"The database {item.database} does not exist on instance {item.instance}.",
+                ["Ensure that the database is online and run the discovery of databases again."],
+            )
+        self.add_backup(item, database, kind, _moment_of_backup(started, self.now), expires)
+        item.last_backup_time = self.now
+        item.last_backup_status = "Healthy"
+        item.last_error = None
+        share = {"Differential": 0.1, "Log": 0.01}.get(kind, 1.0)
+        job.property_bag["Data Transferred (in MB)"] = f"{database.size_mb * share + 0.0845:.4f}"
+        return None
+
+    def add_backup(
+        self, item: ProtectedItem, database: Database, kind: str, time: datetime, expires: datetime | None
+    ) -> None:
+        """Record a backup taken at `time`."""
+        if kind == "Log":
+            chain = item.open_chain
+            if chain is not None:
+                chain.end = max(time, chain.end_at(self.now) or time)
+            return
+        if expires is None:
+            expires = time + retention(item.policy, kind)
+        item.recovery_points.append(
+            RecoveryPoint(self.ids.number(), time, kind, list(database.files), next(self.sequence), expires)
+        )
+        if item.state == "IRPending":
+            item.state = "Protected"
+        if kind == "Full" and item.open_chain is None and database.recovery_model != "Simple":
+            interval = item.policy.log_interval() if item.policy is not None else None
+            item.chains.append(LogChain(time - timedelta(seconds=2), None, interval, time))
+
+    def give_history(self, item: ProtectedItem, days: int) -> None:
+        """The recovery points that the policy would have made in the last `days` days."""
+        database = self.database(item)
+        if database is None or item.policy is None or days <= 0:
+            return
+        policy, now = item.policy, self.now
+        moment = now - min(timedelta(days=days), retention(policy, "Full"))
+        while (due := next_full(policy, moment)) is not None and due + timedelta(minutes=5) <= now:
+            time = due + timedelta(seconds=44)
+            self.add_backup(item, database, "Full", time, None)
+            moment = due
+        if item.recovery_points:
+            item.last_backup_time = item.last_restorable(now)
+            item.last_backup_status = "Healthy"
+
+    # ---- lists
+
+    def page(
+        self,
+        call: Call,
+        entries: Sequence[Entry],
+        sequence: Callable[[Entry], int],
+        render: Callable[[Entry], dict[str, Any]],
+        *,
+        newest_first: bool = False,
+    ) -> Answer:
+        """One page of a list that is sorted by `sequence`, with a nextLink where there is more."""
+        token = call.query.get("$skiptoken")
+        remaining = list(entries)
+        if token is not None:
+            if not token.isdigit():
+                raise invalid_input("Parameter $skipToken in request is invalid.")
+            last = int(token)
+            remaining = [e for e in remaining if (sequence(e) < last if newest_first else sequence(e) > last)]
+        shown = remaining[: self.scenario.page_size]
+        body: dict[str, Any] = {"value": [render(entry) for entry in shown]}
+        if len(remaining) > len(shown):
+            query = f"api-version={quote(call.api_version)}"
+            if call.filter is not None:
+                query += f"&%24filter={quote(call.filter, safe='')}"
+            query += f"&%24skiptoken={sequence(shown[-1])}"
+            body["nextLink"] = f"{call.request.origin}{quote(call.path, safe=_SAFE_IN_PATH)}?{query}"
+        return Answer(200, body)
+
+
+def _injected_error(fault: Any) -> JobError:
+    return JobError(
+        fault.error_code or 500001,
+        fault.code or "CloudInternalError",
+        fault.message or "Microsoft Azure Backup encountered an internal error.",
+        list(fault.recommendations)
+        or [
+            "Wait for a few minutes and then try the operation again. If the issue persists, contact Microsoft support."
+        ],
+    )
+
+
+def _moment_of_backup(started: datetime, ended: datetime) -> datetime:
+    # Recorded: a full of two minutes has its recovery point 20 seconds after its start, in whole seconds.
+    return (started + min(timedelta(seconds=20), (ended - started) / 6)).replace(microsecond=0)
+
+
+def _instance(entry: InstanceScenario) -> Instance:
+    return Instance(
+        entry.name,
+        entry.data_directory,
+        entry.log_directory,
+        {database.name.lower(): _database(database, entry) for database in entry.databases},
+    )
+
+
+def _database(entry: DatabaseScenario, instance: InstanceScenario) -> Database:
+    files = [
+        ("Data", entry.name, f"{instance.data_directory}{entry.name}.mdf"),
+        ("Log", f"{entry.name}_log", f"{instance.log_directory}{entry.name}_log.ldf"),
+    ]
+    return Database(entry.name, entry.size_mb, entry.effective_recovery_model, files, entry.read_only)
+
+
+_UNITS = {"days": 1, "weeks": 7, "months": 30, "years": 365}
+
+
+def retention(policy: Policy | None, kind: str) -> timedelta:
+    """How long the policy keeps a backup of that kind; 30 days where it says nothing."""
+    keep = ((policy.sub_policy(kind) if policy is not None else None) or {}).get("retentionPolicy") or {}
+    schedules = [
+        keep.get(name) for name in ("dailySchedule", "weeklySchedule", "monthlySchedule", "yearlySchedule")
+    ]
+    lengths = [entry.get("retentionDuration") for entry in [keep, *schedules] if isinstance(entry, dict)]
+    days = [
+        entry["count"] * _UNITS.get(str(entry.get("durationType", "Days")).lower(), 1)
+        for entry in lengths
+        if isinstance(entry, dict) and isinstance(entry.get("count"), int)
+    ]
+    return timedelta(days=max(days, default=30))
+
+
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def next_full(policy: Policy, after: datetime) -> datetime | None:
+    """The first scheduled full backup after a moment; the policy's times are taken as UTC."""
+    full = policy.sub_policy("Full")
+    schedule = (full or {}).get("schedulePolicy") or {}
+    times = schedule.get("scheduleRunTimes") or []
+    days = {str(day).lower() for day in schedule.get("scheduleRunDays") or []}
+    weekly = str(schedule.get("scheduleRunFrequency", "")).lower() == "weekly"
+    candidates: list[datetime] = []
+    for text in times:
+        try:
+            time = datetime.fromisoformat(text).astimezone(UTC)
+        except (TypeError, ValueError):
+            continue
+        for offset in range(9):
+            day = after + timedelta(days=offset)
+            moment = day.replace(hour=time.hour, minute=time.minute, second=time.second, microsecond=0)
+            if moment > after and (not weekly or _WEEKDAYS[moment.weekday()] in days):
+                candidates.append(moment)
+                break
+    return min(candidates, default=None)
