@@ -199,7 +199,9 @@ def _machine_to_register(
     name = call.parameters["container"]
     key = container_key(name)
     if key is None:
-        raise invalid_input("Container name is not in the correct format.")
+        raise ServiceError(
+            400, "BMSUserErrorContainerNameIncorrectFormat", "Container name is not in the correct format."
+        )
     machine = world.machines.get(key)
     if machine is None:
         raise container_not_found(name)

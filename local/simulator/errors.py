@@ -16,6 +16,7 @@ class ServiceError(Exception):
         *,
         headers: dict[str, str] | None = None,
         plain: bool = False,
+        additional: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status = status
@@ -23,12 +24,15 @@ class ServiceError(Exception):
         self.message = message
         self.headers = headers or {}
         self._plain = plain
+        self._additional = additional
 
     def body(self) -> dict[str, Any]:
         """The JSON body. ARM's own errors have a code and a message, the provider's three more fields."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if not self._plain:
             error |= {"target": None, "details": None, "innerError": None}
+        if self._additional is not None:
+            error["additionalInfo"] = self._additional
         return {"error": error}
 
 

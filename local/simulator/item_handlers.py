@@ -7,7 +7,7 @@ from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
-from local.simulator.estate import Policy, ProtectedItem, Vault
+from local.simulator.estate import Database, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, item_key, parse_id
@@ -463,12 +463,23 @@ def undelete(world: World, call: Call) -> Answer:
 # ---- backup on demand
 
 
-def _refused_type(item: ProtectedItem, kind: str) -> ServiceError:
-    return ServiceError(
-        400,
-        "UserErrorSQLPODoesNotSupportBackupType",
-        f"The SQL database {item.database} does not support the requested backup type {kind}.",
-    )
+def _check_type(database: Database, kind: str) -> None:
+    """Raise JobError for a backup that the database does not allow: the job fails, not the request."""
+    if database.is_master:
+        allowed = kind == "Full"
+    elif database.read_only:
+        allowed = kind in ("Full", "CopyOnlyFull")
+    else:
+        allowed = kind in ("Full", "CopyOnlyFull", "Differential") or (
+            kind == "Log" and database.recovery_model != "Simple"
+        )
+    if not allowed:
+        raise JobError(
+            520012,
+            "UserErrorSQLPODoesNotSupportBackupType",
+            "This SQL database does not support the requested backup type.",
+            ["Trigger a backup of a type that the database's recovery model allows."],
+        )
 
 
 def backup(world: World, call: Call) -> Answer:
@@ -490,22 +501,10 @@ def backup(world: World, call: Call) -> Answer:
             "UserErrorProtectionStoppedForItem",
             f"Protection is stopped for {item.database}. Resume protection before you trigger a backup.",
         )
-    database = world.database(item)
-    if kind in ("Incremental", "SnapshotFull", "SnapshotCopyOnlyFull"):
-        raise _refused_type(item, kind)
-    if database is not None:
-        limited = database.is_master or database.read_only
-        allowed = ("Full",) if database.is_master else ("Full", "CopyOnlyFull")
-        if (limited and kind not in allowed) or (kind == "Log" and database.recovery_model == "Simple"):
-            raise _refused_type(item, kind)
     if kind == "Full":
         day = world.now.date().isoformat()
         if item.on_demand_fulls.get(day, 0) >= FULLS_A_DAY:
-            raise ServiceError(
-                400,
-                "CloudDosTimeboudLimitReached",
-                "We recommend not having more than 3 backups a day. Please retry the operation tomorrow.",
-            )
+            raise _too_many()
         item.on_demand_fulls = {day: item.on_demand_fulls.get(day, 0) + 1}
     started = world.now
     busy = item.busy_with is not None
@@ -520,11 +519,14 @@ def backup(world: World, call: Call) -> Answer:
                 "SQL server VM is either shutdown and inaccessible to Azure Backup service.",
                 ["Ensure that the SQL server VM is running."],
             )
+        database = world.database(item)
+        if database is not None:
+            _check_type(database, kind)
         if kind in ("Differential", "Log") and item.full() is None:
             raise JobError(
                 520010,
                 "UserErrorParentFullBackupMissing",
-                f"First full backup is missing for the database {item.database}.",
+                "First full backup is missing for this data source.",
                 ["Trigger a full backup and try the operation again."],
             )
         return world.complete_backup(item, job, kind, started, expires)
@@ -549,6 +551,25 @@ def backup(world: World, call: Call) -> Answer:
         call, vault, status_at=f"{path}/operationsStatus", result_at=f"{path}/operationResults", job=job
     )
     return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+
+
+def _too_many() -> ServiceError:
+    message = "Operation is blocked for some time as it has been attempted beyond a limit."
+    code = "CloudDosTimeboudLimitReached"
+    info: dict[str, Any] = {
+        "code": code,
+        "message": message,
+        "target": "",
+        "details": None,
+        "innerError": None,
+        "isRetryable": False,
+        "isUserError": False,
+        "properties": {},
+        "recommendedAction": [
+            "We recommend not having more than 3 backups a day. Please retry the operation tomorrow."
+        ],
+    }
+    return ServiceError(400, code, message, additional=[{"type": "UserFacingError", "info": info}])
 
 
 def _expiry(world: World, value: object) -> datetime | None:

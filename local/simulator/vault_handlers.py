@@ -103,6 +103,7 @@ def put_vault(world: World, call: Call) -> Answer:
     status = 200 if vault is not None else 201
     if vault is None:
         vault = world.new_vault(world.resource_groups[key], name, location)
+        vault.soft_delete = "AlwaysON" if call.api_version >= "2024" else "Enabled"
     elif vault.location.lower() != location:
         raise arm(
             409,
@@ -277,7 +278,7 @@ def delete_policy(world: World, call: Call) -> Answer:
     if count:
         raise ServiceError(
             400,
-            "BMSUserErrorPolicyInUse",
+            "BMSUserErrorPolicyObjectInUse",
             f"The policy {policy.name} cannot be deleted: {count} backup items are associated with it.",
         )
     del vault.policies[policy.name.lower()]
