@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
+from shared.listings import JobListings
 from shared.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Runtime:
     backup: AzureBackup
     clock: Clock
     service_clock: ServiceClock
+    #: what was last listed of each vault's jobs, shared by all that are followed
+    listings: JobListings = field(default_factory=JobListings)
 
 
 _lock: Final = threading.Lock()

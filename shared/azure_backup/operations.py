@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
+from shared.arm.budget import RequestBudget
 from shared.arm.client import ArmClient, ArmResponse
 from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.arm.ids import (
@@ -72,6 +73,11 @@ class AzureBackup:
 
     def __init__(self, arm: ArmClient) -> None:
         self._arm = arm
+
+    @property
+    def budget(self) -> RequestBudget:
+        """What the service said is left of the request budgets."""
+        return self._arm.budget
 
     # Vaults
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -121,10 +121,16 @@ def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
 
 
 def run(
-    definition: StepDefinition, message: StepMessage[Any], delivery: Delivery, runtime: Runtime, **known: Any
+    definition: StepDefinition,
+    message: StepMessage[Any],
+    delivery: Delivery,
+    runtime: Runtime,
+    *,
+    grown_tick: timedelta | None = None,
+    **known: Any,
 ) -> Result:
     """Call the step; turn every expected failure into what follows from it."""
-    collaborators = collaborate(delivery, runtime)
+    collaborators = replace(collaborate(delivery, runtime), grown_tick=grown_tick)
     try:
         return definition.run(message, collaborators, **known)
     except AgainError as again:
@@ -134,7 +140,7 @@ def run(
     except WorkflowError as error:
         return _end(message, runtime, error.status, error.info)
     except ArmError as error:
-        return _after_arm_error(definition, message, runtime, error)
+        return after_arm_error(definition, message, runtime, error)
     except TokenError as error:
         return _after_authentication_error(message, runtime, error)
 
@@ -159,13 +165,11 @@ def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **ch
 
 def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime) -> None:
     """Publish the events, then send the messages. When it returns, the broker has them all."""
-    outgoing = [event.to_message() for event in result.events]
-    outgoing += [outgoing_step(following, runtime) for following in result.next]
-    outgoing += result.forward
-    if not outgoing:
+    messages = outgoing(result, runtime)
+    if not messages:
         return
     try:
-        runtime.bus.send(outgoing)
+        runtime.bus.send(messages)
     except MessageTooLargeError as error:
         if message is None:
             raise
@@ -182,6 +186,13 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
         )
         again = put_back(message, runtime, timedelta(seconds=30), effect=effect)
         runtime.bus.send([outgoing_step(following, runtime) for following in again.next])
+
+
+def outgoing(result: Result, runtime: Runtime) -> list[OutgoingMessage]:
+    """What a step leads to, as messages of the bus, in the order in which they are to be sent."""
+    messages = [event.to_message() for event in result.events]
+    messages += [outgoing_step(following, runtime) for following in result.next]
+    return [*messages, *result.forward]
 
 
 def outgoing_step(following: Next, runtime: Runtime) -> OutgoingMessage:
@@ -227,7 +238,7 @@ def park(
     )
 
 
-def _after_arm_error(
+def after_arm_error(
     definition: StepDefinition, message: StepMessage[Any], runtime: Runtime, error: ArmError
 ) -> Result:
     now = runtime.service_clock.now()

@@ -29,6 +29,13 @@ class Collaborators:
     #: the service's time
     now: Callable[[], datetime]
     late: Callable[[], bool] = lambda: False
+    #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
+    grown_tick: timedelta | None = None
+
+    @property
+    def tick(self) -> timedelta:
+        """The tick on which the polls of a vault meet."""
+        return self.grown_tick if self.grown_tick is not None else self.settings.track_interval
 
 
 @dataclass(frozen=True)

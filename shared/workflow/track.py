@@ -45,13 +45,19 @@ _OUTCOMES: Final = {
 }
 
 
-def track(message: StepMessage[Tracking], c: Collaborators, *, known: Job | None = None) -> Result:
+def track(
+    message: StepMessage[Tracking], c: Collaborators, *, known: Job | None = None, details: bool = False
+) -> Result:
     """One poll: of the operation until its job is known, of the job until it ends.
 
-    `known` is the job as a listing of the vault's jobs has just shown it, where one was made.
+    `known` is the job as a listing of the vault's jobs has just shown it, where one was made; a list entry
+    has no tasks, properties or errors, so with `details` it is read as well.
     """
     tracking = message.payload
     at = c.now()
+    if known is not None and details:
+        assert message.request.vault_id is not None
+        known = c.backup.get_job(message.request.vault_id, known.id) or known
     if tracking.not_before is not None and at < tracking.not_before and known is None:
         # Delivered early (a clock that was corrected): no URL is asked before its Retry-After.
         return _later(message, c, tracking, tracking.not_before - at)
@@ -221,7 +227,7 @@ def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, jo
         rest = _follow_job(moved, c, job)
         return Result(events=(started, *rest.events), next=rest.next)
     # The job of a configuration has ended when its operation has; others run for minutes.
-    soon = timedelta() if definition_of(tracking).name == "enable_protection" else c.settings.track_interval
+    soon = timedelta() if definition_of(tracking).name == "enable_protection" else c.tick
     rest = _later(moved, c, following, soon)
     return Result(events=(started,), next=rest.next)
 
@@ -392,10 +398,10 @@ def _later(
 ) -> Result:
     """The same message on a later tick, not before `wait`; its outcome where that passes the deadline."""
     at = c.now()
-    asked = wait if wait is not None else c.settings.track_interval
+    asked = wait if wait is not None else c.tick
     if at >= tracking.deadline or (wait is not None and at + wait > tracking.deadline):
         return Result(events=(timed_out(message, tracking, at),))
-    delay = on_tick(at, asked, c.settings.track_interval) if asked else asked
+    delay = on_tick(at, asked, c.tick) if asked else asked
     delay = min(delay, max(asked, tracking.deadline - at))
     asked_by_service = at + wait if wait else None
     later = tracking.model_copy(update={"not_before": asked_by_service})

@@ -1,48 +1,170 @@
-"""The tracker's batch: every message is handled on its own, and the batch never raises for one of them."""
+"""The tracker's batch: every message is handled on its own, and the batch decides how jobs are looked up.
+
+A few messages of a vault are looked up singly; many are answered from one listing of the vault's jobs, so
+that the cost of following a job does not grow with the number of jobs.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
-from shared.bus import BusError
+from shared.arm.errors import ArmError, TokenError
+from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
 from shared.composition import Runtime
-from shared.workflow.delivery import Delivery, decode, dispatch, park, put_back, run
+from shared.listings import READ_BUDGET, READ_WINDOW, JobListing
+from shared.messages.events import ErrorInfo
+from shared.messages.steps import StepMessage, Tracking
+from shared.workflow.dead_letters import outcome_of_body
+from shared.workflow.delivery import (
+    Delivery,
+    after_arm_error,
+    decode,
+    dispatch,
+    outgoing,
+    park,
+    put_back,
+    run,
+)
+from shared.workflow.step import Result
 from shared.workflow.table import STEPS
+from shared.workflow.track import definition_of
 
 _log: Final = logging.getLogger(__name__)
 
+#: Up to this many messages of a vault are looked up singly.
+FEW: Final = 4
+#: Locks of a batch are not renewed: what is not done by then is put back.
+LONGEST_WORK: Final = timedelta(seconds=60)
 #: A message that this version cannot handle is tried this often before it is answered and parked.
 _MOST_DEFECTS: Final = 5
+#: An operation whose job is not listed after this many ticks is asked itself.
+_TICKS_UNLISTED: Final = 2
+#: The clocks of the service and of a listing filter agree to the second.
+_EARLIER: Final = timedelta(seconds=5)
+_BACKUP_READS: Final = "subscription-resource-requests"
+
+
+@dataclass(frozen=True)
+class _Item:
+    delivery: Delivery
+    message: StepMessage[Tracking]
 
 
 def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     """Handle a batch of the tracker's messages. Raises only where the bus takes nothing at all."""
+    began = runtime.clock.monotonic()
+    limit = LONGEST_WORK.total_seconds()
+    single: list[_Item] = []
+    vaults: dict[str, list[_Item]] = defaultdict(list)
     for delivery in deliveries:
-        _handle(delivery, runtime)
+        message = decode(STEPS["track"], delivery, runtime)
+        if message is None:
+            continue
+        item = _Item(delivery, message)
+        if message.request.vault_id is not None and definition_of(message.payload).job is not None:
+            vaults[message.request.vault_id.key].append(item)
+        else:
+            single.append(item)
+    results: list[tuple[_Item, Result]] = []
+    for items in vaults.values():
+        if len(items) <= FEW:
+            single.extend(items)
+        else:
+            results += _from_listing(items, runtime)
+    for item in single:
+        if runtime.clock.monotonic() - began > limit:
+            results.append((item, put_back(item.message, runtime, timedelta())))
+        else:
+            results.append((item, _one(item, runtime)))
+    _send(results, runtime)
 
 
-def _handle(delivery: Delivery, runtime: Runtime) -> None:
-    from shared.messages.events import ErrorInfo
-    from shared.workflow.dead_letters import outcome_of_body
-
-    definition = STEPS["track"]
-    message = decode(definition, delivery, runtime)
-    if message is None:
-        return
+def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
     try:
-        dispatch(run(definition, message, delivery, runtime), message, runtime)
+        return run(STEPS["track"], item.message, item.delivery, runtime, **known)
     except BusError:
         raise
     except Exception as error:
         _log.exception("a poll failed on a defect of this app", extra={"action": "track"})
+        message = item.message
         if message.attempt < _MOST_DEFECTS:
-            again = put_back(message, runtime, timedelta(seconds=30), attempt=message.attempt + 1)
-            dispatch(again, None, runtime)
-            return
+            return put_back(message, runtime, timedelta(seconds=30), attempt=message.attempt + 1)
         text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
         info = ErrorInfo(code="FailedInternally", message=text)
-        event = outcome_of_body(delivery, info, at=runtime.service_clock.now())
-        runtime.bus.send([event.to_message(), park(delivery, "FailedInternally", text)])
+        event = outcome_of_body(item.delivery, info, at=runtime.service_clock.now())
+        return Result(events=(event,), forward=(park(item.delivery, "FailedInternally", text),))
+
+
+def _from_listing(items: list[_Item], runtime: Runtime) -> list[tuple[_Item, Result]]:
+    """Answer many messages of one vault from one listing of its jobs."""
+    vault_id = items[0].message.request.vault_id
+    assert vault_id is not None
+    try:
+        listing = runtime.listings.get(
+            vault_id.key,
+            oldest=min(item.message.payload.began for item in items) - _EARLIER,
+            interval=runtime.settings.track_interval,
+            now=runtime.service_clock.now,
+            load=lambda start: runtime.backup.list_jobs(vault_id, start=start),
+        )
+    except ArmError as error:
+        return [(item, after_arm_error(STEPS["track"], item.message, runtime, error)) for item in items]
+    except TokenError:
+        # Each reports it by its own poll.
+        return [(item, _one(item, runtime)) for item in items]
+    return [(item, _by_listing(item, listing, runtime)) for item in items]
+
+
+def _by_listing(item: _Item, listing: JobListing, runtime: Runtime) -> Result:
+    tracking = item.message.payload
+    tick = listing.tick(runtime.settings.track_interval)
+    job = listing.find(job_id=tracking.job_id, activity_id=tracking.client_request_id)
+    if job is not None:
+        clean = job.status.value == "Completed"
+        # A configuration that completed has nothing to add to its entry in the list.
+        worth = definition_of(tracking).job != "ConfigureBackup" and _plenty(runtime)
+        details = job.status.has_ended and (not clean or worth)
+        return _one(item, runtime, known=job, details=details, grown_tick=tick)
+    now = runtime.service_clock.now()
+    unlisted = now - tracking.began < tick * _TICKS_UNLISTED
+    if (unlisted and now < tracking.deadline) or not _some(runtime):
+        return put_back(item.message, runtime, tick)
+    return _one(item, runtime, grown_tick=tick)
+
+
+def _left(runtime: Runtime) -> int:
+    seen = runtime.backup.budget.observations().get(_BACKUP_READS)
+    window = READ_WINDOW * runtime.settings.time_scale
+    if seen is None or runtime.clock.now() - seen.at > window:
+        return READ_BUDGET
+    return seen.remaining
+
+
+def _plenty(runtime: Runtime) -> bool:
+    """Whether more than half of the read budget is left."""
+    return _left(runtime) > READ_BUDGET // 2
+
+
+def _some(runtime: Runtime) -> bool:
+    """Whether single lookups leave enough of the read budget to the listings."""
+    return _left(runtime) > READ_BUDGET // 5
+
+
+def _send(results: Iterable[tuple[_Item, Result]], runtime: Runtime) -> None:
+    results = list(results)
+    messages: list[OutgoingMessage] = []
+    for _, result in results:
+        messages += outgoing(result, runtime)
+    if not messages:
+        return
+    try:
+        runtime.bus.send(messages)
+    except (MessageTooLargeError, BusError):
+        # One that cannot be sent must not hold up the others; what was accepted is dropped as a duplicate.
+        for item, result in results:
+            dispatch(result, item.message, runtime)
