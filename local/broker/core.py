@@ -29,6 +29,7 @@ from local.broker.model import (
     EntityNotFoundError,
     IncomingMessage,
     MessageLockLostError,
+    MessageNotFoundError,
     MessageState,
     PeekedMessage,
     PropertyValue,
@@ -233,7 +234,7 @@ class Broker:
 
         Raises:
             EntityNotFoundError: no queue or topic has that name.
-            BrokerError: one of the messages is not scheduled (any more); nothing is cancelled then.
+            MessageNotFoundError: one of the messages is not scheduled (any more); nothing is cancelled then.
         """
         target = self._find(entity)
         with self._transaction():
@@ -243,7 +244,7 @@ class Broker:
                     (target.id, number, MessageState.SCHEDULED),
                 )
                 if not cancelled.rowcount:
-                    raise BrokerError(
+                    raise MessageNotFoundError(
                         f"{target.name} has no scheduled message with sequence number {number}: "
                         "it was cancelled before, or it has fallen due"
                     )
@@ -314,6 +315,21 @@ class Broker:
                     (_encoded({**_decoded(properties), **properties_to_modify}), message),
                 )
             self._release(source, message, deliveries, now)
+
+    def release(self, entity: str, lock_token: UUID) -> None:
+        """Give a message back as never delivered: the delivery is not counted.
+
+        Raises:
+            MessageLockLostError: the lock has ended.
+        """
+        source = self._source(entity)
+        with self._transaction():
+            message, deliveries, _ = self._locked(source, lock_token)
+            self._database.execute(
+                "UPDATE messages SET state = 0, due = NULL, lock_token = NULL, delivery_count = ? WHERE id = ?",
+                (deliveries - 1, message),
+            )
+            self._became_available = True
 
     def dead_letter(
         self, entity: str, lock_token: UUID, reason: str | None = None, description: str | None = None

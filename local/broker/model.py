@@ -21,6 +21,7 @@ __all__ = [
     "EntityNotFoundError",
     "IncomingMessage",
     "MessageLockLostError",
+    "MessageNotFoundError",
     "MessageState",
     "PeekedMessage",
     "PropertyValue",
@@ -47,6 +48,10 @@ class EntityNotFoundError(BrokerError):
 
 class MessageLockLostError(BrokerError):
     """The lock has ended or never was: the message is no longer the receiver's to settle."""
+
+
+class MessageNotFoundError(BrokerError):
+    """There is no such message in the entity (any more)."""
 
 
 class BrokerInUseError(BrokerError):

@@ -195,11 +195,11 @@ class _Link:
         self._clock = clock
         self._turn = threading.Lock()
         self._sender: ServiceBusSender | None = None
+        self._amqp_link: object = None
         self._last_used = 0.0
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        from azure.servicebus.exceptions import ServiceBusError
-
+        pending = [_native(message) for message in messages]
         if not self._turn.acquire(timeout=TURN_TIMEOUT):
             raise BusUnavailableError(
                 f"sending to {self._entity} waited {TURN_TIMEOUT:g} s for other threads: send again later"
@@ -207,23 +207,16 @@ class _Link:
         try:
             if self._clock.monotonic() - self._last_used > IDLE_LIMIT:
                 self._drop()
-            pending = list(messages)
-            last = False
-            while pending:
-                try:
-                    self._send_batches(pending)
-                except ServiceBusError as error:
-                    self._drop()
-                    failure = _sorted(self._entity, error)
-                    if last or not isinstance(failure, BusUnavailableError):
-                        raise failure from error
-                    last = True
-                    _logger.info(
-                        "the link to %s failed and is opened anew: %s",
-                        self._entity,
-                        failure,
-                        extra={"action": "bus_reconnect", "entity": self._entity},
-                    )
+            try:
+                self._send_batches(pending)
+            except BusUnavailableError as failure:
+                _logger.info(
+                    "the link to %s failed and is opened anew: %s",
+                    self._entity,
+                    failure,
+                    extra={"action": "bus_reconnect", "entity": self._entity},
+                )
+                self._send_batches(pending)
         finally:
             self._turn.release()
 
@@ -231,40 +224,59 @@ class _Link:
         with self._turn:
             self._drop()
 
-    def _send_batches(self, pending: list[OutgoingMessage]) -> None:
-        """Send `pending`, taking from it whatever the broker has acknowledged."""
-        if self._sender is None:
-            self._sender = self._open_sender(self._entity)
-        while pending:
-            batch, count = self._filled_batch(self._sender, pending)
-            self._sender.send_messages(batch, timeout=ATTEMPT_TIMEOUT)
-            self._last_used = self._clock.monotonic()
-            del pending[:count]
+    def _send_batches(self, pending: list[ServiceBusMessage]) -> None:
+        """Send `pending`, taking from it whatever the broker has acknowledged; drops the link if that fails."""
+        try:
+            if self._sender is None:
+                self._sender = self._open_sender(self._entity)
+            while pending:
+                batch, count = self._filled_batch(self._sender, pending)
+                self._sender.send_messages(batch, timeout=ATTEMPT_TIMEOUT)
+                self._last_used = self._clock.monotonic()
+                del pending[:count]
+        except BusError:
+            raise
+        # The SDK also lets errors of its protocol layer and of the socket through, when a connection breaks
+        # while it handles another error.
+        except Exception as error:
+            failure = _sorted(self._entity, error, self._amqp_link)
+            self._drop()
+            raise failure from error
 
     def _filled_batch(
-        self, sender: ServiceBusSender, pending: Iterable[OutgoingMessage]
+        self, sender: ServiceBusSender, pending: Iterable[ServiceBusMessage]
     ) -> tuple[ServiceBusMessageBatch | ServiceBusMessage, int]:
         """As many of `pending` as fit in one batch, and how many those are."""
         from azure.servicebus.exceptions import MessageSizeExceededError
 
-        batch = sender.create_message_batch()
+        batch = sender.create_message_batch()  # This opens the link where it is not open.
+        self._amqp_link = getattr(getattr(sender, "_handler", None), "_link", None)
         for message in pending:
-            native = _native(message)
             try:
-                batch.add_message(native)
+                batch.add_message(message)
             except MessageSizeExceededError:
                 if len(batch) == 0:
                     # Without the batch's own overhead it may just fit.
-                    return native, 1
+                    return message, 1
                 break
         return batch, len(batch)
 
     def _drop(self) -> None:
         sender, self._sender = self._sender, None
-        if sender is not None:
-            # The connection may be dead already, and what it has to say about that is of no use any more.
+        link, self._amqp_link = self._amqp_link, None
+        if sender is None:
+            return
+        try:
+            sender.close()
+        except Exception as error:
+            _logger.debug("the link to %s was not closed in order: %r", self._entity, error)
+        # Of a connection that has broken the SDK does not close the socket, and would leave that to the garbage
+        # collector. Closing it twice does nothing.
+        connection = getattr(getattr(link, "_session", None), "_connection", None)
+        transport = getattr(connection, "_transport", None)
+        if transport is not None:
             with suppress(Exception):
-                sender.close()
+                transport.close()
 
 
 def _native(message: OutgoingMessage) -> ServiceBusMessage:
@@ -273,27 +285,33 @@ def _native(message: OutgoingMessage) -> ServiceBusMessage:
     scheduled = message.scheduled_for
     properties: dict[str | bytes, int | float | bytes | bool | str | UUID] = {}
     properties.update(message.application_properties.items())
-    return ServiceBusMessage(
-        message.body,
-        message_id=message.message_id,
-        content_type=message.content_type,
-        subject=message.subject,
-        correlation_id=message.correlation_id,
-        application_properties=properties,
-        scheduled_enqueue_time_utc=None if scheduled is None else scheduled.astimezone(UTC),
-    )
+    try:
+        return ServiceBusMessage(
+            message.body,
+            message_id=message.message_id,
+            content_type=message.content_type,
+            subject=message.subject,
+            correlation_id=message.correlation_id,
+            application_properties=properties,
+            scheduled_enqueue_time_utc=None if scheduled is None else scheduled.astimezone(UTC),
+        )
+    except (ValueError, TypeError) as error:
+        raise BusError(f"a message to {message.entity} is not one that Service Bus takes: {error}") from error
 
 
-def _sorted(entity: str, error: Exception) -> BusError:
+def _sorted(entity: str, error: Exception, link: object) -> BusError:
     """The family of an SDK error, with a sentence that says what to do.
 
-    The SDK's own text is left to the exception's cause: it may quote what the service answered.
+    The SDK's own text is left to the exception's cause: it may quote what the service answered. A link that the
+    service refuses is attached first and then detached with the reason; a send that is caught in between
+    fails as `amqp:unknown-error`, and only the SDK's link object knows the reason.
     """
     from azure.core.exceptions import ClientAuthenticationError
     from azure.servicebus import exceptions as sdk
 
-    causes = list(_causes(error))
+    causes = [*_causes(error), *_causes(getattr(link, "_error", None))]
     conditions = {condition for cause in causes if (condition := _condition(cause))}
+    conditions.discard("amqp:unknown-error")
     if any(isinstance(cause, sdk.MessageSizeExceededError) for cause in causes):
         return MessageTooLargeError(
             f"a message to {entity} is larger than the namespace accepts: make it smaller"
@@ -322,7 +340,7 @@ def _sorted(entity: str, error: Exception) -> BusError:
     return BusUnavailableError(f"Service Bus could not take messages to {entity} ({what}): send again later")
 
 
-def _causes(error: BaseException) -> Iterable[BaseException]:
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
     """The error and what it came from; the SDK keeps that in `inner_exception` or as the context."""
     seen: set[int] = set()
     waiting: list[object] = [error]
