@@ -123,7 +123,7 @@ def unknown(what: str, database: object, settled: Undecided) -> WorkflowError:
     found = "no job" if not settled.candidates else f"{settled.candidates} jobs"
     proof = "" if settled.echoes else ", and the vault is not known to echo client request ids"
     return WorkflowError(
-        "OutcomeUnknown",
+        "outcome_unknown",
         f"the answer to the {what} request of {database} was lost; the vault lists {found} that may be its"
         f" own{proof}. Look at the vault's jobs before asking again.",
         status=Status.UNKNOWN,

@@ -38,7 +38,7 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
         },
     )
     info = ErrorInfo(
-        code="FailedInternally",
+        code="failed_internal",
         message=f"a message of queue {queue} could not be handled ({reason}: {description[:500]}); it is kept in"
         " parked-messages: find the cause in the log, then replay it.",
     )

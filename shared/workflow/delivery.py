@@ -313,7 +313,7 @@ def _given_up(message: StepMessage[Any], runtime: Runtime, error: ArmError, deci
     if isinstance(error, ArmStatusError):
         info = _status_info(error)
         if error.status in (401, 403):
-            info = info.model_copy(update={"code": "NotAuthorised"})
+            info = info.model_copy(update={"code": "not_authorised"})
     else:
         info = ErrorInfo(code=type(error).__name__.removesuffix("Error"), message=str(error))
     status = Status.FAILED
@@ -331,7 +331,7 @@ def _after_authentication_error(message: StepMessage[Any], runtime: Runtime, err
         limit = min(limit, _AUTHENTICATION_FOR)
     _log.warning("no token can be had", extra={"action": message.step, "error": str(error)})
     if now - message.since >= limit:
-        return _end(message, runtime, Status.FAILED, ErrorInfo(code="NotAuthorised", message=str(error)))
+        return _end(message, runtime, Status.FAILED, ErrorInfo(code="not_authorised", message=str(error)))
     return put_back(message, runtime, _PERMANENT_AUTHENTICATION_WAIT, attempt=message.attempt + 1)
 
 

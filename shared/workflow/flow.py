@@ -9,6 +9,7 @@ from shared.messages import events
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
 from shared.messages.steps import StepMessage, Tracking, database_of
+from shared.workflow.advice import advised
 from shared.workflow.step import Collaborators, Next, Result
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def ended(
         database=database_of(payload),
         subject=item,
         outcome_count=count,
-        error=error,
+        error=advised(error),
         **details,
     )
 
@@ -127,7 +128,7 @@ def selection_events(message: StepMessage[Any], chosen: Selection[Any], at: date
             at=at,
             database=database,
             outcome_count=chosen.outcome_count,
-            error=error.info,
+            error=advised(error.info),
         )
         for database, error in chosen.failures
     ]

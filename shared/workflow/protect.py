@@ -268,7 +268,7 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
             return follow_job(message, c, settled.job.id)
         # Enabling protection is idempotent: sent again, it ends in the same state.
         raise next_effect(
-            message, waiting=False, code="OutcomeUnknown", why="The service did not take the request."
+            message, waiting=False, code="outcome_unknown", why="The service did not take the request."
         )
     if c.late():
         raise LateError

@@ -95,9 +95,9 @@ def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
         if message.attempt < _MOST_DEFECTS:
             return put_back(message, runtime, timedelta(seconds=30), attempt=message.attempt + 1)
         text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
-        info = ErrorInfo(code="FailedInternally", message=text)
+        info = ErrorInfo(code="failed_internal", message=text)
         event = outcome_of_body(item.delivery, info, at=runtime.service_clock.now())
-        return Result(events=(event,), forward=(park(item.delivery, "FailedInternally", text),))
+        return Result(events=(event,), forward=(park(item.delivery, "failed_internal", text),))
 
 
 def _from_listing(items: list[_Item], runtime: Runtime) -> list[tuple[_Item, Result]]:

@@ -1,0 +1,72 @@
+"""What to do about an error that the service names without saying what to do.
+
+Codes and causes: https://learn.microsoft.com/azure/backup/backup-sql-server-azure-troubleshoot and
+https://learn.microsoft.com/azure/backup/sql-support-matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.messages.events import ErrorInfo
+
+QUOTA_EXHAUSTED: Final = "quota_exhausted"
+
+_REREGISTER: Final = (
+    "Check that the VM runs and reaches the Azure Backup service, then register it to the vault again"
+    " (re-register), which repairs the workload extension."
+)
+
+ADVICE: Final[dict[str, str]] = {
+    "usererrorsqlpodoesnotsupportbackuptype": "Ask for a type that the database allows: master takes Full only, a"
+    " database in the simple recovery model has no Log backups, a read-only one takes Full and CopyOnlyFull.",
+    "usererrorparentfullbackupmissing": "Take a Full backup first: a differential or log backup builds on it.",
+    "usererrorsqllsnvalidationfailure": "Another tool has backed the database up and broken its log chain: stop it,"
+    " then take a Full backup.",
+    "usererrorbackupfailedastransactionlogisfull": "Free or extend the database's transaction log, then try again.",
+    "usererrorsqlpodoesnotexist": "The database was dropped or renamed: inquire the VM again by a protect request,"
+    " or stop the protection of the old name.",
+    "usererroropeningsqlconnection": "See that the SQL Server instance runs and that the backup service's account"
+    " may log on to it.",
+    "usererrorsqlnosysadminmembership": "Make NT SERVICE\\AzureWLBackupPluginSvc a member of sysadmin on the"
+    " instance, then send the request again.",
+    "usererrornosqlinstancesonmachine": "The VM has no SQL Server instance that can be backed up: check the VM's id.",
+    "vmnotinrunningstateusererror": "Start the VM, then send the request again.",
+    "guestagentstatusunavailableusererror": "Install or repair the Azure VM guest agent on the VM.",
+    "usererrorvminternetconnectivityissue": "Let the VM reach Azure Backup, Azure Storage and Microsoft Entra ID.",
+    "fabricsvcbackuppreferencecheckfailedusererror": "Register every node that the availability group's backup"
+    " preference needs, or change the preference.",
+    "usererrorcannotrestoreexistingdbwithoutforceoverwrite": "Name another target database, or set overwrite to"
+    " true where the setting RESTORE_ALLOW_OVERWRITE allows it.",
+    "usererrorrestorefaileddatabasecannotbeofflined": "End the connections that keep the target database in use.",
+    "usererrorcannotfindservercertificatewiththumbprint": "The source uses transparent data encryption: import its"
+    " server certificate on the target instance first.",
+    "usererrorrestorenotpossiblebecauselogbackupcontainsbulkloggedchanges": "Choose another point in time: this log"
+    " backup holds bulk-logged changes and can be restored only to its end.",
+    "autoprotectioncancelledornotvalid": "Auto-protection of the instance was removed while it was at work: enable"
+    " it again, or protect the database by a request.",
+    "workloadextensionnotreachable": _REREGISTER,
+    "usererrorworkloadextensionnotinstalled": _REREGISTER,
+    "workloadextensionnotpresent": _REREGISTER,
+    "workloadextensiondidntdequeuemsg": _REREGISTER,
+    QUOTA_EXHAUSTED: "The service takes no more of these operations for now; try again after 24 hours.",
+    "not_authorised": "Grant the app's identity the role that the action needs (docs/operations.md lists them).",
+    "outcome_unknown": "Look at the vault's jobs before you ask again: a second request may do the work twice.",
+}
+
+
+def _is_quota(code: str) -> bool:
+    return code.lower().startswith("clouddos")
+
+
+def advised(error: ErrorInfo | None) -> ErrorInfo | None:
+    """The error with what to do about it, where the service does not say so itself."""
+    if error is None:
+        return None
+    if _is_quota(error.code):
+        text = error.message if error.code in error.message else f"{error.code}: {error.message}"
+        error = error.model_copy(update={"code": QUOTA_EXHAUSTED, "message": text})
+    if any(text.strip() for text in error.recommendations):
+        return error
+    advice = ADVICE.get(error.code.lower())
+    return error.model_copy(update={"recommendations": (advice,)}) if advice is not None else error
