@@ -12,6 +12,9 @@ from shared.messages.events import ErrorInfo
 
 QUOTA_EXHAUSTED: Final = "quota_exhausted"
 
+#: What the service says where another operation is running on the item.
+CONFLICT_CODES: Final = frozenset({"operationcancelledbecauseconflictingoperationrunningusererror", "510008"})
+
 _REREGISTER: Final = (
     "Check that the VM runs and reaches the Azure Backup service, then register it to the vault again"
     " (re-register), which repairs the workload extension."
@@ -55,7 +58,8 @@ ADVICE: Final[dict[str, str]] = {
 }
 
 
-def _is_quota(code: str) -> bool:
+def is_quota(code: str) -> bool:
+    """Whether the service takes no more of such operations for the day."""
     return code.lower().startswith("clouddos")
 
 
@@ -63,7 +67,7 @@ def advised(error: ErrorInfo | None) -> ErrorInfo | None:
     """The error with what to do about it, where the service does not say so itself."""
     if error is None:
         return None
-    if _is_quota(error.code):
+    if is_quota(error.code):
         text = error.message if error.code in error.message else f"{error.code}: {error.message}"
         error = error.model_copy(update={"code": QUOTA_EXHAUSTED, "message": text})
     if any(text.strip() for text in error.recommendations):

@@ -32,6 +32,7 @@ from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
 from shared.messages.steps import VERSION, StepMessage, Tracking, fingerprint
+from shared.workflow.advice import CONFLICT_CODES, is_quota
 from shared.workflow.flow import ended
 from shared.workflow.retry import Conflict, GiveUp, Happened, Retry, decide
 from shared.workflow.step import (
@@ -251,6 +252,11 @@ def after_arm_error(
         failing_since = now
     happened = _happened(error)
     status = error.status if isinstance(error, ArmStatusError) else None
+    if isinstance(error, ArmStatusError) and mutation:
+        if is_quota(error.code):
+            return _end(message, runtime, Status.FAILED, _status_info(error))
+        if error.code.lower() in CONFLICT_CODES:
+            status = 409
     decision = decide(
         happened,
         status=status,

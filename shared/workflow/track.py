@@ -22,6 +22,7 @@ from shared.messages.steps import (
     Tracking,
     database_of,
 )
+from shared.workflow.advice import CONFLICT_CODES
 from shared.workflow.effects import MOST_POSTS, is_about
 from shared.workflow.flow import ended, go_on, on_tick
 from shared.workflow.protect import after_protection
@@ -34,8 +35,6 @@ _log: Final = logging.getLogger(__name__)
 
 #: An operation or a job may not be readable yet right after it was started.
 GRACE: Final = timedelta(minutes=5)
-#: What the service says where another operation is running on the item.
-CONFLICT_CODES: Final = frozenset({"operationcancelledbecauseconflictingoperationrunningusererror", "510008"})
 _LONGEST_TEXT: Final = 4096
 _OUTCOMES: Final = {
     "Completed": Status.SUCCEEDED,
