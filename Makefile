@@ -1,0 +1,80 @@
+# The project's commands. Each installs what it needs first, once: the stamps in .venv remember.
+# `make help` lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
+RUNTIME := $(VENV)/.stamp-runtime
+DEVELOPMENT := $(VENV)/.stamp-development
+PACKAGES := functions shared local cli tests
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe \
+	--strip-extras --no-emit-index-url --no-emit-trusted-host
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench chaos test-az lock
+
+help:
+	@echo "make setup    install the app and the command into $(VENV)"
+	@echo "make run      protect, back up and restore a database on the embedded default"
+	@echo "make test     every linter, type check and test"
+	@echo "make check    the linters and type checks alone"
+	@echo "make format   format the code"
+	@echo "make bench    the benchmarks"
+	@echo "make chaos    the long fault runs"
+	@echo "make test-az  the flow by Azure's own CLI (needs az)"
+	@echo "make lock     resolve the dependencies anew into requirements*.txt"
+
+setup: $(RUNTIME)
+
+run: $(RUNTIME)
+	@$(BIN)/sqlvmbackup demo
+
+test: check
+	@$(BIN)/python -m pytest -q -n 2
+
+check: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES:%=-p %)
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEVELOPMENT)
+	$(BIN)/python -m bench
+
+chaos: $(DEVELOPMENT)
+	$(BIN)/python -m pytest -q -m chaos --timeout 3600
+
+test-az: $(DEVELOPMENT)
+	$(BIN)/python -m pytest -q -m az
+
+lock: $(DEVELOPMENT)
+	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra cli --build-deps-for editable \
+		--output-file requirements-cli.txt pyproject.toml
+	$(COMPILE) --constraint requirements-cli.txt --extra cli --extra dev --build-deps-for editable \
+		--output-file requirements-dev.txt pyproject.toml
+
+# A name that cannot be run (a shim without its Python) is passed over.
+$(BIN)/python:
+	@for name in $(PYTHON) python3.12 python3.11 python3 python; do \
+		if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+			exec "$$name" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "Python 3.11 or 3.12 is needed and none was found: install one, or name it: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1
+
+$(RUNTIME): $(BIN)/python requirements-cli.txt pyproject.toml
+	@echo "Installing into $(VENV) (once) ..."
+	@$(PIP_INSTALL) --require-hashes -r requirements-cli.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
+	@echo "Installing what development needs into $(VENV) (once) ..."
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,180 @@
+"""The whole app in this process: the embedded broker, the functions, and a host that runs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from cli.errors import CommandError
+from local.broker import Broker, BrokerError, BrokerInUseError, InProcessBus, PeekedMessage
+from local.host import Host, HostSettingsError, IndexingError, InProcessReceiver, load, read_host_json
+from shared import composition
+from shared.bus.topology import (
+    ALL_OUTCOMES,
+    DEAD_LETTERS,
+    JOB_OUTCOMES,
+    PARKED_MESSAGES,
+    STEP_QUEUES,
+    TOPOLOGY,
+    TRACK,
+)
+from shared.clock import Clock, SystemClock
+from shared.settings import SettingsError
+
+logger: Final = logging.getLogger(__name__)
+
+BROKER_FILE: Final = "broker.db"
+OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
+#: Settings of a deployed app that do not shape a run from the command line.
+_NOT_OF_A_RUN: Final = frozenset({"WORKFLOWS", "BACKUP_SCHEDULES"})
+_PAGE: Final = 200
+
+
+class EmbeddedApp:
+    """The app on a broker of its own. Use `embedded_app` to open one."""
+
+    def __init__(self, broker: Broker, host: Host, runtime: composition.Runtime, *, resumed: bool) -> None:
+        self.broker = broker
+        self.host = host
+        self.runtime = runtime
+        #: whether an earlier run has left its state
+        self.resumed = resumed
+        self._next_sequence = 0
+
+    def new_events(self) -> Iterator[dict[str, Any]]:
+        """The events that were published since the last call, oldest first."""
+        for message in self._pages(OUTCOMES, self._next_sequence):
+            self._next_sequence = message.sequence_number + 1
+            event = json.loads(message.body)
+            if isinstance(event, dict):
+                yield event
+
+    def messages(self, entity: str, most: int | None = None) -> list[PeekedMessage]:
+        """What an entity holds, oldest first, `most` at most."""
+        return list(islice(self._pages(entity, 0), most))
+
+    def _pages(self, entity: str, start: int) -> Iterator[PeekedMessage]:
+        while page := self.broker.peek(entity, start, _PAGE):
+            yield from page
+            start = page[-1].sequence_number + 1
+            if len(page) < _PAGE:
+                return
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is left that a function would handle, now or later."""
+        if self.host.running:
+            return False
+        for queue in TOPOLOGY.queues:
+            if queue.name != PARKED_MESSAGES:
+                counts = self.broker.counts(queue.name)
+                if counts.active or counts.scheduled or counts.locked:
+                    return False
+        return not self.host.running
+
+    def pending_epochs(self) -> Iterator[tuple[PeekedMessage, int]]:
+        """The messages that are on their way in a replay, with their epoch."""
+        for queue in TOPOLOGY.queues:
+            if queue.name == PARKED_MESSAGES:
+                continue
+            for message in self._pages(queue.name, 0):
+                epoch = message.application_properties.get("epoch", 0)
+                if queue.name in (*STEP_QUEUES, TRACK, DEAD_LETTERS):
+                    request = step_request(message.body)
+                    epoch = max(int(request.get("epoch", 0)), epoch if isinstance(epoch, int) else 0)
+                if isinstance(epoch, int) and epoch > 0:
+                    yield message, epoch
+
+
+def step_request(body: bytes) -> dict[str, Any]:
+    """What a step message says of its request; empty where it is no step message."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return {}
+    request = content.get("request") if isinstance(content, dict) else None
+    return request if isinstance(request, dict) else {}
+
+
+def settings_of_a_run(environment: Mapping[str, str], arm_endpoint: str | None) -> dict[str, str]:
+    """The environment as the app of a run sees it."""
+    settings = {name: value for name, value in environment.items() if name not in _NOT_OF_A_RUN}
+    if arm_endpoint is not None:
+        settings["ARM_ENDPOINT"] = arm_endpoint
+    return settings
+
+
+def open_broker(state: Path | None, clock: Clock | None = None) -> Broker:
+    """The broker of a state directory, or one in memory. Raises CommandError."""
+    if state is None:
+        return Broker(None, clock=clock)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        return Broker(state / BROKER_FILE, clock=clock)
+    except BrokerInUseError as error:
+        raise CommandError(
+            f"the state in {state} is in use by another sqlvmbackup: wait for it, or name another directory."
+        ) from error
+    except (BrokerError, OSError) as error:
+        raise CommandError(f"the state in {state} cannot be used: {error}.") from error
+
+
+@contextmanager
+def embedded_app(
+    settings: Mapping[str, str], state: Path | None = None, *, clock: Clock | None = None
+) -> Iterator[EmbeddedApp]:
+    """The app, ready to be started; closed at the end.
+
+    Args:
+        settings: see `settings_of_a_run`.
+        state: the directory that keeps it; None keeps it in memory.
+        clock: stands in for the machine's.
+
+    Raises:
+        CommandError: settings, state or the app itself cannot be used.
+    """
+    clock = clock or SystemClock()
+    resumed = state is not None and (state / BROKER_FILE).exists()
+    broker = open_broker(state, clock)
+    try:
+        bus = InProcessBus(broker)
+        try:
+            runtime = composition.build(settings, bus=bus, clock=clock)
+            host = Host(
+                _functions(settings),
+                InProcessReceiver(broker),
+                settings=read_host_json(_host_json()),
+                clock=clock,
+                timers=False,
+            )
+        except (SettingsError, IndexingError, HostSettingsError) as error:
+            raise CommandError(str(error)) from error
+        composition.install(runtime)
+        try:
+            yield EmbeddedApp(broker, host, runtime, resumed=resumed)
+        finally:
+            composition.install(None)
+    finally:
+        broker.close()
+
+
+def _functions(settings: Mapping[str, str]) -> Any:
+    # Which workflows an app serves is looked at when it is imported; a run serves all.
+    served = os.environ.pop("WORKFLOWS", None)
+    try:
+        return load("function_app", settings)
+    finally:
+        if served is not None:
+            os.environ["WORKFLOWS"] = served
+
+
+def _host_json() -> Path:
+    import function_app
+
+    return Path(function_app.__file__).parent / "host.json"

@@ -1,0 +1,180 @@
+"""Which requests are waited for, and what is known of their outcomes.
+
+The rules are those of the message contract: an outcome belongs to the request and epoch that its data
+names, a request is complete when `outcomeCount` distinct `outcomeKey`s have an outcome, and a higher epoch
+supersedes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cli.request_lines import RequestLine, request_key
+from shared.messages.events import REQUEST_KEY, SUCCESSES, rejected_id
+
+_REJECTED: Final = "sqlvmbackup.request.rejected.v1"
+#: Replays of a message that is no request are told by its bytes and their number.
+_MOST_REPLAYS: Final = 20
+
+JsonObject = dict[str, Any]
+
+
+@dataclass
+class EpochProgress:
+    """What is known of one epoch of a request."""
+
+    accepted: JsonObject | None = None
+    outcome_count: int | None = None
+    #: by outcome key
+    started: dict[str, JsonObject] = field(default_factory=dict)
+    outcomes: dict[str, JsonObject] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every outcome is there."""
+        return self.outcome_count is not None and len(self.outcomes) >= self.outcome_count
+
+
+@dataclass
+class FollowedRequest:
+    """One request that is waited for."""
+
+    line: RequestLine
+    epochs: dict[int, EpochProgress] = field(default_factory=dict)
+    #: a replay is on its way: earlier epochs do not complete it
+    awaited_epoch: int = 0
+
+    @property
+    def outcome_count(self) -> int | None:
+        """How many outcomes there will be, as the newest epoch has it; None where nothing is known yet."""
+        counts = [self.epochs[epoch].outcome_count for epoch in sorted(self.epochs)]
+        return next((count for count in reversed(counts) if count is not None), None)
+
+    @property
+    def answered(self) -> bool:
+        """Whether every outcome is there, of whichever epoch."""
+        count = self.outcome_count
+        return count is not None and len(self.final_outcomes()) >= count
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is waited for.
+
+        A replay may concern one database or all of them: unless it has answered all, only an idle broker
+        tells that it has ended.
+        """
+        if self.awaited_epoch == 0:
+            return self.answered
+        replay = self.epochs.get(self.awaited_epoch)
+        return replay is not None and replay.complete
+
+    @property
+    def known(self) -> bool:
+        """Whether the app has said anything about it yet."""
+        return any(epoch.accepted or epoch.outcomes for epoch in self.epochs.values())
+
+    def final_outcomes(self) -> list[JsonObject]:
+        """The outcome of each database, of the highest epoch that has one."""
+        final: dict[str, JsonObject] = {}
+        for epoch in sorted(self.epochs):
+            if self.epochs[epoch].outcomes:
+                # A replay answers the databases it reached; an answer to the request as a whole stands for
+                # all, and is itself superseded by answers to its databases.
+                final.pop(REQUEST_KEY, None)
+                final.update(self.epochs[epoch].outcomes)
+        return list(final.values())
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An event that concerns a request that is waited for."""
+
+    request: FollowedRequest
+    kind: str  #: `accepted`, `started` or `outcome`
+    event: JsonObject
+
+
+class Following:
+    """The requests of one run."""
+
+    def __init__(self, lines: Iterable[RequestLine]) -> None:
+        self.requests = [FollowedRequest(line) for line in lines]
+        self._by_key = {request.line.key: request for request in self.requests}
+        self._by_rejection = {
+            rejected_id(request.line.body, epoch): (request, epoch)
+            for request in self.requests
+            for epoch in range(_MOST_REPLAYS)
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether every request is."""
+        return all(request.complete for request in self.requests)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every request is answered and every outcome that counts is a success."""
+        return all(request.answered for request in self.requests) and all(
+            is_success(outcome) for outcome in self.final_outcomes()
+        )
+
+    def final_outcomes(self) -> Iterator[JsonObject]:
+        """The outcomes that count, in the order of the requests."""
+        for request in self.requests:
+            yield from request.final_outcomes()
+
+    def find(self, source: object, request_id: object) -> FollowedRequest | None:
+        """The request of that source and id, if it is waited for."""
+        if not isinstance(source, str) or not isinstance(request_id, str):
+            return None
+        return self._by_key.get(request_key(source, request_id))
+
+    def expect_epoch(self, request: FollowedRequest, epoch: int) -> None:
+        """A replay of the request is on its way."""
+        request.awaited_epoch = max(request.awaited_epoch, epoch)
+
+    def find_rejection(self, event_id: object) -> tuple[FollowedRequest, int] | None:
+        """The request, and its epoch, that an answer to something that is no request has this id for."""
+        return self._by_rejection.get(event_id) if isinstance(event_id, str) else None
+
+    def observe(self, event: JsonObject) -> Observed | None:
+        """Take note of an event of the topic; None where it concerns no request of this run."""
+        data = event.get("data")
+        kind = event_kind(event)
+        if not isinstance(data, dict) or kind is None:
+            return None
+        if event.get("type") == _REJECTED:
+            found = self.find_rejection(event.get("id"))
+            if found is None:
+                return None
+            request, epoch = found
+        else:
+            followed = self.find(data.get("requestSource"), data.get("requestId"))
+            if followed is None:
+                return None
+            request, epoch = followed, int(data.get("epoch", 0))
+        progress = request.epochs.setdefault(epoch, EpochProgress())
+        if isinstance(data.get("outcomeCount"), int):
+            progress.outcome_count = max(progress.outcome_count or 1, data["outcomeCount"])
+        if kind == "accepted":
+            progress.accepted = event
+        elif kind == "started":
+            progress.started[data["outcomeKey"]] = event
+        else:
+            progress.outcomes.setdefault(data["outcomeKey"], event)
+        return Observed(request, kind, event)
+
+
+def event_kind(event: JsonObject) -> str | None:
+    """`accepted`, `started`, `outcome`, or None for what is no event of this app."""
+    parts = str(event.get("type", "")).split(".")
+    if len(parts) != 4 or parts[0] != "sqlvmbackup":
+        return None
+    return parts[2] if parts[2] in ("accepted", "started") else "outcome"
+
+
+def is_success(outcome: JsonObject) -> bool:
+    """Whether it counts as one for the exit status."""
+    return outcome.get("data", {}).get("status") in set(SUCCESSES)

@@ -1,0 +1,100 @@
+"""Requests as lines of a file: read, told apart, and addressed to their queues.
+
+A line that is no request is not an error of the command: the app answers it as it answers any such message.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.bus import OutgoingMessage
+from shared.bus.topology import EVENTS
+from shared.messages.cloud_events import CONTENT_TYPE, Envelope, InvalidMessageError, read_envelope
+from shared.messages.requests import REQUEST_TYPES
+from shared.messages.steps import fingerprint
+from shared.workflow.receive import QUEUES, request_message_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestLine:
+    """One line that is to be sent."""
+
+    #: counted from 1
+    number: int
+    body: bytes
+    #: what can be read of it; None where it is no CloudEvent
+    envelope: Envelope | None
+
+    @property
+    def key(self) -> str:
+        """Equal for lines that are one request: those of one source and id, else of the same bytes."""
+        if self.envelope is None:
+            return fingerprint("line", hashlib.sha256(self.body).hexdigest())
+        return request_key(self.envelope.source, self.envelope.id)
+
+    @property
+    def operation(self) -> str:
+        """`protect`, `backup`, `restore`, or `request` for what is none of these."""
+        if self.envelope is None or self.envelope.type not in REQUEST_TYPES:
+            return "request"
+        return REQUEST_TYPES[self.envelope.type][0].value
+
+    @property
+    def label(self) -> str:
+        """Short, for people."""
+        return f"line {self.number}" if self.envelope is None else f"{self.operation} {self.envelope.id}"
+
+    def message(self) -> OutgoingMessage:
+        """The line as a message to the queue of its type; what has none goes to `events`, to be answered."""
+        if self.envelope is None:
+            return OutgoingMessage(
+                entity=EVENTS, body=self.body, message_id=self.key, content_type=CONTENT_TYPE
+            )
+        known = REQUEST_TYPES.get(self.envelope.type)
+        return OutgoingMessage(
+            entity=QUEUES[known[0]] if known is not None else EVENTS,
+            body=self.body,
+            message_id=request_message_id(self.envelope.source, self.envelope.id),
+            content_type=CONTENT_TYPE,
+            subject=self.envelope.type,
+            correlation_id=self.envelope.correlation_id,
+        )
+
+
+def request_key(source: str, request_id: str) -> str:
+    """What tells a request from every other."""
+    return fingerprint("request", source, request_id)
+
+
+def read_request_lines(lines: Iterable[bytes]) -> list[RequestLine]:
+    """The requests in the lines of a JSONL file, each once; blank lines are passed over."""
+    found: dict[str, RequestLine] = {}
+    for number, raw in enumerate(lines, start=1):
+        body = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip()
+        if not body:
+            continue
+        line = RequestLine(number=number, body=body, envelope=_envelope(body))
+        found.setdefault(line.key, line)
+    return list(found.values())
+
+
+def request_line(event: dict[str, Any]) -> RequestLine:
+    """One request that this command has built itself."""
+    body = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return RequestLine(number=1, body=body, envelope=read_envelope(body))
+
+
+def _envelope(body: bytes) -> Envelope | None:
+    try:
+        return read_envelope(body)
+    except InvalidMessageError:
+        return None
+
+
+#: What a request built by this command names as its source, where nothing else is said.
+SOURCE: Final = "/sqlvmbackup/command"
