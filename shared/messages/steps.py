@@ -178,9 +178,6 @@ class Tracking(TolerantModel):
     not_before: Moment | None = None
     #: one tracking header answered 403: the other is followed
     other_url: bool = False
-    #: answers in a row that could not be understood or had
-    failures: int = 0
-    failing_since: Moment | None = None
 
 
 P = TypeVar("P", bound=TolerantModel)
@@ -198,8 +195,9 @@ class StepMessage(TolerantModel, Generic[P]):
     since: Moment
     #: how often the step has put itself back: the number of the poll
     poll: int = 0
-    #: answers lost or refused in a row
+    #: answers lost or refused in a row, and since when
     attempt: int = 0
+    failing_since: Moment | None = None
     request: Request
     effect: Effect = Effect()
     payload: SerializeAsAny[P]
@@ -243,8 +241,10 @@ class StepMessage(TolerantModel, Generic[P]):
         )
 
     def again(self, *, at: datetime, **changes: Any) -> StepMessage[P]:
-        """The same message as its next poll."""
-        return self.model_copy(update={"at": at, "poll": self.poll + 1, **changes})
+        """The same message as its next poll; whatever failed before is over unless `changes` say otherwise."""
+        return self.model_copy(
+            update={"at": at, "poll": self.poll + 1, "attempt": 0, "failing_since": None, **changes}
+        )
 
 
 def database_of(payload: TolerantModel | dict[str, Any]) -> Database | None:

@@ -28,6 +28,7 @@ from shared.arm.errors import (
 from shared.bus import Bus, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION, PARKED_MESSAGES
 from shared.composition import Runtime
+from shared.listings import READ_BUDGET, READ_WINDOW
 from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
@@ -54,6 +55,7 @@ _PERMANENT_AUTHENTICATION_WAIT: Final = timedelta(seconds=30)
 #: A secret may be on its way to be renewed; a requester is not left waiting for longer.
 _AUTHENTICATION_FOR: Final = timedelta(minutes=10)
 EPOCH: Final = "epoch"
+_BACKUP_READS: Final = "subscription-resource-requests"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ def run(
     except ArmError as error:
         return after_arm_error(definition, message, runtime, error)
     except TokenError as error:
-        return _after_authentication_error(message, runtime, error)
+        return _after_authentication_error(definition, message, runtime, error)
 
 
 def collaborate(delivery: Delivery, runtime: Runtime) -> Collaborators:
@@ -155,8 +157,30 @@ def collaborate(delivery: Delivery, runtime: Runtime) -> Collaborators:
         return runtime.clock.now() > expires - LOCK_DURATION / 2
 
     return Collaborators(
-        backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now, late=late
+        backup=runtime.backup,
+        settings=runtime.settings,
+        now=runtime.service_clock.now,
+        late=late,
+        may_read_more=lambda: plenty_of_reads(runtime),
     )
+
+
+def _reads_left(runtime: Runtime) -> int:
+    seen = runtime.backup.budget.observations().get(_BACKUP_READS)
+    window = READ_WINDOW * runtime.settings.time_scale
+    if seen is None or runtime.clock.now() - seen.at > window:
+        return READ_BUDGET
+    return seen.remaining
+
+
+def plenty_of_reads(runtime: Runtime) -> bool:
+    """Whether more than half of the read budget is left."""
+    return _reads_left(runtime) > READ_BUDGET // 2
+
+
+def some_reads(runtime: Runtime) -> bool:
+    """Whether single lookups leave enough of the read budget to the listings."""
+    return _reads_left(runtime) > READ_BUDGET // 5
 
 
 def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **changes: Any) -> Result:
@@ -244,12 +268,11 @@ def after_arm_error(
 ) -> Result:
     now = runtime.service_clock.now()
     mutation = error.method != "GET"
-    deadline = message.since + runtime.settings.operation_timeout
+    failing_since = message.failing_since or now
+    # Reckoned from the first failure, since a step may have waited for days for another job to end.
+    deadline = failing_since + runtime.settings.operation_timeout
     if isinstance(message.payload, Tracking):
         deadline = message.payload.deadline
-    failing_since = getattr(message.payload, "failing_since", None) or message.since
-    if isinstance(message.payload, Tracking) and message.payload.failing_since is None:
-        failing_since = now
     happened = _happened(error)
     status = error.status if isinstance(error, ArmStatusError) else None
     if isinstance(error, ArmStatusError) and mutation:
@@ -284,13 +307,14 @@ def after_arm_error(
         origin = message.model_copy(update={"sender": message.step})
         return conflict(origin, collaborate_now(runtime), _status_info(error), of=message)
     if isinstance(decision, Retry):
-        changes: dict[str, Any] = {"attempt": message.attempt + (1 if decision.counts else 0)}
+        changes: dict[str, Any] = {
+            "attempt": message.attempt + (1 if decision.counts else 0),
+            "failing_since": failing_since,
+        }
         if decision.may_have_started:
             changes["effect"] = message.effect.model_copy(update={"may_have_started": True, "at": now})
-        if isinstance(message.payload, Tracking):
-            changes["payload"] = message.payload.model_copy(update={"failing_since": failing_since})
         return put_back(message, runtime, decision.after, **changes)
-    return _given_up(message, runtime, error, decision)
+    return _given_up(definition, message, runtime, error, decision)
 
 
 def collaborate_now(runtime: Runtime) -> Collaborators:
@@ -315,14 +339,20 @@ def _status_info(error: ArmStatusError) -> ErrorInfo:
     return ErrorInfo(code=error.code, message=str(error), recommendations=error.recommendations)
 
 
-def _given_up(message: StepMessage[Any], runtime: Runtime, error: ArmError, decision: GiveUp) -> Result:
+def _given_up(
+    definition: StepDefinition,
+    message: StepMessage[Any],
+    runtime: Runtime,
+    error: ArmError,
+    decision: GiveUp,
+) -> Result:
     if isinstance(error, ArmStatusError):
         info = _status_info(error)
         if error.status in (401, 403):
             info = info.model_copy(update={"code": "not_authorised"})
     else:
         info = ErrorInfo(code=type(error).__name__.removesuffix("Error"), message=str(error))
-    status = Status.FAILED
+    status = _honest_status(definition, message)
     if decision.may_have_started:
         status = Status.UNKNOWN
     elif decision.out_of_time and isinstance(message.payload, Tracking):
@@ -330,15 +360,33 @@ def _given_up(message: StepMessage[Any], runtime: Runtime, error: ArmError, deci
     return _end(message, runtime, status, info)
 
 
-def _after_authentication_error(message: StepMessage[Any], runtime: Runtime, error: TokenError) -> Result:
+def _honest_status(definition: StepDefinition, message: StepMessage[Any]) -> Status:
+    """How it ends where Azure cannot be asked any more: an effect that has perhaps happened is not a failure."""
+    if isinstance(message.payload, Tracking):
+        return Status.FAILED if message.database is None else Status.UNKNOWN
+    happened = definition.job is not None and message.effect.may_have_started
+    return Status.UNKNOWN if happened else Status.FAILED
+
+
+def _after_authentication_error(
+    definition: StepDefinition, message: StepMessage[Any], runtime: Runtime, error: TokenError
+) -> Result:
     now = runtime.service_clock.now()
+    failing_since = message.failing_since or now
     limit = runtime.settings.operation_timeout
     if not isinstance(error, TokenUnavailableError):
         limit = min(limit, _AUTHENTICATION_FOR)
     _log.warning("no token can be had", extra={"action": message.step, "error": str(error)})
-    if now - message.since >= limit:
-        return _end(message, runtime, Status.FAILED, ErrorInfo(code="not_authorised", message=str(error)))
-    return put_back(message, runtime, _PERMANENT_AUTHENTICATION_WAIT, attempt=message.attempt + 1)
+    if now - failing_since >= limit:
+        info = ErrorInfo(code="not_authorised", message=str(error))
+        return _end(message, runtime, _honest_status(definition, message), info)
+    return put_back(
+        message,
+        runtime,
+        _PERMANENT_AUTHENTICATION_WAIT,
+        attempt=message.attempt + 1,
+        failing_since=failing_since,
+    )
 
 
 def _end(message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo) -> Result:

@@ -117,7 +117,7 @@ def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Resul
             message, c, error, expects_job=expects_job, has_other=bool(urls[0] and urls[1])
         )
     if not result.finished:
-        return _later(message, c, _healthy(tracking), result.retry_after)
+        return _later(message, c, tracking, result.retry_after)
     if expects_job:
         return _find_job(message, c)
     return _operation_done(message, c)
@@ -125,7 +125,7 @@ def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Resul
 
 def _operation_status(message: StepMessage[Tracking], c: Collaborators, status: OperationStatus) -> Result:
     if not status.finished:
-        return _later(message, c, _healthy(message.payload), status.retry_after)
+        return _later(message, c, message.payload, status.retry_after)
     if status.job_id is not None:
         # A failed operation may name its job too: the job says why.
         return _job_known(message, c, status.job_id, None)
@@ -250,7 +250,7 @@ def _follow_job(message: StepMessage[Tracking], c: Collaborators, known: Job | N
                 "job has a status that is not known; following it to its deadline",
                 extra={"action": "track", "job_id": job.id, "job_status": job.raw_status[:40]},
             )
-        return _later(message, c, _healthy(tracking), None)
+        return _later(message, c, tracking, None)
     return _job_ended(message, c, job)
 
 
@@ -262,6 +262,8 @@ def _job_ended(message: StepMessage[Tracking], c: Collaborators, job: Job) -> Re
         return _conflict(message, c, error)
     origin = origin_message(message)
     payload = origin.payload
+    if error is not None and _does_not_apply(payload, error):
+        status = Status.SKIPPED
     if status in events.SUCCESSES and isinstance(payload, ProtectTask):
         following = after_protection(origin.model_copy(update={"sender": message.step}), c)
         if following is not None:
@@ -295,6 +297,12 @@ def _job_ended(message: StepMessage[Tracking], c: Collaborators, job: Job) -> Re
         details["recovery_point"] = RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time)
         details["target"] = payload.target.model_dump(mode="json", by_alias=True, exclude_none=True)
     return Result(events=(ended(message, status, at=c.now(), error=error, warnings=warnings, **details),))
+
+
+def _does_not_apply(payload: object, error: ErrorInfo) -> bool:
+    """Whether a pattern meant a database that does not allow the type of backup."""
+    refused = error.code.lower() == "usererrorsqlpodoesnotsupportbackuptype"
+    return refused and isinstance(payload, BackupTask) and payload.by_pattern
 
 
 def _first_backup(
@@ -388,10 +396,6 @@ def _clip(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
-def _healthy(tracking: Tracking) -> Tracking:
-    return tracking.model_copy(update={"failures": 0, "failing_since": None})
-
-
 def _later(
     message: StepMessage[Tracking], c: Collaborators, tracking: Tracking, wait: timedelta | None
 ) -> Result:
@@ -404,7 +408,7 @@ def _later(
     delay = min(delay, max(asked, tracking.deadline - at))
     asked_by_service = at + wait if wait else None
     later = tracking.model_copy(update={"not_before": asked_by_service})
-    return Result(next=(Next(message.again(at=at, payload=later, attempt=0), delay),))
+    return Result(next=(Next(message.again(at=at, payload=later), delay),))
 
 
 def timed_out(message: StepMessage[Tracking], tracking: Tracking, at: datetime) -> events.Event:
