@@ -283,6 +283,9 @@ def unregister(world: World, call: Call) -> Answer:
         return Answer(204)
     machine = container.machine
     _refuse_with_items(container)
+    vault.intents = {
+        name: intent for name, intent in vault.intents.items() if intent.container is not container
+    }
 
     def complete() -> None:
         if vault.containers.get(machine.name.key) is not container:
@@ -291,7 +294,6 @@ def unregister(world: World, call: Call) -> Answer:
         del vault.containers[machine.name.key]
         if container.items:
             vault.deleted_containers[machine.name.key] = container
-        vault.intents = {n: i for n, i in vault.intents.items() if i.container is not container}
         machine.registered_with = None
         vault.discovered.add(machine.name.key)
 

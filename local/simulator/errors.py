@@ -69,14 +69,20 @@ def policy_not_found(name: str) -> ServiceError:
 
 
 class JobError(Exception):
-    """Why a job ended without doing what it was for; `title` is the symbolic code, `number` the service's."""
+    """Why a job ended without doing what it was for; `title` is the symbolic code, `number` the service's.
 
-    def __init__(self, number: int, title: str, message: str, recommendations: list[str]) -> None:
+    With `cancelled` the job ends Cancelled, not Failed.
+    """
+
+    def __init__(
+        self, number: int, title: str, message: str, recommendations: list[str], *, cancelled: bool = False
+    ) -> None:
         super().__init__(f"{title}: {message}")
         self.number = number
         self.title = title
         self.message = message
         self.recommendations = recommendations
+        self.cancelled = cancelled
 
     def detail(self) -> dict[str, Any]:
         """The entry in a job's `errorDetails`."""

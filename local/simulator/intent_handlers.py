@@ -66,7 +66,7 @@ def get_intent(world: World, call: Call) -> Answer:
 
 
 def put_intent(world: World, call: Call) -> Answer:
-    """PUT an intent: 200 at once; it protects what is found and not protected, now and at each inquiry."""
+    """PUT an intent: 200 at once; jobs protect what is found and not protected, now and at each inquiry."""
     vault = world.vault(call)
     properties = call.properties()
     kinds = (

@@ -397,13 +397,13 @@ def delete(world: World, call: Call) -> Answer:
         return Answer(204)
     mark = _claim(world, vault, item)
 
-    def complete(_: Job) -> str | None:
+    def complete(job: Job) -> str | None:
         world.stop(item, "ProtectionStopped")
         if vault.soft_delete == "Disabled":
             container.items.pop(item.key, None)
         else:
-            item.deferred_delete = world.now
-            world.agenda.at(world.now + SOFT_DELETE, lambda: _expire(item))
+            item.deferred_delete = deleted = job.start
+            world.agenda.at(deleted + SOFT_DELETE, lambda: _expire(item, deleted))
         return None
 
     return _start(
@@ -422,8 +422,8 @@ def delete(world: World, call: Call) -> Answer:
     )
 
 
-def _expire(item: ProtectedItem) -> None:
-    if item.soft_deleted and item.container.items.get(item.key) is item:
+def _expire(item: ProtectedItem, deleted: datetime) -> None:
+    if item.deferred_delete == deleted and item.container.items.get(item.key) is item:
         del item.container.items[item.key]
 
 

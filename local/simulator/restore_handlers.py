@@ -140,10 +140,10 @@ def list_points(world: World, call: Call) -> Answer:
     if kinds is None:
         raise invalid_input("The filter's restorePointQueryType is not one the service knows.")
     details = wanted.get("extendedinfo", "").lower() == "true"
-    if wanted.get("movereadyrponly", "").lower() == "true" or (
-        item.soft_deleted and wanted.get("includesoftdeletedrp", "").lower() != "true"
-    ):
+    if wanted.get("movereadyrponly", "").lower() == "true":
         return Answer(200, {"value": []})
+    if item.soft_deleted and wanted.get("includesoftdeletedrp", "").lower() != "true":
+        kinds = tuple(kind for kind in kinds if kind == "Log")
     points: list[RecoveryPoint | None] = [
         point
         for point in reversed(item.kept(world.now))

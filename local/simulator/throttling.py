@@ -47,6 +47,7 @@ class Throttle:
         """Count a request; the headers that say what is left. Raises ServiceError (429) when nothing is."""
         kind = "reads" if method in ("GET", "HEAD") else "deletes" if method == "DELETE" else "writes"
         own = backup and kind == "reads"
+        vault_write = not backup and kind != "reads"
         for name in (kind, "backupReads") if own else (kind,):
             bucket = self._buckets[name]
             if bucket is None:
@@ -61,6 +62,10 @@ class Throttle:
                 "x-ms-ratelimit-remaining-subscription-resource-requests": str(left),
                 "x-ms-throttling-version": "v1",
             }
+        if vault_write:
+            # Recorded: writing or deleting a vault itself is counted by the provider.
+            left = math.floor(counted.tokens) if counted is not None else 209
+            return {"x-ms-ratelimit-remaining-subscription-resource-requests": str(left)}
         fresh = {"reads": 249, "writes": 199, "deletes": 199}[kind]
         left = math.floor(counted.tokens) if counted is not None else fresh
         return {f"x-ms-ratelimit-remaining-subscription-{kind}": str(left), "x-ms-throttling-version": "v2"}

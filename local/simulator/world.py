@@ -326,7 +326,7 @@ class World:
                 final = complete(job)
             except JobError as error:
                 job.errors.append(error)
-                self._end_job(job, item, "Failed")
+                self._end_job(job, item, "Cancelled" if error.cancelled else "Failed")
                 return
             if (fault := faults.get("jobWarning")) is not None:
                 job.errors.append(_injected_error(fault))
@@ -402,12 +402,52 @@ class World:
                     for instance in machine.instances.values()
                 }
             )
+        for intent in container.vault.intents.values():
+            if intent.container is container:
+                self.auto_protect(intent)
 
     def auto_protect(self, intent: Intent) -> None:
-        """Protect what was found on the intent's instance and is not protected yet."""
-        for database in intent.container.inquiry.found.get(intent.instance, []):
-            if (intent.instance.lower(), database.lower()) not in intent.container.items:
-                self.protect(intent.container, intent.instance, database, intent.policy)
+        """Start a job for each database of the intent's instance that was found and is not protected yet."""
+        container = intent.container
+        for database in container.inquiry.found.get(intent.instance, []):
+            key = (intent.instance.lower(), database.lower())
+            mark = (container.vault.key, container.name.key, key)
+            if key not in container.items and mark not in self.configuring:
+                self.configuring.add(mark)
+                self._auto_protect_database(intent, database, mark)
+
+    def _auto_protect_database(
+        self, intent: Intent, database: str, mark: tuple[str, str, tuple[str, str]]
+    ) -> None:
+        container = intent.container
+        vault = container.vault
+
+        def complete(_: Job) -> str | None:
+            valid = intent in vault.intents.values() and vault.containers.get(container.name.key) is container
+            if not valid:
+                raise JobError(
+                    510040,
+                    "AutoProtectionCancelledOrNotValid",
+                    "Auto-protection Intent was either removed or is no more valid.",
+                    ["Enable auto-protection once again."],
+                    cancelled=True,
+                )
+            if mark[2] not in container.items:
+                self.protect(container, intent.instance, database, intent.policy)
+            return None
+
+        self.start_job(
+            None,
+            vault,
+            "ConfigureBackup",
+            entity=database,
+            item=None,
+            length=self.durations.draw("protect"),
+            complete=complete,
+            always=lambda _: self.configuring.discard(mark),
+            user_triggered=False,
+            property_bag={"Policy Name": intent.policy.name},
+        )
 
     def protect(self, container: Container, instance: str, database: str, policy: Policy) -> ProtectedItem:
         """Put a database under protection by the policy, from now on."""
@@ -559,15 +599,18 @@ class World:
         return Answer(200, body)
 
 
+_INTERNAL_ERROR_ADVICE = (
+    "Wait for a few minutes and then try the operation again. "
+    "If the issue persists, please contact Microsoft support."
+)
+
+
 def _injected_error(fault: Any) -> JobError:
     return JobError(
         fault.error_code or 500001,
         fault.code or "CloudInternalError",
         fault.message or "Microsoft Azure Backup encountered an internal error.",
-        list(fault.recommendations)
-        or [
-            "Wait for a few minutes and then try the operation again. If the issue persists, contact Microsoft support."
-        ],
+        list(fault.recommendations) or [_INTERNAL_ERROR_ADVICE],
     )
 
 
