@@ -77,6 +77,10 @@ class DatabaseSelector(StrictModel):
             and _matches(self.database, database)
         )
 
+    def matches_parent(self, parent: str) -> bool:
+        """Whether it means databases of this instance or availability group."""
+        return _matches(self.parent, parent)
+
     def names(self, parent: str, database: str, is_group: bool) -> bool:
         """Whether it spells out just this database, read literally."""
         return (
@@ -269,6 +273,15 @@ REQUEST_TYPES: Final[dict[str, tuple[Operation, type[ProtectData | BackupData | 
     "sqlvmbackup.restore.requested.v1": (Operation.RESTORE, RestoreData),
 }
 
+#: What pydantic says in terms of Python, said in terms of JSON.
+_ACCEPTED: Final = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected an object",
+    "model_type": "expected an object",
+    "model_attributes_type": "expected an object",
+    "string_type": "expected a string",
+    "bool_type": "expected true or false",
+}
 _CHOICE_TAGS: Final = frozenset({"original", "alternate", "files"})
 
 
@@ -311,7 +324,7 @@ def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
             else "is no field of it"
         )
         return Problem(field, excerpt(detail["input"]), accepted)
-    accepted = detail["msg"].removeprefix("Value error, ")
+    accepted = _ACCEPTED.get(kind) or detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
     return Problem(field, "an object" if isinstance(given, dict) else excerpt(given), _lower_first(accepted))
 

@@ -5,12 +5,13 @@ Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api#tr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from shared.arm.ids import ProtectedItemId
 from shared.messages.events import Status
-from shared.messages.requests import BackupType
+from shared.messages.requests import BackupData, BackupType
 from shared.messages.steps import BackupPlan, BackupTask, StepMessage
 from shared.workflow import selection
 from shared.workflow.effects import (
@@ -45,6 +46,8 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
             "VaultNotFound",
             f"there is no vault {vault_id}; subscription {vault_id.subscription_id} has: {there}.",
         )
+    if data.backup_type is BackupType.LOG:
+        available = [_with_recovery_model(candidate, data, c) for candidate in available]
     chosen = selection.select_for_backup(data, available)
     at = c.now()
     tasks = tuple(
@@ -70,6 +73,23 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
         for number, choice in enumerate(chosen.tasks)
     )
     return Result(events=selection_events(message, chosen, at), next=tasks)
+
+
+def _with_recovery_model(
+    candidate: selection.Candidate, data: BackupData, c: Collaborators
+) -> selection.Candidate:
+    """The candidate with its recovery model, which listings leave out, where a pattern means it.
+
+    A database that a pattern means and that has no log backups is skipped, not failed. Where the read
+    budget is short the service is left to refuse it.
+    """
+    item = candidate.protected
+    database = candidate.database
+    parts = (database.parent, database.name, database.availability_group is not None)
+    by_pattern = any(selector.is_pattern and selector.matches(*parts) for selector in data.databases)
+    if item is None or item.recovery_model is not None or not by_pattern or not c.may_read_more():
+        return candidate
+    return replace(candidate, protected=c.backup.get_protected_item(item.id) or item)
 
 
 def expiry(task: BackupTask, at: datetime) -> datetime | None:

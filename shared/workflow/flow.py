@@ -97,6 +97,10 @@ def ended(
     payload = message.payload
     body = payload.payload if isinstance(payload, Tracking) else payload
     count = body.get("outcomeCount", 1) if isinstance(body, dict) else getattr(body, "outcome_count", 1)
+    plan = getattr(payload, "data", None)
+    vm_id = getattr(plan, "vm_id", None)
+    if vm_id is not None and database_of(payload) is None:
+        details = {"vm_id": vm_id.path, **details}
     item = body.get("itemId") if isinstance(body, dict) else getattr(body, "item_id", None)
     return events.outcome(
         message.request,

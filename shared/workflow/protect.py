@@ -188,18 +188,14 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
     data = plan.data
     assert plan.policy_id is not None and plan.policy_name is not None
     container_id = ContainerId.parse(plan.container_id) if plan.container_id is not None else None
-    trouble = ""
-    if container_id is not None and plan.inquired:
-        trouble = _inquiry_trouble(c, container_id)
+    trouble = _inquiry_trouble(c, container_id) if container_id is not None and plan.inquired else None
     available = selection.candidates(
         c.backup.list_protected_items(data.vault_id),
         c.backup.list_protectable_items(data.vault_id),
         vm_id=data.vm_id,
         container=container_id,
     )
-    chosen = selection.select_for_protection(
-        data, available, policy_name=plan.policy_name, why_missing=trouble
-    )
+    chosen = selection.select_for_protection(data, available, policy_name=plan.policy_name, trouble=trouble)
     if container_id is not None and not plan.inquired and _may_be_new(chosen):
         return Result(next=(go_on(message, "inquire_container", plan, c.now()),))
     at = c.now()
@@ -232,15 +228,15 @@ def _may_be_new(chosen: selection.Selection[selection.ProtectChoice]) -> bool:
     return any(error.code == "DatabaseNotFound" for _, error in chosen.failures)
 
 
-def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> str:
-    """What the last inquiry of the VM complained of; empty where it found SQL Server without trouble."""
+def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:
+    """What the last inquiry of the VM complained of; None where it found SQL Server without trouble."""
     container = c.backup.get_container(container_id)
     inquiry = container.inquiry if container is not None else None
     failure = inquiry.failure if inquiry is not None else None
     if failure is None:
-        return ""
-    advice = " ".join(failure.recommendations)
-    return f"The inquiry of the VM ended with {failure.code}: {failure.message} {advice}".rstrip()
+        return None
+    text = f"The inquiry of the VM ended with {failure.code}: {failure.message}"
+    return selection.Trouble(failure.code, text)
 
 
 def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Result:

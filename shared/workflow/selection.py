@@ -168,12 +168,21 @@ def match(
     return list(matched.values()), missed
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why the databases of a VM may not be known: what the last inquiry of it ended with."""
+
+    code: str
+    text: str
+
+
 def missing(
     selector: DatabaseSelector,
     available: Sequence[Candidate],
     *,
     vm_id: VirtualMachineId | None,
     why: str = "",
+    trouble: Trouble | None = None,
 ) -> tuple[Database, WorkflowError]:
     """The failure of a selector that means no database: what was asked, and what there is."""
     database = Database(
@@ -185,8 +194,13 @@ def missing(
     place = f" on {vm_id.path}" if vm_id is not None else ""
     asked = "no database matches" if selector.is_pattern else "there is no database"
     there = listing(str(candidate.database) for candidate in available)
+    code = "DatabaseNotFound"
+    if trouble is not None:
+        why = trouble.text
+        if not any(selector.matches_parent(candidate.database.parent) for candidate in available):
+            code = trouble.code
     return database, WorkflowError(
-        "DatabaseNotFound", f"{asked} {selector}{place}; there are: {there}.{f' {why}' if why else ''}"
+        code, f"{asked} {selector}{place}; there are: {there}.{f' {why}' if why else ''}"
     )
 
 
@@ -205,7 +219,7 @@ def select_for_protection(
     available: Sequence[Candidate],
     *,
     policy_name: str,
-    why_missing: str = "",
+    trouble: Trouble | None = None,
 ) -> Selection[ProtectChoice]:
     """What a protect request comes to."""
     matches, missed = match(
@@ -215,7 +229,7 @@ def select_for_protection(
         include_system=data.include_system,
     )
     selection: Selection[ProtectChoice] = Selection(
-        failures=[missing(selector, available, vm_id=data.vm_id, why=why_missing) for selector in missed]
+        failures=[missing(selector, available, vm_id=data.vm_id, trouble=trouble) for selector in missed]
     )
     for found in matches:
         choice = _choose_protection(data, found, policy_name)

@@ -29,6 +29,8 @@ class Collaborators:
     #: the service's time
     now: Callable[[], datetime]
     late: Callable[[], bool] = lambda: False
+    #: whether more than half of the read budget is left
+    may_read_more: Callable[[], bool] = lambda: True
     #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
     grown_tick: timedelta | None = None
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
 from shared.composition import Runtime
-from shared.listings import READ_BUDGET, READ_WINDOW, JobListing
+from shared.listings import JobListing
 from shared.messages.events import ErrorInfo
 from shared.messages.steps import StepMessage, Tracking
 from shared.workflow.dead_letters import outcome_of_body
@@ -27,8 +27,10 @@ from shared.workflow.delivery import (
     dispatch,
     outgoing,
     park,
+    plenty_of_reads,
     put_back,
     run,
+    some_reads,
 )
 from shared.workflow.step import Result
 from shared.workflow.table import STEPS
@@ -46,7 +48,6 @@ _MOST_DEFECTS: Final = 5
 _TICKS_UNLISTED: Final = 2
 #: The clocks of the service and of a listing filter agree to the second.
 _EARLIER: Final = timedelta(seconds=5)
-_BACKUP_READS: Final = "subscription-resource-requests"
 
 
 @dataclass(frozen=True)
@@ -127,32 +128,14 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime) -> Result:
     if job is not None:
         clean = job.status.value == "Completed"
         # A configuration that completed has nothing to add to its entry in the list.
-        worth = definition_of(tracking).job != "ConfigureBackup" and _plenty(runtime)
+        worth = definition_of(tracking).job != "ConfigureBackup" and plenty_of_reads(runtime)
         details = job.status.has_ended and (not clean or worth)
         return _one(item, runtime, known=job, details=details, grown_tick=tick)
     now = runtime.service_clock.now()
     unlisted = now - tracking.began < tick * _TICKS_UNLISTED
-    if (unlisted and now < tracking.deadline) or not _some(runtime):
+    if (unlisted and now < tracking.deadline) or not some_reads(runtime):
         return put_back(item.message, runtime, tick)
     return _one(item, runtime, grown_tick=tick)
-
-
-def _left(runtime: Runtime) -> int:
-    seen = runtime.backup.budget.observations().get(_BACKUP_READS)
-    window = READ_WINDOW * runtime.settings.time_scale
-    if seen is None or runtime.clock.now() - seen.at > window:
-        return READ_BUDGET
-    return seen.remaining
-
-
-def _plenty(runtime: Runtime) -> bool:
-    """Whether more than half of the read budget is left."""
-    return _left(runtime) > READ_BUDGET // 2
-
-
-def _some(runtime: Runtime) -> bool:
-    """Whether single lookups leave enough of the read budget to the listings."""
-    return _left(runtime) > READ_BUDGET // 5
 
 
 def _send(results: Iterable[tuple[_Item, Result]], runtime: Runtime) -> None:
