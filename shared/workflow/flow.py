@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.messages import events
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
-from shared.messages.steps import StepMessage, Tracking, database_of
+from shared.messages.steps import Effect, StepMessage, Tracking, database_of
 from shared.workflow.advice import advised
 from shared.workflow.step import Collaborators, Next, Result
 
@@ -27,11 +27,21 @@ FIRST_POLL: Final = timedelta(seconds=15)
 def go_on(
     message: StepMessage[Any], step: str, payload: TolerantModel, at: datetime, *, number: int = 0
 ) -> Next:
-    """The message to the next step; `number` paces a fan-out."""
+    """The message to the next step; `number` paces a fan-out.
+
+    A step that is followed by itself goes on with its next effect, or duplicate detection would take what
+    follows on it for what followed on it before.
+    """
     delay = timedelta(seconds=max(0, number - BURST) / WRITES_A_SECOND)
     return Next(
         StepMessage(
-            step=step, sender=message.step, at=at, since=at + delay, request=message.request, payload=payload
+            step=step,
+            sender=message.step,
+            at=at,
+            since=at + delay,
+            request=message.request,
+            effect=Effect(n=message.effect.n + 1 if step == message.step else 1),
+            payload=payload,
         ),
         delay,
     )

@@ -49,6 +49,12 @@ def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
             " send the request again.",
         )
     if not vault.is_provisioned:
+        if c.now() - message.since > c.settings.operation_timeout:
+            raise WorkflowError(
+                "VaultNotProvisioned",
+                f"vault {plan.data.vault_id} was still in state {vault.provisioning_state} when the time was up.",
+                status=Status.TIMED_OUT,
+            )
         raise AgainError(c.settings.track_interval)
     return Result(next=(go_on(message, "select_policy", plan, c.now()),))
 
@@ -189,14 +195,26 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
     assert plan.policy_id is not None and plan.policy_name is not None
     container_id = ContainerId.parse(plan.container_id) if plan.container_id is not None else None
     trouble = _inquiry_trouble(c, container_id) if container_id is not None and plan.inquired else None
+    protectable = [
+        item
+        for item in c.backup.list_protectable_items(data.vault_id)
+        if container_id is None or item.in_availability_group or item.container == container_id
+    ]
     available = selection.candidates(
         c.backup.list_protected_items(data.vault_id),
-        c.backup.list_protectable_items(data.vault_id),
+        protectable,
         vm_id=data.vm_id,
         container=container_id,
     )
-    chosen = selection.select_for_protection(data, available, policy_name=plan.policy_name, trouble=trouble)
-    if container_id is not None and not plan.inquired and _may_be_new(chosen):
+    chosen = selection.select_for_protection(
+        data,
+        available,
+        policy_name=plan.policy_name,
+        trouble=trouble,
+        parents=selection.parent_troubles(protectable),
+    )
+    if container_id is not None and not plan.inquired and chosen.missed:
+        # It may have been made, or mended, since the last inquiry.
         return Result(next=(go_on(message, "inquire_container", plan, c.now()),))
     at = c.now()
     count = chosen.outcome_count
@@ -222,10 +240,6 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         for number, choice in enumerate(chosen.tasks)
     ]
     return Result(events=selection_events(message, chosen, at), next=tuple(tasks))
-
-
-def _may_be_new(chosen: selection.Selection[selection.ProtectChoice]) -> bool:
-    return any(error.code == "DatabaseNotFound" for _, error in chosen.failures)
 
 
 def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from shared.arm.ids import ContainerId, ProtectedItemId, VirtualMachineId
@@ -64,6 +65,8 @@ class Selection(Generic[T]):
     tasks: list[T] = field(default_factory=list)
     failures: list[tuple[Database, WorkflowError]] = field(default_factory=list)
     skipped: list[tuple[Database, str]] = field(default_factory=list)
+    #: how many selectors mean no database that is known
+    missed: int = 0
 
     @property
     def outcome_count(self) -> int:
@@ -176,6 +179,23 @@ class Trouble:
     text: str
 
 
+def parent_troubles(protectable: Sequence[ProtectableItem]) -> dict[str, Trouble]:
+    """What is wrong with instances and availability groups as a whole, by their names.
+
+    An instance without sysadmin rights, a failover cluster instance or a basic availability group is listed
+    itself, with the reason, while its databases are not.
+    """
+    found: dict[str, Trouble] = {}
+    for item in protectable:
+        trouble = item.prebackup_validation
+        if trouble is None or not (item.is_instance or item.is_availability_group):
+            continue
+        kind = "availability group" if item.is_availability_group else "instance"
+        text = f"The service does not back up the {kind} {item.name}: {trouble.code}: {trouble.message}"
+        found[item.name] = Trouble(trouble.code, text.rstrip(": "))
+    return found
+
+
 def missing(
     selector: DatabaseSelector,
     available: Sequence[Candidate],
@@ -183,6 +203,7 @@ def missing(
     vm_id: VirtualMachineId | None,
     why: str = "",
     trouble: Trouble | None = None,
+    parents: Mapping[str, Trouble] = MappingProxyType({}),
 ) -> tuple[Database, WorkflowError]:
     """The failure of a selector that means no database: what was asked, and what there is."""
     database = Database(
@@ -195,6 +216,7 @@ def missing(
     asked = "no database matches" if selector.is_pattern else "there is no database"
     there = listing(str(candidate.database) for candidate in available)
     code = "DatabaseNotFound"
+    trouble = next((found for name, found in parents.items() if selector.matches_parent(name)), trouble)
     if trouble is not None:
         why = trouble.text
         if not any(selector.matches_parent(candidate.database.parent) for candidate in available):
@@ -220,6 +242,7 @@ def select_for_protection(
     *,
     policy_name: str,
     trouble: Trouble | None = None,
+    parents: Mapping[str, Trouble] = MappingProxyType({}),
 ) -> Selection[ProtectChoice]:
     """What a protect request comes to."""
     matches, missed = match(
@@ -229,7 +252,11 @@ def select_for_protection(
         include_system=data.include_system,
     )
     selection: Selection[ProtectChoice] = Selection(
-        failures=[missing(selector, available, vm_id=data.vm_id, trouble=trouble) for selector in missed]
+        missed=len(missed),
+        failures=[
+            missing(selector, available, vm_id=data.vm_id, trouble=trouble, parents=parents)
+            for selector in missed
+        ],
     )
     for found in matches:
         choice = _choose_protection(data, found, policy_name)

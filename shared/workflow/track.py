@@ -21,6 +21,7 @@ from shared.messages.steps import (
     StepMessage,
     Tracking,
     database_of,
+    is_marked,
 )
 from shared.workflow.advice import CONFLICT_CODES
 from shared.workflow.effects import MOST_POSTS, is_about
@@ -164,8 +165,14 @@ def _operation_done(message: StepMessage[Tracking], c: Collaborators) -> Result:
     from shared.workflow.table import AFTER_OPERATION
 
     origin = origin_message(message)
-    origin = origin.model_copy(update={"step": message.payload.origin})
-    return Result(next=(go_on(origin, AFTER_OPERATION[message.payload.origin], origin.payload, c.now()),))
+    following = AFTER_OPERATION[origin.step]
+    if following == origin.step and origin.effect.n >= MOST_POSTS:
+        raise WorkflowError(
+            "NothingCame",
+            f"step {origin.step} created what the request needs {origin.effect.n} times; each time the service said"
+            " that it was done, and what was created was not there.",
+        )
+    return Result(next=(go_on(origin, following, origin.payload, c.now()),))
 
 
 def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
@@ -186,6 +193,8 @@ def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
         job
         for job in jobs
         if is_about(job, definition.job, database=name, server=tracking.payload.get("serverName", ""))
+        # A job that bears the mark and is not ours belongs to another request of this app.
+        and not is_marked(job.activity_id)
     ]
     if len(candidates) == 1:
         return _job_known(message, c, candidates[0].id, None)
