@@ -195,6 +195,8 @@ class StepMessage(TolerantModel, Generic[P]):
     since: Moment
     #: how often the step has put itself back: the number of the poll
     poll: int = 0
+    #: how often in a row it was delivered too late for a mutation
+    late: int = 0
     #: answers lost or refused in a row, and since when
     attempt: int = 0
     failing_since: Moment | None = None
@@ -243,7 +245,14 @@ class StepMessage(TolerantModel, Generic[P]):
     def again(self, *, at: datetime, **changes: Any) -> StepMessage[P]:
         """The same message as its next poll; whatever failed before is over unless `changes` say otherwise."""
         return self.model_copy(
-            update={"at": at, "poll": self.poll + 1, "attempt": 0, "failing_since": None, **changes}
+            update={
+                "at": at,
+                "poll": self.poll + 1,
+                "late": 0,
+                "attempt": 0,
+                "failing_since": None,
+                **changes,
+            }
         )
 
 
