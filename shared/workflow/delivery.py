@@ -33,6 +33,7 @@ from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
 from shared.messages.steps import VERSION, StepMessage, Tracking, fingerprint
+from shared.telemetry import log_context
 from shared.workflow.advice import CONFLICT_CODES, is_quota
 from shared.workflow.flow import ended
 from shared.workflow.retry import Conflict, GiveUp, Happened, Retry, decide
@@ -91,7 +92,16 @@ def handle(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
     message = decode(definition, delivery, runtime)
     if message is None:
         return
-    dispatch(run(definition, message, delivery, runtime), message, runtime)
+    result = run(definition, message, delivery, runtime)
+    dispatch(result, message, runtime)
+    _log.info(
+        "step %s of request %s: %d events, %d messages",
+        definition.name,
+        message.request.id,
+        len(result.events),
+        len(result.next),
+        extra=log_context(message),
+    )
 
 
 def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
@@ -300,14 +310,10 @@ def after_arm_error(
         jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
     )
     _log.warning(
-        "a call to Azure did not succeed",
-        extra={
-            "action": definition.name,
-            "error": str(error),
-            "decision": type(decision).__name__,
-            "attempt": message.attempt,
-            "poll": message.poll,
-        },
+        "a call to Azure did not succeed (%s): %s",
+        type(decision).__name__,
+        error,
+        extra=log_context(message, definition.name),
     )
     if isinstance(decision, Conflict):
         from shared.workflow.track import conflict
@@ -385,7 +391,7 @@ def _after_authentication_error(
     limit = runtime.settings.operation_timeout
     if not isinstance(error, TokenUnavailableError):
         limit = min(limit, _AUTHENTICATION_FOR)
-    _log.warning("no token can be had", extra={"action": message.step, "error": str(error)})
+    _log.warning("no token can be had: %s", error, extra=log_context(message))
     if now - failing_since >= limit:
         info = ErrorInfo(code="not_authorised", message=str(error))
         return _end(message, runtime, _honest_status(definition, message), info)

@@ -19,6 +19,7 @@ from shared.composition import Runtime
 from shared.listings import JobListing
 from shared.messages.events import ErrorInfo
 from shared.messages.steps import StepMessage, Tracking
+from shared.telemetry import log_context
 from shared.workflow.dead_letters import outcome_of_body
 from shared.workflow.delivery import (
     Delivery,
@@ -91,7 +92,7 @@ def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
     except BusError:
         raise
     except Exception as error:
-        _log.exception("a poll failed on a defect of this app", extra={"action": "track"})
+        _log.exception("a poll failed on a defect of this app", extra=log_context(item.message))
         message = item.message
         if message.attempt < _MOST_DEFECTS:
             return put_back(message, runtime, timedelta(seconds=30), attempt=message.attempt + 1)

@@ -1,0 +1,25 @@
+"""What a log record says of the message it is about: the same fields everywhere, never a body or a URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.messages.steps import StepMessage, Tracking
+
+
+def log_context(message: StepMessage[Any], action: str | None = None) -> dict[str, Any]:
+    """The `extra` of a log record about a step's message."""
+    database = message.database
+    payload = message.payload
+    return {
+        "action": action or message.step,
+        "request_id": message.request.id,
+        "correlation_id": message.request.correlation_id,
+        "traceparent": message.request.traceparent,
+        "operation": message.request.operation.value,
+        "database": str(database) if database is not None else None,
+        "job_id": payload.job_id if isinstance(payload, Tracking) else None,
+        "effect": message.effect.n,
+        "attempt": message.attempt,
+        "poll": message.poll,
+    }
