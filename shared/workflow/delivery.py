@@ -95,7 +95,7 @@ def handle(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
     result = run(definition, message, delivery, runtime)
     dispatch(result, message, runtime)
     _log.info(
-        "step %s of request %s: %d events, %d messages",
+        "step %s of request %r: %d events, %d messages",
         definition.name,
         message.request.id,
         len(result.events),
