@@ -51,10 +51,11 @@ class Effect(TolerantModel):
     n: int = 1
     #: an answer was lost, or the message was delivered before
     may_have_started: bool = False
-    #: when the call that may have started was made
+    #: when the call that may have started was made, at the earliest
     at: Moment | None = None
-    #: looks at the vault's jobs that did not find it, and the time of the last
+    #: looks at the vault's jobs that did not find it, and the times of the first and the last
     looks: int = 0
+    first_look: Moment | None = None
     looked_at: Moment | None = None
     #: another operation is running: no new call before it has ended
     waiting: bool = False

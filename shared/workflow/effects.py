@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.messages.events import Status
 from shared.messages.steps import StepMessage, is_marked
 from shared.workflow.step import AgainError, Collaborators, WorkflowError
 
@@ -21,8 +22,10 @@ SETTLED_AFTER: Final = timedelta(minutes=2)
 LOOKS: Final = 2
 BETWEEN_LOOKS: Final = timedelta(minutes=1)
 MOST_POSTS: Final = 3
-#: How far back jobs are listed for the proof that a vault echoes client request ids.
+#: How far back jobs are listed for the proof that a vault echoes client request ids: at first, and where
+#: that does not tell.
 _ECHO_WINDOW: Final = timedelta(hours=1)
+_LONG_ECHO_WINDOW: Final = timedelta(days=7)
 #: The service's clock and ours may disagree by a little about what came first.
 _TOLERANCE: Final = timedelta(seconds=5)
 
@@ -75,19 +78,22 @@ def settle(
     assert message.request.vault_id is not None
     jobs = c.backup.list_jobs(message.request.vault_id, start=at - _ECHO_WINDOW)
     now = c.now()
-    for own in (message.request_id_of(n) for n in range(effect.n, 0, -1)):
+    for n in range(effect.n, 0, -1):
+        own = message.request_id_of(n)
         for job in jobs:
-            if job.activity_id is not None and job.activity_id.lower() == own:
+            # An earlier effect that failed is what led to this one.
+            concluded = n < effect.n and job.status == "Failed"
+            if job.activity_id is not None and job.activity_id.lower() == own and not concluded:
                 return Adopted(job)
+    first_look = effect.first_look or now
     counted = effect.looked_at is None or now - effect.looked_at >= BETWEEN_LOOKS
     looks = effect.looks + 1 if counted else effect.looks
-    if looks < LOOKS or now - at < SETTLED_AFTER:
-        seen = {"looks": looks, "looked_at": now} if counted else {}
-        raise AgainError(
-            BETWEEN_LOOKS,
-            effect=effect.model_copy(update={"may_have_started": True, "at": at, "waiting": False, **seen}),
-        )
-    echoes = any(is_marked(job.activity_id) for job in jobs)
+    # The call may have been made much later than `at` (the message of a redelivery is as old as its queue
+    # was long), but not after the first look.
+    if looks < LOOKS or now - first_look < SETTLED_AFTER:
+        seen: dict[str, Any] = {"looks": looks, "looked_at": now} if counted else {}
+        seen |= {"may_have_started": True, "at": at, "first_look": first_look}
+        raise AgainError(BETWEEN_LOOKS, effect=effect.model_copy(update=seen))
     candidates = [
         job
         for job in jobs
@@ -96,6 +102,10 @@ def settle(
         and not is_marked(job.activity_id)
         and (job.start_time is None or job.start_time >= at - _TOLERANCE)
     ]
+    echoes = any(is_marked(job.activity_id) for job in jobs)
+    if not echoes and not candidates:
+        older = c.backup.list_jobs(message.request.vault_id, start=at - _LONG_ECHO_WINDOW)
+        echoes = any(is_marked(job.activity_id) for job in older)
     if not candidates and echoes:
         return NotStarted()
     if len(candidates) == 1:
@@ -103,19 +113,23 @@ def settle(
     return Undecided(len(candidates), echoes)
 
 
-def next_effect(message: StepMessage[Any], *, waiting: bool, code: str, why: str) -> AgainError:
+def next_effect(
+    message: StepMessage[Any], *, waiting: bool, code: str, why: str, status: Status = Status.FAILED
+) -> AgainError:
     """The error that puts the step back for its next effect; WorkflowError where there have been enough.
 
     The new number is sent before the call is made, so that a crash in between finds it again.
     """
     if message.effect.n >= MOST_POSTS:
-        raise WorkflowError(code, f"{why} This was attempt {message.effect.n} of at most {MOST_POSTS}.")
+        text = f"{why} This was attempt {message.effect.n} of at most {MOST_POSTS}."
+        raise WorkflowError(code, text, status=status)
     fresh = message.effect.model_copy(
         update={
             "n": message.effect.n + 1,
             "may_have_started": False,
             "at": None,
             "looks": 0,
+            "first_look": None,
             "looked_at": None,
             "waiting": waiting,
         }

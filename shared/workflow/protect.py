@@ -12,7 +12,7 @@ from shared.messages.events import Status
 from shared.messages.requests import BackupType
 from shared.messages.steps import BackupTask, ProtectPlan, ProtectTask, StepMessage
 from shared.workflow import selection
-from shared.workflow.effects import Adopted, next_effect, settle
+from shared.workflow.effects import Adopted, NotStarted, next_effect, settle
 from shared.workflow.flow import ended, follow, follow_job, go_on, selection_events
 from shared.workflow.step import AgainError, Collaborators, LateError, Next, Result, WorkflowError
 
@@ -278,7 +278,11 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
             return follow_job(message, c, settled.job.id)
         # Enabling protection is idempotent: sent again, it ends in the same state.
         raise next_effect(
-            message, waiting=False, code="outcome_unknown", why="The service did not take the request."
+            message,
+            waiting=False,
+            code="outcome_unknown",
+            why=f"No job shows that the service took the request to protect {task.database}.",
+            status=Status.FAILED if isinstance(settled, NotStarted) else Status.UNKNOWN,
         )
     if c.late():
         raise LateError
