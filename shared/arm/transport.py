@@ -5,6 +5,8 @@ Imported on first use only: `requests` is not on the import path of the Function
 
 from __future__ import annotations
 
+import http.client
+import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -59,6 +61,23 @@ class RawAnswer:
     body: bytes = field(repr=False)
 
 
+class _WithoutQueries(logging.Filter):
+    """Cuts the queries, which are signed, out of the URLs that urllib3 logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                argument.partition("?")[0] if isinstance(argument, str) else argument
+                for argument in record.args
+            )
+        return True
+
+
+_without_queries = _WithoutQueries()
+for _name in ("urllib3.connectionpool", "urllib3.connection"):
+    logging.getLogger(_name).addFilter(_without_queries)
+
+
 class _Progress(threading.local):
     """Whether the request of this thread has begun to leave."""
 
@@ -68,7 +87,18 @@ class _Progress(threading.local):
 _progress = _Progress()
 
 
+def _complete(response: urllib3.HTTPResponse) -> urllib3.HTTPResponse:
+    """The answer; HTTPException where it ended within its headers, which `http.client` takes for their end."""
+    original = response._original_response
+    if original is not None and original.msg.defects:
+        raise http.client.HTTPException("the headers are not whole")
+    return response
+
+
 class _HttpConnection(urllib3.connection.HTTPConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:
+        return _complete(super().getresponse())
+
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         # Here, and not where a proxy is asked for a tunnel: connecting first leaves only the sending.
         if self.sock is None:
@@ -78,6 +108,9 @@ class _HttpConnection(urllib3.connection.HTTPConnection):
 
 
 class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:
+        return _complete(super().getresponse())
+
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         if self.sock is None:
             self.connect()
@@ -121,6 +154,15 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **proxy_kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def close(self) -> None:
+        # urllib3 leaves the closing to the garbage collector, which may come late.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  the container forbids iteration
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
 
 
 class Transport:

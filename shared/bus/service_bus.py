@@ -259,6 +259,11 @@ class _Link:
                     # Without the batch's own overhead it may just fit.
                     return message, 1
                 break
+            except (ValueError, TypeError) as error:
+                raise BusError(
+                    f"a message to {self._entity} cannot be encoded for Service Bus "
+                    f"(a number must fit in 32 bits): {error}"
+                ) from error
         return batch, len(batch)
 
     def _drop(self) -> None:

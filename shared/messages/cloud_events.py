@@ -17,6 +17,7 @@ _TRACEPARENT: Final = re.compile(
 )
 _CORRELATION: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z0-9]+$")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
 _EXCERPT: Final = 80
 
@@ -68,7 +69,14 @@ def read_json(body: bytes) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=refuse)
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=refuse)
+        if _SURROGATE.search(text):
+            # Half of a pair is legal JSON, but no text: nothing that holds it could be published.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        problem = Problem("body", "half of a surrogate pair", "expected whole characters in every string")
     except UnicodeDecodeError as error:
         problem = Problem("body", f"byte {error.start} is not UTF-8", "expected JSON in UTF-8")
     except RecursionError:

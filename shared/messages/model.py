@@ -81,7 +81,10 @@ def _parse_moment(value: Any) -> Any:
             raise ValueError(
                 "expected a moment with its offset, such as 2026-01-05T08:00:00Z; this one names no time zone"
             )
-        return moment.astimezone(UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("expected a moment between the years 1 and 9999, in UTC") from error
     if isinstance(value, datetime):
         return value
     raise ValueError("expected an RFC 3339 moment with its offset, such as 2026-01-05T08:00:00Z")

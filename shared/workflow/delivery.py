@@ -79,8 +79,8 @@ class Delivery:
     @property
     def epoch(self) -> int:
         """How often it has been replayed."""
-        value = self.application_properties.get(EPOCH, 0)
-        return int(value) if isinstance(value, int | float | str) and str(value).isdecimal() else 0
+        value = str(self.application_properties.get(EPOCH, 0))
+        return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else 0
 
 
 def handle(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> None:
@@ -418,7 +418,7 @@ def wait_for_operator(delivery: Delivery, bus: Bus, now: datetime) -> None:
             OutgoingMessage(
                 entity=delivery.queue,
                 body=delivery.body,
-                message_id=fingerprint("waited", delivery.message_id, waited),
+                message_id=fingerprint("waited", delivery.message_id, delivery.body.hex(), waited),
                 content_type=delivery.content_type or "application/json",
                 correlation_id=delivery.correlation_id,
                 application_properties={**_plain(delivery.application_properties), "waited": waited},

@@ -69,8 +69,13 @@ def follow(message: StepMessage[Any], c: Collaborators, operation: StartedOperat
         not_before=at + operation.retry_after if operation.retry_after is not None else None,
     )
     wait = operation.retry_after if operation.retry_after is not None else FIRST_POLL
+    followed = tracking_message(message, tracking, at)
+    if at + wait > tracking.deadline and operation.retry_after is not None:
+        from shared.workflow.track import timed_out
+
+        return Result(events=(timed_out(followed, tracking, at),))
     delay = on_tick(at, wait, c.settings.track_interval)
-    return Result(next=(Next(tracking_message(message, tracking, at), delay),))
+    return Result(next=(Next(followed, delay),))
 
 
 def follow_job(message: StepMessage[Any], c: Collaborators, job_id: str) -> Result:

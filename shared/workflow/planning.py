@@ -15,11 +15,10 @@ from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
 from shared.composition import Runtime
 from shared.messages.cloud_events import CONTENT_TYPE
-from shared.messages.events import APP_NAME
 from shared.messages.model import format_moment
 from shared.messages.steps import fingerprint
 from shared.schedules import BackupSchedule, warnings
-from shared.workflow.receive import DIGEST, DUE, SCHEDULE
+from shared.workflow.receive import DIGEST, DUE, SCHEDULE, SCHEDULES_SOURCE
 
 _log: Final = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ def planned(schedule: BackupSchedule, due: datetime) -> OutgoingMessage:
     event = {
         "specversion": "1.0",
         "type": "sqlvmbackup.backup.requested.v1",
-        "source": f"{APP_NAME}/schedules",
+        "source": SCHEDULES_SOURCE,
         "id": request_id,
         "time": format_moment(due),
         "datacontenttype": "application/json",

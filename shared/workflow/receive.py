@@ -49,6 +49,7 @@ QUEUES: Final = {
     Operation.RESTORE: RESTORE_REQUESTS,
 }
 #: Properties of a message that was planned by a schedule.
+SCHEDULES_SOURCE: Final = f"{events.APP_NAME}/schedules"
 SCHEDULE: Final = "schedule"
 DUE: Final = "due"
 DIGEST: Final = "scheduleDigest"
@@ -115,7 +116,8 @@ def receive_request(delivery: Delivery, runtime: Runtime, expected: Operation) -
     except InvalidMessageError as error:
         reject(delivery, runtime, error)
         return
-    schedule = delivery.application_properties.get(SCHEDULE)
+    planned = envelope.source == SCHEDULES_SOURCE
+    schedule = delivery.application_properties.get(SCHEDULE) if planned else None
     request = Request(
         operation=operation,
         source=envelope.source,

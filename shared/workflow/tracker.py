@@ -64,11 +64,19 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     single: list[_Item] = []
     vaults: dict[str, list[_Item]] = defaultdict(list)
     for delivery in deliveries:
-        message = decode(STEPS["track"], delivery, runtime)
-        if message is None:
+        try:
+            message = decode(STEPS["track"], delivery, runtime)
+            if message is None:
+                continue
+            has_job = definition_of(message.payload).job is not None
+        except BusError:
+            raise
+        except Exception as error:
+            _log.exception("a poll cannot be read", extra={"action": "track"})
+            dispatch(_answered(delivery, runtime, error), None, runtime)
             continue
         item = _Item(delivery, message)
-        if message.request.vault_id is not None and definition_of(message.payload).job is not None:
+        if message.request.vault_id is not None and has_job:
             vaults[message.request.vault_id.key].append(item)
         else:
             single.append(item)
@@ -96,10 +104,15 @@ def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
         message = item.message
         if message.attempt < _MOST_DEFECTS:
             return put_back(message, runtime, timedelta(seconds=30), attempt=message.attempt + 1)
-        text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
-        info = ErrorInfo(code="failed_internal", message=text)
-        event = outcome_of_body(item.delivery, info, at=runtime.service_clock.now())
-        return Result(events=(event,), forward=(park(item.delivery, "failed_internal", text),))
+        return _answered(item.delivery, runtime, error)
+
+
+def _answered(delivery: Delivery, runtime: Runtime, error: Exception) -> Result:
+    """The answer to whoever waits for a message that this version cannot handle, which is parked."""
+    text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
+    info = ErrorInfo(code="failed_internal", message=text)
+    event = outcome_of_body(delivery, info, at=runtime.service_clock.now())
+    return Result(events=(event,), forward=(park(delivery, "failed_internal", text),))
 
 
 def _from_listing(items: list[_Item], runtime: Runtime) -> list[tuple[_Item, Result]]:
