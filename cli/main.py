@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from cli.errors import CommandError
 
-UNUSABLE: Final = 2
 _INTERRUPTED: Final = 1
+_DEFAULT_INSTANCE: Final = "MSSQLSERVER"
 
 Handler = Callable[[argparse.Namespace], int]
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return handler(options)
     except CommandError as error:
         print(f"sqlvmbackup {options.command}: {error}", file=sys.stderr)
-        return UNUSABLE
+        return error.status
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_run(commands)
+    _add_protect(commands)
+    _add_backup(commands)
+    _add_restore(commands)
+    _add_databases(commands)
+    _add_recovery_points(commands)
+    _add_replay(commands)
     _add_simulator(commands)
     return parser
 
@@ -169,6 +175,249 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="keeps the run: started again, it goes on where it was"
     )
+    _add_json(parser)
+
+
+def _request_handler(options: argparse.Namespace) -> int:
+    from cli.requesting import send_request
+
+    return send_request(options)
+
+
+def _add_request_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--job-timeout", metavar="DURATION", help="ISO 8601, such as PT12H (default P7D)")
+    parser.add_argument("--source", help="who asks: `source` of the request")
+    parser.add_argument("--id", help="what tells the request from others of its source (default: a new one)")
+    parser.add_argument("--correlation-id", help="carried through to every event")
+    parser.add_argument("--dry-run", action="store_true", help="show what it would do, and change nothing")
+    parser.add_argument("--namespace", metavar="NAME", help="send it to the app deployed with this namespace")
+    parser.add_argument("--no-wait", action="store_true", help="with --namespace: do not wait for outcomes")
+    _add_run_options(parser)
+
+
+def _add_vault(parser: argparse.ArgumentParser, *, vm: str) -> None:
+    parser.add_argument("--vault", required=True, metavar="ID", help="full ARM id of the vault")
+    parser.add_argument("--vm", metavar="ID", help=f"full ARM id of the VM{vm}")
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--instance",
+        default=_DEFAULT_INSTANCE,
+        metavar="NAME",
+        help=f"SQL Server instance ({_DEFAULT_INSTANCE})",
+    )
+    parser.add_argument(
+        "--database",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a database or a pattern, of the instance or as INSTANCE/NAME; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--group-database",
+        action="append",
+        default=[],
+        metavar="GROUP/NAME",
+        help="a database of an availability group; may be repeated",
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="NAME", help="not these; may be repeated"
+    )
+    parser.add_argument(
+        "--include-system", action="store_true", help="patterns mean master, model and msdb as well"
+    )
+
+
+def _add_protect(commands: _SubCommands) -> None:
+    parser = _add(
+        commands,
+        "protect",
+        summary="protect databases of a VM by a policy of a vault",
+        example="""
+          sqlvmbackup protect --vault /subscriptions/.../vaults/vault1 --vm /subscriptions/.../virtualMachines/sql1 \\
+            --policy HourlyLogBackup --database 'orders*' --exclude orders_old
+        """,
+        handler=_request_handler,
+    )
+    _add_vault(parser, vm=" (not for availability groups)")
+    parser.add_argument("--policy", required=True, metavar="NAME", help="the policy's name")
+    _add_selection(parser)
+    parser.add_argument(
+        "--on-existing",
+        choices=("fail", "keep", "changePolicy"),
+        help="where another policy protects a database (default: fail)",
+    )
+    parser.add_argument("--resume", action="store_true", help="resume protection that was stopped")
+    parser.add_argument("--undelete", action="store_true", help="bring back what was soft-deleted")
+    parser.add_argument("--first-backup-now", action="store_true", help="take a full once it is protected")
+    parser.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
+    parser.add_argument(
+        "--redundancy",
+        choices=("LocallyRedundant", "ZoneRedundant", "GeoRedundant"),
+        help="of the vault that is created; fixed once it protects anything",
+    )
+    parser.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="of that vault")
+    parser.add_argument(
+        "--create-policy", type=Path, metavar="FILE", help="JSON of `createPolicy`, used where there is none"
+    )
+    _add_request_options(parser)
+
+
+def _add_backup(commands: _SubCommands) -> None:
+    parser = _add(
+        commands,
+        "backup",
+        summary="back up protected databases now",
+        example="""
+          sqlvmbackup backup --vault /subscriptions/.../vaults/vault1 --type CopyOnlyFull --retain-for P14D \\
+            --database orders
+        """,
+        handler=_request_handler,
+    )
+    _add_vault(parser, vm=" (default: every VM of the vault)")
+    _add_selection(parser)
+    parser.add_argument(
+        "--type", default="Full", choices=("Full", "Differential", "Log", "CopyOnlyFull"), help="(Full)"
+    )
+    parser.add_argument(
+        "--retain-for", metavar="DURATION", help="ISO 8601, such as P45D (the default of Full)"
+    )
+    parser.add_argument("--retain-until", metavar="MOMENT", help="such as 2027-01-31T00:00:00Z")
+    parser.add_argument(
+        "--compression", action=argparse.BooleanOptionalAction, default=None, help="compress it"
+    )
+    parser.add_argument(
+        "--if-running", choices=("wait", "skip"), help="where a backup is running (default: wait)"
+    )
+    _add_request_options(parser)
+
+
+def _add_restore(commands: _SubCommands) -> None:
+    parser = _add(
+        commands,
+        "restore",
+        summary="restore a database to a moment or a recovery point",
+        example="""
+          sqlvmbackup restore --vault /subscriptions/.../vaults/vault1 --vm /subscriptions/.../virtualMachines/sql1 \\
+            --database orders --point-in-time 2026-01-05T07:30:00Z --to-database orders_0730
+
+        What a restore may overwrite and where it may write is up to RESTORE_ALLOW_OVERWRITE,
+        RESTORE_ALLOWED_TARGETS and RESTORE_ALLOWED_PATHS (docs/settings.md).
+        """,
+        handler=_request_handler,
+    )
+    _add_vault(parser, vm=" that the database is on")
+    _add_database(parser)
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
+    when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
+    when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
+    when.add_argument("--latest", choices=("any", "full"), help="(any: the newest moment there is)")
+    parser.add_argument(
+        "--to-original", action="store_true", help="over the database itself; needs --overwrite"
+    )
+    parser.add_argument("--to-database", metavar="NAME", help="(default: its name, _restored_, the moment)")
+    parser.add_argument("--to-vm", metavar="ID", help="full ARM id of another VM (default: the same)")
+    parser.add_argument("--to-instance", metavar="NAME", help="(default: the same)")
+    parser.add_argument("--to-files", metavar="PATH", help="as backup files in this directory of the VM")
+    parser.add_argument("--data-directory", metavar="PATH", help="for data files (default: the instance's)")
+    parser.add_argument("--log-directory", metavar="PATH", help="for log files (default: the instance's)")
+    parser.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="LOGICAL=PATH",
+        help="where one file goes; may be repeated",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a database that is there")
+    parser.add_argument("--no-recovery", action="store_true", help="leave it ready for more log backups")
+    _add_request_options(parser)
+
+
+def _add_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--database", required=True, metavar="NAME", help="the database")
+    parser.add_argument(
+        "--instance",
+        default=_DEFAULT_INSTANCE,
+        metavar="NAME",
+        help=f"SQL Server instance ({_DEFAULT_INSTANCE})",
+    )
+    parser.add_argument("--availability-group", metavar="NAME", help="instead of an instance")
+
+
+def _add_databases(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.listings import show_databases
+
+        return show_databases(options)
+
+    parser = _add(
+        commands,
+        "databases",
+        summary="list databases, protected and protectable",
+        example="""
+          sqlvmbackup databases --vault /subscriptions/.../vaults/vault1
+        """,
+        handler=handler,
+    )
+    _add_vault(parser, vm=" (default: every VM of the vault)")
+    _add_reading(parser)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--arm-endpoint", metavar="URL", help="Azure Resource Manager (default: ARM_ENDPOINT, then Azure)"
+    )
+    _add_json(parser)
+
+
+def _add_recovery_points(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.listings import show_recovery_points
+
+        return show_recovery_points(options)
+
+    parser = _add(
+        commands,
+        "recovery-points",
+        summary="list what a database can be restored to",
+        example="""
+          sqlvmbackup recovery-points --vault /subscriptions/.../vaults/vault1 \\
+            --vm /subscriptions/.../virtualMachines/sql1 --database orders
+        """,
+        handler=handler,
+    )
+    _add_vault(parser, vm=" (where the name is not unique in the vault)")
+    _add_database(parser)
+    _add_reading(parser)
+
+
+def _add_replay(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.replay import replay
+
+        return replay(options)
+
+    parser = _add(
+        commands,
+        "replay",
+        summary="list, show or send again the messages that were parked",
+        example="""
+          sqlvmbackup replay list --state .sqlvmbackup
+          sqlvmbackup replay send 3 --state .sqlvmbackup
+          sqlvmbackup replay send --all --namespace my-namespace
+        """,
+        handler=handler,
+    )
+    parser.add_argument("action", nargs="?", choices=("list", "show", "send"), default="list", help="(list)")
+    parser.add_argument(
+        "numbers", nargs="*", type=_number(0, 2**63 - 1), metavar="N", help="numbers, as `list` shows them"
+    )
+    parser.add_argument("--all", action="store_true", help="every parked message")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--state", type=Path, metavar="DIR", help="of a run")
+    where.add_argument("--namespace", metavar="NAME", help="of a deployed app")
     _add_json(parser)
 
 

@@ -1,0 +1,40 @@
+"""Azure, as the read-only commands see it: the app's own client, without a bus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from cli.errors import CommandError
+from shared import composition
+from shared.arm.errors import ArmError, TokenError
+from shared.bus import BusError, OutgoingMessage
+from shared.settings import SettingsError
+from shared.workflow.step import Collaborators, WorkflowError
+
+#: Azure, or the estate, does not have what was asked for.
+_FAILED = 1
+
+
+class _NoBus:
+    """What reads only sends nothing."""
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        raise BusError(f"a read-only command was about to send {len(messages)} messages")
+
+
+@contextmanager
+def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
+    """What the app's steps read Azure through.
+
+    Raises:
+        CommandError: the settings cannot be used, or Azure did not give what was asked for.
+    """
+    try:
+        runtime = composition.build(settings, bus=_NoBus())
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    try:
+        yield Collaborators(backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now)
+    except (ArmError, TokenError, WorkflowError) as error:
+        raise CommandError(str(error), status=_FAILED) from error

@@ -1,0 +1,220 @@
+"""A deployed app, from here: requests into its namespace, outcomes and parked messages out of it.
+
+The topic's subscription is only peeked, so that nobody else misses what is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from cli.display import display, json_lines, print_outcomes
+from cli.errors import CommandError
+from cli.following import Following
+from cli.outcomes_file import OutcomesFile
+from cli.replay import Parked, message_again
+from cli.request_lines import RequestLine
+from local.broker import MessageState, PeekedMessage
+from local.host.signals import stop_requested
+from shared.bus import BusError
+from shared.bus.service_bus import ServiceBusBus
+from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
+from shared.settings import SERVICE_BUS_CONNECTION
+
+if TYPE_CHECKING:
+    from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
+
+#: Seconds between two looks at the topic.
+_LOOK: Final = 2.0
+_PAGE: Final = 100
+#: Seconds that a receiver waits for a message of a queue that may be empty.
+_WAIT: Final = 5.0
+
+
+def send_and_wait(line: RequestLine, options: argparse.Namespace) -> int:
+    """Send one request to a deployed app and, unless told not to, wait for its outcomes."""
+    with ExitStack() as stack:
+        bus, client = stack.enter_context(_connected(options.namespace))
+        if options.no_wait:
+            bus.send([line.message()])
+            print(f"{line.label} is sent; its outcomes come on topic {JOB_OUTCOMES}.", file=sys.stderr)
+            return 0
+        file = (
+            stack.enter_context(OutcomesFile(options.outcomes, keep=False))
+            if options.outcomes is not None
+            else None
+        )
+        stop = stack.enter_context(stop_requested())
+        receiver = stack.enter_context(client.get_subscription_receiver(JOB_OUTCOMES, ALL_OUTCOMES))
+        shown = display()
+        stack.callback(shown.close)
+        following = Following([line])
+        events = _Events(receiver)
+        # What is there already is passed over, but for answers to this very request from before.
+        for event in events.new():
+            following.observe(event)
+        bus.send([line.message()])
+        while not following.complete and not stop.is_set():
+            for event in events.new():
+                observed = following.observe(event)
+                if observed is not None:
+                    shown.observed(observed)
+            shown.refresh(following, ())
+            if not following.complete:
+                stop.wait(_LOOK)
+        shown.close()
+        outcomes = list(following.final_outcomes())
+        for outcome in outcomes:
+            if file is not None:
+                file.write(outcome)
+        print_outcomes(outcomes, as_json=json_lines(options.json))
+        if not following.complete:
+            print(
+                f"Interrupted; the app goes on with {line.label}, and its outcomes come on topic"
+                f" {JOB_OUTCOMES}.",
+                file=sys.stderr,
+            )
+        return 0 if following.succeeded else 1
+
+
+class _Events:
+    """The events of the topic, from the oldest that is kept."""
+
+    def __init__(self, receiver: ServiceBusReceiver) -> None:
+        self._receiver = receiver
+        self._next = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Those that have come since the last call."""
+        while page := self._receiver.peek_messages(_PAGE, sequence_number=self._next):
+            for message in page:
+                self._next = (message.sequence_number or 0) + 1
+                event = json.loads(body_of(message))
+                if isinstance(event, dict):
+                    yield event
+
+
+class ParkedInNamespace:
+    """The parked messages of a deployed app."""
+
+    def __init__(self, bus: ServiceBusBus, client: ServiceBusClient) -> None:
+        self._bus = bus
+        self._client = client
+
+    def peek(self) -> list[PeekedMessage]:
+        found: list[PeekedMessage] = []
+        with self._client.get_queue_receiver(PARKED_MESSAGES) as receiver:
+            following = 0
+            while page := receiver.peek_messages(_PAGE, sequence_number=following):
+                found += [_peeked(message) for message in page]
+                following = found[-1].sequence_number + 1
+        return found
+
+    def replay(self, numbers: frozenset[int]) -> int:
+        left = set(numbers)
+        with self._client.get_queue_receiver(PARKED_MESSAGES) as receiver:
+            held = []
+            try:
+                while left and (received := receiver.receive_messages(1, max_wait_time=_WAIT)):
+                    message = received[0]
+                    if message.sequence_number not in left:
+                        held.append(message)
+                        continue
+                    # Sent before it is removed: whatever happens in between, it is not lost.
+                    self._bus.send([message_again(_peeked(message))])
+                    receiver.complete_message(message)
+                    left.remove(message.sequence_number)
+            finally:
+                for message in held:
+                    receiver.abandon_message(message)
+        return len(numbers) - len(left)
+
+
+@contextmanager
+def parked_in_namespace(namespace: str) -> Iterator[Parked]:
+    """The parked messages of a deployed app. Raises CommandError."""
+    with _connected(namespace) as (bus, client):
+        yield ParkedInNamespace(bus, client)
+
+
+@contextmanager
+def _connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient]]:
+    """The namespace, by the connection string in the environment if it is its own, else by identity."""
+    from azure.core.exceptions import AzureError
+    from azure.servicebus import ServiceBusClient
+
+    from shared.arm.credentials import service_bus_credential
+    from shared.arm.errors import TokenError
+
+    host = namespace if "." in namespace or ":" in namespace else f"{namespace}.servicebus.windows.net"
+    connection_string = os.environ.get(SERVICE_BUS_CONNECTION, "")
+    try:
+        if _host_of(connection_string) == host.lower():
+            bus = ServiceBusBus.from_connection_string(connection_string)
+            client = ServiceBusClient.from_connection_string(connection_string)
+        else:
+            credential = service_bus_credential(os.environ)
+            bus = ServiceBusBus.with_identity(host, credential)
+            client = ServiceBusClient(host, credential)
+        with client:
+            try:
+                yield bus, client
+            finally:
+                bus.close()
+    except (AzureError, BusError, TokenError, ValueError) as error:
+        raise CommandError(
+            f"namespace {host} cannot be used: {str(error).splitlines()[0]} Sending needs the role Azure"
+            " Service Bus Data Sender, looking at outcomes Azure Service Bus Data Receiver.",
+            status=1,
+        ) from error
+
+
+def _host_of(connection_string: str) -> str | None:
+    parts = dict(part.partition("=")[::2] for part in connection_string.split(";"))
+    endpoint = next((value for name, value in parts.items() if name.strip().lower() == "endpoint"), "")
+    return urlsplit(endpoint).netloc.lower() or None
+
+
+def body_of(message: ServiceBusReceivedMessage) -> bytes:
+    """The body, whole: the SDK gives it in sections."""
+    body = message.body
+    return body if isinstance(body, bytes) else b"".join(body)
+
+
+def _peeked(message: ServiceBusReceivedMessage) -> PeekedMessage:
+    return PeekedMessage(
+        body=body_of(message),
+        message_id=message.message_id,
+        content_type=message.content_type,
+        subject=message.subject,
+        correlation_id=message.correlation_id,
+        application_properties=_text_properties(message.application_properties or {}),
+        sequence_number=message.sequence_number or 0,
+        enqueued_sequence_number=message.enqueued_sequence_number or 0,
+        enqueued_time=message.enqueued_time_utc or datetime.now(UTC),
+        scheduled_for=message.scheduled_enqueue_time_utc,
+        delivery_count=message.delivery_count or 0,
+        expires_at=message.expires_at_utc,
+        dead_letter_source=message.dead_letter_source,
+        state=MessageState.ACTIVE,
+    )
+
+
+def _text_properties(properties: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        _text(name): _text(value) if isinstance(value, bytes) else value for name, value in properties.items()
+    }
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+__all__: Sequence[str] = ("ParkedInNamespace", "parked_in_namespace", "send_and_wait")
