@@ -24,6 +24,10 @@ from shared.messages.steps import Database, Request, fingerprint
 APP_NAME: Final = "sql-vm-backup-functions"
 #: The outcome key of a request that ended before any of its databases was known.
 REQUEST_KEY: Final = "request"
+#: Bytes of an event that is published whole; the broker takes 256 KiB with the properties.
+_LARGEST: Final = 200 * 1024
+_SLIM_TEXT: Final = 1024
+_SLIM_LIST: Final = 10
 
 
 class Status(StrEnum):
@@ -191,8 +195,35 @@ class Event(EventModel):
         event["data"] = self.data.model_dump(mode="json", by_alias=True, exclude_none=True)
         return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
 
+    def slim(self) -> Event:
+        """The same event without what only explains: a job's tasks and properties, all but the first warnings."""
+        data = self.data
+        changes: dict[str, Any] = {}
+        job = getattr(data, "job", None)
+        if isinstance(job, JobInfo):
+            changes["job"] = job.model_copy(update={"tasks": (), "properties": {}})
+        if isinstance(data, OutcomeData):
+            kept = tuple(text[:_SLIM_TEXT] for text in data.warnings[:_SLIM_LIST])
+            left_out = len(data.warnings) - len(kept)
+            changes["warnings"] = (*kept, f"{left_out} more warnings are left out.") if left_out else kept
+        error = getattr(data, "error", None)
+        if isinstance(error, ErrorInfo):
+            advice = tuple(text[:_SLIM_TEXT] for text in error.recommendations[:_SLIM_LIST])
+            changes["error"] = error.model_copy(
+                update={"message": error.message[: 4 * _SLIM_TEXT], "recommendations": advice}
+            )
+        if isinstance(data, AcceptedData):
+            changes["skipped_names"] = data.skipped_names[:_SLIM_LIST]
+        return self.model_copy(update={"data": data.model_copy(update=changes)})
+
     def to_message(self) -> OutgoingMessage:
-        """The event as a message to the topic; its properties let a subscription filter without parsing."""
+        """The event as a message to the topic; its properties let a subscription filter without parsing.
+
+        An event that would be too large for the broker is made slim: what ended is always told.
+        """
+        body = self.to_json()
+        if len(body) > _LARGEST:
+            body = self.slim().to_json()
         parts = self.type.split(".")
         properties: dict[str, str | int | bool] = {
             "type": self.type,
@@ -207,7 +238,7 @@ class Event(EventModel):
             properties["database"] = database
         return OutgoingMessage(
             entity=JOB_OUTCOMES,
-            body=self.to_json(),
+            body=body,
             message_id=self.id,
             content_type=CONTENT_TYPE,
             subject=self.subject,
