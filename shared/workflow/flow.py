@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.messages import events
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
+from shared.messages.requests import Operation
 from shared.messages.steps import Effect, StepMessage, Tracking, database_of
 from shared.workflow.advice import advised
 from shared.workflow.step import Collaborators, Next, Result
@@ -117,6 +118,15 @@ def ended(
     if vm_id is not None and database_of(payload) is None:
         details = {"vm_id": vm_id.path, **details}
     item = body.get("itemId") if isinstance(body, dict) else getattr(body, "item_id", None)
+    error = advised(error)
+    step = payload.origin if isinstance(payload, Tracking) else message.step
+    if step == "trigger_backup" and message.request.operation is Operation.PROTECT:
+        # The database is protected whether or not its first backup succeeded.
+        details["protection_state"] = "Protected" if error is None else "IRPending"
+        if error is not None:
+            said = f"The database is protected, but its first backup ended as {status}: {error.code}: {error.message}"
+            details["warnings"] = (*details.get("warnings", ()), said)
+            status, error = Status.SUCCEEDED_WITH_WARNINGS, None
     return events.outcome(
         message.request,
         status,
@@ -124,7 +134,7 @@ def ended(
         database=database_of(payload),
         subject=item,
         outcome_count=count,
-        error=advised(error),
+        error=error,
         **details,
     )
 

@@ -294,10 +294,7 @@ def _job_ended(message: StepMessage[Tracking], c: Collaborators, job: Job) -> Re
             )
     elif isinstance(payload, BackupTask):
         details["policy_name"] = payload.policy_name
-        if message.request.operation is Operation.PROTECT:
-            status, error, warnings = _first_backup(status, error, warnings)
-            details["protection_state"] = "Protected" if not warnings else "IRPending"
-        else:
+        if message.request.operation is not Operation.PROTECT:
             details["backup_type"] = _backup_type(job, payload)
             details["data_transferred_mb"] = _number(job.properties.get("Data Transferred (in MB)"))
             details["retain_until"] = payload.retain_until
@@ -312,16 +309,6 @@ def _does_not_apply(payload: object, error: ErrorInfo) -> bool:
     """Whether a pattern meant a database that does not allow the type of backup."""
     refused = error.code.lower() == "usererrorsqlpodoesnotsupportbackuptype"
     return refused and isinstance(payload, BackupTask) and payload.by_pattern
-
-
-def _first_backup(
-    status: Status, error: ErrorInfo | None, warnings: tuple[str, ...]
-) -> tuple[Status, None, tuple[str, ...]]:
-    """A database is protected whether or not its first backup succeeded; a failure is a warning."""
-    if error is None:
-        return status, None, warnings
-    said = f"The database is protected, but its first backup ended as {status}: {error.code}: {error.message}"
-    return Status.SUCCEEDED_WITH_WARNINGS, None, (*warnings, said)
 
 
 def _is_conflict(job: Job) -> bool:
