@@ -1,0 +1,253 @@
+"""What is met in real estates: vaults and policies to be made, stopped and soft-deleted items, odd targets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, selectors, virtual_machine
+
+API = {"api-version": "2024-04-01"}
+TOKEN = {"Authorization": "Bearer local-simulator"}
+PROTECTED = {"name": "orders", "protectedBy": POLICY, "historyDays": 3}
+
+
+def an_operator_puts(azure: Estate, database: str, properties: dict[str, Any]) -> None:
+    """What somebody does to a protected item in the portal, done to its end."""
+    _by_hand(azure, "PUT", database, {"properties": properties})
+
+
+def an_operator_deletes(azure: Estate, database: str) -> None:
+    """Stop protection and delete the backups, in the portal."""
+    _by_hand(azure, "DELETE", database, None)
+
+
+def _by_hand(azure: Estate, method: str, database: str, body: dict[str, Any] | None) -> None:
+    item = (
+        f"{azure.url}{azure.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
+        f"/protectedItems/SQLDataBase;mssqlserver;{database}"
+    )
+    answer = requests.request(method, item, params=API, headers=TOKEN, json=body, timeout=10)
+    assert answer.status_code == 202, answer.text
+    azure.clock.advance(timedelta(minutes=10))
+
+
+def error_of(outcome: dict[str, Any]) -> tuple[str, str, str]:
+    """The status, the code and the message of an outcome that did not succeed."""
+    data = outcome["data"]
+    return data["status"], data["error"]["code"], data["error"]["message"]
+
+
+@pytest.fixture
+def azure(estate: OpenEstate) -> Estate:
+    """One VM with a protected database that has a history, and one that is not protected."""
+    return estate(
+        {
+            "virtualMachines": [
+                virtual_machine("sqlvm1", PROTECTED, "billing", registeredTo="vault1"),
+                virtual_machine("sqlvm2", "ledger"),
+            ]
+        },
+        {
+            "RESTORE_ALLOW_OVERWRITE": "true",
+            "RESTORE_ALLOWED_TARGETS": '["*"]',
+            "RESTORE_ALLOWED_PATHS": '["F:\\\\restores\\\\*"]',
+        },
+    )
+
+
+def test_a_vault_and_a_policy_are_made_where_there_are_none(azure: Estate) -> None:
+    vault_id = azure.vault_id.replace("vault1", "vault9")
+    (outcome,) = azure.run(
+        azure.protect(
+            "ledger",
+            vm="sqlvm2",
+            vaultId=vault_id,
+            policyName="Weekly",
+            createVault={"location": "westeurope", "redundancy": "ZoneRedundant", "tags": {"team": "dba"}},
+            createPolicy={
+                "full": {"frequency": "Weekly", "days": ["Sunday"], "time": "02:00", "retentionDays": 84},
+                "differential": {"days": ["Wednesday"], "time": "02:00", "retentionDays": 30},
+                "log": {"everyMinutes": 15, "retentionDays": 14},
+            },
+            firstBackup="now",
+        )
+    )
+    data = outcome["data"]
+    assert (data["status"], data["policyName"], data["protectionState"]) == (
+        "succeeded",
+        "Weekly",
+        "Protected",
+    )
+    assert data["vaultId"] == vault_id
+    assert azure.mutations["Backup"] == 1
+    policy = requests.get(
+        f"{azure.url}{vault_id}/backupPolicies/Weekly", params=API, headers=TOKEN, timeout=10
+    ).json()["properties"]
+    assert [part["policyType"] for part in policy["subProtectionPolicy"]] == ["Full", "Differential", "Log"]
+    vault = requests.get(azure.url + vault_id, params=API, headers=TOKEN, timeout=10).json()
+    assert vault["tags"] == {"team": "dba"}
+    assert vault["properties"]["redundancySettings"]["standardTierStorageRedundancy"] == "ZoneRedundant"
+
+
+def test_another_policy_fails_is_kept_or_is_changed_as_asked(azure: Estate) -> None:
+    made = {"createPolicy": {"full": {"time": "18:00", "retentionDays": 30}}, "policyName": "Other"}
+    (failed,) = azure.run(azure.protect("orders", **made))
+    status, code, message = error_of(failed)
+    assert (status, code) == ("failed", "ProtectedByAnotherPolicy")
+    assert POLICY in message and "onExisting" in message
+    (kept,) = azure.run(azure.protect("orders", policyName="Other", onExisting="keep"))
+    assert (kept["data"]["status"], kept["data"]["policyName"]) == ("succeeded", POLICY)
+    assert azure.mutations["ConfigureBackup"] == 0
+    (changed,) = azure.run(azure.protect("orders", policyName="Other", onExisting="changePolicy"))
+    assert (changed["data"]["status"], changed["data"]["policyName"]) == ("succeeded", "Other")
+    assert azure.mutations["ConfigureBackup"] == 1
+
+
+def test_a_stopped_database_is_resumed_only_when_asked(azure: Estate) -> None:
+    stopped = {"protectedItemType": "AzureVmWorkloadSQLDatabase", "protectionState": "ProtectionStopped"}
+    an_operator_puts(azure, "orders", {**stopped, "policyId": ""})
+    assert error_of(azure.run(azure.protect("orders"))[0])[:2] == ("failed", "ProtectionStopped")
+    assert error_of(azure.run(azure.backup("orders"))[0])[:2] == ("failed", "ProtectionStopped")
+    (skipped,) = azure.run(azure.backup())
+    assert (skipped["data"]["status"], skipped["data"]["error"]["code"]) == ("skipped", "NothingToDo")
+    accepted = [event for event in azure.events() if event["type"] == "sqlvmbackup.backup.accepted.v1"][-1]
+    assert accepted["data"]["skipped"] == {"protectionStopped": 1}
+    (resumed,) = azure.run(azure.protect("orders", resume=True))
+    assert resumed["data"]["status"] == "succeeded"
+    assert azure.run(azure.backup("orders"))[0]["data"]["status"] == "succeeded"
+
+
+def test_a_soft_deleted_database_is_brought_back_only_when_asked(azure: Estate) -> None:
+    an_operator_deletes(azure, "orders")
+    assert error_of(azure.run(azure.protect("orders"))[0])[:2] == ("failed", "ItemSoftDeleted")
+    assert error_of(azure.run(azure.backup("orders"))[0])[:2] == ("failed", "ItemSoftDeleted")
+    assert error_of(azure.run(azure.restore("orders"))[0])[:2] == ("failed", "ItemSoftDeleted")
+    (undeleted,) = azure.run(azure.protect("orders", undelete=True))
+    assert undeleted["data"]["status"] == "succeeded"
+    assert azure.mutations["Undelete"] == 1
+    assert azure.run(azure.restore("orders", "orders_copy"))[0]["data"]["status"] == "succeeded"
+
+
+def test_the_original_is_replaced_where_request_and_setting_both_say_so(azure: Estate) -> None:
+    original = {"target": {"kind": "original"}}
+    assert error_of(azure.run(azure.restore("orders", **original))[0])[:2] == (
+        "rejected",
+        "OverwriteNotRequested",
+    )
+    (replaced,) = azure.run(azure.restore("orders", overwrite=True, **original))
+    data = replaced["data"]
+    assert (data["status"], data["target"]) == ("succeeded", {"kind": "original"})
+    assert data["job"]["properties"]["Job Type"] == "Recovery to the original database"
+
+
+def test_a_restore_over_an_existing_database_needs_overwrite(azure: Estate) -> None:
+    status, code, message = error_of(azure.run(azure.restore("orders", "billing"))[0])
+    assert (status, code) == ("rejected", "TargetDatabaseExists")
+    assert f"{INSTANCE}/billing" in message
+    assert azure.mutations["Restore"] == 0
+    (replaced,) = azure.run(azure.restore("orders", "billing", overwrite=True))
+    assert replaced["data"]["status"] == "succeeded"
+
+
+def test_a_restore_as_files_goes_where_the_setting_allows(azure: Estate) -> None:
+    def as_files(path: str) -> dict[str, Any]:
+        return {"target": {"kind": "files", "vmId": azure.vm_id(), "path": path}}
+
+    for path in ("C:\\Windows", "F:\\restores\\..\\secret", "\\\\share\\x"):
+        assert error_of(azure.run(azure.restore("orders", **as_files(path)))[0])[:2] == (
+            "rejected",
+            "PathNotAllowed",
+        )
+    (restored,) = azure.run(azure.restore("orders", **as_files("F:\\restores\\today")))
+    assert restored["data"]["status"] == "succeeded"
+    (entry,) = [entry for entry in azure.simulator.ledger_entries if entry["route"] == "Restore"]
+    assert entry["body"]["properties"]["recoveryMode"] == "FileRecovery"
+    assert entry["body"]["properties"]["targetInfo"]["targetDirectoryForFileRestore"] == "F:\\restores\\today"
+
+
+def test_files_go_where_the_request_says_and_recovery_waits_if_asked(azure: Estate) -> None:
+    target = {
+        "kind": "alternate",
+        "vmId": azure.vm_id(),
+        "instance": INSTANCE,
+        "database": "orders2",
+        "logDirectory": "L:\\logs",
+        "files": [{"logicalName": "orders", "path": "D:\\data\\orders2.mdf"}],
+    }
+    (restored,) = azure.run(
+        azure.restore("orders", recoveryPoint={"latest": "full"}, target=target, noRecovery=True)
+    )
+    assert restored["data"]["status"] == "succeeded"
+    (entry,) = [entry for entry in azure.simulator.ledger_entries if entry["route"] == "Restore"]
+    properties = entry["body"]["properties"]
+    assert properties["isNonRecoverable"] is True
+    placed = {part["sourceLogicalName"]: part["targetPath"] for part in properties["alternateDirectoryPaths"]}
+    assert placed["orders"] == "D:\\data\\orders2.mdf"
+    assert placed["orders_log"].startswith("L:\\logs\\")
+    target["files"] = [{"logicalName": "stranger", "path": "D:\\x.mdf"}]
+    status, code, message = error_of(azure.run(azure.restore("orders", target=target))[0])
+    assert (status, code) == ("failed", "UnknownFile")
+    assert "orders_log" in message
+
+
+def test_a_target_that_is_not_registered_or_not_there_is_named(azure: Estate) -> None:
+    status, code, message = error_of(
+        azure.run(
+            azure.restore(
+                "orders", target={"kind": "alternate", "vmId": azure.vm_id("sqlvm2"), "instance": INSTANCE}
+            )
+        )[0]
+    )
+    assert (status, code) == ("failed", "TargetNotRegistered")
+    assert azure.vm_id("sqlvm2") in message and azure.vm_id("sqlvm1") in message
+    status, code, message = error_of(
+        azure.run(
+            azure.restore("orders", target={"kind": "alternate", "vmId": azure.vm_id(), "instance": "SALES"})
+        )[0]
+    )
+    assert (status, code) == ("failed", "TargetInstanceNotFound")
+    assert "SALES" in message and INSTANCE in message
+
+
+def test_the_newest_moment_before_a_mishap_is_restored(azure: Estate) -> None:
+    mishap = "2026-01-04T12:34:56.5Z"
+    (restored,) = azure.run(azure.restore("orders", "before", recoveryPoint={"before": mishap}))
+    assert restored["data"]["recoveryPoint"]["time"] == "2026-01-04T12:34:56Z"
+    (latest,) = azure.run(azure.restore("orders", recoveryPoint={"latest": "full"}))
+    assert latest["data"]["recoveryPoint"]["kind"] == "Full"
+    chosen = latest["data"]["recoveryPoint"]["time"]
+    stamp = "".join(character for character in chosen if character.isdigit())
+    assert latest["data"]["target"]["database"] == f"orders_restored_{stamp}"
+
+
+def test_a_log_backup_by_pattern_passes_over_the_simple_recovery_model(estate: OpenEstate) -> None:
+    azure = estate(
+        {
+            "virtualMachines": [
+                virtual_machine(
+                    "sqlvm1",
+                    PROTECTED,
+                    {"name": "cache", "recoveryModel": "Simple", "protectedBy": POLICY, "historyDays": 1},
+                    registeredTo="vault1",
+                )
+            ]
+        }
+    )
+    (outcome,) = azure.run(azure.backup(backup_type="Log"))
+    assert (outcome["data"]["database"], outcome["data"]["status"]) == ("orders", "succeeded")
+    accepted = [event for event in azure.events() if event["type"] == "sqlvmbackup.backup.accepted.v1"][-1]
+    assert accepted["data"]["skipped"] == {"typeNotSupported": 1}
+    assert accepted["data"]["skippedNames"] == [f"{INSTANCE}/cache"]
+    status, code, message = error_of(azure.run(azure.backup("cache", backup_type="Log"))[0])
+    assert (status, code) == ("failed", "UserErrorSQLPODoesNotSupportBackupType")
+
+
+def test_names_are_found_in_any_case_and_each_database_once(azure: Estate) -> None:
+    everything = [*selectors(["BILLING"]), *selectors(["billing"]), *selectors(["bill*"])]
+    outcomes = azure.run(azure.protect(databases=everything, policyName=POLICY.upper()))
+    assert [outcome["data"]["database"] for outcome in outcomes] == ["billing"]
+    assert azure.mutations["ConfigureBackup"] == 1
