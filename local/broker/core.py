@@ -825,25 +825,15 @@ def _entities_of(topology: Topology) -> dict[str, _Entity]:
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
-    database = sqlite3.connect(
-        ":memory:" if path is None else path, isolation_level=None, check_same_thread=False, timeout=0
-    )
     try:
-        # Exclusive before the journal's mode, so that no shared memory file is needed and no second process
-        # can release locks that are alive.
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute("PRAGMA temp_store = MEMORY")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if not version and not tables:
-            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-        elif version != _SCHEMA_VERSION:
-            raise BrokerError(
-                f"{path} is not a file of this broker's version: "
-                "give another file, or delete this one to start anew"
-            )
+        # A process that was just killed may take a moment to let go of the file.
+        database = sqlite3.connect(
+            ":memory:" if path is None else path, isolation_level=None, check_same_thread=False, timeout=1
+        )
+    except sqlite3.OperationalError as error:
+        raise BrokerError(f"{path} cannot be opened as the broker's file: {error}") from error
+    try:
+        _prepare(database, path)
     except sqlite3.OperationalError as error:
         database.close()
         if "locked" in str(error):
@@ -858,6 +848,23 @@ def _open(path: Path | None) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _prepare(database: sqlite3.Connection, path: Path | None) -> None:
+    # Exclusive before anything is read, so that no second process can release locks that are alive.
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if version != _SCHEMA_VERSION and (version or tables):
+        raise BrokerError(
+            f"{path} is not a file of this broker's version: "
+            "give another file, or delete this one to start anew"
+        )
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("PRAGMA temp_store = MEMORY")
+    if not version:
+        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
 
 def _prepared(entity: str, message: OutgoingMessage | IncomingMessage) -> tuple[IncomingMessage, str]:
