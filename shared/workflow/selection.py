@@ -147,7 +147,8 @@ def match(
 ) -> tuple[list[Match], list[DatabaseSelector]]:
     """The candidates that the selectors mean, each once, and the selectors that mean none."""
     matched: dict[str, Match] = {}
-    missed: list[DatabaseSelector] = []
+    #: by what their outcomes are told apart: a name that is given twice, in two spellings, has one outcome
+    missed: dict[str, DatabaseSelector] = {}
     for selector in databases:
         hit = False
         for candidate in available:
@@ -167,8 +168,8 @@ def match(
                 candidate, by_pattern=not literal and (known is None or known.by_pattern)
             )
         if not hit:
-            missed.append(selector)
-    return list(matched.values()), missed
+            missed.setdefault(str(selector).lower(), selector)
+    return list(matched.values()), list(missed.values())
 
 
 @dataclass(frozen=True)
