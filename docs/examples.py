@@ -1,0 +1,138 @@
+"""Events as the app publishes them, for the documentation: made by the functions that make the real ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from shared.arm.ids import VaultId
+from shared.messages import events
+from shared.messages.cloud_events import Envelope, InvalidMessageError, read_envelope
+from shared.messages.events import ErrorInfo, Event, JobInfo, RecoveryPointInfo, Status, TaskInfo
+from shared.messages.requests import read_data
+from shared.messages.steps import Database, Request, marked_request_id
+from shared.workflow.dead_letters import outcome_of_request
+
+_SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
+_AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)
+_JOB: Final = "5e9302f2-b0af-42f7-9190-57b67bd48fc1"
+
+
+def event_examples() -> dict[str, Event]:
+    """One event of each kind, answering the sample requests."""
+    protect, protected = _request("protect.json")
+    backup, orders = _request("backup.json")
+    restore, _ = _request("restore-original.json")
+    item = _item(backup.vault_id)
+    job = JobInfo(
+        id=_JOB,
+        status="Completed",
+        activity_id=marked_request_id(backup.source, backup.id),
+        tasks=(TaskInfo(task_id="Transfer data to vault", status="Completed"),),
+        properties={"Data Transferred (in MB)": "20.0845"},
+    )
+    not_a_request = b'{"hello": "world"}'
+    return {
+        "accepted": events.accepted(
+            protect,
+            at=_AT,
+            outcome_count=2,
+            skipped={"notProtectable": 1},
+            names=("MSSQLSERVER/sales",),
+        ),
+        "started": events.started(
+            backup,
+            at=_AT,
+            database=orders,
+            subject=item,
+            outcome_count=1,
+            job=JobInfo(id=_JOB, status="InProgress"),
+        ),
+        "protect succeeded": events.outcome(
+            protect,
+            Status.SUCCEEDED,
+            at=_AT,
+            database=protected,
+            subject=item,
+            outcome_count=2,
+            start_time=_AT - timedelta(seconds=75),
+            end_time=_AT,
+            duration_seconds=75.0,
+            policy_name="HourlyLogBackup",
+            protection_state="IRPending",
+            job=JobInfo(id=_JOB, status="Completed", properties={"Policy Name": "HourlyLogBackup"}),
+        ),
+        "backup succeeded": events.outcome(
+            backup,
+            Status.SUCCEEDED,
+            at=_AT + timedelta(minutes=2, seconds=24),
+            database=orders,
+            subject=item,
+            start_time=_AT,
+            end_time=_AT + timedelta(minutes=2),
+            duration_seconds=120.0,
+            policy_name="HourlyLogBackup",
+            job=job,
+            backup_type="CopyOnlyFull",
+            data_transferred_mb=20.0845,
+            retain_until=_AT + timedelta(days=14),
+        ),
+        "restore succeeded": events.outcome(
+            restore,
+            Status.SUCCEEDED_WITH_WARNINGS,
+            at=_AT,
+            database=orders,
+            subject=item,
+            warnings=("the database was restored, but its owner does not exist on the target",),
+            job=job,
+            recovery_point=RecoveryPointInfo(name="DefaultRangeRecoveryPoint", kind="Log", time=_AT),
+            target={"kind": "original"},
+        ),
+        "restore rejected": events.outcome(
+            restore,
+            Status.REJECTED,
+            at=_AT,
+            database=orders,
+            error=ErrorInfo(
+                code="OverwriteNotAllowed",
+                message="the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
+            ),
+        ),
+        "request rejected": outcome_of_request(
+            not_a_request,
+            ErrorInfo(code="InvalidRequest", message=_problems(not_a_request)),
+            at=_AT,
+            queue="events",
+            epoch=0,
+            status=Status.REJECTED,
+            message_id="a-message-id",
+        ),
+    }
+
+
+def _request(sample: str) -> tuple[Request, Database]:
+    envelope: Envelope = read_envelope((_SAMPLES / sample).read_bytes())
+    operation, data = read_data(envelope)
+    request = Request(
+        operation=operation,
+        source=envelope.source,
+        id=envelope.id,
+        vault_id=data.vault_id,
+        correlation_id=envelope.correlation_id,
+        traceparent=envelope.traceparent,
+    )
+    return request, Database(vm_id=data.vm_id, instance="MSSQLSERVER", name="orders")
+
+
+def _item(vault_id: VaultId | None) -> str:
+    container = "backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
+    return f"{vault_id}/{container}/protectedItems/SQLDataBase;mssqlserver;orders"
+
+
+def _problems(body: bytes) -> str:
+    try:
+        read_envelope(body)
+    except InvalidMessageError as error:
+        return str(error)
+    raise AssertionError("the example is to be no request")

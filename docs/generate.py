@@ -1,0 +1,454 @@
+"""Writes the parts of the documentation that follow from the code: `python -m docs.generate`.
+
+These are the JSON Schemas in docs/schemas, and in the Markdown files what stands between a line
+`<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests hold both current.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from azure.functions import Blueprint, FunctionApp
+from pydantic import BaseModel
+
+from docs.examples import event_examples
+from functions.blueprints import blueprints
+from shared.bus.topology import TOPOLOGY, Queue
+from shared.messages.events import (
+    AcceptedData,
+    OutcomeData,
+    RequestRejectedData,
+    StartedData,
+    Status,
+)
+from shared.messages.model import format_duration
+from shared.messages.requests import REQUEST_TYPES, Operation
+from shared.workflow.receive import QUEUES
+from shared.workflow.step import StepDefinition
+from shared.workflow.table import AFTER_OPERATION, FIRST_STEPS, STEPS
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+SCHEMAS: Final = Path("docs/schemas")
+SAMPLES: Final = Path("samples")
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+#: What `shared.messages.model.parse_duration` takes, as a pattern of ECMA-262.
+DURATION: Final = r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"
+
+Schema = dict[str, Any]
+
+# JSON Schemas
+
+
+def schemas() -> dict[str, Schema]:
+    """The schema of each message of the system's border, by file name."""
+    found = {
+        f"{operation}.requested.v1.json": _request_schema(event_type, model)
+        for event_type, (operation, model) in REQUEST_TYPES.items()
+    }
+    any_operation = "|".join(Operation)
+    database = "the database's part of the request"
+    for name, model, statuses, says in (
+        ("accepted", AcceptedData, ["accepted"], "A request is understood and its databases are known."),
+        ("started", StartedData, ["started"], f"The job of {database} is known."),
+        (
+            "outcome",
+            OutcomeData,
+            [status.value for status in Status],
+            f"How {database} ended, or the request where none of its databases is known.",
+        ),
+    ):
+        pattern = rf"^sqlvmbackup\.({any_operation})\.({'|'.join(statuses)})\.v1$"
+        found[f"{name}.v1.json"] = _event_schema(
+            name, says, {"pattern": pattern}, model, statuses=statuses, requested=True
+        )
+    found["request.rejected.v1.json"] = _event_schema(
+        "request.rejected",
+        "A message that is no request at all was refused.",
+        {"const": "sqlvmbackup.request.rejected.v1"},
+        RequestRejectedData,
+        statuses=[Status.REJECTED.value],
+        requested=False,
+    )
+    return found
+
+
+def _request_schema(event_type: str, model: type[BaseModel]) -> Schema:
+    data = _model_schema(model)
+    definitions = data.pop("$defs", {})
+    identity = {"type": "string", "minLength": 1, "maxLength": 512}
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:sqlvmbackup:schema:{event_type.removeprefix('sqlvmbackup.')}",
+        "title": event_type,
+        "description": "A CloudEvents 1.0 event in structured JSON. `source` and `id` together are the"
+        " idempotency key. Other extension attributes are allowed and ignored.",
+        "type": "object",
+        "required": ["specversion", "type", "source", "id", "data"],
+        "propertyNames": {"pattern": "^[a-z0-9]+$"},
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "type": {"const": event_type},
+            "source": identity,
+            "id": identity,
+            "time": {"type": "string", "format": "date-time"},
+            "datacontenttype": {"type": "string", "pattern": r"^application/([A-Za-z0-9_.-]+\+)?json\b"},
+            "traceparent": {"type": "string", "description": "W3C Trace Context; ignored where unreadable."},
+            "correlationid": {"type": ["string", "null"], "pattern": "^[\\x21-\\x7e]{1,128}$"},
+            "data": data,
+        },
+        "$defs": definitions,
+    }
+
+
+def _event_schema(
+    name: str, says: str, kind: Schema, model: type[BaseModel], *, statuses: list[str], requested: bool
+) -> Schema:
+    data = _published(_model_schema(model))
+    definitions = data.pop("$defs", {})
+    data["properties"]["status"] = _one_of(statuses)
+    if requested:
+        data["properties"]["operation"] = _one_of([operation.value for operation in Operation])
+    identity = {"type": "string", "minLength": 1}
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:sqlvmbackup:schema:{name}.v1",
+        "title": f"sqlvmbackup {name}.v1",
+        "description": f"{says} Fields may be added within v1: ignore those you do not know.",
+        "type": "object",
+        "required": [
+            "specversion",
+            "id",
+            "source",
+            "type",
+            "time",
+            "datacontenttype",
+            *(["causationid"] if requested else []),
+            "data",
+        ],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": identity,
+            "source": identity,
+            "type": {"type": "string", **kind},
+            "time": {"type": "string", "format": "date-time"},
+            "datacontenttype": {"const": "application/json"},
+            "subject": identity,
+            "traceparent": identity,
+            "correlationid": identity,
+            "causationid": identity,
+            "data": data,
+        },
+        "$defs": definitions,
+    }
+
+
+def _one_of(values: list[str]) -> Schema:
+    return {"const": values[0]} if len(values) == 1 else {"type": "string", "enum": values}
+
+
+def _model_schema(model: type[BaseModel]) -> Schema:
+    schema: Schema = _without_titles(model.model_json_schema(by_alias=True))
+    for part in (schema, *schema.get("$defs", {}).values()):
+        names = part.get("properties", {}).keys()
+        if {"instance", "availabilityGroup", "database"} <= names and part.get(
+            "additionalProperties"
+        ) is False:
+            # What the models check in code, since JSON Schema says it in another way.
+            part.setdefault("oneOf", [{"required": ["instance"]}, {"required": ["availabilityGroup"]}])
+    return schema
+
+
+def _without_titles(schema: Any) -> Any:
+    """Without the titles that merely repeat a name, and with the pattern of durations."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _without_titles(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+    return {**kept, "pattern": DURATION} if kept.get("format") == "duration" else kept
+
+
+def _published(schema: Schema) -> Schema:
+    """The schema of what is published: what is null is left out, and fields may be added."""
+    for part in (schema, *schema.get("$defs", {}).values()):
+        part.pop("additionalProperties", None)
+        part.pop("oneOf", None)
+        required = part.get("required", [])
+        for name, field in part.get("properties", {}).items():
+            choices = [choice for choice in field.get("anyOf", ()) if choice != {"type": "null"}]
+            if "anyOf" in field and len(choices) < len(field["anyOf"]):
+                required = [other for other in required if other != name]
+                rest = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+                part["properties"][name] = (
+                    {**choices[0], **rest} if len(choices) == 1 else {**rest, "anyOf": choices}
+                )
+        if "required" in part:
+            part["required"] = required
+    return schema
+
+
+# The workflows
+
+
+def function_app() -> FunctionApp:
+    """The app as the platform would load it; a new one each time, since an app can list its functions once."""
+    app = runpy.run_path(str(ROOT / "function_app.py"))["app"]
+    if not isinstance(app, FunctionApp):
+        raise TypeError(f"function_app.py has no Function App but {app!r}")
+    return app
+
+
+def triggers(of: FunctionApp) -> dict[str, str]:
+    """What triggers each function of an app: its queue, or its timer's schedule."""
+    found = {}
+    for function in of.get_functions():
+        name, trigger = function.get_function_name(), function.get_trigger()
+        if name is None or trigger is None:
+            raise ValueError(f"a function of the app has no name or no trigger: {name}")
+        properties = trigger.get_dict_repr()
+        found[name] = properties.get("queueName") or f"timer {properties['schedule']}"
+    return found
+
+
+def diagram() -> str:
+    """The workflows as a Mermaid flowchart."""
+    lines = [
+        "```mermaid",
+        "flowchart TB",
+        '  systems(["other systems"]) -- "CloudEvents" --> events[("events")] --> receive_event',
+        '  operators(["CLI, pipelines, portal"])',
+        '  timer(["timer"]) --> plan_backups',
+    ]
+    for operation, queue in QUEUES.items():
+        node, receiver = _node(queue), f"receive_{operation}_request"
+        allowed = '-. "if allowed" .->' if operation is Operation.RESTORE else "-->"
+        lines.append(f'  receive_event {allowed} {node}[("{queue}")]')
+        lines.append(f"  operators --> {node} --> {receiver} --> {FIRST_STEPS[operation.value]}")
+    lines.append(f'  plan_backups -. "scheduled" .-> {_node(QUEUES[Operation.BACKUP])}')
+    for operation in Operation:
+        lines.append(f"  subgraph {operation}")
+        for step in _steps_of(operation):
+            mark = " ⟲" if step.tracked else ""
+            lines.append(f'    {step.name}["{step.name}{mark}<br/>{step.does}"]')
+        lines.append("  end")
+    for step in STEPS.values():
+        for following in step.follows:
+            arrow = '== "one a database" ==>' if step.fans_out_to == following else "-->"
+            lines.append(f"  {step.name} {arrow} {following}")
+    track = STEPS["track"]
+    lines.append(f'  track_queue[("{track.queue}")] --> track["track<br/>{track.does}"]')
+    lines += [f'  {operation} -. "⟲" .-> track_queue' for operation in Operation]
+    resumed = sorted({STEPS[name].workflow for name in AFTER_OPERATION})
+    lines += [f'  track -. "no job came of it: the next step" .-> {workflow}' for workflow in resumed]
+    lines += [
+        '  track -. "not ended: again, later" .-> track_queue',
+        '  track -- "job ended: its outcome" --> outcomes{{"topic job-outcomes"}}',
+        '  every(["dead letters of every queue"]) --> dead[("dead-letters")] --> report_dead_letter',
+        '  report_dead_letter -- "its outcome" --> outcomes',
+        '  report_dead_letter -- "the original" --> parked[("parked-messages")]',
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _node(queue: str) -> str:
+    return queue.replace("-", "_")
+
+
+def _steps_of(operation: Operation) -> list[StepDefinition]:
+    return [step for step in STEPS.values() if step.workflow == operation]
+
+
+def steps_table() -> str:
+    """Each step with what it does and what follows."""
+    rows = []
+    for step in STEPS.values():
+        tracked = ""
+        if step.tracked:
+            tracked = f"a job, `{step.job}`" if step.job is not None else f"`{AFTER_OPERATION[step.name]}`"
+        follows = [
+            f"`{name}`" + (", one message a database" if step.fans_out_to == name else "")
+            for name in step.follows
+        ]
+        if step.name == "track":
+            follows = ["itself again, the step after the operation, or an outcome"]
+        rows.append((f"`{step.name}`", step.workflow, step.does, tracked, "; ".join(follows)))
+    heads = ("step", "workflow", "does", "⟲ its operation leads to", "or it goes on at once to")
+    return table(heads, rows)
+
+
+def functions_table() -> str:
+    """Each function with its trigger, and the workflows that need it."""
+    needed = {operation: _function_names(blueprints({"WORKFLOWS": operation})) for operation in Operation}
+    rows = []
+    for name, trigger in triggers(function_app()).items():
+        workflows = [operation.value for operation in Operation if name in needed[operation]]
+        shown = "every" if len(workflows) == len(Operation) else ", ".join(workflows)
+        rows.append((f"`{name}`", f"`{trigger}`", shown))
+    return table(("function", "queue or timer", "workflow"), rows)
+
+
+def _function_names(served: Iterable[Blueprint]) -> set[str]:
+    serving = FunctionApp()
+    for blueprint in served:
+        serving.register_functions(blueprint)
+    return set(triggers(serving))
+
+
+# The namespace
+
+
+def queues_table() -> str:
+    """The queues and the topic with their properties."""
+    rows = [_queue_row(queue) for queue in TOPOLOGY.queues]
+    for topic in TOPOLOGY.topics:
+        window = _duration(topic.duplicate_detection_window)
+        rows.append((f"topic `{topic.name}`", window, "", "", "", _served("")))
+        for subscription in topic.subscriptions:
+            rows.append(
+                (
+                    f"subscription `{subscription.name}` of it, messages kept {_duration(subscription.time_to_live)}",
+                    "",
+                    _duration(subscription.lock_duration),
+                    str(subscription.max_delivery_count),
+                    "",
+                    _served(""),
+                )
+            )
+    heads = (
+        "queue",
+        "duplicate detection",
+        "lock",
+        "max deliveries",
+        "dead letters forwarded to",
+        "workflow",
+    )
+    return table(heads, rows)
+
+
+def _queue_row(queue: Queue) -> tuple[str, ...]:
+    return (
+        f"`{queue.name}`",
+        _duration(queue.duplicate_detection_window),
+        _duration(queue.lock_duration),
+        str(queue.max_delivery_count),
+        f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "none",
+        _served(queue.name),
+    )
+
+
+def _served(queue: str) -> str:
+    steps = {step.queue: step.workflow for step in STEPS.values()}
+    requests = {name: operation.value for operation, name in QUEUES.items()}
+    if queue == STEPS["trigger_backup"].queue:
+        return "backup; protect"
+    return requests.get(queue) or steps.get(queue) or "every"
+
+
+def _duration(value: timedelta) -> str:
+    text = format_duration(value)
+    seconds = re.fullmatch(r"PT(\d+)S", text)
+    if seconds is None:
+        return f"`{text}`"
+    count = int(seconds[1])
+    return (
+        f"`PT{count // 3600}H`"
+        if count % 3600 == 0
+        else f"`PT{count // 60}M`"
+        if count % 60 == 0
+        else f"`{text}`"
+    )
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(heads)]
+    lines.append(["---"] * len(lines[0]))
+    lines += [list(row) for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# Examples
+
+
+def _json(value: object) -> str:
+    return "```json\n" + json.dumps(value, indent=2, ensure_ascii=False) + "\n```"
+
+
+def _sample(name: str) -> Callable[[], str]:
+    return lambda: _json(json.loads((ROOT / SAMPLES / name).read_text()))
+
+
+def _event(name: str) -> Callable[[], str]:
+    return lambda: _json(json.loads(event_examples()[name].to_json()))
+
+
+# The files
+
+BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
+    "docs/operations.md": {"queues": queues_table},
+    "docs/messages.md": {
+        "protect request": _sample("protect.json"),
+        "backup request": _sample("backup.json"),
+        "restore request": _sample("restore-point-in-time.json"),
+        "accepted event": _event("accepted"),
+        "started event": _event("started"),
+        "outcome of a backup": _event("backup succeeded"),
+        "outcome of a restore": _event("restore rejected"),
+        "rejected message": _event("request rejected"),
+    },
+}
+
+
+def generated() -> dict[Path, str]:
+    """The whole text of every file that is generated or has generated parts, relative to the project."""
+    files = {
+        SCHEMAS / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in schemas().items()
+    }
+    for name, parts in BLOCKS.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for part, make in parts.items():
+            text = _filled(text, part, make(), where=name)
+        files[Path(name)] = text
+    return files
+
+
+def _filled(text: str, part: str, content: str, *, where: str) -> str:
+    start, end = f"<!-- generated: {part} -->", f"<!-- end of {part} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{where} has no place for {part!r}: expected {start} and {end}")
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def main() -> None:
+    """Write what has changed, and name it."""
+    logging.disable(logging.WARNING)  # the library's, of an app that has no HTTP trigger
+    files = generated()
+    for stray in set((ROOT / SCHEMAS).glob("*.json")) - {ROOT / path for path in files}:
+        stray.unlink()
+    (ROOT / SCHEMAS).mkdir(exist_ok=True)
+    for path, text in files.items():
+        target = ROOT / path
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            target.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()

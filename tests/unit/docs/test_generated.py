@@ -1,0 +1,58 @@
+"""The generated parts of the documentation are those that the code gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docs.generate import ROOT, SCHEMAS, diagram, function_app, generated, triggers
+from shared.bus.topology import ALL_OUTCOMES, PARKED_MESSAGES, TOPOLOGY
+from shared.workflow.table import AFTER_OPERATION, FIRST_STEPS, STEPS
+
+FILES = generated()
+TRIGGERS = triggers(function_app())
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_the_generated_file_is_current(path: Path) -> None:
+    assert (ROOT / path).read_text(encoding="utf-8") == FILES[path], "run: python -m docs.generate"
+
+
+def test_no_schema_is_left_over() -> None:
+    assert {path.relative_to(ROOT) for path in (ROOT / SCHEMAS).iterdir()} == {
+        path for path in FILES if path.parent == SCHEMAS
+    }
+
+
+def test_every_queue_triggers_one_function_but_the_parked_messages() -> None:
+    queues = [trigger for trigger in TRIGGERS.values() if not trigger.startswith("timer ")]
+    assert sorted(queues) == sorted({queue.name for queue in TOPOLOGY.queues} - {PARKED_MESSAGES})
+
+
+def test_nothing_of_the_app_consumes_the_outcomes() -> None:
+    (topic,) = TOPOLOGY.topics
+    assert [subscription.name for subscription in topic.subscriptions] == [ALL_OUTCOMES]
+    assert topic.name not in TRIGGERS.values()
+
+
+def test_every_step_is_triggered_by_its_own_queue() -> None:
+    assert {name: TRIGGERS.get(name) for name in STEPS} == {step.name: step.queue for step in STEPS.values()}
+
+
+def test_what_follows_a_step_is_a_step_and_every_step_is_reached() -> None:
+    followed = (
+        {name for step in STEPS.values() for name in step.follows} | set(FIRST_STEPS.values()) | {"track"}
+    )
+    assert followed == set(STEPS)
+    assert {step.name for step in STEPS.values() if step.tracked} == {*AFTER_OPERATION} | {
+        step.name for step in STEPS.values() if step.job is not None
+    }
+
+
+def test_the_diagram_shows_every_function_and_every_queue_that_is_no_steps_own() -> None:
+    drawn = diagram()
+    for name in TRIGGERS:
+        assert name in drawn
+    for queue in {queue.name for queue in TOPOLOGY.queues} - {step.queue for step in STEPS.values()}:
+        assert f'[("{queue}")]' in drawn
