@@ -141,7 +141,7 @@ def cancel_job(world: World, call: Call) -> Answer:
     """POST cancel: the job goes from Cancelling to Cancelled."""
     vault = world.vault(call)
     job = _job(call, vault)
-    if not job.running or not job.cancellable:
+    if job.status != "InProgress" or not job.cancellable:
         raise ServiceError(
             400,
             "UserErrorJobCancellationNotAllowed",

@@ -58,10 +58,6 @@ EXCEPTIONS: list[tuple[str, str]] = [
     ),
     (r".*\.(deferredDeleteTimeInUTC|deferredDeleteTimeRemaining)$", "moments, and a length of time"),
     (
-        r".*vault\.jsonl.*\.sku\..*|.*\.privateEndpointStateFor.*",
-        "the default sku and private endpoint state have changed with the years",
-    ),
-    (
         r".*\.timeRanges(\[\d+\].*)?$",
         "how many log ranges there are depends on when the recorded machine was shut down",
     ),
