@@ -15,6 +15,7 @@ from cli.errors import CommandError
 from local.broker import Broker, BrokerError, BrokerInUseError, InProcessBus, PeekedMessage
 from local.host import Host, HostSettingsError, IndexingError, InProcessReceiver, load, read_host_json
 from shared import composition
+from shared.arm.errors import TokenError
 from shared.bus.topology import (
     ALL_OUTCOMES,
     DEAD_LETTERS,
@@ -157,9 +158,14 @@ def embedded_app(
             raise CommandError(str(error)) from error
         composition.install(runtime)
         try:
+            # Steps retry for minutes, since a role or a secret may be on its way; a person is told at once.
+            runtime.backup.authenticate()
             yield EmbeddedApp(broker, host, runtime, resumed=resumed)
+        except TokenError as error:
+            raise CommandError(f"{error}.") from error
         finally:
             composition.install(None)
+            runtime.backup.close()
     finally:
         broker.close()
 

@@ -296,6 +296,15 @@ class ArmClient:
             answer = self._exchange(call, lambda: fresh)
         return self._judge(call, answer)
 
+    def authenticate(self) -> None:
+        """Get a token, and keep it for the calls to come.
+
+        Raises:
+            AuthenticationError: it cannot be had until someone changes the configuration or logs in.
+            TokenUnavailableError: it cannot be had just now.
+        """
+        self._token_source.token()
+
     def _fresh_token(self, rejected: str) -> str:
         """A token other than the one that was rejected: one refresh, however many threads need it."""
         with self._refreshing:

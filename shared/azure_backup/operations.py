@@ -79,6 +79,14 @@ class AzureBackup:
         """What the service said is left of the request budgets."""
         return self._arm.budget
 
+    def authenticate(self) -> None:
+        """Get a token for the calls to come. Raises TokenError."""
+        self._arm.authenticate()
+
+    def close(self) -> None:
+        """Close the connections to Azure Resource Manager."""
+        self._arm.close()
+
     # Vaults
 
     def get_vault(self, vault: VaultId) -> Vault | None:

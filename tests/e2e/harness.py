@@ -219,7 +219,7 @@ def open_estate(
         broker = stack.enter_context(Broker(None, clock=clock))
         environment = {"ARM_ENDPOINT": server.url, **(settings or {})}
         runtime = composition.build(environment, bus=InProcessBus(broker), clock=clock)
-        stack.callback(runtime.backup._arm.close)
+        stack.callback(runtime.backup.close)
         composition.install(runtime)
         stack.callback(composition.install, None)
         host = Host(
