@@ -123,12 +123,6 @@ Ask = Callable[[Estate], JsonObject]
             ["12345", "Recovery points: ", "Full"],
             id="unknown recovery point",
         ),
-        pytest.param(
-            lambda azure: azure.backup("logless", backup_type="Log"),
-            "UserErrorSQLPODoesNotSupportBackupType",
-            ["does not support the requested backup type"],
-            id="a backup type that the database has not",
-        ),
     ],
 )
 def test_what_is_not_there_is_named_beside_what_is(
@@ -159,6 +153,13 @@ def test_a_vm_that_cannot_be_protected_is_one_clear_failure(
     assert data["status"] == "failed"
     assert all(part in json.dumps(data["error"]) for part in named), data["error"]
     assert azure.mutations["ConfigureBackup"] == 0
+
+
+def test_a_backup_type_that_the_service_refuses_is_its_error(estate: OpenEstate) -> None:
+    azure = estate(MID_LIFE)
+    data = one(azure.run(azure.backup("logless", backup_type="Log")))
+    assert (data["status"], data["error"]["code"]) == ("failed", "UserErrorSQLPODoesNotSupportBackupType")
+    assert data["job"]["status"] == "Failed"
 
 
 def test_names_are_found_in_any_case(estate: OpenEstate) -> None:

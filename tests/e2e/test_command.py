@@ -1,0 +1,406 @@
+"""The command as a person runs it: processes, files, exit statuses; the simulator over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from cli import demo
+from cli.main import main
+from local.simulator import Scenario, Simulator, SimulatorServer
+from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
+
+ROOT = Path(__file__).parents[2]
+FAST = 0.002
+PATIENCE = 60.0  # seconds that a process may take on a busy machine
+
+
+class Azure:
+    """A simulator on a fast clock, and the command against it."""
+
+    def __init__(self, simulator: Simulator, url: str) -> None:
+        self.simulator = simulator
+        self.url = url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
+        return {
+            **kept,
+            "ARM_ENDPOINT": self.url,
+            "TIME_SCALE": str(self.simulator.time_scale),
+            "TRACK_INTERVAL": "PT10S",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, list[JsonObject], str]:
+        """Exit status, JSON lines of standard output, standard error."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, [json.loads(line) for line in out.splitlines()], err
+
+    def request(self, operation: str, request_id: str, **data: Any) -> bytes:
+        """A line of a file of requests."""
+        event = {
+            "specversion": "1.0",
+            "type": f"sqlvmbackup.{operation}.requested.v1",
+            "source": "/tests",
+            "id": request_id,
+            "data": {"vaultId": self.simulator.vault_id(), **data},
+        }
+        return json.dumps(event).encode() + b"\n"
+
+    def protect(self, request_id: str = "p") -> bytes:
+        return self.request(
+            "protect", request_id, vmId=self.simulator.vm_id("sqlvm1"), policyName=POLICY, databases=EVERY
+        )
+
+    def backup(self, request_id: str = "b") -> bytes:
+        return self.request("backup", request_id, databases=EVERY, backupType="Full")
+
+    @property
+    def mutations(self) -> Counter[str]:
+        return Counter(entry["route"] for entry in self.simulator.ledger_entries)
+
+
+EVERY = [{"instance": INSTANCE, "database": "*"}]
+OpenAzure = Callable[..., Azure]
+
+
+@pytest.fixture
+def azure() -> Iterator[OpenAzure]:
+    with ExitStack() as stack:
+
+        def opened(*databases: str, time_scale: float = FAST, protected: bool = False) -> Azure:
+            listed = [
+                {"name": name, "protectedBy": POLICY if protected else None}
+                for name in databases or ("orders",)
+            ]
+            machine = virtual_machine("sqlvm1", *listed, registeredTo="vault1" if protected else None)
+            scenario = Scenario.model_validate({"virtualMachines": [machine]})
+            simulator = Simulator(scenario, time_scale=time_scale)
+            server = stack.enter_context(SimulatorServer(simulator))
+            return Azure(simulator, server.url)
+
+        yield opened
+
+
+def lines_of(path: Path) -> list[JsonObject]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    pause = Event()
+    for _ in range(int(PATIENCE / 0.02)):
+        if true():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not come true in time")
+
+
+def test_run_in_order_then_again_with_its_state(azure: OpenAzure, tmp_path: Path) -> None:
+    cloud = azure("orders", "billing", "hr")
+    requests, outcomes = tmp_path / "requests.jsonl", tmp_path / "outcomes.jsonl"
+    garbage = b"this is no request\n"
+    requests.write_bytes(
+        b"\xef\xbb\xbf" + cloud.protect() + b"\n" + garbage + cloud.backup() + cloud.protect() + garbage
+    )
+    kept = ("--outcomes", str(outcomes), "--state", str(tmp_path / "state"))
+    arguments = ("run", "--requests", str(requests), "--in-order", *kept)
+    status, shown, err = cloud.run(*arguments)
+    assert status == 1, err  # the line that is no request
+    assert Counter((line["type"].split(".")[1], line["data"]["status"]) for line in shown) == {
+        ("protect", "succeeded"): 3,
+        ("backup", "succeeded"): 3,
+        ("request", "rejected"): 1,
+    }
+    assert all("job" in line["data"] for line in shown if line["data"]["status"] == "succeeded")
+    assert "protect p: accepted, 3 databases" in err
+    written = lines_of(outcomes)
+    assert {line["id"] for line in written} == {line["id"] for line in shown}
+    assert len(written) == len(shown) == 7
+    done = cloud.mutations
+    assert (done["Register"], done["ConfigureBackup"], done["Backup"]) == (1, 3, 3)
+    # The same command again has nothing to do and says the same.
+    again, shown_again, _ = cloud.run(*arguments)
+    assert again == 1
+    assert [line["id"] for line in shown_again] == [line["id"] for line in shown]
+    assert lines_of(outcomes) == written
+    assert cloud.mutations == done
+
+
+def test_a_killed_run_goes_on_where_it_was(azure: OpenAzure, tmp_path: Path) -> None:
+    names = [f"db{number}" for number in range(12)]
+    cloud = azure(*names, time_scale=0.005, protected=True)
+    requests, outcomes = tmp_path / "requests.jsonl", tmp_path / "outcomes.jsonl"
+    requests.write_bytes(cloud.backup())
+    arguments = (
+        "run",
+        "--requests",
+        str(requests),
+        "--outcomes",
+        str(outcomes),
+        "--state",
+        str(tmp_path / "s"),
+    )
+    for effects in (1, 6, 12):
+        with cloud.start(*arguments) as process:
+            wait_until(lambda effects=effects: cloud.mutations["Backup"] >= effects)  # type: ignore[misc]  # a default binds the loop's value
+            process.kill()
+        with outcomes.open("ab") as file:
+            file.write(b'{"specversion":"1.0","id":"torn')
+    status, shown, err = cloud.run(*arguments)
+    assert status == 0, err
+    assert Counter(line["data"]["database"] for line in shown) == Counter(names)
+    assert cloud.mutations["Backup"] == len(names)
+    written = lines_of(outcomes)
+    assert Counter(line["data"]["database"] for line in written) == Counter(names)
+
+
+def test_an_interrupted_run_drains_and_says_how_to_go_on(azure: OpenAzure, tmp_path: Path) -> None:
+    cloud = azure(time_scale=0.005)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(cloud.protect())
+    arguments = ("run", "--requests", str(requests), "--state", str(tmp_path / "state"))
+    with cloud.start(*arguments) as process:
+        wait_until(lambda: cloud.mutations["Refresh"] == 1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (1, "")
+    assert "Interrupted; run the same command again to go on where it was." in err
+    assert "Traceback" not in err
+    status, shown, err = cloud.run(*arguments)
+    assert (status, len(shown)) == (0, 1), err
+    assert cloud.mutations["Refresh"] == cloud.mutations["Register"] == 1
+
+
+def test_two_runs_do_not_share_a_state(azure: OpenAzure, tmp_path: Path) -> None:
+    cloud = azure(time_scale=1.0)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(cloud.protect())
+    arguments = ("run", "--requests", str(requests), "--state", str(tmp_path / "state"))
+    with cloud.start(*arguments) as process:
+        wait_until(lambda: cloud.mutations["Refresh"] == 1)
+        status, _, err = cloud.run(*arguments)
+        process.kill()
+    assert status == 2
+    assert "is in use by another sqlvmbackup" in err
+
+
+def test_run_against_the_simulator_loads_no_azure_sdk(azure: OpenAzure, tmp_path: Path) -> None:
+    cloud = azure(protected=True)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(cloud.backup())
+    script = (
+        "import sys\n"
+        "from cli.main import main\n"
+        f"status = main(['run', '--requests', {str(requests)!r}])\n"
+        "loaded = {'azure.identity', 'azure.servicebus', 'proton'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+        "sys.exit(status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=cloud.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_demo_shows_three_outcomes_with_their_jobs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "TIME_SCALE", FAST)
+    assert main(["demo"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["protect", "backup", "restore"]
+    assert all(row[1] == "sqlvm1/MSSQLSERVER/orders" and row[2] == "succeeded" for row in rows)
+    assert all(len(row[3]) == 36 for row in rows)
+    assert "orders_restored" in out
+    assert "Azure is simulated at http://127.0.0.1:" in err
+
+
+def test_a_fleet_in_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(demo, "TIME_SCALE", FAST)
+    assert main(["demo", "--databases", "3", "--vms", "2", "--json"]) == 0
+    outcomes = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert Counter(outcome["data"]["operation"] for outcome in outcomes) == {
+        "protect": 6,
+        "backup": 6,
+        "restore": 1,
+    }
+
+
+# -- in this process: what needs no process of its own
+
+
+@pytest.fixture
+def here(azure: OpenAzure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    cloud = azure("orders", "billing", protected=True)
+    for name in ("ARM_ENDPOINT", "TIME_SCALE", "TRACK_INTERVAL"):
+        monkeypatch.setenv(name, cloud.environment[name])
+
+    def call(*arguments: str) -> tuple[int, list[JsonObject], str]:
+        status = main(arguments)
+        out, err = capsys.readouterr()
+        return status, [json.loads(line) for line in out.splitlines()], err
+
+    return cloud, call
+
+
+Here = tuple[Azure, Callable[..., tuple[int, list[JsonObject], str]]]
+
+
+def test_one_request_from_flags(here: Here) -> None:
+    cloud, call = here
+    vault, machine = cloud.simulator.vault_id(), cloud.simulator.vm_id("sqlvm1")
+    backup = (
+        "backup",
+        "--vault",
+        vault,
+        "--database",
+        "orders",
+        "--type",
+        "CopyOnlyFull",
+        "--retain-for",
+        "P7D",
+    )
+    status, rows, _ = call(*backup, "--dry-run")
+    assert status == 0
+    assert rows[0]["database"] == "MSSQLSERVER/orders"
+    assert rows[0]["how"].startswith("CopyOnlyFull, kept until 2026-01-12T")
+    assert not cloud.mutations
+    status, outcomes, _ = call(*backup, "--id", "one")
+    assert status == 0
+    assert outcomes[0]["data"]["requestId"] == "one"
+    assert outcomes[0]["data"]["backupType"] == "CopyOnlyFull"
+
+    restore = ("restore", "--vault", vault, "--vm", machine, "--database", "orders", "--to-database", "copy")
+    status, rows, _ = call(*restore, "--dry-run")
+    assert status == 0
+    assert "copy_orders.mdf" in rows[0]["how"]
+    status, outcomes, _ = call(*restore)
+    assert status == 0
+    assert outcomes[0]["data"]["target"]["database"] == "copy"
+
+    protect = ("protect", "--vault", vault, "--vm", machine, "--policy", POLICY)
+    status, rows, _ = call(*protect, "--dry-run")
+    assert (status, {row["would"] for row in rows}) == (0, {"stay as it is"})
+    status, outcomes, _ = call(*protect, "--exclude", "copy")
+    assert (status, len(outcomes)) == (0, 2)
+
+
+def test_listings(here: Here) -> None:
+    cloud, call = here
+    vault = cloud.simulator.vault_id()
+    status, rows, _ = call("databases", "--vault", vault)
+    assert status == 0
+    assert [(row["database"], row["state"], row["policy"]) for row in rows] == [
+        ("billing", "IRPending", POLICY),
+        ("orders", "IRPending", POLICY),
+    ]
+    call("backup", "--vault", vault, "--database", "orders")
+    status, rows, _ = call("recovery-points", "--vault", vault, "--database", "ORDERS")
+    assert status == 0
+    assert rows[0]["kind"] == "Full"
+    status, rows, err = call("recovery-points", "--vault", vault, "--database", "nope")
+    assert (status, rows) == (1, [])
+    assert (
+        "the vault protects no MSSQLSERVER/nope; it protects: MSSQLSERVER/billing, MSSQLSERVER/orders" in err
+    )
+
+
+def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: Path) -> None:
+    cloud, call = here
+    requests, state = tmp_path / "requests.jsonl", str(tmp_path / "state")
+    bad = cloud.request("backup", "bad", databases=EVERY, backupType="Huge")
+    requests.write_bytes(bad + b"garbage\n")
+    run = ("run", "--requests", str(requests), "--state", state, "--outcomes", str(tmp_path / "o.jsonl"))
+    status, outcomes, _ = call(*run)
+    assert (status, {outcome["data"]["status"] for outcome in outcomes}) == (1, {"rejected"})
+    status, parked, _ = call("replay", "--state", state)
+    assert status == 0
+    assert sorted(row["queue"] for row in parked) == ["backup-requests", "events"]
+    number = next(str(row["number"]) for row in parked if row["queue"] == "backup-requests")
+    status, (shown,), _ = call("replay", "show", number, "--state", state)
+    assert json.loads(shown["body"]) == json.loads(bad)
+    status, _, err = call("replay", "send", "99", "--state", state)
+    assert (status, "no parked message has the number 99" in err) == (2, True)
+    status, _, err = call("replay", "send", "--all", "--state", state)
+    assert (status, "2 of 2 sent again." in err) == (0, True)
+    # It is still no good: rejected anew, under the next epoch, and parked anew.
+    status, outcomes, _ = call(*run)
+    assert status == 1
+    assert len(outcomes) == 2
+    assert {outcome["data"].get("epoch", 1) for outcome in outcomes} == {1}
+    status, parked, _ = call("replay", "list", "--state", state)
+    assert [row["epoch"] for row in parked] == [1, 1]
+    assert len(lines_of(tmp_path / "o.jsonl")) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["run", "--requests", "missing.jsonl"], {}, "cannot be read (No such file or directory)"),
+        (["run", "--requests", os.devnull, "--outcomes", "/nowhere/o"], {}, "/nowhere/o cannot be written"),
+        (["run", "--requests", os.devnull], {"TIME_SCALE": "fast"}, "TIME_SCALE: expected a number"),
+        (["run", "--requests", os.devnull, "--arm-endpoint", "http://azure"], {}, "http is for a simulator"),
+        (["run", "--requests", os.devnull, "--state", os.devnull], {}, "cannot be used"),
+        (["replay", "--state", "missing"], {}, "missing keeps no run"),
+        (["backup", "--vault", "v"], {}, "data.vaultId"),
+        (["protect", "--vault", "v", "--vm", "m", "--policy", "a b"], {}, "data.policyName"),
+        (["backup", "--vault", "v", "--no-wait"], {}, "data.vaultId"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_status_2(
+    arguments: list[str], environment: dict[str, str], said: str, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    status, shown, err = here[1](*arguments)
+    assert (status, shown) == (2, [])
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_to_do_is_success(here: Here) -> None:
+    assert here[1]("run", "--requests", os.devnull) == (0, [], "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "run", "protect", "backup", "restore", "databases", "recovery-points", "replay", "simulator"],
+)
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "example:\n" in text
+    assert f"sqlvmbackup {command}" in text.partition("example:\n")[2]
