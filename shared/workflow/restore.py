@@ -103,14 +103,28 @@ def check_allowed(data: RestoreData, settings: Settings) -> None:
             f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}.",
         )
     if isinstance(target, FilesTarget):
-        parts = re.split(r"[\\/]", target.path)
-        if ".." in parts or not settings.allows_path(target.path):
-            allowed = selection.listing(settings.restore_allowed_paths)
-            raise RefusedError(
-                "PathNotAllowed",
-                f"the setting RESTORE_ALLOWED_PATHS does not allow restores as files to {target.path};"
-                f" it allows: {allowed}.",
-            )
+        _check_path(target.path, settings, always=True)
+    elif isinstance(target, AlternateTarget):
+        for path in (target.data_directory, target.log_directory, *(file.path for file in target.files)):
+            if path is not None:
+                _check_path(path, settings, always=False)
+
+
+def _check_path(path: str, settings: Settings, *, always: bool) -> None:
+    """Raise RefusedError for a path that the settings do not allow.
+
+    `always`: any path needs the setting; else only one that leads to a network share or climbs, since a
+    database's files belong on the target VM's own disks.
+    """
+    # Windows drops blanks and dots at the end of a segment: ".. " climbs as well.
+    climbs = any(part.rstrip(" .") == "" and part.count(".") > 1 for part in re.split(r"[\\/]", path))
+    shared = path.lstrip()[:1] in ("\\", "/")
+    if climbs or ((always or shared) and not settings.allows_path(path)):
+        allowed = selection.listing(settings.restore_allowed_paths)
+        raise RefusedError(
+            "PathNotAllowed",
+            f"the setting RESTORE_ALLOWED_PATHS does not allow restores to {path}; it allows: {allowed}.",
+        )
 
 
 def _overwrites(data: RestoreData) -> str:
