@@ -1,0 +1,242 @@
+"""What a restore goes back to, where its files go, and what it may overwrite."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.arm.ids import RecoveryPointId
+from shared.azure_backup.models import RecoveryPoint, TimeRange
+from shared.messages.requests import AlternateTarget, RecoveryPointChoice, RestoreData
+from shared.settings import Settings
+from shared.workflow.restore import check_allowed, choose_recovery_point, map_files
+from shared.workflow.step import RefusedError, WorkflowError
+from tests.unit.workflow.messages import NOW, SUBSCRIPTION, VAULT, VM, item_id
+
+OTHER_VM = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-sql/providers/Microsoft.Compute/virtualMachines/sqlvm2"
+)
+HOUR = timedelta(hours=1)
+
+
+def point(name: str, kind: str, age: timedelta) -> RecoveryPoint:
+    return RecoveryPoint(id=RecoveryPointId(item_id("orders"), name), name=name, kind=kind, time=NOW - age)
+
+
+def ranges(*spans: tuple[datetime, datetime]) -> RecoveryPoint:
+    name = "DefaultRangeRecoveryPoint"
+    return RecoveryPoint(
+        id=RecoveryPointId(item_id("orders"), name),
+        name=name,
+        kind="Log",
+        time_ranges=tuple(TimeRange(*span) for span in spans),
+    )
+
+
+FULL = point("100", "Full", 48 * HOUR)
+NEWER_FULL = point("200", "CopyOnlyFull", 24 * HOUR)
+DIFFERENTIAL = point("300", "Differential", 12 * HOUR)
+LOGS = ranges((NOW - 48 * HOUR, NOW - 30 * HOUR), (NOW - 20 * HOUR, NOW - HOUR))
+ALL = [NEWER_FULL, LOGS, FULL, DIFFERENTIAL]
+WITHOUT_LOGS = [FULL, NEWER_FULL, DIFFERENTIAL]
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat()
+
+
+#: what is asked, what there is, the name and the moment that it means
+CHOICES: dict[str, tuple[dict[str, Any], list[RecoveryPoint], str, datetime]] = {
+    "by name": ({"name": "100"}, ALL, "100", NOW - 48 * HOUR),
+    "newest moment": ({"latest": "any"}, ALL, "DefaultRangeRecoveryPoint", NOW - HOUR),
+    "newest without logs": ({"latest": "any"}, WITHOUT_LOGS, "300", NOW - 12 * HOUR),
+    "newest full": ({"latest": "full"}, ALL, "200", NOW - 24 * HOUR),
+    "the first second of a range": (
+        {"pointInTime": text(NOW - 20 * HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - 20 * HOUR,
+    ),
+    "the last second of a range": (
+        {"pointInTime": text(NOW - HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - HOUR,
+    ),
+    "before, within a range": (
+        {"before": text(NOW - 2 * HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - 2 * HOUR - timedelta(seconds=1),
+    ),
+    "before, in a gap": (
+        {"before": text(NOW - 25 * HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - 30 * HOUR,
+    ),
+    "before, in a gap with a newer snapshot": (
+        {"before": text(NOW - 23 * HOUR)},
+        ALL,
+        "200",
+        NOW - 24 * HOUR,
+    ),
+    "before is not at": ({"before": text(NOW - 24 * HOUR)}, WITHOUT_LOGS, "100", NOW - 48 * HOUR),
+}
+
+
+@pytest.mark.parametrize(("asked", "points", "name", "moment"), CHOICES.values(), ids=CHOICES)
+def test_recovery_point(
+    asked: dict[str, Any], points: list[RecoveryPoint], name: str, moment: datetime
+) -> None:
+    chosen = choose_recovery_point(RecoveryPointChoice.model_validate(asked), points, "orders")
+    assert (chosen.name, chosen.time) == (name, moment)
+    assert (chosen.point_in_time is not None) == (name == "DefaultRangeRecoveryPoint")
+
+
+@pytest.mark.parametrize(
+    ("asked", "points"),
+    [
+        ({"name": "999"}, ALL),
+        ({"name": "DefaultRangeRecoveryPoint"}, ALL),
+        ({"pointInTime": text(NOW - 25 * HOUR)}, ALL),
+        ({"pointInTime": text(NOW - HOUR + timedelta(seconds=1))}, ALL),
+        ({"pointInTime": text(NOW - 12 * HOUR)}, WITHOUT_LOGS),
+        ({"before": text(NOW - 48 * HOUR)}, ALL),
+        ({"latest": "any"}, []),
+        ({"latest": "full"}, [LOGS, DIFFERENTIAL]),
+    ],
+    ids=str,
+)
+def test_what_there_is_not_is_refused_with_what_there_is(
+    asked: dict[str, Any], points: list[RecoveryPoint]
+) -> None:
+    with pytest.raises(WorkflowError, match="Recovery points: ") as raised:
+        choose_recovery_point(RecoveryPointChoice.model_validate(asked), points, "orders")
+    assert raised.value.code == "RecoveryPointNotFound"
+    assert "Log ranges: " in raised.value.message
+
+
+FILES = [
+    ("Data", "F:\\old\\orders.mdf", "orders"),
+    ("Data", "F:\\old\\more.ndf", "more"),
+    ("Log", "G:\\old\\orders.ldf", "orders_log"),
+]
+DIRECTORIES = {"data": "D:\\data", "log": "L:\\log\\"}
+
+
+def alternate(**details: Any) -> AlternateTarget:
+    fields = {"kind": "alternate", "vmId": VM.path, "instance": "MSSQLSERVER", "database": "copy"}
+    return AlternateTarget.model_validate({**fields, **details})
+
+
+def test_files_go_to_the_default_directories_of_their_kind() -> None:
+    assert [
+        (item["mappingType"], item["targetPath"]) for item in map_files(FILES, alternate(), DIRECTORIES)
+    ] == [
+        ("Data", "D:\\data\\copy_orders.mdf"),
+        ("Data", "D:\\data\\copy_more.ndf"),
+        ("Log", "L:\\log\\copy_orders_log.ldf"),
+    ]
+
+
+def test_a_file_goes_where_the_request_says() -> None:
+    target = alternate(files=[{"logicalName": "ORDERS", "path": "X:\\here.mdf"}])
+    assert map_files(FILES, target, DIRECTORIES)[0]["targetPath"] == "X:\\here.mdf"
+
+
+def test_no_two_files_share_a_path() -> None:
+    twins = [("Data", "F:\\a.mdf", "a:b"), ("Data", "F:\\b.mdf", "a?b"), ("Data", "F:\\c.mdf", "A_B")]
+    paths = [item["targetPath"].casefold() for item in map_files(twins, alternate(), DIRECTORIES)]
+    assert len(set(paths)) == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "directories", "code"),
+    [
+        ({"files": [{"logicalName": "nope", "path": "X:\\x"}]}, DIRECTORIES, "UnknownFile"),
+        ({}, {"data": "D:\\data"}, "NoDefaultDirectory"),
+        ({}, {"data": "D:\\" + "d" * 255, "log": "L:\\"}, "PathTooLong"),
+    ],
+)
+def test_files_that_cannot_be_placed(target: dict[str, Any], directories: dict[str, str], code: str) -> None:
+    with pytest.raises(WorkflowError) as raised:
+        map_files(FILES, alternate(**target), directories)
+    assert raised.value.code == code
+
+
+def restore(target: dict[str, Any], **data: Any) -> RestoreData:
+    fields = {
+        "vaultId": VAULT.path,
+        "vmId": VM.path,
+        "instance": "MSSQLSERVER",
+        "database": "orders",
+        "recoveryPoint": {"latest": "any"},
+        "target": target,
+    }
+    return RestoreData.model_validate({**fields, **data})
+
+
+ORIGINAL = {"kind": "original"}
+COPY = {"kind": "alternate", "vmId": VM.path, "instance": "MSSQLSERVER", "database": "copy"}
+ITSELF = {**COPY, "instance": "mssqlserver", "database": "ORDERS"}
+ELSEWHERE = {**COPY, "vmId": OTHER_VM}
+AS_FILES = {"kind": "files", "vmId": VM.path, "path": "F:\\backups\\today"}
+OVERWRITE = {"overwrite": True}
+MAY = {"restore_allow_overwrite": True}
+PATHS = {"restore_allowed_paths": ("F:\\backups\\*",)}
+
+#: target, request, settings, why it is refused (None: it is not)
+GUARDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str | None]] = {
+    "a copy beside it": (COPY, {}, {}, None),
+    "original, not asked to overwrite": (ORIGINAL, {}, MAY, "OverwriteNotRequested"),
+    "original, not allowed to overwrite": (ORIGINAL, OVERWRITE, {}, "OverwriteNotAllowed"),
+    "original, asked and allowed": (ORIGINAL, OVERWRITE, MAY, None),
+    "itself in another spelling": (ITSELF, {}, MAY, "OverwriteNotRequested"),
+    "a copy that may overwrite": (COPY, OVERWRITE, {}, "OverwriteNotAllowed"),
+    "another VM": (ELSEWHERE, {}, {}, "TargetNotAllowed"),
+    "another VM that is listed": (ELSEWHERE, {}, {"restore_allowed_targets": ("*/SQLVM2",)}, None),
+    "the source once others are listed": (
+        COPY,
+        {},
+        {"restore_allowed_targets": ("*/sqlvm2",)},
+        "TargetNotAllowed",
+    ),
+    "the original once others are listed": (
+        ORIGINAL,
+        OVERWRITE,
+        {**MAY, "restore_allowed_targets": ("*/sqlvm2",)},
+        "TargetNotAllowed",
+    ),
+    "no target at all": (COPY, {}, {"restore_allowed_targets": ()}, "TargetNotAllowed"),
+    "files nowhere by default": (AS_FILES, {}, {}, "PathNotAllowed"),
+    "files where listed": (AS_FILES, {}, PATHS, None),
+    "files on another drive": ({**AS_FILES, "path": "C:\\backups\\x"}, {}, PATHS, "PathNotAllowed"),
+    "files that climb": ({**AS_FILES, "path": "F:\\backups\\..\\..\\x"}, {}, PATHS, "PathNotAllowed"),
+    "files that climb by slashes": ({**AS_FILES, "path": "F:\\backups\\x/../y"}, {}, PATHS, "PathNotAllowed"),
+    "files that climb by a blank": ({**AS_FILES, "path": "F:\\backups\\.. \\y"}, {}, PATHS, "PathNotAllowed"),
+    "database files on a share": (
+        {**COPY, "files": [{"logicalName": "orders", "path": "\\\\evil\\share\\orders.mdf"}]},
+        {},
+        {},
+        "PathNotAllowed",
+    ),
+    "log files on a share": ({**COPY, "logDirectory": "//evil/share"}, {}, {}, "PathNotAllowed"),
+    "database files on a disk": ({**COPY, "dataDirectory": "X:\\data"}, {}, {}, None),
+    "a share": ({**AS_FILES, "path": "\\\\evil\\share"}, {}, PATHS, "PathNotAllowed"),
+}
+
+
+@pytest.mark.parametrize(("target", "data", "settings", "code"), GUARDS.values(), ids=GUARDS)
+def test_guards(
+    target: dict[str, Any], data: dict[str, Any], settings: dict[str, Any], code: str | None
+) -> None:
+    request = restore(target, **data)
+    if code is None:
+        check_allowed(request, Settings(**settings))
+        return
+    with pytest.raises(RefusedError) as raised:
+        check_allowed(request, Settings(**settings))
+    assert raised.value.code == code
