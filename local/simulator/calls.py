@@ -80,6 +80,11 @@ class Call:
             return None
 
 
+def to_json(value: Any) -> bytes:
+    """JSON as the service writes it: compact, in UTF-8."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 @dataclass
 class Effect:
     """A mutation that took effect, for the ledger."""
@@ -90,7 +95,7 @@ class Effect:
 
 @dataclass
 class Answer:
-    """What a handler answers. `body` None is no body at all."""
+    """What a handler answers. `body` None is no body at all; bytes are JSON text already."""
 
     status: int
     body: Any = None

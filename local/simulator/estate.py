@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from local.simulator.jobs import Job
@@ -149,13 +150,12 @@ class ProtectedItem:
     """The job that backs it up or restores over it."""
     schedule_epoch: int = 0
 
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.instance.lower(), self.database.lower()
+    rendered: tuple[object, bytes] | None = None
+    """Its entry in lists as it last was: what it was made from, and the JSON."""
 
-    @property
-    def name(self) -> str:
-        return f"SQLDataBase;{self.instance.lower()};{self.database.lower()}"
+    def __post_init__(self) -> None:
+        self.key = (self.instance.lower(), self.database.lower())
+        self.name = f"SQLDataBase;{self.key[0]};{self.key[1]}"
 
     @property
     def soft_deleted(self) -> bool:
@@ -259,7 +259,7 @@ class Vault:
     def items(self) -> list[ProtectedItem]:
         """Every protected item, the oldest first."""
         found = [item for container in self.containers.values() for item in container.items.values()]
-        found.sort(key=lambda item: item.sequence)
+        found.sort(key=attrgetter("sequence"))
         return found
 
     def items_of(self, policy: Policy) -> int:

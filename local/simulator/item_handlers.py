@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
-from local.simulator.calls import Answer, Call, Effect
+from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
 from local.simulator.estate import Database, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
@@ -120,8 +121,7 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         properties["policyId"] = f"{prefix}/backupPolicies/{item.policy.name}"
         if call.api_version >= "2021-08":
             properties["policyName"] = item.policy.name
-    last = item.last_restorable(now)
-    if last is not None and details:
+    if details and (last := item.last_restorable(now)) is not None:
         properties["lastRecoveryPoint"] = whole_seconds(last)
     if item.deferred_delete is not None:
         properties |= {
@@ -136,27 +136,49 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
 def list_items(world: World, call: Call) -> Answer:
     """GET the vault's protected items, soft-deleted ones too."""
     vault = world.vault(call)
+    prefix = call.vault_path(vault)
     wanted = parse_filter(call.filter, _ITEM_FIELDS)
     kind = wanted.get("itemtype")
     container = wanted.get("containername")
     only = container_key(container) if container is not None else None
+    narrowed = wanted.keys() & {"containername", "policyname", "friendlyname", "healthstate"}
     found = (
         [
             item
             for item in vault.items()
-            if (container is None or item.container.name.key == only)
-            and matches(item.policy.name if item.policy is not None else None, wanted.get("policyname"))
-            and matches(item.database, wanted.get("friendlyname"))
-            and matches(_health(item), wanted.get("healthstate"))
+            if not narrowed
+            or (
+                (container is None or item.container.name.key == only)
+                and matches(item.policy.name if item.policy is not None else None, wanted.get("policyname"))
+                and matches(item.database, wanted.get("friendlyname"))
+                and matches(_health(item), wanted.get("healthstate"))
+            )
         ]
         if matches("AzureWorkload", wanted.get("backupmanagementtype"))
         and matches("Azure", wanted.get("fabricname"))
         and matches("SQLDataBase", kind)
         else []
     )
-    return world.page(
-        call, found, lambda item: item.sequence, lambda item: render_item(world, call, item, details=False)
+    return world.page(call, found, attrgetter("sequence"), lambda item: _listed(world, call, item, prefix))
+
+
+def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[str, Any] | bytes:
+    if item.deferred_delete is not None:
+        # What remains of its time changes with each look.
+        return render_item(world, call, item, details=False)
+    made_from = (
+        prefix,
+        call.api_version >= "2021-08",
+        item.state,
+        item.policy.name if item.policy is not None else None,
+        item.last_backup_status,
+        item.last_backup_time,
+        item.last_error,
+        bool(item.recovery_points),
     )
+    if item.rendered is None or item.rendered[0] != made_from:
+        item.rendered = (made_from, to_json(render_item(world, call, item, details=False)))
+    return item.rendered[1]
 
 
 def get_item(world: World, call: Call) -> Answer:

@@ -38,6 +38,8 @@ class Job:
     property_bag: dict[str, str] = field(default_factory=dict)
     errors: list[JobError] = field(default_factory=list)
     dynamic_error: str | None = None
+    rendered: tuple[object, bytes] | None = None
+    """Its entry in lists once it has ended: what it was made from, and the JSON."""
     ending: Callable[[], None] | None = None
     """What the job does at its end; cleared once it has ended or been cancelled."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from local.simulator.calls import Answer, Call, Effect
+from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import Vault
 from local.simulator.filters import matches, parse_filter
@@ -123,9 +124,18 @@ def list_jobs(world: World, call: Call) -> Answer:
         call,
         found,
         lambda job: job.sequence,
-        lambda job: job.render(prefix, world.now, details=False, status=unknown),
+        lambda job: _listed(job, prefix, world.now, unknown),
         newest_first=True,
     )
+
+
+def _listed(job: Job, prefix: str, now: datetime, status: str | None) -> dict[str, Any] | bytes:
+    if job.running or status is not None:
+        return job.render(prefix, now, details=False, status=status)
+    made_from = (prefix, job.end)
+    if job.rendered is None or job.rendered[0] != made_from:
+        job.rendered = (made_from, to_json(job.render(prefix, now, details=False)))
+    return job.rendered[1]
 
 
 def _limit(text: str | None) -> datetime | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from local.simulator.calls import Answer, Call
+from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
@@ -244,7 +244,7 @@ class Simulator:
         _spoil(call, answer, faults)
         body = b""
         if answer.body is not None:
-            body = json.dumps(answer.body, separators=(",", ":"), ensure_ascii=False).encode()
+            body = answer.body if isinstance(answer.body, bytes) else to_json(answer.body)
         content_type = answer.headers.pop("Content-Type", answer.content_type if body else "")
         lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache"), ("Expires", "-1")]
         if body and "malformedBody" in faults:
@@ -353,6 +353,8 @@ def _spoil(call: Call, answer: Answer, faults: dict[str, Fault]) -> None:
     """What faults do to an answer after its effect."""
     if not faults:
         return
+    if isinstance(answer.body, bytes):
+        answer.body = json.loads(answer.body)
     if (fault := faults.get("statusAfterEffect")) is not None:
         changed = _status_answer(fault, 500)
         answer.status, answer.body, answer.headers = changed.status, changed.body, changed.headers

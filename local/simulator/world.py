@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from local.simulator.calls import Answer, Call, Effect
+from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import (
     JobError,
     ServiceError,
@@ -60,6 +61,7 @@ class World:
         self.vaults: dict[str, Vault] = {}
         self.resource_groups: dict[str, str] = {}
         self.tokens: dict[str, float] = {}
+        self._past_fulls: dict[tuple[int, datetime], list[datetime]] = {}
         self.configuring: set[tuple[str, str, tuple[str, str]]] = set()
         """Items whose protection is being changed: (vault, container, item)."""
         self._build()
@@ -559,15 +561,25 @@ class World:
         database = self.database(item)
         if database is None or item.policy is None or days <= 0:
             return
-        policy, now = item.policy, self.now
-        moment = now - min(timedelta(days=days), retention(policy, "Full"))
-        while (due := next_full(policy, moment)) is not None and due + timedelta(minutes=5) <= now:
+        now = self.now
+        kept = retention(item.policy, "Full")
+        for due in self._fulls_since(item.policy, now - min(timedelta(days=days), kept)):
             time = due + timedelta(seconds=44)
-            self.add_backup(item, database, "Full", time, None)
-            moment = due
+            self.add_backup(item, database, "Full", time, time + kept)
         if item.recovery_points:
             item.last_backup_time = item.last_restorable(now)
             item.last_backup_status = "Healthy"
+
+    def _fulls_since(self, policy: Policy, moment: datetime) -> list[datetime]:
+        key = (id(policy), moment)
+        if key not in self._past_fulls:
+            found: list[datetime] = []
+            due = next_full(policy, moment)
+            while due is not None and due + timedelta(minutes=5) <= self.now:
+                found.append(due)
+                due = next_full(policy, due)
+            self._past_fulls[key] = found
+        return self._past_fulls[key]
 
     # ---- lists
 
@@ -576,27 +588,36 @@ class World:
         call: Call,
         entries: Sequence[Entry],
         sequence: Callable[[Entry], int],
-        render: Callable[[Entry], dict[str, Any]],
+        render: Callable[[Entry], dict[str, Any] | bytes],
         *,
         newest_first: bool = False,
     ) -> Answer:
-        """One page of a list that is sorted by `sequence`, with a nextLink where there is more."""
+        """One page of a list that is sorted by `sequence`, with a nextLink where there is more.
+
+        `render` may give an entry as JSON text already.
+        """
         token = call.query.get("$skiptoken")
-        remaining = list(entries)
+        first = 0
+
+        def key(entry: Entry) -> int:
+            return -sequence(entry) if newest_first else sequence(entry)
+
         if token is not None:
             if not token.isdigit():
                 raise invalid_input("Parameter $skipToken in request is invalid.")
             last = int(token)
-            remaining = [e for e in remaining if (sequence(e) < last if newest_first else sequence(e) > last)]
-        shown = remaining[: self.scenario.page_size]
-        body: dict[str, Any] = {"value": [render(entry) for entry in shown]}
-        if len(remaining) > len(shown):
+            first = bisect_right(entries, -last if newest_first else last, key=key)
+        shown = entries[first : first + self.scenario.page_size]
+        rendered = (entry if isinstance(entry, bytes) else to_json(entry) for entry in map(render, shown))
+        body = b'{"value":[' + b",".join(rendered) + b"]"
+        if len(entries) > first + len(shown):
             query = f"api-version={quote(call.api_version)}"
             if call.filter is not None:
                 query += f"&%24filter={quote(call.filter, safe='')}"
             query += f"&%24skiptoken={sequence(shown[-1])}"
-            body["nextLink"] = f"{call.request.origin}{quote(call.path, safe=_SAFE_IN_PATH)}?{query}"
-        return Answer(200, body)
+            link = f"{call.request.origin}{quote(call.path, safe=_SAFE_IN_PATH)}?{query}"
+            body += b',"nextLink":' + to_json(link)
+        return Answer(200, body + b"}")
 
 
 _INTERNAL_ERROR_ADVICE = (
