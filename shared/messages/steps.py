@@ -230,8 +230,8 @@ class StepMessage(TolerantModel, Generic[P]):
         """The `x-ms-client-request-id` of the current effect: marked, and equal whenever it is repeated."""
         return self.request_id_of(self.effect.n)
 
-    def request_id_of(self, n: int) -> str:
-        """The client request id of this step's effect number `n`."""
+    def request_id_of(self, n: int, epoch: int | None = None) -> str:
+        """The client request id of this step's effect number `n`, of this epoch or an earlier one."""
         database = self.database
         return marked_request_id(
             self.request.source,
@@ -240,7 +240,7 @@ class StepMessage(TolerantModel, Generic[P]):
             self.step,
             getattr(self.payload, "action", ""),
             n,
-            self.request.epoch,
+            self.request.epoch if epoch is None else epoch,
         )
 
     def again(self, *, at: datetime, **changes: Any) -> StepMessage[P]:

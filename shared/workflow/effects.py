@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.messages.events import Status
@@ -78,8 +79,10 @@ def settle(
     assert message.request.vault_id is not None
     jobs = c.backup.list_jobs(message.request.vault_id, start=at - _ECHO_WINDOW)
     now = c.now()
-    for n in range(effect.n, 0, -1):
-        own = message.request_id_of(n)
+    # What was sent before a replay is this request's own as well.
+    epochs = range(message.request.epoch, -1, -1)
+    for epoch, n in product(epochs, range(effect.n, 0, -1)):
+        own = message.request_id_of(n, epoch)
         for job in jobs:
             # An earlier effect that failed is what led to this one.
             concluded = n < effect.n and job.status == "Failed"
