@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
-from proton import Collector, Condition, Connection, Delivery, Endpoint, Event, Link, Transport, symbol
+from proton import Collector, Condition, Connection, Delivery, Event, Link, Transport, symbol
 
 from local.broker.amqp.codec import decode_messages, encode_message
 from local.broker.amqp.requests import ManagementNode, Refusal, TokenNode, refusal
@@ -201,7 +201,9 @@ class AmqpDoor:
 
         self._calls.append(run)
         self._wake()
-        done.wait()
+        while not done.wait(1):
+            if not self._thread.is_alive():
+                raise BrokerError("the AMQP door has failed: see the log for why")
         return results[0]
 
     def _wake(self) -> None:
@@ -215,9 +217,10 @@ class AmqpDoor:
     def _serve(
         self, selector: selectors.BaseSelector, listener: socket.socket, sleeper: socket.socket
     ) -> None:
+        more = False
         try:
             while not self._stopping:
-                for key, _ in selector.select(self._pause()):
+                for key, _ in selector.select(0 if more else self._pause()):
                     if key.fileobj is listener:
                         self._accept(selector, listener)
                     elif key.fileobj is sleeper:
@@ -226,14 +229,14 @@ class AmqpDoor:
                     else:
                         connection: _Connection = key.data
                         connection.read()
+                # Cleared before the broker is looked at: what becomes available after that wakes the next round.
+                available = more or self._awake.is_set()
                 self._awake.clear()
                 while self._calls:
                     self._calls.popleft()()
+                more = False
                 for connection in list(self._connections.values()):
-                    connection.turn()
-                # A second round, because what one connection settled or sent is what another waits for.
-                for connection in list(self._connections.values()):
-                    connection.deliver()
+                    more |= connection.turn(available=available)
                     self._watch(selector, connection)
         except Exception:
             _logger.exception("the AMQP door failed and is closed", extra={"action": "amqp_door_failed"})
@@ -298,6 +301,8 @@ class _Connection:
         self._receivers: dict[Link, str] = {}
         self._responders: dict[str, Link] = {}
         self._senders: dict[Link, str] = {}
+        #: Receivers that have just asked for messages.
+        self._hungry: list[Link] = []
         self._connection = Connection()
         self._collector = Collector()
         self._connection.collect(self._collector)
@@ -342,19 +347,24 @@ class _Connection:
             data = data[capacity:]
             self._handle_events()
 
-    def turn(self) -> None:
-        """Handle what the engine has to tell."""
-        if not self.closed:
-            self._handle_events()
+    def turn(self, *, available: bool) -> bool:
+        """Hand over what receivers have asked for, and write; returns whether there may be more to hand over.
 
-    def deliver(self) -> None:
-        """Hand over to receivers what has become available, and write."""
+        `available` says that the broker may have something new, so that receivers who already asked are
+        looked at too.
+        """
         if self.closed:
-            return
-        for link, entity in list(self._receivers.items()):
-            self._deliver(link, entity)
+            return False
+        hungry = (
+            list(self._receivers) if available else [link for link in self._hungry if link in self._receivers]
+        )
+        self._hungry.clear()
+        more = False
+        for link in hungry:
+            more |= self._deliver(link, self._receivers[link])
         self._handle_events()
         self._write()
+        return more or bool(self._hungry)
 
     def reset(self) -> None:
         """Break the TCP connection."""
@@ -416,9 +426,7 @@ class _Connection:
         if kind == Event.DELIVERY:
             self._on_delivery(event.delivery)
         elif kind == Event.LINK_FLOW:
-            entity = self._receivers.get(event.link)
-            if entity is not None:
-                self._deliver(event.link, entity)
+            self._hungry.append(event.link)
         elif kind == Event.CONNECTION_REMOTE_OPEN:
             event.connection.container = "local-broker"
             event.connection.open()
@@ -561,22 +569,23 @@ class _Connection:
 
     # -- to the client
 
-    def _deliver(self, link: Any, entity: str) -> None:
+    def _deliver(self, link: Any, entity: str) -> bool:
+        """Hand over a few messages, so that one hungry receiver does not hold up the others."""
         settled = link.snd_settle_mode == Link.SND_SETTLED
-        while link.credit > 0 and link.state & Endpoint.REMOTE_ACTIVE:
-            messages = self._broker.receive(entity, min(link.credit, _HANDFUL))
-            for message in messages:
-                delivery = link.delivery(message.lock_token.bytes_le)
-                delivery.lock_token = message.lock_token
-                link.stream(encode_message(message))
-                link.advance()
-                if settled:
-                    self._broker.complete(entity, message.lock_token)
-                    delivery.settle()
-            if not messages:
-                break
+        messages = self._broker.receive(entity, min(link.credit, _HANDFUL)) if link.credit > 0 else []
+        for message in messages:
+            delivery = link.delivery(message.lock_token.bytes_le)
+            delivery.lock_token = message.lock_token
+            link.stream(encode_message(message))
+            link.advance()
+            if settled:
+                self._broker.complete(entity, message.lock_token)
+                delivery.settle()
+        if len(messages) == _HANDFUL:
+            return True
         if link.drain_mode and link.credit > 0:
             link.drained()
+        return False
 
     def _on_outcome(self, link: Link, delivery: Delivery) -> None:
         token = getattr(delivery, "lock_token", None)
