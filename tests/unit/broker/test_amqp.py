@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusReceiveMode, ServiceBusReceiver
@@ -58,9 +59,8 @@ def receiver(
 
 def drop(door: AmqpDoor, receiver: ServiceBusReceiver) -> None:
     """Break the receiver's connection. The SDK never closes the socket of a broken one, so this does."""
-    handler = receiver._handler
-    assert handler is not None
-    transport = handler._connection._transport
+    inner: Any = receiver
+    transport = inner._handler._connection._transport
     assert door.drop_connections() == 1
     transport.close()
 
