@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from urllib.parse import quote, urlsplit
 
 from shared.arm import USER_AGENT
-from shared.arm.budget import RequestBudget
+from shared.arm.budget import Admission, RequestBudget
 from shared.arm.credentials import TokenSource
 from shared.arm.endpoint import ArmEndpoint, RefusedUrlError
 from shared.arm.errors import (
     ArmAnswerLostError,
     ArmNotSentError,
+    ArmPacedError,
     ArmProtocolError,
     ArmStatusError,
     ArmUrlRefusedError,
@@ -120,8 +121,10 @@ class ArmClient:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._transport: Transport | None = None
-        #: what the service last said is left of its rate limits
-        self.budget = RequestBudget(clock)
+        #: what is left of the service's rate limits, and the pace by it
+        self.budget = RequestBudget(clock, service_clock.scale)
+        #: how many pages each kind of listing had last
+        self._pages: dict[str, int] = {}
 
     @property
     def endpoint(self) -> str:
@@ -195,8 +198,9 @@ class ArmClient:
         """
         call = self._call(operation, "GET", path, params)
         seen = {call.url}
-        for _ in range(_MOST_PAGES):
-            response = self._ask(call)
+        expected = self._pages.get(operation, 1)
+        for number in range(_MOST_PAGES):
+            response = self._ask(call, cost=expected, begun=number > 0)
             body = response.body
             if not isinstance(body, dict) or not isinstance(body.get("value"), list):
                 raise call.garbled("the answer is no list of resources", request_id=_request_id(response))
@@ -208,6 +212,7 @@ class ArmClient:
                 yield item
             link = body.get("nextLink")
             if link is None or link == "":
+                self._pages[operation] = number + 1
                 return
             if not isinstance(link, str):
                 raise call.garbled("the link to the next page is no text", request_id=_request_id(response))
@@ -282,7 +287,7 @@ class ArmClient:
         )
         raise call.refused(f"not followed, {problem}", request_id=request_id)
 
-    def _ask(self, call: _Call) -> ArmResponse:
+    def _ask(self, call: _Call, *, cost: int = 1, begun: bool = False) -> ArmResponse:
         used = ""
 
         def current_token() -> str:
@@ -290,11 +295,25 @@ class ArmClient:
             used = self._token_source.token()
             return used
 
-        answer = self._exchange(call, current_token)
-        if answer.status == 401 and "insufficient_claims" not in answer.headers.get("www-authenticate", ""):
-            fresh = self._fresh_token(used)
-            answer = self._exchange(call, lambda: fresh)
-        return self._judge(call, answer)
+        admission = self.budget.admit(
+            call.subscription_id, call.method, urlsplit(call.url).path, cost=cost, begun=begun
+        )
+        if isinstance(admission, timedelta):
+            raise ArmPacedError(
+                retry_after=admission, operation=call.operation, method=call.method, path=call.path
+            )
+        answer: RawAnswer | None = None
+        try:
+            answer = self._exchange(call, current_token)
+            if answer.status == 401 and "insufficient_claims" not in answer.headers.get(
+                "www-authenticate", ""
+            ):
+                fresh = self._fresh_token(used)
+                answer = self._exchange(call, lambda: fresh)
+        finally:
+            if answer is None or answer.status != 429:
+                self.budget.answered(admission, answer.headers if answer is not None else None)
+        return self._judge(call, answer, admission)
 
     def authenticate(self) -> None:
         """Get a token, and keep it for the calls to come.
@@ -328,7 +347,6 @@ class ArmClient:
             raise self._transport_failure(call, error) from error
         if (date := parse_http_date(answer.headers.get("date"))) is not None:
             self._service_clock.answered(date)
-        self.budget.observe(answer.headers)
         _log.debug(
             "%s %s: %d",
             call.method,
@@ -388,13 +406,23 @@ class ArmClient:
             client_request_id=call.client_request_id,
         )
 
-    def _judge(self, call: _Call, answer: RawAnswer) -> ArmResponse:
+    def _judge(self, call: _Call, answer: RawAnswer, admission: Admission) -> ArmResponse:
         """The response that an answer is, or the error."""
         request_id = _shown_id(answer.headers)
         if 300 <= answer.status < 400:
             self._refuse(call, f"Azure answered with a redirect ({answer.status})", request_id=request_id)
         if answer.status >= 400:
-            raise self._status_error(call, answer)
+            error = self._status_error(call, answer)
+            if answer.status == 429:
+                # Some 429 speak of the resource alone, not of a rate limit.
+                self.budget.answered(
+                    admission,
+                    answer.headers,
+                    refused="throttled" in error.code.lower()
+                    or error.code.lower() in ("", "toomanyrequests"),
+                    retry_after=error.retry_after,
+                )
+            raise error
         if answer.status < 200:
             raise call.garbled(f"Azure answered with the status {answer.status}", request_id=request_id)
         body: Any = None

@@ -277,6 +277,8 @@ class IdentityTokenSource:
         try:
             answer = self._credential.get_token(self._scope)
         except Exception as error:
+            # MSAL remembers a refusal for a minute; a new credential asks again.
+            self._close()
             raise _token_error(error, self._choice) from None
         cached = _Cached(
             answer.token, datetime.fromtimestamp(answer.expires_on, UTC), self._clock.monotonic()
@@ -406,6 +408,7 @@ _ENTRA_CODES: Mapping[str, str] = {
     "7000112": "the application in AZURE_CLIENT_ID is disabled",
 }
 _TRANSIENT_ENTRA_CODES = frozenset({"90033", "90055", "50196", "90024", "50058196"})
+_SERVER_FAILURE = re.compile(r"HTTP Error: (429|5\d\d)")
 _ENTRA_CODE = re.compile(r"AADSTS(\d{4,8})")
 
 
@@ -413,10 +416,11 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
     """The family of what azure-identity raised, as one sentence that says what to do."""
     if isinstance(error, TokenError):
         return error
-    from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
     from azure.identity import CredentialUnavailableError
 
-    text = " ".join(str(part) for part in (error, getattr(error, "inner_exception", ""), error.__cause__))
+    chain = _chain(error)
+    text = " ".join(str(part) for part in chain)
     prefix = f"no token by {choice.kind.value}"
     if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
         return AuthenticationError(
@@ -429,9 +433,12 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
     for code in codes:
         if meaning := _ENTRA_CODES.get(code):
             return AuthenticationError(f"{prefix}: {meaning} (AADSTS{code})")
-    if "invalid_tenant" in text:
-        return AuthenticationError(f"{prefix}: {_ENTRA_CODES['90002']}")
-    if isinstance(error, ServiceRequestError | ServiceResponseError):
+    if "Unable to get authority configuration" in text:
+        return AuthenticationError(
+            f"{prefix}: https://{choice.authority_host} knows no tenant {printable(choice.tenant_id, limit=80)}; "
+            "check AZURE_TENANT_ID, and AZURE_AUTHORITY_HOST where the tenant is in another cloud"
+        )
+    if any(isinstance(part, ServiceRequestError | ServiceResponseError) for part in chain):
         return TokenUnavailableError(
             f"{prefix}: https://{choice.authority_host} cannot be reached ({_shown(error, choice)})"
         )
@@ -443,14 +450,19 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
             )
         if choice.kind is CredentialKind.MANAGED_IDENTITY:
             return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
-    if isinstance(error, ClientAuthenticationError) and _is_server_failure(error):
+    if _SERVER_FAILURE.search(text):
         return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
     return AuthenticationError(f"{prefix}: {_shown(error, choice)}; check {_settings_of(choice)}")
 
 
-def _is_server_failure(error: BaseException) -> bool:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return isinstance(status, int) and (status == 429 or status >= 500)
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception and those it came from, outermost first."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        following = following.__cause__ or following.__context__
+    return found
 
 
 def _shown(error: BaseException, choice: CredentialChoice) -> str:

@@ -2,6 +2,7 @@
 
     ArmError
     ├── ArmNotSentError       the request never left: nothing has started
+    │   └── ArmPacedError     it was held back, so that the service need not refuse it
     ├── ArmAnswerLostError    sent, but no whole answer came back: it may have started
     ├── ArmStatusError        the service answered 4xx or 5xx
     ├── ArmProtocolError      the service answered 2xx, but not what it can have meant
@@ -25,6 +26,7 @@ __all__ = [
     "ArmEndpointError",
     "ArmError",
     "ArmNotSentError",
+    "ArmPacedError",
     "ArmProtocolError",
     "ArmStatusError",
     "ArmUrlRefusedError",
@@ -70,6 +72,20 @@ class ArmError(Exception):
 
 class ArmNotSentError(ArmError):
     """The request never reached the service: refused, unknown host, TLS or proxy trouble."""
+
+
+class ArmPacedError(ArmNotSentError):
+    """The rate limits leave no room for the call now: it was not sent. Its turn comes after `retry_after`."""
+
+    def __init__(self, *, retry_after: timedelta, operation: str, method: str, path: str) -> None:
+        super().__init__(
+            f"the rate limits of the subscription leave no room for {retry_after.total_seconds():.1f} s",
+            operation=operation,
+            method=method,
+            path=path,
+            client_request_id=None,
+        )
+        self.retry_after = retry_after
 
 
 class ArmAnswerLostError(ArmError):

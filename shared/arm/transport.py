@@ -87,17 +87,21 @@ class _Progress(threading.local):
 _progress = _Progress()
 
 
-def _complete(response: urllib3.HTTPResponse) -> urllib3.HTTPResponse:
-    """The answer; HTTPException where it ended within its headers, which `http.client` takes for their end."""
+def _check_headers(response: object) -> None:
+    """HTTPException where an answer ended within its headers, which `http.client` takes for their end."""
+    if not isinstance(response, urllib3.HTTPResponse):
+        return
     original = response._original_response
     if original is not None and original.msg.defects:
+        response.close()
         raise http.client.HTTPException("the headers are not whole")
-    return response
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:
-        return _complete(super().getresponse())
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        _check_headers(response)
+        return response
 
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         # Here, and not where a proxy is asked for a tunnel: connecting first leaves only the sending.
@@ -108,8 +112,10 @@ class _HttpConnection(urllib3.connection.HTTPConnection):
 
 
 class _HttpsConnection(urllib3.connection.HTTPSConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:
-        return _complete(super().getresponse())
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        _check_headers(response)
+        return response
 
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         if self.sock is None:
