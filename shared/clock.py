@@ -78,6 +78,11 @@ class ServiceClock:
         self._base_monotonic = 0.0
         self._answered = False
 
+    @property
+    def scale(self) -> float:
+        """This machine's seconds in a second of the service."""
+        return self._scale
+
     def now(self) -> datetime:
         """The current moment of the service, aware, in UTC."""
         with self._lock:

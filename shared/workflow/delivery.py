@@ -15,10 +15,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from shared.arm.budget import coming_back
 from shared.arm.errors import (
     ArmAnswerLostError,
     ArmError,
     ArmNotSentError,
+    ArmPacedError,
     ArmProtocolError,
     ArmStatusError,
     ArmUrlRefusedError,
@@ -149,7 +151,8 @@ def run(
         collaborate(delivery, runtime, trusting=message.late < _MOST_LATE), grown_tick=grown_tick
     )
     try:
-        return definition.run(message, collaborators, **known)
+        with coming_back(message.poll > 0):
+            return definition.run(message, collaborators, **known)
     except AgainError as again:
         return put_back(message, runtime, again.delay, **again.changes)
     except LateError:
@@ -294,6 +297,7 @@ def after_arm_error(
         deadline = message.payload.deadline
     happened = _happened(error)
     status = error.status if isinstance(error, ArmStatusError) else None
+    paced = isinstance(error, ArmPacedError)
     if isinstance(error, ArmStatusError) and mutation:
         if is_quota(error.code):
             return _end(message, runtime, Status.FAILED, _status_info(error))
@@ -301,15 +305,18 @@ def after_arm_error(
             status = 409
     decision = decide(
         happened,
-        status=status,
-        retry_after=error.retry_after if isinstance(error, ArmStatusError) else None,
+        # To be held back is what a 429 would have come to.
+        status=429 if paced else status,
+        retry_after=error.retry_after if isinstance(error, ArmStatusError | ArmPacedError) else None,
         mutation=mutation,
         attempt=message.attempt,
         age=now - failing_since,
         time_left=deadline - now,
-        jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
+        # Turns are spread as they are given out.
+        jitter=0.0 if paced else random.random(),  # noqa: S311 - spreads retries, guards nothing
     )
-    _log.warning(
+    _log.log(
+        logging.DEBUG if paced else logging.WARNING,
         "a call to Azure did not succeed (%s): %s",
         type(decision).__name__,
         error,
