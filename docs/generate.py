@@ -311,28 +311,22 @@ def _function_names(served: Iterable[Blueprint]) -> set[str]:
 
 
 def queues_table() -> str:
-    """The queues and the topic with their properties."""
+    """The queues, the topic and its subscriptions with their properties, named as in Azure Resource Manager."""
     rows = [_queue_row(queue) for queue in TOPOLOGY.queues]
     for topic in TOPOLOGY.topics:
         window = _duration(topic.duplicate_detection_window)
-        rows.append((f"topic `{topic.name}`", window, "", "", "", _served("")))
+        rows.append((f"topic `{topic.name}`", window, "", "", "", "", "every"))
         for subscription in topic.subscriptions:
-            rows.append(
-                (
-                    f"subscription `{subscription.name}` of it, messages kept {_duration(subscription.time_to_live)}",
-                    "",
-                    _duration(subscription.lock_duration),
-                    str(subscription.max_delivery_count),
-                    "",
-                    _served(""),
-                )
-            )
+            lock, life = _duration(subscription.lock_duration), _duration(subscription.time_to_live)
+            deliveries = str(subscription.max_delivery_count)
+            rows.append((f"its subscription `{subscription.name}`", "", lock, deliveries, life, "", "every"))
     heads = (
         "queue",
-        "duplicate detection",
-        "lock",
-        "max deliveries",
-        "dead letters forwarded to",
+        "`duplicateDetectionHistoryTimeWindow`",
+        "`lockDuration`",
+        "`maxDeliveryCount`",
+        "`defaultMessageTimeToLive`",
+        "`forwardDeadLetteredMessagesTo`",
         "workflow",
     )
     return table(heads, rows)
@@ -344,7 +338,8 @@ def _queue_row(queue: Queue) -> tuple[str, ...]:
         _duration(queue.duplicate_detection_window),
         _duration(queue.lock_duration),
         str(queue.max_delivery_count),
-        f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "none",
+        "",
+        f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "",
         _served(queue.name),
     )
 
@@ -353,7 +348,7 @@ def _served(queue: str) -> str:
     steps = {step.queue: step.workflow for step in STEPS.values()}
     requests = {name: operation.value for operation, name in QUEUES.items()}
     if queue == STEPS["trigger_backup"].queue:
-        return "backup; protect"
+        return "protect, backup"
     return requests.get(queue) or steps.get(queue) or "every"
 
 

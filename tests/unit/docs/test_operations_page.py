@@ -1,0 +1,53 @@
+"""docs/operations.md explains every error code that the app gives, and no other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from shared.arm import errors as arm_errors
+from shared.messages.events import Status
+from tests.unit.docs.markdown import ROOT, code, read, rows, section
+
+TABLE = {
+    name: row for row in rows(section(read("docs/operations.md"), "Error codes")) for name in code(row[0])
+}
+SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "shared").rglob("*.py"))}
+
+
+def given_codes() -> Iterator[str]:
+    """The literals that stand where the code of an error stands."""
+    for text in SOURCES.values():
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            places = node.args[:1] if name in ("WorkflowError", "RefusedError") else []
+            places = [*places, *(keyword.value for keyword in node.keywords if keyword.arg == "code")]
+            for place in places:
+                if isinstance(place, ast.Constant) and isinstance(place.value, str):
+                    yield place.value
+
+
+def test_every_code_that_the_app_gives_is_explained() -> None:
+    calls = {
+        name.removesuffix("Error")
+        for name in arm_errors.__all__
+        if issubclass(getattr(arm_errors, name), arm_errors.ArmError)
+    } - {"Arm", "ArmStatus"}
+    assert set(given_codes()) | calls <= set(TABLE)
+
+
+def test_no_code_is_explained_that_the_app_does_not_give() -> None:
+    everything = "\n".join(SOURCES.values())
+    made_up = {name for name in TABLE if f'"{name}"' not in everything}
+    # Those of calls are the names of classes, those of jobs have their job's status in them.
+    assert {name for name in made_up if not name.startswith("Arm")} == {"JobFailed", "JobCancelled"}
+
+
+def test_each_code_has_real_statuses_and_an_advice() -> None:
+    statuses = {status.value for status in Status}
+    for name, row in TABLE.items():
+        assert set(row[1].split(", ")) <= statuses, name
+        assert row[2], name
+        assert row[3], name
