@@ -26,6 +26,8 @@ from shared.messages.requests import BackupData, BackupType
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
 _ADVISED_FULLS_A_DAY: Final = 3
+#: No clock change moves the clock on the wall by more (a zone that crossed the date line: a day).
+_LONGEST_CHANGE: Final = timedelta(days=1)
 #: A day in winter and one in summer, so that clock changes do not hide occurrences.
 _SAMPLE_DAYS: Final = 7
 
@@ -83,8 +85,13 @@ class BackupSchedule(StrictModel):
         """The due times in (after, until], aware, in UTC."""
         from cronsim import CronSim
 
-        local = after.astimezone(ZoneInfo(self.time_zone))
+        zone = ZoneInfo(self.time_zone)
+        local = after.astimezone(zone)
         fields = self.schedule.split()
+        hourly = fields[2] == "*"
+        if not hourly:
+            # By the clock on the wall, from before any clock change that `after` may lie in.
+            local = (after - _LONGEST_CHANGE).astimezone(zone).replace(tzinfo=None)
         both_days = fields[3] != "*" and fields[5] != "*"
         previous: datetime | None = None
         # cron joins the two day fields by "or" where NCRONTAB joins them by "and": walk by the day of the
@@ -92,7 +99,7 @@ class BackupSchedule(StrictModel):
         walked = " ".join((*fields[:5], "*")) if both_days else self.schedule
         weekdays = _weekdays(fields[5]) if both_days else None
         for due in CronSim(walked, local):
-            moment = due.astimezone(UTC)
+            moment = due.astimezone(UTC) if hourly else _moment_of(due, zone)
             if moment > until:
                 return
             if weekdays is not None and due.isoweekday() % 7 not in weekdays:
@@ -100,6 +107,26 @@ class BackupSchedule(StrictModel):
             if moment > after and moment != previous:
                 previous = moment
                 yield moment
+
+
+def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The moment at which the clock on the wall shows `wall`, in UTC.
+
+    The first of two where a clock change repeats it, the end of the gap where a clock change skips it.
+    """
+    moment = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    if moment.astimezone(zone).replace(tzinfo=None) == wall:
+        return moment
+    before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    offset = before.astimezone(zone).utcoffset()
+    # The change lies after `before` and not after `moment`: close in on it, to the second.
+    while moment - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(moment - before) // timedelta(seconds=2))
+        if middle.astimezone(zone).utcoffset() == offset:
+            before = middle
+        else:
+            moment = middle
+    return moment
 
 
 def _weekdays(field: str) -> frozenset[int]:
