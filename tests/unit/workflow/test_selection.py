@@ -11,8 +11,8 @@ from shared.messages.requests import BackupData, ProtectData
 from shared.workflow import selection
 from tests.unit.workflow.messages import CONTAINER, VAULT, VM, protectable, protected
 
-STOPPED = {"protection_state": "ProtectionStopped", "policy_name": None}
-DELETED = {**STOPPED, "is_scheduled_for_deferred_delete": True}
+STOPPED: dict[str, Any] = {"protection_state": "ProtectionStopped", "policy_name": None}
+DELETED: dict[str, Any] = {**STOPPED, "is_scheduled_for_deferred_delete": True}
 
 
 def selector(text: str) -> dict[str, str]:
