@@ -487,7 +487,10 @@ class AzureBackup:
             if _is_missing(error):
                 return None
             raise
-        return self._read(Job, response.body, operation, path)
+        job = self._read(Job, response.body, operation, path)
+        if not job.raw_status:
+            self._garbled(operation, path, "the job has no status")
+        return job
 
     def list_jobs(
         self,
