@@ -1,0 +1,226 @@
+"""Protecting databases and backing them up: the service's rules, and what jobs and items say."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.simulator.driver import POLICY, Driver, estate
+
+ORDERS = {"name": "orders"}
+
+
+def state(driver: Driver, database: str = "orders") -> str:
+    found: str = driver.get(driver.item(database))["properties"]["protectionState"]
+    return found
+
+
+def test_protection_becomes_real_with_its_job_and_pending_until_the_first_full() -> None:
+    driver = Driver({"scheduledBackups": False})
+    driver.register()
+    answer = driver.put(driver.item(), wait=0, policyId=driver.policy_id())
+    assert driver.call("GET", driver.item()).status == 404
+    assert driver.get(answer.headers["azure-asyncoperation"])["status"] == "InProgress"
+    conflict = driver.put(driver.item(), policyId=driver.policy_id())
+    assert (conflict.status, conflict.code) == (409, "BMSUserErrorConflictingProtectionOperation")
+    job = driver.job(answer)
+    assert (job["operation"], job["status"], job["entityFriendlyName"]) == (
+        "ConfigureBackup",
+        "Completed",
+        "orders",
+    )
+    assert job["extendedInfo"]["propertyBag"] == {"Policy Name": POLICY}
+    assert state(driver) == "IRPending"
+    driver.backup()
+    assert state(driver) == "Protected"
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "code"),
+    [
+        ("NoSuchPolicy", 404, "BMSUserErrorPolicyObjectNotFound"),
+        ("DefaultPolicy", 400, "UserErrorInvalidRequestParameter"),
+    ],
+)
+def test_only_a_sql_policy_of_the_vault_protects(policy: str, status: int, code: str) -> None:
+    driver = Driver()
+    driver.register()
+    answer = driver.protect(policy=policy)
+    assert (answer.status, answer.code) == (status, code)
+    assert driver.get("/backupProtectedItems")["value"] == []
+
+
+def test_what_was_not_found_or_not_protected_cannot_be_used() -> None:
+    driver = Driver()
+    assert driver.protect().code == "BMSUserErrorContainerObjectNotFound"
+    driver.register()
+    assert driver.protect("nosuch").code == "BMSUserErrorDataSourceObjectNotFound"
+    assert driver.backup().status == 404
+
+
+@pytest.mark.parametrize(
+    ("database", "kind", "code"),
+    [
+        ({"name": "master"}, "Differential", "UserErrorSQLPODoesNotSupportBackupType"),
+        ({"name": "master"}, "CopyOnlyFull", "UserErrorSQLPODoesNotSupportBackupType"),
+        ({"name": "orders", "recoveryModel": "Simple"}, "Log", "UserErrorSQLPODoesNotSupportBackupType"),
+        ({"name": "orders", "readOnly": True}, "Differential", "UserErrorSQLPODoesNotSupportBackupType"),
+        (ORDERS, "Differential", "UserErrorParentFullBackupMissing"),
+        (ORDERS, "Log", "UserErrorParentFullBackupMissing"),
+    ],
+)
+def test_a_backup_that_the_database_does_not_allow_fails_in_its_job(
+    database: dict[str, object], kind: str, code: str
+) -> None:
+    driver = Driver(estate(database))
+    name = str(database["name"])
+    assert driver.failure(driver.backup(name, kind)) == code
+    item = driver.get(driver.item(name))["properties"]
+    assert item["lastBackupErrorDetail"]["code"] == code
+    assert driver.job(driver.backup(name, "Full"))["status"] == "Completed"
+    assert "lastBackupErrorDetail" not in driver.get(driver.item(name))["properties"]
+
+
+def test_every_type_leaves_what_it_should() -> None:
+    driver = Driver(estate(ORDERS))
+    for kind in ("Full", "CopyOnlyFull", "Differential", "Log"):
+        job = driver.job(driver.backup(kind=kind))
+        assert (job["status"], job["operation"]) == ("Completed", f"Backup ({kind})")
+        assert job["extendedInfo"]["tasksList"] == [
+            {"taskId": "Transfer data to vault", "status": "Completed"}
+        ]
+    kinds = [point["properties"]["type"] for point in driver.points()]
+    assert kinds == ["Differential", "Full", "Full", "Log"]
+    (only,) = driver.points(query="?$filter=restorePointQueryType eq 'Differential'")
+    assert only["properties"]["type"] == "Differential"
+
+
+def test_the_tenth_full_of_a_day_is_refused() -> None:
+    driver = Driver(estate(ORDERS))
+    for _ in range(9):
+        assert driver.backup().status == 202
+    refused = driver.backup()
+    assert (refused.status, refused.code) == (400, "CloudDosTimeboudLimitReached")
+    assert refused.body["error"]["additionalInfo"][0]["info"]["isRetryable"] is False
+    assert driver.backup(kind="CopyOnlyFull").status == 202
+    driver.wait(days=1)
+    assert driver.backup().status == 202
+    assert [entry["route"] for entry in driver.simulator.ledger_entries] == ["Backup"] * 11
+
+
+def test_a_second_operation_on_a_database_fails_with_510008() -> None:
+    driver = Driver(estate({**ORDERS, "historyDays": 1}))
+    running = driver.backup(wait=10)
+    second = driver.job(driver.backup(wait=0))
+    assert second["status"] == "Failed"
+    detail = second["errorDetails"][0]
+    assert detail["errorCode"] == 510008
+    assert detail["errorTitle"] == "OperationCancelledBecauseConflictingOperationRunningUserError"
+    restoring = driver.restore(driver.points()[0]["name"], wait=0, recoveryType="OriginalLocation")
+    assert driver.job(restoring)["errorDetails"][0]["errorCode"] == 510008
+    driver.wait(120)
+    assert driver.job(running)["status"] == "Completed"
+    assert driver.job(driver.backup())["status"] == "Completed"
+
+
+def test_stopping_keeps_the_points_and_resuming_begins_anew() -> None:
+    driver = Driver(estate({**ORDERS, "historyDays": 2}))
+    points = driver.points()
+    assert driver.put(driver.item(), policyId="", protectionState="ProtectionStopped").status == 202
+    item = driver.get(driver.item())["properties"]
+    assert item["protectionState"] == "ProtectionStopped"
+    assert "policyId" not in item
+    driver.wait(days=2)
+    assert driver.points() == points
+    assert driver.backup().status == 400
+    assert driver.protect().status == 202
+    assert state(driver) == "Protected"
+    driver.backup()
+    driver.wait(hours=3)
+    assert len(driver.ranges()) == 2
+
+
+def test_deleting_is_soft_for_two_weeks() -> None:
+    driver = Driver(estate({**ORDERS, "historyDays": 1}))
+    answer = driver.call("DELETE", driver.item())
+    assert "/backupOperations/" in answer.headers["azure-asyncoperation"]
+    driver.wait(75)
+    assert driver.job(answer)["operation"] == "DeleteBackupData"
+    item = driver.get(driver.item())["properties"]
+    assert item["isScheduledForDeferredDelete"] is True
+    assert driver.protect().code == "UserErrorItemInSoftDeletedState"
+    driver.put(driver.item(), policyId="", protectionState="ProtectionStopped", isRehydrate=True)
+    assert "isScheduledForDeferredDelete" not in driver.get(driver.item())["properties"]
+    driver.wait(days=15)
+    assert state(driver) == "ProtectionStopped"
+    driver.call("DELETE", driver.item())
+    driver.wait(days=15)
+    assert driver.call("GET", driver.item()).status == 404
+
+
+def test_a_job_can_be_cancelled_while_it_runs() -> None:
+    driver = Driver(estate(ORDERS))
+    started = driver.backup(wait=10)
+    job_id = driver.get("/backupJobs")["value"][0]["name"]
+    answer = driver.call("POST", f"/backupJobs/{job_id}/cancel")
+    assert (answer.status, "azure-asyncoperation" in answer.headers) == (202, False)
+    assert driver.job(started)["status"] == "Cancelling"
+    assert driver.call("GET", answer.headers["location"]).status == 202
+    driver.wait(30)
+    assert driver.call("GET", answer.headers["location"]).status == 204
+    assert driver.job(started)["status"] == "Cancelled"
+    assert driver.points()[0]["name"] == "DefaultRangeRecoveryPoint"
+    assert driver.call("POST", f"/backupJobs/{job_id}/cancel").status == 400
+    assert driver.job(driver.backup())["status"] == "Completed"
+
+
+def test_the_policy_takes_its_backups_on_its_own() -> None:
+    settings = estate(ORDERS, {"name": "small", "recoveryModel": "Simple"}) | {"scheduledBackups": True}
+    driver = Driver(settings)
+    driver.wait(hours=10, seconds=180)
+    assert state(driver) == "Protected"
+    jobs = driver.get("/backupJobs")["value"]
+    assert [job["properties"]["isUserTriggered"] for job in jobs] == [False, False]
+    driver.wait(hours=5)
+    (logs,) = driver.ranges()
+    assert (logs["startTime"], logs["endTime"]) == ("2026-01-05T18:00:18Z", "2026-01-05T23:00:20Z")
+    assert driver.ranges("small") == []
+    assert len(driver.get("/backupJobs")["value"]) == 2
+    assert driver.simulator.ledger_entries == []
+
+
+def test_a_past_is_as_the_policy_would_have_made_it() -> None:
+    driver = Driver(estate({**ORDERS, "historyDays": 5}))
+    fulls = [point["properties"] for point in driver.points()[:-1]]
+    assert [full["recoveryPointTimeInUTC"] for full in fulls] == [
+        f"2026-01-{day:02}T18:00:44Z" if day > 0 else f"2025-12-{31 + day:02}T18:00:44Z"
+        for day in (4, 3, 2, 1, 0)
+    ]
+    (logs,) = driver.ranges()
+    assert logs == {"startTime": "2025-12-31T18:00:42Z", "endTime": "2026-01-05T07:00:44Z"}
+
+
+def test_backups_expire() -> None:
+    driver = Driver(estate(ORDERS))
+    driver.backup(recoveryPointExpiryTimeInUTC="2026-01-06T00:00:00Z")
+    assert len(driver.points()) == 2
+    driver.wait(days=2)
+    assert len(driver.points()) == 1
+    assert driver.backup(recoveryPointExpiryTimeInUTC="2026-01-06T00:00:00Z").status == 400
+
+
+def test_a_changed_policy_reaches_its_items_and_one_in_use_stays() -> None:
+    driver = Driver(estate(ORDERS))
+    policy = driver.get(f"/backupPolicies/{POLICY}")
+    assert policy["properties"]["protectedItemsCount"] == 1
+    answer = driver.call("PUT", f"/backupPolicies/{POLICY}", {"properties": policy["properties"]})
+    assert answer.status == 202
+    assert driver.call("GET", answer.headers["location"]).status == 202
+    driver.wait(75)
+    assert driver.get(answer.headers["location"])["name"] == POLICY
+    assert driver.call("DELETE", f"/backupPolicies/{POLICY}").code == "BMSUserErrorPolicyObjectInUse"
+    assert driver.call("PUT", "/backupPolicies/Mine", {"properties": policy["properties"]}).status == 200
+    driver.protect(policy="Mine")
+    assert driver.call("DELETE", f"/backupPolicies/{POLICY}").status == 200
+    policy["properties"]["subProtectionPolicy"][1]["schedulePolicy"]["scheduleFrequencyInMins"] = 5
+    refused = driver.call("PUT", "/backupPolicies/Mine", {"properties": policy["properties"]})
+    assert (refused.status, refused.code) == (400, "BMSUserErrorInvalidPolicyInput")

@@ -1,0 +1,176 @@
+"""Restores: their checks, their jobs, and what they leave behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.simulator.driver import Driver, estate
+
+FILES = [("Data", "orders", "F:\\data\\orders.mdf"), ("Log", "orders_log", "G:\\log\\orders_log.ldf")]
+
+
+@pytest.fixture
+def driver() -> Driver:
+    machine = {"name": "sqlvm2", "instances": [{"databases": [{"name": "billing"}]}]}
+    settings = estate({"name": "orders", "historyDays": 2}, {"name": "billing"})
+    settings["virtualMachines"].append(machine)
+    return Driver(settings)
+
+
+def alternate(
+    driver: Driver, name: str = "orders_copy", machine: str = "sqlvm1", **info: Any
+) -> dict[str, Any]:
+    return {
+        "recoveryType": "AlternateLocation",
+        "sourceResourceId": driver.simulator.vm_id("sqlvm1"),
+        "targetInfo": {
+            "overwriteOption": "FailOnConflict",
+            "containerId": f"{driver.vault}{driver.container(machine)}",
+            "databaseName": f"MSSQLSERVER/{name}",
+            **info,
+        },
+    }
+
+
+def mapping(**targets: str) -> list[dict[str, str]]:
+    return [
+        {"mappingType": kind, "sourceLogicalName": name, "sourcePath": path, "targetPath": targets[name]}
+        for kind, name, path in FILES
+        if name in targets
+    ]
+
+
+def full(driver: Driver) -> str:
+    name: str = driver.points()[0]["name"]
+    return name
+
+
+def databases(driver: Driver) -> list[str]:
+    driver.inquire()
+    items = driver.get(f"{driver.container()}/items?$filter=workloadItemType eq 'SQLDataBase'")["value"]
+    return [entry["properties"]["friendlyName"] for entry in items]
+
+
+def test_a_restored_database_is_found_by_the_next_inquiry(driver: Driver) -> None:
+    job = driver.job(driver.restore(full(driver), **alternate(driver)))
+    assert (job["status"], job["operation"]) == ("Completed", "Restore (Full)")
+    assert job["extendedInfo"]["propertyBag"] == {
+        "Data Transferred (in MB)": "20.0845",
+        "Job Type": "Recovery to an alternate database",
+        "RestoreRecoveryPointTime": "2026-01-04 18:00:44Z",
+        "RestoreDestination": "sqlvm1/MSSQLSERVER/orders_copy",
+    }
+    listed = driver.get("/backupProtectableItems")["value"]
+    assert "orders_copy" not in [entry["properties"]["friendlyName"] for entry in listed]
+    assert databases(driver) == ["orders", "billing", "orders_copy"]
+    assert driver.protect("orders_copy").status == 202
+
+
+def test_what_exists_is_overwritten_only_when_asked(driver: Driver) -> None:
+    refused = driver.restore(full(driver), **alternate(driver, "BILLING"))
+    assert driver.failure(refused) == "UserErrorCannotRestoreExistingDBWithoutForceOverwrite"
+    done = driver.restore(full(driver), **alternate(driver, "BILLING", overwriteOption="Overwrite"))
+    assert driver.job(done)["status"] == "Completed"
+    assert databases(driver) == ["orders", "billing"]
+
+
+def test_a_restore_over_the_original_ends_its_log_range(driver: Driver) -> None:
+    (before,) = driver.ranges()
+    assert driver.job(driver.restore(full(driver), recoveryType="OriginalLocation"))["status"] == "Completed"
+    driver.wait(hours=5)
+    assert len(driver.ranges()) == 1
+    ended = driver.ranges()[0]["endTime"]
+    driver.wait(hours=5)
+    assert driver.ranges() == [{**before, "endTime": ended}]
+    driver.backup()
+    driver.wait(hours=2)
+    assert len(driver.ranges()) == 2
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"),
+    [
+        ("2026-01-04T12:34:56Z", 202),
+        ("2026-01-05T07:00:44Z", 202),
+        ("2026-01-05T07:30:00Z", 400),
+        ("2026-01-01T00:00:00Z", 400),
+        ("yesterday", 400),
+        (None, 400),
+    ],
+)
+def test_a_moment_must_be_within_a_log_range(driver: Driver, moment: str | None, status: int) -> None:
+    answer = driver.restore(
+        "DefaultRangeRecoveryPoint",
+        objectType="AzureWorkloadSQLPointInTimeRestoreRequest",
+        pointInTime=moment,
+        **alternate(driver),
+    )
+    assert answer.status == status
+    if status == 202:
+        assert driver.job(answer)["operation"] == "Restore (Log)"
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        mapping(orders="F:\\data\\a.mdf"),
+        mapping(orders="F:\\data\\a.mdf", orders_log="f:\\DATA\\A.mdf"),
+        mapping(orders="F:\\data\\a.mdf", orders_log="G:\\a.ldf") * 2,
+        [{"mappingType": "Data", "sourceLogicalName": "other", "targetPath": "F:\\a.mdf"}],
+        [{"mappingType": "Data", "sourceLogicalName": "orders"}],
+    ],
+    ids=["incomplete", "one path twice", "mapped twice", "unknown file", "no target"],
+)
+def test_file_mappings_must_be_complete_and_unique(driver: Driver, paths: list[dict[str, str]]) -> None:
+    answer = driver.restore(full(driver), alternateDirectoryPaths=paths, **alternate(driver))
+    assert answer.status == 400
+    paths = mapping(orders="F:\\data\\a.mdf", orders_log="G:\\log\\a.ldf")
+    assert driver.restore(full(driver), alternateDirectoryPaths=paths, **alternate(driver)).status == 202
+
+
+def test_the_target_must_be_registered_with_the_vault(driver: Driver) -> None:
+    answer = driver.restore(full(driver), **alternate(driver, machine="sqlvm2"))
+    assert (answer.status, answer.code) == (400, "UserErrorOperationFailedInvalidParameters")
+    driver.register("sqlvm2")
+    target = alternate(driver, machine="sqlvm2") | {
+        "targetVirtualMachineId": driver.simulator.vm_id("sqlvm2")
+    }
+    job = driver.job(driver.restore(full(driver), **target))
+    assert job["extendedInfo"]["propertyBag"]["RestoreDestination"] == "sqlvm2/MSSQLSERVER/orders_copy"
+
+
+@pytest.mark.parametrize(
+    ("change", "point"),
+    [
+        ({"objectType": "AzureWorkloadRestoreRequest"}, None),
+        ({"recoveryType": "Invalid"}, None),
+        ({"sourceResourceId": "/subscriptions/x"}, None),
+        ({"targetInfo": None}, None),
+        ({"objectType": "AzureWorkloadSQLPointInTimeRestoreRequest"}, None),
+        ({}, "DefaultRangeRecoveryPoint"),
+        ({"targetVirtualMachineId": "/subscriptions/x"}, None),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused(
+    driver: Driver, change: dict[str, Any], point: str | None
+) -> None:
+    answer = driver.restore(point or full(driver), **{**alternate(driver), **change})
+    assert answer.status == 400
+    assert driver.simulator.ledger_entries == []
+    assert driver.restore("1234", **alternate(driver)).status == 404
+
+
+def test_files_are_restored_to_a_directory(driver: Driver) -> None:
+    target = alternate(driver, targetDirectoryForFileRestore="C:\\restored") | {
+        "recoveryMode": "FileRecovery"
+    }
+    job = driver.job(driver.restore(full(driver), **target))
+    assert job["extendedInfo"]["propertyBag"]["Job Type"] == "Restore as files"
+    assert databases(driver) == ["orders", "billing"]
+
+
+def test_a_database_restored_without_recovery_is_not_usable_yet(driver: Driver) -> None:
+    driver.restore(full(driver), isNonRecoverable=True, **alternate(driver))
+    assert databases(driver) == ["orders", "billing"]
