@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
-from shared.listings import JobListings
+from shared.listings import ItemListings, JobListings
 from shared.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Runtime:
     service_clock: ServiceClock
     #: what was last listed of each vault's jobs, shared by all that are followed
     listings: JobListings = field(default_factory=JobListings)
+    #: what was last listed of the items that vaults protect
+    items: ItemListings = field(default_factory=ItemListings)
 
 
 _lock: Final = threading.Lock()

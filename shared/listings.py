@@ -1,22 +1,27 @@
-"""One listing of a vault's jobs for all that are followed in it, shared by the process for a tick."""
+"""One listing for all that are followed or chosen in a vault, shared by the process for a tick."""
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from shared.azure_backup.models import Job
+    from shared.azure_backup.models import Job, ProtectedItem
 
 PAGE_SIZE: Final = 200
 #: The backup provider's own budget of reads, and the time in which it is counted: documented nowhere,
 #: taken from the headers and error texts of the recorded sessions.
 READ_BUDGET: Final = 250
 READ_WINDOW: Final = timedelta(seconds=300)
+#: Where a whole listing takes as many pages, the few jobs that still run are listed by themselves.
+_MANY_PAGES: Final = 3
+#: A listing serves the polls of one tick; those of the next may come a little early.
+_TICK_AND_A_BIT: Final = 0.9
+_MOST_VAULTS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,16 @@ class JobListing:
     at: datetime
     by_id: dict[str, Job] = field(repr=False)
     by_activity: dict[str, Job] = field(repr=False)
+    #: it holds only the jobs that were running
+    running_only: bool = False
+    #: how many jobs there are, ended ones included, as far as is known
+    whole: int = 0
+    running: int = 0
 
     @property
     def pages(self) -> int:
         """How many requests it took."""
-        return max(1, math.ceil(len(self.by_id) / PAGE_SIZE))
+        return max(1, ceil(len(self.by_id) / PAGE_SIZE))
 
     def tick(self, interval: timedelta) -> timedelta:
         """The interval at which such a listing takes half of the read budget at most."""
@@ -42,6 +52,14 @@ class JobListing:
         if job_id is not None:
             return self.by_id.get(job_id.lower())
         return self.by_activity.get(activity_id.lower())
+
+    def serves(self, oldest: datetime, interval: timedelta, now: datetime, *, running_only: bool) -> bool:
+        """Whether it answers, at `now`, polls of jobs that have started since `oldest`."""
+        return (
+            self.start <= oldest
+            and (running_only or not self.running_only)
+            and now - self.at < self.tick(interval) * _TICK_AND_A_BIT
+        )
 
 
 class _Vault:
@@ -61,6 +79,21 @@ class JobListings:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Vault] = {}
 
+    def recent(
+        self,
+        vault_key: str,
+        *,
+        oldest: datetime,
+        interval: timedelta,
+        now: datetime,
+        running_only: bool = False,
+    ) -> bool:
+        """Whether there is a listing that serves already."""
+        with self._lock:
+            vault = self._vaults.get(vault_key)
+        last = vault.listing if vault is not None else None
+        return last is not None and last.serves(oldest, interval, now, running_only=running_only)
+
     def get(
         self,
         vault_key: str,
@@ -68,9 +101,15 @@ class JobListings:
         oldest: datetime,
         interval: timedelta,
         now: Callable[[], datetime],
-        load: Callable[[datetime], list[Job]],
+        load: Callable[[datetime, str | None], list[Job]],
+        running_only: bool = False,
     ) -> JobListing:
         """The vault's jobs since `oldest` at least, listed at most a tick ago.
+
+        Args:
+            load: lists the jobs from a moment on, all or those of a status.
+            running_only: jobs that have ended may be missing, if that takes fewer pages: whoever asks knows
+                the ids of its jobs, and reads singly what is missing.
 
         Raises whatever `load` raises.
         """
@@ -80,15 +119,64 @@ class JobListings:
             # What was the oldest in this tick or the one before is in flight still, in other batches.
             seen = [moment for moment in (oldest, vault.oldest, vault.oldest_before) if moment is not None]
             last = vault.listing
-            if last is not None and last.start <= oldest and now() - last.at < last.tick(interval) * 0.9:
+            if last is not None and last.serves(oldest, interval, now(), running_only=running_only):
                 vault.oldest = min(oldest, vault.oldest) if vault.oldest is not None else oldest
                 return last
-            jobs = load(min(seen))
+            few = (
+                running_only
+                and last is not None
+                and last.whole > (_MANY_PAGES - 1) * PAGE_SIZE
+                and last.running <= PAGE_SIZE
+            )
+            jobs = load(min(seen), "InProgress" if few else None)
             listing = JobListing(
                 start=min(seen),
                 at=now(),
                 by_id={job.id.lower(): job for job in jobs},
                 by_activity={job.activity_id.lower(): job for job in jobs if job.activity_id is not None},
+                running_only=few,
+                whole=last.whole if few and last is not None else len(jobs),
+                running=sum(not job.status.has_ended for job in jobs),
             )
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
             return listing
+
+
+class _Items:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.at: datetime | None = None
+        self.items: Sequence[ProtectedItem] = ()
+
+
+class ItemListings:
+    """Listings of what a vault protects, for requests that come together. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._vaults: dict[str, _Items] = {}
+
+    def get(
+        self,
+        vault_key: str,
+        *,
+        asked: datetime,
+        interval: timedelta,
+        now: Callable[[], datetime],
+        load: Callable[[], Sequence[ProtectedItem]],
+    ) -> Sequence[ProtectedItem]:
+        """The vault's items, listed after the request was `asked`, so that it misses nothing made before.
+
+        Raises whatever `load` raises.
+        """
+        with self._lock:
+            vault = self._vaults.pop(vault_key, None) or _Items()
+            self._vaults[vault_key] = vault
+            while len(self._vaults) > _MOST_VAULTS:
+                del self._vaults[next(iter(self._vaults))]
+        with vault.lock:
+            at = now()
+            if vault.at is None or vault.at < asked or at - vault.at >= interval:
+                vault.items = ()
+                vault.items, vault.at = load(), at
+            return vault.items

@@ -37,9 +37,14 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     """Select the protected databases that the request means, and fan out."""
     data = message.payload.data
     vault_id = data.vault_id
-    available = selection.candidates(
-        c.backup.list_protected_items(vault_id), (), vm_id=data.vm_id, container=None
+    protected = c.items.get(
+        vault_id.key,
+        asked=message.since,
+        interval=c.settings.track_interval,
+        now=c.now,
+        load=lambda: c.backup.list_protected_items(vault_id),
     )
+    available = selection.candidates(protected, (), vm_id=data.vm_id, container=None)
     if not available and c.backup.get_vault(vault_id) is None:
         there = selection.listing(vault.id.path for vault in c.backup.list_vaults(vault_id.subscription_id))
         raise WorkflowError(

@@ -27,10 +27,11 @@ from shared.arm.errors import (
     TokenError,
     TokenUnavailableError,
 )
+from shared.arm.ids import VaultId
 from shared.bus import Bus, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION, PARKED_MESSAGES
 from shared.composition import Runtime
-from shared.listings import READ_BUDGET, READ_WINDOW
+from shared.listings import READ_BUDGET
 from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
@@ -60,7 +61,6 @@ _PERMANENT_AUTHENTICATION_WAIT: Final = timedelta(seconds=30)
 #: A secret may be on its way to be renewed; a requester is not left waiting for longer.
 _AUTHENTICATION_FOR: Final = timedelta(minutes=10)
 EPOCH: Final = "epoch"
-_BACKUP_READS: Final = "subscription-resource-requests"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,8 @@ def run(
 ) -> Result:
     """Call the step; turn every expected failure into what follows from it."""
     collaborators = replace(
-        collaborate(delivery, runtime, trusting=message.late < _MOST_LATE), grown_tick=grown_tick
+        collaborate(delivery, runtime, message.request.vault_id, trusting=message.late < _MOST_LATE),
+        grown_tick=grown_tick,
     )
     try:
         with coming_back(message.poll > 0):
@@ -165,7 +166,9 @@ def run(
         return _after_authentication_error(definition, message, runtime, error)
 
 
-def collaborate(delivery: Delivery, runtime: Runtime, *, trusting: bool = True) -> Collaborators:
+def collaborate(
+    delivery: Delivery, runtime: Runtime, vault_id: VaultId | None, *, trusting: bool = True
+) -> Collaborators:
     """What a step may use while it handles this delivery.
 
     `trusting`: whether the end of the lock, which is by the broker's clock, is compared with this machine's.
@@ -183,26 +186,19 @@ def collaborate(delivery: Delivery, runtime: Runtime, *, trusting: bool = True) 
         settings=runtime.settings,
         now=runtime.service_clock.now,
         late=late,
-        may_read_more=lambda: plenty_of_reads(runtime),
+        items=runtime.items,
+        may_read_more=lambda: plenty_of_reads(runtime, vault_id),
     )
 
 
-def _reads_left(runtime: Runtime) -> int:
-    seen = runtime.backup.budget.observations().get(_BACKUP_READS)
-    window = READ_WINDOW * runtime.settings.time_scale
-    if seen is None or runtime.clock.now() - seen.at > window:
-        return READ_BUDGET
-    return seen.remaining
+def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None) -> bool:
+    """Whether more than half of the read budget of the vault's subscription is left."""
+    return vault_id is None or runtime.backup.budget.left(vault_id.subscription_id) > READ_BUDGET // 2
 
 
-def plenty_of_reads(runtime: Runtime) -> bool:
-    """Whether more than half of the read budget is left."""
-    return _reads_left(runtime) > READ_BUDGET // 2
-
-
-def some_reads(runtime: Runtime) -> bool:
+def some_reads(runtime: Runtime, vault_id: VaultId | None) -> bool:
     """Whether single lookups leave enough of the read budget to the listings."""
-    return _reads_left(runtime) > READ_BUDGET // 5
+    return vault_id is None or runtime.backup.budget.left(vault_id.subscription_id) > READ_BUDGET // 5
 
 
 def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **changes: Any) -> Result:

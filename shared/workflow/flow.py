@@ -56,6 +56,11 @@ def on_tick(at: datetime, delay: timedelta, tick: timedelta) -> timedelta:
     return delay if overshoot < 1e-6 else delay + timedelta(seconds=seconds - overshoot)
 
 
+def next_tick(at: datetime, tick: timedelta) -> timedelta:
+    """The delay from `at`, which may be a little before or after a tick, to the tick that follows it."""
+    return on_tick(at, tick / 2, tick)
+
+
 def follow(message: StepMessage[Any], c: Collaborators, operation: StartedOperation) -> Result:
     """Hand an operation that has started to the tracker."""
     at = c.now()

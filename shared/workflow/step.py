@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.bus import OutgoingMessage
+from shared.listings import ItemListings
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.steps import StepMessage
 from shared.settings import Settings
@@ -29,6 +30,8 @@ class Collaborators:
     #: the service's time
     now: Callable[[], datetime]
     late: Callable[[], bool] = lambda: False
+    #: what vaults protect, as listed for requests that came together
+    items: ItemListings = field(default_factory=ItemListings)
     #: whether more than half of the read budget is left
     may_read_more: Callable[[], bool] = lambda: True
     #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`

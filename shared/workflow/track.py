@@ -25,7 +25,7 @@ from shared.messages.steps import (
 )
 from shared.workflow.advice import CONFLICT_CODES
 from shared.workflow.effects import MOST_POSTS, is_about
-from shared.workflow.flow import ended, go_on, on_tick
+from shared.workflow.flow import ended, go_on, next_tick, on_tick
 from shared.workflow.protect import after_protection
 from shared.workflow.step import Collaborators, Next, Result, StepDefinition, WorkflowError
 
@@ -234,9 +234,8 @@ def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, jo
     if job is not None:
         rest = _follow_job(moved, c, job)
         return Result(events=(started, *rest.events), next=rest.next)
-    # The job of a configuration has ended when its operation has; others run for minutes.
-    soon = timedelta() if definition_of(tracking).name == "enable_protection" else c.tick
-    rest = _later(moved, c, following, soon)
+    # It may have ended by now: a configuration's has when its operation has, others may have been short.
+    rest = _later(moved, c, following, timedelta() if c.may_read_more() else None)
     return Result(events=(started,), next=rest.next)
 
 
@@ -400,8 +399,11 @@ def _later(
     asked = wait if wait is not None else c.tick
     if at >= tracking.deadline or (wait is not None and at + wait > tracking.deadline):
         return Result(events=(timed_out(message, tracking, at),))
-    delay = on_tick(at, asked, c.tick) if asked else asked
-    delay = min(delay, max(asked, tracking.deadline - at))
+    if wait is None:
+        delay = min(next_tick(at, c.tick), max(c.tick / 2, tracking.deadline - at))
+    else:
+        delay = on_tick(at, asked, c.tick) if asked else asked
+        delay = min(delay, max(asked, tracking.deadline - at))
     asked_by_service = at + wait if wait else None
     later = tracking.model_copy(update={"not_before": asked_by_service})
     return Result(next=(Next(message.again(at=at, payload=later), delay),))

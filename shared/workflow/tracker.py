@@ -10,9 +10,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
+from shared.arm.budget import coming_back
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
 from shared.composition import Runtime
@@ -33,9 +34,13 @@ from shared.workflow.delivery import (
     run,
     some_reads,
 )
+from shared.workflow.flow import next_tick
 from shared.workflow.step import Result
 from shared.workflow.table import STEPS
 from shared.workflow.track import definition_of
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job
 
 _log: Final = logging.getLogger(__name__)
 
@@ -82,10 +87,10 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
             single.append(item)
     results: list[tuple[_Item, Result]] = []
     for items in vaults.values():
-        if len(items) <= FEW:
+        if len(items) <= FEW and not _listed(items, runtime):
             single.extend(items)
         else:
-            results += _from_listing(items, runtime)
+            results += _from_listing(items, runtime, began)
     for item in single:
         if runtime.clock.monotonic() - began > limit:
             results.append((item, put_back(item.message, runtime, timedelta())))
@@ -115,40 +120,75 @@ def _answered(delivery: Delivery, runtime: Runtime, error: Exception) -> Result:
     return Result(events=(event,), forward=(park(delivery, "failed_internal", text),))
 
 
-def _from_listing(items: list[_Item], runtime: Runtime) -> list[tuple[_Item, Result]]:
+def _listed(items: list[_Item], runtime: Runtime) -> bool:
+    """Whether a listing that was made for others answers these too."""
+    vault_id = items[0].message.request.vault_id
+    assert vault_id is not None
+    return runtime.listings.recent(
+        vault_id.key,
+        oldest=_oldest(items),
+        interval=runtime.settings.track_interval,
+        now=runtime.service_clock.now(),
+        running_only=_all_known(items),
+    )
+
+
+def _oldest(items: list[_Item]) -> datetime:
+    return min(item.message.payload.began for item in items) - _EARLIER
+
+
+def _all_known(items: list[_Item]) -> bool:
+    return all(item.message.payload.job_id is not None for item in items)
+
+
+def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tuple[_Item, Result]]:
     """Answer many messages of one vault from one listing of its jobs."""
     vault_id = items[0].message.request.vault_id
     assert vault_id is not None
+
+    def load(start: datetime, status: str | None) -> list[Job]:
+        with coming_back(any(item.message.poll for item in items)):
+            return runtime.backup.list_jobs(vault_id, start=start, status=status)
+
     try:
         listing = runtime.listings.get(
             vault_id.key,
-            oldest=min(item.message.payload.began for item in items) - _EARLIER,
+            oldest=_oldest(items),
             interval=runtime.settings.track_interval,
             now=runtime.service_clock.now,
-            load=lambda start: runtime.backup.list_jobs(vault_id, start=start),
+            load=load,
+            running_only=_all_known(items),
         )
     except ArmError as error:
         return [(item, after_arm_error(STEPS["track"], item.message, runtime, error)) for item in items]
     except TokenError:
         # Each reports it by its own poll.
         return [(item, _one(item, runtime)) for item in items]
-    return [(item, _by_listing(item, listing, runtime)) for item in items]
+    return [(item, _by_listing(item, listing, runtime, began)) for item in items]
 
 
-def _by_listing(item: _Item, listing: JobListing, runtime: Runtime) -> Result:
+def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result:
     tracking = item.message.payload
+    vault_id = item.message.request.vault_id
     tick = listing.tick(runtime.settings.track_interval)
+    # What is read singly takes time, which the locks of the batch do not have without end.
+    in_time = runtime.clock.monotonic() - began < LONGEST_WORK.total_seconds()
     job = listing.find(job_id=tracking.job_id, activity_id=tracking.client_request_id)
     if job is not None:
         clean = job.status.value == "Completed"
         # A configuration that completed has nothing to add to its entry in the list.
-        worth = definition_of(tracking).job != "ConfigureBackup" and plenty_of_reads(runtime)
+        worth = (
+            in_time
+            and definition_of(tracking).job != "ConfigureBackup"
+            and plenty_of_reads(runtime, vault_id)
+        )
         details = job.status.has_ended and (not clean or worth)
         return _one(item, runtime, known=job, details=details, grown_tick=tick)
     now = runtime.service_clock.now()
-    unlisted = now - tracking.began < tick * _TICKS_UNLISTED
-    if (unlisted and now < tracking.deadline) or not some_reads(runtime):
-        return put_back(item.message, runtime, tick)
+    ended = listing.running_only and tracking.job_id is not None
+    wait = not ended and now - tracking.began < tick * _TICKS_UNLISTED and now < tracking.deadline
+    if wait or not in_time or not some_reads(runtime, vault_id):
+        return put_back(item.message, runtime, next_tick(now, tick))
     return _one(item, runtime, grown_tick=tick)
 
 
