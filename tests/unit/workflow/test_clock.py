@@ -1,0 +1,45 @@
+"""The service's clock: its last word plus the elapsed time, whatever this machine's clock says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.clock import ServiceClock, SteppedClock
+
+HERE = datetime(2026, 1, 5, 8, tzinfo=UTC)
+THERE = datetime(2026, 1, 5, 8, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01, 2.0])
+def test_time_passes_from_the_services_last_word_at_its_scale(scale: float) -> None:
+    clock = SteppedClock(HERE)
+    service = ServiceClock(clock, scale)
+    assert service.now() == HERE
+    service.answered(THERE)
+    clock.advance(timedelta(seconds=30))
+    assert service.now() == THERE + timedelta(seconds=30 / scale)
+
+
+def test_a_later_word_corrects_an_earlier_one_in_both_directions() -> None:
+    service = ServiceClock(SteppedClock(HERE))
+    for word in (THERE, HERE, THERE):
+        service.answered(word)
+        assert service.now() == word
+
+
+def test_a_message_stands_in_until_the_service_has_spoken() -> None:
+    service = ServiceClock(SteppedClock(HERE))
+    service.at_least(THERE)
+    assert service.now() == THERE
+    service.at_least(HERE)
+    assert service.now() == THERE
+    service.answered(HERE)
+    service.at_least(THERE)
+    assert service.now() == HERE
+
+
+def test_a_naive_start_is_refused() -> None:
+    with pytest.raises(ValueError, match="aware"):
+        SteppedClock(datetime(2026, 1, 5))  # noqa: DTZ001 - this is what is refused
