@@ -12,6 +12,7 @@ class Record:
 
     def __init__(self, path: Path | None) -> None:
         self.entries: list[dict[str, Any]] = []
+        self._path = path
         self._file: TextIO | None = None
         if path is not None:
             self._file = path.open("w", encoding="utf-8", newline="\n")
@@ -19,12 +20,14 @@ class Record:
     def add(self, entry: dict[str, Any]) -> None:
         """Add an entry."""
         self.entries.append(entry)
+        if self._path is not None and self._file is None:
+            self._file = self._path.open("a", encoding="utf-8", newline="\n")
         if self._file is not None:
             self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file; entries in memory stay."""
+        """Close the file; entries in memory stay, and another entry opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -122,7 +122,14 @@ def test_the_cli_protects_backs_up_restores_stops_and_unregisters(
     configuration = az.backup(
         *("recoveryconfig", "show", *of_item, "--restore-mode", "AlternateWorkloadRestore"),
         *("--rp-name", full["name"], "--target-item-name", "sqlinstance;mssqlserver"),
-        *("--target-server-type", "SQLInstance", "--target-server-name", "sqlvm1", "--workload-type", "MSSQL"),
+        *(
+            "--target-server-type",
+            "SQLInstance",
+            "--target-server-name",
+            "sqlvm1",
+            "--workload-type",
+            "MSSQL",
+        ),
     )
     configuration["database_name"] = "MSSQLSERVER/orders_copy"
     file = tmp_path / "recoveryconfig.json"

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.identity import ClientSecretCredential
 from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient, models
 
 from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
@@ -409,6 +410,34 @@ def test_the_sdk_cancels_a_job_and_pages_through_lists(tmp_path: Path) -> None:
         assert client.job_details.get(VAULT, GROUP, job_id).properties.status == "Cancelling"
         with pytest.raises(HttpResponseError):
             client.job_cancellations.trigger(VAULT, GROUP, job_id)
+
+
+def test_azure_identity_gets_a_token_that_the_simulator_takes(tmp_path: Path) -> None:
+    simulator = Simulator()
+    with SimulatorServer(simulator, tls_directory=tmp_path) as server:
+        trusted = str(tmp_path / "cert.pem")
+        with (
+            ClientSecretCredential(
+                simulator.tenant_id,
+                "client",
+                "secret",
+                authority=server.url,
+                disable_instance_discovery=True,
+                connection_verify=trusted,
+            ) as credential,
+            RecoveryServicesBackupClient(
+                credential,
+                simulator.subscription_id,
+                base_url=server.url,
+                credential_scopes=[f"{server.url}/.default"],
+                connection_verify=trusted,
+            ) as client,
+        ):
+            assert [policy.name for policy in client.backup_policies.list(VAULT, GROUP, filter=SQL)] == [
+                "HourlyLogBackup"
+            ]
+    routes = [entry["route"] for entry in simulator.access_entries]
+    assert routes == ["OpenIdConfiguration", "Token", "ListPolicies"]
 
 
 def test_the_sdk_makes_a_policy_and_an_intent(tmp_path: Path) -> None:
