@@ -7,6 +7,7 @@ or the connection string is first looked at, never with this module: it is no pa
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -67,8 +68,15 @@ class ServiceBusBus:
     Make one with `from_connection_string` or `with_identity`.
     """
 
-    def __init__(self, connect: Callable[[], ServiceBusClient], *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], ServiceBusClient],
+        *,
+        clock: Clock | None = None,
+        attempt_timeout: float = ATTEMPT_TIMEOUT,
+    ) -> None:
         self._connect = connect
+        self._attempt_timeout = attempt_timeout
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._client: ServiceBusClient | None = None
@@ -172,7 +180,9 @@ class ServiceBusBus:
                 raise BusError("the connection to Service Bus is closed: make a new one to send")
             link = self._links.get(entity)
             if link is None:
-                link = self._links[entity] = _Link(entity, self._open_sender, self._clock)
+                link = self._links[entity] = _Link(
+                    entity, self._open_sender, self._clock, self._attempt_timeout
+                )
             return link
 
     def _open_sender(self, entity: str) -> ServiceBusSender:
@@ -189,10 +199,17 @@ class ServiceBusBus:
 class _Link:
     """The sender to one entity, one thread at a time."""
 
-    def __init__(self, entity: str, open_sender: Callable[[str], ServiceBusSender], clock: Clock) -> None:
+    def __init__(
+        self,
+        entity: str,
+        open_sender: Callable[[str], ServiceBusSender],
+        clock: Clock,
+        attempt_timeout: float,
+    ) -> None:
         self._entity = entity
         self._open_sender = open_sender
         self._clock = clock
+        self._attempt_timeout = attempt_timeout
         self._turn = threading.Lock()
         self._sender: ServiceBusSender | None = None
         self._amqp_link: object = None
@@ -227,11 +244,10 @@ class _Link:
     def _send_batches(self, pending: list[ServiceBusMessage]) -> None:
         """Send `pending`, taking from it whatever the broker has acknowledged; drops the link if that fails."""
         try:
-            if self._sender is None:
-                self._sender = self._open_sender(self._entity)
+            sender = self._sender or self._open()
             while pending:
-                batch, count = self._filled_batch(self._sender, pending)
-                self._sender.send_messages(batch, timeout=ATTEMPT_TIMEOUT)
+                batch, count = self._filled_batch(sender, pending)
+                sender.send_messages(batch, timeout=self._attempt_timeout)
                 self._last_used = self._clock.monotonic()
                 del pending[:count]
         except BusError:
@@ -243,14 +259,27 @@ class _Link:
             self._drop()
             raise failure from error
 
+    def _open(self) -> ServiceBusSender:
+        sender = self._sender = self._open_sender(self._entity)
+        # The SDK waits without end for a peer that accepts the connection and then says nothing.
+        watchdog = threading.Timer(self._attempt_timeout, _break_connection, (sender,))
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            sender.create_message_batch()  # The call that opens the link.
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+        self._amqp_link = getattr(getattr(sender, "_handler", None), "_link", None)
+        return sender
+
     def _filled_batch(
         self, sender: ServiceBusSender, pending: Iterable[ServiceBusMessage]
     ) -> tuple[ServiceBusMessageBatch | ServiceBusMessage, int]:
         """As many of `pending` as fit in one batch, and how many those are."""
         from azure.servicebus.exceptions import MessageSizeExceededError
 
-        batch = sender.create_message_batch()  # This opens the link where it is not open.
-        self._amqp_link = getattr(getattr(sender, "_handler", None), "_link", None)
+        batch = sender.create_message_batch()
         for message in pending:
             try:
                 batch.add_message(message)
@@ -282,6 +311,16 @@ class _Link:
         if transport is not None:
             with suppress(Exception):
                 transport.close()
+
+
+def _break_connection(sender: ServiceBusSender) -> None:
+    """End whatever read the sender is in."""
+    connection = getattr(getattr(sender, "_handler", None), "_connection", None)
+    open_socket = getattr(getattr(connection, "_transport", None), "sock", None)
+    if open_socket is not None:
+        with suppress(OSError):
+            open_socket.shutdown(socket.SHUT_RDWR)
+        open_socket.close()
 
 
 def _native(message: OutgoingMessage) -> ServiceBusMessage:

@@ -286,6 +286,17 @@ def test_a_namespace_that_cannot_be_reached_is_unavailable() -> None:
             bus.send([message("m")])
 
 
+def test_a_namespace_that_accepts_and_then_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        string = (
+            f"Endpoint=sb://127.0.0.1:{silent.getsockname()[1]};SharedAccessKeyName=n;SharedAccessKey=k;"
+            "UseDevelopmentEmulator=true"
+        )
+        client = ServiceBusClient.from_connection_string(string, retry_total=0)
+        with ServiceBusBus(lambda: client, attempt_timeout=0.2) as bus, pytest.raises(BusUnavailableError):
+            bus.send([message("m")])
+
+
 @pytest.mark.parametrize(
     ("string", "problem"),
     [
