@@ -43,6 +43,11 @@ class JobListing:
         """How many requests it took."""
         return max(1, ceil(len(self.by_id) / PAGE_SIZE))
 
+    @property
+    def whole_pages(self) -> int:
+        """How many requests it takes with the jobs that have ended."""
+        return max(1, ceil(self.whole / PAGE_SIZE))
+
     def tick(self, interval: timedelta) -> timedelta:
         """The interval at which such a listing takes half of the read budget at most."""
         return max(interval, self.pages * READ_WINDOW / (READ_BUDGET / 2))

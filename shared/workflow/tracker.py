@@ -133,6 +133,14 @@ def _listed(items: list[_Item], runtime: Runtime) -> bool:
     )
 
 
+def _missing(items: list[_Item], listing: JobListing) -> int:
+    return sum(
+        listing.find(job_id=item.message.payload.job_id, activity_id=item.message.payload.client_request_id)
+        is None
+        for item in items
+    )
+
+
 def _oldest(items: list[_Item]) -> datetime:
     return min(item.message.payload.began for item in items) - _EARLIER
 
@@ -150,15 +158,21 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
         with coming_back(any(item.message.poll for item in items)):
             return runtime.backup.list_jobs(vault_id, start=start, status=status)
 
-    try:
-        listing = runtime.listings.get(
+    def list_jobs(*, running_only: bool) -> JobListing:
+        return runtime.listings.get(
             vault_id.key,
             oldest=_oldest(items),
             interval=runtime.settings.track_interval,
             now=runtime.service_clock.now,
             load=load,
-            running_only=_all_known(items),
+            running_only=running_only,
         )
+
+    try:
+        listing = list_jobs(running_only=_all_known(items))
+        if listing.running_only and _missing(items, listing) > listing.whole_pages:
+            # Many have ended at once: reading them singly costs more than the whole list.
+            listing = list_jobs(running_only=False)
     except ArmError as error:
         return [(item, after_arm_error(STEPS["track"], item.message, runtime, error)) for item in items]
     except TokenError:
