@@ -9,9 +9,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +20,8 @@ from cli.following import Following
 from cli.outcomes_file import OutcomesFile
 from cli.replay import Parked, message_again
 from cli.request_lines import RequestLine
-from local.broker import MessageState, PeekedMessage
+from local.broker import PeekedMessage
+from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus import BusError
 from shared.bus.service_bus import ServiceBusBus
@@ -29,7 +29,7 @@ from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
 from shared.settings import SERVICE_BUS_CONNECTION
 
 if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
+    from azure.servicebus import ServiceBusClient, ServiceBusReceiver
 
 #: Seconds between two looks at the topic.
 _LOOK: Final = 2.0
@@ -96,7 +96,7 @@ class _Events:
         while page := self._receiver.peek_messages(_PAGE, sequence_number=self._next):
             for message in page:
                 self._next = (message.sequence_number or 0) + 1
-                event = json.loads(body_of(message))
+                event = json.loads(message_fields(message)["body"])
                 if isinstance(event, dict):
                     yield event
 
@@ -113,7 +113,7 @@ class ParkedInNamespace:
         with self._client.get_queue_receiver(PARKED_MESSAGES) as receiver:
             following = 0
             while page := receiver.peek_messages(_PAGE, sequence_number=following):
-                found += [_peeked(message) for message in page]
+                found += [PeekedMessage(**message_fields(message)) for message in page]
                 following = found[-1].sequence_number + 1
         return found
 
@@ -128,7 +128,7 @@ class ParkedInNamespace:
                         held.append(message)
                         continue
                     # Sent before it is removed: whatever happens in between, it is not lost.
-                    self._bus.send([message_again(_peeked(message))])
+                    self._bus.send([message_again(PeekedMessage(**message_fields(message)))])
                     receiver.complete_message(message)
                     left.remove(message.sequence_number)
             finally:
@@ -180,41 +180,3 @@ def _host_of(connection_string: str) -> str | None:
     parts = dict(part.partition("=")[::2] for part in connection_string.split(";"))
     endpoint = next((value for name, value in parts.items() if name.strip().lower() == "endpoint"), "")
     return urlsplit(endpoint).netloc.lower() or None
-
-
-def body_of(message: ServiceBusReceivedMessage) -> bytes:
-    """The body, whole: the SDK gives it in sections."""
-    body = message.body
-    return body if isinstance(body, bytes) else b"".join(body)
-
-
-def _peeked(message: ServiceBusReceivedMessage) -> PeekedMessage:
-    return PeekedMessage(
-        body=body_of(message),
-        message_id=message.message_id,
-        content_type=message.content_type,
-        subject=message.subject,
-        correlation_id=message.correlation_id,
-        application_properties=_text_properties(message.application_properties or {}),
-        sequence_number=message.sequence_number or 0,
-        enqueued_sequence_number=message.enqueued_sequence_number or 0,
-        enqueued_time=message.enqueued_time_utc or datetime.now(UTC),
-        scheduled_for=message.scheduled_enqueue_time_utc,
-        delivery_count=message.delivery_count or 0,
-        expires_at=message.expires_at_utc,
-        dead_letter_source=message.dead_letter_source,
-        state=MessageState.ACTIVE,
-    )
-
-
-def _text_properties(properties: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        _text(name): _text(value) if isinstance(value, bytes) else value for name, value in properties.items()
-    }
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-__all__: Sequence[str] = ("ParkedInNamespace", "parked_in_namespace", "send_and_wait")
