@@ -1,0 +1,478 @@
+"""The whole app under faults: crashes at chosen effects, redelivery, reordering, a bus and an Azure that fail.
+
+An effect is one mutating call to Azure, or one entity's messages handed to the bus. A `FaultyEstate` counts
+them and can stop the process before or after any of them, as a power failure would: with an exception that no
+`except Exception` catches. What was locked is then delivered again, by a new process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from local.broker import Broker, InProcessBus, ReceivedMessage
+from local.host import Host, HostSettings, InProcessReceiver
+from local.simulator import Scenario, Simulator, SimulatorServer
+from local.simulator.http_messages import Request
+from shared import composition
+from shared.arm.ids import VaultId
+from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, TransportTimeoutError
+from shared.bus import BusUnavailableError, OutgoingMessage
+from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
+from shared.clock import SteppedClock
+from tests.e2e.harness import POLICY, Estate, JsonObject, NeverEndedError, the_functions, virtual_machine
+
+Side = Literal["before", "after"]
+
+#: No request takes longer than this, whatever happens: the longest deadline, three times over.
+LONGEST_LIFE: Final = timedelta(days=30)
+_MOST_STEPS: Final = 5000
+_LOOPBACK: Final = "http://127.0.0.1:9"
+#: Routes whose answers say when to ask again.
+_POLLS: Final = frozenset({"OperationStatus", "OperationResult"})
+
+
+class Crash(BaseException):
+    """No error of the app, but the end of its process."""
+
+
+@dataclass
+class Plan:
+    """What goes wrong at which effect, call, send or settlement; each counted from 0, each once."""
+
+    #: effects at which the process ends
+    crashes: dict[int, Side] = field(default_factory=dict)
+    #: calls to Azure that take this long, by the broker's clock too
+    slow: dict[int, timedelta] = field(default_factory=dict)
+    #: sends (one an entity) that the bus does not take
+    unavailable: set[int] = field(default_factory=set)
+    #: completions that are lost: the message is delivered again, at once or when its lock ends
+    uncompleted: dict[int, Literal["at once", "later"]] = field(default_factory=dict)
+    #: receipts of the entity's messages that are put off until nothing else is left
+    held: set[int] = field(default_factory=set)
+    #: after a crash: whether the locks end at once (a worker that died) or by time (a host that died)
+    recovery: Literal["at once", "later"] = "at once"
+
+
+class Meter:
+    """Counts what can fail, and fails it where the plan says so."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.effects: list[str] = []
+        self.calls = 0
+        self.sends = 0
+        self.completions = 0
+        self.receipts = 0
+
+    def effect(self, name: str, run: Callable[[], Any]) -> Any:
+        number = len(self.effects)
+        self.effects.append(name)
+        side = self.plan.crashes.get(number)
+        if side == "before":
+            raise Crash(f"before effect {number}: {name}")
+        result = run()
+        if side == "after":
+            raise Crash(f"after effect {number}: {name}")
+        return result
+
+
+class FaultyBus:
+    """The bus in process, one entity after the other, with everything that was sent written down."""
+
+    def __init__(self, broker: Broker, meter: Meter) -> None:
+        self._bus = InProcessBus(broker)
+        self._meter = meter
+        self.sent: list[OutgoingMessage] = []
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        by_entity: dict[str, list[OutgoingMessage]] = {}
+        for message in messages:
+            by_entity.setdefault(message.entity, []).append(message)
+        for entity, batch in by_entity.items():
+            self._send(entity, batch)
+
+    def _send(self, entity: str, batch: list[OutgoingMessage]) -> None:
+        number = self._meter.sends
+        self._meter.sends += 1
+        if number in self._meter.plan.unavailable:
+            raise BusUnavailableError(f"{entity} takes nothing just now")
+
+        def send() -> None:
+            self._bus.send(batch)
+            self.sent += batch
+
+        self._meter.effect(f"send {entity}", send)
+
+
+class SimulatorTransport:
+    """Underneath the ARM client, in place of the socket: the same simulator, a hundred times faster."""
+
+    def __init__(self, simulator: Simulator, clock: SteppedClock, meter: Meter) -> None:
+        self._simulator = simulator
+        self._clock = clock
+        self._meter = meter
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        token: Callable[[], str],
+        body: bytes | None,
+        max_body: int,
+    ) -> RawAnswer:
+        number = self._meter.calls
+        self._meter.calls += 1
+        parts = urlsplit(url)
+        assert f"{parts.scheme}://{parts.netloc}" == _LOOPBACK, "a token left the endpoint"
+        names = {name.lower(): value for name, value in headers.items()}
+        request = Request(
+            method,
+            parts.path,
+            parts.query,
+            {**names, "authorization": f"Bearer {token()}", "host": parts.netloc},
+            body or b"",
+            _LOOPBACK,
+        )
+
+        def ask() -> RawAnswer:
+            response = self._simulator.handle(request)
+            if response.drop or response.drop_mid_body:
+                raise ConnectionBrokenError("the connection broke", sent=True)
+            if response.delay > 30:
+                raise TransportTimeoutError("no answer came in time", sent=True)
+            answered = {name.lower(): value for name, value in response.headers}
+            return RawAnswer(response.status, answered, response.body)
+
+        try:
+            if method == "GET":
+                return ask()
+            return cast("RawAnswer", self._meter.effect(f"{method} {parts.path.rpartition('/')[2]}", ask))
+        finally:
+            if (taken := self._meter.plan.slow.get(number)) is not None:
+                self._clock.advance(taken)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class FaultyReceiver(InProcessReceiver):
+    """Knows what its process has locked, and loses completions where the plan says so."""
+
+    def __init__(self, broker: Broker, meter: Meter) -> None:
+        super().__init__(broker)
+        self._meter = meter
+        self.locked: dict[UUID, str] = {}
+        #: entities whose messages are put off
+        self.held: set[str] = set()
+
+    def receive(self, entity: str, max_messages: int) -> Sequence[ReceivedMessage]:
+        if entity in self.held:
+            return []
+        messages = super().receive(entity, max_messages)
+        if messages:
+            number = self._meter.receipts
+            self._meter.receipts += 1
+            if number in self._meter.plan.held:
+                self.held.add(entity)
+                for message in messages:
+                    self._broker.release(entity, message.lock_token)
+                return []
+        self.locked |= {message.lock_token: entity for message in messages}
+        return messages
+
+    def complete(self, entity: str, lock_token: UUID) -> None:
+        number = self._meter.completions
+        self._meter.completions += 1
+        self.locked.pop(lock_token, None)
+        fate = self._meter.plan.uncompleted.get(number)
+        if fate == "at once":
+            super().abandon(entity, lock_token)
+        elif fate is None:
+            super().complete(entity, lock_token)
+
+    def abandon(self, entity: str, lock_token: UUID) -> None:
+        self.locked.pop(lock_token, None)
+        super().abandon(entity, lock_token)
+
+    def die(self, *, release: bool) -> None:
+        """The process is gone: its locks end now, or by time."""
+        for token, entity in self.locked.items():
+            if release:
+                super().abandon(entity, token)
+        self.locked.clear()
+
+
+class FaultyEstate(Estate):
+    """An estate whose app is killed and starts again."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        broker: Broker,
+        clock: SteppedClock,
+        settings: Mapping[str, str],
+        plan: Plan,
+        *,
+        sockets: bool,
+        order: Sequence[int] = (),
+    ) -> None:
+        self.meter = Meter(plan)
+        self.bus = FaultyBus(broker, self.meter)
+        self.settings = settings
+        self.crashes = 0
+        self.requests: list[JsonObject | bytes] = []
+        self._sockets = sockets
+        self._order = order
+        self._stack = ExitStack()
+        self.receiver = FaultyReceiver(broker, self.meter)
+        runtime, host = self._start(simulator, broker, clock)
+        super().__init__(simulator, broker, host, clock, runtime, settings["ARM_ENDPOINT"])
+
+    def _start(
+        self, simulator: Simulator, broker: Broker, clock: SteppedClock
+    ) -> tuple[composition.Runtime, Host]:
+        """A new process of the app."""
+        runtime = composition.build(self.settings, bus=self.bus, clock=clock)
+        if not self._sockets:
+            transport = SimulatorTransport(simulator, clock, self.meter)
+            runtime.backup._arm._transport = cast("Transport", transport)
+        self._stack.callback(runtime.backup._arm.close)
+        composition.install(runtime)
+        self.receiver = FaultyReceiver(broker, self.meter)
+        functions = list(the_functions())
+        for index in self._order:
+            functions.append(functions.pop(index % len(functions)))
+        host = Host(
+            functions,
+            self.receiver,
+            settings=HostSettings(max_message_batch_size=200),
+            clock=clock,
+            timers=False,
+        )
+        return runtime, host
+
+    def close(self) -> None:
+        """Stop the app."""
+        composition.install(None)
+        self._stack.close()
+
+    def restart(self, *, release: bool | None = None) -> None:
+        """Kill the process and start another. `release`: whether its locks end at once."""
+        recovery = self.meter.plan.recovery == "at once" if release is None else release
+        self.receiver.die(release=recovery)
+        self.runtime, self.host = self._start(self.simulator, self.broker, self.clock)
+
+    def submit(self, *requests: JsonObject | bytes) -> None:
+        """Put requests on their queues; `check` looks at what became of them."""
+        self.requests += requests
+        self.send(*requests)
+
+    def quiesce(self) -> None:
+        """Go on until nothing is left to do, through every crash."""
+        until = self.clock.now() + LONGEST_LIFE
+        for _ in range(_MOST_STEPS):
+            try:
+                self.host.run_until_idle()
+            except Crash:
+                self.crashes += 1
+                self.restart()
+                continue
+            if self.receiver.held:
+                self.receiver.held.clear()
+                continue
+            due = self.broker.next_due()
+            if due is None:
+                return
+            assert due <= until, f"I7: something would go on after {LONGEST_LIFE}"
+            self.clock.advance_to(due)
+        raise NeverEndedError(f"I7: it goes on after {_MOST_STEPS} steps")
+
+    # -- what must hold
+
+    def outcomes(self) -> list[JsonObject]:
+        """The outcomes that were published."""
+        return [
+            event for event in self.events() if event["type"].split(".")[2] not in ("accepted", "started")
+        ]
+
+    def outcomes_of(self, request: JsonObject, epoch: int = 0) -> list[JsonObject]:
+        """The outcomes of one request."""
+        return [
+            outcome
+            for outcome in self.outcomes()
+            if (outcome["data"].get("requestSource"), outcome["data"].get("requestId"))
+            == (request["source"], request["id"])
+            and outcome["data"].get("epoch", 0) == epoch
+        ]
+
+    def outcome(self, request: JsonObject | None = None) -> JsonObject:
+        """The data of the one outcome there is."""
+        (found,) = self.outcomes() if request is None else self.outcomes_of(request)
+        data: JsonObject = found["data"]
+        return data
+
+    def job_ids(self, route: str) -> list[str]:
+        """The jobs that mutations of a route started."""
+        return [entry["jobId"] for entry in self.simulator.ledger_entries if entry["route"] == route]
+
+    def check(self) -> None:
+        """The invariants, once nothing is left to do."""
+        for request in self.requests:
+            if isinstance(request, dict):
+                self._check_outcomes(request)
+        self._check_contradictions()
+        self._check_effects()
+        self._check_sizes()
+        self._check_nothing_left()
+
+    def _check_outcomes(self, request: JsonObject) -> None:
+        """I1: exactly one terminal identity a database, and as many as were announced."""
+        outcomes = self.outcomes_of(request)
+        keys = [outcome["data"]["outcomeKey"] for outcome in outcomes]
+        assert keys, f"I1: {request['id']} has no outcome"
+        assert len(set(keys)) == len(keys), f"I1: {request['id']} has two outcomes of one database"
+        counts = {outcome["data"]["outcomeCount"] for outcome in outcomes}
+        assert counts == {len(keys)}, f"I1: {request['id']} announced {counts} outcomes and has {keys}"
+
+    def _check_contradictions(self) -> None:
+        """What is published again is the same: a broker or a consumer may keep either copy."""
+        said: dict[str, set[str]] = defaultdict(set)
+        for message in self.bus.sent:
+            if message.entity == "job-outcomes":
+                said[message.message_id].add(json.loads(message.body)["type"])
+        assert all(len(types) == 1 for types in said.values()), [t for t in said.values() if len(t) > 1]
+
+    def _conflicted(self, job_id: str) -> bool:
+        """Whether a job did nothing, because another operation was running."""
+        transport = self.runtime.backup._arm._transport
+        self.runtime.backup._arm._transport = cast(
+            "Transport", SimulatorTransport(self.simulator, self.clock, Meter(Plan()))
+        )
+        try:
+            job = self.runtime.backup.get_job(VaultId.parse(self.vault_id), job_id)
+        finally:
+            self.runtime.backup._arm._transport = transport
+        return job is not None and any(error.code == 510008 for error in job.error_details)
+
+    def _check_effects(self) -> None:
+        """I2: at most one backup or restore a request and database, but for those that did nothing."""
+        seen: Counter[tuple[str, str]] = Counter()
+        jobs: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for entry in self.simulator.ledger_entries:
+            if entry["route"] in ("Backup", "Restore"):
+                seen[(entry["route"], entry["item"])] += 1
+                jobs[(entry["route"], entry["item"])].append(entry["jobId"])
+        asked: Counter[str] = Counter()
+        for request in self.requests:
+            if isinstance(request, dict):
+                asked[request["type"].split(".")[1]] += 1
+        for (route, item), count in seen.items():
+            most = asked["backup"] + asked["protect"] if route == "Backup" else asked["restore"]
+            if count > most:
+                useless = sum(self._conflicted(job_id) for job_id in jobs[(route, item)])
+                assert count - useless <= most, f"I2: {count} times {route} of {item}"
+        assert not [entry for entry in self.simulator.ledger_entries if "Delete" in entry["route"]]
+
+    def _check_sizes(self) -> None:
+        """I5: no message grows with attempts."""
+        first: dict[tuple[Any, ...], int] = {}
+        for message in self.bus.sent:
+            if message.entity in ("job-outcomes", PARKED_MESSAGES) or message.entity.endswith("-requests"):
+                continue
+            body = json.loads(message.body)
+            payload = body["payload"]
+            stage = (payload.get("jobId") is not None, payload.get("locationUrl") is not None)
+            key = (
+                message.entity,
+                body["sender"],
+                body["request"]["id"],
+                json.dumps(payload.get("database")),
+                stage,
+            )
+            size = len(message.body)
+            assert size <= first.setdefault(key, size) + 600, f"I5: a message to {message.entity} grows"
+
+    def _check_nothing_left(self) -> None:
+        """I6: no live poll and no lost one."""
+        for queue in TOPOLOGY.queues:
+            counts = self.broker.counts(queue.name)
+            left = counts.active + counts.scheduled + counts.locked
+            if queue.name != PARKED_MESSAGES:
+                assert not left, f"I6: {left} messages are left in {queue.name}"
+
+    def check_retry_after(self) -> None:
+        """I4: no URL is asked before its Retry-After; only without crashes, which forget what was asked."""
+        allowed: dict[tuple[str, str], datetime] = {}
+        for entry in self.simulator.access_entries:
+            if entry["route"] not in _POLLS:
+                continue
+            key = (entry["path"].lower(), entry["query"])
+            at = datetime.fromisoformat(entry["time"]).replace(tzinfo=UTC)
+            assert at >= allowed.get(key, at) - timedelta(seconds=1), f"I4: {entry['path']} asked too early"
+            wait = str(entry["retryAfter"] or "")
+            if wait.isdigit():
+                allowed[key] = at + timedelta(seconds=int(wait))
+
+
+#: Short enough that a flow has few polls, long enough that there are some.
+BRISK: Final = {"refresh": 10, "register": 50, "inquire": 10, "protect": 50, "backup": 70, "restore": 70}
+
+
+def protected_estate(*databases: str, **scenario: Any) -> JsonObject:
+    """A scenario of one registered VM whose databases are protected, with a day of recovery points."""
+    listed = [{"name": name, "protectedBy": POLICY, "historyDays": 1} for name in (databases or ("orders",))]
+    return {
+        "virtualMachines": [virtual_machine("sqlvm1", *listed, registeredTo="vault1")],
+        "scheduledBackups": False,
+        "durations": BRISK,
+        **scenario,
+    }
+
+
+def bare_estate(*databases: str, **scenario: Any) -> JsonObject:
+    """A scenario of one VM that no vault knows."""
+    return {
+        "virtualMachines": [virtual_machine("sqlvm1", *(databases or ("orders",)))],
+        "scheduledBackups": False,
+        "durations": BRISK,
+        **scenario,
+    }
+
+
+def fault(route: str, name: str, **details: Any) -> JsonObject:
+    """A fault of the simulator."""
+    return {"route": route, "fault": name, **details}
+
+
+@contextmanager
+def open_faulty(
+    scenario: Mapping[str, Any],
+    plan: Plan | None = None,
+    settings: Mapping[str, str] | None = None,
+    *,
+    sockets: bool = False,
+    order: Sequence[int] = (),
+) -> Iterator[FaultyEstate]:
+    """An estate under a plan. With `sockets` Azure is spoken to over real HTTP."""
+    read = Scenario.model_validate(dict(scenario))
+    clock = SteppedClock(read.start_time)
+    with ExitStack() as stack:
+        simulator = Simulator(read, clock=clock)
+        endpoint = stack.enter_context(SimulatorServer(simulator)).url if sockets else _LOOPBACK
+        broker = stack.enter_context(Broker(None, clock=clock))
+        environment = {"ARM_ENDPOINT": endpoint, **(settings or {})}
+        estate = FaultyEstate(
+            simulator, broker, clock, environment, plan or Plan(), sockets=sockets, order=order
+        )
+        stack.callback(estate.close)
+        yield estate
