@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
 from shared.listings import ItemListings, JobListings
-from shared.settings import Settings, read_settings
+from shared.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
     from shared.azure_backup.operations import AzureBackup
@@ -51,14 +51,19 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     """
     from shared.arm.client import ArmClient
     from shared.arm.credentials import token_source
+    from shared.arm.errors import ArmEndpointError, AuthenticationError
     from shared.azure_backup.operations import AzureBackup
 
     settings = read_settings(environment)
     clock = clock or SystemClock()
     service_clock = ServiceClock(clock, settings.time_scale)
+    try:
+        tokens = token_source(settings.arm_endpoint, environment)
+    except (ArmEndpointError, AuthenticationError) as error:
+        raise SettingsError([f"{error}."]) from error
     arm = ArmClient(
         endpoint=settings.arm_endpoint,
-        token_source=token_source(settings.arm_endpoint, environment),
+        token_source=tokens,
         clock=clock,
         service_clock=service_clock,
     )

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.clock import SystemClock
+
 if TYPE_CHECKING:
     from azure.functions import ServiceBusMessage
 
@@ -39,7 +41,7 @@ def run_tracker(messages: Sequence[ServiceBusMessage]) -> None:
         runtime = composition.runtime()
     except SettingsError as error:
         for message in messages:
-            _wait_for_settings(_delivery(message, "track", datetime.now(UTC)), error)
+            _wait_for_settings(_delivery(message, "track", SystemClock().now()), error)
         return
     now = runtime.clock.now()
     handle_batch([_delivery(message, "track", now) for message in messages], runtime)
@@ -90,7 +92,7 @@ def _with_runtime(
     try:
         runtime = composition.runtime()
     except SettingsError as error:
-        _wait_for_settings(_delivery(message, queue, datetime.now(UTC)), error)
+        _wait_for_settings(_delivery(message, queue, SystemClock().now()), error)
         return
     handler(_delivery(message, queue, runtime.clock.now()), runtime)
 
@@ -103,7 +105,7 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     _log.error(
         "the settings cannot be used: %s", error, extra={"action": "settings", "queue": delivery.queue}
     )
-    wait_for_operator(delivery, composition.connected_bus(), datetime.now(UTC))
+    wait_for_operator(delivery, composition.connected_bus(), SystemClock().now())
 
 
 def _delivery(message: ServiceBusMessage, queue: str, taken: datetime) -> Delivery:

@@ -32,10 +32,10 @@ def connect(environment: Mapping[str, str]) -> Bus:
     try:
         if connection_string:
             return ServiceBusBus.from_connection_string(connection_string)
-        from shared.arm.credentials import choose_credential, open_azure_credential
+        from shared.arm.credentials import service_bus_credential
 
-        client_id = environment.get(f"{SERVICE_BUS_CONNECTION}__clientId", "").strip()
-        identity = {**environment, "AZURE_CLIENT_ID": client_id} if client_id else environment
-        return ServiceBusBus.with_identity(namespace, open_azure_credential(choose_credential(identity)))
+        client_id = environment.get(f"{SERVICE_BUS_CONNECTION}__clientId", "").strip() or None
+        credential = service_bus_credential(environment, client_id=client_id)
+        return ServiceBusBus.with_identity(namespace, credential)
     except (BusError, AuthenticationError) as error:
         raise SettingsError([f"{SERVICE_BUS_CONNECTION}: {error}."]) from None
