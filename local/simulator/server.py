@@ -145,9 +145,9 @@ class SimulatorServer:
             return False
         if request is None:
             return False
-        response = self.simulator.handle(request)
+        response = self.simulator.handle(request, self._wait)
         if response.delay:
-            self._stopping.wait(response.delay)
+            self._wait(response.delay)
         if response.drop:
             return False
         data = _encode(response, close=not keep, head=request.method == "HEAD")
@@ -156,6 +156,11 @@ class SimulatorServer:
             return False
         connection.sendall(data)
         return keep
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, unless the server stops meanwhile: then the request is given up."""
+        if self._stopping.wait(seconds):
+            raise ConnectionAbortedError("the server is stopping")
 
     def _read(self, connection: socket.socket, reader: BinaryIO) -> tuple[Request | None, bool]:
         line = reader.readline(MAX_LINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -118,26 +119,43 @@ class Simulator:
 
     # ---- requests
 
-    def handle(self, request: Request) -> Response:
-        """Answer a request. Never raises for what a request holds."""
+    def handle(self, request: Request, wait: Callable[[float], object] | None = None) -> Response:
+        """Answer a request. Never raises for what a request holds.
+
+        `wait` is called with real seconds where a fault delays the request before anything is done, while other
+        requests go on; without it the delay is left to the caller, in the response's `delay`.
+        """
         with self._lock:
             self._world.agenda.advance(self._time.now())
-            return self._handle(request)
+            call, route = self._begin(request)
+            delay = call.faults.get("delay")
+            if delay is None or wait is None:
+                return self._finish(call, route, delay.seconds if delay is not None else 0.0)
+        wait(delay.seconds)
+        with self._lock:
+            self._world.agenda.advance(self._time.now())
+            return self._finish(call, route, 0.0)
 
-    def _handle(self, request: Request) -> Response:
-        world = self._world
+    def _begin(self, request: Request) -> tuple[Call, Route | ServiceError]:
+        """The call with the faults that were drawn for it, and its route or why there is none."""
         path = unquote(request.path)
-        query = _query(request.query)
         given_id = request.headers.get("x-ms-client-request-id")
-        call = Call(request, "", {}, path, query, client_request_id=given_id)
-        headers: dict[str, str] = {}
-        route: Route | None = None
-        answer: Answer
-        chosen: dict[str, Fault] = {}
+        call = Call(request, "", {}, path, _query(request.query), client_request_id=given_id)
         try:
             route = self._route(call)
-            chosen = self._faults.choose(route.name, path)
-            call.faults = chosen
+        except ServiceError as error:
+            return call, error
+        call.faults = self._faults.choose(route.name, path)
+        return call, route
+
+    def _finish(self, call: Call, route: Route | ServiceError, delay: float) -> Response:
+        world = self._world
+        request, chosen = call.request, call.faults
+        headers: dict[str, str] = {}
+        answer: Answer
+        try:
+            if isinstance(route, ServiceError):
+                raise route
             if any(name in chosen for name in ("dropBeforeEffect", "status", "throttle", "redirect")):
                 answer = _before_effect(call, chosen)
             else:
@@ -156,21 +174,22 @@ class Simulator:
                     "time": instant(world.now),
                     "route": call.route,
                     "item": answer.effect.item,
-                    "clientRequestId": given_id,
+                    "clientRequestId": call.client_request_id,
                     "jobId": answer.effect.job_id,
                     "body": call.recorded_body(),
                 }
             )
         response = self._respond(call, answer, headers, chosen)
+        response.delay += delay
         self._access.add(
             {
                 "time": instant(world.now),
                 "route": call.route or None,
                 "method": request.method,
-                "path": path,
+                "path": call.path,
                 "query": "&".join(part for part in request.query.split("&") if part[:2] not in _SIGNATURE),
                 "status": None if response.drop else response.status,
-                "clientRequestId": given_id,
+                "clientRequestId": call.client_request_id,
                 "retryAfter": next(
                     (value for name, value in response.headers if name == "Retry-After"), None
                 ),
@@ -274,14 +293,14 @@ class Simulator:
         ]
         if call.client_request_id and call.request.headers.get("x-ms-return-client-request-id") == "true":
             lines.append(("x-ms-client-request-id", _one_line(call.client_request_id)))
-        delays = [faults[name].seconds for name in ("delay", "delayAfterEffect") if name in faults]
+        late = faults.get("delayAfterEffect")
         return Response(
             answer.status,
             lines,
             body,
             drop="dropBeforeEffect" in faults or "dropAfterEffect" in faults,
             drop_mid_body="dropMidBody" in faults,
-            delay=sum(delays),
+            delay=late.seconds if late is not None else 0.0,
         )
 
 

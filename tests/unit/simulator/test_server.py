@@ -193,6 +193,21 @@ def test_a_dropped_connection_is_seen_as_one(fault: str) -> None:
         connection.close()
 
 
+def test_a_delayed_request_has_no_effect_before_its_time_and_holds_up_no_other() -> None:
+    faults = [{"route": "Refresh", "fault": "delay", "seconds": 30}]
+    simulator = Simulator(Scenario.model_validate({"faults": faults}))
+    with SimulatorServer(simulator) as server:
+        slow = connect(server)
+        slow.request("POST", path(simulator, "/backupFabrics/Azure/refreshContainers"), headers=HEADERS)
+        quick = connect(server)
+        quick.request("GET", path(simulator), headers=HEADERS)
+        assert quick.getresponse().status == 200
+        assert simulator.ledger_entries == []
+        quick.close()
+        slow.close()
+    assert simulator.ledger_entries == [], "what still waited when the server stopped was given up"
+
+
 def test_a_certificate_of_its_own_is_trusted_by_its_file(tmp_path: Path) -> None:
     with SimulatorServer(Simulator(), tls_directory=tmp_path / "tls") as server:
         assert server.url.startswith("https://localhost:")
