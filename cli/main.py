@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from local.simulator import main as simulator
 
         return simulator(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     _log_to_standard_error(verbose=options.verbose)
     handler: Handler = options.handler
     try:
@@ -52,7 +52,8 @@ def _log_to_standard_error(*, verbose: bool) -> None:
     logging.getLogger("urllib3").setLevel(logging.INFO)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(
         prog="sqlvmbackup",
         description="Protect, back up and restore SQL Server databases in Azure VMs.",

@@ -1,0 +1,60 @@
+"""What a person sees."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from cli import display
+from cli.following import Following
+from cli.progress import InFlight
+from cli.request_lines import read_request_lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (59.9, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (100_000, "1 d 3 h")],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert display.spoken(timedelta(seconds=seconds)) == expected
+
+
+def test_the_live_table_shows_step_age_job_and_percentage_and_bounds_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        display, "Console", lambda **_: Console(file=screen, force_terminal=True, width=120, height=20)
+    )
+    shown = display.LiveDisplay()
+    following = Following(
+        read_request_lines(
+            [b'{"specversion":"1.0","type":"sqlvmbackup.backup.requested.v1","source":"/s","id":"nightly"}']
+        )
+    )
+    moving = [
+        InFlight(
+            source="/s",
+            request_id="nightly",
+            operation="backup",
+            database=f"MSSQLSERVER/db{number}\x1b[31m",
+            step="trigger_backup",
+            age=timedelta(seconds=75),
+            job_id="0123456789",
+            percent=40.0,
+        )
+        for number in range(50)
+    ]
+    shown.refresh(following, moving)
+    shown.close()
+    text = screen.getvalue()
+    assert "backup nightly" in text
+    assert "trigger backup: job 01234567" in text
+    assert "1 min 15 s" in text
+    assert "40 %" in text
+    assert "more" in text
+    # What others have named does not reach the terminal as commands.
+    assert "\x1b[31m" not in text

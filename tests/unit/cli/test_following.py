@@ -1,0 +1,122 @@
+"""When a request is complete, and what counts then."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cli.following import FollowedRequest, Following
+from cli.request_lines import read_request_lines
+from shared.messages.events import rejected_id
+
+JsonObject = dict[str, Any]
+
+
+def followed(*bodies: bytes) -> Following:
+    return Following(read_request_lines(bodies))
+
+
+def complete(one: Following | FollowedRequest) -> bool:
+    return one.complete
+
+
+def a_request(request_id: str = "1") -> bytes:
+    event = {
+        "specversion": "1.0",
+        "type": "sqlvmbackup.backup.requested.v1",
+        "source": "/s",
+        "id": request_id,
+    }
+    return json.dumps(event).encode()
+
+
+def event(
+    kind: str, key: str | None = None, *, count: int = 2, epoch: int = 0, request_id: str = "1"
+) -> JsonObject:
+    data = {
+        "requestSource": "/s",
+        "requestId": request_id,
+        "epoch": epoch,
+        "outcomeCount": count,
+        "status": kind,
+    }
+    if key is not None:
+        data["outcomeKey"] = key
+    return {"id": f"{request_id}-{kind}-{key}-{epoch}", "type": f"sqlvmbackup.backup.{kind}.v1", "data": data}
+
+
+def test_a_request_is_complete_with_its_last_distinct_outcome() -> None:
+    following = followed(a_request())
+    assert not complete(following)
+    for seen in (event("accepted"), event("started", "a"), event("succeeded", "a"), event("succeeded", "a")):
+        observed = following.observe(seen)
+        assert observed is not None
+        assert not complete(following)
+    following.observe(event("failed", "b"))
+    assert complete(following)
+    assert not following.succeeded
+    assert [outcome["data"]["outcomeKey"] for outcome in following.final_outcomes()] == ["a", "b"]
+
+
+def test_warnings_are_a_success_and_a_skip_is_not() -> None:
+    for status, success in (("succeededWithWarnings", True), ("skipped", False), ("unknown", False)):
+        following = followed(a_request())
+        following.observe(event(status, "a", count=1))
+        assert complete(following)
+        assert following.succeeded is success
+
+
+def test_events_of_others_and_what_is_no_event_are_passed_over() -> None:
+    following = followed(a_request())
+    assert following.observe(event("succeeded", "a", request_id="2")) is None
+    for strange in ({}, {"type": "x"}, {"type": "sqlvmbackup.backup.failed.v1", "data": []}):
+        assert following.observe(strange) is None
+
+
+def test_a_higher_epoch_supersedes() -> None:
+    following = followed(a_request())
+    (request,) = following.requests
+    following.observe(event("rejected", "request", count=1))
+    assert complete(request)
+    following.expect_epoch(request, 1)
+    assert not complete(request)
+    for key in ("a", "b"):
+        following.observe(event("succeeded", key, epoch=1))
+    assert complete(request)
+    assert following.succeeded
+    assert {outcome["data"]["epoch"] for outcome in following.final_outcomes()} == {1}
+
+
+def test_a_replay_of_one_database_leaves_the_others_their_outcomes() -> None:
+    following = followed(a_request())
+    (request,) = following.requests
+    following.observe(event("succeeded", "a"))
+    following.observe(event("unknown", "b"))
+    following.expect_epoch(request, 1)
+    following.observe(event("succeeded", "b", epoch=1))
+    # Whether more of the replay is on its way only the broker knows.
+    assert not complete(request)
+    assert request.answered
+    assert following.succeeded
+
+
+def test_what_is_no_request_is_answered_by_its_bytes() -> None:
+    garbage = b"garbage"
+    following = followed(garbage, a_request())
+    rejection = {
+        "id": rejected_id(garbage),
+        "type": "sqlvmbackup.request.rejected.v1",
+        # What it names is what its sender wrote into it: that does not make it another's answer.
+        "data": {
+            "requestSource": "/s",
+            "requestId": "1",
+            "outcomeKey": "request",
+            "outcomeCount": 1,
+            "status": "rejected",
+        },
+    }
+    observed = following.observe(rejection)
+    assert observed is not None
+    assert observed.request.line.body == garbage
+    assert [request.complete for request in following.requests] == [True, False]
+    assert following.observe({**rejection, "id": rejected_id(b"other garbage")}) is None

@@ -1,0 +1,42 @@
+"""Lines of a requests file: which are one request, and where each goes."""
+
+from __future__ import annotations
+
+import json
+
+from cli.request_lines import read_request_lines
+from shared.workflow.receive import request_message_id
+
+
+def a_line(request_type: str = "sqlvmbackup.restore.requested.v1", **attributes: str) -> bytes:
+    return json.dumps(
+        {"specversion": "1.0", "type": request_type, "source": "/s", "id": "1", **attributes}
+    ).encode()
+
+
+def test_lines_of_one_source_and_id_are_one_request() -> None:
+    lines = read_request_lines([a_line(), b"\r\n", a_line(subject="x"), a_line(id="2"), b"x", b" x \n", b"y"])
+    assert [line.number for line in lines] == [1, 4, 5, 7]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    (line,) = read_request_lines([b"\xef\xbb\xbf" + a_line()])
+    assert line.envelope is not None
+
+
+def test_each_goes_to_the_queue_of_its_type() -> None:
+    types = ["protect", "backup", "restore", "explode"]
+    lines = read_request_lines(
+        [*(a_line(f"sqlvmbackup.{name}.requested.v1", id=name) for name in types), b"{}"]
+    )
+    messages = [line.message() for line in lines]
+    assert [message.entity for message in messages] == [
+        "protect-requests",
+        "backup-requests",
+        "restore-requests",
+        "events",
+        "events",
+    ]
+    assert messages[0].message_id == request_message_id("/s", "protect")
+    assert len({message.message_id for message in messages}) == 5
+    assert [line.label for line in lines][-2:] == ["request explode", "line 5"]
