@@ -20,10 +20,13 @@ from rich.text import Text
 
 from cli.following import FollowedRequest, Following, Observed
 from cli.progress import InFlight
+from cli.request_lines import request_key
 from shared.arm.redaction import printable
 
 #: Wide enough for a job id beside a sentence, where no terminal says how wide it is.
 _PLAIN_WIDTH: Final = 160
+#: From this many columns on, an outcome is one line.
+_WIDE: Final = 130
 _STYLES: Final = {
     "succeeded": "green",
     "succeededWithWarnings": "yellow",
@@ -93,7 +96,8 @@ class LiveDisplay:
             self.note(_line(observed))
 
     def refresh(self, following: Following, moving: Sequence[InFlight]) -> None:
-        self._live.update(Group(_requests(following), _moving(moving, self._room(len(following.requests)))))
+        room = self._room(len(following.requests))
+        self._live.update(Group(_requests(following, moving), _moving(moving, room)))
 
     def _room(self, requests: int) -> int:
         return max(3, self._console.size.height - min(requests, 10) - 8)
@@ -135,24 +139,28 @@ def _place(data: JsonObject) -> str:
     return "/".join(part for part in (machine, parent, data["database"]) if part)
 
 
-def _requests(following: Following) -> Table:
+def _requests(following: Following, moving: Sequence[InFlight]) -> Table:
+    under_way = {request_key(one.source, one.request_id) for one in moving}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     open_requests = [request for request in following.requests if not request.complete]
     shown = (open_requests + [r for r in following.requests if r.complete])[:10]
     for request in shown:
-        table.add_row(Text(printable(request.line.label, limit=60)), _summary(request))
+        table.add_row(
+            Text(printable(request.line.label, limit=60)),
+            _summary(request, under_way=request.line.key in under_way),
+        )
     if len(following.requests) > len(shown):
         table.add_row(Text(f"and {len(following.requests) - len(shown)} more requests"), "")
     return table
 
 
-def _summary(request: FollowedRequest) -> Text:
+def _summary(request: FollowedRequest, *, under_way: bool) -> Text:
     outcomes = request.final_outcomes()
     statuses = Counter(outcome["data"]["status"] for outcome in outcomes)
     if request.outcome_count is None:
-        return Text("waiting" if not request.known else "selecting")
+        return Text("under way" if under_way else "waiting")
     done = Text(f"{len(outcomes)} of {request.outcome_count} done")
     for status, count in statuses.items():
         done.append(f"  {count} {status}", style=_STYLES.get(status, "red"))
@@ -202,7 +210,14 @@ def print_outcomes(outcomes: Iterable[JsonObject], *, as_json: bool) -> None:
         sys.stdout.flush()
         return
     rows = [_row(outcome) for outcome in outcomes]
-    print_table(("request", "database", "status", "job", "took", "remarks"), rows, status_column=2)
+    if _console().width >= _WIDE:
+        print_table(("request", "database", "status", "took", "job", "remarks"), rows, status_column=2)
+        return
+    stacked = [
+        (operation, "\n  ".join(filter(None, (place, f"job {job}" if job else "", remarks))), status, took)
+        for operation, place, status, took, job, remarks in rows
+    ]
+    print_table(("request", "database", "status", "took"), stacked, status_column=2)
 
 
 def _row(outcome: JsonObject) -> tuple[str, ...]:
@@ -213,8 +228,8 @@ def _row(outcome: JsonObject) -> tuple[str, ...]:
         operation,
         _place(data),
         data["status"],
-        data.get("job", {}).get("id", ""),
         spoken(timedelta(seconds=seconds)) if isinstance(seconds, int | float) else "",
+        data.get("job", {}).get("id", ""),
         "; ".join(_remarks(data)),
     )
 
@@ -237,17 +252,21 @@ def _remarks(data: JsonObject) -> Iterable[str]:
         yield f"{data['recoveryPoint']['time']} to {place}"
 
 
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, status_column: int | None = None
 ) -> None:
     """A table on standard output."""
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    console = _console()
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for column in columns:
         # Ids are there to be copied: they are not broken into lines.
         table.add_column(column, overflow="fold", no_wrap=column in ("job", "status", "took", "request"))
     for row in rows:
-        cells = [Text(printable(cell)) for cell in row]
+        cells = [Text("\n".join(map(printable, cell.split("\n")))) for cell in row]
         if status_column is not None:
             cells[status_column].stylize(_STYLES.get(row[status_column], "red"))
         table.add_row(*cells)
