@@ -218,7 +218,9 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
             raise
         _log.error("a message is too large for the broker", extra={"action": "dispatch"})
         info = ErrorInfo(code="MessageTooLarge", message=f"the request cannot be carried further: {error}")
-        runtime.bus.send([event.to_message() for event in _end(message, runtime, Status.FAILED, info).events])
+        # What a step for one database sends on comes of a call that was made.
+        status = Status.FAILED if message.database is None else Status.UNKNOWN
+        runtime.bus.send([event.to_message() for event in _end(message, runtime, status, info).events])
     except BusUnavailableError:
         if message is None:
             raise
