@@ -1,0 +1,171 @@
+"""The whole app on a stepped clock: its functions, the embedded broker and host, the simulator over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from local.broker import Broker, InProcessBus
+from local.host.host import Host
+from local.host.host_json import HostSettings
+from local.host.indexing import FunctionDefinition, index
+from local.host.receiver import InProcessReceiver
+from local.simulator import Scenario, Simulator, SimulatorServer
+from shared import composition
+from shared.bus import OutgoingMessage
+from shared.clock import SteppedClock
+
+TOPIC = "job-outcomes"
+_STARTED = ("accepted", "started")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An outcome, and when it was handed to the broker."""
+
+    at: datetime
+    event: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        return str(self.event["data"]["status"])
+
+    @property
+    def lateness(self) -> float | None:
+        """Seconds from the job's end to the outcome."""
+        end = self.event["data"].get("endTime")
+        return None if end is None else (self.at - datetime.fromisoformat(end)).total_seconds()
+
+
+class RecordingBus:
+    """The in-process bus; remembers each outcome and the size of what goes to the tracker."""
+
+    def __init__(self, broker: Broker, clock: SteppedClock) -> None:
+        self._bus = InProcessBus(broker)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.outcomes: list[Outcome] = []
+        self.watch: Callable[[OutgoingMessage], None] | None = None
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        self._bus.send(messages)
+        now = self._clock.now()
+        with self._lock:
+            for message in messages:
+                if self.watch is not None:
+                    self.watch(message)
+                if message.entity == TOPIC:
+                    event = json.loads(message.body)
+                    if event["type"].split(".")[-2] not in _STARTED:
+                        self.outcomes.append(Outcome(now, event))
+
+
+class App:
+    """Runs requests to their outcomes without waiting: time is stepped from one due message to the next."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        settings: HostSettings | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.clock = SteppedClock(scenario.start_time)
+        self.simulator = Simulator(scenario, clock=self.clock)
+        self._server = SimulatorServer(self.simulator)
+        self.broker = Broker(None, clock=self.clock)
+        self.bus = RecordingBus(self.broker, self.clock)
+        self._settings = settings or HostSettings(max_message_batch_size=200)
+        self._environment = environment or {}
+        self.track_calls = 0
+        self.track_messages = 0
+        self.steps = 0
+        self._sent = 0
+
+    def __enter__(self) -> Self:
+        import function_app
+
+        self._server.start()
+        environment = {"ARM_ENDPOINT": self._server.url, **self._environment}
+        composition.install(composition.build(environment, bus=self.bus, clock=self.clock))
+        receiver = _CountingReceiver(self.broker, self)
+        functions: list[FunctionDefinition] = index(function_app.app)
+        self.host = Host(functions, receiver, settings=self._settings, clock=self.clock, timers=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        runtime = composition.runtime()
+        composition.install(None)
+        with contextlib.suppress(AttributeError):
+            runtime.backup._arm.close()
+        self._server.stop()
+        self.broker.close()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return self.bus.outcomes
+
+    def request(self, kind: str, data: dict[str, Any], *, name: str | None = None) -> None:
+        """Send one request of that kind."""
+        self._sent += 1
+        event = {
+            "specversion": "1.0",
+            "type": f"sqlvmbackup.{kind}.requested.v1",
+            "source": "bench",
+            "id": name or f"{kind}-{self._sent}",
+            "data": {"vaultId": self.simulator.vault_id(), **data},
+        }
+        body = json.dumps(event).encode()
+        self.broker.send(
+            f"{kind}-requests",
+            [OutgoingMessage(entity=f"{kind}-requests", body=body, message_id=f"bench-{self._sent}")],
+        )
+
+    def protect_all(self, **more: Any) -> None:
+        """Protect every database of the first VM."""
+        self.request(
+            "protect",
+            {
+                "vmId": self.simulator.vm_id("sqlvm1"),
+                "policyName": "HourlyLogBackup",
+                "databases": [{"instance": "MSSQLSERVER", "database": "*"}],
+                **more,
+            },
+        )
+
+    def back_up_all(self, **more: Any) -> None:
+        """Back every database of the vault up."""
+        self.request(
+            "backup", {"databases": [{"instance": "*", "database": "*"}], "backupType": "Full", **more}
+        )
+
+    def run(self, *, until: Callable[[], bool] | None = None, at_most: timedelta | None = None) -> None:
+        """Go on until nothing is left to do, `until` holds, or `at_most` has passed."""
+        end = self.clock.now() + at_most if at_most is not None else None
+        while True:
+            self.steps += self.host.run_until_idle()
+            due = self.broker.next_due()
+            if due is None or (until is not None and until()):
+                return
+            if end is not None and due > end:
+                self.clock.advance_to(end)
+                return
+            self.clock.advance_to(due)
+
+
+class _CountingReceiver(InProcessReceiver):
+    def __init__(self, broker: Broker, app: App) -> None:
+        super().__init__(broker)
+        self._app = app
+
+    def receive(self, entity: str, max_messages: int) -> Any:
+        messages = super().receive(entity, max_messages)
+        if entity == "track" and messages:
+            self._app.track_calls += 1
+            self._app.track_messages += len(messages)
+        return messages

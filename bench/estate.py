@@ -1,0 +1,66 @@
+"""The estates the benchmarks run on, and Azure's limits as the simulator enforces them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from local.simulator import Scenario
+
+#: ARM's token buckets, and the backup provider's own for reads (250 in five minutes).
+REAL_BUDGETS: Final = {
+    "reads": {"bucket": 250, "perSecond": 25},
+    "writes": {"bucket": 200, "perSecond": 10},
+    "backupReads": {"bucket": 250, "perSecond": 0.83},
+}
+#: Job lengths: median 8 minutes, 95th percentile 66 minutes.
+MEDIAN: Final = 8 * 60.0
+SIGMA: Final = math.log(66 / 8) / 1.6448536
+
+
+def estate(
+    databases: int,
+    *,
+    protected: bool = False,
+    budgets: bool = True,
+    backup: float | list[float] = 120,
+    seed: int = 1,
+    machines: int = 1,
+    faults: list[dict[str, Any]] | None = None,
+    **more: Any,
+) -> Scenario:
+    """`databases` databases on `machines` VMs, all of them protected or none registered."""
+    names = [f"db{number:04}" for number in range(databases)]
+    share = math.ceil(databases / machines)
+    policy = {"protectedBy": "HourlyLogBackup"} if protected else {}
+    return Scenario.model_validate(
+        {
+            "seed": seed,
+            "scheduledBackups": False,
+            "virtualMachines": [
+                {
+                    "name": f"sqlvm{machine + 1}",
+                    **({"registeredTo": "vault1"} if protected else {}),
+                    "instances": [
+                        {
+                            "name": "MSSQLSERVER",
+                            "databases": [
+                                {"name": name, **policy}
+                                for name in names[machine * share : (machine + 1) * share]
+                            ],
+                        }
+                    ],
+                }
+                for machine in range(machines)
+            ],
+            "durations": {"backup": backup},
+            "throttling": REAL_BUDGETS if budgets else {},
+            "faults": faults or [],
+            **more,
+        }
+    )
+
+
+def fleet_of_jobs(databases: int, *, seed: int = 1, **more: Any) -> Scenario:
+    """Protected databases whose backups take lognormal times, with Azure's limits."""
+    return estate(databases, protected=True, backup=[MEDIAN, SIGMA], seed=seed, **more)

@@ -1,0 +1,112 @@
+"""P2: reads while 2,000 jobs are in flight in one vault, with Azure's limits."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from bench.app import App
+from bench.estate import estate
+from bench.peers.sdk import SdkScript
+from bench.report import Finding, Row
+from bench.virtual_time import VirtualThreads
+from local.simulator import Simulator, SimulatorServer
+from shared.clock import SteppedClock
+
+_LONG = 8 * 3600.0
+_POLL = 30.0
+
+
+def measure(*, quick: bool) -> Finding:
+    jobs = 500 if quick else 2000
+    window = timedelta(minutes=10 if quick else 20)
+    with App(estate(jobs, protected=True, backup=_LONG)) as app:
+        app.back_up_all()
+        app.run(at_most=timedelta(minutes=8))
+        began = app.clock.now()
+        app.run(at_most=window)
+        entries = [entry for entry in app.simulator.access_entries if _at(entry) >= began]
+        refused = sum(entry["status"] == 429 for entry in app.simulator.access_entries)
+        started = sum(entry["route"] == "Backup" for entry in app.simulator.access_entries)
+        assert started == jobs
+    seconds = window.total_seconds()
+    rate = len(entries) / seconds
+    need = jobs / _POLL
+    peer = _sdk(jobs, seconds=180 if quick else 300)
+    finding = Finding(name="p2", title="reads with many jobs in flight")
+    finding.figures = {
+        "jobs": jobs,
+        "seconds": seconds,
+        "reads": len(entries),
+        "readsPerSecond": rate,
+        "refused": refused,
+        "needOfSinglePolls": need,
+        "sdk": peer,
+    }
+    finding.rows = [
+        Row(
+            measure="P2",
+            what=f"reads/s, {jobs} jobs in flight",
+            goal=f"<= {min(need / 50, 250 / 300):.2f}",
+            value=f"{rate:.2f}",
+            reached=rate <= need / 50 and rate <= 250 / 300,
+            peer=f"SDK asks {peer['readsPerSecond']:.1f}/s",
+            ratio=peer["readsPerSecond"] / rate,
+        ),
+        Row(
+            measure="P2",
+            what="answered 429, whole run",
+            goal="0",
+            value=str(refused),
+            reached=refused == 0,
+            peer=f"SDK {peer['refusedShare']:.0%}, {peer['answeredShare']:.0%} of polls due answered",
+        ),
+    ]
+    return finding
+
+
+def _at(entry: dict[str, str]) -> datetime:
+    head, _, _ = entry["time"].rstrip("Z").partition(".")
+    return datetime.fromisoformat(head + "+00:00")
+
+
+def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
+    """The jobs are running already when the script begins to look, so that its budget is whole."""
+    scenario = estate(jobs, protected=True, backup=_LONG, budgets=False)
+    limited = estate(jobs, protected=True, backup=_LONG)
+    clock = SteppedClock(scenario.start_time)
+    simulator = Simulator(limited, clock=clock)
+    threads = VirtualThreads(clock)
+    with SimulatorServer(simulator) as server:
+        script = SdkScript(simulator, server, threads)
+        names = _start(simulator, jobs)
+        began = clock.monotonic()
+        script.follow(names, until=lambda: clock.monotonic() - began > seconds, pool=32)
+        script.close()
+        entries = [entry for entry in simulator.access_entries if entry["route"] == "GetJob"]
+        elapsed = clock.monotonic() - began
+    refused = sum(entry["status"] == 429 for entry in entries)
+    return {
+        "seconds": elapsed,
+        "readsPerSecond": len(entries) / elapsed,
+        "refusedShare": refused / len(entries),
+        "answeredShare": (len(entries) - refused) / (jobs * elapsed / _POLL),
+    }
+
+
+def _start(simulator: Simulator, jobs: int) -> list[str]:
+    """Have the simulator start the jobs as a client of its own would, without counting it."""
+    from local.simulator import FIXED_TOKEN
+    from local.simulator.http_messages import Request
+
+    item = "/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1/protectedItems/"
+    throttle, simulator._throttle = simulator._throttle, type(simulator._throttle)(
+        type(simulator.scenario.throttling)(), simulator.subscription_id, simulator.now()
+    )
+    body = b'{"properties":{"objectType":"AzureWorkloadBackupRequest","backupType":"Full"}}'
+    for number in range(jobs):
+        path = f"{simulator.vault_id()}{item}SQLDataBase;mssqlserver;db{number:04}/backup"
+        headers = {"authorization": f"Bearer {FIXED_TOKEN}"}
+        answer = simulator.handle(Request("POST", path, "api-version=2024-04-01", headers, body, "http://127.0.0.1"))
+        assert answer.status == 202
+    simulator._throttle = throttle
+    return [str(entry["jobId"]) for entry in simulator.ledger_entries]

@@ -1,0 +1,180 @@
+"""P5: what a step costs the processor, without I/O and with one HTTP call, and against the attempt number."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bench.estate import estate
+from bench.remote import RemoteSimulator
+from bench.report import Finding, Row, Spread
+from shared import composition
+from shared.bus import OutgoingMessage
+from shared.clock import SystemClock
+
+_VAULT = (
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup/providers"
+    "/Microsoft.RecoveryServices/vaults/vault1"
+)
+_VM = (
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-sql/providers"
+    "/Microsoft.Compute/virtualMachines/sqlvm1"
+)
+_ITEM = (
+    f"{_VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
+    "/protectedItems/SQLDataBase;mssqlserver;"
+)
+RUNS = 7
+
+
+class _Nowhere:
+    """A bus that takes everything."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        self.taken += len(messages)
+
+
+def step_body(step: str, payload: dict[str, Any], *, sender: str, poll: int = 0, attempt: int = 0) -> bytes:
+    """A message between steps, as the app writes it."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return json.dumps(
+        {
+            "version": 1,
+            "step": step,
+            "sender": sender,
+            "at": now,
+            "since": now,
+            "poll": poll,
+            "attempt": attempt,
+            "request": {"operation": "backup", "source": "bench", "id": "1", "vaultId": _VAULT},
+            "effect": {"n": 1},
+            "payload": payload,
+        }
+    ).encode()
+
+
+def database(name: str) -> dict[str, str]:
+    return {"vmId": _VM, "instance": "MSSQLSERVER", "name": name}
+
+
+def protect_task(name: str) -> dict[str, Any]:
+    """A database that is protected already: a step without a call."""
+    return {
+        "database": database(name),
+        "itemId": f"{_ITEM}{name}",
+        "policyId": f"{_VAULT}/backupPolicies/HourlyLogBackup",
+        "policyName": "HourlyLogBackup",
+        "action": "already",
+        "protectionState": "IRPending",
+        "outcomeCount": 1,
+    }
+
+
+def backup_task(name: str) -> dict[str, Any]:
+    return {
+        "database": database(name),
+        "itemId": f"{_ITEM}{name}",
+        "serverName": "sqlvm1",
+        "backupType": "Full",
+        "outcomeCount": 1,
+    }
+
+
+def measure(*, quick: bool) -> Finding:
+    count = 200 if quick else 500
+    databases = 60 if quick else 300
+    with RemoteSimulator(estate(databases, protected=True, budgets=False, backup=3600), real=True) as remote:
+        bus = _Nowhere()
+        runtime = composition.build({"ARM_ENDPOINT": remote.url}, bus=bus)
+        without = _spread(lambda: _without_call(runtime, count))
+        late = _spread(lambda: _without_call(runtime, count, poll=100_000, attempt=0))
+        posts = iter(range(databases))
+        share = databases // (RUNS + 1)
+        with_call = _spread(lambda: _with_call(runtime, [next(posts) for _ in range(share)]))
+        runtime.backup._arm.close()
+    flat = late.median / without.median
+    finding = Finding(name="p5", title="CPU of a step")
+    finding.figures = {
+        "withoutCall_us": without.as_json(),
+        "withoutCallAtPoll100000_us": late.as_json(),
+        "withCall_us": with_call.as_json(),
+    }
+    finding.rows = [
+        Row(
+            measure="P5",
+            what="CPU a step, no I/O",
+            goal="<= 150 us",
+            value=without.text(0, " us"),
+            reached=without.median <= 150,
+        ),
+        Row(
+            measure="P5",
+            what="... at poll 100,000 / at poll 0",
+            goal="flat",
+            value=f"{flat:.2f}",
+            reached=0.8 <= flat <= 1.2,
+            peer="Durable replay, 500 polls: 294-394 ms",
+        ),
+        Row(
+            measure="P5",
+            what="CPU a step, one HTTP call",
+            goal="<= 2 ms",
+            value=Spread(tuple(v / 1000 for v in with_call.values)).text(2, " ms"),
+            reached=with_call.median <= 2000,
+        ),
+    ]
+    return finding
+
+
+def _spread(once: Callable[[], float]) -> Spread:
+    once()
+    return Spread(tuple(once() for _ in range(RUNS)))
+
+
+def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
+    from shared.workflow.delivery import Delivery
+
+    now = SystemClock().now()
+    return [
+        Delivery(queue=queue, body=body, message_id=str(n), taken=now, locked_until=now + timedelta(minutes=5))
+        for n, body in enumerate(bodies)
+    ]
+
+
+def _cpu(handle: Callable[[Any], None], deliveries: list[Any]) -> float:
+    """Microseconds of this thread's processor time a step."""
+    gc.collect()
+    began = time.thread_time()
+    for delivery in deliveries:
+        handle(delivery)
+    return (time.thread_time() - began) / len(deliveries) * 1e6
+
+
+def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) -> float:
+    from shared.workflow.delivery import handle
+    from shared.workflow.table import STEPS
+
+    definition = STEPS["enable_protection"]
+    bodies = [
+        step_body(
+            "enable_protection", protect_task(f"db{n:04}"), sender="select_databases", poll=poll, attempt=attempt
+        )
+        for n in range(count)
+    ]
+    return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "enable-protection"))
+
+
+def _with_call(runtime: Any, numbers: list[int]) -> float:
+    from shared.workflow.delivery import handle
+    from shared.workflow.table import STEPS
+
+    definition = STEPS["trigger_backup"]
+    bodies = [step_body("trigger_backup", backup_task(f"db{n:04}"), sender="select_items") for n in numbers]
+    return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "trigger-backup"))

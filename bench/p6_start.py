@@ -1,0 +1,112 @@
+"""P6: from a fresh interpreter to the imported app, and to the first step done."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.estate import estate
+from bench.remote import RemoteSimulator
+from bench.report import Finding, Row, Spread
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PEERS = "azure.functions, azure.mgmt.recoveryservicesbackup, azure.identity, azure.servicebus"
+_IMPORT = "import time; t=time.perf_counter(); {}; print(time.perf_counter()-t)"
+_FIRST_STEP = """
+import time; t = time.perf_counter()
+import sys, function_app
+from datetime import UTC, datetime, timedelta
+from shared import composition
+from shared.workflow.delivery import Delivery, handle
+from shared.workflow.table import STEPS
+class Nowhere:
+    def send(self, messages): pass
+runtime = composition.build({"ARM_ENDPOINT": sys.argv[1]}, bus=Nowhere())
+now = datetime.now(UTC)
+body = sys.stdin.buffer.read()
+handle(STEPS["trigger_backup"], Delivery(queue="trigger-backup", body=body, message_id="1", taken=now), runtime)
+print(time.perf_counter() - t)
+"""
+_PEER_FIRST_CALL = """
+import time; t = time.perf_counter()
+import sys
+{imports}
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient, models as m
+class Token(SansIOHTTPPolicy):
+    def on_request(self, request): request.http_request.headers["Authorization"] = "Bearer local-simulator"
+client = RecoveryServicesBackupClient(object(), "00000000-0000-0000-0000-000000000001", base_url=sys.argv[1], authentication_policy=Token())
+client.backups.trigger("vault1", "rg-backup", "Azure", "VMAppContainer;compute;rg-sql;sqlvm1", "SQLDataBase;mssqlserver;" + sys.argv[2], m.BackupRequestResource(properties=m.AzureWorkloadBackupRequest(backup_type="Full")))
+print(time.perf_counter() - t)
+"""
+
+
+def measure(*, quick: bool) -> Finding:
+    from bench.p5_step import backup_task, step_body
+
+    runs = 5 if quick else 9
+    durable = importlib.util.find_spec("azure.durable_functions") is not None
+    peers = f"{_PEERS}, azure.durable_functions" if durable else _PEERS
+    ours, theirs, bare, first, peer_first = [], [], [], [], []
+    with RemoteSimulator(
+        estate(4 * runs, protected=True, budgets=False, backup=600), real=True
+    ) as remote:
+        # In turn, so that what else the machine does falls on all alike.
+        for run in range(runs + 1):
+            ours.append(_python(_IMPORT.format("import function_app")))
+            theirs.append(_python(_IMPORT.format(f"import {peers}")))
+            bare.append(_python(_IMPORT.format("import azure.functions")))
+            body = step_body("trigger_backup", backup_task(f"db{2 * run:04}"), sender="select_items")
+            first.append(_python(_FIRST_STEP, remote.url, stdin=body))
+            script = _PEER_FIRST_CALL.format(imports=f"import {peers}")
+            peer_first.append(_python(script, remote.url, f"db{2 * run + 1:04}"))
+    # The first of each filled the caches.
+    mine, peer, floor = (Spread(tuple(values[1:])) for values in (ours, theirs, bare))
+    step, call = Spread(tuple(first[1:])), Spread(tuple(peer_first[1:]))
+    share = mine.median / peer.median
+    finding = Finding(name="p6", title="cold start")
+    finding.figures = {
+        "import": mine.as_json(),
+        "peers": peer.as_json(),
+        "azureFunctionsAlone": floor.as_json(),
+        "firstStep": step.as_json(),
+        "peersFirstCall": call.as_json(),
+        "durableIncluded": durable,
+    }
+    named = "durable+mgmt+identity+servicebus" if durable else "mgmt+identity+servicebus (no durable installed)"
+    finding.rows = [
+        Row(
+            measure="P6",
+            what="import function_app",
+            goal="<= 0.6 of peers",
+            value=f"{mine.text(2, ' s')} = {share:.2f}",
+            reached=share <= 0.6,
+            peer=f"{named}: {peer.text(2, ' s')}",
+            ratio=1 / share,
+        ),
+        Row(
+            measure="P6",
+            what="... to the first step done",
+            goal="told",
+            value=step.text(2, " s"),
+            reached=None,
+            peer=f"{call.text(2, ' s')}",
+            ratio=call.median / step.median,
+        ),
+    ]
+    return finding
+
+
+def _python(code: str, *arguments: str, stdin: bytes = b"") -> float:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        check=True,
+        env=environment,
+    )
+    return float(done.stdout.split()[-1])

@@ -1,0 +1,122 @@
+"""P7: steps a second of one process, 100 ms from ARM, over the in-process door of the embedded broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.estate import estate
+from bench.p5_step import backup_task, step_body
+from bench.remote import RemoteSimulator
+from bench.report import Finding, Row, Spread
+from local.broker import Broker, InProcessBus
+from local.host.host import Host
+from local.host.host_json import HostSettings
+from local.host.indexing import index
+from local.host.receiver import InProcessReceiver
+from shared import composition
+from shared.bus import OutgoingMessage
+
+THREADS = 32
+_LATENCY = 0.1
+
+
+class _CountingBus:
+    """The in-process bus; tells when so many steps have handed something over."""
+
+    def __init__(self, broker: Broker, wanted: int) -> None:
+        self._bus = InProcessBus(broker)
+        self._lock = threading.Lock()
+        self._wanted = wanted
+        self.done = threading.Event()
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        self._bus.send(messages)
+        with self._lock:
+            self._wanted -= 1
+            if self._wanted <= 0:
+                self.done.set()
+
+
+def measure(*, quick: bool) -> Finding:
+    runs, steps = (2, 400) if quick else (5, 1000)
+    delay = {"route": "Backup", "fault": "delay", "seconds": _LATENCY}
+    rates, most_threads, connections = [], 0, 0
+    for run in range(runs):
+        scenario = estate(steps, protected=True, budgets=False, backup=36000, faults=[delay])
+        with RemoteSimulator(scenario, real=True) as remote:
+            rate, threads, sockets = _run(remote.url, steps, run)
+        rates.append(rate)
+        most_threads, connections = max(most_threads, threads), max(connections, sockets)
+    spread = Spread(tuple(rates))
+    finding = Finding(name="p7", title="steps a second of one process")
+    finding.figures = {
+        "stepsPerSecond": spread.as_json(),
+        "threads": most_threads,
+        "connections": connections,
+        "ceiling": THREADS / _LATENCY,
+    }
+    finding.rows = [
+        Row(
+            measure="P7",
+            what=f"steps/s, {THREADS} threads, 100 ms from ARM",
+            goal=">= 250",
+            value=spread.text(0),
+            reached=spread.median >= 250,
+            peer=f"ceiling of {THREADS} threads: {THREADS / _LATENCY:.0f}",
+        ),
+        Row(
+            measure="P7",
+            what="threads, connections",
+            goal=f"<= {THREADS + 8}, <= {THREADS}",
+            value=f"{most_threads}, {connections}",
+            reached=most_threads <= THREADS + 8 and connections <= THREADS,
+        ),
+    ]
+    return finding
+
+
+def _run(url: str, steps: int, run: int) -> tuple[float, int, int]:
+    import function_app
+
+    with Broker(None) as broker:
+        bus = _CountingBus(broker, steps)
+        composition.install(composition.build({"ARM_ENDPOINT": url}, bus=bus))
+        for number in range(steps):
+            body = step_body("trigger_backup", backup_task(f"db{number:04}"), sender="select_items")
+            message = OutgoingMessage(entity="trigger-backup", body=body, message_id=f"{run}-{number}")
+            broker.send("trigger-backup", [message])
+        host = Host(
+            index(function_app.app),
+            InProcessReceiver(broker),
+            settings=HostSettings(max_concurrent_calls=THREADS, max_message_batch_size=200),
+            timers=False,
+            threads=THREADS,
+        )
+        began = time.perf_counter()
+        host.start()
+        threads = sockets = 0
+        while not bus.done.wait(0.25):
+            threads, sockets = max(threads, threading.active_count()), max(sockets, _sockets())
+            if time.perf_counter() - began > 120:
+                raise TimeoutError("the steps were not done within two minutes")
+        elapsed = time.perf_counter() - began
+        host.stop()
+        runtime: Any = composition.runtime()
+        composition.install(None)
+        runtime.backup._arm.close()
+    return steps / elapsed, threads, sockets
+
+
+def _sockets() -> int:
+    """Connections of this process; 0 where the system does not tell."""
+    found = 0
+    for entry in Path("/proc/self/fd").glob("*"):
+        try:
+            found += entry.readlink().name.startswith("socket:")
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,116 @@
+"""P8: 2,000 backup requests at once against ARM's buckets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from bench.app import App
+from bench.estate import REAL_BUDGETS, estate
+from bench.peers.sdk import SdkScript
+from bench.report import Finding, Row
+from bench.virtual_time import VirtualThreads
+from local.simulator import Simulator, SimulatorServer
+from shared.clock import SteppedClock
+
+_LENGTH = 120.0
+
+
+def measure(*, quick: bool) -> Finding:
+    count = 500 if quick else 2000
+    writes = REAL_BUDGETS["writes"]
+    least = max(0.0, (count - writes["bucket"]) / writes["perSecond"])
+    with App(estate(count, protected=True, backup=_LENGTH)) as app:
+        for number in range(count):
+            app.request(
+                "backup",
+                {
+                    "databases": [{"instance": "MSSQLSERVER", "database": f"db{number:04}"}],
+                    "backupType": "Full",
+                },
+            )
+        app.run()
+        many = _figures(app)
+    with App(estate(count, protected=True, backup=_LENGTH)) as app:
+        app.back_up_all()
+        app.run()
+        one = _figures(app)
+    sdk = _sdk(count)
+    finding = Finding(name="p8", title="a burst of requests")
+    finding.figures = {"count": count, "least": least, "requests": many, "oneRequest": one, "sdk": sdk}
+    for what, figures in ((f"{count} requests", many), (f"1 request, {count} databases", one)):
+        whole = least + _LENGTH
+        finding.rows.append(
+            Row(
+                measure="P8",
+                what=f"{what}: last backup started after",
+                goal=f"<= {least * 1.1:.0f} s" if figures is many else f"(least {least:.0f} s)",
+                value=f"{figures['started']:.0f} s = {figures['started'] / least:.2f} x",
+                reached=figures["started"] <= least * 1.1 and figures["done"] == count
+                if figures is many
+                else None,
+                peer=f"SDK {sdk['started']:.0f} s" if figures is many else "",
+                ratio=sdk["started"] / figures["started"] if figures is many else None,
+            )
+        )
+        finding.rows.append(
+            Row(
+                measure="P8",
+                what=f"{what}: 429, all outcomes after",
+                goal=f"< 1 %, ({whole:.0f} s + a tick)",
+                value=f"{figures['refusedShare']:.2%}, {figures['makespan']:.0f} s",
+                reached=figures["refusedShare"] < 0.01 and figures["done"] == count,
+                peer=f"SDK {sdk['refusedShare']:.0%}" if figures is many else "",
+            )
+        )
+    return finding
+
+
+def _figures(app: App) -> dict[str, Any]:
+    entries = app.simulator.access_entries
+    began = app.simulator.scenario.start_time
+    started = [_at(entry) for entry in entries if entry["route"] == "Backup" and entry["status"] == 202]
+    refused = sum(entry["status"] == 429 for entry in entries)
+    return {
+        "calls": len(entries),
+        "refused": refused,
+        "refusedShare": refused / len(entries),
+        "started": (max(started) - began).total_seconds(),
+        "makespan": (max(o.at for o in app.outcomes) - began).total_seconds(),
+        "done": sum(o.status == "succeeded" for o in app.outcomes),
+        "startedAt": [round((moment - began).total_seconds()) for moment in started[:: max(1, len(started) // 100)]],
+    }
+
+
+def _at(entry: dict[str, Any]) -> datetime:
+    head, _, fraction = str(entry["time"]).rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00")
+
+
+def _sdk(count: int) -> dict[str, Any]:
+    """Until the last backup is started; the script does not wait for the jobs."""
+    scenario = estate(count, protected=True, backup=_LENGTH)
+    clock = SteppedClock(scenario.start_time)
+    simulator = Simulator(scenario, clock=clock)
+    threads = VirtualThreads(clock)
+    with SimulatorServer(simulator) as server:
+        script = SdkScript(simulator, server, threads)
+        items = [
+            ("VMAppContainer;compute;rg-sql;sqlvm1", f"SQLDataBase;mssqlserver;db{number:04}")
+            for number in range(count)
+        ]
+        script.back_up(items, until=lambda: _started(simulator) >= count)
+        script.close()
+        entries = simulator.access_entries
+    started = [_at(entry) for entry in entries if entry["route"] == "Backup" and entry["status"] == 202]
+    refused = sum(entry["status"] == 429 for entry in entries)
+    return {
+        "calls": len(entries),
+        "refused": refused,
+        "refusedShare": refused / len(entries),
+        "started": (max(started) - scenario.start_time).total_seconds(),
+    }
+
+
+def _started(simulator: Simulator) -> int:
+    return len(simulator._ledger.entries)

@@ -1,0 +1,1 @@
+"""What else one would use, driven against the same simulator."""

@@ -1,0 +1,215 @@
+"""azure-mgmt-recoveryservicesbackup, as a good engineer scripts it: a pool of threads, and the SDK's pollers.
+
+The SDK itself runs: its pipeline, its retry policy, its pollers. Only two things are exchanged: the
+authentication policy (the SDK sends tokens over https alone, and the simulator is on loopback), and sleeping,
+which is done on the stepped clock. What the SDK gives no poller for is polled every 30 seconds, its own
+default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.pipeline.transport import RequestsTransport
+from azure.mgmt.core.polling.arm_polling import ARMPolling
+from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
+from azure.mgmt.recoveryservicesbackup import models as m
+
+from bench.virtual_time import VirtualThreads
+from local.simulator import FIXED_TOKEN, Simulator, SimulatorServer
+
+POLL = 30.0
+_FABRIC = "Azure"
+_RUNNING = ("InProgress", "Cancelling")
+
+
+class _Credential:
+    def get_token(self, *_scopes: str, **_options: Any) -> Any:
+        raise AssertionError("the authentication policy was exchanged")
+
+
+class _Token(SansIOHTTPPolicy[Any, Any]):
+    def on_request(self, request: Any) -> None:
+        request.http_request.headers["Authorization"] = f"Bearer {FIXED_TOKEN}"
+
+
+class _Transport(RequestsTransport):
+    def __init__(self, threads: VirtualThreads) -> None:
+        super().__init__()
+        self._threads = threads
+
+    def sleep(self, duration: float) -> None:
+        self._threads.sleep(duration)
+
+
+class _Polling(ARMPolling):  # type: ignore[type-arg]  # generic in the stubs alone
+    """The SDK's polling, run by the thread that asked for it instead of by one of its own."""
+
+    def run(self) -> None:
+        return
+
+    def follow(self) -> Any:
+        super().run()
+        return self.resource()
+
+
+class SdkScript:
+    """A script on the SDK, against one vault of the simulator."""
+
+    def __init__(self, simulator: Simulator, server: SimulatorServer, threads: VirtualThreads) -> None:
+        self._threads = threads
+        parts = simulator.vault_id().split("/")
+        self._group, self._vault = parts[4], parts[8]
+        self._simulator = simulator
+        self.client = RecoveryServicesBackupClient(
+            _Credential(),  # type: ignore[arg-type]  # never asked
+            simulator.subscription_id,
+            base_url=server.url,
+            authentication_policy=_Token(),
+            transport=_Transport(threads),
+        )
+        #: when the script knew of the end of a job, and when that was
+        self.ends: list[tuple[datetime, datetime]] = []
+        self.failures = 0
+
+    def close(self) -> None:
+        self.client.close()
+
+    def protect_and_back_up(self, vm: str, *, pool: int = 32) -> None:
+        """Register the VM, protect all its databases, and take the first backup of each."""
+        policy = f"{self._simulator.vault_id()}/backupPolicies/HourlyLogBackup"
+
+        def discover() -> None:
+            containers = self.client.protection_containers
+            operation = self._operation_of(
+                lambda cls: containers.refresh(
+                    self._vault, self._group, _FABRIC, filter="backupManagementType eq 'AzureWorkload'", cls=cls
+                )
+            )
+            while True:
+                self._threads.sleep(POLL)
+                results = self.client.protection_container_refresh_operation_results
+                if self._status(
+                    lambda cls: results.get(self._vault, self._group, _FABRIC, operation, cls=cls)
+                ) in (200, 204):
+                    break
+            offered = self.client.protectable_containers.list(
+                self._vault, self._group, _FABRIC, filter="backupManagementType eq 'AzureWorkload'"
+            )
+            found = next(c for c in offered if c.properties.container_id.lower() == vm.lower())
+            container = m.ProtectionContainerResource(
+                properties=m.AzureVMAppContainerProtectionContainer(
+                    backup_management_type="AzureWorkload",
+                    source_resource_id=vm,
+                    workload_type="SQLDataBase",
+                    operation_type="Register",
+                )
+            )
+            poller = containers.begin_register(
+                self._vault, self._group, _FABRIC, found.name, container, polling=_Polling(timeout=POLL)
+            )
+            poller.polling_method().follow()
+            operation = self._operation_of(
+                lambda cls: containers.inquire(
+                    self._vault, self._group, _FABRIC, found.name, filter="workloadType eq 'SQLDataBase'", cls=cls
+                )
+            )
+            while True:
+                self._threads.sleep(POLL)
+                done = self.client.protection_container_operation_results
+                if self._status(
+                    lambda cls: done.get(self._vault, self._group, _FABRIC, found.name, operation, cls=cls)
+                ) in (200, 204):
+                    break
+            items = self.client.backup_protectable_items.list(
+                self._vault, self._group, filter="backupManagementType eq 'AzureWorkload' and workloadType eq 'SQLDataBase'"
+            )
+            self._found = [
+                (found.name, item.name)
+                for item in items
+                if item.properties.protectable_item_type.lower() == "sqldatabase"
+            ]
+
+        self._threads.run([discover], threads=1)
+        self._threads.run(
+            [partial(self._protect, *item, policy) for item in self._found], threads=pool
+        )
+        self.back_up(self._found, pool=pool)
+
+    def _protect(self, container: str, item: str, policy: str) -> None:
+        body = m.ProtectedItemResource(
+            properties=m.AzureVmWorkloadSQLDatabaseProtectedItem(
+                backup_management_type="AzureWorkload", workload_type="SQLDataBase", policy_id=policy
+            )
+        )
+        poller = self.client.protected_items.begin_create_or_update(
+            self._vault, self._group, _FABRIC, container, item, body, polling=_Polling(timeout=POLL)
+        )
+        poller.polling_method().follow()
+
+    def back_up(
+        self, items: list[tuple[str, str]], *, pool: int = 32, until: Callable[[], bool] | None = None
+    ) -> None:
+        """Trigger a backup of each item, then look at every job each 30 seconds until all have ended."""
+        jobs: list[str] = []
+
+        def trigger(container: str, item: str) -> None:
+            request = m.BackupRequestResource(properties=m.AzureWorkloadBackupRequest(backup_type="Full"))
+            operation = self._operation_of(
+                lambda cls: self.client.backups.trigger(
+                    self._vault, self._group, _FABRIC, container, item, request, cls=cls
+                )
+            )
+            while until is None or not until():
+                try:
+                    status = self.client.backup_operation_statuses.get(self._vault, self._group, operation)
+                except HttpResponseError:
+                    self.failures += 1
+                    self._threads.sleep(POLL)
+                    continue
+                job = getattr(status.properties, "job_id", None)
+                if job:
+                    jobs.append(job)
+                    return
+                self._threads.sleep(POLL)
+
+        self._threads.run([partial(trigger, *item) for item in items], threads=pool)
+
+        self.follow(jobs, pool=pool, until=until)
+
+    def follow(
+        self, jobs: list[str], *, pool: int = 32, until: Callable[[], bool] | None = None
+    ) -> None:
+        """Look at every job each 30 seconds until all have ended (or `until` holds)."""
+
+        def look(job: str) -> None:
+            if until is not None and until():
+                return
+            try:
+                found = self.client.job_details.get(self._vault, self._group, job)
+            except HttpResponseError:
+                # Its retries are used up: the next round asks again.
+                self.failures += 1
+                return
+            if found.properties.status not in _RUNNING:
+                self.ends.append((self._threads.clock.now(), found.properties.end_time))
+                jobs.remove(job)
+
+        while jobs and (until is None or not until()):
+            began = self._threads.clock.monotonic()
+            self._threads.run([partial(look, job) for job in list(jobs)], threads=pool)
+            left = POLL - (self._threads.clock.monotonic() - began)
+            if jobs and left > 0:
+                self._threads.run([partial(self._threads.sleep, left)], threads=1)
+
+    def _operation_of(self, call: Callable[[Any], Any]) -> str:
+        location: str = call(lambda response, _body, _headers: response.http_response.headers["Location"])
+        return location.split("?")[0].rsplit("/", 1)[1]
+
+    def _status(self, call: Callable[[Any], Any]) -> int:
+        return int(call(lambda response, _body, _headers: response.http_response.status_code))
