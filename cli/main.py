@@ -49,7 +49,9 @@ def _log_to_standard_error(*, verbose: bool) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("urllib3").setLevel(logging.INFO)
+    if verbose:
+        # It would log the URLs that the app does not: those of operations are signed.
+        logging.getLogger("urllib3").setLevel(logging.INFO)
 
 
 def build_parser() -> argparse.ArgumentParser:
