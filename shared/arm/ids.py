@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 from urllib.parse import quote
 
 from shared.arm.redaction import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
@@ -154,7 +156,7 @@ def _problem_of_name(name: str) -> str | None:
     if found := _FORBIDDEN_IN_NAME.search(name):
         return f"it contains '{printable(found.group())}', which has no place in a name"
     # A server may take "..;x" for "..".
-    if any(part.strip() in (".", "..") for part in name.split(";")):
+    if "." in name and any(part.strip() in (".", "..") for part in name.split(";")):
         return "it contains '.' or '..' as a path step"
     if len(name) > _LONGEST_NAME:
         return f"a segment is longer than {_LONGEST_NAME} characters"
@@ -248,7 +250,8 @@ class _InResourceGroup(ResourceId):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        return cls(*_take(cls, text, cls._pattern))
+        # Every message names the same few vaults and virtual machines. What is no text may not be hashable.
+        return cast("Self", (_remembered if isinstance(text, str) else _parsed)(cast("Hashable", cls), text))
 
     def segments(self) -> tuple[str, ...]:
         return (
@@ -260,6 +263,14 @@ class _InResourceGroup(ResourceId):
             *self._words,
             self.name,
         )
+
+
+def _parsed(kind: Any, text: str) -> ResourceId:
+    id_: ResourceId = kind(*_take(kind, text, kind._pattern))
+    return id_
+
+
+_remembered = lru_cache(maxsize=256)(_parsed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,8 @@ def printable(text: object, *, limit: int | None = None) -> str:
     shown = str(text)
     if limit is not None and len(shown) > limit:
         shown = shown[: limit - 3] + "..."
+    if shown.isprintable():
+        return shown
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in shown
