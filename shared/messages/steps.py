@@ -161,6 +161,15 @@ class RestoreTask(TolerantModel):
     outcome_count: int = 1
 
 
+class Verdict(TolerantModel):
+    """How a step would end, unless an earlier delivery of its message has handed over to the tracker."""
+
+    status: str
+    code: str
+    message: str
+    recommendations: tuple[str, ...] = ()
+
+
 class Tracking(TolerantModel):
     """An asynchronous operation, then the job that came of it, on behalf of a step."""
 
@@ -179,6 +188,8 @@ class Tracking(TolerantModel):
     not_before: Moment | None = None
     #: one tracking header answered 403: the other is followed
     other_url: bool = False
+    #: there is nothing to follow: this is the outcome
+    verdict: Verdict | None = None
 
 
 P = TypeVar("P", bound=TolerantModel)

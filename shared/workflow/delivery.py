@@ -35,10 +35,10 @@ from shared.listings import READ_BUDGET
 from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
-from shared.messages.steps import VERSION, StepMessage, Tracking, fingerprint
+from shared.messages.steps import VERSION, StepMessage, Tracking, Verdict, fingerprint
 from shared.telemetry import log_context
 from shared.workflow.advice import CONFLICT_CODES, is_quota
-from shared.workflow.flow import ended
+from shared.workflow.flow import ended, handed_over
 from shared.workflow.retry import Conflict, GiveUp, Happened, Retry, decide
 from shared.workflow.step import (
     AgainError,
@@ -220,7 +220,7 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
         info = ErrorInfo(code="MessageTooLarge", message=f"the request cannot be carried further: {error}")
         # What a step for one database sends on comes of a call that was made.
         status = Status.FAILED if message.database is None else Status.UNKNOWN
-        runtime.bus.send([event.to_message() for event in _end(message, runtime, status, info).events])
+        runtime.bus.send([event.to_message() for event in _ended(message, runtime, status, info).events])
     except BusUnavailableError:
         if message is None:
             raise
@@ -410,6 +410,27 @@ def _after_authentication_error(
 
 
 def _end(message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo) -> Result:
+    """What a step ends in.
+
+    An earlier delivery of the same message may have handed over to the tracker, which knows better. So where
+    there may have been one, the outcome goes the same way, under the message id of that hand-over: the broker
+    drops it if it is the second.
+    """
+    from shared.workflow.table import STEPS
+
+    at = runtime.service_clock.now()
+    verdict = Verdict(
+        status=status, code=info.code, message=info.message, recommendations=info.recommendations
+    )
+    if message.effect.may_have_started and isinstance(message.payload, Tracking):
+        payload = message.payload.model_copy(update={"verdict": verdict})
+        return put_back(message, runtime, timedelta(), payload=payload)
+    if message.effect.may_have_started and STEPS[message.step].job is not None:
+        return Result(next=(Next(handed_over(message, at, deadline=at, verdict=verdict)),))
+    return _ended(message, runtime, status, info)
+
+
+def _ended(message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo) -> Result:
     event: Event = ended(message, status, at=runtime.service_clock.now(), error=info)
     return Result(events=(event,))
 

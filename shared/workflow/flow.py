@@ -64,22 +64,20 @@ def next_tick(at: datetime, tick: timedelta) -> timedelta:
 def follow(message: StepMessage[Any], c: Collaborators, operation: StartedOperation) -> Result:
     """Hand an operation that has started to the tracker."""
     at = c.now()
-    tracking = Tracking(
-        origin=message.step,
-        payload=message.payload.model_dump(mode="json", by_alias=True, exclude_none=True),
+    deadline = at + c.settings.operation_timeout
+    followed = handed_over(
+        message,
+        at,
         async_operation_url=operation.async_operation_url,
         location_url=operation.location_url,
-        client_request_id=message.client_request_id,
-        began=at,
-        deadline=at + c.settings.operation_timeout,
+        deadline=deadline,
         not_before=at + operation.retry_after if operation.retry_after is not None else None,
     )
     wait = operation.retry_after if operation.retry_after is not None else FIRST_POLL
-    followed = tracking_message(message, tracking, at)
-    if at + wait > tracking.deadline and operation.retry_after is not None:
+    if at + wait > deadline and operation.retry_after is not None:
         from shared.workflow.track import timed_out
 
-        return Result(events=(timed_out(followed, tracking, at),))
+        return Result(events=(timed_out(followed, followed.payload, at),))
     delay = on_tick(at, wait, c.settings.track_interval)
     return Result(next=(Next(followed, delay),))
 
@@ -87,19 +85,22 @@ def follow(message: StepMessage[Any], c: Collaborators, operation: StartedOperat
 def follow_job(message: StepMessage[Any], c: Collaborators, job_id: str) -> Result:
     """Hand a job that is known already (an adopted one) to the tracker."""
     at = c.now()
+    deadline = at + (message.request.job_timeout or c.settings.job_timeout)
+    return Result(next=(Next(handed_over(message, at, job_id=job_id, deadline=deadline)),))
+
+
+def handed_over(
+    message: StepMessage[Any], at: datetime, *, deadline: datetime, **known: Any
+) -> StepMessage[Tracking]:
+    """A new message to the tracker on behalf of a step; its id is that of the step's effect."""
     tracking = Tracking(
         origin=message.step,
         payload=message.payload.model_dump(mode="json", by_alias=True, exclude_none=True),
-        job_id=job_id,
         client_request_id=message.client_request_id,
         began=at,
-        deadline=at + (message.request.job_timeout or c.settings.job_timeout),
+        deadline=deadline,
+        **known,
     )
-    return Result(next=(Next(tracking_message(message, tracking, at)),))
-
-
-def tracking_message(message: StepMessage[Any], tracking: Tracking, at: datetime) -> StepMessage[Tracking]:
-    """A new message to the tracker on behalf of a step."""
     return StepMessage[Tracking](
         step=TRACK,
         sender=message.step,

@@ -55,6 +55,10 @@ def track(
     """
     tracking = message.payload
     at = c.now()
+    if tracking.verdict is not None and known is None:
+        verdict = tracking.verdict
+        error = ErrorInfo(code=verdict.code, message=verdict.message, recommendations=verdict.recommendations)
+        return Result(events=(ended(message, Status(verdict.status), at=at, error=error),))
     if known is not None and details:
         assert message.request.vault_id is not None
         known = c.backup.get_job(message.request.vault_id, known.id) or known
