@@ -25,6 +25,7 @@ from shared.messages.steps import (
 )
 from shared.workflow import backup, protect, restore
 from shared.workflow.step import Collaborators, Result
+from shared.workflow.vaults import vault_not_found
 
 JsonObject = dict[str, Any]
 
@@ -66,7 +67,7 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
     everything = _row("every database that is found", "be protected", f"policy {data.policy_name}")
     if c.backup.get_vault(data.vault_id) is None:
         if data.create_vault is None:
-            raise protect.vault_not_found(c, ProtectPlan(data=data))
+            raise vault_not_found(c, data.vault_id)
         wanted = data.create_vault
         prepared.append(
             _row(f"vault {data.vault_id.name}", "be created", f"{wanted.location}, {wanted.redundancy}")

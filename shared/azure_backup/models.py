@@ -318,6 +318,7 @@ class Container(WireModel):
     container_type: Text = Field(default="", validation_alias=_in_properties("containerType"))
     registration_status: Text = Field(default="", validation_alias=_in_properties("registrationStatus"))
     health_status: Text = Field(default="", validation_alias=_in_properties("healthStatus"))
+    last_updated: WireTime = Field(default=None, validation_alias=_in_properties("lastUpdatedTime"))
     host_server_name: Text = Field(default="", validation_alias=_in_properties("extendedInfo.hostServerName"))
     inquiry: Inquiry | None = Field(default=None, validation_alias=_in_properties("extendedInfo.inquiryInfo"))
 

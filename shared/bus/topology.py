@@ -13,6 +13,8 @@ from typing import Final
 
 LOCK_DURATION: Final = timedelta(minutes=5)
 MAX_DELIVERY_COUNT: Final = 10
+#: A replay looks through the parked messages, and each look is a delivery; 2,000 is what Service Bus allows.
+PARKED_DELIVERY_COUNT: Final = 2000
 REQUEST_WINDOW: Final = timedelta(days=7)
 #: A poll asked twice is only a GET, so its duplicates need not be remembered for long.
 TRACK_WINDOW: Final = timedelta(hours=1)
@@ -88,7 +90,7 @@ TOPOLOGY: Final = Topology(
         *(Queue(name=name) for name in STEP_QUEUES),
         Queue(name=TRACK, duplicate_detection_window=TRACK_WINDOW),
         Queue(name=DEAD_LETTERS, forward_dead_letters_to=None),
-        Queue(name=PARKED_MESSAGES, forward_dead_letters_to=None),
+        Queue(name=PARKED_MESSAGES, forward_dead_letters_to=None, max_delivery_count=PARKED_DELIVERY_COUNT),
     ),
     topics=(
         Topic(

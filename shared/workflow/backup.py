@@ -25,6 +25,7 @@ from shared.workflow.effects import (
 )
 from shared.workflow.flow import follow, follow_job, go_on, selection_events
 from shared.workflow.step import AgainError, Collaborators, LateError, Result, WorkflowError
+from shared.workflow.vaults import protected_items
 
 #: What Azure's own command fills in where a request names no retention.
 DEFAULT_RETENTION: Final = {
@@ -42,15 +43,9 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
         asked=message.since,
         interval=c.settings.track_interval,
         now=c.now,
-        load=lambda: c.backup.list_protected_items(vault_id),
+        load=lambda: protected_items(c, vault_id),
     )
     available = selection.candidates(protected, (), vm_id=data.vm_id, container=None)
-    if not available and c.backup.get_vault(vault_id) is None:
-        there = selection.listing(vault.id.path for vault in c.backup.list_vaults(vault_id.subscription_id))
-        raise WorkflowError(
-            "VaultNotFound",
-            f"there is no vault {vault_id}; subscription {vault_id.subscription_id} has: {there}.",
-        )
     if data.backup_type is BackupType.LOG:
         available = [_with_recovery_model(candidate, data, c) for candidate in available]
     chosen = selection.select_for_backup(data, available)

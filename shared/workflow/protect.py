@@ -5,7 +5,8 @@ Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from shared.arm.ids import ContainerId, ProtectedItemId
 from shared.messages.events import Status
@@ -15,9 +16,13 @@ from shared.workflow import selection
 from shared.workflow.effects import Adopted, NotStarted, next_effect, settle
 from shared.workflow.flow import ended, follow, follow_job, go_on, selection_events
 from shared.workflow.step import AgainError, Collaborators, LateError, Next, Result, WorkflowError
+from shared.workflow.vaults import vault_not_found
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Container
+
+#: For so long after the last inquiry a pattern means the databases that it found.
+INQUIRY_IS_FRESH: Final = timedelta(hours=1)
 
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
@@ -29,7 +34,7 @@ def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
     if vault is None:
         wanted = plan.data.create_vault
         if wanted is None:
-            raise vault_not_found(c, plan)
+            raise vault_not_found(c, plan.data.vault_id)
         if c.late():
             raise LateError
         made = c.backup.create_vault(
@@ -57,16 +62,6 @@ def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
             )
         raise AgainError(c.settings.track_interval)
     return Result(next=(go_on(message, "select_policy", plan, c.now()),))
-
-
-def vault_not_found(c: Collaborators, plan: ProtectPlan) -> WorkflowError:
-    """The error for an unknown vault, naming those there are."""
-    vault_id = plan.data.vault_id
-    there = selection.listing(vault.id.path for vault in c.backup.list_vaults(vault_id.subscription_id))
-    return WorkflowError(
-        "VaultNotFound",
-        f"there is no vault {vault_id}; subscription {vault_id.subscription_id} has: {there}.",
-    )
 
 
 def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
@@ -134,7 +129,9 @@ def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, con
     known = plan.model_copy(update={"container_id": container.id.path})
     # Databases named outright may all be known; a pattern may mean one that was made since the last inquiry.
     patterns = any(selector.is_pattern for selector in plan.data.databases)
-    step = "inquire_container" if patterns else "select_databases"
+    inquired_at = container.last_updated
+    stale = inquired_at is None or c.now() - inquired_at > INQUIRY_IS_FRESH
+    step = "inquire_container" if patterns and stale else "select_databases"
     return Result(next=(go_on(message, step, known, c.now()),))
 
 

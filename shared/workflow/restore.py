@@ -33,6 +33,7 @@ from shared.workflow.backup import unknown, wait_for_running
 from shared.workflow.effects import Adopted, NotStarted, Undecided, settle
 from shared.workflow.flow import follow, follow_job, go_on
 from shared.workflow.step import Collaborators, LateError, RefusedError, Result, WorkflowError
+from shared.workflow.vaults import protected_items
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Container, ProtectedItem, RecoveryPoint
@@ -143,9 +144,7 @@ def _overwrites(data: RestoreData) -> str:
 
 
 def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem:
-    available = selection.candidates(
-        c.backup.list_protected_items(data.vault_id), (), vm_id=data.vm_id, container=None
-    )
+    available = selection.candidates(protected_items(c, data.vault_id), (), vm_id=data.vm_id, container=None)
     parent = data.instance or data.availability_group or ""
     for candidate in available:
         database = candidate.database
@@ -162,14 +161,6 @@ def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem:
                     f"the backups of {database} are soft-deleted: undelete it before it is restored.",
                 )
             return item
-    if not available and c.backup.get_vault(data.vault_id) is None:
-        there = selection.listing(
-            vault.id.path for vault in c.backup.list_vaults(data.vault_id.subscription_id)
-        )
-        raise WorkflowError(
-            "VaultNotFound",
-            f"there is no vault {data.vault_id}; subscription {data.vault_id.subscription_id} has: {there}.",
-        )
     place = f" on {data.vm_id}" if data.vm_id is not None else ""
     there = selection.listing(str(candidate.database) for candidate in available)
     raise WorkflowError(

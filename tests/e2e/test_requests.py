@@ -85,7 +85,6 @@ Ask = Callable[[Estate], JsonObject]
             "VaultNotFound",
             ["vault9", "vaults/vault1"],
             id="unknown vault of a backup",
-            marks=pytest.mark.xfail(strict=True, reason="the listing's 404 is not taken for a missing vault"),
         ),
         pytest.param(
             lambda azure: azure.protect(policyName="Weekly"),
