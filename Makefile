@@ -10,13 +10,14 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench chaos test-az lock
+.PHONY: help setup run test check docs format bench chaos test-az lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
 	@echo "make run      protect, back up and restore a database on the embedded default"
 	@echo "make test     every linter, type check and test"
 	@echo "make check    the linters and type checks alone"
+	@echo "make docs     generate the schemas, tables and the diagram anew"
 	@echo "make format   format the code"
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
@@ -37,6 +38,9 @@ check: $(DEVELOPMENT)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(DEVELOPMENT)
+	$(BIN)/python -m docs.generate
+
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -45,7 +49,9 @@ bench: $(DEVELOPMENT)
 	$(BIN)/python -m bench
 
 chaos: $(DEVELOPMENT)
-	$(BIN)/python -m pytest -q -m chaos --timeout 3600
+	CHAOS_SECONDS=60 $(BIN)/python -m pytest -q tests/unit/bus -k "sixteen or break_in" --timeout 600
+	CHAOS_SCHEDULES=10000 $(BIN)/python -m pytest -q -n 2 tests/faults/test_random_schedules.py --timeout 3600
+	$(BIN)/python -m tests.faults.chaos
 
 test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az

@@ -186,6 +186,8 @@ class Tracking(TolerantModel):
     deadline: Moment
     #: `Retry-After` of the last answer: not asked again before
     not_before: Moment | None = None
+    #: how far the job was at the last poll, where the service says so
+    percent_complete: float | None = None
     #: one tracking header answered 403: the other is followed
     other_url: bool = False
     #: there is nothing to follow: this is the outcome

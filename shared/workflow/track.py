@@ -262,6 +262,8 @@ def _follow_job(message: StepMessage[Tracking], c: Collaborators, known: Job | N
                 "job has a status that is not known; following it to its deadline",
                 extra={"action": "track", "job_id": job.id, "job_status": job.raw_status[:40]},
             )
+        if job.percent_complete is not None:
+            tracking = tracking.model_copy(update={"percent_complete": job.percent_complete})
         return _later(message, c, tracking, None)
     return _job_ended(message, c, job)
 
