@@ -160,11 +160,19 @@ class SdkScript:
 
         def trigger(container: str, item: str) -> None:
             request = m.BackupRequestResource(properties=m.AzureWorkloadBackupRequest(backup_type="Full"))
-            operation = self._operation_of(
-                lambda cls: self.client.backups.trigger(
-                    self._vault, self._group, _FABRIC, container, item, request, cls=cls
-                )
-            )
+            while True:
+                try:
+                    operation = self._operation_of(
+                        lambda cls: self.client.backups.trigger(
+                            self._vault, self._group, _FABRIC, container, item, request, cls=cls
+                        )
+                    )
+                    break
+                except HttpResponseError as error:
+                    if error.status_code != 429:
+                        raise
+                    self.failures += 1
+                    self._threads.sleep(POLL)
             while until is None or not until():
                 try:
                     status = self.client.backup_operation_statuses.get(self._vault, self._group, operation)
