@@ -6,7 +6,7 @@ from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, container_not_found, invalid_input
-from local.simulator.estate import Container, Inquiry, Vault, VirtualMachine
+from local.simulator.estate import AvailabilityGroup, Container, Inquiry, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
 from local.simulator.naming import container_key, parse_id
 from local.simulator.timing import instant
@@ -31,14 +31,38 @@ def not_running(machine: VirtualMachine) -> ServiceError:
     )
 
 
-def _container_path(call: Call, vault: Vault, machine: VirtualMachine) -> str:
-    return f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/{machine.name.container}"
+def _container_path(call: Call, vault: Vault, source: VirtualMachine | AvailabilityGroup) -> str:
+    return f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/{source.name.container}"
 
 
-def _effect(world: World, vault: Vault, machine: VirtualMachine) -> Effect:
+def _effect(world: World, vault: Vault, source: VirtualMachine | AvailabilityGroup) -> Effect:
     return Effect(
-        f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/{machine.name.container}"
+        f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/{source.name.container}"
     )
+
+
+def _kind(container: Container) -> str:
+    return "VMAppContainer" if container.group is None else "SQLAGWorkLoadContainer"
+
+
+def _nodes(world: World, vault: Vault, group: AvailabilityGroup) -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = []
+    for node in group.nodes:
+        registered = node.registered_with is vault
+        entry: dict[str, Any] = {
+            "nodeName": node.server_name,
+            "status": "Succeeded" if registered else "Failed",
+        }
+        if registered:
+            entry["sourceResourceId"] = node.name.vm_id(world.scenario.subscription_id)
+        else:
+            entry["errorDetail"] = {
+                "code": "FabricSvcNodeNotRegistered",
+                "message": f"The node {node.server_name} is not registered with this vault.",
+                "recommendations": ["Register the virtual machine of the node."],
+            }
+        nodes.append(entry)
+    return nodes
 
 
 def _render_inquiry(call: Call, inquiry: Inquiry) -> dict[str, Any]:
@@ -72,26 +96,32 @@ def _render_inquiry(call: Call, inquiry: Inquiry) -> dict[str, Any]:
 def _render_container(
     world: World, call: Call, container: Container, *, typed: bool = True, status: str = "Registered"
 ) -> dict[str, Any]:
-    machine = container.machine
+    source = container.source
     body: dict[str, Any] = {
-        "id": _container_path(call, container.vault, machine),
-        "name": machine.name.container,
+        "id": _container_path(call, container.vault, source),
+        "name": source.name.container,
     }
     if typed:
         body["type"] = f"{_FABRIC}/protectionContainers"
+    properties: dict[str, Any] = {}
+    extended: dict[str, Any] = {
+        "hostServerName": container.server_name,
+        "inquiryInfo": _render_inquiry(call, container.inquiry),
+    }
+    if isinstance(source, AvailabilityGroup):
+        extended["nodesList"] = _nodes(world, container.vault, source)
+    else:
+        properties["sourceResourceId"] = source.name.vm_id(world.scenario.subscription_id)
     body["properties"] = {
-        "sourceResourceId": machine.name.vm_id(world.scenario.subscription_id),
+        **properties,
         "lastUpdatedTime": instant(container.updated),
-        "extendedInfo": {
-            "hostServerName": machine.server_name,
-            "inquiryInfo": _render_inquiry(call, container.inquiry),
-        },
-        "friendlyName": machine.name.name,
+        "extendedInfo": extended,
+        "friendlyName": source.name.name,
         "backupManagementType": "AzureWorkload",
         "registrationStatus": status,
         "healthStatus": "Healthy",
-        "containerType": "VMAppContainer",
-        "protectableObjectType": "VMAppContainer",
+        "containerType": _kind(container),
+        "protectableObjectType": _kind(container),
     }
     return body
 
@@ -156,7 +186,7 @@ def list_protectable_containers(world: World, call: Call) -> Answer:
 
 
 def list_containers(world: World, call: Call) -> Answer:
-    """GET the vault's registered containers."""
+    """GET the vault's registered containers; those of availability groups only where the filter names their type."""
     return _list_containers(world, call, deleted=False)
 
 
@@ -173,7 +203,7 @@ def _list_containers(world: World, call: Call, *, deleted: bool) -> Answer:
         container
         for container in (vault.deleted_containers if deleted else vault.containers).values()
         if matches("AzureWorkload", wanted.get("backupmanagementtype"))
-        and matches("VMAppContainer", wanted.get("containertype"))
+        and matches(_kind(container), wanted.get("containertype", "VMAppContainer"))
         and matches("Azure", wanted.get("fabricname"))
         and matches(status, wanted.get("status"))
         and matches(container.name.name, wanted.get("friendlyname"))
@@ -270,8 +300,10 @@ def register(world: World, call: Call) -> Answer:
     return world.accepted(call, operation, _effect(world, vault, machine))
 
 
-def _result(world: World, call: Call, vault: Vault, machine: VirtualMachine) -> dict[str, Any] | None:
-    container = vault.containers.get(machine.name.key)
+def _result(
+    world: World, call: Call, vault: Vault, source: VirtualMachine | AvailabilityGroup
+) -> dict[str, Any] | None:
+    container = vault.containers.get(source.name.key)
     return None if container is None else _render_container(world, call, container, typed=False)
 
 
@@ -281,6 +313,8 @@ def unregister(world: World, call: Call) -> Answer:
     container = vault.containers.get(container_key(call.parameters["container"]) or "")
     if container is None:
         return Answer(204)
+    if container.group is not None:
+        raise invalid_input("The container of an availability group goes with its nodes; unregister those.")
     machine = container.machine
     _refuse_with_items(container)
     vault.intents = {
@@ -296,6 +330,7 @@ def unregister(world: World, call: Call) -> Answer:
             vault.deleted_containers[machine.name.key] = container
         machine.registered_with = None
         vault.discovered.add(machine.name.key)
+        world.forget_groups(vault)
 
     path = call.vault_path(vault)
     operation = world.start_operation(
@@ -312,7 +347,14 @@ def unregister(world: World, call: Call) -> Answer:
 
 
 def _refuse_with_items(container: Container) -> None:
-    names = [item.database for item in container.items.values() if not item.soft_deleted]
+    machine = container.machine
+    holding = [
+        other
+        for other in container.vault.containers.values()
+        if other is container
+        or (other.group is not None and any(node is machine for node in other.group.nodes))
+    ]
+    names = [item.database for other in holding for item in other.items.values() if not item.soft_deleted]
     if names:
         raise ServiceError(
             400,
@@ -327,15 +369,15 @@ def inquire(world: World, call: Call) -> Answer:
     vault = world.vault(call)
     container = world.container(call, vault)
     parse_filter(call.filter, frozenset({"backupmanagementtype", "workloadtype"}))
-    machine = container.machine
+    machine, source = container.machine, container.source
 
     def complete() -> None:
         if not machine.running:
             raise not_running(machine)
-        if vault.containers.get(machine.name.key) is container:
+        if vault.containers.get(source.name.key) is container:
             world.inquire(container)
 
-    path = _container_path(call, vault, machine)
+    path = _container_path(call, vault, source)
     operation = world.start_operation(
         call,
         vault,
@@ -345,16 +387,16 @@ def inquire(world: World, call: Call) -> Answer:
         length=world.durations.draw("inquire"),
         complete=complete,
         full_id=True,
-        result=lambda: _result(world, call, vault, machine),
+        result=lambda: _result(world, call, vault, source),
     )
-    return world.accepted(call, operation, _effect(world, vault, machine))
+    return world.accepted(call, operation, _effect(world, vault, source))
 
 
 # ---- what inquiries found
 
 
 def list_protectable_items(world: World, call: Call) -> Answer:
-    """GET the instances, and the databases that are not protected, of every registered machine."""
+    """GET the instances, the availability groups, and the databases that are not protected."""
     vault = world.vault(call)
     wanted = parse_filter(call.filter, _PROTECTABLE_FIELDS)
     entries: list[tuple[Container, str, str | None]] = []
@@ -381,33 +423,60 @@ def list_protectable_items(world: World, call: Call) -> Answer:
     ]
     numbered = list(enumerate(entries, 1))
     return world.page(
-        call, numbered, lambda entry: entry[0], lambda entry: _render_protectable(call, vault, *entry[1])
+        call,
+        numbered,
+        lambda entry: entry[0],
+        lambda entry: _render_protectable(world, call, *entry[1]),
     )
 
 
+def _prebackup_validation(container: Container, parent: str) -> dict[str, str]:
+    """Whether the service backs up an instance or availability group at all."""
+    group = container.group
+    instance = container.machine.instances.get(parent.lower()) if group is None else None
+    if group is not None and group.basic:
+        return {
+            "status": "Failed",
+            "code": "UserErrorBasicAvailabilityGroupNotSupported",
+            "message": "Backup of Basic Availability Group databases is not supported by Azure Backup.",
+        }
+    if instance is not None and instance.failover_cluster:
+        return {
+            "status": "Failed",
+            "code": "UserErrorSQLFailoverClusterInstanceNotSupported",
+            "message": "Azure Backup does not support SQL Server failover cluster instances.",
+        }
+    return {"status": "Success", "code": "Success"}
+
+
 def _render_protectable(
-    call: Call, vault: Vault, container: Container, instance: str, database: str | None
+    world: World, call: Call, container: Container, instance: str, database: str | None
 ) -> dict[str, Any]:
+    vault = container.vault
     is_instance = database is None
-    name = f"sqlinstance;{instance}" if database is None else f"sqldatabase;{instance};{database}"
+    kind = "SQLInstance" if container.group is None else "SQLAvailabilityGroupContainer"
+    name = f"{kind};{instance}" if database is None else f"sqldatabase;{instance};{database}"
     name = name.lower()
     found = len(container.inquiry.found[instance]) if is_instance else 0
+    validation = _prebackup_validation(container, instance)
     properties: dict[str, Any] = {
         "parentName": instance,
-        "serverName": container.machine.server_name,
-        "isAutoProtectable": is_instance,
+        "serverName": container.server_name,
+        "isAutoProtectable": is_instance and validation["status"] == "Success",
         "isAutoProtected": is_instance
         and any(i.container is container and i.instance == instance for i in vault.intents.values()),
         "subinquireditemcount": found,
         "subprotectableitemcount": found,
     }
     if is_instance:
-        properties["prebackupvalidation"] = {"status": "Success", "code": "Success"}
+        properties["prebackupvalidation"] = validation
+        if container.group is not None:
+            properties["nodesList"] = _nodes(world, vault, container.group)
     properties |= {
         "IsProtectable": not is_instance,
         "backupManagementType": "AzureWorkload",
         "workloadType": "SQL",
-        "protectableItemType": "SQLInstance" if is_instance else "SQLDataBase",
+        "protectableItemType": kind if is_instance else "SQLDataBase",
         "friendlyName": database or instance,
         "protectionState": "NotProtected",
     }
@@ -431,7 +500,7 @@ def list_workload_items(world: World, call: Call) -> Answer:
     entries: list[tuple[str, str | None]] = []
     if matches("AzureWorkload", wanted.get("backupmanagementtype")):
         for instance, databases in container.inquiry.found.items():
-            if matches("SQLInstance", kind):
+            if matches("SQLInstance", kind) and container.group is None:
                 entries.append((instance, None))
             if matches("SQLDataBase", kind):
                 entries += [(instance, database) for database in databases]
@@ -464,7 +533,7 @@ def _render_workload_item(
         ]
     properties |= {
         "parentName": instance,
-        "serverName": container.machine.server_name,
+        "serverName": container.server_name,
         "isAutoProtectable": database is None,
         "subinquireditemcount": 0,
         "subWorkloadItemCount": len(container.inquiry.found[instance]) if database is None else 0,
@@ -475,7 +544,7 @@ def _render_workload_item(
         "protectionState": _protection(container, instance, database),
     }
     return {
-        "id": f"{_container_path(call, container.vault, container.machine)}/protectableItems/{name}",
+        "id": f"{_container_path(call, container.vault, container.source)}/protectableItems/{name}",
         "name": name,
         "type": f"{_FABRIC}/protectionContainers/items",
         "properties": properties,

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from local.simulator.jobs import Job
-from local.simulator.naming import VmName
+from local.simulator.naming import GroupName, VmName
 from local.simulator.operations import Operation
 
 LOG_LAG = timedelta(minutes=1)
@@ -27,6 +27,8 @@ class Database:
     read_only: bool = False
     restoring: bool = False
     """Restored WITH NORECOVERY: there, but not usable yet."""
+    group: AvailabilityGroup | None = None
+    """The availability group it is in: then each node's instance has it."""
 
     @property
     def is_master(self) -> bool:
@@ -41,6 +43,8 @@ class Instance:
     data_directory: str
     log_directory: str
     databases: dict[str, Database]
+    failover_cluster: bool = False
+    """A failover cluster instance, which the service does not back up."""
 
 
 @dataclass
@@ -60,6 +64,27 @@ class VirtualMachine:
     def server_name(self) -> str:
         """The computer name: Windows cuts it to 15 characters."""
         return self.name.name[:15]
+
+
+@dataclass
+class AvailabilityGroup:
+    """An Always On availability group; `databases` by lower-cased name, on the same instance of each node."""
+
+    name: GroupName
+    nodes: list[VirtualMachine]
+    primary: VirtualMachine
+    instance: str
+    basic: bool
+    databases: dict[str, Database]
+
+    @property
+    def cluster_name(self) -> str:
+        """The name of the Windows cluster, which stands where a machine's own items have the computer's name."""
+        return f"{self.name.name}-wsfc"[:15].lower()
+
+    def registered_nodes(self, vault: Vault) -> list[VirtualMachine]:
+        """The nodes that are registered with the vault."""
+        return [node for node in self.nodes if node.registered_with is vault]
 
 
 @dataclass
@@ -155,7 +180,7 @@ class ProtectedItem:
 
     def __post_init__(self) -> None:
         self.key = (self.instance.lower(), self.database.lower())
-        self.name = f"SQLDataBase;{self.key[0]};{self.key[1]}"
+        self.name = self.container.item_name(self.instance, self.database)
 
     @property
     def soft_deleted(self) -> bool:
@@ -206,18 +231,49 @@ class Inquiry:
 
 @dataclass
 class Container:
-    """A virtual machine registered with a vault; `items` by (instance, database) in lower case."""
+    """A virtual machine registered with a vault, or an availability group that was found on such.
+
+    `items` by (instance, database) in lower case; a group stands where an instance does.
+    """
 
     vault: Vault
-    machine: VirtualMachine
+    source: VirtualMachine | AvailabilityGroup
     updated: datetime
     sequence: int
     inquiry: Inquiry = field(default_factory=Inquiry)
     items: dict[tuple[str, str], ProtectedItem] = field(default_factory=dict)
 
     @property
-    def name(self) -> VmName:
-        return self.machine.name
+    def name(self) -> VmName | GroupName:
+        return self.source.name
+
+    @property
+    def group(self) -> AvailabilityGroup | None:
+        """The availability group, None for a machine's container."""
+        return self.source if isinstance(self.source, AvailabilityGroup) else None
+
+    @property
+    def machine(self) -> VirtualMachine:
+        """The machine, of a group the one that holds the primary replica."""
+        return self.source.primary if isinstance(self.source, AvailabilityGroup) else self.source
+
+    @property
+    def server_name(self) -> str:
+        """The host's name, of a group the cluster's."""
+        group = self.group
+        return group.cluster_name if group is not None else self.machine.server_name
+
+    def database(self, instance: str, name: str) -> Database | None:
+        """The live database of that name, None where there is none."""
+        if isinstance(self.source, AvailabilityGroup):
+            return self.source.databases.get(name.lower())
+        found = self.source.instances.get(instance.lower())
+        return None if found is None else found.databases.get(name.lower())
+
+    def item_name(self, instance: str, database: str) -> str:
+        """The name that a protected item has: lower case as recorded, of groups in their own casing as reported."""
+        name = f"{instance};{database}"
+        return f"SQLDataBase;{name if self.group is not None else name.lower()}"
 
 
 @dataclass
@@ -248,6 +304,7 @@ class Vault:
     discovered: set[str] = field(default_factory=set)
     containers: dict[str, Container] = field(default_factory=dict)
     deleted_containers: dict[str, Container] = field(default_factory=dict)
+    resource_guard: bool = False
     intents: dict[str, Intent] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
@@ -261,6 +318,26 @@ class Vault:
         found = [item for container in self.containers.values() for item in container.items.values()]
         found.sort(key=attrgetter("sequence"))
         return found
+
+    @property
+    def immutability(self) -> str:
+        """Disabled, Unlocked or Locked."""
+        settings = self.properties.get("securitySettings")
+        state = settings.get("immutabilitySettings") if isinstance(settings, dict) else None
+        found = state.get("state") if isinstance(state, dict) else None
+        return found if isinstance(found, str) else "Disabled"
+
+    def set_immutability(self, state: str) -> None:
+        """Set it to Disabled, Unlocked or Locked."""
+        settings = self.properties.get("securitySettings")
+        self.properties["securitySettings"] = {
+            **(settings if isinstance(settings, dict) else {}),
+            "immutabilitySettings": {"state": state},
+        }
+
+    def machines(self) -> list[Container]:
+        """The containers of registered machines."""
+        return [container for container in self.containers.values() if container.group is None]
 
     def items_of(self, policy: Policy) -> int:
         """How many items the policy protects."""

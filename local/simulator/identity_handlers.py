@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
 from local.simulator.timing import instant
-from local.simulator.world import World
+from local.simulator.world import IssuedToken, Principal, World
 
 FIXED_TOKEN = "local-simulator"  # noqa: S105 - says what it is; it opens nothing but this simulator
 TOKEN_SECONDS = 3599
@@ -49,8 +49,13 @@ def token(world: World, call: Call) -> Answer:
         return _oauth_error(
             world, 400, "invalid_request", 900144, "The request body must contain the parameter: 'scope'."
         )
-    value = _token_text(world, call, form["client_id"])
-    world.tokens[value] = world.time.real_seconds() + TOKEN_SECONDS
+    principal = None
+    if world.principals:
+        principal = world.principals.get(form["client_id"].lower())
+        if (refusal := _refusal(world, tenant, form, principal)) is not None:
+            return refusal
+    value = _token_text(world, call, form["client_id"], principal)
+    world.tokens[value] = IssuedToken(world.time.real_seconds() + TOKEN_SECONDS, principal)
     body: dict[str, Any] = {
         "token_type": "Bearer",
         "expires_in": TOKEN_SECONDS,
@@ -62,7 +67,51 @@ def token(world: World, call: Call) -> Answer:
     return Answer(200, body)
 
 
-def _token_text(world: World, call: Call, client: str) -> str:
+def _refusal(world: World, tenant: str, form: dict[str, str], principal: Principal | None) -> Answer | None:
+    """Why a client that must be one of the scenario's gets no token."""
+    client = form["client_id"]
+    if principal is None:
+        return _oauth_error(
+            world,
+            400,
+            "unauthorized_client",
+            700016,
+            f"Application with identifier '{client}' was not found in the directory '{tenant}'. This can happen if "
+            "the application has not been installed by the administrator of the tenant or consented to by any user "
+            "in the tenant. You may have sent your authentication request to the wrong tenant.",
+        )
+    scenario, secret = principal.scenario, form.get("client_secret")
+    if secret is not None and secret != scenario.client_secret:
+        return _oauth_error(
+            world,
+            401,
+            "invalid_client",
+            7000215,
+            "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, "
+            f"not the client secret ID, for a secret added to app '{client}'.",
+        )
+    if scenario.expired and secret is not None:
+        return _oauth_error(
+            world,
+            401,
+            "invalid_client",
+            7000222,
+            f"The provided client secret keys for app '{client}' are expired. Visit the Azure portal to create new "
+            "keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added "
+            "security: https://aka.ms/certCreds.",
+        )
+    if scenario.expired:
+        return _oauth_error(
+            world,
+            401,
+            "invalid_client",
+            700027,
+            "The certificate with identifier used to sign the client assertion is expired on application.",
+        )
+    return None
+
+
+def _token_text(world: World, call: Call, client: str, principal: Principal | None) -> str:
     # In the shape of a JWT, which some clients look into; its signature is none.
     now = int(world.now.timestamp())
     claims = {
@@ -72,7 +121,7 @@ def _token_text(world: World, call: Call, client: str) -> str:
         "nbf": now,
         "exp": now + TOKEN_SECONDS,
         "appid": client,
-        "oid": world.ids.request_guid(),
+        "oid": principal.object_id if principal is not None else world.ids.request_guid(),
         "tid": world.scenario.tenant_id,
         "uti": world.ids.request_guid(),
         "ver": "1.0",
@@ -194,8 +243,11 @@ def list_tenants(world: World, _: Call) -> Answer:
     )
 
 
-def check_token(world: World, call: Call) -> None:
-    """Raise ServiceError (401) unless the call bears the fixed token or one issued here that has not expired."""
+def check_token(world: World, call: Call) -> Principal | None:
+    """Whose token the call bears; None for the fixed one, and for clients that the scenario does not name.
+
+    Raises ServiceError (401) unless it is the fixed token or one issued here that has not expired.
+    """
     given = call.request.headers.get("authorization", "")
     scheme, _, value = given.partition(" ")
     value = value.strip()
@@ -219,14 +271,65 @@ def check_token(world: World, call: Call) -> None:
             **headers,
         )
     if value == FIXED_TOKEN:
-        return
-    expires = world.tokens.get(value)
-    if expires is None:
+        return None
+    token = world.tokens.get(value)
+    if token is None:
         raise arm(401, "InvalidAuthenticationToken", "The access token is invalid.", **headers)
-    if expires <= world.time.real_seconds():
+    if token.expires <= world.time.real_seconds():
         raise arm(
             401,
             "ExpiredAuthenticationToken",
             f"The access token expiry time is before the current time '{instant(world.now)}'.",
             **headers,
         )
+    return token.principal
+
+
+_READING = frozenset({"GET", "HEAD"})
+_VERBS = {
+    "GET": "read",
+    "HEAD": "read",
+    "PUT": "write",
+    "PATCH": "write",
+    "DELETE": "delete",
+    "POST": "action",
+}
+
+
+def check_allowed(call: Call, principal: Principal | None) -> None:
+    """Raise ServiceError (403) where the scenario does not allow the principal this route."""
+    if principal is None:
+        return
+    right = "restore" if call.route == "Restore" else "read" if call.request.method in _READING else "write"
+    if {"*", right, call.route} & set(principal.scenario.allowed):
+        return
+    action, scope = action_of(call)
+    client = principal.scenario.client_id
+    raise arm(
+        403,
+        "AuthorizationFailed",
+        f"The client '{client}' with object id '{principal.object_id}' does not have authorization to perform action "
+        f"'{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh "
+        "your credentials.",
+    )
+
+
+def action_of(call: Call) -> tuple[str, str]:
+    """The action that Resource Manager's roles know a request by, and the resource it is asked on.
+
+    The action is made of the resource's types, of which a POST names the last: `.../vaults/read`,
+    `.../protectedItems/backup/action`.
+    """
+    segments = call.path.strip("/").split("/")
+    lowered = [segment.lower() for segment in segments]
+    verb = _VERBS.get(call.request.method, "read")
+    if "providers" not in lowered:
+        return f"Microsoft.Resources/subscriptions/{verb}", "/" + "/".join(segments)
+    at = lowered.index("providers")
+    rest = segments[at + 2 :]
+    names = "/".join([segments[at + 1], *rest[::2]])
+    # A list, or what a POST asks for, ends in a type without a name: its scope is the resource before.
+    scope = segments[:-1] if len(rest) % 2 else segments
+    if len(rest) == 1:
+        scope = segments[:at]
+    return f"{names}/{verb}", "/" + "/".join(scope)

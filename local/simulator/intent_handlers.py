@@ -6,10 +6,10 @@ from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, container_not_found, invalid_input
-from local.simulator.estate import Intent, Vault
+from local.simulator.estate import Container, Intent, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.item_handlers import policy_of
-from local.simulator.naming import container_key, parse_id
+from local.simulator.naming import VmName, container_key, parse_id
 from local.simulator.world import World
 
 _FIELDS = frozenset({"backupmanagementtype", "itemname", "itemtype", "parentname"})
@@ -19,7 +19,8 @@ def _render(call: Call, vault: Vault, intent: Intent) -> dict[str, Any]:
     prefix = call.vault_path(vault)
     name = intent.container.name
     # The service rewrites the ids it was given into this form, with part of the container's name left out.
-    container = f"{prefix}/backupFabrics/Azure/protectionContainers/Compute;{name.resource_group};{name.name}"
+    short = f"Compute;{name.resource_group};{name.name}" if isinstance(name, VmName) else name.container
+    container = f"{prefix}/backupFabrics/Azure/protectionContainers/{short}"
     return {
         "id": f"{prefix}/backupFabrics/Azure/backupProtectionIntent/{intent.name}",
         "name": intent.name,
@@ -35,6 +36,10 @@ def _render(call: Call, vault: Vault, intent: Intent) -> dict[str, Any]:
     }
 
 
+def _kind(container: Container) -> str:
+    return "SQLInstance" if container.group is None else "SQLAvailabilityGroupContainer"
+
+
 def list_intents(world: World, call: Call) -> Answer:
     """GET the vault's intents."""
     vault = world.vault(call)
@@ -45,7 +50,7 @@ def list_intents(world: World, call: Call) -> Answer:
         for intent in vault.intents.values()
         if matches("AzureWorkload", wanted.get("backupmanagementtype"))
         and matches(intent.instance, wanted.get("itemname"))
-        and matches("SQLInstance", wanted.get("itemtype"))
+        and matches(_kind(intent.container), wanted.get("itemtype"))
         and (parent is None or container_key(parent) == intent.container.name.key)
     ]
     return world.page(
@@ -83,10 +88,12 @@ def put_intent(world: World, call: Call) -> Answer:
     container = vault.containers.get(container_key(target.rest[-3]) or "")
     if container is None:
         raise container_not_found(target.rest[-3])
-    name = target.rest[-1].removeprefix("sqlinstance;")
+    name = target.rest[-1].removeprefix(f"{_kind(container).lower()};")
     instance = next((found for found in container.inquiry.found if found.lower() == name), None)
     if instance is None:
-        raise invalid_input("Parameter itemId in request does not name an instance that was found.")
+        raise invalid_input(
+            "Parameter itemId in request does not name an instance or availability group that was found."
+        )
     policy = policy_of(world, vault, properties)
     title = call.parameters["intent"]
     intent = Intent(title, container, instance, policy, next(world.sequence))

@@ -12,6 +12,7 @@ from local.simulator.estate import Database, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, item_key, parse_id
+from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.timing import instant, request_time, time_span, whole_seconds
 from local.simulator.world import World
 
@@ -81,9 +82,11 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
     properties: dict[str, Any] = {
         "kpisHealths": kpis,
         "friendlyName": item.database,
-        "serverName": container.machine.server_name,
+        "serverName": container.server_name,
         "parentName": item.instance,
-        "parentType": "AzureVmWorkloadSQLInstance",
+        "parentType": (
+            "AzureVmWorkloadSQLInstance" if container.group is None else "AzureVmWorkloadSQLAvailabilityGroup"
+        ),
         "protectionStatus": "Healthy",
         "protectionState": item.state,
         "lastBackupStatus": item.last_backup_status,
@@ -115,8 +118,9 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         "backupManagementType": "AzureWorkload",
         "workloadType": "SQLDataBase",
         "containerName": container.name.container_in_item,
-        "sourceResourceId": container.name.vm_id(world.scenario.subscription_id),
     }
+    if container.group is None:
+        properties["sourceResourceId"] = container.machine.name.vm_id(world.scenario.subscription_id)
     if item.policy is not None:
         properties["policyId"] = f"{prefix}/backupPolicies/{item.policy.name}"
         if call.api_version >= "2021-08":
@@ -270,17 +274,16 @@ def configure(world: World, call: Call) -> Answer:
     if (vault.key, container.name.key, key) in world.configuring:
         raise _conflict()
     instance, database = (existing.instance, existing.database) if existing is not None else real or key
+    if existing is not None and existing.policy is not None and shortens(existing.policy, policy):
+        if is_immutable(vault):
+            raise denied_on_immutable()
+        check_guard(vault, call)
     mark = (vault.key, container.name.key, key)
     world.configuring.add(mark)
 
     def complete(_: Job) -> str | None:
-        if not container.machine.running:
-            raise JobError(
-                510025,
-                "VMNotInRunningStateUserError",
-                f"SQL server VM {container.name.name} is either shutdown and inaccessible to Azure Backup service.",
-                ["Ensure that the SQL server VM is running."],
-            )
+        if (problem := world.unreachable(container)) is not None:
+            raise problem
         item = container.items.get(key)
         if item is None:
             world.protect(container, instance, database, policy)
@@ -301,7 +304,7 @@ def configure(world: World, call: Call) -> Answer:
         mark=mark,
         item_id=(
             f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/"
-            f"{container.name.container_in_item}/protectedItems/SQLDataBase;{key[0]};{key[1]}"
+            f"{container.name.container_in_item}/protectedItems/{container.item_name(instance, database)}"
         ),
         result=lambda: _result(world, call, vault),
     )
@@ -366,16 +369,9 @@ def stop(world: World, call: Call) -> Answer:
         raise ServiceError(
             400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
         )
-    immutability = vault.properties.get("securitySettings", {}).get("immutabilitySettings", {}).get("state")
-    if state == "BackupsSuspended" and immutability not in ("Unlocked", "Locked"):
+    if state == "BackupsSuspended" and not is_immutable(vault):
         # An odd answer of the real service for vaults that are not immutable (azure-rest-api-specs#32688).
-        raise ServiceError(
-            400,
-            "UserErrorOperationDeniedOnImmutableItem",
-            "The Vault and Backup Item is in Immutable state where destructive operations are not supported. "
-            "The Vault and Backup Item is immutable, hence operation is denied. Refer to the documentation to "
-            "learn more: https://aka.ms/AB-ImmutableVaults-States ",
-        )
+        raise denied_on_immutable()
     mark = _claim(world, vault, item)
 
     def complete(_: Job) -> str | None:
@@ -417,6 +413,9 @@ def delete(world: World, call: Call) -> Answer:
     container = item.container
     if item.soft_deleted:
         return Answer(204)
+    if is_immutable(vault) and item.kept(world.now):
+        raise denied_on_immutable()
+    check_guard(vault, call)
     mark = _claim(world, vault, item)
 
     def complete(job: Job) -> str | None:
@@ -534,13 +533,8 @@ def backup(world: World, call: Call) -> Answer:
     def complete(job: Job) -> str | None:
         if busy:
             raise busy_error()
-        if not item.container.machine.running:
-            raise JobError(
-                510025,
-                "VMNotInRunningStateUserError",
-                "SQL server VM is either shutdown and inaccessible to Azure Backup service.",
-                ["Ensure that the SQL server VM is running."],
-            )
+        if (problem := world.unreachable(item.container)) is not None:
+            raise problem
         database = world.database(item)
         if database is not None:
             _check_type(database, kind)
@@ -557,7 +551,7 @@ def backup(world: World, call: Call) -> Answer:
         call,
         vault,
         "Backup",
-        entity=f"{item.database} [{item.container.machine.server_name}]",
+        entity=f"{item.database} [{item.container.server_name}]",
         item=item,
         length=timedelta() if busy else world.durations.draw("backup"),
         complete=complete,

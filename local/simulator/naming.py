@@ -46,12 +46,42 @@ class VmName:
         )
 
 
+@dataclass(frozen=True)
+class GroupName:
+    """An availability group's name and the GUID of its container, which is all that the container's name has."""
+
+    name: str
+    guid: str
+
+    @property
+    def key(self) -> str:
+        return self.container.lower()
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return f"SQLAGWorkLoadContainer;{self.guid}"
+
+    @property
+    def container_in_item(self) -> str:
+        """The container's name inside a protected item."""
+        return self.container
+
+    @property
+    def container_in_protectable(self) -> str:
+        """The container's name inside a protectable item."""
+        return self.key
+
+
 _CONTAINER = re.compile(r"vmappcontainer;compute;([^;/]+);([^;/]+)", re.IGNORECASE)
+_GROUP_CONTAINER = re.compile(r"sqlagworkloadcontainer;[0-9a-f-]+", re.IGNORECASE)
 _ITEM = re.compile(r"sqldatabase;([^;/]+);([^/]+)", re.IGNORECASE)
 
 
 def container_key(name: str) -> str | None:
-    """`rg;vm` in lower case for a container's name in any casing, None if it is no such name."""
+    """A container's key (of a machine `rg;vm`) for its name in any casing, None if it is no such name."""
+    if _GROUP_CONTAINER.fullmatch(name):
+        return name.lower()
     match = _CONTAINER.fullmatch(name)
     return f"{match.group(1)};{match.group(2)}".lower() if match else None
 

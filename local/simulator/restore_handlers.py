@@ -261,7 +261,7 @@ def restore(world: World, call: Call) -> Answer:
         call,
         vault,
         "Restore",
-        entity=f"{item.database} [{item.container.machine.server_name}]",
+        entity=f"{item.database} [{item.container.server_name}]",
         item=item,
         length=length,
         complete=complete,
@@ -309,10 +309,17 @@ def _target(
 ) -> _Target:
     recovery = properties.get("recoveryType")
     source = properties.get("sourceResourceId")
-    own_id = item.container.name.vm_id(world.scenario.subscription_id)
-    if source is not None and str(source).lower() != own_id.lower():
+    group = item.container.group
+    machines = group.nodes if group is not None else [item.container.machine]
+    own_ids = {machine.name.vm_id(world.scenario.subscription_id).lower() for machine in machines}
+    if source is not None and str(source).lower() not in own_ids:
         raise _invalid("Parameter sourceResourceId in request is not the virtual machine of the item.")
     if recovery == "OriginalLocation":
+        if group is not None:
+            raise _invalid(
+                "SQL Availability Groups do not support restoring a database directly into an Availability Group. "
+                "Restore the database to a standalone SQL instance and join it to the Availability Group."
+            )
         instance = item.container.machine.instances.get(item.instance.lower())
         destination = f"{item.container.machine.server_name}/{item.instance}/{item.database}"
         return _Target(
@@ -334,7 +341,7 @@ def _target(
     overwrite = info.get("overwriteOption") == "Overwrite"
     container = _target_container(vault, info.get("containerId"))
     machine_id = properties.get("targetVirtualMachineId")
-    target_id = container.name.vm_id(world.scenario.subscription_id)
+    target_id = container.machine.name.vm_id(world.scenario.subscription_id)
     if machine_id is not None and str(machine_id).lower() != target_id.lower():
         raise _invalid(
             "Parameter targetVirtualMachineId in request is not the machine of the target container."
@@ -367,6 +374,11 @@ def _target_container(vault: Vault, value: object) -> Container:
     if container is None:
         raise _invalid(
             "Parameter containerId in request names a container that is not registered with the vault."
+        )
+    if container.group is not None:
+        raise _invalid(
+            "Parameter containerId in request names an Availability Group; a database is restored to a standalone "
+            "SQL instance and joined to the Availability Group."
         )
     return container
 
@@ -437,6 +449,13 @@ def _finish(
                 "UserErrorCannotRestoreExistingDBWithoutForceOverwrite",
                 "Database with same name already exists at the target location.",
                 ["Change the target database name, or use the option to overwrite."],
+            )
+        if existing is not None and existing.group is not None:
+            raise JobError(
+                520024,
+                "UserErrorRestoreFailedDatabaseCannotBeOfflined",
+                "Restore failed as the database could not be brought offline.",
+                ["Take the database out of the availability group, or change the target database name."],
             )
         source = world.database(item)
         size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from local.simulator.faults import Fault
+from local.simulator.route_names import ROUTE_NAMES
 
 SYSTEM_DATABASES = frozenset({"master", "model", "msdb", "tempdb"})
+RIGHTS = ("*", "read", "write", "restore")
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
@@ -65,10 +67,18 @@ class InstanceScenario(_Part):
     databases: tuple[DatabaseScenario, ...] = ()
     data_directory: str = "F:\\data\\"
     log_directory: str = "G:\\log\\"
+    failover_cluster: bool = False
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
         _no_duplicates([database.name for database in self.databases], f"databases of instance {self.name}")
+        if self.failover_cluster:
+            for database in self.databases:
+                if database.protected_by is not None:
+                    raise ValueError(
+                        f"database {database.name} has protectedBy, but instance {self.name} is a failover cluster "
+                        "instance, which the service does not back up"
+                    )
         return self
 
 
@@ -97,6 +107,57 @@ class VirtualMachineScenario(_Part):
         return self
 
 
+class AvailabilityGroupScenario(_Part):
+    """An Always On availability group on an instance of several machines; the first is primary unless it is said.
+
+    Its databases are on that instance of each of the machines, and not among the instance's own.
+    """
+
+    name: Name
+    virtual_machines: tuple[Name, ...] = Field(min_length=1)
+    instance: Name = "MSSQLSERVER"
+    databases: tuple[DatabaseScenario, ...] = ()
+    primary: Name | None = None
+    basic: bool = False
+
+    @property
+    def primary_machine(self) -> str:
+        """The machine with the primary replica."""
+        return self.primary or self.virtual_machines[0]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _no_duplicates(list(self.virtual_machines), f"machines of availability group {self.name}")
+        _no_duplicates(
+            [entry.name for entry in self.databases], f"databases of availability group {self.name}"
+        )
+        if self.primary_machine.lower() not in {name.lower() for name in self.virtual_machines}:
+            raise ValueError(
+                f"the primary {self.primary} of availability group {self.name} is not among its virtualMachines"
+            )
+        return self
+
+
+class ServicePrincipalScenario(_Part):
+    """A service principal: its secret (none: it signs in by certificate or federated token) and what it may do.
+
+    `allowed` has names of routes, `read` (every GET), `write` (everything else but restores), `restore`, or `*`.
+    """
+
+    client_id: str
+    client_secret: str | None = Field(None, repr=False)
+    expired: bool = False
+    allowed: tuple[str, ...] = ("*",)
+
+    @field_validator("allowed")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in (*RIGHTS, *ROUTE_NAMES):
+                raise ValueError(f"{name} is neither a route nor one of {', '.join(RIGHTS)}")
+        return value
+
+
 class PolicyScenario(_Part):
     """A policy with its `properties` as the REST API has them."""
 
@@ -112,6 +173,8 @@ class VaultScenario(_Part):
     location: str | None = None
     policies: tuple[str | PolicyScenario, ...] = ("HourlyLogBackup",)
     soft_delete: bool = True
+    immutability: Literal["Disabled", "Unlocked", "Locked"] = "Disabled"
+    resource_guard: bool = False
 
     def policy_names(self) -> set[str]:
         """The policies' names in lower case."""
@@ -180,6 +243,8 @@ class Scenario(_Part):
     scheduled_backups: bool = True
     vaults: tuple[VaultScenario, ...] = (VaultScenario(),)
     virtual_machines: tuple[VirtualMachineScenario, ...] = Field(default_factory=_default_machines)
+    availability_groups: tuple[AvailabilityGroupScenario, ...] = ()
+    service_principals: tuple[ServicePrincipalScenario, ...] = ()
     durations: DurationsScenario = DurationsScenario()
     throttling: ThrottlingScenario = ThrottlingScenario()
     faults: tuple[Fault, ...] = ()
@@ -218,7 +283,60 @@ class Scenario(_Part):
                             f"database {database.name} of {machine.name} is protectedBy "
                             f"{database.protected_by}, which vault {machine.registered_to} does not have"
                         )
+        _no_duplicates([group.name for group in self.availability_groups], "availability groups")
+        _no_duplicates([principal.client_id for principal in self.service_principals], "service principals")
+        for group in self.availability_groups:
+            self._check_group(group, policies)
         return self
+
+    def machine_named(self, name: str) -> VirtualMachineScenario:
+        """The virtual machine of that name. Raises ValueError where there is not exactly one."""
+        found = [machine for machine in self.virtual_machines if machine.name.lower() == name.lower()]
+        if len(found) != 1:
+            raise ValueError(f"there are {len(found)} virtual machines {name}, and there must be one")
+        return found[0]
+
+    def _check_group(self, group: AvailabilityGroupScenario, policies: dict[str, set[str]]) -> None:
+        own = {database.name.lower() for database in group.databases}
+        for other in self.availability_groups:
+            shared = {name.lower() for name in other.virtual_machines} & {
+                name.lower() for name in group.virtual_machines
+            }
+            if other is not group and shared and other.instance.lower() == group.instance.lower():
+                twice = own & {database.name.lower() for database in other.databases}
+                if twice:
+                    raise ValueError(
+                        f"availability groups {group.name} and {other.name} both have a database {min(twice)}"
+                    )
+        for name in group.virtual_machines:
+            machine = self.machine_named(name)
+            instance = next(
+                (entry for entry in machine.instances if entry.name.lower() == group.instance.lower()), None
+            )
+            if instance is None:
+                raise ValueError(
+                    f"{name} has no instance {group.instance} for availability group {group.name}"
+                )
+            twice = own & {database.name.lower() for database in instance.databases}
+            if twice:
+                raise ValueError(
+                    f"database {min(twice)} is in availability group {group.name} and on instance "
+                    f"{group.instance} of {name}; name it in the group only"
+                )
+        vault = self.machine_named(group.primary_machine).registered_to
+        for database in group.databases:
+            if database.protected_by is None:
+                continue
+            if vault is None or group.basic:
+                why = "is basic" if group.basic else "has a primary without registeredTo"
+                raise ValueError(
+                    f"database {database.name} has protectedBy, but availability group {group.name} {why}"
+                )
+            if database.protected_by.lower() not in policies.get(vault.lower(), set()):
+                raise ValueError(
+                    f"database {database.name} of availability group {group.name} is protectedBy "
+                    f"{database.protected_by}, which vault {vault} does not have"
+                )
 
     @classmethod
     def load(cls, path: Path | str) -> Scenario:

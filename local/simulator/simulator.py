@@ -16,7 +16,7 @@ from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
-from local.simulator.identity_handlers import check_token
+from local.simulator.identity_handlers import check_allowed, check_token
 from local.simulator.ledger import Record
 from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
 from local.simulator.scenario import Scenario
@@ -159,10 +159,10 @@ class Simulator:
             if any(name in chosen for name in ("dropBeforeEffect", "status", "throttle", "redirect")):
                 answer = _before_effect(call, chosen)
             else:
-                if route.needs_token:
-                    check_token(world, call)
+                principal = check_token(world, call) if route.needs_token else None
                 self._check_version(call, route)
                 if route.needs_token:
+                    check_allowed(call, principal)
                     action = f"Microsoft.RecoveryServices/vaults/{route.name}/{request.method}"
                     headers |= self._throttle.count(request.method, route.backup, action, world.now)
                 answer = route.handler(world, call)

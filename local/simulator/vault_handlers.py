@@ -10,6 +10,7 @@ from local.simulator.errors import ServiceError, arm, invalid_input, policy_not_
 from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
 from local.simulator.policies import accepted_policy
+from local.simulator.security import GUARDED, check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.world import World
 
 _VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
@@ -44,7 +45,7 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
                     "softDeleteState": vault.soft_delete,
                     "enhancedSecurityState": "Enabled",
                 },
-                "multiUserAuthorization": "Disabled",
+                "multiUserAuthorization": "Enabled" if vault.resource_guard else "Disabled",
             },
             "redundancySettings": {
                 "standardTierStorageRedundancy": "GeoRedundant",
@@ -111,6 +112,8 @@ def put_vault(world: World, call: Call) -> Answer:
             f"The resource '{name}' already exists in location '{vault.location}' in resource group '{group}'. "
             f"A resource with the same name cannot be created in location '{location}'.",
         )
+    else:
+        _refuse_weaker(vault, call, body)
     vault.sku = dict(sku)
     _update(vault, body)
     return Answer(status, _render_vault(world, call, vault), effect=Effect(world.canonical_vault_id(vault)))
@@ -119,8 +122,37 @@ def put_vault(world: World, call: Call) -> Answer:
 def patch_vault(world: World, call: Call) -> Answer:
     """PATCH tags, identity or properties of a vault."""
     vault = world.vault(call)
-    _update(vault, call.json())
+    body = call.json()
+    _refuse_weaker(vault, call, body)
+    _update(vault, body)
     return Answer(200, _render_vault(world, call, vault), effect=Effect(world.canonical_vault_id(vault)))
+
+
+def _refuse_weaker(vault: Vault, call: Call, body: dict[str, Any]) -> None:
+    """Refuse what a locked vault or its resource guard forbids: less immutability, no soft delete."""
+    wanted = {
+        name: _nested(body, "properties", "securitySettings", *path) for name, path in _SECURITY.items()
+    }
+    states = ("Disabled", "Unlocked", "Locked")
+    immutability = wanted["immutability"]
+    if immutability in states and states.index(immutability) < states.index(vault.immutability):
+        if vault.immutability == "Locked":
+            raise denied_on_immutable()
+        check_guard(vault, call)
+    if wanted["softDelete"] == "Disabled" and vault.soft_delete != "Disabled":
+        check_guard(vault, call)
+
+
+_SECURITY = {
+    "immutability": ("immutabilitySettings", "state"),
+    "softDelete": ("softDeleteSettings", "softDeleteState"),
+}
+
+
+def _nested(value: Any, *path: str) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _update(vault: Vault, body: dict[str, Any]) -> None:
@@ -130,17 +162,25 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
     if isinstance(identity, dict):
         vault.identity = identity
     if isinstance(properties, dict):
+        immutability = vault.immutability
         vault.properties |= {name: value for name, value in properties.items() if name != "provisioningState"}
         security = properties.get("securitySettings")
         state = security.get("softDeleteSettings") if isinstance(security, dict) else None
         if isinstance(state, dict) and state.get("softDeleteState") in ("Enabled", "Disabled", "AlwaysON"):
             vault.soft_delete = state["softDeleteState"]
+        if immutability != "Disabled" and vault.immutability not in ("Unlocked", "Locked"):
+            said = _nested(properties, "securitySettings", *_SECURITY["immutability"])
+            vault.set_immutability("Disabled" if said == "Disabled" else immutability)
 
 
 def delete_vault(world: World, call: Call) -> Answer:
     """DELETE a vault, which must hold nothing."""
     vault = world.vault(call)
-    names = [container.name.name for container in vault.containers.values()]
+    names = [
+        container.name.name
+        for container in vault.containers.values()
+        if container.group is None or container.items
+    ]
     if names:
         raise ServiceError(
             400,
@@ -171,6 +211,8 @@ def put_vault_config(world: World, call: Call) -> Answer:
             "BMSUserErrorDisablingSoftDeleteStateNotAllowed",
             "Soft delete is always on for this vault and cannot be disabled.",
         )
+    if state == "Disabled" and vault.soft_delete != "Disabled":
+        check_guard(vault, call)
     vault.soft_delete = state
     return Answer(200, _render_config(call, vault), effect=Effect(world.canonical_vault_id(vault)))
 
@@ -190,9 +232,28 @@ def _render_config(call: Call, vault: Vault) -> dict[str, Any]:
 
 
 def list_resource_guard_proxies(world: World, call: Call) -> Answer:
-    """GET the vault's resource guards: it has none."""
-    world.vault(call)
-    return Answer(200, {"value": []})
+    """GET the vault's links to resource guards: one at most."""
+    vault = world.vault(call)
+    if not vault.resource_guard:
+        return Answer(200, {"value": []})
+    guard = (
+        f"/subscriptions/{world.scenario.subscription_id}/resourceGroups/{vault.resource_group}"
+        f"/providers/Microsoft.DataProtection/resourceGuards/{vault.name}-guard"
+    )
+    proxy = {
+        "id": f"{call.vault_path(vault)}/backupResourceGuardProxies/VaultProxy",
+        "name": "VaultProxy",
+        "type": "Microsoft.RecoveryServices/vaults/backupResourceGuardProxies",
+        "properties": {
+            "resourceGuardResourceId": guard,
+            "description": "Simulated resource guard",
+            "resourceGuardOperationDetails": [
+                {"vaultCriticalOperation": operation, "defaultResourceRequest": f"{guard}/{request}/default"}
+                for operation, request in GUARDED.items()
+            ],
+        },
+    }
+    return Answer(200, {"value": [proxy]})
 
 
 # ---- policies
@@ -244,6 +305,10 @@ def put_policy(world: World, call: Call) -> Answer:
         return Answer(200, _render_policy(call, vault, policy), effect=effect)
     if policy.properties.get("backupManagementType") != properties["backupManagementType"]:
         raise invalid_input("Parameter backupManagementType in request is invalid.")
+    if shortens(policy, Policy(name, properties, 0)):
+        if is_immutable(vault):
+            raise denied_on_immutable()
+        check_guard(vault, call)
     items = [item for item in vault.items() if item.policy is policy]
     changed = policy
     changed.properties = properties

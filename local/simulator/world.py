@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from local.simulator.errors import (
     item_not_found,
 )
 from local.simulator.estate import (
+    AvailabilityGroup,
     Container,
     Database,
     Inquiry,
@@ -34,15 +36,38 @@ from local.simulator.estate import (
 )
 from local.simulator.identifiers import Identifiers, UrlSigner
 from local.simulator.jobs import Job
-from local.simulator.naming import VmName, container_key, item_key
+from local.simulator.naming import GroupName, VmName, container_key, item_key
 from local.simulator.operations import Operation
 from local.simulator.policies import default_vm_policies, scenario_policy
-from local.simulator.scenario import DatabaseScenario, InstanceScenario, PolicyScenario, Scenario
+from local.simulator.scenario import (
+    AvailabilityGroupScenario,
+    DatabaseScenario,
+    InstanceScenario,
+    PolicyScenario,
+    Scenario,
+    ServicePrincipalScenario,
+)
 from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
 
 Entry = TypeVar("Entry")
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
 _SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A service principal with the id of its object in the tenant."""
+
+    scenario: ServicePrincipalScenario
+    object_id: str
+
+
+@dataclass(frozen=True)
+class IssuedToken:
+    """A token of the token endpoint: when it expires, by the machine's clock, and whose it is."""
+
+    expires: float
+    principal: Principal | None = None
 
 
 class World:
@@ -60,7 +85,10 @@ class World:
         self.machines: dict[str, VirtualMachine] = {}
         self.vaults: dict[str, Vault] = {}
         self.resource_groups: dict[str, str] = {}
-        self.tokens: dict[str, float] = {}
+        self.groups: list[AvailabilityGroup] = []
+        self.principals: dict[str, Principal] = {}
+        """By lower-cased client id; empty where any client gets a token."""
+        self.tokens: dict[str, IssuedToken] = {}
         self._past_fulls: dict[tuple[int, datetime], list[datetime]] = {}
         self.configuring: set[tuple[str, str, tuple[str, str]]] = set()
         """Items whose protection is being changed: (vault, container, item)."""
@@ -87,6 +115,13 @@ class World:
                 entry.resource_group, entry.name, entry.location or scenario.location, entry.policies
             )
             vault.soft_delete = "Enabled" if entry.soft_delete else "Disabled"
+            vault.resource_guard = entry.resource_guard
+            if entry.immutability != "Disabled":
+                vault.set_immutability(entry.immutability)
+        for group in scenario.availability_groups:
+            self.groups.append(self._group(group))
+        for principal in scenario.service_principals:
+            self.principals[principal.client_id.lower()] = Principal(principal, self.ids.guid())
         for machine in scenario.virtual_machines:
             if machine.registered_to is None:
                 continue
@@ -98,6 +133,32 @@ class World:
                         policy = vault.policies[database.protected_by.lower()]
                         item = self.protect(container, instance.name, database.name, policy)
                         self.give_history(item, database.history_days)
+        for group, found in zip(scenario.availability_groups, self.groups, strict=True):
+            for database in group.databases:
+                registered = found.primary.registered_with
+                if database.protected_by is not None and registered is not None:
+                    policy = registered.policies[database.protected_by.lower()]
+                    container = registered.containers[found.name.key]
+                    item = self.protect(container, found.name.name, database.name, policy)
+                    self.give_history(item, database.history_days)
+
+    def _group(self, entry: AvailabilityGroupScenario) -> AvailabilityGroup:
+        nodes = []
+        for name in entry.virtual_machines:
+            machine = self.scenario.machine_named(name)
+            nodes.append(self.machines[VmName(machine.resource_group, machine.name).key])
+        primary = next(node for node in nodes if node.name.name.lower() == entry.primary_machine.lower())
+        instance = primary.instances[entry.instance.lower()]
+        group = AvailabilityGroup(
+            GroupName(entry.name, self.ids.guid()), nodes, primary, instance.name, entry.basic, {}
+        )
+        for scenario in entry.databases:
+            database = _database(scenario, instance.data_directory, instance.log_directory)
+            database.group = group
+            group.databases[database.name.lower()] = database
+            for node in nodes:
+                node.instances[entry.instance.lower()].databases[database.name.lower()] = database
+        return group
 
     def new_vault(
         self,
@@ -167,8 +228,27 @@ class World:
 
     def database(self, item: ProtectedItem) -> Database | None:
         """The live database behind a protected item, None when it was dropped."""
-        instance = item.container.machine.instances.get(item.instance.lower())
-        return None if instance is None else instance.databases.get(item.database.lower())
+        return item.container.database(item.instance, item.database)
+
+    def unreachable(self, container: Container) -> JobError | None:
+        """Why no job can be done there: the machine is down, or the primary is not this vault's."""
+        if container.group is not None and container.machine.registered_with is not container.vault:
+            return JobError(
+                510055,
+                "FabricSvcBackupPreferenceCheckFailedUserError",
+                "Backup preference for SQL Always On Availability Group cannot be met as some nodes of the "
+                "Availability Group are not registered.",
+                ["Ensure that all the nodes of the Availability Group are registered and healthy."],
+            )
+        if not container.machine.running:
+            return JobError(
+                510025,
+                "VMNotInRunningStateUserError",
+                f"SQL server VM {container.machine.name.name} is either shutdown and inaccessible to Azure Backup "
+                "service.",
+                ["Ensure that the SQL server VM is running."],
+            )
+        return None
 
     # ---- ids as answers spell them
 
@@ -379,7 +459,12 @@ class World:
         return container
 
     def inquire(self, container: Container) -> None:
-        """Look which instances and databases the machine has, and remember it."""
+        """Look which instances, databases and availability groups the machine has, and remember it."""
+        group = container.group
+        if group is not None:
+            if group.registered_nodes(container.vault):
+                self._found_group(container, group)
+            return
         machine = container.machine
         if not machine.instances:
             container.inquiry = Inquiry(
@@ -399,12 +484,42 @@ class World:
                     instance.name: [
                         database.name
                         for database in instance.databases.values()
-                        if database.name.lower() != "tempdb" and not database.restoring
+                        if database.name.lower() != "tempdb"
+                        and not database.restoring
+                        and database.group is None
+                        and not instance.failover_cluster
                     ]
                     for instance in machine.instances.values()
                 }
             )
-        for intent in container.vault.intents.values():
+            for found in self.groups:
+                if any(node is machine for node in found.nodes):
+                    self._find_group(container.vault, found)
+        self._auto_protect_found(container)
+
+    def _find_group(self, vault: Vault, group: AvailabilityGroup) -> None:
+        container = vault.containers.get(group.name.key)
+        if container is None:
+            container = Container(vault, group, self.now, next(self.sequence))
+            vault.containers[group.name.key] = container
+        self._found_group(container, group)
+
+    def _found_group(self, container: Container, group: AvailabilityGroup) -> None:
+        names = [] if group.basic else [database.name for database in group.databases.values()]
+        container.inquiry = Inquiry(found={group.name.name: names})
+        container.updated = self.now
+        self._auto_protect_found(container)
+
+    def forget_groups(self, vault: Vault) -> None:
+        """Take the availability groups out of the lists that have no node left in the vault."""
+        for container in list(vault.containers.values()):
+            if container.group is not None and not container.group.registered_nodes(vault):
+                container.inquiry = Inquiry()
+                if not container.items:
+                    del vault.containers[container.name.key]
+
+    def _auto_protect_found(self, container: Container) -> None:
+        for intent in list(container.vault.intents.values()):
             if intent.container is container:
                 self.auto_protect(intent)
 
@@ -496,13 +611,13 @@ class World:
         database = self.database(item)
         vault = item.container.vault
         length = self.durations.draw("backup")
-        if item.busy_with is None and database is not None and item.container.machine.running:
+        if item.busy_with is None and database is not None and self.unreachable(item.container) is None:
             started = self.now
             job = self.start_job(
                 None,
                 vault,
                 "Backup",
-                entity=f"{item.database} [{item.container.machine.server_name}]",
+                entity=f"{item.database} [{item.container.server_name}]",
                 item=item,
                 length=length,
                 complete=lambda job: self.complete_backup(item, job, "Full", started, None),
@@ -645,14 +760,18 @@ def _instance(entry: InstanceScenario) -> Instance:
         entry.name,
         entry.data_directory,
         entry.log_directory,
-        {database.name.lower(): _database(database, entry) for database in entry.databases},
+        {
+            database.name.lower(): _database(database, entry.data_directory, entry.log_directory)
+            for database in entry.databases
+        },
+        entry.failover_cluster,
     )
 
 
-def _database(entry: DatabaseScenario, instance: InstanceScenario) -> Database:
+def _database(entry: DatabaseScenario, data_directory: str, log_directory: str) -> Database:
     files = [
-        ("Data", entry.name, f"{instance.data_directory}{entry.name}.mdf"),
-        ("Log", f"{entry.name}_log", f"{instance.log_directory}{entry.name}_log.ldf"),
+        ("Data", entry.name, f"{data_directory}{entry.name}.mdf"),
+        ("Log", f"{entry.name}_log", f"{log_directory}{entry.name}_log.ldf"),
     ]
     return Database(entry.name, entry.size_mb, entry.effective_recovery_model, files, entry.read_only)
 
