@@ -172,6 +172,8 @@ class Event(EventModel):
     traceparent: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
+    #: what the broker tells it from others by, where that is not its id
+    message_id: str | None = None
 
     def to_json(self) -> bytes:
         """Structured CloudEvents JSON."""
@@ -239,7 +241,7 @@ class Event(EventModel):
         return OutgoingMessage(
             entity=JOB_OUTCOMES,
             body=body,
-            message_id=self.id,
+            message_id=self.message_id or self.id,
             content_type=CONTENT_TYPE,
             subject=self.subject,
             correlation_id=self.correlation_id,
@@ -289,6 +291,15 @@ def _identity(database: Database | None) -> dict[str, Any]:
         "availability_group": database.availability_group,
         "database": database.name,
     }
+
+
+def claim_id(request: Request) -> str:
+    """The id of a request's accepted event.
+
+    An outcome for the request as a whole is sent under it: of the two the broker keeps the first, so that no
+    second look at a request that went on to its databases can end it.
+    """
+    return fingerprint(request.source, request.id, "accepted", request.epoch)
 
 
 def accepted(

@@ -23,7 +23,7 @@ from shared.workflow.effects import (
     next_effect,
     settle,
 )
-from shared.workflow.flow import follow, follow_job, go_on, selection_events
+from shared.workflow.flow import follow, follow_job, go_on, selected
 from shared.workflow.step import AgainError, Collaborators, LateError, Result, WorkflowError
 from shared.workflow.vaults import protected_items
 
@@ -72,7 +72,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
         )
         for number, choice in enumerate(chosen.tasks)
     )
-    return Result(events=selection_events(message, chosen, at), next=tasks)
+    return selected(message, chosen, tasks, at)
 
 
 def _with_recovery_model(

@@ -16,6 +16,7 @@ from shared.messages.model import TolerantModel
 from shared.messages.requests import REQUEST_TYPES, Operation
 from shared.messages.steps import Request, StepMessage, database_of
 from shared.workflow.delivery import Delivery, park
+from shared.workflow.flow import is_before_acceptance
 
 _log: Final = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ def outcome_of_body(delivery: Delivery, info: ErrorInfo, *, at: datetime, queue:
     except InvalidMessageError:
         raw = None
     if isinstance(raw, dict) and "specversion" in raw:
-        return outcome_of_request(body, info, at=at, queue=where, epoch=delivery.epoch, status=Status.FAILED)
+        return outcome_of_request(
+            body, info, at=at, queue=where, epoch=delivery.epoch, status=Status.FAILED, taken=True
+        )
     if isinstance(raw, dict):
         found = _outcome_of_step(raw, info, at=at, epoch=delivery.epoch)
         if found is not None:
@@ -91,7 +94,7 @@ def _outcome_of_step(raw: dict[str, Any], info: ErrorInfo, *, at: datetime, epoc
     count = tracked.get("outcomeCount", 1)
     item = tracked.get("itemId")
     request = message.request.model_copy(update={"epoch": max(epoch, message.request.epoch)})
-    return events.outcome(
+    outcome = events.outcome(
         request,
         Status.UNKNOWN if uncertain else Status.FAILED,
         at=at,
@@ -101,6 +104,8 @@ def _outcome_of_step(raw: dict[str, Any], info: ErrorInfo, *, at: datetime, epoc
         error=info,
         **details,
     )
+    claim = events.claim_id(request) if is_before_acceptance(tracked) else None
+    return outcome.model_copy(update={"message_id": claim})
 
 
 def outcome_of_request(
@@ -112,8 +117,12 @@ def outcome_of_request(
     epoch: int,
     status: Status,
     message_id: str = "",
+    taken: bool = False,
 ) -> Event:
-    """The outcome of a request's own event, read as far as it can be."""
+    """The outcome of a request's own event, read as far as it can be.
+
+    `taken`: the request was understood, and may have gone on.
+    """
     try:
         envelope = read_envelope(body)
     except InvalidMessageError:
@@ -144,7 +153,8 @@ def outcome_of_request(
             "traceparent": envelope.traceparent,
         }
     )
-    return events.outcome(request, status, at=at, error=info)
+    outcome = events.outcome(request, status, at=at, error=info)
+    return outcome.model_copy(update={"message_id": events.claim_id(request) if taken else None})
 
 
 def _vault_or_none(text: Any) -> str | None:

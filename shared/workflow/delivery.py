@@ -58,6 +58,8 @@ _LATE_WAIT: Final = timedelta(seconds=5)
 #: Late so often in a row, at once on delivery: the two clocks disagree, rather than every delivery being slow.
 _MOST_LATE: Final = 3
 _PERMANENT_AUTHENTICATION_WAIT: Final = timedelta(seconds=30)
+#: A request that has gone on in spite of a doubtful failure is accepted within this time, which undoes that.
+_ACCEPTED_WITHIN: Final = timedelta(minutes=30)
 #: A secret may be on its way to be renewed; a requester is not left waiting for longer.
 _AUTHENTICATION_FOR: Final = timedelta(minutes=10)
 EPOCH: Final = "epoch"
@@ -209,10 +211,11 @@ def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **ch
 def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime) -> None:
     """Publish the events, then send the messages. When it returns, the broker has them all."""
     messages = outgoing(result, runtime)
-    if not messages:
-        return
     try:
-        runtime.bus.send(messages)
+        if messages:
+            runtime.bus.send(messages)
+        if result.accepted is not None:
+            runtime.bus.send([result.accepted.to_message()])
     except MessageTooLargeError as error:
         if message is None:
             raise
@@ -422,12 +425,14 @@ def _end(message: StepMessage[Any], runtime: Runtime, status: Status, info: Erro
     verdict = Verdict(
         status=status, code=info.code, message=info.message, recommendations=info.recommendations
     )
-    if message.effect.may_have_started and isinstance(message.payload, Tracking):
-        payload = message.payload.model_copy(update={"verdict": verdict})
-        return put_back(message, runtime, timedelta(), payload=payload)
-    if message.effect.may_have_started and STEPS[message.step].job is not None:
-        return Result(next=(Next(handed_over(message, at, deadline=at, verdict=verdict)),))
-    return _ended(message, runtime, status, info)
+    if not message.effect.may_have_started:
+        return _ended(message, runtime, status, info)
+    if isinstance(message.payload, Tracking):
+        wait = timedelta() if STEPS[message.payload.origin].job is not None else _ACCEPTED_WITHIN
+        payload = message.payload.model_copy(update={"verdict": verdict, "not_before": None})
+        return put_back(message, runtime, wait, payload=payload)
+    wait = timedelta() if STEPS[message.step].job is not None else _ACCEPTED_WITHIN
+    return Result(next=(Next(handed_over(message, at, deadline=at, verdict=verdict), wait),))
 
 
 def _ended(message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo) -> Result:

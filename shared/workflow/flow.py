@@ -126,6 +126,7 @@ def ended(
     item = body.get("itemId") if isinstance(body, dict) else getattr(body, "item_id", None)
     error = advised(error)
     step = payload.origin if isinstance(payload, Tracking) else message.step
+    claim = events.claim_id(message.request) if is_before_acceptance(body) else None
     if step == "trigger_backup" and message.request.operation is Operation.PROTECT:
         # The database is protected whether or not its first backup succeeded.
         details["protection_state"] = "Protected" if error is None else "IRPending"
@@ -133,7 +134,7 @@ def ended(
             said = f"The database is protected, but its first backup ended as {status}: {error.code}: {error.message}"
             details["warnings"] = (*details.get("warnings", ()), said)
             status, error = Status.SUCCEEDED_WITH_WARNINGS, None
-    return events.outcome(
+    outcome = events.outcome(
         message.request,
         status,
         at=at,
@@ -143,20 +144,26 @@ def ended(
         error=error,
         **details,
     )
+    return outcome.model_copy(update={"message_id": claim})
 
 
-def selection_events(message: StepMessage[Any], chosen: Selection[Any], at: datetime) -> tuple[Event, ...]:
-    """The events of a selection: accepted, and the outcomes that are certain already."""
+def is_before_acceptance(payload: Any) -> bool:
+    """Whether a payload is of a request whose databases are not known yet."""
+    return "data" in payload if isinstance(payload, dict) else hasattr(payload, "data")
+
+
+def selected(
+    message: StepMessage[Any], chosen: Selection[Any], tasks: tuple[Next, ...], at: datetime
+) -> Result:
+    """What a selection leads to: its tasks, the outcomes that are certain already, and accepted."""
+    accepted = events.accepted(
+        message.request,
+        at=at,
+        outcome_count=chosen.outcome_count,
+        skipped=chosen.reasons,
+        names=chosen.skipped_names,
+    )
     published = [
-        events.accepted(
-            message.request,
-            at=at,
-            outcome_count=chosen.outcome_count,
-            skipped=chosen.reasons,
-            names=chosen.skipped_names,
-        )
-    ]
-    published += [
         events.outcome(
             message.request,
             error.status,
@@ -174,4 +181,4 @@ def selection_events(message: StepMessage[Any], chosen: Selection[Any], at: date
             message=f"the request means no database that it can apply to ({reasons or 'all are excluded'}).",
         )
         published.append(events.outcome(message.request, Status.SKIPPED, at=at, error=nothing))
-    return tuple(published)
+    return Result(events=tuple(published), next=tasks, accepted=accepted)

@@ -14,7 +14,7 @@ from shared.messages.requests import BackupType
 from shared.messages.steps import BackupTask, ProtectPlan, ProtectTask, StepMessage
 from shared.workflow import selection
 from shared.workflow.effects import Adopted, NotStarted, next_effect, settle
-from shared.workflow.flow import ended, follow, follow_job, go_on, selection_events
+from shared.workflow.flow import ended, follow, follow_job, go_on, selected
 from shared.workflow.step import AgainError, Collaborators, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import vault_not_found
 
@@ -236,7 +236,7 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         )
         for number, choice in enumerate(chosen.tasks)
     ]
-    return Result(events=selection_events(message, chosen, at), next=tuple(tasks))
+    return selected(message, chosen, tuple(tasks), at)
 
 
 def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:

@@ -68,7 +68,7 @@ def select_recovery_point(message: StepMessage[RestorePlan], c: Collaborators) -
     )
     at = c.now()
     accepted = events.accepted(message.request, at=at, outcome_count=1, skipped={}, names=())
-    return Result(events=(accepted,), next=(go_on(message, "trigger_restore", task, at),))
+    return Result(next=(go_on(message, "trigger_restore", task, at),), accepted=accepted)
 
 
 def check_allowed(data: RestoreData, settings: Settings) -> None:

@@ -53,11 +53,15 @@ class Next:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a step leads to. `events` are published first, then `next` and `forward` are sent."""
+    """What a step leads to. `events` are published first, then `next` and `forward` are sent.
+
+    `accepted` is published once the broker has all of them: where it was published, nothing is missing.
+    """
 
     events: tuple[Event, ...] = ()
     next: tuple[Next, ...] = ()
     forward: tuple[OutgoingMessage, ...] = ()
+    accepted: Event | None = None
 
 
 class WorkflowError(Exception):
