@@ -54,6 +54,11 @@ def _new_vault(estate: FaultyEstate) -> JsonObject:
     return estate.protect("orders", vaultId=vault_id, policyName="Nightly", **CREATE)
 
 
+def _soft_deleted(estate: FaultyEstate) -> JsonObject:
+    estate.delete_by_hand("orders")
+    return estate.protect("orders", undelete=True)
+
+
 FLOWS: dict[str, Flow] = {
     "protect, from nothing": Flow(
         bare_estate("orders", "billing"),
@@ -61,6 +66,7 @@ FLOWS: dict[str, Flow] = {
         once=("Backup",),
     ),
     "protect, vault and policy created": Flow(bare_estate(), _new_vault),
+    "protect, undeleted and resumed": Flow(protected_estate(), _soft_deleted),
     "protect, a name that is not there": Flow(
         protected_estate("orders"),
         lambda estate: estate.protect("orders", "nope"),
