@@ -77,9 +77,9 @@ class DatabaseSelector(StrictModel):
             and _matches(self.database, database)
         )
 
-    def matches_parent(self, parent: str) -> bool:
+    def matches_parent(self, parent: str, is_group: bool) -> bool:
         """Whether it means databases of this instance or availability group."""
-        return _matches(self.parent, parent)
+        return (self.availability_group is not None) == is_group and _matches(self.parent, parent)
 
     def names(self, parent: str, database: str, is_group: bool) -> bool:
         """Whether it spells out just this database, read literally."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import ProtectableItem, ProtectedItem
 
 _NAMED_IN_ERRORS = 20
+_GROUPS_NEED_A_NODE = (
+    "An availability group and its databases are found on the VMs of its replicas: give as vmId the one of the"
+    " primary, which is then registered and inquired."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,11 @@ def candidates(
     vm_id: VirtualMachineId | None,
     container: ContainerId | None,
 ) -> list[Candidate]:
-    """The databases of a VM (or of the whole vault), each once; a protected one is not protectable too."""
+    """The databases of a VM (or of the whole vault), each once; a protected one is not protectable too.
+
+    Of what is protectable, an instance's databases count only with its `container`, which tells their VM;
+    those of availability groups always do.
+    """
     found: dict[str, Candidate] = {}
     for item in protected:
         is_group = item.in_availability_group
@@ -122,7 +130,7 @@ def candidates(
         if not offered.is_database:
             continue
         is_group = offered.in_availability_group
-        if container is not None and not is_group and offered.container != container:
+        if not is_group and offered.container != container:
             continue
         database = Database(
             vm_id=None if is_group else vm_id,
@@ -174,10 +182,11 @@ def match(
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why the databases of a VM may not be known: what the last inquiry of it ended with."""
+    """Why databases may not be known: what the last inquiry of their VM, instance or group ended with."""
 
     code: str
     text: str
+    is_group: bool = False
 
 
 def parent_troubles(protectable: Sequence[ProtectableItem]) -> dict[str, Trouble]:
@@ -193,7 +202,7 @@ def parent_troubles(protectable: Sequence[ProtectableItem]) -> dict[str, Trouble
             continue
         kind = "availability group" if item.is_availability_group else "instance"
         text = f"The service does not back up the {kind} {item.name}: {trouble.code}: {trouble.message}"
-        found[item.name] = Trouble(trouble.code, text.rstrip(": "))
+        found[item.name] = Trouble(trouble.code, text.rstrip(": "), item.is_availability_group)
     return found
 
 
@@ -217,10 +226,17 @@ def missing(
     asked = "no database matches" if selector.is_pattern else "there is no database"
     there = listing(str(candidate.database) for candidate in available)
     code = "DatabaseNotFound"
-    trouble = next((found for name, found in parents.items() if selector.matches_parent(name)), trouble)
+    trouble = next(
+        (found for name, found in parents.items() if selector.matches_parent(name, found.is_group)), trouble
+    )
     if trouble is not None:
         why = trouble.text
-        if not any(selector.matches_parent(candidate.database.parent) for candidate in available):
+        if not any(
+            selector.matches_parent(
+                candidate.database.parent, candidate.database.availability_group is not None
+            )
+            for candidate in available
+        ):
             code = trouble.code
     return database, WorkflowError(
         code, f"{asked} {selector}{place}; there are: {there}.{f' {why}' if why else ''}"
@@ -255,7 +271,14 @@ def select_for_protection(
     selection: Selection[ProtectChoice] = Selection(
         missed=len(missed),
         failures=[
-            missing(selector, available, vm_id=data.vm_id, trouble=trouble, parents=parents)
+            missing(
+                selector,
+                available,
+                vm_id=data.vm_id,
+                why=_GROUPS_NEED_A_NODE if data.vm_id is None else "",
+                trouble=trouble,
+                parents=parents,
+            )
             for selector in missed
         ],
     )
