@@ -25,8 +25,8 @@ def token(world: World, call: Call) -> Answer:
         if values
     }
     tenant = call.parameters["tenant"]
-    if tenant.lower() not in (world.scenario.tenant_id.lower(), "common", "organizations"):
-        return _oauth_error(world, 400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
+    if not _is_known(world, tenant):
+        return _oauth_error(world, 400, "invalid_request", 90002, _NO_TENANT.format(tenant))
     if form.get("grant_type") != "client_credentials":
         return _oauth_error(
             world, 400, "unsupported_grant_type", 70003, "The app requested an unsupported grant type."
@@ -105,8 +105,8 @@ def _refusal(world: World, tenant: str, form: dict[str, str], principal: Princip
             world,
             401,
             "invalid_client",
-            700027,
-            "The certificate with identifier used to sign the client assertion is expired on application.",
+            1000502,
+            "The provided certificate is not within its specified validity window.",
         )
     return None
 
@@ -149,9 +149,21 @@ def _oauth_error(world: World, status: int, error: str, number: int, message: st
     )
 
 
-def open_id(_: World, call: Call) -> Answer:
+_NO_TENANT = (
+    "Tenant '{}' not found. Check to make sure you have the correct tenant ID and are signing into the correct "
+    "cloud."
+)
+
+
+def _is_known(world: World, tenant: str) -> bool:
+    return tenant.lower() in (world.scenario.tenant_id.lower(), "common", "organizations")
+
+
+def open_id(world: World, call: Call) -> Answer:
     """GET the OpenID configuration of the tenant."""
     tenant = call.parameters["tenant"]
+    if not _is_known(world, tenant):
+        return _oauth_error(world, 400, "invalid_tenant", 90002, _NO_TENANT.format(tenant))
     base = f"{call.request.origin}/{tenant}"
     return Answer(
         200,
