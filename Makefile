@@ -10,7 +10,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check docs format bench chaos test-az lock
+.PHONY: help setup run test check docs format bench chaos test-az audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
+	@echo "make audit    hold the locks against published advisories (needs the internet)"
 	@echo "make lock     resolve the dependencies anew into requirements*.txt"
 
 setup: $(RUNTIME)
@@ -55,6 +56,16 @@ chaos: $(DEVELOPMENT)
 
 test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az
+
+audit: $(VENV)-audit/bin/pip-audit
+	@for lock in requirements.txt requirements-cli.txt requirements-dev.txt; do \
+		$< --vulnerability-service osv --disable-pip --no-deps --progress-spinner off -r $$lock || exit 1; \
+	done
+
+# Of its own environment: it is no part of what it looks at.
+$(VENV)-audit/bin/pip-audit: $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 lock: $(DEVELOPMENT)
 	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml

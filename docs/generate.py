@@ -13,6 +13,7 @@ import runpy
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -392,7 +393,28 @@ def _event(name: str) -> Callable[[], str]:
 
 # The files
 
+
+def licences_table() -> str:
+    """The licence of every package that is deployed, as the package itself states it."""
+    rows = ["| package | version | licence |", "| --- | --- | --- |"]
+    locked = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", locked, flags=re.MULTILINE):
+        # `json` gives every field as text or list, absent ones left out.
+        stated = metadata.metadata(name).json
+        approved = [
+            text.rsplit(" :: ", 1)[-1]
+            for text in stated.get("classifier", [])
+            if text.startswith("License :: OSI Approved")
+        ]
+        licence = (
+            stated.get("license_expression") or ", ".join(approved) or stated.get("license", "not stated")
+        )
+        rows.append(f"| {name} | {version} | {str(licence).splitlines()[0]} |")
+    return "\n".join(rows)
+
+
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "docs/supply-chain.md": {"licences": licences_table},
     "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
     "docs/operations.md": {"queues": queues_table},
     "docs/messages.md": {
