@@ -46,6 +46,8 @@ ADVICE: Final[dict[str, str]] = {
     " server certificate on the target instance first.",
     "usererrorrestorenotpossiblebecauselogbackupcontainsbulkloggedchanges": "Choose another point in time: this log"
     " backup holds bulk-logged changes and can be restored only to its end.",
+    "usererroroperationdeniedonimmutableitem": "The vault is immutable: choose a policy that keeps backups at least as"
+    " long as the present one.",
     "autoprotectioncancelledornotvalid": "Auto-protection of the instance was removed while it was at work: enable"
     " it again, or protect the database by a request.",
     "workloadextensionnotreachable": _REREGISTER,

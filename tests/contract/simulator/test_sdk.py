@@ -472,3 +472,36 @@ def test_the_sdk_makes_a_policy_and_an_intent(tmp_path: Path) -> None:
         client.protection_intent.delete(VAULT, GROUP, FABRIC, name)
         with pytest.raises(ResourceNotFoundError):
             client.protection_intent.get(VAULT, GROUP, FABRIC, name)
+
+
+def test_the_sdk_knows_availability_groups_and_failover_clusters(tmp_path: Path) -> None:
+    nodes = ["node1", "node2"]
+    machines = [
+        {"name": name, "registeredTo": VAULT, "instances": [{"databases": [{"name": "local"}]}]}
+        for name in nodes
+    ]
+    cluster = {"name": "cluster1", "registeredTo": VAULT, "instances": [{"failoverCluster": True}]}
+    sales = {"name": "sales", "protectedBy": "HourlyLogBackup", "historyDays": 1}
+    groups = [
+        {"name": "ag1", "virtualMachines": nodes, "databases": [sales, {"name": "crm"}]},
+        {"name": "small", "virtualMachines": nodes, "basic": True},
+    ]
+    with sdk(tmp_path, virtualMachines=[*machines, cluster], availabilityGroups=groups) as (client, _):
+        listed = [sound(entry) for entry in client.backup_protectable_items.list(VAULT, GROUP, filter=SQL)]
+        found = [concrete(entry.properties) for entry in listed]
+        kinds = [type(entry) for entry in found]
+        assert kinds.count(models.AzureVmWorkloadSQLAvailabilityGroupProtectableItem) == 2
+        refused = {
+            entry.friendly_name for entry in found if (entry.get("prebackupvalidation") or {}).get("message")
+        }
+        assert refused == {"small", "MSSQLSERVER"}
+        (item,) = client.backup_protected_items.list(VAULT, GROUP, filter=SQL)
+        container = item.id.split("/")[12]
+        assert container.startswith("SQLAGWorkLoadContainer;")
+        registered = sound(client.protection_containers.get(VAULT, GROUP, FABRIC, container))
+        group: Any = concrete(registered.properties)
+        assert type(group).__name__ == "AzureSQLAGWorkloadContainerProtectionContainer"
+        assert [node.node_name for node in group.extended_info.nodes_list] == nodes
+        sound(client.protected_items.get(VAULT, GROUP, FABRIC, container, item.name))
+        points = list(client.recovery_points.list(VAULT, GROUP, FABRIC, container, item.name))
+        assert [sound(point).name for point in points][-1] == "DefaultRangeRecoveryPoint"

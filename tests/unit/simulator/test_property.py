@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.unit.simulator.driver import POLICY, Answer, Driver
 
 MACHINES = st.sampled_from(["sqlvm1", "sqlvm2", "empty", "asleep", "nosuch"])
-DATABASES = st.sampled_from(["orders", "billing", "master", "nosuch", "copy"])
+DATABASES = st.sampled_from(["orders", "billing", "master", "nosuch", "copy", GROUPED := "sales"])
 KINDS = st.sampled_from(["Full", "Differential", "Log", "CopyOnlyFull", "SnapshotFull", "Everything"])
 TERMINAL = {"Completed", "CompletedWithWarnings", "Failed", "Cancelled"}
 JUNK = st.recursive(
@@ -35,7 +35,11 @@ class Estate(RuleBasedStateMachine):
             {"name": "empty"},
             {"name": "asleep", "running": False, "instances": instances},
         ]
-        self.driver = Driver({"seed": seed, "pageSize": 3, "virtualMachines": machines})
+        group = {"name": "ag1", "virtualMachines": ["sqlvm1", "sqlvm2"], "databases": [{"name": GROUPED}]}
+        estate = {"virtualMachines": machines, "availabilityGroups": [group]}
+        self.driver = Driver({"seed": seed, "pageSize": 3, **estate})
+        listed = self.driver.get("/backupProtectableItems?$filter=friendlyName eq 'ag1'")["value"]
+        self.group = listed[0]["id"].split("/protectableItems/")[0]
         self.ended: dict[str, str] = {}
         self.jobs: set[str] = set()
         self.polls: list[str] = []
@@ -64,6 +68,8 @@ class Estate(RuleBasedStateMachine):
         return answer
 
     def item(self, machine: str, database: str) -> str:
+        if database == GROUPED:
+            return f"{self.group}/protectedItems/SQLDataBase;ag1;{database}"
         return self.driver.item(database, machine)
 
     # ---- legal and illegal calls
@@ -146,7 +152,7 @@ class Estate(RuleBasedStateMachine):
             "targetInfo": {
                 "overwriteOption": "Overwrite" if overwrite else "FailOnConflict",
                 "containerId": f"{self.driver.vault}{self.driver.container(onto)}",
-                "databaseName": "MSSQLSERVER/copy",
+                "databaseName": f"MSSQLSERVER/{GROUPED if which == 3 else 'copy'}",
                 "targetDirectoryForFileRestore": "C:\\restored",
             },
         }
