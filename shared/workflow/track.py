@@ -27,6 +27,7 @@ from shared.workflow.advice import CONFLICT_CODES
 from shared.workflow.effects import MOST_POSTS, is_about
 from shared.workflow.flow import ended, go_on, next_tick, on_tick
 from shared.workflow.protect import after_protection
+from shared.workflow.retry import MOST_MALFORMED
 from shared.workflow.step import Collaborators, Next, Result, StepDefinition, WorkflowError
 
 if TYPE_CHECKING:
@@ -37,6 +38,20 @@ _log: Final = logging.getLogger(__name__)
 #: An operation or a job may not be readable yet right after it was started.
 GRACE: Final = timedelta(minutes=5)
 _LONGEST_TEXT: Final = 4096
+#: Codes of a 5xx that say nothing of the operation.
+_PASSING: Final = frozenset(
+    {
+        "",
+        "badgateway",
+        "gatewaytimeout",
+        "internalerror",
+        "internalservererror",
+        "requesttimeout",
+        "serverbusy",
+        "servertimeout",
+        "serviceunavailable",
+    }
+)
 _OUTCOMES: Final = {
     "Completed": Status.SUCCEEDED,
     "CompletedWithWarnings": Status.SUCCEEDED_WITH_WARNINGS,
@@ -159,8 +174,11 @@ def _operation_error(
             return _later(message, c, tracking, error.retry_after)
         # The token of the operation is dead: its job, or the state it led to, is still there.
         return _find_job(message, c) if expects_job else _operation_done(message, c)
-    if 400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429):
-        # The result of a failed operation is its error.
+    settled = (
+        error.status >= 500 and error.code.lower() not in _PASSING and message.attempt + 1 >= MOST_MALFORMED
+    )
+    if settled or (400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429)):
+        # The result of a failed operation is its error, and that may be a 5xx.
         return _failed(message, c, error.code, error.message, error.recommendations)
     raise error
 
