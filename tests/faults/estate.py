@@ -46,8 +46,11 @@ class Crash(BaseException):
 class Plan:
     """What goes wrong at which effect, call, send or settlement; each counted from 0, each once."""
 
-    #: effects at which the process ends
+    #: effects at which the process ends, by number, and by name (the first of that name)
     crashes: dict[int, Side] = field(default_factory=dict)
+    at: dict[str, Side] = field(default_factory=dict)
+    #: what is done to every answer of Azure on its way
+    mangle: Callable[[str, str, RawAnswer], RawAnswer] | None = None
     #: calls to Azure that take this long, by the broker's clock too
     slow: dict[int, timedelta] = field(default_factory=dict)
     #: sends (one an entity) that the bus does not take
@@ -74,7 +77,7 @@ class Meter:
     def effect(self, name: str, run: Callable[[], Any]) -> Any:
         number = len(self.effects)
         self.effects.append(name)
-        side = self.plan.crashes.get(number)
+        side = self.plan.crashes.get(number, self.plan.at.pop(name, None))
         if side == "before":
             raise Crash(f"before effect {number}: {name}")
         result = run()
@@ -112,12 +115,10 @@ class FaultyBus:
 
 
 class SimulatorTransport:
-    """Underneath the ARM client, in place of the socket: the same simulator, a hundred times faster."""
+    """Underneath the ARM client, in place of the socket: the same simulator, much faster."""
 
-    def __init__(self, simulator: Simulator, clock: SteppedClock, meter: Meter) -> None:
+    def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
-        self._clock = clock
-        self._meter = meter
 
     def send(
         self,
@@ -129,8 +130,6 @@ class SimulatorTransport:
         body: bytes | None,
         max_body: int,
     ) -> RawAnswer:
-        number = self._meter.calls
-        self._meter.calls += 1
         parts = urlsplit(url)
         assert f"{parts.scheme}://{parts.netloc}" == _LOOPBACK, "a token left the endpoint"
         names = {name.lower(): value for name, value in headers.items()}
@@ -143,25 +142,47 @@ class SimulatorTransport:
             _LOOPBACK,
         )
 
+        response = self._simulator.handle(request)
+        if response.drop or response.drop_mid_body:
+            raise ConnectionBrokenError("the connection broke", sent=True)
+        if response.delay > 30:
+            raise TransportTimeoutError("no answer came in time", sent=True)
+        answered = {name.lower(): value for name, value in response.headers}
+        return RawAnswer(response.status, answered, response.body)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class MeteredTransport:
+    """Counts the calls to Azure, and does to them what the plan says."""
+
+    def __init__(self, transport: Transport | SimulatorTransport, clock: SteppedClock, meter: Meter) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._meter = meter
+
+    def send(self, method: str, url: str, **details: Any) -> RawAnswer:
+        number = self._meter.calls
+        self._meter.calls += 1
+        path = urlsplit(url).path
+
         def ask() -> RawAnswer:
-            response = self._simulator.handle(request)
-            if response.drop or response.drop_mid_body:
-                raise ConnectionBrokenError("the connection broke", sent=True)
-            if response.delay > 30:
-                raise TransportTimeoutError("no answer came in time", sent=True)
-            answered = {name.lower(): value for name, value in response.headers}
-            return RawAnswer(response.status, answered, response.body)
+            answer = self._transport.send(method, url, **details)
+            mangle = self._meter.plan.mangle
+            return answer if mangle is None else mangle(method, path, answer)
 
         try:
             if method == "GET":
                 return ask()
-            return cast("RawAnswer", self._meter.effect(f"{method} {parts.path.rpartition('/')[2]}", ask))
+            return cast("RawAnswer", self._meter.effect(f"{method} {path.rpartition('/')[2]}", ask))
         finally:
             if (taken := self._meter.plan.slow.get(number)) is not None:
                 self._clock.advance(taken)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Close what is underneath."""
+        self._transport.close()
 
 
 class FaultyReceiver(InProcessReceiver):
@@ -244,9 +265,9 @@ class FaultyEstate(Estate):
     ) -> tuple[composition.Runtime, Host]:
         """A new process of the app."""
         runtime = composition.build(self.settings, bus=self.bus, clock=clock)
-        if not self._sockets:
-            transport = SimulatorTransport(simulator, clock, self.meter)
-            runtime.backup._arm._transport = cast("Transport", transport)
+        arm = runtime.backup._arm
+        inner = arm._open_transport() if self._sockets else SimulatorTransport(simulator)
+        arm._transport = cast("Transport", MeteredTransport(inner, clock, self.meter))
         self._stack.callback(runtime.backup._arm.close)
         composition.install(runtime)
         self.receiver = FaultyReceiver(broker, self.meter)
@@ -477,10 +498,14 @@ def open_faulty(
     *,
     sockets: bool = False,
     order: Sequence[int] = (),
+    skew: timedelta = timedelta(),
 ) -> Iterator[FaultyEstate]:
-    """An estate under a plan. With `sockets` Azure is spoken to over real HTTP."""
+    """An estate under a plan. With `sockets` Azure is spoken to over real HTTP.
+
+    `skew`: how much this machine's clock is ahead of Azure's.
+    """
     read = Scenario.model_validate(dict(scenario))
-    clock = SteppedClock(read.start_time)
+    clock = SteppedClock(read.start_time + skew)
     with ExitStack() as stack:
         simulator = Simulator(read, clock=clock)
         endpoint = stack.enter_context(SimulatorServer(simulator)).url if sockets else _LOOPBACK

@@ -1,0 +1,192 @@
+"""The fault matrix as data: each fault, what is expected, and why it does not apply where it does not.
+
+The tests are found by their names: `test_F07_…` is a test of F07. `python -m tests.faults.reliability` writes
+the table into docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault."""
+
+    id: str
+    fault: str
+    expected: str
+    #: why there is no test of it; empty where there is
+    does_not_apply: str = ""
+
+
+MATRIX: Final = (
+    Row(
+        "F01",
+        "The process ends before a mutating call.",
+        "The step runs again; one effect. Where the vault is not known to echo request ids: `unknown`, no effect.",
+    ),
+    Row(
+        "F02",
+        "The process ends after a PUT was accepted, before its hand-over.",
+        "The PUT is repeated or its job adopted; the same end state; one outcome.",
+    ),
+    Row(
+        "F03",
+        "The process ends after a backup or restore was accepted, before its hand-over.",
+        "Its job is found by the request id and adopted; no second POST; the outcome carries the first job.",
+    ),
+    Row(
+        "F04",
+        "The process ends after the hand-over, before the message is completed.",
+        "The second hand-over is dropped as a duplicate; one outcome.",
+    ),
+    Row(
+        "F05",
+        "The process ends after an outcome was published, before the message is completed.",
+        "It is published again under the same id, and dropped as a duplicate.",
+    ),
+    Row(
+        "F06",
+        "A lock is lost while its function runs, and the message is delivered a second time.",
+        "No late POST; one effect; polls do not multiply.",
+    ),
+    Row("F07", "Polls are delivered out of order.", "A stale poll leads to nothing; one outcome."),
+    Row(
+        "F08",
+        "429 with Retry-After: seconds, an HTTP date, huge, negative, garbage.",
+        "Never asked earlier; garbage and negative count as absent; a wait beyond the deadline ends at once.",
+    ),
+    Row("F09", "429 without Retry-After.", "Asked again after growing, spread waits."),
+    Row(
+        "F10",
+        "A burst of 5xx.",
+        "GET and PUT are tried again within the deadline; a POST is settled as in F11.",
+    ),
+    Row(
+        "F11",
+        "The answer to an accepted POST is lost or comes too late.",
+        "Settled by the vault's jobs, never sent again blindly; a restore is never sent again at all.",
+    ),
+    Row("F12", "A connection breaks within an answer.", "A GET is asked again; a POST is settled as in F11."),
+    Row(
+        "F13",
+        "An answer that is no JSON, a proxy's page, of the wrong type, without a status.",
+        "Tried five times, then one outcome with a redacted excerpt.",
+    ),
+    Row("F14", "The token expires while a job is followed.", "A new token, and on; no outcome is lost."),
+    Row(
+        "F15",
+        "403: a role is missing, removed, or has not spread yet.",
+        "Tried for ten minutes, the other tracking header once; then `not_authorised` with Azure's words.",
+    ),
+    Row(
+        "F16",
+        "A poll URL or a redirect leads to another host, scheme or port.",
+        "Refused; nothing is sent there, no token above all; one outcome.",
+    ),
+    Row(
+        "F17",
+        "A poll URL leads into another subscription, or climbs.",
+        "Refused; one outcome.",
+    ),
+    Row(
+        "F18",
+        "An accepted call names no URL to follow it by.",
+        "The job is found by listing; where no job comes of it, one outcome says so.",
+    ),
+    Row(
+        "F19",
+        "An operation or a job never ends.",
+        "`timedOut` at the deadline, with the job's id; the job is left to run.",
+    ),
+    Row(
+        "F20",
+        "The result of an operation answers 404, 410 or 204.",
+        "204 is done; 404 soon after the start is too early; later the job is looked for.",
+    ),
+    Row("F21", "A job completes with warnings.", "`succeededWithWarnings`, the warnings in the outcome."),
+    Row("F22", "A job is cancelled (`Cancelled` or `Canceled`).", "`cancelled`."),
+    Row("F23", "A status that no document knows.", "Followed until it ends, or to the deadline."),
+    Row(
+        "F24",
+        "A job fails for a reason of the database's own.",
+        "`failed` with code, message and what to do.",
+    ),
+    Row(
+        "F25",
+        "Another operation is running on the database.",
+        "Waited for, then sent again; at most three POSTs a request and database.",
+    ),
+    Row("F26", "The day's on-demand backups are used up.", "`quota_exhausted`; no further attempt."),
+    Row(
+        "F27",
+        "The VM is registered already, to this vault or to another.",
+        "Passed through; or `failed`, naming what the vault offers.",
+    ),
+    Row("F28", "The database is protected already.", "Passed through; or `failed` where the policy differs."),
+    Row(
+        "F29",
+        "The database is not there, or two VMs bear one name.",
+        "`failed`, naming what there is; VMs are told apart by their full ids.",
+    ),
+    Row("F30", "The workload extension cannot be reached.", "`failed`, saying how to repair it."),
+    Row(
+        "F31",
+        "The target of a restore exists.",
+        "`rejected`; overwritten only if request and setting say so.",
+    ),
+    Row(
+        "F32", "A message grows too large for the broker.", "Details are left out; the outcome is published."
+    ),
+    Row(
+        "F33",
+        "A message that is no request, of another version, with a field too many, empty, not UTF-8.",
+        "One `rejected` outcome with every problem; the original parked; the others unharmed.",
+    ),
+    Row("F34", "A function fails on one message by a defect.", "Answered as `failed_internal`, and parked."),
+    Row(
+        "F35",
+        "The bus takes nothing, or one entity of it.",
+        "Nothing is completed; sent again under the same ids; no effect is repeated.",
+    ),
+    Row(
+        "F36",
+        "The link to the bus is stale, or its threads meet.",
+        "One reconnect; every message arrives once.",
+    ),
+    Row(
+        "F37",
+        "This machine's clock is ten minutes off.",
+        "Nothing is waited for too long or asked too early.",
+    ),
+    Row(
+        "F38",
+        "The timer fires twice, late, or not for hours.",
+        "Each occurrence runs once; one that is too late is `skipped` and says so.",
+    ),
+    Row(
+        "F39",
+        "The app is scaled in while a function runs.",
+        "It may finish, or its message comes again; one effect.",
+    ),
+    Row(
+        "F40",
+        "Jobs are in flight while a new version is deployed.",
+        "Recorded messages are read as they were.",
+    ),
+    Row(
+        "F41",
+        "A message between steps is dead-lettered.",
+        "Its requester is answered; it is parked, and replayed.",
+    ),
+    Row("F42", "Hundreds of databases at once.", "The pace stays under ARM's limits; nobody waits for ever."),
+    Row(
+        "F43", "Listings whose pages lead elsewhere, in a circle, or on without end.", "Refused; one outcome."
+    ),
+    Row(
+        "F44", "The same request a thousand times.", "One backup, one outcome; the rest vanish at the broker."
+    ),
+    Row("F45", "A job is to be cancelled.", "—", "there is no cancel request: the app cancels nothing"),
+)
