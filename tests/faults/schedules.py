@@ -218,7 +218,7 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
             for _ in range(schedule.duplicates):
                 estate.send(request)
         estate.quiesce()
-        estate.check()
+        estate.check(two_answers=schedule.disturbed and bool(schedule.faults))
         if not schedule.disturbed:
             estate.check_retry_after()
         if tally is not None:

@@ -23,10 +23,12 @@ import pytest
 from local.host import FunctionDefinition, Host, HostSettings
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
-from shared.messages.steps import is_marked
+from shared.messages.steps import VERSION, is_marked
+from shared.workflow.delivery import Delivery, decode
 from shared.workflow.planning import plan_backups
 from shared.workflow.table import STEPS
 from tests.e2e.harness import POLICY, JsonObject, message_to, the_functions, virtual_machine
+from tests.faults import corpus
 from tests.faults.estate import (
     FaultyEstate,
     Plan,
@@ -1078,3 +1080,42 @@ def test_F44_storm_of_duplicates(estate: Estates) -> None:
     assert azure.outcome(request)["status"] == "succeeded"
     assert azure.mutations["Backup"] == 1
     assert len([message for message in azure.bus.sent if message.entity == "trigger-backup"]) == 1
+
+
+CORPUS = {
+    f"{path.stem}: {name}": entry
+    for path in sorted(corpus.DIRECTORY.glob("*.json"))
+    for name, entry in json.loads(path.read_text(encoding="utf-8")).items()
+}
+
+
+@pytest.mark.parametrize("entry", CORPUS.values(), ids=CORPUS)
+def test_F40_deploy_while_jobs_in_flight(estate: Estates, entry: JsonObject) -> None:
+    azure = estate(protected_estate(), sockets=False)
+    definition = corpus.QUEUES[entry["queue"]]
+    body = json.dumps(entry["body"]).encode()
+    delivery = Delivery(queue=entry["queue"], body=body, taken=azure.clock.now())
+    message = decode(definition, delivery, azure.runtime)
+    assert message is not None
+    # What was written by the old version is told from the rest just as before: no duplicate, nothing twice.
+    assert message.message_id == entry["messageId"]
+    assert message.client_request_id == entry["clientRequestId"]
+    # Nothing that was written is lost.
+    again = json.loads(message.model_dump_json(by_alias=True, exclude_none=True))
+    assert lost(entry["body"], again) == []
+    azure.broker.send(entry["queue"], [message_to(entry["queue"], body, entry["messageId"])])
+    azure.quiesce()
+    request = {"source": message.request.source, "id": message.request.id}
+    assert azure.outcomes_of(request), "whoever waits is answered by the new version"
+
+
+def lost(before: Any, after: Any, path: str = "") -> list[str]:
+    """The fields of `before` that `after` does not have, or has otherwise."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [found for key in before for found in lost(before[key], after.get(key), f"{path}/{key}")]
+    return [] if before == after else [path]
+
+
+def test_F40_the_present_version_has_its_corpus() -> None:
+    assert (corpus.DIRECTORY / f"version-{VERSION}.json").exists(), "run: python -m tests.faults.corpus"
+    assert {entry["queue"] for entry in CORPUS.values()} == set(corpus.QUEUES)
