@@ -27,6 +27,7 @@ from shared.arm.errors import (
     ArmPacedError,
     ArmProtocolError,
     ArmStatusError,
+    ArmUntrustedError,
     ArmUrlRefusedError,
 )
 from shared.arm.ids import VaultId
@@ -398,7 +399,10 @@ class ArmClient:
                 path=call.path,
                 client_request_id=call.client_request_id,
             )
-        return ArmNotSentError(
+        from shared.arm.transport import UntrustedError
+
+        family = ArmUntrustedError if isinstance(error, UntrustedError) else ArmNotSentError
+        return family(
             f"{self._endpoint.url} was not reached: {error}",
             operation=call.operation,
             method=call.method,

@@ -2,6 +2,7 @@
 
     ArmError
     ├── ArmNotSentError       the request never left: nothing has started
+    │   ├── ArmUntrustedError what answers there has no certificate that is trusted
     │   └── ArmPacedError     it was held back, so that the service need not refuse it
     ├── ArmAnswerLostError    sent, but no whole answer came back: it may have started
     ├── ArmStatusError        the service answered 4xx or 5xx
@@ -29,6 +30,7 @@ __all__ = [
     "ArmPacedError",
     "ArmProtocolError",
     "ArmStatusError",
+    "ArmUntrustedError",
     "ArmUrlRefusedError",
     "AuthenticationError",
     "TokenError",
@@ -72,6 +74,10 @@ class ArmError(Exception):
 
 class ArmNotSentError(ArmError):
     """The request never reached the service: refused, unknown host, TLS or proxy trouble."""
+
+
+class ArmUntrustedError(ArmNotSentError):
+    """What answers at the endpoint has no certificate that is trusted: nothing was sent, nothing will be."""
 
 
 class ArmPacedError(ArmNotSentError):

@@ -44,6 +44,10 @@ class TransportTimeoutError(TransportError):
     """The answer took too long."""
 
 
+class UntrustedError(TransportError):
+    """The server is not who it should be: trying again would not help."""
+
+
 class ConnectionBrokenError(TransportError):
     """The connection was closed or reset before the answer was whole."""
 
@@ -284,7 +288,7 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
     if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in chain):
         text = " ".join(str(cause) for cause in chain)
         if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
-            return TransportError(
+            return UntrustedError(
                 "its TLS certificate is not trusted (if it is right, name its authority in "
                 "REQUESTS_CA_BUNDLE)",
                 sent=sent,

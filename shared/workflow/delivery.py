@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -23,6 +23,7 @@ from shared.arm.errors import (
     ArmPacedError,
     ArmProtocolError,
     ArmStatusError,
+    ArmUntrustedError,
     ArmUrlRefusedError,
     TokenError,
     TokenUnavailableError,
@@ -63,6 +64,8 @@ _ACCEPTED_WITHIN: Final = timedelta(minutes=30)
 #: A secret may be on its way to be renewed; a requester is not left waiting for longer.
 _AUTHENTICATION_FOR: Final = timedelta(minutes=10)
 EPOCH: Final = "epoch"
+#: Messages of a fan-out that are made and sent together.
+_AT_A_TIME: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +213,8 @@ def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **ch
 
 def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime) -> None:
     """Publish the events, then send the messages. When it returns, the broker has them all."""
-    messages = outgoing(result, runtime)
     try:
-        if messages:
+        for messages in _parts(result, runtime):
             runtime.bus.send(messages)
         if result.accepted is not None:
             runtime.bus.send([result.accepted.to_message()])
@@ -234,6 +236,21 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
         )
         again = put_back(message, runtime, timedelta(seconds=30), effect=effect)
         runtime.bus.send([outgoing_step(following, runtime) for following in again.next])
+
+
+def _parts(result: Result, runtime: Runtime) -> Iterator[list[OutgoingMessage]]:
+    """What a step leads to, so much at a time: a fan-out is never in memory as a whole."""
+    if len(result.next) <= _AT_A_TIME:
+        messages = outgoing(result, runtime)
+        if messages:
+            yield messages
+        return
+    if result.events:
+        yield [event.to_message() for event in result.events]
+    for start in range(0, len(result.next), _AT_A_TIME):
+        yield [outgoing_step(following, runtime) for following in result.next[start : start + _AT_A_TIME]]
+    if result.forward:
+        yield list(result.forward)
 
 
 def outgoing(result: Result, runtime: Runtime) -> list[OutgoingMessage]:
@@ -346,6 +363,8 @@ def collaborate_now(runtime: Runtime) -> Collaborators:
 
 
 def _happened(error: ArmError) -> Happened:
+    if isinstance(error, ArmUntrustedError):
+        return Happened.REFUSED
     if isinstance(error, ArmStatusError):
         return Happened.STATUS
     if isinstance(error, ArmAnswerLostError):
