@@ -26,8 +26,8 @@ from local.simulator import Scenario, Simulator, SimulatorServer
 from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-#: Real seconds a simulated second takes: a backup of two minutes is done in one second.
-TIME_SCALE: Final = 0.008
+#: Real seconds a simulated second takes: a backup of two minutes is done in five, so that kills find work.
+TIME_SCALE: Final = 0.04
 #: The longest a run may take once nobody kills it any more, in seconds.
 PATIENCE: Final = 300.0
 FAULTS: Final = (
@@ -124,14 +124,22 @@ def _requests(simulator: Simulator, numbers: Mapping[str, int]) -> list[JsonObje
     return made
 
 
-def chaos(directory: Path, *, requests: int, kills: int, seed: int, most_seconds: float = 6.0) -> Tally:
+def chaos(
+    directory: Path,
+    *,
+    requests: int,
+    kills: int,
+    seed: int,
+    most_seconds: float = 6.0,
+    time_scale: float = TIME_SCALE,
+) -> Tally:
     """Run requests under kills; each process lives `most_seconds` at most until the kills are used up.
 
     Raises TimeoutError where the last process, which nobody kills, does not end.
     """
     chance = random.Random(seed)
     numbers = {operation: max(1, round(requests * share)) for operation, share in _SHARES.items()}
-    simulator = Simulator(Scenario.model_validate(_estate(numbers, seed)), time_scale=TIME_SCALE)
+    simulator = Simulator(Scenario.model_validate(_estate(numbers, seed)), time_scale=time_scale)
     began = time.monotonic()
     done = 0
     with SimulatorServer(simulator) as server:
@@ -149,17 +157,17 @@ def chaos(directory: Path, *, requests: int, kills: int, seed: int, most_seconds
         )
         ended = False
         while done < kills and not ended:
-            ended = not _killed(server.url, arguments, chance.uniform(0.5, most_seconds))
+            ended = not _killed(server.url, arguments, time_scale, chance.uniform(0.5, most_seconds))
             done += not ended
-        _to_the_end(server.url, arguments)
+        _to_the_end(server.url, arguments, time_scale)
     tally = Tally(seed, len(lines), done, time.monotonic() - began)
     _count(tally, lines, outcomes, simulator.ledger_entries)
     return tally
 
 
-def _start(url: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(url: str, arguments: Sequence[str], time_scale: float) -> subprocess.Popen[bytes]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
-    environment = {**kept, "ARM_ENDPOINT": url, "TIME_SCALE": str(TIME_SCALE), "TRACK_INTERVAL": "PT30S"}
+    environment = {**kept, "ARM_ENDPOINT": url, "TIME_SCALE": str(time_scale), "TRACK_INTERVAL": "PT30S"}
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", "run", *arguments],
         cwd=ROOT,
@@ -169,9 +177,9 @@ def _start(url: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _killed(url: str, arguments: Sequence[str], after: float) -> bool:
+def _killed(url: str, arguments: Sequence[str], time_scale: float, after: float) -> bool:
     """Whether the process was killed; it may end of itself before."""
-    with _start(url, arguments) as process:
+    with _start(url, arguments, time_scale) as process:
         with suppress(subprocess.TimeoutExpired):
             process.wait(after)
             return False
@@ -179,8 +187,8 @@ def _killed(url: str, arguments: Sequence[str], after: float) -> bool:
     return True
 
 
-def _to_the_end(url: str, arguments: Sequence[str]) -> None:
-    with _start(url, arguments) as process:
+def _to_the_end(url: str, arguments: Sequence[str], time_scale: float) -> None:
+    with _start(url, arguments, time_scale) as process:
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
