@@ -19,6 +19,8 @@ _CORRELATION: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z0-9]+$")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
+#: Bytes of a message: several times what the broker takes, and little enough to be read in a moment.
+_LARGEST: Final = 1024 * 1024
 _EXCERPT: Final = 80
 
 
@@ -68,6 +70,9 @@ def read_json(body: bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
+    if len(body) > _LARGEST:
+        given = f"{len(body)} bytes"
+        raise InvalidMessageError([Problem("body", given, f"expected a message of at most {_LARGEST} bytes")])
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=refuse)
