@@ -26,8 +26,8 @@ from local.simulator import Scenario, Simulator, SimulatorServer
 from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-#: Real seconds a simulated second takes: a backup of two minutes is done in five, so that kills find work.
-TIME_SCALE: Final = 0.04
+#: Real seconds a simulated second takes: slow enough that thirty kills find work to interrupt.
+TIME_SCALE: Final = 0.12
 #: The longest a run may take once nobody kills it any more, in seconds.
 PATIENCE: Final = 300.0
 FAULTS: Final = (
@@ -216,7 +216,8 @@ def _count(
         if len({outcome["data"]["outcomeKey"] for outcome in found}) != len(found) or len(found) > 1:
             tally.repeated.append(name)
         status = found[0]["data"]["status"]
-        tally.outcomes[f"{operation} {status}"] += 1
+        why = found[0]["data"].get("error", {}).get("code")
+        tally.outcomes[f"{operation} {status}" + (f" ({why})" if why else "")] += 1
         if operation != "protect" and effects[name] > 1:
             tally.duplicated.append(name)
         succeeded = status in ("succeeded", "succeededWithWarnings")

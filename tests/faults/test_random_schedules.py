@@ -19,7 +19,50 @@ COUNT = int(os.environ.get("CHAOS_SCHEDULES", "1000"))
 SEED = int(os.environ.get("CHAOS_SEED", "20260105"))
 
 #: Schedules that once broke an invariant.
-REGRESSIONS: dict[str, Schedule] = {}
+REGRESSIONS: dict[str, Schedule] = {
+    "a doubt was published before the certainty of the first delivery": Schedule(
+        flow="two backups",
+        duplicates=2,
+        echoes=False,
+        uncompleted=((13, "later"), (3, "later")),
+        order=(9, 12, 6),
+    ),
+    "a poll delivered again gave up what the next poll followed": Schedule(
+        flow="two backups",
+        faults=(("ListJobs", "throttle", 2, (("retryAfter", 1000000),)),),
+        crashes=((18, "after"),),
+        unavailable=(23, 12),
+        uncompleted=((15, "later"), (13, "at once")),
+        recovery="later",
+        order=(3, 2, 9, 5),
+    ),
+    "a second look at the selection failed the request": Schedule(
+        flow="protect",
+        faults=(
+            ("Refresh", "missingHeaders", 1, (("headers", ("Location",)),)),
+            ("ListProtectedItems", "redirect", 4, ()),
+        ),
+        crashes=((36, "after"), (3, "after"), (13, "before")),
+        slow=((33, 301), (36, 20)),
+        unavailable=(8,),
+        uncompleted=((10, "later"), (9, "later")),
+        held=(14, 30),
+        recovery="later",
+        order=(11, 10, 3),
+    ),
+    "a step failed after the other delivery of it had gone on": Schedule(
+        flow="protect",
+        duplicates=2,
+        faults=(("OperationResult", "redirect", 2, ()),),
+        crashes=((29, "after"), (35, "after"), (12, "after")),
+        slow=((0, 900), (29, 20)),
+        unavailable=(3, 6),
+        uncompleted=((23, "at once"), (37, "later")),
+        held=(12,),
+        recovery="later",
+        order=(3, 6),
+    ),
+}
 
 
 @pytest.mark.timeout(0 if COUNT > 1000 else 120)
