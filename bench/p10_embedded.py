@@ -33,7 +33,9 @@ def measure(*, quick: bool) -> Finding:
         item = f"{remote.url}{_VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
         request = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
         for number in range(20):
-            path = f"{item}/protectedItems/SQLDataBase;mssqlserver;db{number:04}/backup?api-version=2024-04-01"
+            path = (
+                f"{item}/protectedItems/SQLDataBase;mssqlserver;db{number:04}/backup?api-version=2024-04-01"
+            )
             one.post(path, json=request).raise_for_status()
         listed = one.get(f"{remote.url}{_VAULT}/backupJobs?api-version=2024-04-01").json()["value"]
         jobs = [f"{remote.url}{entry['id']}?api-version=2024-04-01" for entry in listed]

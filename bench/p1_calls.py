@@ -32,9 +32,7 @@ def measure(*, quick: bool) -> Finding:
             assert len(app.outcomes) == size and all(o.status == "succeeded" for o in app.outcomes)
         routes = Counter(entry["route"] for entry in entries)
         discovery = sum(
-            count
-            for route, count in routes.items()
-            if route not in (*_PER_DATABASE, *_LISTINGS, "ListJobs")
+            count for route, count in routes.items() if route not in (*_PER_DATABASE, *_LISTINGS, "ListJobs")
         )
         listings = 2 * math.ceil(size / _PAGE)
         # Each tick's listing takes a page for each 200 jobs that have started; one job is asked itself.

@@ -99,14 +99,19 @@ def _start(simulator: Simulator, jobs: int) -> list[str]:
     from local.simulator.http_messages import Request
 
     item = "/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1/protectedItems/"
-    throttle, simulator._throttle = simulator._throttle, type(simulator._throttle)(
-        type(simulator.scenario.throttling)(), simulator.subscription_id, simulator.now()
+    throttle, simulator._throttle = (
+        simulator._throttle,
+        type(simulator._throttle)(
+            type(simulator.scenario.throttling)(), simulator.subscription_id, simulator.now()
+        ),
     )
     body = b'{"properties":{"objectType":"AzureWorkloadBackupRequest","backupType":"Full"}}'
     for number in range(jobs):
         path = f"{simulator.vault_id()}{item}SQLDataBase;mssqlserver;db{number:04}/backup"
         headers = {"authorization": f"Bearer {FIXED_TOKEN}"}
-        answer = simulator.handle(Request("POST", path, "api-version=2024-04-01", headers, body, "http://127.0.0.1"))
+        answer = simulator.handle(
+            Request("POST", path, "api-version=2024-04-01", headers, body, "http://127.0.0.1")
+        )
         assert answer.status == 202
     simulator._throttle = throttle
     return [str(entry["jobId"]) for entry in simulator.ledger_entries]

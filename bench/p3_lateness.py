@@ -110,7 +110,12 @@ def _one_at_a_time(samples: int) -> list[float]:
 
 def _late(ends: list[tuple[object, object]]) -> dict[str, float]:
     late = [(known - end).total_seconds() for known, end in ends]  # type: ignore[operator]
-    return {"median": percentile(late, 0.5), "p95": percentile(late, 0.95), "max": max(late), "ended": len(late)}
+    return {
+        "median": percentile(late, 0.5),
+        "p95": percentile(late, 0.95),
+        "max": max(late),
+        "ended": len(late),
+    }
 
 
 def _sdk(jobs: int) -> dict[str, float]:
@@ -127,7 +132,12 @@ def _sdk(jobs: int) -> dict[str, float]:
         script.back_up(items, until=lambda: clock.monotonic() > _HORIZON.total_seconds())
         script.close()
         refused = sum(entry["status"] == 429 for entry in simulator.access_entries)
-    return {"jobs": jobs, **_late(list(script.ends)), "calls": len(simulator.access_entries), "refused": refused}
+    return {
+        "jobs": jobs,
+        **_late(list(script.ends)),
+        "calls": len(simulator.access_entries),
+        "refused": refused,
+    }
 
 
 def _az(jobs: int) -> dict[str, float]:

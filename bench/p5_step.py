@@ -143,7 +143,9 @@ def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
 
     now = SystemClock().now()
     return [
-        Delivery(queue=queue, body=body, message_id=str(n), taken=now, locked_until=now + timedelta(minutes=5))
+        Delivery(
+            queue=queue, body=body, message_id=str(n), taken=now, locked_until=now + timedelta(minutes=5)
+        )
         for n, body in enumerate(bodies)
     ]
 
@@ -164,7 +166,11 @@ def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) 
     definition = STEPS["enable_protection"]
     bodies = [
         step_body(
-            "enable_protection", protect_task(f"db{n:04}"), sender="select_databases", poll=poll, attempt=attempt
+            "enable_protection",
+            protect_task(f"db{n:04}"),
+            sender="select_databases",
+            poll=poll,
+            attempt=attempt,
         )
         for n in range(count)
     ]

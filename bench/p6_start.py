@@ -51,9 +51,7 @@ def measure(*, quick: bool) -> Finding:
     durable = importlib.util.find_spec("azure.durable_functions") is not None
     peers = f"{_PEERS}, azure.durable_functions" if durable else _PEERS
     ours, theirs, bare, first, peer_first = [], [], [], [], []
-    with RemoteSimulator(
-        estate(4 * runs, protected=True, budgets=False, backup=600), real=True
-    ) as remote:
+    with RemoteSimulator(estate(4 * runs, protected=True, budgets=False, backup=600), real=True) as remote:
         # In turn, so that what else the machine does falls on all alike.
         for run in range(runs + 1):
             ours.append(_python(_IMPORT.format("import function_app")))
@@ -76,7 +74,9 @@ def measure(*, quick: bool) -> Finding:
         "peersFirstCall": call.as_json(),
         "durableIncluded": durable,
     }
-    named = "durable+mgmt+identity+servicebus" if durable else "mgmt+identity+servicebus (no durable installed)"
+    named = (
+        "durable+mgmt+identity+servicebus" if durable else "mgmt+identity+servicebus (no durable installed)"
+    )
     finding.rows = [
         Row(
             measure="P6",
@@ -101,7 +101,10 @@ def measure(*, quick: bool) -> Finding:
 
 
 def _python(code: str, *arguments: str, stdin: bytes = b"") -> float:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         input=stdin,

@@ -78,7 +78,9 @@ def _figures(app: App) -> dict[str, Any]:
         "started": (max(started) - began).total_seconds(),
         "makespan": (max(o.at for o in app.outcomes) - began).total_seconds(),
         "done": sum(o.status == "succeeded" for o in app.outcomes),
-        "startedAt": [round((moment - began).total_seconds()) for moment in started[:: max(1, len(started) // 100)]],
+        "startedAt": [
+            round((moment - began).total_seconds()) for moment in started[:: max(1, len(started) // 100)]
+        ],
     }
 
 

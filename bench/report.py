@@ -52,7 +52,12 @@ class Spread:
         return f"{self.median:.{digits}f}{unit} ({low:.{digits}f}..{high:.{digits}f})"
 
     def as_json(self) -> dict[str, Any]:
-        return {"median": self.median, "min": min(self.values), "max": max(self.values), "n": len(self.values)}
+        return {
+            "median": self.median,
+            "min": min(self.values),
+            "max": max(self.values),
+            "n": len(self.values),
+        }
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -74,7 +79,8 @@ def table(findings: Sequence[Finding]) -> str:
             lines.append((row.measure, row.what, row.goal, row.value, mark, row.peer, ratio))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     rendered = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     ]
     rendered.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(rendered)

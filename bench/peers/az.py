@@ -72,9 +72,8 @@ class AzCalls:
     def _one(self, container: str, item: str, *, protect: bool = False) -> None:
         path = f"/backupFabrics/Azure/protectionContainers/{quote(container)}/protectedItems/{quote(item)}"
         if protect:
-            link: str | None = (
-                f"/backupProtectableItems?{_VERSION}&$filter="
-                + quote("backupManagementType eq 'AzureWorkload' and workloadType eq 'SQLDataBase'")
+            link: str | None = f"/backupProtectableItems?{_VERSION}&$filter=" + quote(
+                "backupManagementType eq 'AzureWorkload' and workloadType eq 'SQLDataBase'"
             )
             while link:
                 link = self._ask("GET", link).json().get("nextLink")
@@ -121,7 +120,9 @@ class AzCalls:
         url = path if path.startswith("http") else f"{self._url}{self._vault_id}{path}"
         data = json.dumps(body) if body is not None else None
         for _ in range(_RETRIES):
-            answer = self._session.request(method, url, data=data, headers={"Content-Type": "application/json"})
+            answer = self._session.request(
+                method, url, data=data, headers={"Content-Type": "application/json"}
+            )
             if answer.status_code != 429:
                 break
             self._threads.sleep(float(answer.headers["Retry-After"]))

@@ -25,6 +25,7 @@ from local.simulator import FIXED_TOKEN, Simulator, SimulatorServer
 
 POLL = 30.0
 _FABRIC = "Azure"
+_SQL_DATABASES = "backupManagementType eq 'AzureWorkload' and workloadType eq 'SQLDataBase'"
 _RUNNING = ("InProgress", "Cancelling")
 
 
@@ -88,12 +89,16 @@ class SdkScript:
             containers = self.client.protection_containers
             operation = self._operation_of(
                 lambda cls: containers.refresh(
-                    self._vault, self._group, _FABRIC, filter="backupManagementType eq 'AzureWorkload'", cls=cls
+                    self._vault,
+                    self._group,
+                    _FABRIC,
+                    filter="backupManagementType eq 'AzureWorkload'",
+                    cls=cls,
                 )
             )
+            results = self.client.protection_container_refresh_operation_results
             while True:
                 self._threads.sleep(POLL)
-                results = self.client.protection_container_refresh_operation_results
                 if self._status(
                     lambda cls: results.get(self._vault, self._group, _FABRIC, operation, cls=cls)
                 ) in (200, 204):
@@ -116,19 +121,22 @@ class SdkScript:
             poller.polling_method().follow()
             operation = self._operation_of(
                 lambda cls: containers.inquire(
-                    self._vault, self._group, _FABRIC, found.name, filter="workloadType eq 'SQLDataBase'", cls=cls
+                    self._vault,
+                    self._group,
+                    _FABRIC,
+                    found.name,
+                    filter="workloadType eq 'SQLDataBase'",
+                    cls=cls,
                 )
             )
+            done = self.client.protection_container_operation_results
             while True:
                 self._threads.sleep(POLL)
-                done = self.client.protection_container_operation_results
                 if self._status(
                     lambda cls: done.get(self._vault, self._group, _FABRIC, found.name, operation, cls=cls)
                 ) in (200, 204):
                     break
-            items = self.client.backup_protectable_items.list(
-                self._vault, self._group, filter="backupManagementType eq 'AzureWorkload' and workloadType eq 'SQLDataBase'"
-            )
+            items = self.client.backup_protectable_items.list(self._vault, self._group, filter=_SQL_DATABASES)
             self._found = [
                 (found.name, item.name)
                 for item in items
@@ -136,9 +144,7 @@ class SdkScript:
             ]
 
         self._threads.run([discover], threads=1)
-        self._threads.run(
-            [partial(self._protect, *item, policy) for item in self._found], threads=pool
-        )
+        self._threads.run([partial(self._protect, *item, policy) for item in self._found], threads=pool)
         self.back_up(self._found, pool=pool)
 
     def _protect(self, container: str, item: str, policy: str) -> None:
@@ -190,9 +196,7 @@ class SdkScript:
 
         self.follow(jobs, pool=pool, until=until)
 
-    def follow(
-        self, jobs: list[str], *, pool: int = 32, until: Callable[[], bool] | None = None
-    ) -> None:
+    def follow(self, jobs: list[str], *, pool: int = 32, until: Callable[[], bool] | None = None) -> None:
         """Look at every job each 30 seconds until all have ended (or `until` holds)."""
 
         def look(job: str) -> None:
@@ -217,7 +221,7 @@ class SdkScript:
 
     def _operation_of(self, call: Callable[[Any], Any]) -> str:
         location: str = call(lambda response, _body, _headers: response.http_response.headers["Location"])
-        return location.split("?")[0].rsplit("/", 1)[1]
+        return location.split("?", maxsplit=1)[0].rsplit("/", 1)[1]
 
     def _status(self, call: Callable[[Any], Any]) -> int:
         return int(call(lambda response, _body, _headers: response.http_response.status_code))
