@@ -1,4 +1,7 @@
-"""P9: memory of the process with many jobs in flight. `python -m bench.p9_memory N` measures one."""
+"""P9: memory of the process with many jobs in flight. `python -m bench.p9_memory N` measures one.
+
+The broker and the simulator are processes of their own: what is measured is the host with the app.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,66 @@ import resource
 import subprocess
 import sys
 import tempfile
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from multiprocessing.managers import BaseManager
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 from bench.estate import estate
 from bench.remote import RemoteSimulator
 from bench.report import Finding, Row, Spread
-from local.broker import Broker, InProcessBus
+from local.broker import Broker, ReceivedMessage
 from local.host.host import Host
 from local.host.host_json import HostSettings
 from local.host.indexing import index
-from local.host.receiver import InProcessReceiver
 from shared import composition
 from shared.bus import OutgoingMessage
+from shared.clock import SteppedClock
+
+
+class BrokerProcess:
+    """What the other process does: a broker on a stepped clock, kept in a file."""
+
+    def __init__(self, path: Path, start: datetime) -> None:
+        self._clock = SteppedClock(start)
+        self._broker = Broker(path, clock=self._clock)
+
+    def advance_to(self, moment: datetime) -> None:
+        self._clock.advance_to(moment)
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        for entity in dict.fromkeys(message.entity for message in messages):
+            self._broker.send(entity, [message for message in messages if message.entity == entity])
+
+    def receive(self, entity: str, max_messages: int) -> list[ReceivedMessage]:
+        return self._broker.receive(entity, max_messages)
+
+    def complete(self, entity: str, lock_token: UUID) -> None:
+        self._broker.complete(entity, lock_token)
+
+    def abandon(self, entity: str, lock_token: UUID) -> None:
+        self._broker.abandon(entity, lock_token)
+
+    def renew(self, entity: str, lock_token: UUID) -> datetime:
+        return self._broker.renew_lock(entity, lock_token)
+
+    def next_due(self) -> datetime | None:
+        return self._broker.next_due()
+
+    def add_listener(self, _listener: Callable[[], None]) -> Callable[[], None]:
+        raise NotImplementedError("without threads nobody listens")
+
+    def close(self) -> None:
+        self._broker.close()
+
+
+class _Manager(BaseManager):
+    pass
+
+
+_Manager.register("BrokerProcess", BrokerProcess)
 
 
 def measure(*, quick: bool) -> Finding:
@@ -75,13 +125,13 @@ def _one(jobs: int) -> tuple[float, float]:
     with (
         tempfile.TemporaryDirectory() as directory,
         RemoteSimulator(scenario) as remote,
-        Broker(Path(directory) / "broker.db", clock=remote.clock) as broker,
+        _Manager() as manager,
     ):
-        bus = InProcessBus(broker)
-        composition.install(composition.build({"ARM_ENDPOINT": remote.url}, bus=bus, clock=remote.clock))
+        broker: Any = manager.BrokerProcess(Path(directory) / "broker.db", scenario.start_time)  # type: ignore[attr-defined]  # registered
+        composition.install(composition.build({"ARM_ENDPOINT": remote.url}, bus=broker, clock=remote.clock))
         host = Host(
             index(function_app.app),
-            InProcessReceiver(broker),
+            broker,
             settings=HostSettings(max_message_batch_size=200),
             clock=remote.clock,
             timers=False,
@@ -102,7 +152,7 @@ def _one(jobs: int) -> tuple[float, float]:
             },
         }
         body = json.dumps(event).encode()
-        broker.send("backup-requests", [OutgoingMessage(entity="backup-requests", body=body, message_id="1")])
+        broker.send([OutgoingMessage(entity="backup-requests", body=body, message_id="1")])
         # Until the fan-out is over, then ten ticks.
         end = scenario.start_time + timedelta(seconds=jobs / 8 + 90 + 300)
         while True:
@@ -111,11 +161,13 @@ def _one(jobs: int) -> tuple[float, float]:
             if due is None or due > end:
                 break
             remote.advance_to(due)
+            broker.advance_to(due)
         gc.collect()
         resident = _resident()
         runtime = composition.runtime()
         runtime.backup._arm.close()
         composition.install(None)
+        broker.close()
     return resident, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

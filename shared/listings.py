@@ -67,6 +67,11 @@ class JobListing:
         )
 
 
+def _lowered(text: str) -> str:
+    """`text` in lower case, without a copy where it is so already."""
+    return text if text.islower() else text.lower()
+
+
 class _Vault:
     """What is remembered of one vault: bounded, whatever the number of jobs in flight."""
 
@@ -133,14 +138,17 @@ class JobListings:
                 and last.whole > (_MANY_PAGES - 1) * PAGE_SIZE
                 and last.running <= PAGE_SIZE
             )
+            whole = last.whole if few and last is not None else None
+            # Two of them are not kept at once.
+            last = vault.listing = None
             jobs = load(min(seen), "InProgress" if few else None)
             listing = JobListing(
                 start=min(seen),
                 at=now(),
-                by_id={job.id.lower(): job for job in jobs},
-                by_activity={job.activity_id.lower(): job for job in jobs if job.activity_id is not None},
+                by_id={_lowered(job.id): job for job in jobs},
+                by_activity={_lowered(job.activity_id): job for job in jobs if job.activity_id is not None},
                 running_only=few,
-                whole=last.whole if few and last is not None else len(jobs),
+                whole=len(jobs) if whole is None else whole,
                 running=sum(not job.status.has_ended for job in jobs),
             )
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
@@ -160,6 +168,17 @@ class ItemListings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Items] = {}
+
+    def forget(self, interval: timedelta, now: datetime) -> None:
+        """Drop what is too old to serve."""
+        with self._lock:
+            old = [
+                key
+                for key, vault in self._vaults.items()
+                if vault.at is not None and now - vault.at > interval
+            ]
+            for key in old:
+                del self._vaults[key]
 
     def get(
         self,

@@ -322,6 +322,12 @@ class ContainerId(ResourceId):
         return (*self.vault.segments(), "backupFabrics", self.fabric, "protectionContainers", self.name)
 
 
+@lru_cache(maxsize=256)
+def _container(subscription_id: str, group: str, vault: str, fabric: str, name: str) -> ContainerId:
+    # Thousands of items are in the same few containers.
+    return ContainerId(VaultId(subscription_id, group, vault), fabric, name)
+
+
 @dataclass(frozen=True, eq=False)
 class ProtectedItemId(ResourceId):
     """A protected database."""
@@ -354,7 +360,7 @@ class ProtectedItemId(ResourceId):
     @classmethod
     def _of(cls, names: list[str]) -> Self:
         *vault, fabric, container, name = names
-        return cls(ContainerId(VaultId(*vault), fabric, container), name)
+        return cls(_container(*vault, fabric, container), name)
 
     def segments(self) -> tuple[str, ...]:
         return (*self.container.segments(), "protectedItems", self.name)

@@ -24,7 +24,7 @@ from shared.workflow.effects import (
     settle,
 )
 from shared.workflow.flow import follow, follow_job, go_on, selected
-from shared.workflow.step import AgainError, Collaborators, LateError, Result, WorkflowError
+from shared.workflow.step import AgainError, Collaborators, FanOut, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import protected_items
 
 #: What Azure's own command fills in where a request names no retention.
@@ -50,8 +50,9 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
         available = [_with_recovery_model(candidate, data, c) for candidate in available]
     chosen = selection.select_for_backup(data, available)
     at = c.now()
-    tasks = tuple(
-        go_on(
+
+    def task(number: int, choice: selection.BackupChoice) -> Next:
+        return go_on(
             message,
             "trigger_backup",
             BackupTask(
@@ -70,9 +71,8 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
             at,
             number=number,
         )
-        for number, choice in enumerate(chosen.tasks)
-    )
-    return selected(message, chosen, tasks, at)
+
+    return selected(message, chosen, FanOut(chosen.tasks, task), at)
 
 
 def _with_recovery_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -153,7 +154,7 @@ def is_before_acceptance(payload: Any) -> bool:
 
 
 def selected(
-    message: StepMessage[Any], chosen: Selection[Any], tasks: tuple[Next, ...], at: datetime
+    message: StepMessage[Any], chosen: Selection[Any], tasks: Sequence[Next], at: datetime
 ) -> Result:
     """What a selection leads to: its tasks, the outcomes that are certain already, and accepted."""
     accepted = events.accepted(

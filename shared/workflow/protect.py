@@ -15,7 +15,7 @@ from shared.messages.steps import BackupTask, ProtectPlan, ProtectTask, StepMess
 from shared.workflow import selection
 from shared.workflow.effects import Adopted, NotStarted, next_effect, settle
 from shared.workflow.flow import ended, follow, follow_job, go_on, selected
-from shared.workflow.step import AgainError, Collaborators, LateError, Next, Result, WorkflowError
+from shared.workflow.step import AgainError, Collaborators, FanOut, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import vault_not_found
 
 if TYPE_CHECKING:
@@ -215,14 +215,16 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         return Result(next=(go_on(message, "inquire_container", plan, c.now()),))
     at = c.now()
     count = chosen.outcome_count
-    tasks = [
-        go_on(
+    policy_id = plan.policy_id
+
+    def task(number: int, choice: selection.ProtectChoice) -> Next:
+        return go_on(
             message,
             "enable_protection",
             ProtectTask(
                 database=choice.candidate.database,
                 item_id=choice.item.path,
-                policy_id=plan.policy_id,
+                policy_id=policy_id,
                 policy_name=choice.policy_name,
                 action=choice.action,
                 protection_state=(
@@ -234,9 +236,8 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
             at,
             number=number,
         )
-        for number, choice in enumerate(chosen.tasks)
-    ]
-    return selected(message, chosen, tuple(tasks), at)
+
+    return selected(message, chosen, FanOut(chosen.tasks, task), at)
 
 
 def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:

@@ -6,10 +6,10 @@ one place (`shared.workflow.delivery`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from shared.bus import OutgoingMessage
 from shared.listings import ItemListings
@@ -51,6 +51,27 @@ class Next:
     delay: timedelta = timedelta()
 
 
+class FanOut(Sequence[Next]):
+    """One message for each of many, made when it is sent: thousands are never in memory together."""
+
+    def __init__(self, choices: Sequence[Any], make: Callable[[int, Any], Next]) -> None:
+        self._choices = choices
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    @overload
+    def __getitem__(self, index: int) -> Next: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Next]: ...
+    def __getitem__(self, index: int | slice) -> Next | Sequence[Next]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self._make(number, self._choices[number]) for number in numbers]
+        return self._make(numbers, self._choices[numbers])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What a step leads to. `events` are published first, then `next` and `forward` are sent.
@@ -59,7 +80,7 @@ class Result:
     """
 
     events: tuple[Event, ...] = ()
-    next: tuple[Next, ...] = ()
+    next: Sequence[Next] = ()
     forward: tuple[OutgoingMessage, ...] = ()
     accepted: Event | None = None
 

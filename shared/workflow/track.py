@@ -258,7 +258,7 @@ def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, jo
         return Result(events=(started, *rest.events), next=rest.next)
     # It may have ended by now: a configuration's has when its operation has, others may have been short.
     rest = _later(moved, c, following, timedelta() if c.may_read_more() else None)
-    return Result(events=(started,), next=rest.next)
+    return Result(events=(started, *rest.events), next=rest.next)
 
 
 def _follow_job(message: StepMessage[Tracking], c: Collaborators, known: Job | None) -> Result:
