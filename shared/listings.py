@@ -201,6 +201,7 @@ class ItemListings:
         with vault.lock:
             at = now()
             if vault.at is None or vault.at < asked or at - vault.at >= interval:
-                vault.items = ()
+                # Where loading fails nothing is known, which is not to be taken for nothing being there.
+                vault.items, vault.at = (), None
                 vault.items, vault.at = load(), at
             return vault.items
