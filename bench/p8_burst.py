@@ -17,7 +17,7 @@ _LENGTH = 120.0
 
 
 def measure(*, quick: bool) -> Finding:
-    count = 500 if quick else 2000
+    count = 300 if quick else 2000
     writes = REAL_BUDGETS["writes"]
     least = max(0.0, (count - writes["bucket"]) / writes["perSecond"])
     with App(estate(count, protected=True, backup=_LENGTH)) as app:
@@ -78,9 +78,7 @@ def _figures(app: App) -> dict[str, Any]:
         "started": (max(started) - began).total_seconds(),
         "makespan": (max(o.at for o in app.outcomes) - began).total_seconds(),
         "done": sum(o.status == "succeeded" for o in app.outcomes),
-        "startedAt": [
-            round((moment - began).total_seconds()) for moment in started[:: max(1, len(started) // 100)]
-        ],
+        "startedAt": _sample([(moment - began).total_seconds() for moment in started]),
     }
 
 
@@ -111,7 +109,14 @@ def _sdk(count: int) -> dict[str, Any]:
         "refused": refused,
         "refusedShare": refused / len(entries),
         "started": (max(started) - scenario.start_time).total_seconds(),
+        "startedAt": _sample([(moment - scenario.start_time).total_seconds() for moment in started]),
     }
+
+
+def _sample(moments: list[float]) -> list[float]:
+    """A hundred of them, the last among them."""
+    every = max(1, len(moments) // 100)
+    return [round(moment, 1) for moment in sorted(moments)[every - 1 :: every]]
 
 
 def _started(simulator: Simulator) -> int:

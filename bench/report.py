@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -84,3 +85,25 @@ def table(findings: Sequence[Finding]) -> str:
     ]
     rendered.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(rendered)
+
+
+_BEGIN, _END = "<!-- figures: written by `python -m bench --reference` -->", "<!-- end of figures -->"
+
+
+def document(path: Path, findings: Sequence[Finding]) -> None:
+    """Write the table into the document, between its two marks."""
+    lines = ["| | measure | goal | figure | | peer | peer / ours |", "|---|---|---|---|---|---|---|"]
+    for finding in findings:
+        for row in finding.rows:
+            mark = {True: "reached", False: "**missed**", None: ""}[row.reached]
+            ratio = f"{row.ratio:.1f}" if row.ratio is not None else ""
+            cells = (row.measure, row.what, row.goal, row.value, mark, row.peer, ratio)
+            lines.append(
+                "| " + " | ".join(cell.replace("|", "/").replace("<", "&lt;") for cell in cells) + " |"
+            )
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    path.write_text(
+        "\n".join([before.rstrip("\n"), "", _BEGIN, "", *lines, "", _END]) + after, encoding="utf-8"
+    )
