@@ -256,6 +256,10 @@ def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, jo
     if job is not None:
         rest = _follow_job(moved, c, job)
         return Result(events=(started, *rest.events), next=rest.next)
+    if at >= following.deadline:
+        # Found late (the app was stopped for days): it has one look, which ends in the one outcome.
+        rest = _follow_job(moved, c, None)
+        return Result(events=(started, *rest.events), next=rest.next)
     # It may have ended by now: a configuration's has when its operation has, others may have been short.
     rest = _later(moved, c, following, timedelta() if c.may_read_more() else None)
     return Result(events=(started, *rest.events), next=rest.next)
