@@ -194,8 +194,9 @@ class Event(EventModel):
         ):
             if value is not None:
                 event[name] = value
-        event["data"] = self.data.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+        envelope = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+        data = self.data.model_dump_json(by_alias=True, exclude_none=True)
+        return f'{envelope[:-1]},"data":{data}}}'.encode()
 
     def slim(self) -> Event:
         """The same event without what only explains: a job's tasks and properties, all but the first warnings."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ _ACCEPTED_WITHIN: Final = timedelta(minutes=30)
 #: A secret may be on its way to be renewed; a requester is not left waiting for longer.
 _AUTHENTICATION_FOR: Final = timedelta(minutes=10)
 EPOCH: Final = "epoch"
+_HEAD: Final = StepMessage[TolerantModel]
 #: Messages of a fan-out that are made and sent together.
 _AT_A_TIME: Final = 100
 
@@ -126,7 +127,7 @@ def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
             wait_for_operator(delivery, runtime.bus, runtime.clock.now())
             return None
         payload = definition.payload.model_validate(raw.get("payload"), extra="ignore")
-        head = StepMessage[TolerantModel].model_validate({**raw, "payload": {}}, extra="ignore")
+        head = _HEAD.model_validate({**raw, "payload": {}}, extra="ignore")
     except (InvalidMessageError, ValidationError) as error:
         _unreadable(delivery, runtime, _validation_text(error))
         return None
@@ -152,8 +153,11 @@ def run(
     **known: Any,
 ) -> Result:
     """Call the step; turn every expected failure into what follows from it."""
-    collaborators = replace(
-        collaborate(delivery, runtime, message.request.vault_id, trusting=message.late < _MOST_LATE),
+    collaborators = collaborate(
+        delivery,
+        runtime,
+        message.request.vault_id,
+        trusting=message.late < _MOST_LATE,
         grown_tick=grown_tick,
     )
     try:
@@ -172,7 +176,12 @@ def run(
 
 
 def collaborate(
-    delivery: Delivery, runtime: Runtime, vault_id: VaultId | None, *, trusting: bool = True
+    delivery: Delivery,
+    runtime: Runtime,
+    vault_id: VaultId | None,
+    *,
+    trusting: bool = True,
+    grown_tick: timedelta | None = None,
 ) -> Collaborators:
     """What a step may use while it handles this delivery.
 
@@ -191,6 +200,7 @@ def collaborate(
         settings=runtime.settings,
         now=runtime.service_clock.now,
         late=late,
+        grown_tick=grown_tick,
         items=runtime.items,
         may_read_more=lambda: plenty_of_reads(runtime, vault_id),
     )
