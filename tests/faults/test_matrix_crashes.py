@@ -137,7 +137,7 @@ def test_f05_crash_after_publish_before_complete(recovery: Recovery) -> None:
 def test_f06_duplicate_delivery_concurrent() -> None:
     """While the first delivery waits for the answer to its POST, its lock ends and a second one runs."""
     with open_faulty(protected_estate()) as estate:
-        nested = []
+        nested: list[object] = []
 
         def during_the_call(method: str, path: str, answer: RawAnswer) -> RawAnswer:
             if path.endswith("/backup") and method == "POST" and not nested:
