@@ -117,14 +117,20 @@ def settle(
 
 
 def next_effect(
-    message: StepMessage[Any], *, waiting: bool, code: str, why: str, status: Status = Status.FAILED
+    message: StepMessage[Any],
+    *,
+    waiting: bool,
+    code: str,
+    why: str,
+    status: Status = Status.FAILED,
+    most: int = MOST_POSTS,
 ) -> AgainError:
-    """The error that puts the step back for its next effect; WorkflowError where there have been enough.
+    """The error that puts the step back for its next effect; WorkflowError where there have been `most`.
 
     The new number is sent before the call is made, so that a crash in between finds it again.
     """
-    if message.effect.n >= MOST_POSTS:
-        text = f"{why} This was attempt {message.effect.n} of at most {MOST_POSTS}."
+    if message.effect.n >= most:
+        text = f"{why} This was attempt {message.effect.n} of at most {most}."
         raise WorkflowError(code, text, status=status)
     fresh = message.effect.model_copy(
         update={

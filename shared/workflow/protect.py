@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: For so long after the last inquiry a pattern means the databases that it found.
 INQUIRY_IS_FRESH: Final = timedelta(hours=1)
+#: A PUT may be repeated: only time bounds it, and this, where time does not pass.
+_MOST_PUTS: Final = 100
 
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
@@ -274,13 +276,15 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
         )
         if isinstance(settled, Adopted):
             return follow_job(message, c, settled.job.id)
-        # Enabling protection is idempotent: sent again, it ends in the same state.
+        # Enabling protection is idempotent: sent again, it ends in the same state, so an outage is waited out.
+        in_time = c.now() - message.since < c.settings.operation_timeout
         raise next_effect(
             message,
             waiting=False,
             code="outcome_unknown",
             why=f"No job shows that the service took the request to protect {task.database}.",
             status=Status.FAILED if isinstance(settled, NotStarted) else Status.UNKNOWN,
+            most=_MOST_PUTS if in_time else message.effect.n,
         )
     if c.late():
         raise LateError

@@ -10,7 +10,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.arm.errors import ArmStatusError
+from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.messages import events
 from shared.messages.events import ErrorInfo, JobInfo, RecoveryPointInfo, Status, TaskInfo
 from shared.messages.requests import Operation
@@ -27,6 +27,7 @@ from shared.workflow.advice import CONFLICT_CODES
 from shared.workflow.effects import MOST_POSTS, is_about
 from shared.workflow.flow import ended, go_on, next_tick, on_tick
 from shared.workflow.protect import after_protection
+from shared.workflow.retry import MOST_MALFORMED
 from shared.workflow.retry import MOST_MALFORMED
 from shared.workflow.step import Collaborators, Next, Result, StepDefinition, WorkflowError
 
@@ -136,6 +137,11 @@ def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Resul
         return _operation_error(
             message, c, error, expects_job=expects_job, has_other=bool(urls[0] and urls[1])
         )
+    except ArmProtocolError:
+        if not expects_job or message.attempt + 1 < MOST_MALFORMED:
+            raise
+        # The operation cannot be read; its job may be listed all the same.
+        return _find_job(message, c)
     if not result.finished:
         return _later(message, c, tracking, result.retry_after)
     if expects_job:
