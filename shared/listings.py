@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job, ProtectedItem
 
+#: Jobs on a page, until a listing of several pages tells: documented nowhere.
 PAGE_SIZE: Final = 200
 #: The backup provider's own budget of reads, and the time in which it is counted: documented nowhere,
 #: taken from the headers and error texts of the recorded sessions.
@@ -37,16 +38,17 @@ class JobListing:
     #: how many jobs there are, ended ones included, as far as is known
     whole: int = 0
     running: int = 0
+    page_size: int = PAGE_SIZE
 
     @property
     def pages(self) -> int:
         """How many requests it took."""
-        return max(1, ceil(len(self.by_id) / PAGE_SIZE))
+        return max(1, ceil(len(self.by_id) / self.page_size))
 
     @property
     def whole_pages(self) -> int:
         """How many requests it takes with the jobs that have ended."""
-        return max(1, ceil(self.whole / PAGE_SIZE))
+        return max(1, ceil(self.whole / self.page_size))
 
     def tick(self, interval: timedelta) -> timedelta:
         """The interval at which such a listing takes half of the read budget at most."""
@@ -112,12 +114,14 @@ class JobListings:
         interval: timedelta,
         now: Callable[[], datetime],
         load: Callable[[datetime, str | None], list[Job]],
+        pages: Callable[[], int] = lambda: 1,
         running_only: bool = False,
     ) -> JobListing:
         """The vault's jobs since `oldest` at least, listed at most a tick ago.
 
         Args:
             load: lists the jobs from a moment on, all or those of a status.
+            pages: how many requests that took; 1 where it is not known.
             running_only: jobs that have ended may be missing, if that takes fewer pages: whoever asks knows
                 the ids of its jobs, and reads singly what is missing.
 
@@ -135,13 +139,16 @@ class JobListings:
             few = (
                 running_only
                 and last is not None
-                and last.whole > (_MANY_PAGES - 1) * PAGE_SIZE
-                and last.running <= PAGE_SIZE
+                and last.whole_pages >= _MANY_PAGES
+                and last.running <= last.page_size
             )
+            page_size = last.page_size if last is not None else PAGE_SIZE
             whole = last.whole if few and last is not None else None
             # Two of them are not kept at once.
             last = vault.listing = None
             jobs = load(min(seen), "InProgress" if few else None)
+            if (taken := pages()) > 1:
+                page_size = ceil(len(jobs) / taken)
             listing = JobListing(
                 start=min(seen),
                 at=now(),
@@ -150,6 +157,7 @@ class JobListings:
                 running_only=few,
                 whole=len(jobs) if whole is None else whole,
                 running=sum(not job.status.has_ended for job in jobs),
+                page_size=max(1, page_size),
             )
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
             return listing

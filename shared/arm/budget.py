@@ -113,6 +113,7 @@ class RequestBudget:
         self._lock = threading.Lock()
         self._observed: dict[str, Observation] = {}
         self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._pages: dict[str, int] = {}
 
     def admit(
         self, subscription_id: str, method: str, path: str, *, cost: int = 1, begun: bool = False
@@ -175,6 +176,16 @@ class RequestBudget:
         """How many calls of a bucket may be made now, as far as is known."""
         with self._lock:
             return max(0, int(self._bucket(subscription_id, bucket, self._now()).tokens))
+
+    def listed(self, operation: str, pages: int) -> None:
+        """A listing of this kind has taken so many calls."""
+        with self._lock:
+            self._pages[operation] = pages
+
+    def pages(self, operation: str) -> int:
+        """How many calls a listing of this kind took the last time; 1 before the first."""
+        with self._lock:
+            return self._pages.get(operation, 1)
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Remember what the headers (lower-case names) of an answer say."""

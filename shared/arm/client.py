@@ -124,8 +124,6 @@ class ArmClient:
         self._transport: Transport | None = None
         #: what is left of the service's rate limits, and the pace by it
         self.budget = RequestBudget(clock, service_clock.scale)
-        #: how many pages each kind of listing had last
-        self._pages: dict[str, int] = {}
 
     @property
     def endpoint(self) -> str:
@@ -199,7 +197,7 @@ class ArmClient:
         """
         call = self._call(operation, "GET", path, params)
         seen = {call.url}
-        expected = self._pages.get(operation, 1)
+        expected = self.budget.pages(operation)
         for number in range(_MOST_PAGES):
             response = self._ask(call, cost=expected, begun=number > 0)
             body = response.body
@@ -213,7 +211,7 @@ class ArmClient:
                 yield item
             link = body.get("nextLink")
             if link is None or link == "":
-                self._pages[operation] = number + 1
+                self.budget.listed(operation, number + 1)
                 return
             if not isinstance(link, str):
                 raise call.garbled("the link to the next page is no text", request_id=_request_id(response))

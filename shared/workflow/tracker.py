@@ -166,6 +166,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
             interval=runtime.settings.track_interval,
             now=runtime.service_clock.now,
             load=load,
+            pages=lambda: runtime.backup.budget.pages("list jobs"),
             running_only=running_only,
         )
 
