@@ -28,7 +28,6 @@ from shared.workflow.effects import MOST_POSTS, is_about
 from shared.workflow.flow import ended, go_on, next_tick, on_tick
 from shared.workflow.protect import after_protection
 from shared.workflow.retry import MOST_MALFORMED
-from shared.workflow.retry import MOST_MALFORMED
 from shared.workflow.step import Collaborators, Next, Result, StepDefinition, WorkflowError
 
 if TYPE_CHECKING:
