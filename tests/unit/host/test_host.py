@@ -359,7 +359,7 @@ def test_a_batch_waits_for_company_as_told(broker: Broker, clock: SteppedClock) 
     host.start()
     entities = [OutgoingMessage(entity=TRACK, body=b"", message_id=str(n)) for n in range(5)]
     broker.send(TRACK, entities[:3])
-    wait_until(lambda: batches == [3])
+    wait_until(lambda: batches == [3] and broker.counts(TRACK).locked == 0)
     broker.send(TRACK, entities[3:])
     wait_until(lambda: broker.counts(TRACK).locked == 2)
     assert batches == [3]
