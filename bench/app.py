@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -101,8 +100,7 @@ class App:
     def __exit__(self, *_: object) -> None:
         runtime = composition.runtime()
         composition.install(None)
-        with contextlib.suppress(AttributeError):
-            runtime.backup._arm.close()
+        runtime.backup.close()
         self._server.stop()
         self.broker.close()
 

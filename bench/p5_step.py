@@ -98,7 +98,7 @@ def measure(*, quick: bool) -> Finding:
         posts = iter(range(databases))
         share = databases // (RUNS + 1)
         with_call = _spread(lambda: _with_call(runtime, [next(posts) for _ in range(share)]))
-        runtime.backup._arm.close()
+        runtime.backup.close()
     flat = late.median / without.median
     finding = Finding(name="p5", title="CPU of a step")
     finding.figures = {

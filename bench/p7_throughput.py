@@ -121,7 +121,7 @@ def _run(url: str, steps: int, run: int) -> tuple[float, float, int, int]:
         host.stop()
         runtime: Any = composition.runtime()
         composition.install(None)
-        runtime.backup._arm.close()
+        runtime.backup.close()
     return (steps - WARM_UP) / elapsed, cpu, threads, sockets
 
 

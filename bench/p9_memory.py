@@ -165,7 +165,7 @@ def _one(jobs: int) -> tuple[float, float]:
         gc.collect()
         resident = _resident()
         runtime = composition.runtime()
-        runtime.backup._arm.close()
+        runtime.backup.close()
         composition.install(None)
         broker.close()
     return resident, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

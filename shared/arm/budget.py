@@ -31,6 +31,10 @@ _LIMITS: Final = {
 }
 #: Turns are given out a little slower than the bucket refills: a clock may run a little fast.
 _MARGIN: Final = 0.95
+#: A refusal tells that others share the limit: less is asked at once, more again little by little.
+_SHARE_KEPT: Final = 0.5
+_SHARE_REGAINED: Final = 0.05
+_LEAST_SHARE: Final = 0.02
 #: What a newcomer leaves to those who come back for their turn.
 _RESERVE: Final = 2
 
@@ -56,24 +60,43 @@ class Observation:
 
 
 class _Bucket:
-    """One bucket as it is believed to be. Without limit until the service has spoken of it once."""
+    """One bucket as it is believed to be."""
 
-    def __init__(self, size: int, per_second: float, now: float) -> None:
+    def __init__(self, size: int, per_second: float, now: float, *, known: bool) -> None:
         self.size = size
-        self.per_second = per_second
+        self._per_second = per_second
         self.tokens = float(size)
         self.filled = now
-        self.known = False
+        #: a limit that no document gives is one only once the service has spoken of it
+        self.known = known
         self.in_flight = 0
+        #: the share of what comes in that is ours: other processes ask too
+        self._share = 1.0
+        self._lessened = now - 1.0
         #: until then every turn has been given out
         self.taken_until = now
 
+    @property
+    def per_second(self) -> float:
+        """How many calls a second may be made, once what there was is used up."""
+        return self._per_second * self._share
+
     def fill(self, now: float) -> None:
         if now > self.filled:
-            self.tokens = min(
-                max(float(self.size), self.tokens), self.tokens + (now - self.filled) * self.per_second
-            )
+            passed = now - self.filled
+            self.tokens = min(max(float(self.size), self.tokens), self.tokens + passed * self.per_second)
+            self._share = min(1.0, self._share + passed * _SHARE_REGAINED)
             self.filled = now
+
+    def refuse(self, retry_after: timedelta | None, now: float) -> None:
+        """The service has refused: nothing is left for so long, and less than was thought comes in."""
+        self.known = True
+        wait = retry_after.total_seconds() if retry_after is not None else 1 / self.per_second
+        self.tokens = min(self.tokens, 1 - wait * self.per_second)
+        # Those refused together speak of one shortage.
+        if now - self._lessened >= 1:
+            self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
+            self._lessened = now
 
     def has(self, cost: int, now: float, *, returning: bool) -> bool:
         if not self.known:
@@ -165,10 +188,7 @@ class RequestBudget:
                     bucket.tokens = float(left - bucket.in_flight)
             if refused:
                 # The narrowest bucket is the one that refused.
-                bucket = self._buckets[admission.buckets[-1]]
-                bucket.known = True
-                wait = retry_after.total_seconds() if retry_after is not None else 1 / bucket.per_second
-                bucket.tokens = min(bucket.tokens, 1 - wait * bucket.per_second)
+                self._buckets[admission.buckets[-1]].refuse(retry_after, now)
         if headers is not None:
             self.observe(headers)
 
@@ -219,7 +239,7 @@ class RequestBudget:
         key = (subscription_id, name)
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(*_LIMITS[name], now)
+            bucket = self._buckets[key] = _Bucket(*_LIMITS[name], now, known=name != BACKUP_READS)
         bucket.fill(now)
         return bucket
 

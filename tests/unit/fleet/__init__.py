@@ -1,0 +1,1 @@
+"""Fleets: many databases of one vault, within what Azure allows."""

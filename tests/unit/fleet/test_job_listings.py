@@ -1,0 +1,135 @@
+"""One listing of a vault's jobs for all that are followed in it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from shared.azure_backup.models import Job
+from shared.listings import JobListing, JobListings
+from tests.unit.workflow.messages import NOW
+
+SECOND = timedelta(seconds=1)
+TICK = 30 * SECOND
+
+
+class Vault:
+    """A vault with jobs, some of which still run; remembers how it was asked."""
+
+    def __init__(self, jobs: int, *, running: int = 0, page: int = 200) -> None:
+        self.jobs, self.running, self.page = jobs, running, page
+        self.asked: list[tuple[float, str | None]] = []
+        self.now = NOW
+        self.pages = 1
+
+    def _load(self, start: datetime, status: str | None) -> list[Job]:
+        self.asked.append(((start - NOW).total_seconds(), status))
+        numbers = range(self.running if status is not None else self.jobs)
+        self.pages = max(1, -(-len(numbers) // self.page))
+        return [
+            Job(
+                id=f"Job-{n}",
+                activity_id=f"Act-{n}",
+                status="InProgress" if n < self.running else "Completed",
+            )
+            for n in numbers
+        ]
+
+    def list(
+        self, listings: JobListings, *, oldest: int = 0, at: int = 0, running_only: bool = False
+    ) -> JobListing:
+        self.now = NOW + at * SECOND
+        return listings.get(
+            "vault1",
+            oldest=NOW + oldest * SECOND,
+            interval=TICK,
+            now=lambda: self.now,
+            load=self._load,
+            pages=lambda: self.pages,
+            running_only=running_only,
+        )
+
+
+def test_batches_of_one_tick_share_a_listing() -> None:
+    vault, listings = Vault(600), JobListings()
+    first = vault.list(listings, oldest=-300)
+    assert vault.list(listings, oldest=-100, at=1) is first
+    assert vault.list(listings, oldest=-300, at=2) is first
+    assert len(vault.asked) == 1
+    assert vault.list(listings, oldest=-300, at=30) is not first
+
+
+def test_a_job_older_than_the_listing_is_not_looked_for_in_it() -> None:
+    vault, listings = Vault(10), JobListings()
+    vault.list(listings, oldest=-100)
+    vault.list(listings, oldest=-500, at=1)
+    assert [start for start, _ in vault.asked] == [-100, -500]
+
+
+def test_the_window_reaches_back_to_what_other_batches_follow() -> None:
+    vault, listings = Vault(10), JobListings()
+    vault.list(listings, oldest=-900)
+    # The next tick begins with a batch of younger jobs: the old ones are still followed by the others.
+    vault.list(listings, oldest=-100, at=30)
+    assert vault.asked[-1][0] == -900
+    # Two ticks without them, and the window closes.
+    vault.list(listings, oldest=-100, at=60)
+    vault.list(listings, oldest=-100, at=90)
+    assert vault.asked[-1][0] == -100
+
+
+@pytest.mark.parametrize(
+    ("jobs", "page", "seconds"),
+    [(10, 200, 30), (2000, 200, 30), (5000, 200, 60), (2000, 50, 96), (20_000, 200, 240)],
+)
+def test_the_tick_grows_with_the_pages(jobs: int, page: int, seconds: float) -> None:
+    # Half of 250 reads in five minutes: a page costs 2.4 seconds.
+    vault = Vault(jobs, page=page)
+    assert vault.list(JobListings()).tick(TICK) == seconds * SECOND
+
+
+def test_a_grown_tick_is_waited_for() -> None:
+    vault, listings = Vault(5000), JobListings()
+    first = vault.list(listings)
+    assert vault.list(listings, at=50) is first
+    assert vault.list(listings, at=60) is not first
+
+
+def test_jobs_are_found_by_id_and_by_activity_in_any_case() -> None:
+    listing = Vault(3).list(JobListings())
+    by_id = listing.find(job_id="JOB-2", activity_id="none")
+    by_activity = listing.find(job_id=None, activity_id="act-2")
+    assert by_id is not None
+    assert by_id is by_activity
+    # An id that is known is not replaced by a namesake's activity.
+    assert listing.find(job_id="job-9", activity_id="act-2") is None
+
+
+def test_only_what_runs_is_listed_where_that_takes_fewer_pages() -> None:
+    vault, listings = Vault(900, running=40), JobListings()
+    vault.list(listings, running_only=True)
+    listing = vault.list(listings, at=30, running_only=True)
+    assert [status for _, status in vault.asked] == [None, "InProgress"]
+    assert (listing.pages, listing.whole_pages) == (1, 5)
+    # One who does not know its job's id yet needs them all.
+    assert not vault.list(listings, at=31, running_only=False).running_only
+
+
+@pytest.mark.parametrize(("jobs", "running"), [(300, 10), (900, 500)], ids=["few pages", "many run"])
+def test_all_are_listed_where_that_is_no_dearer(jobs: int, running: int) -> None:
+    vault, listings = Vault(jobs, running=running), JobListings()
+    vault.list(listings, running_only=True)
+    vault.list(listings, at=30, running_only=True)
+    assert [status for _, status in vault.asked] == [None, None]
+
+
+def test_a_listing_that_fails_leaves_nothing_behind() -> None:
+    vault, listings = Vault(10), JobListings()
+
+    def fail(*_: object) -> list[Job]:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        listings.get("vault1", oldest=NOW, interval=TICK, now=lambda: NOW, load=fail)
+    assert len(vault.list(listings).by_id) == 10
