@@ -8,7 +8,7 @@ from typing import Any, Final
 from local.simulator import Scenario
 
 #: ARM's token buckets, and the backup provider's own for reads (250 in five minutes).
-REAL_BUDGETS: Final = {
+REAL_BUDGETS: Final[dict[str, dict[str, float]]] = {
     "reads": {"bucket": 250, "perSecond": 25},
     "writes": {"bucket": 200, "perSecond": 10},
     "backupReads": {"bucket": 250, "perSecond": 0.83},

@@ -47,7 +47,7 @@ print(time.perf_counter() - t)
 def measure(*, quick: bool) -> Finding:
     from bench.p5_step import backup_task, step_body
 
-    runs = 5 if quick else 9
+    runs = 3 if quick else 9
     durable = importlib.util.find_spec("azure.durable_functions") is not None
     peers = f"{_PEERS}, azure.durable_functions" if durable else _PEERS
     ours, theirs, bare, first, peer_first = [], [], [], [], []

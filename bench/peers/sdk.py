@@ -39,7 +39,7 @@ class _Token(SansIOHTTPPolicy[Any, Any]):
         request.http_request.headers["Authorization"] = f"Bearer {FIXED_TOKEN}"
 
 
-class _Transport(RequestsTransport):
+class _Transport(RequestsTransport):  # type: ignore[misc]  # re-exported without its type
     def __init__(self, threads: VirtualThreads) -> None:
         super().__init__()
         self._threads = threads
@@ -48,7 +48,7 @@ class _Transport(RequestsTransport):
         self._threads.sleep(duration)
 
 
-class _Polling(ARMPolling):  # type: ignore[type-arg]  # generic in the stubs alone
+class _Polling(ARMPolling):
     """The SDK's polling, run by the thread that asked for it instead of by one of its own."""
 
     def run(self) -> None:
@@ -67,8 +67,9 @@ class SdkScript:
         parts = simulator.vault_id().split("/")
         self._group, self._vault = parts[4], parts[8]
         self._simulator = simulator
-        self.client = RecoveryServicesBackupClient(
-            _Credential(),  # type: ignore[arg-type]  # never asked
+        # Its models are loosely typed: what the simulator answers is what is read here.
+        self.client: Any = RecoveryServicesBackupClient(
+            _Credential(),
             simulator.subscription_id,
             base_url=server.url,
             authentication_policy=_Token(),
@@ -148,11 +149,7 @@ class SdkScript:
         self.back_up(self._found, pool=pool)
 
     def _protect(self, container: str, item: str, policy: str) -> None:
-        body = m.ProtectedItemResource(
-            properties=m.AzureVmWorkloadSQLDatabaseProtectedItem(
-                backup_management_type="AzureWorkload", workload_type="SQLDataBase", policy_id=policy
-            )
-        )
+        body = m.ProtectedItemResource(properties=m.AzureVmWorkloadSQLDatabaseProtectedItem(policy_id=policy))
         poller = self.client.protected_items.begin_create_or_update(
             self._vault, self._group, _FABRIC, container, item, body, polling=_Polling(timeout=POLL)
         )
