@@ -35,6 +35,8 @@ _MARGIN: Final = 0.95
 _SHARE_KEPT: Final = 0.5
 _SHARE_REGAINED: Final = 0.05
 _LEAST_SHARE: Final = 0.02
+#: Those who were not refused themselves are held back no longer than this, whatever the refused were told.
+_LONGEST_CLOSED: Final = 3600.0
 #: What a newcomer leaves to those who come back for their turn.
 _RESERVE: Final = 2
 
@@ -73,6 +75,8 @@ class _Bucket:
         #: the share of what comes in that is ours: other processes ask too
         self._share = 1.0
         self._lessened = now - 1.0
+        #: until then the service refuses every call, and nothing comes in
+        self.closed_until = now
         #: until then every turn has been given out
         self.taken_until = now
 
@@ -82,17 +86,21 @@ class _Bucket:
         return self._per_second * self._share
 
     def fill(self, now: float) -> None:
-        if now > self.filled:
-            passed = now - self.filled
-            self.tokens = min(max(float(self.size), self.tokens), self.tokens + passed * self.per_second)
+        passed = now - max(self.filled, self.closed_until)
+        if passed > 0:
+            # The share grows evenly until it is whole.
+            growing = min(passed, (1.0 - self._share) / _SHARE_REGAINED)
+            seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + passed - growing
+            self.tokens = min(max(float(self.size), self.tokens), self.tokens + seconds * self._per_second)
             self._share = min(1.0, self._share + passed * _SHARE_REGAINED)
-            self.filled = now
+        self.filled = max(self.filled, now)
 
     def refuse(self, retry_after: timedelta | None, now: float) -> None:
         """The service has refused: nothing is left for so long, and less than was thought comes in."""
         self.known = True
         wait = retry_after.total_seconds() if retry_after is not None else 1 / self.per_second
-        self.tokens = min(self.tokens, 1 - wait * self.per_second)
+        self.closed_until = max(self.closed_until, now + min(wait, _LONGEST_CLOSED))
+        self.tokens = 1.0
         # Those refused together speak of one shortage.
         if now - self._lessened >= 1:
             self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
@@ -101,6 +109,8 @@ class _Bucket:
     def has(self, cost: int, now: float, *, returning: bool) -> bool:
         if not self.known:
             return True
+        if now < self.closed_until:
+            return False
         cost = min(cost, self.size // 2)
         if not returning and self.taken_until > now:
             cost += _RESERVE
@@ -109,7 +119,7 @@ class _Bucket:
     def turn(self, cost: int, now: float) -> float:
         """Seconds until the next turn that is free; it is taken by this."""
         cost = min(cost, self.size // 2)
-        first = now + max(cost - self.tokens, 0.0) / self.per_second
+        first = max(now, self.closed_until) + max(cost - self.tokens, 0.0) / self.per_second
         due = max(first, self.taken_until + cost / self.per_second / _MARGIN)
         self.taken_until = due
         return due - now

@@ -115,10 +115,44 @@ def test_a_refusal_stops_everybody_for_as_long_as_it_says() -> None:
     asker.budget.answered(admission, {}, refused=True, retry_after=timedelta(seconds=90))
     wait = asker.ask("GET")
     assert isinstance(wait, float)
-    assert wait >= 90
-    # Other limits are not touched by it.
+    assert 90 <= wait <= 95
+    asker.wait(89)
+    assert isinstance(asker.ask("GET"), float)
+    asker.wait(6)
+    with coming_back(True):
+        assert isinstance(asker.ask("GET"), Admission)
+
+
+def test_a_refusal_leaves_other_limits_alone() -> None:
+    asker = Asker()
+    admission = asker.ask("GET")
+    assert isinstance(admission, Admission)
+    asker.budget.answered(admission, {}, refused=True, retry_after=timedelta(seconds=90))
     assert isinstance(asker.ask("POST"), Admission)
     assert isinstance(asker.ask("GET", VAULT), Admission)
+
+
+def test_one_refusal_after_another_makes_no_wait_longer_than_it_says() -> None:
+    asker = Asker()
+    for _ in range(5):
+        with coming_back(True):
+            admission = asker.ask("GET")
+        assert isinstance(admission, Admission)
+        asker.budget.answered(admission, {}, refused=True, retry_after=timedelta(seconds=600))
+        asker.wait(600)
+
+
+def test_an_absurd_refusal_stops_the_others_for_an_hour_at_most() -> None:
+    asker = Asker()
+    admission = asker.ask()
+    assert isinstance(admission, Admission)
+    asker.budget.answered(admission, {}, refused=True, retry_after=timedelta(days=30))
+    wait = asker.ask()
+    assert isinstance(wait, float)
+    assert 3600 <= wait <= 3605
+    asker.wait(wait)
+    with coming_back(True):
+        assert isinstance(asker.ask(), Admission)
 
 
 def test_a_process_that_is_refused_takes_less_of_what_it_shares_with_others() -> None:
