@@ -86,14 +86,14 @@ class _Bucket:
         return self._per_second * self._share
 
     def fill(self, now: float) -> None:
-        passed = now - max(self.filled, self.closed_until)
-        if passed > 0:
-            # The share grows evenly until it is whole.
-            growing = min(passed, (1.0 - self._share) / _SHARE_REGAINED)
-            seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + passed - growing
+        if now > self.filled:
+            coming_in = max(0.0, now - max(self.filled, self.closed_until))
+            # The share grows evenly until it is whole, and what comes in with it.
+            growing = min(coming_in, (1.0 - self._share) / _SHARE_REGAINED)
+            seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + coming_in - growing
             self.tokens = min(max(float(self.size), self.tokens), self.tokens + seconds * self._per_second)
-            self._share = min(1.0, self._share + passed * _SHARE_REGAINED)
-        self.filled = max(self.filled, now)
+            self._share = min(1.0, self._share + (now - self.filled) * _SHARE_REGAINED)
+            self.filled = now
 
     def refuse(self, retry_after: timedelta | None, now: float) -> None:
         """The service has refused: nothing is left for so long, and less than was thought comes in."""
