@@ -1,7 +1,7 @@
 """Writes the parts of the documentation that follow from the code: `python -m docs.generate`.
 
-These are the JSON Schemas in docs/schemas, and in the Markdown files what stands between a line
-`<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests hold both current.
+These are the JSON Schemas in docs/schemas, the template of the namespace in infra, and in the Markdown files
+what stands between a line `<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests hold all current.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from azure.functions import Blueprint, FunctionApp
 from pydantic import BaseModel
 
 from docs.examples import event_examples
+from docs.namespace_template import namespace_template
 from functions.blueprints import blueprints
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.messages.events import (
@@ -39,6 +40,7 @@ from shared.workflow.table import AFTER_OPERATION, FIRST_STEPS, STEPS
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")
 SAMPLES: Final = Path("samples")
+NAMESPACE: Final = Path("infra/service-bus.json")
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: What `shared.messages.model.parse_duration` takes, as a pattern of ECMA-262.
 DURATION: Final = r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"
@@ -341,30 +343,40 @@ def _queue_row(queue: Queue) -> tuple[str, ...]:
         str(queue.max_delivery_count),
         "",
         f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "",
-        _served(queue.name),
+        "every" if len(_served(queue.name)) == len(Operation) else ", ".join(_served(queue.name)),
     )
 
 
-def _served(queue: str) -> str:
-    steps = {step.queue: step.workflow for step in STEPS.values()}
-    requests = {name: operation.value for operation, name in QUEUES.items()}
+def _served(queue: str) -> list[str]:
+    """The workflows that need a queue."""
     if queue == STEPS["trigger_backup"].queue:
-        return "protect, backup"
-    return requests.get(queue) or steps.get(queue) or "every"
+        return ["protect", "backup"]
+    steps = {step.queue: step.workflow for step in STEPS.values() if step.workflow != "every"}
+    requests = {name: operation.value for operation, name in QUEUES.items()}
+    found = requests.get(queue) or steps.get(queue)
+    return [found] if found is not None else [operation.value for operation in Operation]
 
 
 def _duration(value: timedelta) -> str:
+    return f"`{_iso_duration(value)}`"
+
+
+def _iso_duration(value: timedelta) -> str:
     text = format_duration(value)
     seconds = re.fullmatch(r"PT(\d+)S", text)
-    if seconds is None:
-        return f"`{text}`"
-    count = int(seconds[1])
-    return (
-        f"`PT{count // 3600}H`"
-        if count % 3600 == 0
-        else f"`PT{count // 60}M`"
-        if count % 60 == 0
-        else f"`{text}`"
+    count = int(seconds[1]) if seconds is not None else 0
+    if count and count % 3600 == 0:
+        return f"PT{count // 3600}H"
+    return f"PT{count // 60}M" if count and count % 60 == 0 else text
+
+
+def service_bus_template() -> dict[str, Any]:
+    """The template that creates the namespace as the app needs it."""
+    return namespace_template(
+        TOPOLOGY,
+        workflows=[operation.value for operation in Operation],
+        served=_served,
+        duration=_iso_duration,
     )
 
 
@@ -436,6 +448,7 @@ def generated() -> dict[Path, str]:
         SCHEMAS / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas().items()
     }
+    files[NAMESPACE] = json.dumps(service_bus_template(), indent=2) + "\n"
     for name, parts in BLOCKS.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, make in parts.items():
@@ -459,9 +472,9 @@ def main() -> None:
     files = generated()
     for stray in set((ROOT / SCHEMAS).glob("*.json")) - {ROOT / path for path in files}:
         stray.unlink()
-    (ROOT / SCHEMAS).mkdir(exist_ok=True)
     for path, text in files.items():
         target = ROOT / path
+        target.parent.mkdir(exist_ok=True)
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{path}\n")

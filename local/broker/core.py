@@ -104,6 +104,7 @@ class _Entity:
     max_delivery_count: int | None = None
     duplicate_window: timedelta | None = None
     time_to_live: timedelta | None = None
+    dead_letters_expired: bool = False  #: whether a message that expires becomes a dead letter
     receives: bool = True  #: whether messages can be received from it
     accepts: bool = False  #: whether messages can be sent to it
     subscriptions: list[_Entity] = field(default_factory=list)
@@ -522,7 +523,18 @@ class Broker:
         return cast("int | None", due)
 
     def _expire(self, now: int) -> None:
-        self._database.execute("DELETE FROM messages WHERE expires <= ? AND state = 0", (now,))
+        expired = self._database.execute(
+            "SELECT id, entity FROM messages WHERE expires <= ? AND state = 0 ORDER BY expires, sequence",
+            (now,),
+        ).fetchall()
+        for message, entity_id in expired:
+            entity = self._by_id.get(entity_id)
+            if entity is not None and entity.dead_letters_expired:
+                self._dead_letter(
+                    entity, message, "TTLExpiredException", "The message expired and was dead lettered.", now
+                )
+            else:
+                self._database.execute("DELETE FROM messages WHERE id = ?", (message,))
         (following,) = self._database.execute(
             "SELECT min(expires) FROM messages WHERE expires IS NOT NULL AND expires > ?", (now,)
         ).fetchone()
@@ -786,6 +798,7 @@ def _entities_of(topology: Topology) -> dict[str, _Entity]:
                 lock_duration=queue.lock_duration,
                 max_delivery_count=queue.max_delivery_count,
                 duplicate_window=queue.duplicate_detection_window,
+                dead_letters_expired=queue.dead_letter_expired,
                 accepts=True,
             )
         )

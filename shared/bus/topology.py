@@ -55,6 +55,8 @@ class Queue:
     max_delivery_count: int = MAX_DELIVERY_COUNT
     #: None: dead letters stay in the queue's own sub-queue
     forward_dead_letters_to: str | None = DEAD_LETTERS
+    #: a message whose own time to live has passed becomes a dead letter, instead of vanishing unanswered
+    dead_letter_expired: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,8 @@ from shared.workflow.flow import is_before_acceptance
 
 _log: Final = logging.getLogger(__name__)
 
+#: What Service Bus says of a message whose time to live has passed.
+_EXPIRED: Final = "TTLExpiredException"
 #: Steps whose effect may have happened when their message was given up.
 _UNCERTAIN: Final = frozenset({"enable_protection", "trigger_backup", "trigger_restore", "track"})
 
@@ -38,11 +40,18 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
             "message_id": delivery.message_id,
         },
     )
-    info = ErrorInfo(
-        code="failed_internal",
-        message=f"a message of queue {queue} could not be handled ({reason}: {description[:500]}); it is kept in"
-        " parked-messages: find the cause in the log, then replay it.",
-    )
+    if reason == _EXPIRED:
+        info = ErrorInfo(
+            code="MessageExpired",
+            message=f"the message's own time to live passed while it was in queue {queue}; it is kept in"
+            " parked-messages: replay it if it is still wanted.",
+        )
+    else:
+        info = ErrorInfo(
+            code="failed_internal",
+            message=f"a message of queue {queue} could not be handled ({reason}: {description[:500]}); it is kept"
+            " in parked-messages: find the cause in the log, then replay it.",
+        )
     event = outcome_of_body(delivery, info, at=runtime.service_clock.now(), queue=queue)
     parked = park(delivery, reason, description, queue=queue)
     runtime.bus.send([event.to_message(), parked])

@@ -20,6 +20,7 @@ from local.broker import (
     Broker,
     BrokerError,
     BrokerInUseError,
+    EntityCounts,
     EntityNotFoundError,
     IncomingMessage,
     InProcessBus,
@@ -364,6 +365,24 @@ def test_a_messages_own_time_to_live_ends_before_its_entitys(broker: Broker, clo
     [held] = broker.receive(all_outcomes)
     clock.advance(timedelta(minutes=1))
     broker.complete(all_outcomes, held.lock_token)
+
+
+def test_a_message_that_expires_in_a_queue_becomes_a_dead_letter(broker: Broker, clock: SteppedClock) -> None:
+    short = IncomingMessage(body=b"late", message_id="m", time_to_live=timedelta(minutes=5))
+    broker.send(TRACK, [short, message("stays")])
+    clock.advance(timedelta(minutes=5))
+    assert [m.message_id for m in broker.peek(TRACK)] == ["stays"]
+    [dead] = broker.receive(DEAD_LETTERS)
+    assert (dead.body, dead.dead_letter_source) == (b"late", TRACK)
+    assert dead.application_properties["DeadLetterReason"] == "TTLExpiredException"
+
+
+def test_a_queue_may_let_what_expires_vanish(clock: SteppedClock) -> None:
+    queues = (Queue(name="q", forward_dead_letters_to=None, dead_letter_expired=False),)
+    with Broker(None, Topology(queues=queues, topics=()), clock=clock) as broker:
+        broker.send("q", [IncomingMessage(body=b"", time_to_live=timedelta(minutes=5))])
+        clock.advance(timedelta(minutes=5))
+        assert broker.counts("q") == EntityCounts(active=0, scheduled=0, locked=0, dead_lettered=0)
 
 
 def test_ids_beyond_their_window_are_forgotten(broker: Broker, clock: SteppedClock) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from azure.functions import FunctionApp
 
-from docs.generate import ROOT, SCHEMAS, diagram, function_app, generated, triggers
+from docs.generate import (
+    NAMESPACE,
+    ROOT,
+    SCHEMAS,
+    diagram,
+    function_app,
+    generated,
+    service_bus_template,
+    triggers,
+)
+from functions.blueprints import blueprints
 from shared.bus.topology import ALL_OUTCOMES, PARKED_MESSAGES, TOPOLOGY
 from shared.workflow.table import AFTER_OPERATION, FIRST_STEPS, STEPS
 
@@ -28,6 +41,36 @@ def test_no_schema_is_left_over() -> None:
 def test_every_queue_triggers_one_function_but_the_parked_messages() -> None:
     queues = [trigger for trigger in TRIGGERS.values() if not trigger.startswith("timer ")]
     assert sorted(queues) == sorted({queue.name for queue in TOPOLOGY.queues} - {PARKED_MESSAGES})
+
+
+def created(workflows: set[str]) -> set[str]:
+    """The queues that the template creates for an app that serves these workflows."""
+    found = set()
+    for resource in service_bus_template()["resources"]:
+        asked = set(re.findall(r"'workflows'\), '(\w+)'", resource.get("condition", "")))
+        if resource["type"].endswith("/queues") and (not asked or asked & workflows):
+            found.add(re.findall(r"'/(.+)'", resource["name"])[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    "workflows", [{"protect"}, {"backup"}, {"restore"}, {"protect", "backup", "restore"}]
+)
+def test_the_template_creates_the_queues_that_trigger_the_app_and_no_others(workflows: set[str]) -> None:
+    app = FunctionApp()
+    for blueprint in blueprints({"WORKFLOWS": ",".join(workflows)}):
+        app.register_functions(blueprint)
+    queues = {trigger for trigger in triggers(app).values() if not trigger.startswith("timer ")}
+    assert created(workflows) == queues | {PARKED_MESSAGES}
+
+
+def test_the_template_creates_what_others_forward_to_first() -> None:
+    resources = json.loads((ROOT / NAMESPACE).read_text(encoding="utf-8"))["resources"]
+    forwarding = [r for r in resources if "forwardDeadLetteredMessagesTo" in r.get("properties", {})]
+    assert forwarding
+    for resource in forwarding:
+        target = resource["properties"]["forwardDeadLetteredMessagesTo"]
+        assert any(f"'{target}'" in name for name in resource["dependsOn"])
 
 
 def test_nothing_of_the_app_consumes_the_outcomes() -> None:

@@ -190,6 +190,18 @@ def test_a_redelivery_counts_as_begun(app: App) -> None:
     assert message.effect.at == NOW
 
 
+def test_a_request_that_expired_is_answered_and_parked(app: App) -> None:
+    properties = {"DeadLetterReason": "TTLExpiredException", "DeadLetterSource": "backup-requests"}
+    report_dead_letter(
+        app.delivery("dead-letters", event("backup"), application_properties=properties), app.runtime
+    )
+    (outcome,) = app.bodies(OUTCOMES)
+    assert outcome["type"] == "sqlvmbackup.backup.failed.v1"
+    assert outcome["data"]["error"]["code"] == "MessageExpired"
+    assert "backup-requests" in outcome["data"]["error"]["message"]
+    assert len(app.held("parked-messages")) == 1
+
+
 @pytest.mark.parametrize(
     ("step", "status"), [("trigger_backup", "unknown"), ("select_items", "failed"), ("track", "unknown")]
 )
