@@ -53,21 +53,21 @@ def take_request(operation: str, queue: str, message: ServiceBusMessage) -> None
     from shared.workflow.receive import receive_request
 
     expected = Operation(operation)
-    _with_runtime(message, queue, lambda delivery, runtime: receive_request(delivery, runtime, expected))
+    _without_effect(message, queue, lambda delivery, runtime: receive_request(delivery, runtime, expected))
 
 
 def route_event(message: ServiceBusMessage) -> None:
     """Route one event of another system."""
     from shared.workflow.receive import receive_event
 
-    _with_runtime(message, "events", receive_event)
+    _without_effect(message, "events", receive_event)
 
 
 def report(message: ServiceBusMessage) -> None:
     """Answer and park one dead letter."""
     from shared.workflow.dead_letters import report_dead_letter
 
-    _with_runtime(message, "dead-letters", report_dead_letter)
+    _without_effect(message, "dead-letters", report_dead_letter)
 
 
 def plan(*, past_due: bool) -> None:
@@ -81,6 +81,14 @@ def plan(*, past_due: bool) -> None:
     from shared import composition
 
     plan_backups(composition.runtime())
+
+
+def _without_effect(
+    message: ServiceBusMessage, queue: str, handler: Callable[[Delivery, Runtime], None]
+) -> None:
+    from shared.workflow.delivery import handle_without_effect
+
+    _with_runtime(message, queue, lambda delivery, runtime: handle_without_effect(handler, delivery, runtime))
 
 
 def _with_runtime(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -29,7 +29,7 @@ from shared.arm.errors import (
     TokenUnavailableError,
 )
 from shared.arm.ids import VaultId
-from shared.bus import Bus, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.bus import Bus, BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION, PARKED_MESSAGES
 from shared.composition import Runtime
 from shared.listings import READ_BUDGET
@@ -53,8 +53,9 @@ from shared.workflow.step import (
 
 _log: Final = logging.getLogger(__name__)
 
-#: What only an operator can mend (settings, a rollback) is tried again after this long.
+#: What only an operator can mend (settings, a role, a rollback) is tried again after this long.
 _OPERATOR_WAIT: Final = timedelta(minutes=5)
+_BUS_WAIT: Final = timedelta(seconds=30)
 _LATE_WAIT: Final = timedelta(seconds=5)
 #: Late so often in a row, at once on delivery: the two clocks disagree, rather than every delivery being slow.
 _MOST_LATE: Final = 3
@@ -231,21 +232,50 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
     except MessageTooLargeError as error:
         if message is None:
             raise
-        _log.error("a message is too large for the broker", extra={"action": "dispatch"})
+        _log.error("a message is too large for the broker: %s", error, extra=log_context(message))
         info = ErrorInfo(code="MessageTooLarge", message=f"the request cannot be carried further: {error}")
         # What a step for one database sends on comes of a call that was made.
         status = Status.FAILED if message.database is None else Status.UNKNOWN
         runtime.bus.send([event.to_message() for event in _ended(message, runtime, status, info).events])
-    except BusUnavailableError:
+    except BusError as error:
         if message is None:
             raise
         # One entity may take messages where another does not: the step then comes back by itself, instead
         # of being delivered ten times in a second.
+        _not_taken(error, log_context(message))
         effect = message.effect.model_copy(
             update={"may_have_started": True, "at": message.effect.at or message.at}
         )
-        again = put_back(message, runtime, timedelta(seconds=30), effect=effect)
+        again = put_back(message, runtime, _wait_for_bus(error), effect=effect)
         runtime.bus.send([outgoing_step(following, runtime) for following in again.next])
+
+
+def handle_without_effect(
+    handler: Callable[[Delivery, Runtime], None], delivery: Delivery, runtime: Runtime
+) -> None:
+    """Call what changes nothing in Azure: where the bus refuses what follows, the message comes back later.
+
+    Raises BusError where its own queue does not take it either.
+    """
+    try:
+        handler(delivery, runtime)
+    except BusError as error:
+        come_back(delivery, runtime, error)
+
+
+def come_back(delivery: Delivery, runtime: Runtime, error: BusError) -> None:
+    """Send a delivery to its own queue again, unchanged, since the bus does not take what follows on it."""
+    _not_taken(error, {"action": "dispatch", "queue": delivery.queue, "message_id": delivery.message_id})
+    wait_for_operator(delivery, runtime.bus, runtime.clock.now(), wait=_wait_for_bus(error))
+
+
+def _wait_for_bus(error: BusError) -> timedelta:
+    return _BUS_WAIT if isinstance(error, BusUnavailableError) else _OPERATOR_WAIT
+
+
+def _not_taken(error: BusError, context: dict[str, Any]) -> None:
+    level = logging.WARNING if isinstance(error, BusUnavailableError) else logging.ERROR
+    _log.log(level, "the bus did not take what follows; it is tried again: %s", error, extra=context)
 
 
 def _parts(result: Result, runtime: Runtime) -> Iterator[list[OutgoingMessage]]:
@@ -469,8 +499,10 @@ def _ended(message: StepMessage[Any], runtime: Runtime, status: Status, info: Er
     return Result(events=(event,))
 
 
-def wait_for_operator(delivery: Delivery, bus: Bus, now: datetime) -> None:
-    """Send a message to its own queue again, for a few minutes later; unchanged, but for how often it waited."""
+def wait_for_operator(
+    delivery: Delivery, bus: Bus, now: datetime, *, wait: timedelta = _OPERATOR_WAIT
+) -> None:
+    """Send a message to its own queue again, for `wait` later; unchanged, but for how often it waited."""
     seen = delivery.application_properties.get("waited", 0)
     waited = seen + 1 if isinstance(seen, int) else 1
     bus.send(
@@ -482,7 +514,7 @@ def wait_for_operator(delivery: Delivery, bus: Bus, now: datetime) -> None:
                 content_type=delivery.content_type or "application/json",
                 correlation_id=delivery.correlation_id,
                 application_properties={**_plain(delivery.application_properties), "waited": waited},
-                scheduled_for=now + _OPERATOR_WAIT,
+                scheduled_for=now + wait,
             )
         ]
     )

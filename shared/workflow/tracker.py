@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.budget import coming_back
 from shared.arm.errors import ArmError, TokenError
-from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
+from shared.bus import BusError, OutgoingMessage
 from shared.composition import Runtime
 from shared.listings import JobListing
 from shared.messages.events import ErrorInfo
@@ -25,6 +25,7 @@ from shared.workflow.dead_letters import outcome_of_body
 from shared.workflow.delivery import (
     Delivery,
     after_arm_error,
+    come_back,
     decode,
     dispatch,
     outgoing,
@@ -74,11 +75,17 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
             if message is None:
                 continue
             has_job = definition_of(message.payload).job is not None
-        except BusError:
-            raise
+        except BusError as error:
+            come_back(delivery, runtime, error)
+            continue
         except Exception as error:
-            _log.exception("a poll cannot be read", extra={"action": "track"})
-            dispatch(_answered(delivery, runtime, error), None, runtime)
+            _log.exception(
+                "a poll cannot be read", extra={"action": "track", "message_id": delivery.message_id}
+            )
+            try:
+                dispatch(_answered(delivery, runtime, error), None, runtime)
+            except BusError as refusal:
+                come_back(delivery, runtime, refusal)
             continue
         item = _Item(delivery, message)
         if message.request.vault_id is not None and has_job:
@@ -103,8 +110,6 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
 def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
     try:
         return run(STEPS["track"], item.message, item.delivery, runtime, **known)
-    except BusError:
-        raise
     except Exception as error:
         _log.exception("a poll failed on a defect of this app", extra=log_context(item.message))
         message = item.message
@@ -217,7 +222,7 @@ def _send(results: Iterable[tuple[_Item, Result]], runtime: Runtime) -> None:
         return
     try:
         runtime.bus.send(messages)
-    except (MessageTooLargeError, BusError):
+    except BusError:
         # One that cannot be sent must not hold up the others; what was accepted is dropped as a duplicate.
         for item, result in results:
             dispatch(result, item.message, runtime)

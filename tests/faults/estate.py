@@ -23,7 +23,7 @@ from local.simulator import Scenario, Simulator, SimulatorServer
 from local.simulator.http_messages import Request, Response
 from shared import composition
 from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, TransportTimeoutError
-from shared.bus import BusUnavailableError, OutgoingMessage
+from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
 from shared.clock import SteppedClock
 from shared.messages.events import REQUEST_KEY
@@ -56,6 +56,8 @@ class Plan:
     slow: dict[int, timedelta] = field(default_factory=dict)
     #: sends (one an entity) that the bus does not take
     unavailable: set[int] = field(default_factory=set)
+    #: how many sends to an entity the bus refuses for good, as where a role is missing
+    refused: dict[str, int] = field(default_factory=dict)
     #: completions that are lost: the message is delivered again, at once or when its lock ends
     uncompleted: dict[int, Literal["at once", "later"]] = field(default_factory=dict)
     #: receipts of the entity's messages that are put off until nothing else is left
@@ -107,6 +109,9 @@ class FaultyBus:
         self._meter.sends += 1
         if number in self._meter.plan.unavailable:
             raise BusUnavailableError(f"{entity} takes nothing just now")
+        if self._meter.plan.refused.get(entity, 0) > 0:
+            self._meter.plan.refused[entity] -= 1
+            raise BusError(f"this identity may not send to {entity}")
 
         def send() -> None:
             self._bus.send(batch)

@@ -148,7 +148,7 @@ MATRIX: Final = (
     Row("F34", "A function fails on one message by a defect.", "Answered as `failed_internal`, and parked."),
     Row(
         "F35",
-        "The bus takes nothing, or one entity of it.",
+        "The bus takes nothing, or one entity of it, or refuses it to this identity.",
         "Nothing is completed; sent again under the same ids; no effect is repeated.",
     ),
     Row(

@@ -841,6 +841,34 @@ def test_F35_broker_down_on_publish_or_enqueue(estate: Estates) -> None:
         assert azure.mutations["Backup"] == 1, number
 
 
+@pytest.mark.parametrize("databases", [("orders",), ("orders", "billing", "sales", "stock", "people")])
+def test_F35_outcomes_wait_for_the_role_on_their_topic(estate: Estates, databases: tuple[str, ...]) -> None:
+    plan = Plan(refused={"job-outcomes": 40 * len(databases)})
+    azure = estate(protected_estate(*databases), plan)
+    requests = [azure.backup(name) for name in databases]
+    # Refused far more often than a message is delivered before it is a dead letter.
+    azure.submit(*requests)
+    azure.quiesce()
+    azure.check()
+    assert not plan.refused["job-outcomes"]
+    assert [one(azure.outcomes_of(request))["data"]["status"] for request in requests] == (
+        ["succeeded"] * len(databases)
+    )
+    assert azure.mutations["Backup"] == len(databases)
+
+
+def test_F35_an_answer_waits_for_the_role_on_its_topic(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"job-outcomes": 40}))
+    request = azure.backup("orders")
+    del request["data"]["vaultId"]
+    assert one(run(azure, request))["status"] == "rejected"
+
+
+def test_F35_a_request_waits_for_the_role_on_its_first_queue(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"select-items": 40, "dead-letters": 40}))
+    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_F36_sender_link_stale_and_cross_thread_use() -> None:
     pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
