@@ -21,8 +21,10 @@ READ_WINDOW: Final = timedelta(seconds=300)
 #: Where a whole listing takes as many pages, the few jobs that still run are listed by themselves.
 _MANY_PAGES: Final = 3
 #: A listing serves the polls of one tick; those of the next may come a little early.
-_TICK_AND_A_BIT: Final = 0.9
-_MOST_VAULTS: Final = 8
+_PART_OF_A_TICK: Final = 0.9
+#: A vault that nobody has asked about for so many ticks has no jobs in flight here any more.
+_TICKS_REMEMBERED: Final = 4
+_MOST_ITEM_LISTINGS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class JobListing:
         return (
             self.start <= oldest
             and (running_only or not self.running_only)
-            and now - self.at < self.tick(interval) * _TICK_AND_A_BIT
+            and now - self.at < self.tick(interval) * _PART_OF_A_TICK
         )
 
 
@@ -75,10 +77,11 @@ def _lowered(text: str) -> str:
 
 
 class _Vault:
-    """What is remembered of one vault: bounded, whatever the number of jobs in flight."""
+    """What is remembered of one vault: its last listing, and since when jobs of it are followed."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.asked: datetime | None = None
         self.listing: JobListing | None = None
         self.oldest: datetime | None = None
         self.oldest_before: datetime | None = None
@@ -90,6 +93,15 @@ class JobListings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Vault] = {}
+
+    def forget(self, interval: timedelta, now: datetime) -> None:
+        """Drop the vaults whose jobs nobody follows any more."""
+        with self._lock:
+            for key, vault in list(self._vaults.items()):
+                tick = vault.listing.tick(interval) if vault.listing is not None else interval
+                idle = vault.asked is not None and now - vault.asked > tick * _TICKS_REMEMBERED
+                if idle and not vault.lock.locked():
+                    del self._vaults[key]
 
     def recent(
         self,
@@ -129,6 +141,7 @@ class JobListings:
         """
         with self._lock:
             vault = self._vaults.setdefault(vault_key, _Vault())
+            vault.asked = now()
         with vault.lock:
             # What was the oldest in this tick or the one before is in flight still, in other batches.
             seen = [moment for moment in (oldest, vault.oldest, vault.oldest_before) if moment is not None]
@@ -204,7 +217,7 @@ class ItemListings:
         with self._lock:
             vault = self._vaults.pop(vault_key, None) or _Items()
             self._vaults[vault_key] = vault
-            while len(self._vaults) > _MOST_VAULTS:
+            while len(self._vaults) > _MOST_ITEM_LISTINGS:
                 del self._vaults[next(iter(self._vaults))]
         with vault.lock:
             at = now()

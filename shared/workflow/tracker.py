@@ -92,7 +92,9 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
             vaults[message.request.vault_id.key].append(item)
         else:
             single.append(item)
-    runtime.items.forget(runtime.settings.track_interval, runtime.service_clock.now())
+    now = runtime.service_clock.now()
+    runtime.items.forget(runtime.settings.track_interval, now)
+    runtime.listings.forget(runtime.settings.track_interval, now)
     results: list[tuple[_Item, Result]] = []
     for items in vaults.values():
         if len(items) <= FEW and not _listed(items, runtime):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from datetime import datetime, timedelta
 
 import pytest
@@ -37,11 +38,17 @@ class Vault:
         ]
 
     def list(
-        self, listings: JobListings, *, oldest: int = 0, at: int = 0, running_only: bool = False
+        self,
+        listings: JobListings,
+        *,
+        oldest: int = 0,
+        at: int = 0,
+        running_only: bool = False,
+        key: str = "vault1",
     ) -> JobListing:
         self.now = NOW + at * SECOND
         return listings.get(
-            "vault1",
+            key,
             oldest=NOW + oldest * SECOND,
             interval=TICK,
             now=lambda: self.now,
@@ -122,6 +129,20 @@ def test_all_are_listed_where_that_is_no_dearer(jobs: int, running: int) -> None
     vault.list(listings, running_only=True)
     vault.list(listings, at=30, running_only=True)
     assert [status for _, status in vault.asked] == [None, None]
+
+
+def test_a_vault_whose_jobs_have_ended_is_forgotten() -> None:
+    listings = JobListings()
+    ended = weakref.ref(Vault(10).list(listings, key="vault1"))
+    grown = weakref.ref(Vault(20_000).list(listings, key="vault2"))
+    followed = Vault(10)
+    for at in range(0, 601, 30):
+        followed.list(listings, key="vault3", at=at)
+        listings.forget(TICK, NOW + at * SECOND)
+    assert ended() is None
+    assert grown() is not None, "its tick has grown to four minutes: it is asked for less often"
+    followed.list(listings, key="vault3", at=601)
+    assert len(followed.asked) == 21
 
 
 def test_a_listing_that_fails_leaves_nothing_behind() -> None:
