@@ -188,8 +188,17 @@ class ArmClient:
         """
         return self._ask(self._follow(operation, url, vault.subscription_id))
 
-    def pages(self, operation: str, path: str, *, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def pages(
+        self,
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str],
+        counted: Callable[[int], None] | None = None,
+    ) -> Iterator[dict[str, Any]]:
         """The items of a listing, all pages of it, in the service's order.
+
+        `counted` is told at the end how many pages there were.
 
         Raises:
             ArmUrlRefusedError: a `nextLink` leaves the endpoint or the subscription.
@@ -212,6 +221,8 @@ class ArmClient:
             link = body.get("nextLink")
             if link is None or link == "":
                 self.budget.listed(operation, number + 1)
+                if counted is not None:
+                    counted(number + 1)
                 return
             if not isinstance(link, str):
                 raise call.garbled("the link to the next page is no text", request_id=_request_id(response))

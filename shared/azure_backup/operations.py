@@ -502,12 +502,14 @@ class AzureBackup:
         end: datetime | None = None,
         operation: str | None = None,
         status: str | None = None,
+        counted: Callable[[int], None] | None = None,
     ) -> list[Job]:
         """The jobs that started from `start` on, scheduled log backups excepted, which Azure does not list.
 
         Without `end`, up to now: the service's examples give both limits, so both are always sent.
         `operation` is one of `Backup`, `Restore`, `ConfigureBackup`, ...; `status` one of `InProgress`,
-        `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`.
+        `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`. `counted` is told how many
+        pages the listing had.
         """
         if end is None:
             end = self._arm.service_clock.now() + _AHEAD
@@ -518,7 +520,8 @@ class AzureBackup:
             backupManagementType=_WORKLOAD,
             status=status,
         )
-        return list(self._list(Job, "list jobs", f"{vault.url_path}/backupJobs", params=params))
+        path = f"{vault.url_path}/backupJobs"
+        return list(self._list(Job, "list jobs", path, params=params, counted=counted))
 
     # What the methods share
 
@@ -538,9 +541,10 @@ class AzureBackup:
         *,
         params: Mapping[str, str],
         check: Callable[[_M], object] | None = None,
+        counted: Callable[[int], None] | None = None,
     ) -> Iterator[_M]:
         """The models of a listing. What has a name that this app could not address is left out and logged."""
-        for body in self._arm.pages(operation, path, params=params):
+        for body in self._arm.pages(operation, path, params=params, counted=counted):
             try:
                 item = self._validate(model, body, operation, path)
                 if check is not None:

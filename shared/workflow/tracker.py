@@ -162,9 +162,11 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
     vault_id = items[0].message.request.vault_id
     assert vault_id is not None
 
+    pages = [1]
+
     def load(start: datetime, status: str | None) -> list[Job]:
         with coming_back(any(item.message.poll for item in items)):
-            return runtime.backup.list_jobs(vault_id, start=start, status=status)
+            return runtime.backup.list_jobs(vault_id, start=start, status=status, counted=pages.append)
 
     def list_jobs(*, running_only: bool) -> JobListing:
         return runtime.listings.get(
@@ -173,7 +175,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
             interval=runtime.settings.track_interval,
             now=runtime.service_clock.now,
             load=load,
-            pages=lambda: runtime.backup.budget.pages("list jobs"),
+            pages=lambda: pages[-1],
             running_only=running_only,
         )
 

@@ -511,8 +511,10 @@ def test_f43_pages_are_followed_to_their_end(server: Server, arm: ArmClient) -> 
         _page(server, [], f"{jobs}?$skipToken=2 of 3"),
         _page(server, ["c"], ""),
     )
-    items = arm.pages("list jobs", f"{VAULT.url_path}/backupJobs", params=PARAMS)
+    counted: list[int] = []
+    items = arm.pages("list jobs", f"{VAULT.url_path}/backupJobs", params=PARAMS, counted=counted.append)
     assert [item["name"] for item in items] == ["a", "b", "c"]
+    assert counted == [3]
     assert len({r.headers["x-ms-client-request-id"] for r in server.requests}) == 3
     assert server.requests[1].params["$skiptoken"] == "<?xml\r\n"
     assert server.requests[2].params == {"$skipToken": "2 of 3"}
