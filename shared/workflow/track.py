@@ -151,16 +151,15 @@ def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Resul
 def _operation_status(message: StepMessage[Tracking], c: Collaborators, status: OperationStatus) -> Result:
     if not status.finished:
         return _later(message, c, message.payload, status.retry_after)
-    if status.job_id is not None:
+    expects_job = definition_of(message.payload).job is not None
+    if status.job_id is not None and expects_job:
         # A failed operation may name its job too: the job says why.
         return _job_known(message, c, status.job_id, None)
     if not status.succeeded:
         code = status.error_code or "OperationFailed"
         text = status.error_message or f"the operation ended as {status.status} without a reason"
         return _failed(message, c, code, text)
-    if definition_of(message.payload).job is not None:
-        return _find_job(message, c)
-    return _operation_done(message, c)
+    return _find_job(message, c) if expects_job else _operation_done(message, c)
 
 
 def _operation_error(

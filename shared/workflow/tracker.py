@@ -211,8 +211,10 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
         return _one(item, runtime, known=job, details=details, grown_tick=tick)
     now = runtime.service_clock.now()
     ended = listing.running_only and tracking.job_id is not None
-    wait = not ended and now - tracking.began < tick * _TICKS_UNLISTED and now < tracking.deadline
-    if wait or not in_time or not some_reads(runtime, vault_id):
+    early = not ended and now - tracking.began < tick * _TICKS_UNLISTED
+    # What is over its deadline has its outcome now, whether or not it may be asked once more.
+    may_wait = now < tracking.deadline and (early or not some_reads(runtime, vault_id))
+    if may_wait or not in_time:
         return put_back(item.message, runtime, next_tick(now, tick))
     return _one(item, runtime, grown_tick=tick)
 
