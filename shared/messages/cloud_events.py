@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
-_TRACEPARENT: Final = re.compile(
-    r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
-)
-_CORRELATION: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
-_ATTRIBUTE: Final = re.compile(r"^[a-z0-9]+$")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_ATTRIBUTE: Final = re.compile(r"[a-z0-9]+")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
 #: Bytes of a message: several times what the broker takes, and little enough to be read in a moment.
@@ -120,11 +118,11 @@ def read_envelope(body: bytes) -> Envelope:
     problems += [
         Problem(excerpt(name), "an attribute", "attribute names are lower-case letters and digits")
         for name in event
-        if not _ATTRIBUTE.match(name) and name != "data_base64"
+        if not _ATTRIBUTE.fullmatch(name) and name != "data_base64"
     ]
     correlation_id = event.get("correlationid")
     if correlation_id is not None and not (
-        isinstance(correlation_id, str) and _CORRELATION.match(correlation_id)
+        isinstance(correlation_id, str) and _CORRELATION.fullmatch(correlation_id)
     ):
         problems.append(
             Problem("correlationid", excerpt(correlation_id), "expected 1 to 128 printable ASCII characters")
@@ -138,6 +136,8 @@ def read_envelope(body: bytes) -> Envelope:
         id=event["id"],
         data=event.get("data"),
         # W3C Trace Context: a traceparent that cannot be read is ignored, not refused.
-        traceparent=traceparent if isinstance(traceparent, str) and _TRACEPARENT.match(traceparent) else None,
+        traceparent=traceparent
+        if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent)
+        else None,
         correlation_id=correlation_id,
     )

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from shared.arm.ids import VaultId, VirtualMachineId
 
-_DURATION: Final = re.compile(r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$", re.ASCII)
+_DURATION: Final = re.compile(r"P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII)
 _LONGEST: Final = timedelta(days=36500)
 
 
@@ -43,7 +43,7 @@ def parse_duration(value: Any) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, str) or not _DURATION.match(value) or value.endswith(("P", "T")):
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError("expected an ISO 8601 duration such as PT30M, PT12H or P7D")
     number = {unit: float(count) for count, unit in re.findall(r"(\d+(?:\.\d+)?)([WDHMS])", value)}
     try:

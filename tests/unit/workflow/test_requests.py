@@ -90,6 +90,11 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "binary data": (event(data_base64="AA=="), ["data_base64"]),
     "not as JSON": (event(datacontenttype="text/xml"), ["datacontenttype"]),
     "log injection": (event(correlationid="a\nERROR b"), ["correlationid"]),
+    "a line end after a correlation id": (event(correlationid="a\n"), ["correlationid"]),
+    "a line end after an attribute's name": (
+        event(**{"partitionkey\n": "1"}),
+        ["lower-case letters and digits"],
+    ),
     "another type": (event(type="com.example.order"), ["type: expected one of"]),
     "version 2": (event(type="sqlvmbackup.backup.requested.v2"), ["type: expected one of"]),
     "no data": ({**event(), "data": None}, ["data: expected the data of a backup request"]),
@@ -121,6 +126,7 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     ),
     "retention of nothing": (changed("backup", retainFor="PT0S"), ["longer than zero"]),
     "a month has no length": (changed("backup", retainFor="P1M"), ["ISO 8601 duration"]),
+    "a line end after a duration": (changed("backup", retainFor="P1D\n"), ["ISO 8601 duration"]),
     "a naive moment": (changed("backup", retainUntil="2030-01-01T00:00:00"), ["names no time zone"]),
     "before time began": (
         changed("backup", retainUntil="0001-01-01T00:00:00+05:00"),
