@@ -51,7 +51,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     """
     from shared.arm.client import ArmClient
     from shared.arm.credentials import token_source
-    from shared.arm.errors import ArmEndpointError, AuthenticationError
+    from shared.arm.errors import AuthenticationError
     from shared.azure_backup.operations import AzureBackup
 
     settings = read_settings(environment)
@@ -59,7 +59,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     service_clock = ServiceClock(clock, settings.time_scale)
     try:
         tokens = token_source(settings.arm_endpoint, environment)
-    except (ArmEndpointError, AuthenticationError) as error:
+    except AuthenticationError as error:
         raise SettingsError([f"{error}."]) from error
     arm = ArmClient(
         endpoint=settings.arm_endpoint,

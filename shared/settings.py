@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
+from shared.arm.endpoint import ArmEndpoint
+from shared.arm.errors import ArmEndpointError
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_duration
 from shared.messages.requests import Operation
@@ -21,8 +22,6 @@ from shared.schedules import BackupSchedule, ScheduleError, read_schedules
 T = TypeVar("T")
 D = TypeVar("D")
 
-DEFAULT_ARM_ENDPOINT: Final = "https://management.azure.com"
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
 
 
@@ -34,28 +33,11 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def read_workflows(environment: Mapping[str, str]) -> frozenset[Operation]:
-    """The workflows that this app serves (`WORKFLOWS`). Raises SettingsError."""
-    text = environment.get("WORKFLOWS", "").strip()
-    if not text:
-        return frozenset(Operation)
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    unknown = sorted(set(names) - {operation.value for operation in Operation})
-    if unknown or not names:
-        raise SettingsError(
-            [
-                "WORKFLOWS: expected a comma-separated list of protect, backup and restore,"
-                f" not {excerpt(text)}."
-            ]
-        )
-    return frozenset(Operation(name) for name in names)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every setting, checked. Durations are in the service's time, before `time_scale`."""
 
-    arm_endpoint: str = DEFAULT_ARM_ENDPOINT
+    arm_endpoint: str = "https://management.azure.com"
     workflows: frozenset[Operation] = field(default_factory=lambda: frozenset(Operation))
     schedules: tuple[BackupSchedule, ...] = ()
     events_allow_restore: bool = False
@@ -70,7 +52,7 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         """Whether Azure Resource Manager is a simulator on this machine."""
-        return urlsplit(self.arm_endpoint).hostname in LOOPBACK
+        return ArmEndpoint.parse(self.arm_endpoint).is_loopback
 
     def allows_target(self, target: str, *, source: str | None) -> bool:
         """Whether restores may write to the VM with this ARM id; the source VM where nothing is set."""
@@ -98,30 +80,23 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             return parse(text)
         except ScheduleError as error:
             problems.extend(f"{name}: {problem}" for problem in error.problems)
-        except SettingsError as error:
-            problems.extend(error.problems)
         except ValueError as error:
             problems.append(f"{name}: {error}, not {excerpt(text)}.")
         return default
 
-    try:
-        workflows = read_workflows(environment)
-    except SettingsError as error:
-        problems.extend(error.problems)
-        workflows = frozenset(Operation)
-    endpoint = read("ARM_ENDPOINT", _endpoint, DEFAULT_ARM_ENDPOINT)
+    default = Settings()
     settings = Settings(
-        arm_endpoint=endpoint,
-        workflows=workflows,
-        schedules=read("BACKUP_SCHEDULES", read_schedules, ()),
-        events_allow_restore=read("EVENTS_ALLOW_RESTORE", _boolean, False),
-        restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, None),
-        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, ()),
-        restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, False),
-        operation_timeout=read("OPERATION_TIMEOUT", _positive_duration, timedelta(hours=2)),
-        job_timeout=read("JOB_TIMEOUT", _positive_duration, timedelta(days=7)),
-        track_interval=read("TRACK_INTERVAL", _positive_duration, timedelta(seconds=30)),
-        time_scale=read("TIME_SCALE", _positive_number, 1.0),
+        arm_endpoint=read("ARM_ENDPOINT", _endpoint, default.arm_endpoint),
+        workflows=read("WORKFLOWS", _workflows, default.workflows),
+        schedules=read("BACKUP_SCHEDULES", read_schedules, default.schedules),
+        events_allow_restore=read("EVENTS_ALLOW_RESTORE", _boolean, default.events_allow_restore),
+        restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, default.restore_allowed_targets),
+        restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, default.restore_allowed_paths),
+        restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, default.restore_allow_overwrite),
+        operation_timeout=read("OPERATION_TIMEOUT", _positive_duration, default.operation_timeout),
+        job_timeout=read("JOB_TIMEOUT", _positive_duration, default.job_timeout),
+        track_interval=read("TRACK_INTERVAL", _positive_duration, default.track_interval),
+        time_scale=read("TIME_SCALE", _positive_number, default.time_scale),
     )
     if settings.time_scale != 1.0 and not settings.on_loopback:
         problems.append(
@@ -133,16 +108,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _workflows(text: str) -> frozenset[Operation]:
+    names = {name.strip().lower() for name in text.split(",") if name.strip()}
+    if not names or not names <= {operation.value for operation in Operation}:
+        raise ValueError("expected a comma-separated list of protect, backup and restore")
+    return frozenset(Operation(name) for name in names)
+
+
 def _endpoint(text: str) -> str:
-    parts = urlsplit(text)
-    plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-    if not plain or parts.path not in ("", "/") or parts.username is not None:
-        raise ValueError("expected a URL such as https://management.azure.com, without a path")
-    if parts.port == 0:
-        raise ValueError("expected a port from 1 to 65535")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError("expected https; http is for a simulator on loopback only")
-    return f"{parts.scheme}://{parts.netloc}"
+    try:
+        return ArmEndpoint.parse(text).url
+    except ArmEndpointError as error:
+        raise ValueError(
+            "expected a URL such as https://management.azure.com, without a path; http is for a simulator on loopback"
+            f" only (this {error.problem})"
+        ) from error
 
 
 def _boolean(text: str) -> bool:

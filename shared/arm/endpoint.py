@@ -43,10 +43,7 @@ class ArmEndpoint:
 
         def refuse(problem: str) -> ArmEndpointError:
             shown = printable(text.partition("?")[0].rpartition("@")[2], limit=120)
-            return ArmEndpointError(
-                f'ARM_ENDPOINT "{shown}" {problem}: give https://<host>, such as '
-                "https://management.azure.com, or http://127.0.0.1:<port> for a simulator"
-            )
+            return ArmEndpointError(shown, problem)
 
         if _CONTROL.search(text) or not text.isascii() or text != text.strip():
             raise refuse("contains blanks, control or other than ASCII characters")
@@ -60,6 +57,8 @@ class ArmEndpoint:
             raise refuse("is neither an https nor an http address")
         if "@" in parts.netloc:
             raise refuse("carries a user name")
+        if port == 0:
+            raise refuse("has port 0")
         if parts.path not in ("", "/") or "?" in text or "#" in text:
             raise refuse("has a path or a query")
         if not _HOST.fullmatch(host) and not _is_ip_address(host):

@@ -39,7 +39,14 @@ __all__ = [
 
 
 class ArmEndpointError(ValueError):
-    """`ARM_ENDPOINT` is no address that the app may send tokens to."""
+    """`ARM_ENDPOINT` is no address that the app may send tokens to; `problem` says of it why."""
+
+    def __init__(self, shown: str, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f'ARM_ENDPOINT "{shown}" {problem}: give https://<host>, such as https://management.azure.com, or '
+            "http://127.0.0.1:<port> for a simulator"
+        )
 
 
 class ArmError(Exception):

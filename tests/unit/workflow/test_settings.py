@@ -27,6 +27,8 @@ def test_without_any_setting_the_defaults_hold() -> None:
         ("ARM_ENDPOINT", "http://management.azure.com", "https"),
         ("ARM_ENDPOINT", "https://management.azure.com/x", "without a path"),
         ("ARM_ENDPOINT", "https://u:p@management.azure.com", "URL"),
+        ("ARM_ENDPOINT", "https://management azure.com", "(this has no valid host name)"),
+        ("ARM_ENDPOINT", "https://management.azure.com:0", "(this has port 0)"),
         ("WORKFLOWS", "protect,destroy", "protect, backup and restore"),
         ("BACKUP_SCHEDULES", "{}", "JSON list"),
         ("EVENTS_ALLOW_RESTORE", "perhaps", "true or false"),
@@ -57,7 +59,10 @@ def test_every_problem_is_named_at_once() -> None:
     assert {problem.partition(":")[0] for problem in raised.value.problems} == set(broken)
 
 
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:8080"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://127.0.0.1:8080", "http://127.0.0.2:8080", "http://localhost:1", "http://[::1]:8080"],
+)
 def test_a_simulator_on_loopback_may_run_fast(endpoint: str) -> None:
     settings = read_settings({"ARM_ENDPOINT": endpoint, "TIME_SCALE": "0.01"})
     assert settings.on_loopback
