@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from shared.arm import USER_AGENT
@@ -23,6 +23,7 @@ from shared.arm.credentials import TokenSource
 from shared.arm.endpoint import ArmEndpoint, RefusedUrlError
 from shared.arm.errors import (
     ArmAnswerLostError,
+    ArmError,
     ArmNotSentError,
     ArmPacedError,
     ArmProtocolError,
@@ -45,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
+_E = TypeVar("_E", bound=ArmError)
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 
@@ -74,18 +76,9 @@ class _Call:
     client_request_id: str
     body: bytes | None = field(default=None, repr=False)
 
-    def refused(self, problem: str, *, request_id: str | None = None) -> ArmUrlRefusedError:
-        return ArmUrlRefusedError(
-            problem,
-            operation=self.operation,
-            method=self.method,
-            path=self.path,
-            client_request_id=self.client_request_id,
-            request_id=request_id,
-        )
-
-    def garbled(self, problem: str, *, request_id: str | None = None) -> ArmProtocolError:
-        return ArmProtocolError(
+    def failed(self, family: type[_E], problem: str, *, request_id: str | None = None) -> _E:
+        """The error of this family that says what was asked."""
+        return family(
             problem,
             operation=self.operation,
             method=self.method,
@@ -211,11 +204,15 @@ class ArmClient:
             response = self._ask(call, cost=expected, begun=number > 0)
             body = response.body
             if not isinstance(body, dict) or not isinstance(body.get("value"), list):
-                raise call.garbled("the answer is no list of resources", request_id=_request_id(response))
+                raise call.failed(
+                    ArmProtocolError, "the answer is no list of resources", request_id=_request_id(response)
+                )
             for item in body["value"]:
                 if not isinstance(item, dict):
-                    raise call.garbled(
-                        "the answer lists something that is no resource", request_id=_request_id(response)
+                    raise call.failed(
+                        ArmProtocolError,
+                        "the answer lists something that is no resource",
+                        request_id=_request_id(response),
                     )
                 yield item
             link = body.get("nextLink")
@@ -225,12 +222,16 @@ class ArmClient:
                     counted(number + 1)
                 return
             if not isinstance(link, str):
-                raise call.garbled("the link to the next page is no text", request_id=_request_id(response))
+                raise call.failed(
+                    ArmProtocolError, "the link to the next page is no text", request_id=_request_id(response)
+                )
             call = self._follow(operation, link, call.subscription_id, path=call.path)
             if call.url in seen:
-                raise call.garbled("the pages link in a circle", request_id=_request_id(response))
+                raise call.failed(
+                    ArmProtocolError, "the pages link in a circle", request_id=_request_id(response)
+                )
             seen.add(call.url)
-        raise call.garbled(f"the list has more than {_MOST_PAGES:,} pages")
+        raise call.failed(ArmProtocolError, f"the list has more than {_MOST_PAGES:,} pages")
 
     def _call(
         self,
@@ -261,7 +262,7 @@ class ArmClient:
         # Paths are made of checked ids; this holds it for whoever forgets.
         self._accept(call, url)
         if "?" in path:
-            raise call.refused("a path holds a question mark")
+            raise call.failed(ArmUrlRefusedError, "a path holds a question mark")
         return call
 
     def _follow(self, operation: str, url: str, subscription_id: str, *, path: str | None = None) -> _Call:
@@ -295,7 +296,7 @@ class ArmClient:
             problem,
             extra={"action": "url_refused", "operation": call.operation, "path": call.path},
         )
-        raise call.refused(f"not followed, {problem}", request_id=request_id)
+        raise call.failed(ArmUrlRefusedError, f"not followed, {problem}", request_id=request_id)
 
     def _ask(self, call: _Call, *, cost: int = 1, begun: bool = False) -> ArmResponse:
         used = ""
@@ -401,23 +402,11 @@ class ArmClient:
 
     def _transport_failure(self, call: _Call, error: TransportError) -> ArmNotSentError | ArmAnswerLostError:
         if error.sent:
-            return ArmAnswerLostError(
-                f"the answer of {self._endpoint.url} was lost: {error}",
-                operation=call.operation,
-                method=call.method,
-                path=call.path,
-                client_request_id=call.client_request_id,
-            )
+            return call.failed(ArmAnswerLostError, f"the answer of {self._endpoint.url} was lost: {error}")
         from shared.arm.transport import UntrustedError
 
         family = ArmUntrustedError if isinstance(error, UntrustedError) else ArmNotSentError
-        return family(
-            f"{self._endpoint.url} was not reached: {error}",
-            operation=call.operation,
-            method=call.method,
-            path=call.path,
-            client_request_id=call.client_request_id,
-        )
+        return call.failed(family, f"{self._endpoint.url} was not reached: {error}")
 
     def _judge(self, call: _Call, answer: RawAnswer, admission: Admission) -> ArmResponse:
         """The response that an answer is, or the error."""
@@ -437,14 +426,17 @@ class ArmClient:
                 )
             raise error
         if answer.status < 200:
-            raise call.garbled(f"Azure answered with the status {answer.status}", request_id=request_id)
+            raise call.failed(
+                ArmProtocolError, f"Azure answered with the status {answer.status}", request_id=request_id
+            )
         body: Any = None
         if answer.body.strip():
             try:
                 body = _parsed(answer.body)
             except ValueError:
                 kind = printable(answer.headers.get("content-type", "no content type"), limit=60)
-                raise call.garbled(
+                raise call.failed(
+                    ArmProtocolError,
                     f"Azure answered {answer.status} with something that is no JSON ({kind}): "
                     f'"{_excerpt(answer)}"',
                     request_id=request_id,

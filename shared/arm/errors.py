@@ -157,7 +157,6 @@ class ArmProtocolError(ArmError):
     """A successful status with a body or headers that the service cannot have meant."""
 
     may_have_started = True
-    sent = True
 
 
 class ArmUrlRefusedError(ArmError):

@@ -102,6 +102,8 @@ def _check_headers(response: object) -> None:
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
+    """Tells when a request begins to leave, and an answer that ended within its headers."""
+
     def getresponse(self) -> Any:
         response = super().getresponse()
         _check_headers(response)
@@ -115,17 +117,8 @@ class _HttpConnection(urllib3.connection.HTTPConnection):
         super().endheaders(message_body, encode_chunked=encode_chunked)
 
 
-class _HttpsConnection(urllib3.connection.HTTPSConnection):
-    def getresponse(self) -> Any:
-        response = super().getresponse()
-        _check_headers(response)
-        return response
-
-    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
-        if self.sock is None:
-            self.connect()
-        _progress.sent = True
-        super().endheaders(message_body, encode_chunked=encode_chunked)
+class _HttpsConnection(_HttpConnection, urllib3.connection.HTTPSConnection):
+    """The same by TLS."""
 
 
 class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
