@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-PROVIDER = "Microsoft.RecoveryServices"
-
 
 @dataclass(frozen=True)
 class VmName:

@@ -224,9 +224,6 @@ class Vault(WireModel):
         default=None,
         validation_alias=_in_properties("securitySettings.softDeleteSettings.softDeleteState"),
     )
-    immutability_state: OptionalText = Field(
-        default=None, validation_alias=_in_properties("securitySettings.immutabilitySettings.state")
-    )
     tags: Annotated[dict[str, Text], BeforeValidator(lambda value: value or {})] = {}
 
     @property
@@ -355,7 +352,6 @@ class ProtectableItem(WireModel):
     is_protectable: Flag = Field(
         default=False, validation_alias=_in_properties("isProtectable", "IsProtectable")
     )
-    is_auto_protectable: Flag = Field(default=False, validation_alias=_in_properties("isAutoProtectable"))
     is_auto_protected: Flag = Field(default=False, validation_alias=_in_properties("isAutoProtected"))
     protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     prebackup_validation: OptionalError = Field(
@@ -443,9 +439,6 @@ class ProtectedItem(WireModel):
     last_recovery_point: WireTime = Field(default=None, validation_alias=_in_properties("lastRecoveryPoint"))
     oldest_recovery_point: WireTime = Field(
         default=None, validation_alias=_in_properties("extendedInfo.oldestRecoveryPoint")
-    )
-    recovery_point_count: int | None = Field(
-        default=None, validation_alias=_in_properties("extendedInfo.recoveryPointCount")
     )
     health_status: Text = Field(
         default="", validation_alias=_in_properties("protectedItemHealthStatus", "healthStatus")
@@ -551,7 +544,6 @@ class Job(WireModel):
     end_time: WireTime = Field(default=None, validation_alias=_in_properties("endTime"))
     activity_id: OptionalText = Field(default=None, validation_alias=_in_properties("activityId"))
     duration: WireDuration = Field(default=None, validation_alias=_in_properties("duration"))
-    is_user_triggered: bool | None = Field(default=None, validation_alias=_in_properties("isUserTriggered"))
     tasks: Annotated[tuple[JobTask, ...], _listed("taskId", "status")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.tasksList")
     )
