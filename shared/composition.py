@@ -84,7 +84,7 @@ def connected_bus(environment: Mapping[str, str] | None = None) -> Bus:
     global _bus  # noqa: PLW0603
     with _lock:
         if _bus is None:
-            from shared.bus.connection import connect
+            from shared.namespace import connect
 
             _bus = connect(os.environ if environment is None else environment)
         return _bus

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.arm.credentials import choose_credential
-from shared.bus.connection import connect
+from shared.namespace import connect
 from shared.schedules import BackupSchedule
 from shared.settings import read_settings
 from tests.unit.docs.markdown import code, read, rows, section
