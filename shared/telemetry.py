@@ -11,9 +11,11 @@ def log_context(message: StepMessage[Any], action: str | None = None) -> dict[st
     """The `extra` of a log record about a step's message."""
     database = message.database
     payload = message.payload
+    vault_id = message.request.vault_id
     return {
         "action": action or message.step,
         "request_id": message.request.id,
+        "vault_id": vault_id.path if vault_id is not None else None,
         "correlation_id": message.request.correlation_id,
         "traceparent": message.request.traceparent,
         "operation": message.request.operation.value,

@@ -303,7 +303,12 @@ class _Link:
         try:
             sender.close()
         except Exception as error:
-            _logger.debug("the link to %s was not closed in order: %r", self._entity, error)
+            _logger.debug(
+                "the link to %s was not closed in order: %r",
+                self._entity,
+                error,
+                extra={"action": "bus_close", "entity": self._entity},
+            )
         # Of a connection that has broken the SDK does not close the socket, and would leave that to the garbage
         # collector. Closing it twice does nothing.
         connection = getattr(getattr(link, "_session", None), "_connection", None)
