@@ -16,6 +16,7 @@ from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.messages.model import format_moment
 from shared.workflow.selection import Candidate, candidates, listing
 from shared.workflow.step import Collaborators, WorkflowError
+from shared.workflow.vaults import vault_not_found
 
 JsonObject = dict[str, Any]
 
@@ -58,8 +59,7 @@ def show_databases(options: argparse.Namespace) -> int:
 
 def _candidates(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId | None) -> list[Candidate]:
     if c.backup.get_vault(vault_id) is None:
-        there = listing(vault.id.path for vault in c.backup.list_vaults(vault_id.subscription_id))
-        raise WorkflowError("VaultNotFound", f"there is no vault {vault_id}; the subscription has: {there}.")
+        raise vault_not_found(c, vault_id)
     found = candidates(c.backup.list_protected_items(vault_id), (), vm_id=vm_id, container=None)
     known = {candidate.database.key: candidate for candidate in found}
     protectable = c.backup.list_protectable_items(vault_id)

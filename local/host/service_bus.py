@@ -171,7 +171,10 @@ class _Pump(threading.Thread):
                 # Whatever broke the link: what was held is delivered again when its locks end.
                 if not self._closing.is_set():
                     logger.warning(
-                        "receiving from %s was interrupted: %s", self._entity, type(error).__name__
+                        "receiving from %s was interrupted: %s",
+                        self._entity,
+                        type(error).__name__,
+                        extra={"action": "receive"},
                     )
             finally:
                 self._let_go()

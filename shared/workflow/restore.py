@@ -174,11 +174,7 @@ def choose_recovery_point(
     choice: RecoveryPointChoice, points: list[RecoveryPoint], database: str
 ) -> ChosenRecoveryPoint:
     """The recovery point that a request means. Raises WorkflowError that says which there are."""
-    snapshots = sorted(
-        ((point.time, point) for point in points if point.time is not None),
-        key=lambda pair: pair[0],
-        reverse=True,
-    )
+    snapshots = _newest_first(points)
     ranges = sorted(
         (span for point in points for span in point.time_ranges), key=lambda span: span.end, reverse=True
     )
@@ -217,13 +213,15 @@ def choose_recovery_point(
     raise WorkflowError("RecoveryPointNotFound", f"{database} has not {choice}. {available_points(points)}")
 
 
+def _newest_first(points: list[RecoveryPoint]) -> list[tuple[datetime, RecoveryPoint]]:
+    """Fulls and differentials with their moments; the log ranges have none."""
+    snapshots = [(point.time, point) for point in points if point.time is not None]
+    return sorted(snapshots, key=lambda pair: pair[0], reverse=True)
+
+
 def available_points(points: list[RecoveryPoint]) -> str:
     """What can be restored, in one sentence: the newest recovery points and the log ranges."""
-    snapshots = sorted(
-        ((point.time, point) for point in points if point.time is not None),
-        key=lambda pair: pair[0],
-        reverse=True,
-    )
+    snapshots = _newest_first(points)
     named = [f"{point.name} ({point.kind}, {time:%Y-%m-%dT%H:%M:%SZ})" for time, point in snapshots[:10]]
     spans = [
         f"{span.start:%Y-%m-%dT%H:%M:%SZ} to {span.end:%Y-%m-%dT%H:%M:%SZ}"
