@@ -34,6 +34,7 @@ from shared.workflow.delivery import (
     put_back,
     run,
     some_reads,
+    wait_for_operator,
 )
 from shared.workflow.flow import next_tick
 from shared.workflow.step import Result
@@ -70,26 +71,12 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     single: list[_Item] = []
     vaults: dict[str, list[_Item]] = defaultdict(list)
     for delivery in deliveries:
-        try:
-            message = decode(STEPS["track"], delivery, runtime)
-            if message is None:
-                continue
-            has_job = definition_of(message.payload).job is not None
-        except BusError as error:
-            come_back(delivery, runtime, error)
+        item = _read(delivery, runtime)
+        if item is None:
             continue
-        except Exception as error:
-            _log.exception(
-                "a poll cannot be read", extra={"action": "track", "message_id": delivery.message_id}
-            )
-            try:
-                dispatch(_answered(delivery, runtime, error), None, runtime)
-            except BusError as refusal:
-                come_back(delivery, runtime, refusal)
-            continue
-        item = _Item(delivery, message)
-        if message.request.vault_id is not None and has_job:
-            vaults[message.request.vault_id.key].append(item)
+        vault_id = item.message.request.vault_id
+        if vault_id is not None and definition_of(item.message.payload).job is not None:
+            vaults[vault_id.key].append(item)
         else:
             single.append(item)
     now = runtime.service_clock.now()
@@ -109,6 +96,33 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     _send(results, runtime)
 
 
+def _read(delivery: Delivery, runtime: Runtime) -> _Item | None:
+    """The poll in a delivery; None where there is none for this version, and it has been put away."""
+    try:
+        message = decode(STEPS["track"], delivery, runtime)
+        if message is None:
+            return None
+        tracking: Tracking = message.payload
+        if tracking.origin in STEPS:
+            return _Item(delivery, message)
+        known = f"a job of step {tracking.origin}, which this version does not know"
+        if runtime.service_clock.now() < tracking.deadline:
+            _log.warning("%s, waits for the app that does", known, extra=log_context(message))
+            wait_for_operator(delivery, runtime.bus, runtime.clock.now())
+        else:
+            _log.error("%s, is over its deadline and parked", known, extra=log_context(message))
+            dispatch(_answered(delivery, runtime, known), None, runtime)
+    except BusError as error:
+        come_back(delivery, runtime, error)
+    except Exception as error:
+        _log.exception("a poll cannot be read", extra={"action": "track", "message_id": delivery.message_id})
+        try:
+            dispatch(_answered(delivery, runtime, type(error).__name__), None, runtime)
+        except BusError as refusal:
+            come_back(delivery, runtime, refusal)
+    return None
+
+
 def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
     try:
         return run(STEPS["track"], item.message, item.delivery, runtime, **known)
@@ -117,12 +131,12 @@ def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
         message = item.message
         if message.attempt < _MOST_DEFECTS:
             return put_back(message, runtime, timedelta(seconds=30), attempt=message.attempt + 1)
-        return _answered(item.delivery, runtime, error)
+        return _answered(item.delivery, runtime, type(error).__name__)
 
 
-def _answered(delivery: Delivery, runtime: Runtime, error: Exception) -> Result:
+def _answered(delivery: Delivery, runtime: Runtime, what: str) -> Result:
     """The answer to whoever waits for a message that this version cannot handle, which is parked."""
-    text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
+    text = f"{what} while a job was followed; find the cause in the log, then replay it."
     info = ErrorInfo(code="failed_internal", message=text)
     event = outcome_of_body(delivery, info, at=runtime.service_clock.now())
     return Result(events=(event,), forward=(park(delivery, "failed_internal", text),))

@@ -83,6 +83,25 @@ def test_a_job_of_an_operation_that_has_none_is_not_followed(succeeded: bool) ->
         assert [event.type for event in result.events] == ["sqlvmbackup.protect.failed.v1"]
 
 
+@pytest.mark.parametrize("minutes", [119, 121])
+def test_a_job_of_a_step_of_the_next_version_waits_for_it_to_its_deadline(minutes: int) -> None:
+    with open_app(start=NOW + minutes * MINUTE) as app:
+        app.runtime.service_clock.answered(app.clock.now())
+        tracked = followed(backup_message())
+        ahead = tracked.model_copy(
+            update={"payload": tracked.payload.model_copy(update={"origin": "archive"})}
+        )
+        body = json.loads(ahead.model_dump_json(by_alias=True))
+        handle_batch([app.delivery("track", body)], app.runtime)
+        if minutes < 120:
+            assert app.bodies("track") == [body]
+            assert not app.held(OUTCOMES)
+        else:
+            assert [event["data"]["status"] for event in app.bodies(OUTCOMES)] == ["unknown"]
+            assert "step archive" in app.bodies(OUTCOMES)[0]["data"]["error"]["message"]
+            assert app.bodies("parked-messages") == [body]
+
+
 @pytest.mark.parametrize(("minutes", "ended"), [(119, 0), (121, 6)], ids=["before", "after"])
 def test_what_is_over_its_deadline_ends_though_there_are_no_reads_left(minutes: int, ended: int) -> None:
     paced = ArmPacedError(retry_after=5 * MINUTE, operation="poll", method="GET", path="/")
