@@ -255,10 +255,13 @@ def handle_without_effect(
 ) -> None:
     """Call what changes nothing in Azure: where the bus refuses what follows, the message comes back later.
 
-    Raises BusError where its own queue does not take it either.
+    Raises BusError where its own queue does not take it either, and MessageTooLargeError where waiting would
+    not help: what is too large to be parked is left to the broker's dead letters.
     """
     try:
         handler(delivery, runtime)
+    except MessageTooLargeError:
+        raise
     except BusError as error:
         come_back(delivery, runtime, error)
 

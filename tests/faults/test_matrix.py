@@ -801,6 +801,17 @@ def test_F33_requests_at_the_brokers_limit(estate: Estates) -> None:
     assert outcome["status"] in ("succeeded", "failed")
 
 
+def test_F33_what_is_too_large_to_be_parked_is_answered_and_kept(estate: Estates) -> None:
+    azure = estate(protected_estate())
+    body = b"x" * (256 * 1024 - 200)
+    azure.broker.send("backup-requests", [OutgoingMessage(entity="", body=body, message_id="huge")])
+    azure.quiesce()
+    told = [event["type"] for event in azure.events()]
+    assert told == ["sqlvmbackup.request.rejected.v1"]
+    (kept,) = azure.broker.peek("dead-letters/$deadletterqueue")
+    assert kept.body == body
+
+
 @contextmanager
 def defective(step: str) -> Iterator[None]:
     """A step that fails on a defect of its own."""
