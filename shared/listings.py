@@ -132,6 +132,10 @@ class JobListings:
         """The vault's jobs since `oldest` at least, listed at most a tick ago.
 
         Args:
+            vault_key: tells the vault from others.
+            oldest: when the oldest of the jobs that are asked about was started, by the service's clock.
+            interval: the tick, before it has grown.
+            now: the service's clock.
             load: lists the jobs from a moment on, all or those of a status.
             pages: how many requests that took; 1 where it is not known.
             running_only: jobs that have ended may be missing, if that takes fewer pages: whoever asks knows

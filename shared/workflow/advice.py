@@ -1,4 +1,4 @@
-"""What to do about an error that the service names without saying what to do.
+"""What to do about an error whose message does not say it: the service's own, and the app's.
 
 Codes and causes: https://learn.microsoft.com/azure/backup/backup-sql-server-azure-troubleshoot and
 https://learn.microsoft.com/azure/backup/sql-support-matrix.
@@ -56,6 +56,22 @@ ADVICE: Final[dict[str, str]] = {
     "workloadextensiondidntdequeuemsg": _REREGISTER,
     QUOTA_EXHAUSTED: "The service takes no more of these operations for now; try again after 24 hours.",
     "not_authorised": "Grant the app's identity the role that the action needs (docs/operations.md lists them).",
+    "jobtimeout": "Look at the job in the vault: it may still complete. A longer jobTimeout follows it for longer.",
+    "operationtimeout": "Look at the vault and its service health, then send the request again.",
+    "conflictingoperation": "Look at that job in the vault, then send the request again.",
+    "backupnotstarted": "Look at the service's health, then send the request again.",
+    "nothingcame": "Look at the vault, then send the request again.",
+    "operationfailed": "Look at the vault's jobs and alerts for the reason, then send the request again.",
+    "messagetoolarge": "Ask with fewer or shorter selectors, or use a namespace of the Premium tier.",
+    "armnotsent": "See that the app reaches Azure Resource Manager (network, DNS, TLS, proxies), then send the request"
+    " again.",
+    "armanswerlost": "See whether the network or a proxy cuts connections, and look at the vault's jobs before you ask"
+    " again.",
+    "armprotocol": "See whether a proxy answers in Azure's place, and look at the vault's jobs before you ask again.",
+    "armpaced": "See what else uses this identity and subscription, or ask for fewer databases at a time.",
+    "armuntrusted": "If the certificate is right, name its authority in REQUESTS_CA_BUNDLE; else treat it as a security"
+    " event.",
+    "armurlrefused": "Check ARM_ENDPOINT and proxies; if they are right, treat it as a security event.",
     "outcome_unknown": "Look at the vault's jobs before you ask again: a second request may do the work twice.",
 }
 

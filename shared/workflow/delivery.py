@@ -349,6 +349,7 @@ def park(
 def after_arm_error(
     definition: StepDefinition, message: StepMessage[Any], runtime: Runtime, error: ArmError
 ) -> Result:
+    """What follows on a call that did not succeed: the step again later, a new effect, or an outcome."""
     now = runtime.service_clock.now()
     mutation = error.method != "GET"
     failing_since = message.failing_since or now

@@ -173,6 +173,7 @@ def _is_due(delivery: Delivery, runtime: Runtime, envelope: Envelope, request: R
         code="TooLate",
         message=f"the backup of schedule {name} was due at {due:%Y-%m-%dT%H:%M:%SZ} and is {late} late, more than"
         f" its maxLateness of {schedule.max_lateness}.",
+        recommendations=("See why the app did not run in time, or give the schedule a longer maxLateness.",),
     )
     event = events.outcome(request, Status.SKIPPED, at=runtime.service_clock.now(), error=info)
     runtime.bus.send([event.to_message()])

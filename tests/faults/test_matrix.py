@@ -549,6 +549,7 @@ def test_F19_operation_never_ends(estate: Estates, kind: str) -> None:
     timeout = {"jobTimeout": "PT6H"}
     outcome = one(run(azure, azure.backup("orders", **timeout)))
     assert outcome["status"] == "timedOut"
+    assert outcome["error"]["recommendations"], "it says what to do"
     limit = timedelta(hours=2 if kind == "operationNeverEnds" else 6)
     assert limit <= azure.clock.now() - began <= limit + 2 * MINUTE
     if kind == "jobNeverEnds":
@@ -970,6 +971,7 @@ def test_F38_timer_double_fire_and_stall(estate: Estates) -> None:
     late = azure.outcomes()[-1]["data"]
     assert late["status"] == "skipped"
     assert late["error"]["code"] == "TooLate"
+    assert late["error"]["recommendations"], "it says what to do"
 
 
 def test_F39_scale_in_during_step(estate: Estates) -> None:

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 
 from shared.arm import errors as arm_errors
-from shared.messages.events import Status
+from shared.messages.events import ErrorInfo, Status
+from shared.workflow.advice import advised
 from tests.unit.docs.markdown import ROOT, code, read, rows, section
 
 TABLE = {
@@ -29,13 +30,24 @@ def given_codes() -> Iterator[str]:
                     yield place.value
 
 
-def test_every_code_that_the_app_gives_is_explained() -> None:
-    calls = {
+def call_codes() -> set[str]:
+    """The codes of calls that did not come to an answer of the service."""
+    return {
         name.removesuffix("Error")
         for name in arm_errors.__all__
         if issubclass(getattr(arm_errors, name), arm_errors.ArmError)
     } - {"Arm", "ArmStatus"}
-    assert set(given_codes()) | calls <= set(TABLE)
+
+
+def test_every_code_that_the_app_gives_is_explained() -> None:
+    assert set(given_codes()) | call_codes() <= set(TABLE)
+
+
+def test_the_outcome_of_a_call_without_an_answer_says_what_to_do() -> None:
+    for name in call_codes():
+        told = advised(ErrorInfo(code=name, message="what happened"))
+        assert told is not None
+        assert told.recommendations, name
 
 
 def test_no_code_is_explained_that_the_app_does_not_give() -> None:
