@@ -24,7 +24,6 @@ AZ = os.environ.get("SQLVMBACKUP_AZ") or shutil.which("az")
 pytestmark = [
     pytest.mark.az,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(AZ is None, reason="azure-cli is not installed"),
 ]
 
 
@@ -51,7 +50,7 @@ class AzureCli:
             "AZURE_CORE_NO_COLOR": "1",
             "REQUESTS_CA_BUNDLE": str(self.directory / "cert.pem"),
         }
-        assert AZ is not None
+        assert AZ is not None, "azure-cli is not installed: put az on PATH, or name it in SQLVMBACKUP_AZ"
         return subprocess.run(
             [AZ, *arguments, "-o", "json"],
             env=environment,
