@@ -169,6 +169,10 @@ class ProtectedItem:
     last_backup_time: datetime | None = None
     last_backup_status: str = "IRPending"
     last_error: dict[str, Any] | None = None
+    last_restore: Job | None = None
+    """The last restore from it that completed or failed."""
+    log_chain_broken: bool = False
+    """Whether it was restored over since its last full: SQL Server refuses what builds on that full."""
     deferred_delete: datetime | None = None
     on_demand_fulls: dict[str, int] = field(default_factory=dict)
     busy_with: Job | None = None
@@ -198,6 +202,13 @@ class ProtectedItem:
     def kept(self, now: datetime) -> list[RecoveryPoint]:
         """The recovery points whose retention has not passed, the oldest first."""
         return [point for point in self.recovery_points if point.expires is None or point.expires > now]
+
+    def last_backup(self, now: datetime) -> datetime | None:
+        """When the last backup was taken, the policy's log backups included."""
+        chain = self.open_chain
+        scheduled = chain.end_at(now) if chain is not None and chain.interval is not None else None
+        moments = [moment for moment in (self.last_backup_time, scheduled) if moment is not None]
+        return max(moments, default=None)
 
     def full(self) -> RecoveryPoint | None:
         """The newest full backup."""

@@ -32,7 +32,7 @@ FAULTS: dict[str, str] = {
     "redirect": "answer 307 to the same path on `host` (default evil.example); nothing is done",
     "operationFailure": "the operation ends Failed with `code` and `message`, without a job",
     "operationNeverEnds": "the operation stays InProgress",
-    "jobFailure": "the job ends Failed with `code` (symbolic), `errorCode` (number) and `message`",
+    "jobFailure": "the job ends Failed with `code` (symbolic), `errorCode` (number), `message`, `dynamicErrorMessage`",
     "jobWarning": "the job ends CompletedWithWarnings with `code`, `errorCode` and `message`",
     "jobCancelled": "the job ends Cancelled",
     "jobNeverEnds": "the job stays InProgress",
@@ -61,6 +61,7 @@ class Fault(BaseModel):
     code: str | None = None
     message: str | None = None
     error_code: int | None = None
+    dynamic_error_message: str | None = None
     recommendations: tuple[str, ...] = ()
     retry_after: int | float | str | None = None
     seconds: float = Field(1.0, ge=0)

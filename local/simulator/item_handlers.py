@@ -59,6 +59,20 @@ def _health(item: ProtectedItem) -> str:
     return {"Healthy": "Healthy", "Unhealthy": "Unhealthy"}.get(item.last_backup_status, "IRPending")
 
 
+def _kpi(healthy: bool, title: str, message: str) -> dict[str, Any]:
+    return {
+        "resourceHealthStatus": "Healthy" if healthy else "TransientUnhealthy",
+        "resourceHealthDetails": [
+            {
+                "code": 0 if healthy else 1,
+                "title": "Success" if healthy else title,
+                "message": "" if healthy else message,
+                "recommendations": [],
+            }
+        ],
+    }
+
+
 def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool) -> dict[str, Any]:
     """The protected item; lists leave its extendedInfo out."""
     now = world.now
@@ -68,17 +82,12 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
     if item.last_backup_time is not None and (item.recovery_points or item.last_error is None):
         healthy = item.last_backup_status == "Healthy"
         error = item.last_error or {}
-        kpis["BackupOperationStatusKPI"] = {
-            "resourceHealthStatus": "Healthy" if healthy else "TransientUnhealthy",
-            "resourceHealthDetails": [
-                {
-                    "code": 0 if healthy else 1,
-                    "title": "Success" if healthy else str(error.get("code")),
-                    "message": "" if healthy else str(error.get("message")),
-                    "recommendations": [],
-                }
-            ],
-        }
+        kpis["BackupOperationStatusKPI"] = _kpi(healthy, str(error.get("code")), str(error.get("message")))
+    if (restore := item.last_restore) is not None:
+        failure = restore.errors[-1] if restore.status == "Failed" and restore.errors else None
+        kpis["RestoreOperationStatusKPI"] = _kpi(
+            restore.status != "Failed", failure.title if failure else "", failure.message if failure else ""
+        )
     properties: dict[str, Any] = {
         "kpisHealths": kpis,
         "friendlyName": item.database,
@@ -91,8 +100,8 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         "protectionState": item.state,
         "lastBackupStatus": item.last_backup_status,
     }
-    if item.last_backup_time is not None:
-        properties["lastBackupTime"] = instant(item.last_backup_time)
+    if (last_backup := item.last_backup(now)) is not None:
+        properties["lastBackupTime"] = instant(last_backup)
     if item.last_error is not None:
         properties["lastBackupErrorDetail"] = item.last_error
     elif item.last_backup_status == "IRPending":
@@ -176,8 +185,9 @@ def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[
         item.state,
         item.policy.name if item.policy is not None else None,
         item.last_backup_status,
-        item.last_backup_time,
+        item.last_backup(world.now),
         item.last_error,
+        item.last_restore,
         bool(item.recovery_points),
     )
     if item.rendered is None or item.rendered[0] != made_from:
@@ -544,6 +554,13 @@ def backup(world: World, call: Call) -> Answer:
                 "UserErrorParentFullBackupMissing",
                 "First full backup is missing for this data source.",
                 ["Trigger a full backup and try the operation again."],
+            )
+        if kind in ("Differential", "Log") and item.log_chain_broken:
+            raise JobError(
+                520016,
+                "UserErrorSQLLSNValidationFailure",
+                "Log chain is broken.",
+                ["Trigger a full backup to start a new log chain."],
             )
         return world.complete_backup(item, job, kind, started, expires)
 

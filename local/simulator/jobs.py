@@ -17,7 +17,10 @@ UNREPORTED = timedelta(minutes=5)
 
 @dataclass
 class Job:
-    """One job. `operation` is what filters match (`Backup`), `shown` what an answer says (`Backup (Full)`)."""
+    """One job. `operation` is what filters match (`Backup`), `shown` what an answer says (`Backup (Full)`).
+
+    `shown_at_end` is what an answer says once it has completed: one that has not keeps what it said before.
+    """
 
     id: str
     sequence: int
@@ -61,6 +64,7 @@ class Job:
     ) -> dict[str, Any]:
         """The job resource; in lists (`details` False) without its extendedInfo, as the specification shows."""
         shown_status = status or self.status
+        completed = self.status in ("Completed", "CompletedWithWarnings")
         properties: dict[str, Any] = {
             "jobType": "AzureWorkloadJob",
             "workloadType": "SQLDataBase",
@@ -76,7 +80,7 @@ class Job:
             "isUserTriggered": self.user_triggered,
             "entityFriendlyName": self.entity,
             "backupManagementType": "AzureWorkload",
-            "operation": (self.shown if self.running else self.shown_at_end) or self.operation,
+            "operation": (self.shown_at_end if completed else self.shown) or self.operation,
             "status": shown_status,
             "startTime": instant(self.start),
         }

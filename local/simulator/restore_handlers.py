@@ -251,7 +251,8 @@ def restore(world: World, call: Call) -> Answer:
         _finish(world, job, item, target, targeted=targeted, moment=moment, no_recovery=no_recovery)
         return None
 
-    def release(job: Job) -> None:
+    def end(job: Job) -> None:
+        job.property_bag["RestoreDestination"] = target.destination
         for found in claimed:
             if found.busy_with is job:
                 found.busy_with = None
@@ -265,7 +266,7 @@ def restore(world: World, call: Call) -> Answer:
         item=item,
         length=length,
         complete=complete,
-        always=release,
+        always=end,
         task="Transfer data from vault",
         shown="Restore",
         shown_at_end=f"Restore ({shown})",
@@ -469,8 +470,10 @@ def _finish(
         target.instance.databases[target.database.lower()] = restored
         chain: LogChain | None = targeted.open_chain if targeted is not None else None
         if chain is not None:
-            # Restoring over a database breaks its log chain; the next full begins a new one.
             chain.close(world.now)
+        if targeted is not None:
+            # Restoring over a database breaks its log chain; the next full begins a new one.
+            targeted.log_chain_broken = True
     size = item_size(world, item)
     job.property_bag = {
         "Data Transferred (in MB)": f"{size + 0.0845:.4f}",

@@ -402,6 +402,7 @@ class World:
                 if (fault := faults.get(name)) is not None:
                     if status == "Failed" or fault.code is not None:
                         job.errors.append(_injected_error(fault))
+                    job.dynamic_error = fault.dynamic_error_message
                     self._end_job(job, item, status)
                     return
             try:
@@ -430,6 +431,8 @@ class World:
                 item.busy_with = None
             if job.operation == "Backup" and status in ("Failed", "Cancelled"):
                 self.note_failed_backup(item, job)
+            if job.operation == "Restore" and status != "Cancelled":
+                item.last_restore = job
 
     def note_failed_backup(self, item: ProtectedItem, job: Job) -> None:
         """What a failed backup leaves on the item."""
@@ -667,6 +670,8 @@ class World:
         )
         if item.state == "IRPending":
             item.state = "Protected"
+        if kind == "Full":
+            item.log_chain_broken = False
         if kind == "Full" and item.open_chain is None and database.recovery_model != "Simple":
             interval = item.policy.log_interval() if item.policy is not None else None
             item.chains.append(LogChain(time - timedelta(seconds=2), None, interval, time))

@@ -101,6 +101,7 @@ def test_jobs_and_operations_end_as_told() -> None:
             "nth": 1,
             "code": "UserErrorSQLLSNValidationFailure",
             "errorCode": 9,
+            "dynamicErrorMessage": "Msg 4214",
         },
         {"route": "Backup", "fault": "jobWarning", "nth": 2, "code": "Careful"},
         {"route": "Backup", "fault": "jobCancelled", "nth": 3},
@@ -114,6 +115,7 @@ def test_jobs_and_operations_end_as_told() -> None:
         "Failed",
         "UserErrorSQLLSNValidationFailure",
     )
+    assert failed["extendedInfo"]["dynamicErrorMessage"] == "Msg 4214"
     warned = driver.job(driver.backup())
     assert (warned["status"], warned["errorDetails"][0]["errorTitle"]) == ("CompletedWithWarnings", "Careful")
     assert driver.job(driver.backup())["status"] == "Cancelled"

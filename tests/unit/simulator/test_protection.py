@@ -199,6 +199,15 @@ def test_a_past_is_as_the_policy_would_have_made_it() -> None:
     assert logs == {"startTime": "2025-12-31T18:00:42Z", "endTime": "2026-01-05T07:00:44Z"}
 
 
+def test_the_last_backup_is_the_policys_last_log_backup() -> None:
+    driver = Driver(estate({**ORDERS, "historyDays": 1}))
+    for hours, last in ((0, "2026-01-05T07:00:44Z"), (3, "2026-01-05T10:00:44Z")):
+        driver.wait(hours=hours)
+        (listed,) = driver.get("/backupProtectedItems")["value"]
+        assert driver.get(driver.item())["properties"]["lastBackupTime"] == last
+        assert listed["properties"]["lastBackupTime"] == last
+
+
 def test_backups_expire() -> None:
     driver = Driver(estate(ORDERS))
     driver.backup(recoveryPointExpiryTimeInUTC="2026-01-06T00:00:00Z")

@@ -71,6 +71,13 @@ def test_a_restored_database_is_found_by_the_next_inquiry(driver: Driver) -> Non
 def test_what_exists_is_overwritten_only_when_asked(driver: Driver) -> None:
     refused = driver.restore(full(driver), **alternate(driver, "BILLING"))
     assert driver.failure(refused) == "UserErrorCannotRestoreExistingDBWithoutForceOverwrite"
+    job = driver.job(refused)
+    assert job["operation"] == "Restore"
+    assert job["extendedInfo"]["tasksList"] == [{"taskId": "Transfer data from vault", "status": "Failed"}]
+    assert job["extendedInfo"]["propertyBag"] == {
+        "Job Type": "Recovery to an alternate database",
+        "RestoreDestination": "sqlvm1/MSSQLSERVER/BILLING",
+    }
     done = driver.restore(full(driver), **alternate(driver, "BILLING", overwriteOption="Overwrite"))
     assert driver.job(done)["status"] == "Completed"
     assert databases(driver) == ["orders", "billing"]
@@ -84,9 +91,33 @@ def test_a_restore_over_the_original_ends_its_log_range(driver: Driver) -> None:
     ended = driver.ranges()[0]["endTime"]
     driver.wait(hours=5)
     assert driver.ranges() == [{**before, "endTime": ended}]
+    for kind in ("Log", "Differential"):
+        assert driver.failure(driver.backup(kind=kind)) == "UserErrorSQLLSNValidationFailure"
     driver.backup()
     driver.wait(hours=2)
     assert len(driver.ranges()) == 2
+    for kind in ("Log", "Differential"):
+        assert driver.job(driver.backup(kind=kind))["status"] == "Completed"
+
+
+def test_an_item_tells_how_its_last_restore_went(driver: Driver) -> None:
+    def health() -> Any:
+        (listed,) = driver.get("/backupProtectedItems?$filter=friendlyName eq 'orders'")["value"]
+        told: dict[str, Any] = driver.get(driver.item())["properties"]["kpisHealths"]
+        assert told == listed["properties"]["kpisHealths"]
+        assert told["BackupOperationStatusKPI"]["resourceHealthStatus"] == "Healthy"
+        restored = told.get("RestoreOperationStatusKPI")
+        return restored and (
+            restored["resourceHealthStatus"],
+            restored["resourceHealthDetails"][0]["title"],
+        )
+
+    assert health() is None
+    driver.restore(full(driver), **alternate(driver))
+    assert health() == ("Healthy", "Success")
+    driver.restore(full(driver), **alternate(driver))
+    title = "UserErrorCannotRestoreExistingDBWithoutForceOverwrite"
+    assert health() == ("TransientUnhealthy", title)
 
 
 @pytest.mark.parametrize(
