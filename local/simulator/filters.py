@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from local.simulator.errors import invalid_input
 
-_CLAUSE = re.compile(r"\s*([A-Za-z]\w*)\s+(?:eq|EQ|Eq)\s+(?:'((?:[^']|'')*)'|([^\s']+))\s*", re.ASCII)
+_CLAUSE = re.compile(r"\s*([A-Za-z]\w*)\s+(?:eq|EQ|Eq)\s+(?:'((?:[^']|'')*)'|([^\s'\"]+))\s*", re.ASCII)
 _AND = re.compile(r"and\s", re.IGNORECASE)
 
 

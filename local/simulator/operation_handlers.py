@@ -24,6 +24,19 @@ _STATUSES = (
     "cancelling",
     "invalid",
 )
+_OPERATIONS = (
+    "backup",
+    "configurebackup",
+    "crossregionrestore",
+    "deletebackupdata",
+    "disablebackup",
+    "invalid",
+    "register",
+    "restore",
+    "undelete",
+    "unregister",
+    "updatecustomermanagedkey",
+)
 CANCELLING = timedelta(seconds=30)
 
 
@@ -106,6 +119,9 @@ def list_jobs(world: World, call: Call) -> Answer:
     status = wanted.get("status")
     if status is not None and status.lower() not in _STATUSES:
         raise invalid_input("The filter's status is not one the service knows.")
+    operation = wanted.get("operation")
+    if operation is not None and operation.lower() not in _OPERATIONS:
+        raise invalid_input("The filter's operation is not one the service knows.")
     found = [
         job
         for job in reversed(vault.jobs.values())
@@ -113,7 +129,7 @@ def list_jobs(world: World, call: Call) -> Answer:
         and (since is None or job.start >= since)
         and (until is None or (job.end or job.start) <= until + timedelta(seconds=1))
         and matches(job.status, status)
-        and matches(job.operation, wanted.get("operation"))
+        and matches(job.operation, operation)
         and matches(job.id, wanted.get("jobid"))
     ]
     if not matches("AzureWorkload", wanted.get("backupmanagementtype")):

@@ -16,7 +16,7 @@ from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
-from local.simulator.identity_handlers import check_allowed, check_token
+from local.simulator.identity_handlers import action_of, check_allowed, check_token
 from local.simulator.ledger import Record
 from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
 from local.simulator.scenario import Scenario
@@ -163,7 +163,7 @@ class Simulator:
                 self._check_version(call, route)
                 if route.needs_token:
                     check_allowed(call, principal)
-                    action = f"Microsoft.RecoveryServices/vaults/{route.name}/{request.method}"
+                    action, _ = action_of(call)
                     headers |= self._throttle.count(request.method, route.backup, action, world.now)
                 answer = route.handler(world, call)
         except ServiceError as error:
@@ -206,6 +206,8 @@ class Simulator:
         methods, call.parameters = found
         route = methods.get(request.method)
         if route is None:
+            if any(other.needs_token for other in methods.values()):
+                check_token(self._world, call)
             raise arm(
                 405,
                 "MethodNotAllowed",
@@ -275,7 +277,9 @@ class Simulator:
         if content_type:
             lines.append(("Content-Type", content_type))
         if body:
-            lines += [("Server", "Microsoft-IIS/10.0"), ("Vary", "Accept-Encoding")]
+            lines.append(("Server", "Microsoft-IIS/10.0"))
+            if answer.status == 200:
+                lines.append(("Vary", "Accept-Encoding"))
         lines += list(answer.headers.items())
         lines += list(headers.items())
         request_id = world.ids.request_guid()
@@ -311,15 +315,11 @@ def _one_line(text: str) -> str:
 def _query(text: str) -> dict[str, str]:
     """The query's parameters by lower-cased name; the first of a name counts.
 
-    A second question mark begins the parameters anew: the service itself hands out such a URL.
+    A second question mark before `api-version` counts as `&`: the service itself hands out such a URL.
     """
     found: dict[str, str] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
-        before, mark, after = value.partition("?")
-        second, equals, second_value = after.partition("=")
-        if mark and equals:
-            found.setdefault(second.lower(), second_value)
-        found.setdefault(name.lower(), before if mark and equals else value)
+    for name, value in parse_qsl(text.replace("?api-version=", "&api-version="), keep_blank_values=True):
+        found.setdefault(name.lower(), value)
     return found
 
 

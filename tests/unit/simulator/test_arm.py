@@ -28,8 +28,9 @@ def fleet(count: int, **settings: Any) -> Driver:
         ("Bearer somebody-else", "InvalidAuthenticationToken"),
     ],
 )
-def test_a_call_without_a_token_is_refused(header: str, code: str) -> None:
-    answer = Driver().call("GET", "", headers={"authorization": header})
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("PATCH", "/backupPolicies"), ("GET", "/nothing")])
+def test_a_call_without_a_token_is_refused(method: str, path: str, header: str, code: str) -> None:
+    answer = Driver().call(method, path, headers={"authorization": header})
     assert (answer.status, answer.code) == (401, code)
     assert answer.headers["www-authenticate"].startswith("Bearer authorization_uri=")
 
@@ -78,6 +79,8 @@ def test_a_token_is_issued_for_a_secret_and_expires() -> None:
         ("GET", "/backupOperations/00000000-0000-0000-0000-000000000000", 404, "OperationNotFound"),
         ("GET", "/backupJobs/00000000-0000-0000-0000-000000000000", 404, "BMSUserErrorJobNotFound"),
         ("GET", "/backupJobs?$filter=status eq 'Sleeping'", 400, "UserErrorInvalidRequestParameter"),
+        ("GET", "/backupJobs?$filter=operation eq 'Sleep'", 400, "UserErrorInvalidRequestParameter"),
+        ("GET", '/backupJobs?$filter=status eq "Completed"', 400, "UserErrorInvalidRequestParameter"),
         ("GET", "/backupJobs?$filter=colour eq 'red'", 400, "UserErrorInvalidRequestParameter"),
         ("GET", "/backupJobs?$filter=startTime eq 'soon'", 400, "UserErrorInvalidRequestParameter"),
         ("GET", "/backupJobs?$skipToken=x", 400, "UserErrorInvalidRequestParameter"),
@@ -87,6 +90,19 @@ def test_a_token_is_issued_for_a_secret_and_expires() -> None:
 def test_wrong_addresses_fail_as_arm_fails(method: str, path: str, status: int, code: str) -> None:
     answer = Driver().call(method, path)
     assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize("version", ["2016-06-01", "2024-04-01", "2026-07-01", "2026-08-01", "2026-10-01"])
+def test_the_api_versions_of_real_clients_are_known(version: str) -> None:
+    driver = Driver()
+    assert driver.get(f"?api-version={version}")["name"] == "vault1"
+    assert driver.get(f"/backupPolicies?api-version={version}")["value"]
+
+
+def test_a_question_mark_in_a_filter_is_part_of_its_value() -> None:
+    driver = Driver(estate({"name": "orders"}))
+    found = driver.get("/backupProtectedItems?$filter=friendlyName eq 'orders%3Fyear=2021'")
+    assert found["value"] == []
 
 
 @pytest.mark.parametrize(
@@ -235,6 +251,7 @@ def test_the_buckets_empty_say_so_and_fill_again() -> None:
         "ResourceRequestsThrottled",
         "2",
     )
+    assert "'Microsoft.RecoveryServices/vaults/backupPolicies/read'" in refused.body["error"]["message"]
     assert driver.call("GET", "").status == 200
     driver.wait(2)
     assert driver.call("GET", "/backupPolicies").status == 200
@@ -282,7 +299,10 @@ def test_a_vault_is_made_once_and_kept_while_it_holds_something() -> None:
     ]
     assert driver.call("PUT", path, body | {"location": "eastus"}).status == 409
     assert driver.call("PUT", path, {"location": "westeurope"}).status == 400
-    assert driver.call("DELETE", path).status == 200
+    assert driver.call("DELETE", f"{path}?api-version=2016-06-01").status == 200
+    assert driver.call("PUT", path, body).status == 201
+    assert [driver.call("DELETE", path).status for _ in range(2)] == [204, 204]
+    assert driver.call("GET", path).status == 404
     driver.register()
     kept = driver.call("DELETE", "")
     assert (kept.status, kept.code) == (400, "ServiceResourceNotEmptyWithContainerDetails")
