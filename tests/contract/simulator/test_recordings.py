@@ -53,12 +53,20 @@ EXCEPTIONS: list[tuple[str, str]] = [
         "the recorded first backup failed meanwhile; the simulator's was not due yet",
     ),
     (
+        r".*test_backup_wl_sql_item#203 .*\.sourceResourceId$",
+        "in 2019 the name of the resource group was put in lower case here",
+    ),
+    (
         r".*\.timeRanges$",
         "how many log ranges there are depends on when the recorded machine was shut down",
     ),
 ]
 
 ABSENCES: list[tuple[str, str]] = [
+    (
+        r".*test_backup_wl_sql_item#203 .*\.(kpisHealths|isArchiveEnabled|recoveryModel)$",
+        "asked with an api-version of 2016, which did not have these yet; the simulator answers all of them alike",
+    ),
     (
         r".*\[msdb\]\.properties\.(lastBackupErrorDetail|kpisHealths\.RestoreOperationStatusKPI)$",
         "a backup and a restore of this database that the recording does not show",
@@ -381,6 +389,12 @@ def prepare_points(client: Client) -> None:
     delete_sqltest4(client)
 
 
+def newest_point(client: Client) -> dict[str, str]:
+    """The recovery point that is restored as files, whose list is not in the recording."""
+    points = client.send("GET", f"{ITEMS}/SQLDataBase;mssqlserver;sqltest/recoveryPoints{VERSION}").json()
+    return {"509357296932186": points["value"][0]["name"]}
+
+
 def refresh(client: Client) -> None:
     """Discover the machines of every vault."""
     for path in re.findall(
@@ -404,7 +418,8 @@ class Recording:
 
     file: str
     scenario: dict[str, Any]
-    prepare: Callable[[Client], None] = nothing
+    prepare: Callable[[Client], dict[str, str] | None] = nothing
+    """What has to be done first; it may give names of the recording with the simulator's for them."""
     source: str = ""
     left_out: Callable[[Exchange], bool] = lambda exchange: False
 
@@ -464,6 +479,30 @@ RECORDINGS = [
     ),
     Recording(
         "other_recordings.jsonl",
+        # With this seed the restore has a job of the operation's own id, as recorded.
+        {**estate({"sqltest": 2}), "seed": 3},
+        newest_point,
+        "test_backup_wl_sql_restore_as_files",
+    ),
+    Recording(
+        "other_recordings.jsonl",
+        {
+            **other_estate("pstestwlRG1bca8", "pstestwlRSV1bca8", []),
+            "scheduledBackups": False,
+            "virtualMachines": [
+                {
+                    "resourceGroup": "pstestwlRG1bca8",
+                    "name": "pstestwlvm1bca8",
+                    "registeredTo": "pstestwlRSV1bca8",
+                    "instances": [{"databases": [{"name": "testdb1", "protectedBy": POLICY}]}],
+                }
+            ],
+        },
+        nothing,
+        "test_backup_wl_sql_item",
+    ),
+    Recording(
+        "other_recordings.jsonl",
         other_estate("clitest.rg000001", "", ["clitest.rg000001/other"]),
         nothing,
         "test_backup_softdelete",
@@ -495,7 +534,64 @@ def test_the_simulator_answers_as_recorded(recording: Recording) -> None:
     with SimulatorServer(Simulator(scenario, clock=clock)) as server:
         client = Client(server, clock)
         with client.session:
-            recording.prepare(client)
             replay = Replay(client, str(recording))
+            replay.translations |= recording.prepare(client) or {}
             replay.run(exchanges)
     assert not replay.differences, "\n" + "\n".join(replay.differences)
+
+
+def test_every_recording_of_the_service_is_replayed() -> None:
+    files = {path.name for path in EXCHANGES.glob("*.jsonl")} - {"specification.jsonl"}
+    # One job of SAP HANA, the only failed one on record: the test below has its form.
+    hana = "test_backup_wl_hana_restore"
+    for name in files:
+        sources = {exchange.source for exchange in read(name)}
+        unplayed = {
+            source
+            for source in sources
+            if not any(entry.file == name and entry.source in source for entry in RECORDINGS)
+        }
+        assert all(hana in source for source in unplayed), unplayed
+
+
+def test_a_failed_job_looks_as_recorded() -> None:
+    (recorded,) = read("other_recordings.jsonl", "test_backup_wl_hana_restore")
+    expected = recorded.body["properties"]
+    (detail,) = expected["errorDetails"]
+    fault = {
+        "route": "Restore",
+        "fault": "jobFailure",
+        "code": detail["errorTitle"],
+        "errorCode": detail["errorCode"],
+        "message": detail["errorString"],
+        "recommendations": detail["recommendations"],
+        "dynamicErrorMessage": expected["extendedInfo"]["dynamicErrorMessage"],
+    }
+    scenario = Scenario.model_validate({**estate({"sqltest": 2}), "faults": [fault]})
+    clock = SteppedClock(scenario.start_time)
+    with SimulatorServer(Simulator(scenario, clock=clock)) as server:
+        client = Client(server, clock)
+        with client.session:
+            (point,) = newest_point(client).values()
+            body = {
+                "objectType": "AzureWorkloadSQLRestoreRequest",
+                "recoveryType": "AlternateLocation",
+                "targetInfo": {
+                    "overwriteOption": "Overwrite",
+                    "containerId": f"{VAULT}/backupFabrics/Azure/protectionContainers/"
+                    "VMAppContainer;Compute;bksql;sqlvm",
+                    "databaseName": "MSSQLSERVER/H22",
+                },
+            }
+            url = f"{ITEMS}/SQLDataBase;mssqlserver;sqltest/recoveryPoints/{point}/restore{VERSION}"
+            assert client.send("POST", url, {"properties": body}).status_code == 202
+            client.wait(1)
+            (listed,) = client.send("GET", f"{VAULT}/backupJobs{VERSION}").json()["value"]
+            job = client.send("GET", f"{VAULT}/backupJobs/{listed['name']}{VERSION}").json()
+    of_another_workload = ("workloadType", "entityFriendlyName", "RestoreDestination")
+    differences = [
+        difference
+        for path, difference in compare(expected, job["properties"], "")
+        if not path.endswith(of_another_workload)
+    ]
+    assert not differences, "\n".join(differences)
