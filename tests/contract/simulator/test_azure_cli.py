@@ -96,6 +96,12 @@ def test_the_cli_protects_backs_up_restores_stops_and_unregisters(
     of_workload = ("--backup-management-type", "AzureWorkload")
     of_sql = (*of_workload, "--workload-type", "MSSQL")
 
+    of_vault2 = ("-g", "rg-backup", "-n", "vault2")
+    az("backup", "vault", "create", *of_vault2, "-l", "westeurope")
+    assert [vault["name"] for vault in az("backup", "vault", "list")] == ["vault1", "vault2"]
+    az("backup", "vault", "delete", *of_vault2, "--yes")
+    assert az.run("backup", "vault", "show", *of_vault2).returncode != 0
+
     assert "HourlyLogBackup" in [policy["name"] for policy in az.backup("policy", "list", *of_sql)]
     az.backup("container", "register", *of_sql, "--resource-id", estate.vm_id("sqlvm1"))
     (registered,) = az.backup("container", "list", *of_workload)
@@ -151,6 +157,8 @@ def test_the_cli_protects_backs_up_restores_stops_and_unregisters(
 
     routes = [entry["route"] for entry in estate.ledger_entries]
     assert routes == [
+        "PutVault",
+        "DeleteVault",
         "Refresh",
         "Register",
         "Inquire",
