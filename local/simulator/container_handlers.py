@@ -207,6 +207,7 @@ def _list_containers(world: World, call: Call, *, deleted: bool) -> Answer:
         and matches("Azure", wanted.get("fabricname"))
         and matches(status, wanted.get("status"))
         and matches(container.name.name, wanted.get("friendlyname"))
+        and "backupenginename" not in wanted
     ]
     found.sort(key=lambda container: container.sequence)
     return world.page(

@@ -30,9 +30,15 @@ class Database:
     group: AvailabilityGroup | None = None
     """The availability group it is in: then each node's instance has it."""
 
-    @property
-    def is_master(self) -> bool:
-        return self.name.lower() == "master"
+    def allows(self, kind: str) -> bool:
+        """Whether the service takes backups of that kind of it."""
+        if self.name.lower() == "master":
+            return kind == "Full"
+        if self.read_only:
+            return kind in ("Full", "CopyOnlyFull")
+        return kind in ("Full", "CopyOnlyFull", "Differential") or (
+            kind == "Log" and self.recovery_model != "Simple"
+        )
 
 
 @dataclass

@@ -40,6 +40,9 @@ _ITEM_FIELDS = frozenset(
         "backupsetname",
     }
 )
+_OF_OTHERS = frozenset({"backupenginename", "backupsetname"})
+"""Fields that items of other workloads have."""
+_NARROWING = _OF_OTHERS | {"containername", "policyname", "friendlyname", "healthstate"}
 _TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
 
 
@@ -154,7 +157,7 @@ def list_items(world: World, call: Call) -> Answer:
     kind = wanted.get("itemtype")
     container = wanted.get("containername")
     only = container_key(container) if container is not None else None
-    narrowed = wanted.keys() & {"containername", "policyname", "friendlyname", "healthstate"}
+    narrowed = wanted.keys() & _NARROWING
     found = (
         [
             item
@@ -165,6 +168,7 @@ def list_items(world: World, call: Call) -> Answer:
                 and matches(item.policy.name if item.policy is not None else None, wanted.get("policyname"))
                 and matches(item.database, wanted.get("friendlyname"))
                 and matches(_health(item), wanted.get("healthstate"))
+                and not wanted.keys() & _OF_OTHERS
             )
         ]
         if matches("AzureWorkload", wanted.get("backupmanagementtype"))
@@ -496,15 +500,7 @@ def undelete(world: World, call: Call) -> Answer:
 
 def _check_type(database: Database, kind: str) -> None:
     """Raise JobError for a backup that the database does not allow: the job fails, not the request."""
-    if database.is_master:
-        allowed = kind == "Full"
-    elif database.read_only:
-        allowed = kind in ("Full", "CopyOnlyFull")
-    else:
-        allowed = kind in ("Full", "CopyOnlyFull", "Differential") or (
-            kind == "Log" and database.recovery_model != "Simple"
-        )
-    if not allowed:
+    if not database.allows(kind):
         raise JobError(
             520012,
             "UserErrorSQLPODoesNotSupportBackupType",

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -50,6 +51,8 @@ from local.simulator.scenario import (
 from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
 
 Entry = TypeVar("Entry")
+SCHEDULED = ("Full", "Differential")
+"""The kinds of backup that a policy takes as jobs at set times."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
 _SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
 
@@ -89,7 +92,7 @@ class World:
         self.principals: dict[str, Principal] = {}
         """By lower-cased client id; empty where any client gets a token."""
         self.tokens: dict[str, IssuedToken] = {}
-        self._past_fulls: dict[tuple[int, datetime], list[datetime]] = {}
+        self._past_runs: dict[tuple[int, datetime], list[tuple[datetime, str]]] = {}
         self.configuring: set[tuple[str, str, tuple[str, str]]] = set()
         """Items whose protection is being changed: (vault, container, item)."""
         self._build()
@@ -573,7 +576,7 @@ class World:
         """Put a database under protection by the policy, from now on."""
         item = ProtectedItem(container, instance, database, self.ids.number(), next(self.sequence), policy)
         container.items[item.key] = item
-        self.schedule_full(item)
+        self.schedule_backups(item)
         return item
 
     def set_policy(self, item: ProtectedItem, policy: Policy) -> None:
@@ -586,7 +589,7 @@ class World:
         if chain is not None:
             chain.end = chain.end_at(self.now)
             chain.interval, chain.base = policy.log_interval(), chain.end or chain.start
-        self.schedule_full(item)
+        self.schedule_backups(item)
 
     def stop(self, item: ProtectedItem, state: str) -> None:
         """Stop protection and keep what there is."""
@@ -598,23 +601,27 @@ class World:
 
     # ---- what the policy does on its own
 
-    def schedule_full(self, item: ProtectedItem) -> None:
-        """Have the next scheduled full backup taken at the policy's time."""
+    def schedule_backups(self, item: ProtectedItem) -> None:
+        """Have the next scheduled full and differential backups taken at the policy's times."""
         item.schedule_epoch += 1
         epoch = item.schedule_epoch
         if not self.scenario.scheduled_backups or item.policy is None:
             return
-        due = next_full(item.policy, self.now)
-        if due is not None:
-            self.agenda.at(due, lambda: self._scheduled_full(item, epoch))
+        for kind in SCHEDULED:
+            due = next_run(item.policy, kind, self.now)
+            if due is not None:
+                self.agenda.at(due, partial(self._scheduled_backup, item, kind, epoch))
 
-    def _scheduled_full(self, item: ProtectedItem, epoch: int) -> None:
+    def _scheduled_backup(self, item: ProtectedItem, kind: str, epoch: int) -> None:
         if item.schedule_epoch != epoch or item.soft_deleted or item.stopped or item.policy is None:
             return
         database = self.database(item)
         vault = item.container.vault
-        length = self.durations.draw("backup")
-        if item.busy_with is None and database is not None and self.unreachable(item.container) is None:
+        allowed = database is not None and database.allows(kind)
+        if kind == "Differential" and (item.full() is None or item.log_chain_broken):
+            # The service heals by itself: what has nothing to build on becomes a full.
+            kind = "Full"
+        if allowed and item.busy_with is None and self.unreachable(item.container) is None:
             started = self.now
             job = self.start_job(
                 None,
@@ -622,17 +629,17 @@ class World:
                 "Backup",
                 entity=f"{item.database} [{item.container.server_name}]",
                 item=item,
-                length=length,
-                complete=lambda job: self.complete_backup(item, job, "Full", started, None),
+                length=self.durations.draw("backup"),
+                complete=lambda job: self.complete_backup(item, job, kind, started, None),
                 user_triggered=False,
                 task="Transfer data to vault",
-                shown="Backup (Full)",
-                shown_at_end="Backup (Full)",
+                shown=f"Backup ({kind})",
+                shown_at_end=f"Backup ({kind})",
                 cancellable=True,
             )
             if job.running:
                 item.busy_with = job
-        self.schedule_full(item)
+        self.schedule_backups(item)
 
     def complete_backup(
         self, item: ProtectedItem, job: Job, kind: str, started: datetime, expires: datetime | None
@@ -681,25 +688,28 @@ class World:
         database = self.database(item)
         if database is None or item.policy is None or days <= 0:
             return
-        now = self.now
-        kept = retention(item.policy, "Full")
-        for due in self._fulls_since(item.policy, now - min(timedelta(days=days), kept)):
+        for due, kind in self._past(item.policy, self.now - timedelta(days=days)):
+            kept = retention(item.policy, kind)
             time = due + timedelta(seconds=44)
-            self.add_backup(item, database, "Full", time, time + kept)
+            builds_on_none = kind == "Differential" and item.full() is None
+            if time + kept > self.now and database.allows(kind) and not builds_on_none:
+                self.add_backup(item, database, kind, time, time + kept)
         if item.recovery_points:
-            item.last_backup_time = item.last_restorable(now)
+            item.last_backup_time = item.last_restorable(self.now)
             item.last_backup_status = "Healthy"
 
-    def _fulls_since(self, policy: Policy, moment: datetime) -> list[datetime]:
+    def _past(self, policy: Policy, moment: datetime) -> list[tuple[datetime, str]]:
+        """When the policy took which backups since a moment, the oldest first."""
         key = (id(policy), moment)
-        if key not in self._past_fulls:
-            found: list[datetime] = []
-            due = next_full(policy, moment)
-            while due is not None and due + timedelta(minutes=5) <= self.now:
-                found.append(due)
-                due = next_full(policy, due)
-            self._past_fulls[key] = found
-        return self._past_fulls[key]
+        if key not in self._past_runs:
+            found: list[tuple[datetime, str]] = []
+            for kind in SCHEDULED:
+                due = next_run(policy, kind, moment)
+                while due is not None and due + timedelta(minutes=5) <= self.now:
+                    found.append((due, kind))
+                    due = next_run(policy, kind, due)
+            self._past_runs[key] = sorted(found)
+        return self._past_runs[key]
 
     # ---- lists
 
@@ -802,10 +812,9 @@ def retention(policy: Policy | None, kind: str) -> timedelta:
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-def next_full(policy: Policy, after: datetime) -> datetime | None:
-    """The first scheduled full backup after a moment; the policy's times are taken as UTC."""
-    full = policy.sub_policy("Full")
-    schedule = (full or {}).get("schedulePolicy") or {}
+def next_run(policy: Policy, kind: str, after: datetime) -> datetime | None:
+    """The first scheduled backup of that kind after a moment; the policy's times are taken as UTC."""
+    schedule = (policy.sub_policy(kind) or {}).get("schedulePolicy") or {}
     times = schedule.get("scheduleRunTimes") or []
     days = {str(day).lower() for day in schedule.get("scheduleRunDays") or []}
     weekly = str(schedule.get("scheduleRunFrequency", "")).lower() == "weekly"

@@ -225,6 +225,18 @@ def test_jobs_are_listed_newest_first_filtered_and_without_details() -> None:
     assert listed("backupManagementType eq 'AzureIaasVM'") == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/backupProtectedItems?$filter=backupSetName eq 'x'",
+        "/backupProtectedItems?$filter=backupEngineName eq 'x'",
+        "/backupProtectionContainers?$filter=backupEngineName eq 'x'",
+    ],
+)
+def test_a_filter_for_other_workloads_finds_nothing(path: str) -> None:
+    assert Driver(estate({"name": "orders"})).get(path)["value"] == []
+
+
 # ---- throttling
 
 

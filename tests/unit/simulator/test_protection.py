@@ -199,6 +199,57 @@ def test_a_past_is_as_the_policy_would_have_made_it() -> None:
     assert logs == {"startTime": "2025-12-31T18:00:42Z", "endTime": "2026-01-05T07:00:44Z"}
 
 
+WEEKLY = {
+    "name": "weekly",
+    "properties": {
+        "workLoadType": "SQLDataBase",
+        "settings": {"timeZone": "UTC"},
+        "subProtectionPolicy": [
+            {
+                "policyType": kind,
+                "schedulePolicy": {
+                    "schedulePolicyType": "SimpleSchedulePolicy",
+                    "scheduleRunFrequency": "Weekly",
+                    "scheduleRunDays": days,
+                    "scheduleRunTimes": ["2026-01-01T22:00:00Z"],
+                },
+                "retentionPolicy": {"retentionDuration": {"count": 30, "durationType": "Days"}},
+            }
+            for kind, days in (("Full", ["Sunday"]), ("Differential", ["Monday", "Wednesday"]))
+        ],
+    },
+}
+
+
+def kinds(driver: Driver, database: str = "orders") -> list[tuple[str, str]]:
+    return [
+        (point["properties"]["type"], point["properties"]["recoveryPointTimeInUTC"][:10])
+        for point in driver.points(database)[:-1]
+    ]
+
+
+def test_a_policys_differentials_are_taken_too_and_are_in_the_past() -> None:
+    databases = ({**ORDERS, "protectedBy": "weekly", "historyDays": 9}, {"name": "master", "historyDays": 9})
+    settings = estate(*databases) | {"scheduledBackups": True, "vaults": [{"policies": [POLICY, WEEKLY]}]}
+    settings["virtualMachines"][0]["instances"][0]["databases"][1]["protectedBy"] = "weekly"
+    driver = Driver(settings)
+    past = [("Full", "2026-01-04"), ("Differential", "2025-12-31"), ("Differential", "2025-12-29")]
+    assert kinds(driver) == [*past, ("Full", "2025-12-28")]
+    assert kinds(driver, "master") == [("Full", "2026-01-04"), ("Full", "2025-12-28")]
+    driver.wait(days=1)
+    assert kinds(driver)[0] == ("Differential", "2026-01-05")
+    assert kinds(driver, "master")[0] == ("Full", "2026-01-04")
+    job = driver.get("/backupJobs")["value"][0]["properties"]
+    assert (job["operation"], job["isUserTriggered"]) == ("Backup (Differential)", False)
+
+
+def test_a_scheduled_differential_with_nothing_to_build_on_becomes_a_full() -> None:
+    settings = estate({**ORDERS, "protectedBy": "weekly"})
+    driver = Driver(settings | {"scheduledBackups": True, "vaults": [{"policies": [POLICY, WEEKLY]}]})
+    driver.wait(days=1)
+    assert kinds(driver) == [("Full", "2026-01-05")]
+
+
 def test_the_last_backup_is_the_policys_last_log_backup() -> None:
     driver = Driver(estate({**ORDERS, "historyDays": 1}))
     for hours, last in ((0, "2026-01-05T07:00:44Z"), (3, "2026-01-05T10:00:44Z")):
