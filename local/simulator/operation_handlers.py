@@ -192,10 +192,8 @@ def cancel_job(world: World, call: Call) -> Answer:
         result_at=f"{path}/operationResults",
         length=CANCELLING,
         complete=end,
+        location_only=True,
     )
-    answer = world.accepted(
+    return world.accepted(
         call, operation, Effect(f"{world.canonical_vault_id(vault)}/backupJobs/{job.id}", job.id)
     )
-    # The specification shows Location and Retry-After for this one, no Azure-AsyncOperation.
-    del answer.headers["Azure-AsyncOperation"]
-    return answer

@@ -27,6 +27,8 @@ class Operation:
     failure_status: int = 400
     body_while_running: bool = False
     """Whether answers that say "still running" have the body `{}`, as registrations do."""
+    location_only: bool = False
+    """Whether answers have no Azure-AsyncOperation, as the specification shows for the cancelling of a job."""
     malformed_location: bool = False
     """Whether its Location has two question marks, as an unregistration's."""
     full_id: bool = False

@@ -142,6 +142,8 @@ def accepted_policy(properties: dict[str, Any]) -> dict[str, Any]:
             raise _invalid()
         kinds.append(kind)
         _check_schedule(kind, schedule)
+        if kind != "log":
+            schedule.setdefault("scheduleWeeklyFrequency", 0)
     if "full" not in kinds:
         raise _invalid()
     accepted: dict[str, Any] = _without_milliseconds(kept)

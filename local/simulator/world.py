@@ -346,13 +346,15 @@ class World:
     def poll_headers(self, call: Call, operation: Operation) -> dict[str, str]:
         """Location, Azure-AsyncOperation and Retry-After of an operation."""
         separator = "?fabricName=Azure?" if operation.malformed_location else "?"
-        return {
-            "Location": self.signed_url(call, operation.result_path, separator, operation.result_version),
-            "Azure-AsyncOperation": self.signed_url(
-                call, operation.status_path, "?", operation.status_version
-            ),
-            "Retry-After": str(self.scenario.retry_after),
+        headers = {
+            "Location": self.signed_url(call, operation.result_path, separator, operation.result_version)
         }
+        if not operation.location_only:
+            headers["Azure-AsyncOperation"] = self.signed_url(
+                call, operation.status_path, "?", operation.status_version
+            )
+        headers["Retry-After"] = str(self.scenario.retry_after)
+        return headers
 
     def signed_url(self, call: Call, path: str, separator: str, version: str) -> str:
         """An absolute URL with the signature that ARM appends."""

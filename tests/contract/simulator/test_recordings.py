@@ -554,6 +554,21 @@ def test_every_recording_of_the_service_is_replayed() -> None:
         assert all(hana in source for source in unplayed), unplayed
 
 
+def test_a_policy_is_taken_as_in_the_specifications_example() -> None:
+    example = next(e for e in read("specification.jsonl", "Complex") if e.status == 200)
+    scenario = Scenario.model_validate(estate({}))
+    clock = SteppedClock(scenario.start_time)
+    with SimulatorServer(Simulator(scenario, clock=clock)) as server:
+        client = Client(server, clock)
+        with client.session:
+            answer = client.send("PUT", f"{VAULT}/backupPolicies/complex{VERSION}", example.request)
+    assert answer.status_code == 200
+    given = answer.json()["properties"]
+    # Newer than the example, and in every recorded answer.
+    assert given["settings"].pop("isCompression") is False
+    assert given == example.body["properties"] | {"protectedItemsCount": 0}
+
+
 def test_a_failed_job_looks_as_recorded() -> None:
     (recorded,) = read("other_recordings.jsonl", "test_backup_wl_hana_restore")
     expected = recorded.body["properties"]
