@@ -49,9 +49,12 @@ def measure(*, quick: bool) -> Finding:
         }
         if size in peer_sizes:
             point["sdk"] = _sdk(size)
-            point["az"] = discovery + _az(size)
+            calls, gave_up = _az(size)
+            point["az"], point["azGaveUp"] = discovery + calls, gave_up
         points.append(point)
         sdk, az = point.get("sdk"), point.get("az")
+        if point.get("azGaveUp"):
+            az = f"{az} ({point['azGaveUp']} gave up on 429)"
         finding.rows.append(
             Row(
                 measure="P1",
@@ -88,8 +91,8 @@ def _sdk(size: int) -> int:
         return len(simulator.access_entries)
 
 
-def _az(size: int) -> int:
-    """Without the discovery of the VM, which the app's own calls stand in for."""
+def _az(size: int) -> tuple[int, int]:
+    """Calls, and commands that gave up; without the discovery of the VM, which the app's own calls stand in for."""
     scenario = estate(size)
     machine = scenario.virtual_machines[0].model_copy(update={"registered_to": "vault1"})
     simulator, server, threads = _simulate(scenario.model_copy(update={"virtual_machines": (machine,)}))
@@ -98,5 +101,5 @@ def _az(size: int) -> int:
         items = [f"SQLDataBase;mssqlserver;db{number:04}" for number in range(size)]
         az.protect_and_back_up("VMAppContainer;compute;rg-sql;sqlvm1", items, processes=min(size, 10))
         az.close()
-        assert len(az.ends) == size
-        return len(simulator.access_entries)
+        assert len(az.ends) + az.failures == size
+        return len(simulator.access_entries), az.failures

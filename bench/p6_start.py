@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from bench.remote import RemoteSimulator
 from bench.report import Finding, Row, Spread
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PEERS = "azure.functions, azure.mgmt.recoveryservicesbackup, azure.identity, azure.servicebus"
+_PEERS = "azure.functions, azure.durable_functions, azure.mgmt.recoveryservicesbackup, azure.identity, azure.servicebus"
 _IMPORT = "import time; t=time.perf_counter(); {}; print(time.perf_counter()-t)"
 _FIRST_STEP = """
 import time; t = time.perf_counter()
@@ -48,18 +47,16 @@ def measure(*, quick: bool) -> Finding:
     from bench.p5_step import backup_task, step_body
 
     runs = 3 if quick else 9
-    durable = importlib.util.find_spec("azure.durable_functions") is not None
-    peers = f"{_PEERS}, azure.durable_functions" if durable else _PEERS
     ours, theirs, bare, first, peer_first = [], [], [], [], []
     with RemoteSimulator(estate(4 * runs, protected=True, budgets=False, backup=600), real=True) as remote:
         # In turn, so that what else the machine does falls on all alike.
         for run in range(runs + 1):
             ours.append(_python(_IMPORT.format("import function_app")))
-            theirs.append(_python(_IMPORT.format(f"import {peers}")))
+            theirs.append(_python(_IMPORT.format(f"import {_PEERS}")))
             bare.append(_python(_IMPORT.format("import azure.functions")))
             body = step_body("trigger_backup", backup_task(f"db{2 * run:04}"), sender="select_items")
             first.append(_python(_FIRST_STEP, remote.url, stdin=body))
-            script = _PEER_FIRST_CALL.format(imports=f"import {peers}")
+            script = _PEER_FIRST_CALL.format(imports=f"import {_PEERS}")
             peer_first.append(_python(script, remote.url, f"db{2 * run + 1:04}"))
     # The first of each filled the caches.
     mine, peer, floor = (Spread(tuple(values[1:])) for values in (ours, theirs, bare))
@@ -72,11 +69,7 @@ def measure(*, quick: bool) -> Finding:
         "azureFunctionsAlone": floor.as_json(),
         "firstStep": step.as_json(),
         "peersFirstCall": call.as_json(),
-        "durableIncluded": durable,
     }
-    named = (
-        "durable+mgmt+identity+servicebus" if durable else "mgmt+identity+servicebus (no durable installed)"
-    )
     finding.rows = [
         Row(
             measure="P6",
@@ -84,7 +77,7 @@ def measure(*, quick: bool) -> Finding:
             goal="<= 0.6 of peers",
             value=f"{mine.text(2, ' s')} = {share:.2f}",
             reached=share <= 0.6,
-            peer=f"{named}: {peer.text(2, ' s')}",
+            peer=f"durable+mgmt+identity+servicebus: {peer.text(2, ' s')}",
             ratio=1 / share,
         ),
         Row(

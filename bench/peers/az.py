@@ -47,7 +47,7 @@ class AzCalls:
     def protect_and_back_up(self, container: str, items: list[str], *, processes: int = 1) -> None:
         """Enable protection of each item, then back it up and wait; the VM is registered already."""
         self._threads.run(
-            [partial(self._one, container, item, protect=True) for item in items], threads=processes
+            [partial(self._alone, container, item, protect=True) for item in items], threads=processes
         )
 
     def back_up(
@@ -62,9 +62,9 @@ class AzCalls:
         self._until = until
         self._threads.run([partial(self._alone, container, item) for item in items], threads=processes)
 
-    def _alone(self, container: str, item: str) -> None:
+    def _alone(self, container: str, item: str, *, protect: bool = False) -> None:
         try:
-            self._one(container, item)
+            self._one(container, item, protect=protect)
         except requests.HTTPError:
             # The command ends with an error; its job is nobody's.
             self.failures += 1
