@@ -62,8 +62,8 @@ class ServiceBusBus:
     One client, and one sender (a connection with a link of its own) an entity, opened by the first message
     to it and kept; a lock a sender, since the SDK's senders are not thread-safe. A link that fails is opened
     anew once and the messages that were not acknowledged are sent again with the same ids, so that the
-    broker's duplicate detection drops what had arrived. What fails twice is raised; nothing is retried for
-    minutes out of sight.
+    broker's duplicate detection drops what had arrived. What fails twice, or is refused on a new link, is
+    raised; nothing is retried for minutes out of sight.
 
     Make one with `from_connection_string` or `with_identity`.
     """
@@ -224,9 +224,15 @@ class _Link:
         try:
             if self._clock.monotonic() - self._last_used > IDLE_LIMIT:
                 self._drop()
+            kept = self._sender is not None
             try:
                 self._send_batches(pending)
-            except BusUnavailableError as failure:
+            except BusError as failure:
+                # What a kept link is refused may be over with the link: its token may have expired while the
+                # machine slept, its entity been made anew. What a new one is refused is refused.
+                dropped = kept and self._sender is None and not isinstance(failure, MessageTooLargeError)
+                if not dropped and not isinstance(failure, BusUnavailableError):
+                    raise
                 _logger.info(
                     "the link to %s failed and is opened anew: %s",
                     self._entity,

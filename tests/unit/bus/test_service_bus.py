@@ -220,6 +220,32 @@ def test_a_link_that_was_idle_for_long_is_not_trusted(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("condition", ["amqp:unauthorized-access", "amqp:not-found"])
+def test_what_a_kept_link_is_refused_is_asked_again_on_a_new_one(
+    broker: Broker, door: AmqpDoor, bus: ServiceBusBus, condition: str
+) -> None:
+    bus.send([message("1")])
+    # The token of the link has expired while the machine slept, or its queue was made anew.
+    door.refuse_sends(condition)
+    bus.send([message("2")])
+    assert kept(broker) == ["1", "2"]
+    door.refuse_sends(condition, 2)
+    with pytest.raises(BusError, match=TRACK) as raised:
+        bus.send([message("3")])
+    assert type(raised.value) is BusError
+
+
+def test_an_identity_whose_token_has_expired_sends_by_a_new_one(broker: Broker, door: AmqpDoor) -> None:
+    identity = Identity(life=timedelta(seconds=1))
+    with plain_tcp(door, identity) as bus:
+        bus.send([message("1")])
+        expired = datetime.now(UTC) + timedelta(seconds=1)
+        eventually(lambda: datetime.now(UTC) > expired + timedelta(seconds=1))
+        bus.send([message("2")])
+    assert kept(broker) == ["1", "2"]
+    assert identity.asked == 2
+
+
 # -- errors
 
 
@@ -334,15 +360,18 @@ def test_a_message_that_service_bus_would_not_take_is_named(bus: ServiceBusBus, 
 class Identity:
     """A credential of azure-identity's shape."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, life: timedelta = timedelta(hours=1)) -> None:
         self.scopes: set[str] = set()
+        self.asked = 0
         self._error = error
+        self._life = life
 
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         self.scopes.update(scopes)
+        self.asked += 1
         if self._error is not None:
             raise self._error
-        return AccessToken("token", int((datetime.now(UTC) + timedelta(hours=1)).timestamp()))
+        return AccessToken("token", int((datetime.now(UTC) + self._life).timestamp()))
 
 
 def plain_tcp(door: AmqpDoor, identity: Identity) -> ServiceBusBus:
