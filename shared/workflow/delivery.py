@@ -53,9 +53,11 @@ from shared.workflow.step import (
 
 _log: Final = logging.getLogger(__name__)
 
-#: What only an operator can mend (settings, a role, a rollback) is tried again after this long.
+#: What only an operator can mend (settings, a rollback) is tried again after this long.
 _OPERATOR_WAIT: Final = timedelta(minutes=5)
 _BUS_WAIT: Final = timedelta(seconds=30)
+#: A role takes time to spread, and nothing is lost meanwhile.
+_REFUSED_WAIT: Final = timedelta(minutes=1)
 _LATE_WAIT: Final = timedelta(seconds=5)
 #: Late so often in a row, at once on delivery: the two clocks disagree, rather than every delivery being slow.
 _MOST_LATE: Final = 3
@@ -224,9 +226,11 @@ def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **ch
 
 def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime) -> None:
     """Publish the events, then send the messages. When it returns, the broker has them all."""
+    handed_over_all = False
     try:
         for messages in _parts(result, runtime):
             runtime.bus.send(messages)
+        handed_over_all = True
         if result.accepted is not None:
             runtime.bus.send([result.accepted.to_message()])
     except MessageTooLargeError as error:
@@ -241,12 +245,20 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
         if message is None:
             raise
         # One entity may take messages where another does not: the step then comes back by itself, instead
-        # of being delivered ten times in a second.
+        # of being delivered ten times in a second. What is refused may be mended as well (a role has to spread),
+        # but a requester who can be told does not wait for that for ever: then it becomes a dead letter.
+        changes: dict[str, Any] = {}
+        if not isinstance(error, BusUnavailableError):
+            now = runtime.service_clock.now()
+            changes["failing_since"] = message.failing_since or now
+            out_of_time = now - changes["failing_since"] >= runtime.settings.operation_timeout
+            if out_of_time and not (handed_over_all or result.events):
+                raise
         _not_taken(error, log_context(message))
         effect = message.effect.model_copy(
             update={"may_have_started": True, "at": message.effect.at or message.at}
         )
-        again = put_back(message, runtime, _wait_for_bus(error), effect=effect)
+        again = put_back(message, runtime, _wait_for_bus(error), effect=effect, **changes)
         runtime.bus.send([outgoing_step(following, runtime) for following in again.next])
 
 
@@ -273,7 +285,7 @@ def come_back(delivery: Delivery, runtime: Runtime, error: BusError) -> None:
 
 
 def _wait_for_bus(error: BusError) -> timedelta:
-    return _BUS_WAIT if isinstance(error, BusUnavailableError) else _OPERATOR_WAIT
+    return _BUS_WAIT if isinstance(error, BusUnavailableError) else _REFUSED_WAIT
 
 
 def _not_taken(error: BusError, context: dict[str, Any]) -> None:

@@ -881,6 +881,22 @@ def test_F35_a_request_waits_for_the_role_on_its_first_queue(estate: Estates) ->
     assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("entity", ["job-outcomes", "track", "trigger-backup"])
+def test_F35_an_entity_or_the_right_to_send_to_it_comes_late(estate: Estates, entity: str) -> None:
+    azure = estate(protected_estate(), Plan(refused={entity: 40}))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert (outcome["status"], azure.mutations["Backup"]) == ("succeeded", 1)
+    assert azure.parked() == []
+
+
+def test_F35_an_entity_that_never_comes_is_no_endless_loop(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"trigger-backup": 1_000_000}))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "failed_internal")
+    assert azure.mutations["Backup"] == 0
+    assert len(azure.parked()) == 1
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_F36_sender_link_stale_and_cross_thread_use() -> None:
     pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
