@@ -1,14 +1,17 @@
 """The HTTP client for Azure Resource Manager.
 
 One call is one request, but for two cases that cannot do harm: a GET whose connection broke is asked once
-more at once, and any call that got a 401 is sent once more with a new token. Everything else is the
-caller's to decide, from the error's family (see `shared.arm.errors`).
+more at once, and any call that got a 401 is sent once more with a new token, with the claims that Azure
+asks for where it challenges the old one. Everything else is the caller's to decide, from the error's family
+(see `shared.arm.errors`).
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +50,7 @@ _log = logging.getLogger(__name__)
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
 _E = TypeVar("_E", bound=ArmError)
+_CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 
@@ -316,11 +320,13 @@ class ArmClient:
         answer: RawAnswer | None = None
         try:
             answer = self._exchange(call, current_token)
-            if answer.status == 401 and "insufficient_claims" not in answer.headers.get(
-                "www-authenticate", ""
-            ):
-                fresh = self._fresh_token(used)
-                answer = self._exchange(call, lambda: fresh)
+            if answer.status == 401:
+                challenged = "insufficient_claims" in answer.headers.get("www-authenticate", "")
+                claims = _claims_in(answer.headers) if challenged else None
+                # A new token without the claims would be challenged for them again.
+                if claims is not None or not challenged:
+                    fresh = self._fresh_token(used, claims)
+                    answer = self._exchange(call, lambda: fresh)
         finally:
             if answer is None or answer.status != 429:
                 self.budget.answered(admission, answer.headers if answer is not None else None)
@@ -335,11 +341,11 @@ class ArmClient:
         """
         self._token_source.token()
 
-    def _fresh_token(self, rejected: str) -> str:
+    def _fresh_token(self, rejected: str, claims: str | None) -> str:
         """A token other than the one that was rejected: one refresh, however many threads need it."""
         with self._refreshing:
             token = self._token_source.token()
-            return token if token != rejected else self._token_source.token(refresh=True)
+            return token if token != rejected else self._token_source.token(refresh=True, claims=claims)
 
     def _exchange(self, call: _Call, token: Callable[[], str]) -> RawAnswer:
         """Send the call and read its answer, whatever its status."""
@@ -476,6 +482,22 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body.decode("utf-8-sig"), parse_constant=refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _claims_in(headers: Mapping[str, str]) -> str | None:
+    """The claims, in JSON, that a challenge asks the next token for; None where they cannot be read.
+
+    https://learn.microsoft.com/entra/identity-platform/claims-challenge
+    """
+    found = _CLAIMS.search(headers.get("www-authenticate", ""))
+    if found is None:
+        return None
+    encoded = found[1].rstrip("=")
+    try:
+        claims = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+        return claims if isinstance(json.loads(claims), dict) else None
+    except ValueError:
+        return None
 
 
 def _excerpt(answer: RawAnswer) -> str:

@@ -8,6 +8,7 @@ azure-identity itself is imported when the first token is needed, and not before
 
 from __future__ import annotations
 
+import base64
 import enum
 import logging
 import re
@@ -52,8 +53,10 @@ _REFRESH_RETRY = timedelta(seconds=30)
 class TokenSource(Protocol):
     """Gives bearer tokens for Azure Resource Manager. Safe to share between threads."""
 
-    def token(self, *, refresh: bool = False) -> str:
+    def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
         """A token that is valid for minutes yet; with `refresh`, one that was not given before.
+
+        `claims` are what Azure has challenged the last token for, in JSON: the new token must have them.
 
         Raises:
             AuthenticationError: there is none until the configuration changes or someone logs in.
@@ -68,7 +71,7 @@ class FixedTokenSource:
     def __init__(self, token: str = LOCAL_SIMULATOR_TOKEN) -> None:
         self._token = token
 
-    def token(self, *, refresh: bool = False) -> str:  # noqa: ARG002  there is no other
+    def token(self, *, refresh: bool = False, claims: str | None = None) -> str:  # noqa: ARG002  no other
         return self._token
 
 
@@ -235,8 +238,9 @@ class IdentityTokenSource:
         self._cached: _Cached | None = None
         self._retry_not_before = 0.0
 
-    def token(self, *, refresh: bool = False) -> str:
+    def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
         """See `TokenSource.token`."""
+        refresh = refresh or claims is not None
         cached = self._cached
         if not refresh and cached is not None and not self._is_due(cached):
             return cached.token
@@ -250,7 +254,7 @@ class IdentityTokenSource:
             if current is not None and current is not cached and not self._is_due(current):
                 return current.token  # fetched by another thread in the meantime
             try:
-                return self._fetch(new_credential=refresh).token
+                return self._fetch(new_credential=refresh, claims=claims).token
             except TokenError as error:
                 if refresh or cached is None or self._clock.now() >= cached.expires:
                     raise
@@ -270,12 +274,14 @@ class IdentityTokenSource:
             return False
         return self._clock.monotonic() >= self._retry_not_before
 
-    def _fetch(self, *, new_credential: bool) -> _Cached:
+    def _fetch(self, *, new_credential: bool, claims: str | None) -> _Cached:
+        if claims is not None and self._choice.kind is CredentialKind.AZURE_CLI:
+            raise _sign_in_again(claims)
         if self._credential is None or new_credential:
             self._close()
             self._credential = self._open(self._choice)
         try:
-            answer = self._credential.get_token(self._scope)
+            answer = self._credential.get_token(self._scope, claims=claims)
         except Exception as error:
             # MSAL remembers a refusal for a minute; a new credential asks again.
             self._close()
@@ -374,6 +380,15 @@ def _check_certificate(path: str) -> None:
             f'the certificate "{printable(path, limit=200)}" of AZURE_CLIENT_CERTIFICATE_PATH expired on '
             f"{certificate.not_valid_after_utc:%Y-%m-%d}: create a new one and add it to the app registration"
         )
+
+
+def _sign_in_again(claims: str) -> AuthenticationError:
+    """Only a person can meet a claims challenge for the account of `az login`."""
+    challenge = base64.b64encode(claims.encode()).decode()
+    return AuthenticationError(
+        f"Azure asks the account of az login for a stronger sign-in (multi-factor authentication or Conditional "
+        f'Access); run az login --claims-challenge "{challenge}"'
+    )
 
 
 def _settings_of(choice: CredentialChoice) -> str:

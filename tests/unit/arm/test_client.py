@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import logging
@@ -70,9 +71,11 @@ class CountingTokens:
     def __init__(self) -> None:
         self.number = 1
         self.refreshed = 0
+        self.claims: list[str | None] = []
 
-    def token(self, *, refresh: bool = False) -> str:
+    def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
         if refresh:
+            self.claims.append(claims)
             self.refreshed += 1
             self.number += 1
         return f"t{self.number}"
@@ -402,15 +405,34 @@ def test_a_token_that_stays_rejected_is_an_error(server: Server) -> None:
     assert not caught.value.may_have_started
 
 
-def test_a_claims_challenge_is_not_answered_with_the_same_claims(server: Server) -> None:
-    challenge = (
-        'Bearer authorization_uri="https://login.windows.net/", error="insufficient_claims", claims="eyJh"'
+def challenged_for(claims: str) -> Answer:
+    challenge = f'Bearer authorization_uri="https://login.windows.net/", error="insufficient_claims", claims="{claims}"'
+    return Answer(
+        401, {"error": {"code": "AuthenticationFailed", "message": "MFA."}}, {"WWW-Authenticate": challenge}
     )
-    server.answer(Answer(401, {}, {"WWW-Authenticate": challenge}))
-    with client_of(server.url, token_source=CountingTokens()) as arm, pytest.raises(ArmStatusError) as caught:
-        arm.get("get", VAULT.url_path, params=PARAMS)
-    assert len(server.requests) == 1
-    assert "insufficient_claims" in caught.value.headers["www-authenticate"]
+
+
+def test_a_claims_challenge_is_answered_by_a_token_with_those_claims(server: Server) -> None:
+    claims = '{"access_token":{"acrs":{"essential":true,"value":"p1?>"}}}'
+    encoded = base64.b64encode(claims.encode()).decode()
+    for challenge in (encoded, encoded.rstrip("="), base64.urlsafe_b64encode(claims.encode()).decode()):
+        server.answer(challenged_for(challenge), Answer(200, {"name": "vault1"}))
+        tokens = CountingTokens()
+        with client_of(server.url, token_source=tokens) as arm:
+            assert arm.get("get", VAULT.url_path, params=PARAMS).body == {"name": "vault1"}
+        assert tokens.claims == [claims]
+        assert server.requests[-1].headers["authorization"] == "Bearer t2"
+
+
+def test_a_claims_challenge_that_cannot_be_read_is_not_answered_with_the_same_claims(server: Server) -> None:
+    for claims in ("eyJh", "%%%", "W10="):
+        server.requests.clear()
+        server.answer(challenged_for(claims))
+        tokens = CountingTokens()
+        with client_of(server.url, token_source=tokens) as arm, pytest.raises(ArmStatusError) as caught:
+            arm.get("get", VAULT.url_path, params=PARAMS)
+        assert (len(server.requests), tokens.claims) == (1, [])
+        assert "insufficient_claims" in caught.value.headers["www-authenticate"]
 
 
 def test_many_threads_with_an_expired_token_ask_for_one_new_one(server: Server) -> None:

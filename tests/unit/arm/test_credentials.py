@@ -137,6 +137,7 @@ class Entra:
         self.life = life
         self.opened = 0
         self.asked = 0
+        self.claims: list[str | None] = []
         self.failure: Exception | None = None
         self.busy: threading.Event | None = None
 
@@ -147,6 +148,7 @@ class Entra:
     def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
         assert scopes == ("https://management.azure.com/.default",)
         self.asked += 1
+        self.claims.append(kwargs.get("claims"))
         if self.busy is not None:
             assert self.busy.wait(10)
         if self.failure is not None:
@@ -187,6 +189,27 @@ def test_a_forced_refresh_asks_a_new_credential(entra: Entra, source: IdentityTo
     assert source.token(refresh=True) == "token-2"
     assert source.token() == "token-2"
     assert entra.opened == 2, "a credential would give its own cached token again"
+
+
+def test_claims_that_are_asked_for_come_with_the_next_token(
+    clock: SteppedClock, entra: Entra, source: IdentityTokenSource
+) -> None:
+    principal = IdentityTokenSource(
+        CredentialChoice(kind=CredentialKind.CLIENT_SECRET, tenant_id=TENANT, client_id=CLIENT),
+        "https://management.azure.com/.default",
+        clock=clock,
+        open_credential=entra.open,
+    )
+    principal.token()
+    claims = '{"access_token":{"acrs":{"essential":true,"value":"p1"}}}'
+    assert principal.token(claims=claims) == "token-2"
+    assert principal.token() == "token-2"
+    assert entra.claims == [None, claims]
+    # A person has to sign in for them; az itself takes no claims with a request for a token.
+    source.token()
+    with pytest.raises(AuthenticationError, match=r'az login --claims-challenge "eyJhY[A-Za-z0-9=]+"$'):
+        source.token(claims=claims)
+    assert source.token() == "token-3"
 
 
 def test_a_failed_refresh_goes_on_with_the_token_that_holds(
