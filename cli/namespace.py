@@ -169,8 +169,9 @@ def _connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient
             finally:
                 bus.close()
     except (AzureError, BusError, TokenError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CommandError(
-            f"namespace {host} cannot be used: {str(error).splitlines()[0]} Sending needs the role Azure"
+            f"namespace {host} cannot be used: {reason} Sending needs the role Azure"
             " Service Bus Data Sender, looking at outcomes Azure Service Bus Data Receiver.",
             status=1,
         ) from error

@@ -17,8 +17,16 @@ def connect(environment: Mapping[str, str]) -> Bus:
     Raises:
         SettingsError: the environment names none, or names it in a form that cannot be used.
     """
+
+    def setting(field: str) -> str:
+        # The Functions host reads the names of its settings whatever their case.
+        name = f"{SERVICE_BUS_CONNECTION}__{field}"
+        given = environment.get(name, "").strip()
+        others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
+        return given or next(filter(None, others), "")
+
     connection_string = environment.get(SERVICE_BUS_CONNECTION, "").strip()
-    namespace = environment.get(f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace", "").strip()
+    namespace = setting("fullyQualifiedNamespace")
     if not connection_string and not namespace:
         raise SettingsError(
             [
@@ -34,8 +42,13 @@ def connect(environment: Mapping[str, str]) -> Bus:
             return ServiceBusBus.from_connection_string(connection_string)
         from shared.arm.credentials import service_bus_credential
 
-        client_id = environment.get(f"{SERVICE_BUS_CONNECTION}__clientId", "").strip() or None
-        credential = service_bus_credential(environment, client_id=client_id)
+        credential = service_bus_credential(
+            environment,
+            kind=setting("credential"),
+            tenant_id=setting("tenantId"),
+            client_id=setting("clientId"),
+            client_secret=setting("clientSecret"),
+        )
         return ServiceBusBus.with_identity(namespace, credential)
     except (BusError, AuthenticationError) as error:
         raise SettingsError([f"{SERVICE_BUS_CONNECTION}: {error}."]) from None

@@ -147,8 +147,10 @@ def choose_credential(environment: Mapping[str, str]) -> CredentialChoice:
             authority_host=authority_host,
         )
     if setting("IDENTITY_ENDPOINT") or setting("MSI_ENDPOINT"):
-        return CredentialChoice(kind=CredentialKind.MANAGED_IDENTITY, client_id=client_id)
-    return CredentialChoice(kind=CredentialKind.AZURE_CLI, tenant_id=tenant_id)
+        return CredentialChoice(
+            kind=CredentialKind.MANAGED_IDENTITY, client_id=client_id, authority_host=authority_host
+        )
+    return CredentialChoice(kind=CredentialKind.AZURE_CLI, tenant_id=tenant_id, authority_host=authority_host)
 
 
 def _authority_host(text: str | None) -> str:
@@ -192,17 +194,34 @@ def token_source(
 
 
 def service_bus_credential(
-    environment: Mapping[str, str], *, client_id: str | None = None
+    environment: Mapping[str, str],
+    *,
+    kind: str = "",
+    tenant_id: str = "",
+    client_id: str = "",
+    client_secret: str = "",
 ) -> TokenCredential:
-    """The credential for Service Bus: the same as for Resource Manager, but for the managed identity's id.
+    """The credential for Service Bus: that for Resource Manager, unless the connection has its own.
 
-    `client_id` is the setting `ServiceBusConnection__clientId`: a user-assigned identity for this connection.
+    The arguments are the settings `ServiceBusConnection__credential`, `__tenantId`, `__clientId` and
+    `__clientSecret`, and mean what they mean to the Functions host, so that the app sends as whom the host
+    receives.
 
     Raises:
         AuthenticationError: the settings name a credential, but not all of it.
     """
     choice = choose_credential(environment)
-    if client_id is not None and choice.kind is CredentialKind.MANAGED_IDENTITY:
+    if kind.lower() == "managedidentity":
+        choice = CredentialChoice(kind=CredentialKind.MANAGED_IDENTITY, client_id=client_id or None)
+    elif tenant_id and client_id and client_secret:
+        choice = CredentialChoice(
+            kind=CredentialKind.CLIENT_SECRET,
+            tenant_id=tenant_id,
+            client_id=client_id,
+            client_secret=client_secret,
+            authority_host=choice.authority_host,
+        )
+    elif client_id and choice.kind is CredentialKind.MANAGED_IDENTITY:
         choice = replace(choice, client_id=client_id)
     return open_azure_credential(choice)
 

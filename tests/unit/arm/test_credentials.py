@@ -318,6 +318,10 @@ def test_a_service_principal_by_secret(login: Server, closing: list[IdentityToke
     assert form["scope"] == "https://management.azure.com/.default"
     assert (form["client_id"], form["client_secret"]) == (CLIENT, SECRET)
     assert source.token(refresh=True) == "issued-2"
+    assert "claims" not in form
+    claims = '{"access_token":{"acrs":{"essential":true,"value":"p1"}}}'
+    assert source.token(claims=claims) == "issued-3"
+    assert '"acrs"' in form_of(login)["claims"]
 
 
 def test_a_service_principal_by_certificate(
@@ -372,10 +376,28 @@ def test_the_managed_identity(
         assert request.params["client_id"] == CLIENT
         assert request.params["resource"] == "https://management.azure.com"
         assert request.headers["x-identity-header"] == "header"
-        for_bus = service_bus_credential(environment, client_id="00000000-0000-0000-0000-0000000000cc")
-        assert for_bus.get_token("https://servicebus.azure.net/.default").token == "managed"
-        assert platform.requests[-1].params["client_id"].endswith("cc")
-        for_bus.close()  # type: ignore[attr-defined]  # every credential has it, the protocol does not
+        # A connection may have an identity of its own, also where the rest is done by a service principal.
+        principal = {**environment, **PRINCIPAL, "AZURE_CLIENT_SECRET": SECRET}
+        other = "00000000-0000-0000-0000-0000000000cc"
+        for settings, connection, identity in (
+            (environment, {"client_id": other}, other),
+            (environment, {}, CLIENT),
+            (principal, {"kind": "managedidentity", "client_id": other}, other),
+            (principal, {"kind": "ManagedIdentity"}, None),
+        ):
+            for_bus = service_bus_credential(settings, **connection)
+            assert for_bus.get_token("https://servicebus.azure.net/.default").token == "managed"
+            assert platform.requests[-1].params.get("client_id") == identity
+            for_bus.close()  # type: ignore[attr-defined]  # every credential has it, the protocol does not
+
+
+def test_a_service_principal_of_the_connections_own(login: Server) -> None:
+    for_bus = service_bus_credential(
+        {"AZURE_AUTHORITY_HOST": login.url}, tenant_id=TENANT, client_id=CLIENT, client_secret=SECRET
+    )
+    assert for_bus.get_token("https://servicebus.azure.net/.default").token == "issued-1"
+    assert form_of(login)["client_secret"] == SECRET
+    for_bus.close()  # type: ignore[attr-defined]
 
 
 def refused(code: int, text: str, status: int = 401, error: str = "invalid_client") -> Answer:
