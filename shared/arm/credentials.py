@@ -461,6 +461,10 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
             f"{prefix}: the TLS certificate of https://{choice.authority_host} is not trusted "
             "(if it is right, name its authority in REQUESTS_CA_BUNDLE)"
         )
+    if "TLS CA certificate bundle" in text:
+        return AuthenticationError(
+            f"{prefix}: REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates"
+        )
     codes = _ENTRA_CODE.findall(text)
     if any(code in _TRANSIENT_ENTRA_CODES for code in codes) or "temporarily_unavailable" in text:
         return TokenUnavailableError(f"{prefix}: Microsoft Entra ID is busy ({_shown(error, choice)})")

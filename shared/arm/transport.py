@@ -30,6 +30,8 @@ __all__ = ["ConnectionBrokenError", "RawAnswer", "Transport", "TransportError", 
 _POOL_SIZE = 32
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _CHUNK = 65_536
+#: what requests says where the file of certificate authorities is not there
+_NO_BUNDLE = "TLS CA certificate bundle"
 
 
 class TransportError(Exception):
@@ -276,6 +278,8 @@ class Transport:
 def _classify(error: BaseException, *, sent: bool) -> TransportError:
     """The family of an exception of requests, urllib3 or the socket, with a short reason."""
     chain = list(_causes(error))
+    if any(_NO_BUNDLE in str(cause) for cause in chain):
+        return UntrustedError("REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates", sent=False)
     if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in chain):
         return TransportError("the host name cannot be resolved", sent=sent)
     if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in chain):
@@ -288,7 +292,13 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
             )
         return TransportError("the TLS connection failed", sent=sent)
     if any(
-        isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError)
+        isinstance(
+            cause,
+            requests.exceptions.ProxyError
+            | requests.exceptions.InvalidProxyURL
+            | requests.exceptions.InvalidSchema
+            | urllib3.exceptions.ProxyError,
+        )
         or "Tunnel connection failed" in str(cause)
         for cause in chain
     ):

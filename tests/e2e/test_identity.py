@@ -225,6 +225,7 @@ def expired_certificate(cloud: Azure) -> JsonObject:
         (lambda _: {"AZURE_TENANT_ID": ""}, r"AZURE_CLIENT_SECRET is set, but AZURE_TENANT_ID is not"),
         (expired_certificate, r"AZURE_CLIENT_CERTIFICATE_PATH expired on \d{4}-\d\d-\d\d: create a new one"),
         (no_bundle, r"TLS certificate of https://localhost:\d+ is not trusted .*REQUESTS_CA_BUNDLE"),
+        (lambda _: {"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"}, r"REQUESTS_CA_BUNDLE .* names no file of cert"),
     ],
     ids=[
         "wrong secret",
@@ -234,6 +235,7 @@ def expired_certificate(cloud: Azure) -> JsonObject:
         "no tenant",
         "expired certificate",
         "untrusted certificate",
+        "no bundle of authorities",
     ],
 )
 def test_who_cannot_sign_in_is_told_at_once_in_one_sentence(
