@@ -9,7 +9,7 @@ import subprocess
 import sys
 from fnmatch import fnmatchcase
 from importlib.metadata import packages_distributions
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -33,27 +33,73 @@ print(json.dumps({"from": shared.__file__, "modules": sorted(sys.modules)}))
 """
 
 
-def ignored(path: Path, patterns: list[str]) -> bool:
-    """Whether a path of the project stays behind; the patterns are names, with `/` at the end of directories'."""
-    return any(
-        fnmatchcase(path.name, pattern.rstrip("/")) and (not pattern.endswith("/") or path.is_dir())
-        for pattern in patterns
-    )
-
-
 def patterns() -> list[str]:
     lines = (ROOT / ".funcignore").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def as_git_reads_it(path: PurePosixPath) -> bool:
+    """Whether a file stays behind for tools that take the lines for those of a .gitignore."""
+
+    def matches(pattern: str) -> bool:
+        parts = path.parts[:-1] if pattern.endswith("/") else path.parts
+        name = pattern.removeprefix("**/").strip("/")
+        return any(fnmatchcase(part, name) for part in (parts[:1] if pattern.startswith("/") else parts))
+
+    return any(matches(pattern) for pattern in patterns())
+
+
+def as_core_tools_read_it(path: PurePosixPath) -> bool:
+    """Whether a file stays behind for the Functions Core Tools, to which each line begins at the root and is a prefix.
+
+    They never deploy a few names, whatever the file says.
+    """
+    if path.parts[0] in (".git", ".vscode") or path.name in (
+        ".funcignore",
+        ".gitignore",
+        "local.settings.json",
+    ):
+        return True
+    expressions = (
+        re.escape(pattern.removeprefix("/")).replace(r"\*\*", "(.+)").replace(r"\*", "([^/]+)")
+        for pattern in patterns()
+    )
+    return any(re.match(expression, str(path)) for expression in expressions)
+
+
+#: Where packages are built before deploying, and what checks and local runs leave behind.
+MADE = (
+    ".python_packages/lib/site-packages/package/cli/__init__.py",
+    ".python_packages/lib/site-packages/package/tests/__init__.py",
+    ".sqlvmbackup/broker.sqlite",
+    ".venv/bin/python",
+    ".venv-audit/bin/python",
+    ".mypy_cache/cache.json",
+    "local.settings.json",
+    "shared/arm/__pycache__/client.cpython-311.pyc",
+)
+
+
+@pytest.fixture(scope="module", params=[as_git_reads_it, as_core_tools_read_it])
+def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("deployed") / "wwwroot"
-
-    def left_behind(directory: str, names: list[str]) -> list[str]:
-        return [name for name in names if ignored(Path(directory, name), patterns())]
-
-    shutil.copytree(ROOT, target, ignore=left_behind)
+    target.mkdir()
+    # Hidden directories are large; what would be in them is among the made.
+    there = (
+        path.relative_to(ROOT).as_posix()
+        for top in ROOT.iterdir()
+        if not (top.is_dir() and top.name.startswith("."))
+        for path in ([top] if top.is_file() else top.rglob("*"))
+        if path.is_file()
+    )
+    for name in (*there, *MADE):
+        if not request.param(PurePosixPath(name)):
+            copy = target / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if name in MADE:
+                copy.write_bytes(b"")
+            else:
+                shutil.copyfile(ROOT / name, copy)
     return target
 
 
@@ -76,12 +122,14 @@ def in_worker(script: str, deployed: Path) -> dict[str, Any]:
     return found
 
 
-def test_every_line_is_a_plain_name() -> None:
-    assert all("/" not in line.rstrip("/") and not line.startswith("!") for line in patterns())
+def test_every_line_is_read_alike_by_all_tools() -> None:
+    for line in patterns():
+        assert re.fullmatch(r"(/|\*\*/)[^/!?\[]+/?", line), line
 
 
-def test_only_the_app_is_deployed(deployed: Path) -> None:
+def test_only_the_app_and_its_packages_are_deployed(deployed: Path) -> None:
     assert {path.name for path in deployed.iterdir()} == {
+        ".python_packages",
         "function_app.py",
         "functions",
         "host.json",
@@ -89,6 +137,7 @@ def test_only_the_app_is_deployed(deployed: Path) -> None:
         "shared",
     }
     assert {path.suffix for path in deployed.rglob("*") if path.is_file()} == {".py", ".json", ".txt"}
+    assert all((deployed / name).is_file() for name in MADE if name.startswith(".python_packages/"))
 
 
 def test_what_is_deployed_lists_its_functions_without_settings_or_heavy_imports(deployed: Path) -> None:
