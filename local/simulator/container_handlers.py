@@ -119,7 +119,7 @@ def _render_container(
         "friendlyName": source.name.name,
         "backupManagementType": "AzureWorkload",
         "registrationStatus": status,
-        "healthStatus": "Healthy",
+        "healthStatus": "Deleted" if isinstance(source, VirtualMachine) and source.deleted else "Healthy",
         "containerType": _kind(container),
         "protectableObjectType": _kind(container),
     }
@@ -164,6 +164,7 @@ def list_protectable_containers(world: World, call: Call) -> Answer:
         for index, machine in enumerate(world.machines.values())
         if machine.name.key in vault.discovered
         and machine.registered_with is None
+        and not machine.deleted
         and matches("AzureWorkload", wanted.get("backupmanagementtype"))
     ]
 

@@ -63,6 +63,7 @@ class VirtualMachine:
     running: bool
     instances: dict[str, Instance]
     vm_guid: str
+    deleted: bool = False
     registered_with: Vault | None = None
     registering: Vault | None = None
 

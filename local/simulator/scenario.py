@@ -83,7 +83,10 @@ class InstanceScenario(_Part):
 
 
 class VirtualMachineScenario(_Part):
-    """A virtual machine; without `instances` it has no SQL Server."""
+    """A virtual machine; without `instances` it has no SQL Server.
+
+    One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept.
+    """
 
     resource_group: Name = "rg-sql"
     name: Name
@@ -91,11 +94,14 @@ class VirtualMachineScenario(_Part):
     registered_to: str | None = None
     sysadmin: bool = True
     running: bool = True
+    deleted: bool = False
     instances: tuple[InstanceScenario, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _no_duplicates([instance.name for instance in self.instances], f"instances of {self.name}")
+        if self.deleted and self.registered_to is None:
+            raise ValueError(f"{self.name} is deleted, but has no registeredTo: there would be nothing of it")
         if self.registered_to is None:
             for instance in self.instances:
                 for database in instance.databases:

@@ -108,9 +108,10 @@ class World:
                 name,
                 machine.location or scenario.location,
                 machine.sysadmin,
-                machine.running,
+                machine.running and not machine.deleted,
                 {entry.name.lower(): _instance(entry) for entry in machine.instances},
                 self.ids.guid(),
+                machine.deleted,
             )
         for entry in scenario.vaults:
             self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)

@@ -279,7 +279,9 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
     """The family of an exception of requests, urllib3 or the socket, with a short reason."""
     chain = list(_causes(error))
     if any(_NO_BUNDLE in str(cause) for cause in chain):
-        return UntrustedError("REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates", sent=False)
+        return UntrustedError(
+            "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates", sent=False
+        )
     if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in chain):
         return TransportError("the host name cannot be resolved", sent=sent)
     if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in chain):

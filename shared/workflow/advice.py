@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/backup/sql-support-matrix.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from shared.messages.events import ErrorInfo
@@ -14,6 +15,13 @@ QUOTA_EXHAUSTED: Final = "quota_exhausted"
 
 #: What the service says where another operation is running on the item.
 CONFLICT_CODES: Final = frozenset({"operationcancelledbecauseconflictingoperationrunningusererror", "510008"})
+
+#: The service names no single code for this: https://learn.microsoft.com/azure/backup/sql-support-matrix
+_CHANGE_DATA_CAPTURE: Final = re.compile(r"change data capture|cdc(?![a-z])", re.IGNORECASE)
+_AS_FILES: Final = (
+    "A database with change data capture is restored as files only: ask for a target of kind files, and restore"
+    " those by hand."
+)
 
 _REREGISTER: Final = (
     "Check that the VM runs and reaches the Azure Backup service, then register it to the vault again"
@@ -48,6 +56,9 @@ ADVICE: Final[dict[str, str]] = {
     " backup holds bulk-logged changes and can be restored only to its end.",
     "usererroroperationdeniedonimmutableitem": "The vault is immutable: choose a policy that keeps backups at least as"
     " long as the present one.",
+    "usererrorresourceguardoperationrequestidmissing": "A resource guard protects the vault from this operation, which"
+    " shortens or ends the keeping of backups: have its owner approve it and do it in the portal, or ask for a policy"
+    " that keeps backups at least as long.",
     "autoprotectioncancelledornotvalid": "Auto-protection of the instance was removed while it was at work: enable"
     " it again, or protect the database by a request.",
     "workloadextensionnotreachable": _REREGISTER,
@@ -91,4 +102,6 @@ def advised(error: ErrorInfo | None) -> ErrorInfo | None:
     if any(text.strip() for text in error.recommendations):
         return error
     advice = ADVICE.get(error.code.lower())
+    if advice is None and _CHANGE_DATA_CAPTURE.search(f"{error.code} {error.message}"):
+        advice = _AS_FILES
     return error.model_copy(update={"recommendations": (advice,)}) if advice is not None else error

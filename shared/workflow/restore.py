@@ -318,6 +318,12 @@ def _target_container(
     registered = c.backup.list_registered_containers(vault_id)
     for container in registered:
         if container.virtual_machine_id == vm_id:
+            if container.health_status.lower() == "deleted":
+                raise WorkflowError(
+                    "VirtualMachineDeleted",
+                    f"the target VM {vm_id} has been deleted: restore to another one that is registered to vault"
+                    f" {vault_id.name}.",
+                )
             return container
     there = selection.listing(str(container.virtual_machine_id) for container in registered)
     raise WorkflowError(

@@ -256,3 +256,114 @@ def test_names_are_found_in_any_case_and_each_database_once(azure: Estate) -> No
     outcomes = azure.run(azure.protect(databases=everything, policyName=POLICY.upper()))
     assert [outcome["data"]["database"] for outcome in outcomes] == ["billing"]
     assert azure.mutations["ConfigureBackup"] == 1
+
+
+def estate_of(
+    estate: OpenEstate, *faults: dict[str, Any], vault: dict[str, Any] | None = None, **vm: Any
+) -> Estate:
+    """A VM with a protected database and one that is not, and a target for restores beside it."""
+    return estate(
+        {
+            "vaults": [{"name": "vault1", **(vault or {})}],
+            "virtualMachines": [
+                virtual_machine("sqlvm1", PROTECTED, "billing", registeredTo="vault1", **vm),
+                virtual_machine("sqlvm2", "ledger", registeredTo="vault1"),
+            ],
+            "faults": faults,
+        },
+        {"RESTORE_ALLOWED_TARGETS": '["*"]'},
+    )
+
+
+@pytest.mark.parametrize(
+    ("vault", "code", "advice"),
+    [
+        ({"resourceGuard": True}, "UserErrorResourceGuardOperationRequestIdMissing", "owner approve"),
+        ({"immutability": "Locked"}, "UserErrorOperationDeniedOnImmutableItem", "at least as long"),
+    ],
+    ids=["resource guard", "immutable"],
+)
+def test_a_guarded_vault_refuses_a_shorter_retention_only(
+    estate: OpenEstate, vault: dict[str, Any], code: str, advice: str
+) -> None:
+    azure = estate_of(estate, vault=vault)
+    shorter = {"createPolicy": {"full": {"time": "18:00", "retentionDays": 7}}, "policyName": "Short"}
+    (refused,) = azure.run(azure.protect("orders", onExisting="changePolicy", **shorter))
+    assert error_of(refused)[:2] == ("failed", code)
+    assert advice in " ".join(refused["data"]["error"]["recommendations"])
+    assert azure.mutations["ConfigureBackup"] == 0
+    assert azure.run(azure.protect("billing"))[0]["data"]["status"] == "succeeded"
+    assert azure.run(azure.backup("orders"))[0]["data"]["status"] == "succeeded"
+
+
+def test_a_vm_that_is_down_is_one_clear_error_for_each_operation(estate: OpenEstate) -> None:
+    azure = estate_of(estate, running=False)
+    for request in (azure.protect("billing"), azure.backup("orders"), azure.restore("orders", "copy")):
+        (outcome,) = azure.run(request)
+        assert error_of(outcome)[:2] == ("failed", "VMNotInRunningStateUserError")
+        assert "running" in outcome["data"]["error"]["recommendations"][0]
+    assert azure.run(azure.restore("orders", "copy", vm="sqlvm1", target=beside(azure)))[0]["data"][
+        "status"
+    ] == ("succeeded")
+
+
+def beside(azure: Estate) -> dict[str, Any]:
+    return {"kind": "alternate", "vmId": azure.vm_id("sqlvm2"), "instance": INSTANCE, "database": "copy"}
+
+
+def test_of_a_deleted_vm_databases_are_restored_elsewhere_and_no_more(estate: OpenEstate) -> None:
+    azure = estate_of(estate, deleted=True)
+    for request in (azure.protect("billing"), azure.restore("orders", "copy")):
+        status, code, message = error_of(azure.run(request)[0])
+        assert (status, code) == ("failed", "VirtualMachineDeleted")
+        assert azure.vm_id("sqlvm1") in message
+    assert azure.mutations["Restore"] == 0
+    assert azure.run(azure.restore("orders", target=beside(azure)))[0]["data"]["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "advice"),
+    [
+        ("UserErrorCannotFindServerCertificateWithThumbprint", "No certificate.", "server certificate"),
+        ("UserErrorRestoreFailed", "Change Data Capture is enabled on the database.", "kind files"),
+    ],
+    ids=["TDE", "CDC"],
+)
+def test_what_a_database_needs_for_its_restore_is_said(
+    estate: OpenEstate, code: str, message: str, advice: str
+) -> None:
+    fault = {
+        "route": "Restore",
+        "fault": "jobFailure",
+        "code": code,
+        "message": message,
+        "recommendations": [" "],
+    }
+    azure = estate_of(estate, fault)
+    (outcome,) = azure.run(azure.restore("orders", "copy"))
+    assert error_of(outcome)[:2] == ("failed", code)
+    assert advice in " ".join(outcome["data"]["error"]["recommendations"])
+
+
+def test_an_auto_protected_instance_is_found_protected(azure: Estate) -> None:
+    instance = (
+        f"{azure.vault_id}/backupFabrics/Azure/protectionContainers/vmappcontainer;compute;rg-sql;sqlvm1"
+    )
+    intent = {
+        "protectionIntentItemType": "RecoveryServiceVaultItem",
+        "backupManagementType": "AzureWorkload",
+        "itemId": f"{instance}/protectableItems/sqlinstance;mssqlserver",
+        "policyId": f"{azure.vault_id}/backupPolicies/{POLICY}",
+    }
+    answer = requests.put(
+        f"{azure.url}{azure.vault_id}/backupFabrics/Azure/backupProtectionIntent/00000000-0000-0000-0000-0000000000cc",
+        params=API,
+        headers=TOKEN,
+        json={"properties": intent},
+        timeout=10,
+    )
+    assert answer.status_code == 200, answer.text
+    azure.clock.advance(timedelta(minutes=10))
+    (outcome,) = azure.run(azure.protect("billing"))
+    assert (outcome["data"]["status"], outcome["data"]["policyName"]) == ("succeeded", POLICY)
+    assert azure.run(azure.backup("billing"))[0]["data"]["status"] == "succeeded"
