@@ -477,9 +477,9 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
             "check AZURE_TENANT_ID, and AZURE_AUTHORITY_HOST where the tenant is in another cloud"
         )
     if any(isinstance(part, ServiceRequestError | ServiceResponseError) for part in chain):
-        return TokenUnavailableError(
-            f"{prefix}: https://{choice.authority_host} cannot be reached ({_shown(error, choice)})"
-        )
+        managed = choice.kind is CredentialKind.MANAGED_IDENTITY
+        where = "this machine's identity endpoint" if managed else f"https://{choice.authority_host}"
+        return TokenUnavailableError(f"{prefix}: {where} cannot be reached ({_shown(error, choice)})")
     if isinstance(error, CredentialUnavailableError):
         if choice.kind is CredentialKind.AZURE_CLI:
             return AuthenticationError(

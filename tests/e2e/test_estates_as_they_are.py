@@ -287,7 +287,10 @@ def test_a_guarded_vault_refuses_a_shorter_retention_only(
     estate: OpenEstate, vault: dict[str, Any], code: str, advice: str
 ) -> None:
     azure = estate_of(estate, vault=vault)
-    shorter = {"createPolicy": {"full": {"time": "18:00", "retentionDays": 7}}, "policyName": "Short"}
+    shorter: dict[str, Any] = {
+        "createPolicy": {"full": {"time": "18:00", "retentionDays": 7}},
+        "policyName": "Short",
+    }
     (refused,) = azure.run(azure.protect("orders", onExisting="changePolicy", **shorter))
     assert error_of(refused)[:2] == ("failed", code)
     assert advice in " ".join(refused["data"]["error"]["recommendations"])

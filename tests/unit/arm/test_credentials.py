@@ -482,6 +482,19 @@ def test_an_untrusted_certificate(
         source.token()
 
 
+def test_an_identity_endpoint_that_cannot_be_reached(
+    closing: list[IdentityTokenSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"IDENTITY_ENDPOINT": "http://127.0.0.1:9/msi/token", "IDENTITY_HEADER": "header"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    source = token_source("https://management.azure.com", environment)
+    assert isinstance(source, IdentityTokenSource)
+    closing.append(source)
+    with pytest.raises(TokenUnavailableError, match="this machine's identity endpoint cannot be reached"):
+        source.token()
+
+
 def test_an_authority_that_cannot_be_reached(closing: list[IdentityTokenSource]) -> None:
     environment = {
         **PRINCIPAL,
