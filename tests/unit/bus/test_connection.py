@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from shared.bus.connection import connect
 
 from shared.arm import credentials
-from shared.bus.connection import connect
 from shared.bus.service_bus import ServiceBusBus
 from shared.settings import SettingsError
 
