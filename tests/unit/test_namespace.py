@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from shared.bus.connection import connect
 
 from shared.arm import credentials
 from shared.bus.service_bus import ServiceBusBus
+from shared.namespace import connect
 from shared.settings import SettingsError
 
 NAMESPACE = "n.servicebus.windows.net"
