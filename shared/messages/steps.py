@@ -170,6 +170,15 @@ class Verdict(TolerantModel):
     recommendations: tuple[str, ...] = ()
 
 
+class Again(TolerantModel):
+    """The step goes on with its next effect, unless an earlier delivery of its message has handed over."""
+
+    #: another operation is running: no new call before it has ended
+    waiting: bool
+    #: when the step was first asked for
+    since: Moment
+
+
 class Tracking(TolerantModel):
     """An asynchronous operation, then the job that came of it, on behalf of a step."""
 
@@ -190,8 +199,12 @@ class Tracking(TolerantModel):
     percent_complete: float | None = None
     #: one tracking header answered 403: the other is followed
     other_url: bool = False
+    #: the job of an operation that does not name it was looked for once, and not found
+    looked: bool = False
     #: there is nothing to follow: this is the outcome
     verdict: Verdict | None = None
+    #: there is nothing to follow: the step is to make its next effect
+    again: Again | None = None
 
 
 P = TypeVar("P", bound=TolerantModel)

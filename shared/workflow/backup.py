@@ -19,6 +19,7 @@ from shared.workflow.effects import (
     Adopted,
     NotStarted,
     Undecided,
+    before_replay,
     is_about,
     next_effect,
     settle,
@@ -115,6 +116,13 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
                 why=f"The backup of {task.database} was not started: the service took none of the requests.",
             )
         raise unknown("backup", task.database, settled)
+    before = before_replay(
+        message, c, operation="Backup", database=task.database.name, server=task.server_name
+    )
+    if isinstance(before, Adopted):
+        return follow_job(message, c, before.job.id)
+    if isinstance(before, Undecided):
+        raise unknown("backup", task.database, before)
     if message.effect.waiting:
         wait_for_running(message, c, database=task.database.name, server=task.server_name)
     until = expiry(task, c.now())

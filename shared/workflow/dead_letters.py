@@ -15,7 +15,7 @@ from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
 from shared.messages.requests import REQUEST_TYPES, Operation
 from shared.messages.steps import Request, StepMessage, database_of
-from shared.workflow.delivery import Delivery, park
+from shared.workflow.delivery import Delivery, given_up, park
 from shared.workflow.flow import is_before_acceptance
 
 _log: Final = logging.getLogger(__name__)
@@ -52,9 +52,13 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
             message=f"a message of queue {queue} could not be handled ({reason}: {description[:500]}); it is kept"
             " in parked-messages: find the cause in the log, then replay it.",
         )
-    event = outcome_of_body(delivery, info, at=runtime.service_clock.now(), queue=queue)
-    parked = park(delivery, reason, description, queue=queue)
-    runtime.bus.send([event.to_message(), parked])
+    from shared.workflow.table import STEPS
+
+    definition = STEPS.get(queue.replace("-", "_"))
+    answer = given_up(definition, delivery, runtime, info) if definition is not None else None
+    if answer is None:
+        answer = [outcome_of_body(delivery, info, at=runtime.service_clock.now(), queue=queue).to_message()]
+    runtime.bus.send([*answer, park(delivery, reason, description, queue=queue)])
 
 
 def _text(delivery: Delivery, name: str, default: str) -> str:

@@ -36,7 +36,7 @@ from shared.listings import READ_BUDGET
 from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
-from shared.messages.steps import VERSION, StepMessage, Tracking, Verdict, fingerprint
+from shared.messages.steps import VERSION, Again, RestorePlan, StepMessage, Tracking, Verdict, fingerprint
 from shared.telemetry import log_context
 from shared.workflow.advice import CONFLICT_CODES, is_quota
 from shared.workflow.flow import ended, handed_over
@@ -46,6 +46,7 @@ from shared.workflow.step import (
     Collaborators,
     LateError,
     Next,
+    NextEffectError,
     Result,
     StepDefinition,
     WorkflowError,
@@ -129,12 +130,10 @@ def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
             )
             wait_for_operator(delivery, runtime.bus, runtime.clock.now())
             return None
-        payload = definition.payload.model_validate(raw.get("payload"), extra="ignore")
-        head = _HEAD.model_validate({**raw, "payload": {}}, extra="ignore")
+        message = _read(definition, raw)
     except (InvalidMessageError, ValidationError) as error:
         _unreadable(delivery, runtime, _validation_text(error))
         return None
-    message: StepMessage[Any] = head.model_copy(update={"payload": payload})
     if delivery.epoch > message.request.epoch:
         request = message.request.model_copy(update={"epoch": delivery.epoch})
         # A replay begins anew: what it waited for, and how long, is forgotten; its effects are not.
@@ -144,6 +143,34 @@ def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
         effect = message.effect.model_copy(update={"may_have_started": True, "at": message.at})
         message = message.model_copy(update={"effect": effect})
     return message
+
+
+def _read(definition: StepDefinition, raw: dict[str, Any]) -> StepMessage[Any]:
+    payload = definition.payload.model_validate(raw.get("payload"), extra="ignore")
+    head = _HEAD.model_validate({**raw, "payload": {}}, extra="ignore")
+    return head.model_copy(update={"payload": payload})
+
+
+def given_up(
+    definition: StepDefinition, delivery: Delivery, runtime: Runtime, info: ErrorInfo
+) -> list[OutgoingMessage] | None:
+    """The answer for a database whose message the broker gave up, dropped where a delivery of it had gone on.
+
+    None where the message is about no database, or cannot be read.
+    """
+    try:
+        raw = read_json(delivery.body)
+        message = _read(definition, raw) if isinstance(raw, dict) else None
+    except (InvalidMessageError, ValidationError):
+        return None
+    if message is None or message.database is None or isinstance(message.payload, RestorePlan):
+        return None
+    request = message.request.model_copy(
+        update={"epoch": max(delivery.epoch, message.request.epoch)},
+    )
+    effect = message.effect.model_copy(update={"may_have_started": True})
+    message = message.model_copy(update={"request": request, "effect": effect})
+    return outgoing(_end(message, runtime, Status.UNKNOWN, info), runtime)
 
 
 def run(
@@ -163,17 +190,20 @@ def run(
         trusting=message.late < _MOST_LATE,
         grown_tick=grown_tick,
     )
+    called = runtime.service_clock.now()
     try:
         with coming_back(message.poll > 0):
             return definition.run(message, collaborators, **known)
     except AgainError as again:
         return put_back(message, runtime, again.delay, **again.changes)
+    except NextEffectError as following:
+        return _once_more(message, runtime, waiting=following.waiting)
     except LateError:
         return put_back(message, runtime, _LATE_WAIT, late=message.late + 1)
     except WorkflowError as error:
         return _end(message, runtime, error.status, error.info)
     except ArmError as error:
-        return after_arm_error(definition, message, runtime, error)
+        return after_arm_error(definition, message, runtime, error, called=called)
     except TokenError as error:
         return _after_authentication_error(definition, message, runtime, error)
 
@@ -359,9 +389,17 @@ def park(
 
 
 def after_arm_error(
-    definition: StepDefinition, message: StepMessage[Any], runtime: Runtime, error: ArmError
+    definition: StepDefinition,
+    message: StepMessage[Any],
+    runtime: Runtime,
+    error: ArmError,
+    *,
+    called: datetime | None = None,
 ) -> Result:
-    """What follows on a call that did not succeed: the step again later, a new effect, or an outcome."""
+    """What follows on a call that did not succeed: the step again later, a new effect, or an outcome.
+
+    `called`: a moment before the call was made.
+    """
     now = runtime.service_clock.now()
     mutation = error.method != "GET"
     failing_since = message.failing_since or now
@@ -374,7 +412,7 @@ def after_arm_error(
     paced = isinstance(error, ArmPacedError)
     if isinstance(error, ArmStatusError) and mutation:
         if is_quota(error.code):
-            return _end(message, runtime, Status.FAILED, _status_info(error))
+            return _end(message, runtime, Status.FAILED, _status_info(error), called=True)
         if error.code.lower() in CONFLICT_CODES:
             status = 409
     decision = decide(
@@ -397,25 +435,32 @@ def after_arm_error(
         extra=log_context(message, definition.name),
     )
     if isinstance(decision, Conflict):
-        from shared.workflow.track import conflict
+        from shared.workflow.track import after_conflict
 
         assert isinstance(error, ArmStatusError)
-        origin = message.model_copy(update={"sender": message.step})
-        return conflict(origin, collaborate_now(runtime), _status_info(error), of=message)
+        verdict = after_conflict(message, _status_info(error))
+        if verdict is None:
+            return _once_more(message, runtime, waiting=True)
+        return _end(message, runtime, *verdict, called=True)
     if isinstance(decision, Retry):
         changes: dict[str, Any] = {
             "attempt": message.attempt + (1 if decision.counts else 0),
             "failing_since": failing_since,
         }
         if decision.may_have_started:
-            changes["effect"] = message.effect.model_copy(update={"may_have_started": True, "at": now})
+            # Its job, if there is one, began before the answer was given up.
+            changes["effect"] = message.effect.model_copy(
+                update={"may_have_started": True, "at": called or now}
+            )
         return put_back(message, runtime, decision.after, **changes)
     return _given_up(definition, message, runtime, error, decision)
 
 
-def collaborate_now(runtime: Runtime) -> Collaborators:
-    """Collaborators for what follows on a call that was made already."""
-    return Collaborators(backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now)
+def _once_more(message: StepMessage[Any], runtime: Runtime, *, waiting: bool) -> Result:
+    """The step's next effect, decided on as an outcome is (see `_end`): of an effect just one thing comes."""
+    at = runtime.service_clock.now()
+    again = Again(waiting=waiting, since=message.since)
+    return Result(next=(Next(handed_over(message, at, deadline=at, again=again)),))
 
 
 def _happened(error: ArmError) -> Happened:
@@ -455,7 +500,7 @@ def _given_up(
         status = Status.UNKNOWN
     elif decision.out_of_time and isinstance(message.payload, Tracking):
         status = Status.TIMED_OUT
-    return _end(message, runtime, status, info)
+    return _end(message, runtime, status, info, called=error.method != "GET")
 
 
 def _honest_status(definition: StepDefinition, message: StepMessage[Any]) -> Status:
@@ -487,12 +532,14 @@ def _after_authentication_error(
     )
 
 
-def _end(message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo) -> Result:
-    """What a step ends in.
+def _end(
+    message: StepMessage[Any], runtime: Runtime, status: Status, info: ErrorInfo, *, called: bool = False
+) -> Result:
+    """What a step ends in; `called`: its mutating call was made, and refused.
 
-    An earlier delivery of the same message may have handed over to the tracker, which knows better. So where
-    there may have been one, the outcome goes the same way, under the message id of that hand-over: the broker
-    drops it if it is the second.
+    An earlier delivery of the same message may have handed over to the tracker, which knows better, and a
+    later one may make its next effect. So where there may have been one, or may be one, the outcome goes the
+    same way, under the message id of that hand-over: the broker drops it if it is the second.
     """
     from shared.workflow.table import STEPS
 
@@ -500,7 +547,8 @@ def _end(message: StepMessage[Any], runtime: Runtime, status: Status, info: Erro
     verdict = Verdict(
         status=status, code=info.code, message=info.message, recommendations=info.recommendations
     )
-    if not message.effect.may_have_started:
+    called = called and message.step in STEPS and STEPS[message.step].job is not None
+    if not message.effect.may_have_started and not called:
         return _ended(message, runtime, status, info)
     if isinstance(message.payload, Tracking):
         wait = timedelta() if STEPS[message.payload.origin].job is not None else _ACCEPTED_WITHIN

@@ -6,14 +6,15 @@ request id of the call that started it, and this app's ids bear a mark, which pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.messages.events import Status
 from shared.messages.steps import StepMessage, is_marked
-from shared.workflow.step import AgainError, Collaborators, WorkflowError
+from shared.workflow.step import AgainError, Collaborators, NextEffectError, WorkflowError
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
@@ -79,15 +80,9 @@ def settle(
     assert message.request.vault_id is not None
     jobs = c.backup.list_jobs(message.request.vault_id, start=at - _ECHO_WINDOW)
     now = c.now()
-    # What was sent before a replay is this request's own as well.
-    epochs = range(message.request.epoch, -1, -1)
-    for epoch, n in product(epochs, range(effect.n, 0, -1)):
-        own = message.request_id_of(n, epoch)
-        for job in jobs:
-            # An earlier effect that failed is what led to this one.
-            concluded = n < effect.n and job.status == "Failed"
-            if job.activity_id is not None and job.activity_id.lower() == own and not concluded:
-                return Adopted(job)
+    own = _own_job(message, jobs)
+    if own is not None:
+        return Adopted(own)
     first_look = effect.first_look or now
     counted = effect.looked_at is None or now - effect.looked_at >= BETWEEN_LOOKS
     looks = effect.looks + 1 if counted else effect.looks
@@ -97,23 +92,71 @@ def settle(
         seen: dict[str, Any] = {"looks": looks, "looked_at": now} if counted else {}
         seen |= {"may_have_started": True, "at": at, "first_look": first_look}
         raise AgainError(BETWEEN_LOOKS, effect=effect.model_copy(update=seen))
-    candidates = [
-        job
-        for job in jobs
-        if is_about(job, operation, database=database, server=server)
-        # A job that bears the mark and is not ours belongs to another request of this app.
-        and not is_marked(job.activity_id)
-        and (job.start_time is None or job.start_time >= at - _TOLERANCE)
-    ]
+    candidates = _candidates(jobs, at, operation=operation, database=database, server=server)
     echoes = any(is_marked(job.activity_id) for job in jobs)
     if not echoes and not candidates:
-        older = c.backup.list_jobs(message.request.vault_id, start=at - _LONG_ECHO_WINDOW)
-        echoes = any(is_marked(job.activity_id) for job in older)
+        echoes = _echoed(message, c, at)
     if not candidates and echoes:
         return NotStarted()
     if len(candidates) == 1:
         return Adopted(candidates[0])
     return Undecided(len(candidates), echoes)
+
+
+def _own_job(message: StepMessage[Any], jobs: Sequence[Job]) -> Job | None:
+    """The job that this request started for the step and its database, in this epoch or an earlier one."""
+    current = (message.request.epoch, message.effect.n)
+    epochs = range(message.request.epoch, -1, -1)
+    for epoch, n in product(epochs, range(max(message.effect.n, MOST_POSTS), 0, -1)):
+        own = message.request_id_of(n, epoch)
+        for job in jobs:
+            # An earlier effect that failed is what led to this one.
+            concluded = (epoch, n) < current and job.status == "Failed"
+            if job.activity_id is not None and job.activity_id.lower() == own and not concluded:
+                return job
+    return None
+
+
+def _candidates(
+    jobs: Sequence[Job], since: datetime, *, operation: str, database: str, server: str
+) -> list[Job]:
+    """The jobs that may be the one of a call made since then whose answer is not known."""
+    return [
+        job
+        for job in jobs
+        if is_about(job, operation, database=database, server=server)
+        # A job that bears the mark and is not ours belongs to another request of this app.
+        and not is_marked(job.activity_id)
+        and (job.start_time is None or job.start_time >= since - _TOLERANCE)
+    ]
+
+
+def _echoed(message: StepMessage[Any], c: Collaborators, at: datetime) -> bool:
+    """Whether the vault has shown in the last days that it echoes client request ids."""
+    assert message.request.vault_id is not None
+    jobs = c.backup.list_jobs(message.request.vault_id, start=at - _LONG_ECHO_WINDOW)
+    return any(is_marked(job.activity_id) for job in jobs)
+
+
+def before_replay(
+    message: StepMessage[Any], c: Collaborators, *, operation: str, database: str, server: str
+) -> Settlement:
+    """What a request that is sent again by hand has started for the step and its database before.
+
+    Whoever sends it again wants it done, so one look is enough, and where no job can be its own it goes on.
+    """
+    if message.request.epoch == 0 or message.effect.n > 1:
+        return NotStarted()
+    assert message.request.vault_id is not None
+    start = min(message.at - _ECHO_WINDOW, c.now() - _LONG_ECHO_WINDOW)
+    jobs = c.backup.list_jobs(message.request.vault_id, start=start)
+    own = _own_job(message, jobs)
+    if own is not None:
+        return Adopted(own)
+    candidates = _candidates(jobs, message.at, operation=operation, database=database, server=server)
+    if not candidates or any(is_marked(job.activity_id) for job in jobs):
+        return NotStarted()
+    return Adopted(candidates[0]) if len(candidates) == 1 else Undecided(len(candidates), echoes=False)
 
 
 def next_effect(
@@ -124,23 +167,12 @@ def next_effect(
     why: str,
     status: Status = Status.FAILED,
     most: int = MOST_POSTS,
-) -> AgainError:
-    """The error that puts the step back for its next effect; WorkflowError where there have been `most`.
+) -> NextEffectError:
+    """The error that has the step make its next effect; WorkflowError where there have been `most`.
 
     The new number is sent before the call is made, so that a crash in between finds it again.
     """
     if message.effect.n >= most:
         text = f"{why} This was attempt {message.effect.n} of at most {most}."
         raise WorkflowError(code, text, status=status)
-    fresh = message.effect.model_copy(
-        update={
-            "n": message.effect.n + 1,
-            "may_have_started": False,
-            "at": None,
-            "looks": 0,
-            "first_look": None,
-            "looked_at": None,
-            "waiting": waiting,
-        }
-    )
-    return AgainError(BETWEEN_LOOKS if waiting else timedelta(), effect=fresh, attempt=0)
+    return NextEffectError(waiting=waiting)

@@ -30,7 +30,7 @@ from shared.messages.steps import (
 from shared.settings import Settings
 from shared.workflow import selection
 from shared.workflow.backup import unknown, wait_for_running
-from shared.workflow.effects import Adopted, NotStarted, Undecided, settle
+from shared.workflow.effects import Adopted, NotStarted, Undecided, before_replay, settle
 from shared.workflow.flow import follow, follow_job, go_on
 from shared.workflow.step import Collaborators, LateError, RefusedError, Result, WorkflowError
 from shared.workflow.vaults import protected_items
@@ -245,6 +245,13 @@ def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Resu
         if isinstance(settled, NotStarted):
             settled = Undecided(0, echoes=True)
         raise unknown("restore", task.database, settled)
+    before = before_replay(
+        message, c, operation="Restore", database=task.database.name, server=task.server_name
+    )
+    if isinstance(before, Adopted):
+        return follow_job(message, c, before.job.id)
+    if isinstance(before, Undecided):
+        raise unknown("restore", task.database, before)
     if message.effect.waiting:
         wait_for_running(message, c, database=task.database.name, server=task.server_name)
     item = ProtectedItemId.parse(task.item_id)

@@ -128,6 +128,15 @@ class AgainError(Exception):
         self.changes = changes
 
 
+class NextEffectError(Exception):
+    """The effect did not happen: the step is to come back for its next one."""
+
+    def __init__(self, *, waiting: bool) -> None:
+        super().__init__("the next effect")
+        #: not before the operation that is running has ended
+        self.waiting = waiting
+
+
 Step = Callable[[StepMessage[Any], Collaborators], Result]
 
 

@@ -15,7 +15,9 @@ from shared.messages import events
 from shared.messages.events import ErrorInfo, JobInfo, RecoveryPointInfo, Status, TaskInfo
 from shared.messages.requests import Operation
 from shared.messages.steps import (
+    Again,
     BackupTask,
+    Effect,
     ProtectTask,
     RestoreTask,
     StepMessage,
@@ -73,7 +75,10 @@ def track(
     if tracking.verdict is not None and known is None:
         verdict = tracking.verdict
         error = ErrorInfo(code=verdict.code, message=verdict.message, recommendations=verdict.recommendations)
-        return Result(events=(ended(message, Status(verdict.status), at=at, error=error),))
+        job = {"job": JobInfo(id=tracking.job_id, status="Unknown")} if tracking.job_id is not None else {}
+        return Result(events=(ended(message, Status(verdict.status), at=at, error=error, **job),))
+    if tracking.again is not None and known is None:
+        return _next_effect(message, c, tracking.again)
     if known is not None and details:
         assert message.request.vault_id is not None
         known = c.backup.get_job(message.request.vault_id, known.id) or known
@@ -224,6 +229,10 @@ def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
     ]
     if len(candidates) == 1:
         return _job_known(message, c, candidates[0].id, None)
+    if not tracking.looked:
+        # The operation may be readable again by then.
+        once = tracking.model_copy(update={"looked": True})
+        return _later(message, c, once, timedelta(minutes=1))
     raise WorkflowError(
         "JobNotFound",
         f"the service accepted the request for {database} (client request id {tracking.client_request_id}), but"
@@ -363,22 +372,35 @@ def _failed(
 
 def _conflict(message: StepMessage[Tracking], c: Collaborators, error: ErrorInfo) -> Result:
     """Another operation was running: the step comes back for a new effect once that has ended."""
-    return conflict(origin_message(message), c, error, of=message)
+    verdict = after_conflict(origin_message(message), error)
+    if verdict is None:
+        return _next_effect(message, c, Again(waiting=True, since=message.payload.began))
+    status, why = verdict
+    return Result(events=(ended(message, status, at=c.now(), error=why),))
 
 
-def conflict(origin: StepMessage[Any], c: Collaborators, error: ErrorInfo, *, of: StepMessage[Any]) -> Result:
-    """What a conflict with a running operation leads to: a skip, a new effect later, or failure."""
-    at = c.now()
-    payload = origin.payload
-    if isinstance(payload, BackupTask) and payload.if_running == "skip":
-        return Result(events=(ended(of, Status.SKIPPED, at=at, error=error),))
+def after_conflict(origin: StepMessage[Any], error: ErrorInfo) -> tuple[Status, ErrorInfo] | None:
+    """What a conflict with a running operation ends in; None where a new effect is to follow once it has ended."""
+    if isinstance(origin.payload, BackupTask) and origin.payload.if_running == "skip":
+        return Status.SKIPPED, error
     if origin.effect.n >= MOST_POSTS:
         text = f"{error.message} This was attempt {origin.effect.n} of at most {MOST_POSTS}."
-        last = error.model_copy(update={"message": text})
-        return Result(events=(ended(of, Status.FAILED, at=at, error=last),))
-    fresh = type(origin.effect)(n=origin.effect.n + 1, waiting=True)
-    again = origin.model_copy(update={"effect": fresh, "at": at, "poll": 0, "attempt": 0})
-    return Result(next=(Next(again, timedelta(minutes=1)),))
+        return Status.FAILED, error.model_copy(update={"message": text})
+    return None
+
+
+def _next_effect(message: StepMessage[Tracking], c: Collaborators, again: Again) -> Result:
+    """The step comes back for a new effect, under a number of its own."""
+    at = c.now()
+    origin = origin_message(message)
+    following = origin.model_copy(
+        update={
+            "effect": Effect(n=origin.effect.n + 1, waiting=again.waiting),
+            "at": at,
+            "since": again.since,
+        }
+    )
+    return Result(next=(Next(following, timedelta(minutes=1) if again.waiting else timedelta()),))
 
 
 def _backup_type(job: Job, task: BackupTask) -> str:

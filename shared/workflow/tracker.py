@@ -74,8 +74,8 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
         item = _read(delivery, runtime)
         if item is None:
             continue
-        vault_id = item.message.request.vault_id
-        if vault_id is not None and definition_of(item.message.payload).job is not None:
+        vault_id, tracking = item.message.request.vault_id, item.message.payload
+        if vault_id is not None and definition_of(tracking).job is not None and tracking.again is None:
             vaults[vault_id.key].append(item)
         else:
             single.append(item)

@@ -52,6 +52,16 @@ def gaps(estate: FaultyEstate, route: str) -> list[float]:
 # -- throttling
 
 
+def test_F11_the_job_began_before_its_answer_was_given_up() -> None:
+    # In a vault that does not echo, the one job that is ours began half a minute before the time-out.
+    faults = [fault("Backup", "dropAfterEffect", nth=1)]
+    plan = Plan(slow={1: timedelta(seconds=31)})
+    with open_faulty(protected_estate(faults=faults, echoActivityId=False), plan) as estate:
+        outcome = finished(estate, estate.backup("orders"))
+        assert outcome["status"] == "succeeded"
+        assert estate.job_ids("Backup") == [outcome["job"]["id"]]
+
+
 @pytest.mark.parametrize("route", [READ, POST])
 @pytest.mark.parametrize(
     ("value", "least"),

@@ -62,6 +62,18 @@ REGRESSIONS: dict[str, Schedule] = {
         recovery="later",
         order=(3, 6),
     ),
+    "a step that was delivered again made the effect that its other delivery had made": Schedule(
+        flow="protect",
+        crashes=((23, "before"), (24, "after"), (36, "after")),
+        slow=((6, 301),),
+        recovery="later",
+    ),
+    "a job was given up after one look, and found by the next": Schedule(
+        flow="two backups",
+        echoes=False,
+        faults=(("OperationStatus", "status", 1, (("status", 410),)),),
+        slow=((0, 20), (5, 301)),
+    ),
 }
 
 

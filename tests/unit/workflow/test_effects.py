@@ -16,7 +16,7 @@ from shared.settings import Settings
 from shared.workflow import effects
 from shared.workflow.backup import trigger_backup
 from shared.workflow.effects import Adopted, NotStarted, Settlement, Undecided
-from shared.workflow.step import AgainError, Collaborators, LateError, WorkflowError
+from shared.workflow.step import AgainError, Collaborators, LateError, NextEffectError, WorkflowError
 from tests.unit.workflow.messages import NOW, backup_message, job
 
 MINUTE = timedelta(minutes=1)
@@ -150,13 +150,11 @@ def test_a_third_effect_that_did_not_start_is_the_last() -> None:
     assert raised.value.status is Status.FAILED
 
 
-def test_the_next_effect_is_announced_before_it_is_sent() -> None:
+def test_the_next_effect_is_not_sent_in_the_delivery_that_decides_on_it() -> None:
     message = in_doubt(looks=2, first_look=NOW - 2 * MINUTE, looked_at=NOW - MINUTE)
-    with pytest.raises(AgainError) as raised:
+    with pytest.raises(NextEffectError) as raised:
         trigger_backup(message, collaborators([OTHERS], NOW))
-    following = message.again(at=NOW, **raised.value.changes)
-    assert following.effect == Effect(n=2)
-    assert following.client_request_id != message.client_request_id
+    assert not raised.value.waiting
 
 
 def test_what_nobody_can_tell_is_unknown() -> None:
