@@ -1,0 +1,96 @@
+"""What the tests of the fault matrix share: running requests to their end, and looking at what was asked of Azure."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, Final, Literal
+
+from tests.e2e.harness import JsonObject
+from tests.faults.estate import FaultyEstate, Plan, open_faulty
+
+Recovery = Literal["at once", "later"]
+RECOVERIES: Final[tuple[Recovery, ...]] = ("at once", "later")
+
+
+class Estates:
+    """Opens estates that are closed at the end of a test; they speak HTTP unless told otherwise."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(
+        self, scenario: JsonObject, plan: Plan | None = None, *, sockets: bool = True, **options: Any
+    ) -> FaultyEstate:
+        return self._stack.enter_context(open_faulty(scenario, plan, sockets=sockets, **options))
+
+
+def run(azure: FaultyEstate, *requests: JsonObject) -> list[JsonObject]:
+    """Send requests, let everything come to its end, check the invariants; the outcomes' data."""
+    azure.submit(*requests)
+    azure.quiesce()
+    azure.check()
+    return [outcome["data"] for request in requests for outcome in azure.outcomes_of(request)]
+
+
+def one(outcomes: list[JsonObject]) -> JsonObject:
+    """The only outcome."""
+    (outcome,) = outcomes
+    return outcome
+
+
+def finished(azure: FaultyEstate, request: JsonObject) -> JsonObject:
+    """The data of the request's one outcome, once nothing is left to do and the invariants hold."""
+    return one(run(azure, request))
+
+
+def proven(azure: FaultyEstate) -> None:
+    """Let the vault show that it echoes client request ids: by a backup of another database."""
+    assert finished(azure, azure.backup("billing"))["status"] == "succeeded"
+
+
+def asked(azure: FaultyEstate, route: str) -> list[tuple[datetime, int | None]]:
+    """When a route was asked, by Azure's clock, and what it answered (None: nothing)."""
+    return [
+        (datetime.fromisoformat(entry["time"]).replace(tzinfo=UTC), entry["status"])
+        for entry in azure.simulator.access_entries
+        if entry["route"] == route
+    ]
+
+
+def times(azure: FaultyEstate, route: str) -> list[datetime]:
+    """When a route was asked."""
+    return [at for at, _ in asked(azure, route)]
+
+
+def gaps(azure: FaultyEstate, route: str) -> list[float]:
+    """Seconds between one call of a route and the next."""
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(times(azure, route))]
+
+
+@contextmanager
+def stranger() -> Iterator[tuple[str, list[bytes]]]:
+    """Somebody else's server on this machine: its address, and what it was sent."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        done = threading.Event()
+
+        def listen() -> None:
+            while not done.is_set():
+                with suppress(TimeoutError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        heard.append(connection.recv(4096))
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}", heard
+        finally:
+            done.set()
+            thread.join(5)

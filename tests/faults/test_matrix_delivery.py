@@ -1,0 +1,299 @@
+# ruff: noqa: N802 - the tests bear the numbers of their faults
+"""The fault matrix, F06, F07, F35, F36, F44: messages come twice, late, out of order, or not at all.
+
+Each test bears the number of its fault; `tests/faults/matrix.py` says what is expected.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.arm.transport import RawAnswer
+from shared.bus import OutgoingMessage
+from shared.workflow.delivery import Delivery, handle
+from shared.workflow.table import STEPS
+from tests.faults.estate import (
+    Plan,
+    open_faulty,
+    protected_estate,
+)
+from tests.faults.observing import (
+    Estates,
+    finished,
+    one,
+    run,
+    times,
+)
+
+#: What a bad answer is put on: a read before anything has begun, a PUT, a POST that is not repeatable.
+READ, PUT, POST = "ListProtectedItems", "ConfigureBackup", "Backup"
+
+
+def test_F06_duplicate_delivery_after_a_lost_lock(estate: Estates) -> None:
+    untouched = estate(protected_estate())
+    run(untouched, untouched.backup("orders"))
+    # The third call is the POST: its answer takes longer than the lock lasts.
+    azure = estate(protected_estate(), Plan(slow={1: timedelta(seconds=301)}))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert outcome["status"] == "succeeded"
+    assert azure.mutations["Backup"] == 1
+    polls = Counter(entry["route"] for entry in azure.simulator.access_entries)
+    allowed = Counter(entry["route"] for entry in untouched.simulator.access_entries)
+    assert polls["GetJob"] <= allowed["GetJob"] + 1
+    assert polls["OperationStatus"] <= allowed["OperationStatus"] + 1
+
+
+def test_F06_no_late_post_after_slow_reads(estate: Estates) -> None:
+    # What is read before the restore takes more than half of the lock.
+    azure = estate(protected_estate(), Plan(slow={2: timedelta(seconds=160)}))
+    outcome = one(run(azure, azure.restore("orders")))
+    assert outcome["status"] == "succeeded"
+    assert azure.mutations["Restore"] == 1
+    deliveries = [message for message in azure.bus.sent if message.entity == "trigger-restore"]
+    assert len(deliveries) == 2, "it came back instead of sending late"
+
+
+def test_F06_two_deliveries_at_the_same_time(estate: Estates) -> None:
+    azure = estate(protected_estate())
+    both = threading.Barrier(2, timeout=20)
+    azure.submit(request := azure.backup("orders"))
+
+    def meet(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if method == "POST" and not both.broken:
+            # The second delivery runs while the first waits for its answer.
+            second = threading.Thread(target=deliver_again, daemon=True)
+            azure.clock.advance(timedelta(seconds=301))
+            second.start()
+            with suppress(threading.BrokenBarrierError):
+                both.wait()
+            both.abort()
+            second.join(20)
+        return answer
+
+    def deliver_again() -> None:
+        with suppress(threading.BrokenBarrierError):
+            both.wait()
+        azure.host.run_until_idle()
+
+    azure.meter.plan.mangle = meet
+    azure.quiesce()
+    azure.check()
+    assert azure.outcome(request)["status"] == "succeeded"
+    assert azure.mutations["Backup"] == 1
+
+
+def test_F06_duplicate_delivery_concurrent() -> None:
+    """While the first delivery waits for the answer to its POST, its lock ends and a second one runs."""
+    with open_faulty(protected_estate()) as estate:
+        nested: list[object] = []
+
+        def during_the_call(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+            if path.endswith("/backup") and method == "POST" and not nested:
+                (message,) = estate.broker.peek("trigger-backup")
+                nested.append(message)
+                estate.clock.advance(timedelta(minutes=6))
+                again = Delivery(
+                    queue="trigger-backup",
+                    body=message.body,
+                    message_id=message.message_id or "",
+                    delivery_count=2,
+                    taken=estate.clock.now(),
+                )
+                handle(STEPS["trigger_backup"], again, estate.runtime)
+            return answer
+
+        estate.meter.plan.mangle = during_the_call
+        outcome = finished(estate, estate.backup("orders"))
+        assert outcome["status"] == "succeeded"
+        assert estate.job_ids("Backup") == [outcome["job"]["id"]]
+        handed_over = [
+            message.message_id
+            for message in estate.bus.sent
+            if message.entity == "track" and json.loads(message.body)["poll"] == 0
+        ]
+        # Both handed over, and the broker took one: one chain of polls.
+        assert len(handed_over) >= 2 and len(set(handed_over)) == 1
+
+
+def test_F06_no_late_post() -> None:
+    # The call before the POST takes more than half the lock: the message goes back, unsent, and comes anew.
+    conflict = {"route": "Backup", "nth": 1, "fault": "jobFailure", "errorCode": 510008, "code": "510008"}
+    with open_faulty(protected_estate(faults=[conflict])) as estate:
+        slowed: list[str] = []
+
+        def slow_listing(_: str, path: str, answer: RawAnswer) -> RawAnswer:
+            if path.endswith("/backupJobs") and not slowed:
+                slowed.append(path)
+                estate.clock.advance(timedelta(minutes=4))
+            return answer
+
+        estate.submit(estate.backup("orders"))
+        estate.step_until(lambda: estate.mutations["Backup"] == 1)
+        estate.meter.plan.mangle = slow_listing
+        estate.quiesce()
+        estate.check()
+        assert slowed
+        late = [message for message in estate.bus.sent if json.loads(message.body).get("late")]
+        assert len(late) == 1
+        assert estate.outcome()["status"] == "succeeded"
+        assert estate.mutations["Backup"] == 2
+
+
+def test_F07_a_stale_poll_begins_no_second_chain(estate: Estates) -> None:
+    untouched = estate(protected_estate(durations={"backup": 600}))
+    run(untouched, untouched.backup("orders"))
+    # Two polls are handled, and delivered again after those that follow them.
+    azure = estate(protected_estate(durations={"backup": 600}), Plan(uncompleted={4: "later", 5: "later"}))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert outcome["status"] == "succeeded"
+    asked, allowed = len(times(azure, "GetJob")), len(times(untouched, "GetJob"))
+    assert asked <= allowed + 2, "a stale poll was the beginning of a second chain"
+
+
+def test_F07_out_of_order() -> None:
+    """Every poll comes again after the end, the last one first, past every duplicate detection."""
+    with open_faulty(protected_estate()) as estate:
+        first = finished(estate, estate.backup("orders"))
+        polls = [message for message in estate.bus.sent if message.entity == "track"]
+        assert len(polls) >= 3
+        for number, message in enumerate(reversed(polls)):
+            estate.broker.send("track", [replace(message, message_id=f"stray-{number}", scheduled_for=None)])
+        estate.quiesce()
+        estate.check()
+        assert estate.outcome() == first
+        assert estate.mutations["Backup"] == 1
+
+
+def test_F07_poll_redelivered_after_the_next() -> None:
+    with open_faulty(protected_estate()) as untouched:
+        finished(untouched, untouched.backup("orders"))
+        completions = untouched.meter.completions
+        sent = len({message.message_id for message in untouched.bus.sent})
+    for number in range(completions):
+        with open_faulty(protected_estate(), Plan(uncompleted={number: "later"})) as estate:
+            assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+            assert estate.mutations["Backup"] == 1
+            assert len({message.message_id for message in estate.bus.sent}) <= sent + 4
+
+
+def test_F35_broker_down_on_publish_or_enqueue(estate: Estates) -> None:
+    untouched = estate(protected_estate())
+    run(untouched, untouched.backup("orders"))
+    for number in range(untouched.meter.sends):
+        azure = estate(protected_estate(), Plan(unavailable={number}))
+        outcome = one(run(azure, azure.backup("orders")))
+        assert outcome["status"] == "succeeded", number
+        assert azure.mutations["Backup"] == 1, number
+
+
+@pytest.mark.parametrize("databases", [("orders",), ("orders", "billing", "sales", "stock", "people")])
+def test_F35_outcomes_wait_for_the_role_on_their_topic(estate: Estates, databases: tuple[str, ...]) -> None:
+    plan = Plan(refused={"job-outcomes": 40 * len(databases)})
+    azure = estate(protected_estate(*databases), plan)
+    requests = [azure.backup(name) for name in databases]
+    # Refused far more often than a message is delivered before it is a dead letter.
+    azure.submit(*requests)
+    azure.quiesce()
+    azure.check()
+    assert not plan.refused["job-outcomes"]
+    assert [one(azure.outcomes_of(request))["data"]["status"] for request in requests] == (
+        ["succeeded"] * len(databases)
+    )
+    assert azure.mutations["Backup"] == len(databases)
+
+
+def test_F35_an_answer_waits_for_the_role_on_its_topic(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"job-outcomes": 40}))
+    request = azure.backup("orders")
+    del request["data"]["vaultId"]
+    assert one(run(azure, request))["status"] == "rejected"
+
+
+def test_F35_a_request_waits_for_the_role_on_its_first_queue(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"select-items": 40, "dead-letters": 40}))
+    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("entity", ["job-outcomes", "track", "trigger-backup"])
+def test_F35_an_entity_or_the_right_to_send_to_it_comes_late(estate: Estates, entity: str) -> None:
+    azure = estate(protected_estate(), Plan(refused={entity: 40}))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert (outcome["status"], azure.mutations["Backup"]) == ("succeeded", 1)
+    assert azure.parked() == []
+
+
+def test_F35_an_entity_that_never_comes_is_no_endless_loop(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"trigger-backup": 1_000_000}))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "failed_internal")
+    assert azure.mutations["Backup"] == 0
+    assert len(azure.parked()) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_F36_sender_link_stale_and_cross_thread_use() -> None:
+    pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
+    from local.broker import Broker
+    from local.broker.amqp import AmqpDoor
+    from shared.bus.service_bus import ServiceBusBus
+
+    def message(number: int) -> OutgoingMessage:
+        return OutgoingMessage(entity="track", body=b"{}", message_id=f"poll-{number}")
+
+    with Broker(None) as broker, AmqpDoor(broker) as door:
+        bus = ServiceBusBus.from_connection_string(door.connection_string)
+        try:
+            bus.send([message(0)])
+            door.detach_links()
+            bus.send([message(1)])
+            door.drop_connections()
+            bus.send([message(2)])
+            errors: list[BaseException] = []
+
+            def send(first: int) -> None:
+                try:
+                    for number in range(first, first + 5):
+                        bus.send([message(number)])
+                except BaseException as error:
+                    errors.append(error)
+
+            threads = [threading.Thread(target=send, args=(10 * index,)) for index in range(1, 9)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        finally:
+            bus.close()
+        assert not errors
+        sent = Counter(item.message_id for item in broker.peek("track", 0, 500))
+        assert len(sent) == 3 + 8 * 5
+        assert set(sent.values()) == {1}
+
+
+def test_F44_storm_of_duplicates(estate: Estates) -> None:
+    azure = estate(protected_estate())
+    request = azure.backup("orders")
+    azure.submit(request)
+    for number in range(1000):
+        azure.send(request)
+        if number % 100 == 0:
+            azure.host.run_until_idle()
+    events = [
+        OutgoingMessage(entity="events", body=json.dumps(request).encode(), message_id=f"e{n}")
+        for n in range(9)
+    ]
+    azure.broker.send("events", events)
+    azure.quiesce()
+    azure.check()
+    azure.send(request)
+    azure.quiesce()
+    assert azure.outcome(request)["status"] == "succeeded"
+    assert azure.mutations["Backup"] == 1
+    assert len([message for message in azure.bus.sent if message.entity == "trigger-backup"]) == 1

@@ -1,0 +1,371 @@
+# ruff: noqa: N802 - the tests bear the numbers of their faults
+"""The fault matrix, F32, F33, F34, F40, F41: messages that are too large, unreadable, old, or given up.
+
+Each test bears the number of its fault; `tests/faults/matrix.py` says what is expected.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.host import FunctionDefinition, Host
+from shared.arm.transport import RawAnswer
+from shared.bus import OutgoingMessage
+from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
+from shared.messages.steps import VERSION
+from shared.workflow.delivery import Delivery, decode, handle
+from shared.workflow.table import STEPS
+from tests.e2e.harness import JsonObject, message_to, the_functions, virtual_machine
+from tests.faults import corpus
+from tests.faults.estate import (
+    Crash,
+    FaultyEstate,
+    Plan,
+    Side,
+    bare_estate,
+    fault,
+    open_faulty,
+    protected_estate,
+)
+from tests.faults.observing import (
+    Estates,
+    one,
+    proven,
+    run,
+)
+
+BAD = [
+    b"",
+    b"\xff\xfe",
+    b"not JSON",
+    b"[]",
+    b"[" * 200_000,
+    b'{"specversion": "1.0"}',
+    b'{"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v9", "source": "a", "id": "b", "data": {}}',
+    b'{"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v1", "source": "a", "id": "\\udc00"}',
+    b'{"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v1", "source": "a", "id": "b", "data": {"x": 1}}',
+]
+
+
+@contextmanager
+def defective(step: str) -> Iterator[None]:
+    """A step that fails on a defect of its own."""
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    sound = STEPS[step].run
+    object.__setattr__(STEPS[step], "run", fail)
+    try:
+        yield
+    finally:
+        object.__setattr__(STEPS[step], "run", sound)
+
+
+def step_once(azure: FaultyEstate) -> None:
+    """Let one function handle one message."""
+    for function in the_functions():
+        assert isinstance(function, FunctionDefinition)
+        if function.entity is not None and azure.broker.counts(function.entity).active:
+            Host([function], azure.receiver, clock=azure.clock, timers=False).run_until_idle()
+            return
+    due = azure.broker.next_due()
+    if due is not None:
+        azure.clock.advance_to(due)
+
+
+CORPUS = {
+    f"{path.stem}: {name}": entry
+    for path in sorted(corpus.DIRECTORY.glob("*.json"))
+    for name, entry in json.loads(path.read_text(encoding="utf-8")).items()
+}
+
+
+def lost(before: Any, after: Any, path: str = "") -> list[str]:
+    """The fields of `before` that `after` does not have, or has otherwise."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [found for key in before for found in lost(before[key], after.get(key), f"{path}/{key}")]
+    return [] if before == after else [path]
+
+
+#: Messages between steps as version 1 of the app writes them; written anew only with a new version.
+OLD_MESSAGES = corpus.DIRECTORY / "version-1.jsonl"
+
+
+def recorded_flows() -> list[OutgoingMessage]:
+    """Every kind of message between steps, as this version of the app writes them."""
+    seen: dict[tuple[Any, ...], OutgoingMessage] = {}
+    for flow in (bare_estate(), protected_estate()):
+        with open_faulty(flow) as estate:
+            if flow["virtualMachines"][0].get("registeredTo"):
+                estate.submit(estate.backup("orders"), estate.restore("orders"))
+            else:
+                estate.submit(estate.protect("orders", firstBackup="now"))
+            estate.quiesce()
+            for message in estate.bus.sent:
+                if message.entity in {step.queue for step in STEPS.values()}:
+                    body = json.loads(message.body)
+                    payload = body["payload"]
+                    key = (message.entity, body["sender"], payload.get("origin"), "jobId" in payload)
+                    seen.setdefault(key, message)
+    return list(seen.values())
+
+
+#: What an old message meets: a registered VM with a database that is not protected yet, or one that is.
+REGISTERED = bare_estate(virtualMachines=[virtual_machine("sqlvm1", "orders", registeredTo="vault1")])
+
+
+ESTATES = {
+    queue: protected_estate()
+    for queue in ("select-items", "trigger-backup", "select-recovery-point", "trigger-restore")
+}
+
+
+#: What a bad answer is put on: a read before anything has begun, a PUT, a POST that is not repeatable.
+READ, PUT, POST = "ListProtectedItems", "ConfigureBackup", "Backup"
+
+
+def test_F32_message_too_big(estate: Estates) -> None:
+    essay = {"code": "UserErrorX", "errorCode": 7, "message": "All of it. " * 60_000}
+    azure = estate(protected_estate(faults=[fault("Backup", "jobWarning", **essay)]))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert outcome["status"] == "succeededWithWarnings"
+
+    def talkative(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if "/backupJobs/" not in path:
+            return answer
+        body = json.loads(answer.body)
+        body["properties"].setdefault("extendedInfo", {})["propertyBag"] = {
+            f"{number} {'key' * 1000}": "value" * 2000 for number in range(200)
+        }
+        return replace(answer, body=json.dumps(body).encode())
+
+    azure = estate(protected_estate(), Plan(mangle=talkative))
+    outcome = one(run(azure, azure.backup("orders")))
+    assert outcome["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("queue", ["events", "backup-requests", "restore-requests"])
+def test_F33_a_message_that_is_no_request(estate: Estates, queue: str) -> None:
+    azure = estate(protected_estate())
+    azure.broker.send(queue, [message_to(queue, body, f"bad-{number}") for number, body in enumerate(BAD)])
+    outcome = one(run(azure, azure.backup("orders")))
+    assert outcome["status"] == "succeeded", "the others are unharmed"
+    assert azure.host.failures == 0
+    rejected = [event["data"] for event in azure.outcomes() if event["data"]["status"] == "rejected"]
+    assert len(rejected) == len(BAD)
+    assert sorted(item["body"] for item in azure.parked()) == sorted(BAD)
+
+
+def test_F33_requests_at_the_brokers_limit(estate: Estates) -> None:
+    azure = estate(protected_estate())
+    request = azure.backup(
+        "orders", exclude=[{"instance": "x" * 120, "database": f"{n:0>120}"} for n in range(900)]
+    )
+    assert len(json.dumps(request)) > 240_000
+    outcome = one(run(azure, request))
+    assert outcome["status"] in ("succeeded", "failed")
+
+
+def test_F33_what_is_too_large_to_be_parked_is_answered_and_kept(estate: Estates) -> None:
+    azure = estate(protected_estate())
+    body = b"x" * (256 * 1024 - 200)
+    azure.broker.send("backup-requests", [OutgoingMessage(entity="", body=body, message_id="huge")])
+    azure.quiesce()
+    told = [event["type"] for event in azure.events()]
+    assert told == ["sqlvmbackup.request.rejected.v1"]
+    (kept,) = azure.broker.peek("dead-letters/$deadletterqueue")
+    assert kept.body == body
+
+
+@pytest.mark.parametrize("step", ["select_items", "trigger_backup", "track"])
+def test_F34_poison_message(estate: Estates, step: str) -> None:
+    azure = estate(protected_estate())
+    with defective(step):
+        outcome = one(run(azure, azure.backup("orders")))
+    assert outcome["status"] == ("failed" if step == "select_items" else "unknown")
+    assert outcome["error"]["code"] == "failed_internal"
+    assert len(azure.parked()) == 1
+    assert azure.mutations["Backup"] == (1 if step == "track" else 0)
+    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("entry", CORPUS.values(), ids=CORPUS)
+def test_F40_deploy_while_jobs_in_flight(estate: Estates, entry: JsonObject) -> None:
+    azure = estate(protected_estate(), sockets=False)
+    definition = corpus.QUEUES[entry["queue"]]
+    body = json.dumps(entry["body"]).encode()
+    delivery = Delivery(queue=entry["queue"], body=body, taken=azure.clock.now())
+    message = decode(definition, delivery, azure.runtime)
+    assert message is not None
+    # What was written by the old version is told from the rest just as before: no duplicate, nothing twice.
+    assert message.message_id == entry["messageId"]
+    assert message.client_request_id == entry["clientRequestId"]
+    # Nothing that was written is lost.
+    again = json.loads(message.model_dump_json(by_alias=True, exclude_none=True))
+    assert lost(entry["body"], again) == []
+    azure.broker.send(entry["queue"], [message_to(entry["queue"], body, entry["messageId"])])
+    azure.quiesce()
+    request = {"source": message.request.source, "id": message.request.id}
+    assert azure.outcomes_of(request), "whoever waits is answered by the new version"
+
+
+def test_F40_the_present_version_has_its_corpus() -> None:
+    assert (corpus.DIRECTORY / f"version-{VERSION}.json").exists(), "run: python -m tests.faults.corpus"
+    assert {entry["queue"] for entry in CORPUS.values()} == set(corpus.QUEUES)
+
+
+def test_F40_every_old_message_goes_on_where_it_was() -> None:
+    """Messages that an earlier version wrote are taken up where they were, and end as they would have."""
+    lines = [json.loads(line) for line in OLD_MESSAGES.read_text(encoding="utf-8").splitlines()]
+    assert {line["entity"] for line in lines} == {step.queue for step in STEPS.values()}
+    for line in lines:
+        body = line["body"]
+        with open_faulty(ESTATES.get(line["entity"], REGISTERED)) as estate:
+            message = OutgoingMessage(entity=line["entity"], body=json.dumps(body).encode(), message_id="old")
+            estate.broker.send(message.entity, [message])
+            estate.quiesce()
+            assert not estate.parked(), line
+            (outcome,) = estate.outcomes()
+            assert outcome["data"]["requestId"] == body["request"]["id"]
+            # What tracks an operation of an estate that is no more cannot find it; everything else goes on.
+            if line["entity"] != "track":
+                assert outcome["data"]["status"] == "succeeded", outcome
+
+
+def test_F40_this_version_is_read_by_the_next_and_the_last() -> None:
+    # What a message has more or less than this version knows does not stop it.
+    for message in recorded_flows():
+        body = json.loads(message.body)
+        body["payload"]["fromTheFuture"] = {"deep": [1]}
+        body["alsoNew"] = True
+        for optional in ("late", "attempt", "failingSince", "effect"):
+            body.pop(optional, None)
+        with open_faulty(bare_estate()) as estate:
+            delivery = Delivery(
+                queue=message.entity, body=json.dumps(body).encode(), taken=estate.clock.now()
+            )
+            handle(STEPS[message.entity.replace("-", "_")], delivery, estate.runtime)
+            assert not estate.parked()
+
+
+@pytest.mark.parametrize("step", ["trigger_backup", "track", "select_items"])
+def test_F41_a_lost_message_is_answered_parked_and_replayed(estate: Estates, step: str) -> None:
+    azure = estate(protected_estate())
+    queue = STEPS[step].queue
+    azure.submit(request := azure.backup("orders"))
+    for _ in range(200):
+        before = azure.broker.counts("dead-letters")
+        for message in azure.broker.receive(queue):
+            azure.broker.dead_letter(queue, message.lock_token, "Lost", "by hand")
+            break
+        if azure.broker.counts("dead-letters") != before:
+            break
+        # One function at a time, so that the message is found in its queue.
+        step_once(azure)
+    azure.quiesce()
+    azure.check()
+    outcome = azure.outcome(request)
+    assert outcome["error"]["code"] == "failed_internal"
+    (parked,) = azure.parked()
+    assert parked["originalQueue"] == queue
+    # Sent again under a new epoch it goes on where it was, and does nothing twice.
+    properties = {"epoch": 1}
+    replayed = OutgoingMessage(
+        entity=queue, body=parked["body"], message_id="again", application_properties=properties
+    )
+    azure.broker.send(queue, [replayed])
+    azure.quiesce()
+    (again,) = azure.outcomes_of(request, epoch=1)
+    assert again["data"]["status"] == "succeeded"
+    assert azure.mutations["Backup"] == 1
+
+
+@pytest.mark.parametrize("queue", [queue.name for queue in TOPOLOGY.queues if queue.forward_dead_letters_to])
+def test_F41_lost_chain(queue: str) -> None:
+    """Whatever queue loses its message, its requester is answered and the message kept."""
+    lines = [json.loads(line) for line in OLD_MESSAGES.read_text(encoding="utf-8").splitlines()]
+    with open_faulty(bare_estate()) as estate:
+        bodies = [json.dumps(line["body"]).encode() for line in lines if line["entity"] == queue]
+        body = bodies[0] if bodies else json.dumps(estate.backup("orders")).encode()
+        estate.broker.send(queue, [OutgoingMessage(entity=queue, body=body, message_id="lost")])
+        (received,) = estate.broker.receive(queue)
+        estate.broker.dead_letter(queue, received.lock_token, reason="Lost", description="by a test")
+        estate.quiesce()
+        (outcome,) = estate.outcomes()
+        data = outcome["data"]
+        if data["status"] == "succeededWithWarnings":
+            # The first backup of a database that is protected, whatever became of that.
+            assert queue == "trigger-backup" and "failed_internal" in data["warnings"][0]
+        else:
+            assert data["status"] in ("failed", "unknown")
+            assert data["error"]["code"] == "failed_internal"
+        (parked,) = estate.parked()
+        assert (parked["body"], parked["originalQueue"]) == (body, queue)
+        assert not estate.simulator.ledger_entries
+
+
+@pytest.mark.parametrize("echoes", [True, False])
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+def test_F41_a_replay_adopts_what_had_started(operation: str, side: Side, echoes: bool) -> None:
+    """A step is given up after its call, or before it; sent again by hand it finds out which, in any vault."""
+    queue = f"trigger-{operation}"
+    with open_faulty(protected_estate("orders", "billing", echoActivityId=echoes)) as estate:
+        proven(estate)
+        estate.meter.plan.at[f"POST {operation}"] = side
+        request = estate.backup("orders") if operation == "backup" else estate.restore("orders")
+        estate.submit(request)
+        with pytest.raises(Crash):
+            estate.host.run_until_idle()
+        estate.restart(release=True)
+        (received,) = estate.broker.receive(queue)
+        estate.broker.dead_letter(queue, received.lock_token, "MaxDeliveryCountExceeded", "too often")
+        estate.quiesce()
+        assert estate.outcome(request)["status"] == "unknown"
+        (parked,) = estate.parked()
+        replayed = OutgoingMessage(
+            entity=queue, body=parked["body"], message_id="again", application_properties={"epoch": 1}
+        )
+        estate.broker.send(queue, [replayed])
+        estate.quiesce()
+        (again,) = estate.outcomes_of(request, epoch=1)
+        assert again["data"]["status"] == "succeeded"
+        route = operation.title()
+        started = estate.job_ids(route)[1 if operation == "backup" else 0 :]
+        assert started == [again["data"]["job"]["id"]], "it was done twice"
+
+
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+def test_F41_a_message_given_up_after_it_had_handed_over_is_no_doubt(operation: str) -> None:
+    """The first delivery had gone on: the requester hears how the job ended, not that nobody knows."""
+    queue = f"trigger-{operation}"
+    plan = Plan(at={"send track": "after"})
+    with open_faulty(protected_estate(), plan) as estate:
+        request = estate.backup("orders") if operation == "backup" else estate.restore("orders")
+        estate.submit(request)
+        with pytest.raises(Crash):
+            estate.host.run_until_idle()
+        estate.restart(release=True)
+        (received,) = estate.broker.receive(queue)
+        estate.broker.dead_letter(queue, received.lock_token, "MaxDeliveryCountExceeded", "too often")
+        estate.quiesce()
+        estate.check()
+        assert estate.outcome(request)["status"] == "succeeded"
+        assert len(estate.parked()) == 1
+
+
+def test_F41_every_queue_forwards_its_dead_letters() -> None:
+    forwarded = Counter(queue.forward_dead_letters_to for queue in TOPOLOGY.queues)
+    assert forwarded[None] == 2, "only dead-letters and parked-messages keep their own"
+    assert {queue.name for queue in TOPOLOGY.queues if queue.forward_dead_letters_to is None} == {
+        "dead-letters",
+        PARKED_MESSAGES,
+    }
