@@ -223,6 +223,8 @@ class Transport:
         prepared.url = url
         _progress.sent = False
         started = self._clock.monotonic()
+        response: requests.Response | None = None
+        failure: TransportError
         try:
             response = self._session.send(
                 prepared,
@@ -231,21 +233,22 @@ class Transport:
                 stream=True,
                 **self._environment_settings(url),
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise _classify(error, sent=_progress.sent) from error
-        try:
             received = self._read(response, started, max_body)
+        except TransportError as error:
+            failure = error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            failure = _classify(error, sent=_progress.sent or response is not None)
+        else:
+            return RawAnswer(
+                response.status_code,
+                {name.lower(): value for name, value in response.headers.items()},
+                received,
+            )
+        if response is not None:
             response.close()
-            raise _classify(error, sent=True) from error
-        except TransportError:
-            response.close()
-            raise
-        return RawAnswer(
-            response.status_code,
-            {name.lower(): value for name, value in response.headers.items()},
-            received,
-        )
+        # Not from within `except`: what the libraries say of an error holds the signed URL, and a traceback
+        # would show it.
+        raise failure
 
     def _read(self, response: requests.Response, started: float, max_body: int) -> bytes:
         received = bytearray()

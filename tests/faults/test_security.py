@@ -6,9 +6,11 @@ import ast
 import json
 import logging
 import re
+import socket
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,8 @@ from hypothesis import strategies as st
 
 from local.broker import InProcessBus
 from shared import composition
+from shared.arm.errors import ArmError
+from shared.arm.ids import VaultId
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
 from shared.bus.topology import TOPOLOGY
@@ -127,6 +131,35 @@ def test_nothing_secret_is_told_by_a_failing_run(name: str) -> None:
                 if found is not None and name == "operations fail" and what == "a secret":
                     continue  # Azure's own words, not this app's: only what looks like a token is cut out of them
                 assert found is None, f"{what}: {line[max(0, found.start() - 200) : found.end() + 50]}"
+
+
+@pytest.mark.parametrize("hangs_up", [False, True], ids=["nobody listens", "hangs up"])
+def test_no_signed_url_is_in_the_traceback_of_a_call_that_failed(hangs_up: bool) -> None:
+    """Whoever prints the whole chain of causes still sees no signature."""
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            while True:
+                server.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server, open_faulty(protected_estate()) as estate:
+        port = server.getsockname()[1]
+        if hangs_up:
+            threading.Thread(target=hang_up, daemon=True).start()
+        else:
+            server.close()
+        vault = VaultId.parse(estate.vault_id)
+        runtime = composition.build({"ARM_ENDPOINT": f"http://127.0.0.1:{port}"}, bus=estate.bus)
+        url = f"http://127.0.0.1:{port}{vault.path}/operationsStatus/1?t={SECRET}&c={SECRET}"
+        with pytest.raises(ArmError) as raised:
+            runtime.backup.get_operation_status(url, vault=vault)
+        runtime.backup._arm.close()
+        told = "".join(traceback.format_exception(raised.value))
+        cause: BaseException | None = raised.value
+        while cause is not None:
+            told += repr(cause)
+            cause = cause.__cause__ or cause.__context__
+        assert SECRET not in told
 
 
 def test_bodies_of_messages_are_not_logged() -> None:
