@@ -16,6 +16,7 @@ from cli.errors import CommandError
 from local.broker import Broker, PeekedMessage, ReceivedMessage
 from shared.bus import OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES
+from shared.messages.parking import ENCODING, unpacked
 from shared.messages.steps import fingerprint
 
 JsonObject = dict[str, Any]
@@ -29,6 +30,7 @@ _OF_PARKING: Final = frozenset(
         "originalQueue",
         "originalMessageId",
         "epoch",
+        ENCODING,
         "DeadLetterReason",
         "DeadLetterErrorDescription",
         "DeadLetterSource",
@@ -88,13 +90,20 @@ def message_again(message: PeekedMessage) -> OutgoingMessage:
     original_id = properties.get("originalMessageId") or message.message_id
     return OutgoingMessage(
         entity=str(properties["originalQueue"]),
-        body=message.body,
+        body=_body(message),
         message_id=fingerprint(original_id, epoch),
         content_type=message.content_type or "application/json",
         subject=message.subject,
         correlation_id=message.correlation_id,
         application_properties={**_kept(properties), "epoch": epoch},
     )
+
+
+def _body(message: PeekedMessage) -> bytes:
+    try:
+        return unpacked(message.body, message.application_properties)
+    except ValueError as error:
+        raise CommandError(f"parked message {message.sequence_number} cannot be read: {error}.") from None
 
 
 def _kept(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
@@ -184,6 +193,6 @@ def _show(message: PeekedMessage, *, as_json: bool) -> None:
     shown = {
         **_row(message),
         "description": message.application_properties.get("description"),
-        "body": message.body.decode("utf-8", "backslashreplace"),
+        "body": _body(message).decode("utf-8", "backslashreplace"),
     }
     print(json.dumps(shown, ensure_ascii=False, indent=None if as_json else 2))

@@ -36,6 +36,7 @@ from shared.listings import READ_BUDGET
 from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
 from shared.messages.events import ErrorInfo, Event, Status
 from shared.messages.model import TolerantModel
+from shared.messages.parking import packed
 from shared.messages.steps import VERSION, Again, RestorePlan, StepMessage, Tracking, Verdict, fingerprint
 from shared.telemetry import log_context
 from shared.workflow.advice import CONFLICT_CODES, is_quota
@@ -369,9 +370,10 @@ def park(
         if isinstance(value, str | int | bool) and name not in ("reason", "description", "originalQueue")
     }
     epoch = delivery.epoch if epoch is None else epoch
+    body, encoding = packed(delivery.body)
     return OutgoingMessage(
         entity=PARKED_MESSAGES,
-        body=delivery.body,
+        body=body,
         message_id=fingerprint(
             "parked", queue or delivery.queue, delivery.message_id, delivery.body.hex(), epoch
         ),
@@ -384,6 +386,7 @@ def park(
             "originalQueue": queue or delivery.queue,
             "originalMessageId": delivery.message_id,
             EPOCH: epoch,
+            **encoding,
         },
     )
 

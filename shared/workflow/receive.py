@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from shared.bus import OutgoingMessage
+from shared.bus import MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS, PROTECT_REQUESTS, RESTORE_REQUESTS
 from shared.composition import Runtime
 from shared.messages import events
@@ -80,19 +80,26 @@ def receive_event(delivery: Delivery, runtime: Runtime) -> None:
     except InvalidMessageError as error:
         reject(delivery, runtime, error)
         return
-    runtime.bus.send(
-        [
-            OutgoingMessage(
-                entity=QUEUES[operation],
-                body=delivery.body,
-                message_id=request_message_id(envelope.source, envelope.id, delivery.epoch),
-                content_type=CONTENT_TYPE,
-                subject=envelope.type,
-                correlation_id=envelope.correlation_id,
-                application_properties={EPOCH: delivery.epoch} if delivery.epoch else {},
-            )
-        ]
+    routed = OutgoingMessage(
+        entity=QUEUES[operation],
+        body=delivery.body,
+        message_id=request_message_id(envelope.source, envelope.id, delivery.epoch),
+        content_type=CONTENT_TYPE,
+        subject=envelope.type,
+        correlation_id=envelope.correlation_id,
+        application_properties={EPOCH: delivery.epoch} if delivery.epoch else {},
     )
+    _send_on(routed, delivery, runtime)
+
+
+def _send_on(message: OutgoingMessage, delivery: Delivery, runtime: Runtime) -> None:
+    """Send what a request leads to; one that leaves no room for what is added on its way is rejected."""
+    try:
+        runtime.bus.send([message])
+    except MessageTooLargeError:
+        given = f"{len(delivery.body)} bytes"
+        problem = Problem("body", given, "expected a request that leaves room for what is added on its way")
+        reject(delivery, runtime, InvalidMessageError([problem]))
 
 
 def _check_served(operation: Operation, runtime: Runtime) -> None:
@@ -141,7 +148,7 @@ def receive_request(delivery: Delivery, runtime: Runtime, expected: Operation) -
         request=request,
         payload=_plan(data),
     )
-    runtime.bus.send([outgoing_step(Next(message), runtime)])
+    _send_on(outgoing_step(Next(message), runtime), delivery, runtime)
 
 
 def _plan(data: RequestData) -> ProtectPlan | BackupPlan | RestorePlan:

@@ -7,6 +7,7 @@ Each test bears the number of its fault; `tests/faults/matrix.py` says what is e
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from cli.replay import message_again
 from local.host import FunctionDefinition, Host
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
@@ -52,6 +54,50 @@ BAD = [
     b'{"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v1", "source": "a", "id": "\\udc00"}',
     b'{"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v1", "source": "a", "id": "b", "data": {"x": 1}}',
 ]
+
+
+@pytest.mark.parametrize("queue", ["backup-requests", "events"])
+def test_F33_a_request_that_leaves_no_room_is_rejected_at_once(estate: Estates, queue: str) -> None:
+    azure = estate(protected_estate())
+    excluded = [{"instance": "x" * 120, "database": f"{number:0>120}"} for number in range(970)]
+    while True:
+        request = azure.backup("orders", exclude=excluded)
+        body = json.dumps(request, separators=(",", ":")).encode()
+        if len(body) < 262_000:
+            break
+        excluded.pop()
+    body = body + b" " * (262_060 - len(body))
+    azure.broker.send(queue, [message_to(queue, body, "m")])
+    azure.quiesce()
+    outcome = azure.outcome()
+    assert (outcome["status"], outcome["error"]["code"]) == ("rejected", "InvalidRequest")
+    assert "262060 bytes" in outcome["error"]["message"]
+    assert azure.host.failures == 0, "it was not tried again and again"
+    assert len(azure.parked()) == 1
+
+
+@pytest.mark.parametrize("size", [230_000, 261_800])
+@pytest.mark.parametrize("dead", [True, False], ids=["dead letter", "rejected"])
+def test_F33_what_is_as_large_as_the_broker_takes_is_parked_whole(
+    estate: Estates, size: int, dead: bool
+) -> None:
+    azure = estate(protected_estate())
+    request = azure.backup("orders")
+    body = json.dumps(request if dead else {**request, "type": "x"}).encode()
+    body = body + b" " * (size - len(body))
+    azure.broker.send("backup-requests", [message_to("backup-requests", body, "large")])
+    if dead:
+        (received,) = azure.broker.receive("backup-requests")
+        azure.broker.dead_letter(
+            "backup-requests", received.lock_token, "MaxDeliveryCountExceeded", "y" * 900
+        )
+    azure.quiesce()
+    assert azure.host.failures == 0
+    assert [event["data"]["status"] for event in azure.outcomes()] == ["failed" if dead else "rejected"]
+    (parked,) = azure.broker.peek("parked-messages", 0, 10)
+    again = message_again(parked)
+    assert again.body == body
+    assert "bodyEncoding" not in again.application_properties
 
 
 @contextmanager
@@ -176,7 +222,8 @@ def test_F33_requests_at_the_brokers_limit(estate: Estates) -> None:
 
 def test_F33_what_is_too_large_to_be_parked_is_answered_and_kept(estate: Estates) -> None:
     azure = estate(protected_estate())
-    body = b"x" * (256 * 1024 - 200)
+    # What is random cannot be packed either.
+    body = random.Random(1).randbytes(256 * 1024 - 200)
     azure.broker.send("backup-requests", [OutgoingMessage(entity="", body=body, message_id="huge")])
     azure.quiesce()
     told = [event["type"] for event in azure.events()]
