@@ -159,12 +159,16 @@ def given_up(
 
     None where the message is about no database, or cannot be read.
     """
+    from shared.workflow.table import STEPS
+
     try:
         raw = read_json(delivery.body)
         message = _read(definition, raw) if isinstance(raw, dict) else None
+        if message is None or message.database is None or isinstance(message.payload, RestorePlan):
+            return None
     except (InvalidMessageError, ValidationError):
         return None
-    if message is None or message.database is None or isinstance(message.payload, RestorePlan):
+    if message.step != definition.name or getattr(message.payload, "origin", message.step) not in STEPS:
         return None
     request = message.request.model_copy(
         update={"epoch": max(delivery.epoch, message.request.epoch)},

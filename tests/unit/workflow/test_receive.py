@@ -228,3 +228,34 @@ def test_a_dead_letter_is_answered_by_what_may_have_happened(app: App, step: str
     assert outcome["data"].get("job", {}).get("id") == ("job-9" if step == "track" else None)
     (parked,) = app.held("parked-messages")
     assert json.loads(parked.body) == body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"origin": "no_such_step"},
+        {"payload": {"database": {"name": 5}}},
+        {"payload": {"database": {"name": "orders", "vmId": "no id"}}},
+        {"deadline": "never"},
+    ],
+    ids=["origin", "database", "vm", "deadline"],
+)
+def test_a_dead_letter_that_makes_no_sense_is_answered_all_the_same(
+    app: App, changes: dict[str, object]
+) -> None:
+    body = step_body(step="track")
+    tracked = {
+        "origin": "trigger_backup",
+        "payload": body["payload"],
+        "jobId": "job-9",
+        "clientRequestId": "73716c62-0000-8000-8000-000000000000",
+        "began": body["at"],
+        "deadline": body["at"],
+    }
+    body["payload"] = {**tracked, **changes}
+    report_dead_letter(
+        app.delivery("dead-letters", body, application_properties={"DeadLetterSource": "track"}), app.runtime
+    )
+    (outcome,) = app.bodies(OUTCOMES)
+    assert outcome["data"]["error"]["code"] == "failed_internal"
+    assert len(app.held("parked-messages")) == 1
