@@ -49,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
+#: Whoever asks for a list holds a message locked meanwhile, for five minutes.
+_LONGEST_LISTING = timedelta(minutes=4)
 _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
@@ -199,12 +201,16 @@ class ArmClient:
 
         Raises:
             ArmUrlRefusedError: a `nextLink` leaves the endpoint or the subscription.
-            ArmProtocolError: a page is no page, the links go round in a circle, or there is no end of them.
+            ArmProtocolError: a page is no page, the links go round in a circle, or there is no end of them,
+                or none in time.
         """
         call = self._call(operation, "GET", path, params)
         seen = {call.url}
         expected = self.budget.pages(operation)
+        ends = self._clock.monotonic() + _LONGEST_LISTING.total_seconds()
         for number in range(_MOST_PAGES):
+            if self._clock.monotonic() > ends:
+                raise call.garbled(f"the list has not ended after {number:,} pages and {_LONGEST_LISTING}")
             response = self._ask(call, cost=expected, begun=number > 0)
             body = response.body
             if not isinstance(body, dict) or not isinstance(body.get("value"), list):

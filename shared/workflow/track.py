@@ -39,6 +39,8 @@ _log: Final = logging.getLogger(__name__)
 
 #: An operation or a job may not be readable yet right after it was started.
 GRACE: Final = timedelta(minutes=5)
+#: What was started just before it was handed over began no earlier than this.
+_LONGEST_CALL: Final = timedelta(minutes=1)
 _LONGEST_TEXT: Final = 4096
 #: Codes of a 5xx that say nothing of the operation.
 _PASSING: Final = frozenset(
@@ -226,6 +228,7 @@ def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
         if is_about(job, definition.job, database=name, server=tracking.payload.get("serverName", ""))
         # A job that bears the mark and is not ours belongs to another request of this app.
         and not is_marked(job.activity_id)
+        and (job.start_time is None or job.start_time >= tracking.began - _LONGEST_CALL)
     ]
     if len(candidates) == 1:
         return _job_known(message, c, candidates[0].id, None)

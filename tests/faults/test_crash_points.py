@@ -156,6 +156,21 @@ def test_killed_at_every_effect(name: str, side: Side, recovery: Literal["at onc
             assert not any(estate.mutations[route] for route in flow.once), where
 
 
+def test_a_first_delivery_that_succeeds_costs_no_call_more() -> None:
+    """What is done for the case that something fails is paid for then: these are the calls of the work itself."""
+    with open_faulty(protected_estate()) as estate:
+        estate.submit(estate.backup("orders"))
+        estate.quiesce()
+        calls = [entry["route"] for entry in estate.simulator.access_entries]
+    assert calls == ["ListProtectedItems", "Backup", "OperationStatus", "GetJob", "GetJob"]
+    with open_faulty(protected_estate()) as estate:
+        estate.submit(estate.restore("orders"))
+        estate.quiesce()
+        calls = [entry["route"] for entry in estate.simulator.access_entries]
+    assert calls[-4:] == ["Restore", "OperationStatus", "GetJob", "GetJob"]
+    assert "ListJobs" not in calls
+
+
 @pytest.mark.parametrize("name", ["backup", "restore"])
 def test_killed_twice_at_every_pair_of_effects(name: str) -> None:
     flow = FLOWS[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -210,6 +211,16 @@ def test_F18_both_headers_missing_on_202(route: str, headers: list[str]) -> None
         assert estate.job_ids(route) == [outcome["job"]["id"]]
 
 
+def test_F18_a_job_that_ended_before_the_call_is_not_taken_for_its_own() -> None:
+    # Nobody can tell the jobs of a vault that does not echo by their ids, but by their times.
+    faults = [fault("Backup", "missingHeaders", nth=2)]
+    with open_faulty(protected_estate(faults=faults, echoActivityId=False)) as estate:
+        finished(estate, estate.backup("orders", backup_type="CopyOnlyFull"))
+        outcome = finished(estate, estate.backup("orders"))
+        assert outcome["status"] == "succeeded"
+        assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
+
+
 @pytest.mark.parametrize("route", ["Refresh", "Register", "Inquire"])
 @pytest.mark.parametrize("headers", [BOTH, ONE, OTHER_ONE], ids=["both", "Location", "Azure-AsyncOperation"])
 def test_F18_an_operation_without_job(route: str, headers: list[str]) -> None:
@@ -220,6 +231,24 @@ def test_F18_an_operation_without_job(route: str, headers: list[str]) -> None:
             assert outcome["status"] == "succeeded"
         else:
             assert outcome["error"]["code"] == "NoOperationUrl"
+
+
+def test_F43_a_list_that_takes_longer_than_the_lock(estate: Estates) -> None:
+    pages = iter(range(100_000))
+
+    def slowly(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if not path.endswith("/backupProtectedItems"):
+            return answer
+        azure.clock.advance(timedelta(seconds=3))
+        body = json.loads(answer.body)
+        body["nextLink"] = f"http://127.0.0.1:9{path}?api-version=2024-04-01&page={next(pages)}"
+        return replace(answer, body=json.dumps(body).encode())
+
+    azure = estate(protected_estate(), Plan(mangle=slowly), sockets=False)
+    outcome = one(run(azure, azure.backup("orders")))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "ArmProtocol")
+    assert "has not ended" in outcome["error"]["message"]
+    assert len(times(azure, "ListProtectedItems")) < 500
 
 
 def test_F43_a_list_without_end(estate: Estates) -> None:
