@@ -210,7 +210,9 @@ class ArmClient:
         ends = self._clock.monotonic() + _LONGEST_LISTING.total_seconds()
         for number in range(_MOST_PAGES):
             if self._clock.monotonic() > ends:
-                raise call.garbled(f"the list has not ended after {number:,} pages and {_LONGEST_LISTING}")
+                raise call.failed(
+                    ArmProtocolError, f"the list has not ended after {number:,} pages and {_LONGEST_LISTING}"
+                )
             response = self._ask(call, cost=expected, begun=number > 0)
             body = response.body
             if not isinstance(body, dict) or not isinstance(body.get("value"), list):
