@@ -107,6 +107,8 @@ class ProtectTask(TolerantModel):
     action: Literal["enable", "already", "changePolicy", "resume", "undelete"]
     #: of an item that is protected already
     protection_state: str | None = None
+    #: where another request turns out to have protected it by another policy
+    on_existing: Literal["fail", "keep", "changePolicy"] = "fail"
     outcome_count: int
     first_backup: Literal["scheduled", "now"] = "scheduled"
 

@@ -445,7 +445,8 @@ def after_arm_error(
         from shared.workflow.track import after_conflict
 
         assert isinstance(error, ArmStatusError)
-        verdict = after_conflict(message, _status_info(error))
+        limit = runtime.settings.operation_timeout
+        verdict = after_conflict(message, _status_info(error), at=now, within=limit)
         if verdict is None:
             return _once_more(message, runtime, waiting=True)
         return _end(message, runtime, *verdict, called=True)

@@ -24,6 +24,8 @@ SETTLED_AFTER: Final = timedelta(minutes=2)
 LOOKS: Final = 2
 BETWEEN_LOOKS: Final = timedelta(minutes=1)
 MOST_POSTS: Final = 3
+#: A PUT may be repeated: only time bounds it, and this, where time does not pass.
+MOST_PUTS: Final = 100
 #: How far back jobs are listed for the proof that a vault echoes client request ids: at first, and where
 #: that does not tell.
 _ECHO_WINDOW: Final = timedelta(hours=1)

@@ -13,7 +13,7 @@ from shared.messages.events import Status
 from shared.messages.requests import BackupType
 from shared.messages.steps import BackupTask, ProtectPlan, ProtectTask, StepMessage
 from shared.workflow import selection
-from shared.workflow.effects import Adopted, NotStarted, next_effect, settle
+from shared.workflow.effects import MOST_PUTS, Adopted, NotStarted, next_effect, settle
 from shared.workflow.flow import ended, follow, follow_job, go_on, selected
 from shared.workflow.step import AgainError, Collaborators, FanOut, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import vault_not_found
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: For so long after the last inquiry a pattern means the databases that it found.
 INQUIRY_IS_FRESH: Final = timedelta(hours=1)
-#: A PUT may be repeated: only time bounds it, and this, where time does not pass.
-_MOST_PUTS: Final = 100
 
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
@@ -232,6 +230,7 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
                 protection_state=(
                     choice.candidate.protected.protection_state if choice.candidate.protected else None
                 ),
+                on_existing=data.on_existing,
                 outcome_count=count,
                 first_backup=data.first_backup,
             ),
@@ -257,14 +256,7 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
     """Protect one database by the policy, unless it is protected so already."""
     task = message.payload
     if task.action == "already":
-        done = ended(
-            message,
-            Status.SUCCEEDED,
-            at=c.now(),
-            policy_name=task.policy_name,
-            protection_state=task.protection_state,
-        )
-        return Result(events=(done,))
+        return _already(message, c, task.policy_name, task.protection_state)
     item = ProtectedItemId.parse(task.item_id)
     if message.effect.may_have_started:
         settled = settle(
@@ -284,8 +276,17 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
             code="outcome_unknown",
             why=f"No job shows that the service took the request to protect {task.database}.",
             status=Status.FAILED if isinstance(settled, NotStarted) else Status.UNKNOWN,
-            most=_MOST_PUTS if in_time else message.effect.n,
+            most=MOST_PUTS if in_time else message.effect.n,
         )
+    if message.effect.waiting:
+        # What the app waited for may have been another request for the same, or for another policy.
+        found = c.backup.get_protected_item(item)
+        if found is not None and selection.is_protected(found):
+            kept = selection.policy_kept(
+                task.database, found, policy_name=task.policy_name, on_existing=task.on_existing
+            )
+            if kept is not None:
+                return _already(message, c, kept, found.protection_state)
     if c.late():
         raise LateError
     if task.action == "undelete":
@@ -295,6 +296,19 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
             item, task.policy_id, client_request_id=message.client_request_id
         )
     return follow(message, c, started)
+
+
+def _already(
+    message: StepMessage[ProtectTask], c: Collaborators, policy_name: str, protection_state: str | None
+) -> Result:
+    done = ended(
+        message,
+        Status.SUCCEEDED,
+        at=c.now(),
+        policy_name=policy_name,
+        protection_state=protection_state,
+    )
+    return Result(events=(done,))
 
 
 def after_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Next | None:

@@ -295,6 +295,12 @@ def select_for_protection(
     return selection
 
 
+def is_protected(item: ProtectedItem) -> bool:
+    """Whether backups of a database go on: it is neither soft-deleted nor stopped."""
+    stopped = item.protection_state.lower() in ("protectionstopped", "backupssuspended")
+    return not item.is_scheduled_for_deferred_delete and not stopped
+
+
 def _choose_protection(
     data: ProtectData, found: Match, policy_name: str
 ) -> ProtectChoice | tuple[str | None, WorkflowError]:
@@ -320,8 +326,7 @@ def _choose_protection(
             f"the backups of {database} are soft-deleted; set undelete to true to bring them back and protect"
             " it again.",
         )
-    state = item.protection_state.lower()
-    if state in ("protectionstopped", "backupssuspended"):
+    if not is_protected(item):
         if data.resume:
             return ProtectChoice(candidate, item.id, "resume", policy_name)
         return "protectionStopped", WorkflowError(
@@ -329,14 +334,34 @@ def _choose_protection(
             f"protection of {database} was stopped ({item.protection_state}); set resume to true to"
             " resume it.",
         )
+    try:
+        kept = policy_kept(database, item, policy_name=policy_name, on_existing=data.on_existing)
+    except WorkflowError as error:
+        return None, error
+    if kept is not None:
+        return ProtectChoice(candidate, item.id, "already", kept)
+    return ProtectChoice(candidate, item.id, "changePolicy", policy_name)
+
+
+def policy_kept(
+    database: Database,
+    item: ProtectedItem,
+    *,
+    policy_name: str,
+    on_existing: Literal["fail", "keep", "changePolicy"],
+) -> str | None:
+    """The policy that goes on protecting a database; None where it is to be changed.
+
+    Raises WorkflowError where another policy protects it and the request takes that for a failure.
+    """
     current = item.policy_name
     if current is not None and current.casefold() == policy_name.casefold():
-        return ProtectChoice(candidate, item.id, "already", policy_name)
-    if data.on_existing == "keep":
-        return ProtectChoice(candidate, item.id, "already", current or policy_name)
-    if data.on_existing == "changePolicy":
-        return ProtectChoice(candidate, item.id, "changePolicy", policy_name)
-    return None, WorkflowError(
+        return policy_name
+    if on_existing == "keep":
+        return current or policy_name
+    if on_existing == "changePolicy":
+        return None
+    raise WorkflowError(
         "ProtectedByAnotherPolicy",
         f"{database} is protected by policy {current}, not by {policy_name}; set onExisting to"
         " changePolicy or keep.",
@@ -386,7 +411,7 @@ def _cannot_back_up(
         return "softDeleted", WorkflowError(
             "ItemSoftDeleted", f"the backups of {database} are soft-deleted: undelete and resume it first."
         )
-    if item.protection_state.lower() in ("protectionstopped", "backupssuspended"):
+    if not is_protected(item):
         return "protectionStopped", WorkflowError(
             "ProtectionStopped",
             f"protection of {database} was stopped ({item.protection_state}): resume it first.",

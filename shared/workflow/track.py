@@ -26,7 +26,7 @@ from shared.messages.steps import (
     is_marked,
 )
 from shared.workflow.advice import CONFLICT_CODES
-from shared.workflow.effects import MOST_POSTS, is_about
+from shared.workflow.effects import MOST_POSTS, MOST_PUTS, is_about
 from shared.workflow.flow import ended, go_on, next_tick, on_tick
 from shared.workflow.protect import after_protection
 from shared.workflow.retry import MOST_MALFORMED
@@ -375,19 +375,27 @@ def _failed(
 
 def _conflict(message: StepMessage[Tracking], c: Collaborators, error: ErrorInfo) -> Result:
     """Another operation was running: the step comes back for a new effect once that has ended."""
-    verdict = after_conflict(origin_message(message), error)
+    verdict = after_conflict(origin_message(message), error, at=c.now(), within=c.settings.operation_timeout)
     if verdict is None:
         return _next_effect(message, c, Again(waiting=True, since=message.payload.began))
     status, why = verdict
     return Result(events=(ended(message, status, at=c.now(), error=why),))
 
 
-def after_conflict(origin: StepMessage[Any], error: ErrorInfo) -> tuple[Status, ErrorInfo] | None:
-    """What a conflict with a running operation ends in; None where a new effect is to follow once it has ended."""
+def after_conflict(
+    origin: StepMessage[Any], error: ErrorInfo, *, at: datetime, within: timedelta
+) -> tuple[Status, ErrorInfo] | None:
+    """What a conflict with a running operation ends in; None where a new effect is to follow once it has ended.
+
+    `within`: for how long another operation is waited out by what may be repeated and has no attempts to save.
+    """
     if isinstance(origin.payload, BackupTask) and origin.payload.if_running == "skip":
         return Status.SKIPPED, error
-    if origin.effect.n >= MOST_POSTS:
-        text = f"{error.message} This was attempt {origin.effect.n} of at most {MOST_POSTS}."
+    most = MOST_POSTS
+    if not isinstance(origin.payload, BackupTask | RestoreTask):
+        most = MOST_PUTS if at - origin.since < within else origin.effect.n
+    if origin.effect.n >= most:
+        text = f"{error.message} This was attempt {origin.effect.n} of at most {most}."
         return Status.FAILED, error.model_copy(update={"message": text})
     return None
 

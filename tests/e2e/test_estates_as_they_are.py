@@ -110,6 +110,41 @@ def test_another_policy_fails_is_kept_or_is_changed_as_asked(azure: Estate) -> N
     assert azure.mutations["ConfigureBackup"] == 1
 
 
+def test_requests_for_the_same_database_at_once_all_end_well(azure: Estate) -> None:
+    outcomes = azure.run(*(azure.protect("billing") for _ in range(6)))
+    assert [outcome["data"]["status"] for outcome in outcomes] == ["succeeded"] * 6
+    assert {outcome["data"]["policyName"] for outcome in outcomes} == {POLICY}
+
+
+def test_a_policy_that_another_request_has_just_set_is_not_changed_unasked(azure: Estate) -> None:
+    made: dict[str, Any] = {"createPolicy": {"full": {"time": "18:00", "retentionDays": 30}}}
+    outcomes = azure.run(
+        azure.protect("billing"),
+        azure.protect("billing", policyName="Other", **made),
+    )
+    succeeded, failed = sorted(outcomes, key=lambda outcome: outcome["data"]["status"], reverse=True)
+    assert succeeded["data"]["status"] == "succeeded"
+    status, code, message = error_of(failed)
+    assert (status, code) == ("failed", "ProtectedByAnotherPolicy")
+    assert f"by policy {succeeded['data']['policyName']}, not by" in message
+    assert azure.mutations["ConfigureBackup"] == 1
+
+
+def test_another_operation_on_the_vm_is_waited_out(estate: OpenEstate) -> None:
+    busy = [{"route": "Register", "nth": n, "fault": "status", "status": 409} for n in range(1, 11)]
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", "orders")], "faults": busy})
+    (outcome,) = azure.run(azure.protect("orders"))
+    assert outcome["data"]["status"] == "succeeded"
+    assert azure.mutations["Register"] == 1
+
+
+def test_another_operation_that_does_not_end_fails_the_request_in_time(estate: OpenEstate) -> None:
+    busy = [{"route": "ConfigureBackup", "fault": "status", "status": 409, "code": "Busy"}]
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", "orders")], "faults": busy})
+    (outcome,) = azure.run(azure.protect("orders"), within=timedelta(hours=4))
+    assert error_of(outcome)[:2] == ("failed", "Busy")
+
+
 def test_a_stopped_database_is_resumed_only_when_asked(azure: Estate) -> None:
     stopped = {"protectedItemType": "AzureVmWorkloadSQLDatabase", "protectionState": "ProtectionStopped"}
     an_operator_puts(azure, "orders", {**stopped, "policyId": ""})
