@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError
 from shared.messages.cloud_events import excerpt
-from shared.messages.model import parse_duration
+from shared.messages.model import parse_positive_duration
 from shared.messages.requests import Operation
 from shared.schedules import BackupSchedule, ScheduleError, read_schedules
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
+#: How a network share, and every path outside the drives, begins on Windows.
+_SHARE: Final = "\\\\"
 
 
 class SettingsError(Exception):
@@ -61,11 +63,20 @@ class Settings:
         return any(fnmatchcase(target.lower(), pattern.lower()) for pattern in self.restore_allowed_targets)
 
     def allows_path(self, path: str) -> bool:
-        """Whether restores as files may write to this path of a VM."""
-        normal = path.lower().rstrip("\\")
+        """Whether restores as files may write to this path of a VM.
+
+        Only a pattern that begins as a network share does allows one: `*` means the VM's own disks.
+        """
+        normal = _windows_path(path)
         return any(
-            fnmatchcase(normal, pattern.lower().rstrip("\\")) for pattern in self.restore_allowed_paths
+            fnmatchcase(normal, pattern) and pattern.startswith(_SHARE) == normal.startswith(_SHARE)
+            for pattern in map(_windows_path, self.restore_allowed_paths)
         )
+
+
+def _windows_path(text: str) -> str:
+    """A path, or a pattern of paths, as Windows compares them: either slash, no case, no end."""
+    return text.strip().lower().replace("/", "\\").rstrip("\\")
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -93,9 +104,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, default.restore_allowed_targets),
         restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, default.restore_allowed_paths),
         restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, default.restore_allow_overwrite),
-        operation_timeout=read("OPERATION_TIMEOUT", _positive_duration, default.operation_timeout),
-        job_timeout=read("JOB_TIMEOUT", _positive_duration, default.job_timeout),
-        track_interval=read("TRACK_INTERVAL", _positive_duration, default.track_interval),
+        operation_timeout=read("OPERATION_TIMEOUT", parse_positive_duration, default.operation_timeout),
+        job_timeout=read("JOB_TIMEOUT", parse_positive_duration, default.job_timeout),
+        track_interval=read("TRACK_INTERVAL", parse_positive_duration, default.track_interval),
         time_scale=read("TIME_SCALE", _positive_number, default.time_scale),
     )
     if settings.time_scale != 1.0 and not settings.on_loopback:
@@ -129,13 +140,6 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError("expected true or false")
     return text.lower() in ("true", "1")
-
-
-def _positive_duration(text: str) -> timedelta:
-    duration = parse_duration(text)
-    if duration <= timedelta():
-        raise ValueError("expected a duration longer than zero")
-    return duration
 
 
 def _positive_number(text: str) -> float:

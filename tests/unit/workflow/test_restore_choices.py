@@ -186,6 +186,8 @@ ELSEWHERE = {**COPY, "vmId": OTHER_VM}
 AS_FILES = {"kind": "files", "vmId": VM.path, "path": "F:\\backups\\today"}
 OVERWRITE = {"overwrite": True}
 MAY = {"restore_allow_overwrite": True}
+ANY_PATH = {"restore_allowed_paths": ("*",)}
+A_SHARE = {"restore_allowed_paths": ("\\\\nas\\sql\\*",)}
 PATHS = {"restore_allowed_paths": ("F:\\backups\\*",)}
 
 #: target, request, settings, why it is refused (None: it is not)
@@ -226,6 +228,17 @@ GUARDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str | No
     "log files on a share": ({**COPY, "logDirectory": "//evil/share"}, {}, {}, "PathNotAllowed"),
     "database files on a disk": ({**COPY, "dataDirectory": "X:\\data"}, {}, {}, None),
     "a share": ({**AS_FILES, "path": "\\\\evil\\share"}, {}, PATHS, "PathNotAllowed"),
+    "a share where every path is listed": (
+        {**AS_FILES, "path": "\\\\evil\\x"},
+        {},
+        ANY_PATH,
+        "PathNotAllowed",
+    ),
+    "a share by slashes": ({**AS_FILES, "path": "//evil/share"}, {}, ANY_PATH, "PathNotAllowed"),
+    "a share by its device": ({**AS_FILES, "path": "\\\\?\\UNC\\evil\\x"}, {}, ANY_PATH, "PathNotAllowed"),
+    "a disk where every path is listed": (AS_FILES, {}, ANY_PATH, None),
+    "a share that is listed": ({**AS_FILES, "path": "//NAS/sql/today"}, {}, A_SHARE, None),
+    "files where listed, by slashes": ({**AS_FILES, "path": "f:/backups/today"}, {}, PATHS, None),
 }
 
 
