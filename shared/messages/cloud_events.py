@@ -96,9 +96,7 @@ def read_envelope(body: bytes) -> Envelope:
     """The CloudEvent in `body`. Raises InvalidMessageError with every problem of the envelope."""
     event = read_json(body)
     if not isinstance(event, dict):
-        raise InvalidMessageError(
-            [Problem("body", f"a JSON {type(event).__name__}", "expected a CloudEvent: a JSON object")]
-        )
+        raise InvalidMessageError([Problem("body", excerpt(event), "expected a CloudEvent: a JSON object")])
     problems: list[Problem] = []
     if event.get("specversion") != "1.0":
         given = excerpt(event["specversion"]) if "specversion" in event else "nothing"

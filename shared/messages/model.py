@@ -95,6 +95,17 @@ def format_moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def parse_positive_duration(value: Any) -> timedelta:
+    """As `parse_duration`, longer than zero."""
+    duration = parse_duration(value)
+    if duration <= timedelta():
+        raise ValueError("expected a duration longer than zero")
+    return duration
+
+
+PositiveDuration = Annotated[
+    timedelta, BeforeValidator(parse_positive_duration), PlainSerializer(format_duration)
+]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_parse_moment), PlainSerializer(format_moment)]
 

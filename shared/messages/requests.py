@@ -15,7 +15,13 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from pydantic_core import ErrorDetails
 
 from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, excerpt
-from shared.messages.model import Duration, Moment, StrictModel, VaultIdField, VirtualMachineIdField
+from shared.messages.model import (
+    Moment,
+    PositiveDuration,
+    StrictModel,
+    VaultIdField,
+    VirtualMachineIdField,
+)
 from shared.messages.policies import CreatePolicy
 
 SYSTEM_DATABASES: Final = frozenset({"master", "model", "msdb"})
@@ -124,7 +130,7 @@ class ProtectData(_DatabaseSelection):
     first_backup: Literal["scheduled", "now"] = "scheduled"
     create_vault: CreateVault | None = None
     create_policy: CreatePolicy | None = None
-    job_timeout: Duration | None = None
+    job_timeout: PositiveDuration | None = None
 
     @model_validator(mode="after")
     def _vm_is_known(self) -> ProtectData:
@@ -148,11 +154,11 @@ class BackupData(_DatabaseSelection):
     vault_id: VaultIdField
     vm_id: VirtualMachineIdField | None = None
     backup_type: Annotated[BackupType, Field(strict=False)]
-    retain_for: Duration | None = None
+    retain_for: PositiveDuration | None = None
     retain_until: Moment | None = None
     compression: bool | None = None
     if_running: Literal["wait", "skip"] = "wait"
-    job_timeout: Duration | None = None
+    job_timeout: PositiveDuration | None = None
 
     @model_validator(mode="after")
     def _retention_applies(self) -> BackupData:
@@ -164,8 +170,6 @@ class BackupData(_DatabaseSelection):
                 f"the retention of a {self.backup_type} backup comes from its policy;"
                 " retainFor and retainUntil apply to Full and CopyOnlyFull"
             )
-        if self.retain_for is not None and self.retain_for.total_seconds() <= 0:
-            raise ValueError("retainFor: expected a duration longer than zero")
         return self
 
 
@@ -254,7 +258,7 @@ class RestoreData(StrictModel):
     target: Annotated[OriginalTarget | AlternateTarget | FilesTarget, Field(discriminator="kind")]
     overwrite: bool = False
     no_recovery: bool = False
-    job_timeout: Duration | None = None
+    job_timeout: PositiveDuration | None = None
 
     @model_validator(mode="after")
     def _one_parent(self) -> RestoreData:
@@ -281,6 +285,15 @@ _ACCEPTED: Final = {
     "model_attributes_type": "expected an object",
     "string_type": "expected a string",
     "bool_type": "expected true or false",
+    "too_short": "expected a list of at least {min_length}",
+    "too_long": "expected a list of at most {max_length}",
+    "string_too_short": "expected a string that is not empty",
+    "string_too_long": "expected at most {max_length} characters",
+    "string_pattern_mismatch": "expected a string that matches {pattern}",
+    "literal_error": "expected {expected}",
+    "enum": "expected {expected}",
+    "int_type": "expected a whole number",
+    "union_tag_invalid": "expected one of {expected_tags}",
 }
 _CHOICE_TAGS: Final = frozenset({"original", "alternate", "files"})
 
@@ -297,8 +310,19 @@ def read_data(envelope: Envelope) -> tuple[Operation, RequestData]:
     try:
         return operation, model.model_validate(envelope.data)
     except ValidationError as error:
-        problems = [_problem(detail, model) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        problems = [
+            _problem(detail, model) for detail in details if not _follows_from_another(detail, details)
+        ]
         raise InvalidMessageError(problems) from None
+
+
+def _follows_from_another(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether a list is called too short only because its items are wrong themselves."""
+    depth = len(detail["loc"])
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > depth and other["loc"][:depth] == detail["loc"] for other in details
+    )
 
 
 def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
@@ -314,6 +338,8 @@ def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
         location.append(str(part))
     field = ".".join(location)
     kind = detail["type"]
+    if kind == "union_tag_not_found":
+        return Problem(f"{field}.kind", "nothing", "is required")
     if kind == "missing":
         return Problem(field, "nothing", "is required")
     if kind == "extra_forbidden":
@@ -324,8 +350,15 @@ def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
             else "is no field of it"
         )
         return Problem(field, excerpt(detail["input"]), accepted)
-    accepted = _ACCEPTED.get(kind) or detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
+    if kind == "union_tag_invalid":
+        field, given = f"{field}.kind", given["kind"]
+    if kind in _ACCEPTED:
+        accepted = _ACCEPTED[kind].format_map(detail.get("ctx", {}))
+    else:
+        accepted = detail["msg"].removeprefix("Value error, ")
+    if kind.endswith("model_type") and detail.get("ctx", {}).get("class_name") == DatabaseSelector.__name__:
+        accepted = 'expected an object such as {"instance": "MSSQLSERVER", "database": "orders"}'
     return Problem(field, "an object" if isinstance(given, dict) else excerpt(given), _lower_first(accepted))
 
 

@@ -162,6 +162,41 @@ def test_every_problem_is_named(body: Any, said: list[str]) -> None:
         assert len(problem) < 1000
 
 
+SAID_ONCE: dict[str, tuple[Any, str]] = {
+    "a wrong item": (
+        changed("protect", databases=[{"database": "orders"}]),
+        "data.databases.0: expected exactly one of instance and availabilityGroup (given: an object)",
+    ),
+    "a name for a database": (
+        changed("backup", exclude=["b*"]),
+        'data.exclude.0: expected an object such as {"instance": "MSSQLSERVER", "database": "orders"} (given: "b*")',
+    ),
+    "no items": (
+        changed("backup", databases=[]),
+        "data.databases: expected a list of at least 1 (given: [])",
+    ),
+    "another choice": (
+        changed("protect", firstBackup="later"),
+        "data.firstBackup: expected 'scheduled' or 'now' (given: \"later\")",
+    ),
+    "another kind": (
+        changed("restore", target={"kind": "cloud"}),
+        "data.target.kind: expected one of 'original', 'alternate', 'files' (given: \"cloud\")",
+    ),
+    "no kind": (changed("restore", target={}), "data.target.kind: is required (given: nothing)"),
+    "no time for a job": (
+        changed("protect", jobTimeout="PT0S"),
+        'data.jobTimeout: expected a duration longer than zero (given: "PT0S")',
+    ),
+    "no event": (b"null", "body: expected a CloudEvent: a JSON object (given: null)"),
+}
+
+
+@pytest.mark.parametrize(("body", "said"), SAID_ONCE.values(), ids=SAID_ONCE)
+def test_a_problem_is_said_once_in_terms_of_json(body: Any, said: str) -> None:
+    assert problems(body) == [said]
+
+
 def test_problems_of_several_fields_come_together() -> None:
     body = changed("protect", vaultId="vault1", policyName="", databases="orders", surprise=True)
     fields = {problem.partition(":")[0] for problem in problems(body)}
