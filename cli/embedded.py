@@ -117,6 +117,10 @@ def open_broker(state: Path | None, clock: Clock | None = None) -> Broker:
         return Broker(None, clock=clock)
     try:
         state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = "it is a file" if state.is_file() else error.strerror
+        raise CommandError(f"the state in {state} cannot be used ({what}): name a directory.") from error
+    try:
         return Broker(state / BROKER_FILE, clock=clock)
     except BrokerInUseError as error:
         raise CommandError(

@@ -375,6 +375,7 @@ def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: P
         (["run", "--requests", os.devnull], {"TIME_SCALE": "fast"}, "TIME_SCALE: expected a number"),
         (["run", "--requests", os.devnull, "--arm-endpoint", "http://azure"], {}, "http is for a simulator"),
         (["run", "--requests", os.devnull, "--state", os.devnull], {}, "cannot be used"),
+        (["run", "--requests", os.devnull, "--state", __file__], {}, "(it is a file): name a directory."),
         (["replay", "--state", "missing"], {}, "missing keeps no run"),
         (["backup", "--vault", "v"], {}, "data.vaultId"),
         (["protect", "--vault", "v", "--vm", "m", "--policy", "a b"], {}, "data.policyName"),
