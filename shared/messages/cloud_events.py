@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -54,6 +55,16 @@ class Envelope:
     correlation_id: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnownAttributes:
+    """What can be read of a message's envelope, whatever else is wrong with it."""
+
+    source: str | None = None
+    id: str | None = None
+    traceparent: str | None = None
+    correlation_id: str | None = None
+
+
 def excerpt(value: Any) -> str:
     """What was given, short, on one line, safe to print."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
@@ -92,6 +103,32 @@ def read_json(body: bytes) -> Any:
     raise InvalidMessageError([problem])
 
 
+def known_attributes(event: Any) -> KnownAttributes:
+    """Who sent a message and what it belongs to, as far as that can be read."""
+    if not isinstance(event, dict):
+        return KnownAttributes()
+
+    def readable(name: str, fits: Callable[[Any], object]) -> Any:
+        value = event.get(name)
+        return value if fits(value) else None
+
+    return KnownAttributes(
+        source=readable("source", _is_identity),
+        id=readable("id", _is_identity),
+        # W3C Trace Context: a traceparent that cannot be read is ignored, not refused.
+        traceparent=readable(
+            "traceparent", lambda value: isinstance(value, str) and _TRACEPARENT.fullmatch(value)
+        ),
+        correlation_id=readable(
+            "correlationid", lambda value: isinstance(value, str) and _CORRELATION.fullmatch(value)
+        ),
+    )
+
+
+def _is_identity(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_IDENTITY
+
+
 def read_envelope(body: bytes) -> Envelope:
     """The CloudEvent in `body`. Raises InvalidMessageError with every problem of the envelope."""
     event = read_json(body)
@@ -102,9 +139,8 @@ def read_envelope(body: bytes) -> Envelope:
         given = excerpt(event["specversion"]) if "specversion" in event else "nothing"
         problems.append(Problem("specversion", given, 'expected "1.0"'))
     for name in ("type", "source", "id"):
-        value = event.get(name)
-        if not isinstance(value, str) or not value or len(value) > _LONGEST_IDENTITY:
-            given = excerpt(value) if name in event else "nothing"
+        if not _is_identity(event.get(name)):
+            given = excerpt(event[name]) if name in event else "nothing"
             problems.append(
                 Problem(name, given, f"expected a non-empty string of at most {_LONGEST_IDENTITY} characters")
             )
@@ -118,24 +154,19 @@ def read_envelope(body: bytes) -> Envelope:
         for name in event
         if not _ATTRIBUTE.fullmatch(name) and name != "data_base64"
     ]
+    known = known_attributes(event)
     correlation_id = event.get("correlationid")
-    if correlation_id is not None and not (
-        isinstance(correlation_id, str) and _CORRELATION.fullmatch(correlation_id)
-    ):
+    if correlation_id is not None and known.correlation_id is None:
         problems.append(
             Problem("correlationid", excerpt(correlation_id), "expected 1 to 128 printable ASCII characters")
         )
     if problems:
         raise InvalidMessageError(problems)
-    traceparent = event.get("traceparent")
     return Envelope(
         type=event["type"],
         source=event["source"],
         id=event["id"],
         data=event.get("data"),
-        # W3C Trace Context: a traceparent that cannot be read is ignored, not refused.
-        traceparent=traceparent
-        if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent)
-        else None,
-        correlation_id=correlation_id,
+        traceparent=known.traceparent,
+        correlation_id=known.correlation_id,
     )

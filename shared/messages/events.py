@@ -17,7 +17,13 @@ from pydantic.alias_generators import to_camel
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import JOB_OUTCOMES
-from shared.messages.cloud_events import CONTENT_TYPE
+from shared.messages.cloud_events import (
+    CONTENT_TYPE,
+    InvalidMessageError,
+    KnownAttributes,
+    known_attributes,
+    read_json,
+)
 from shared.messages.model import Moment, format_moment
 from shared.messages.steps import Database, Request, fingerprint
 
@@ -150,6 +156,8 @@ class OutcomeData(EventData):
 class RequestRejectedData(EventModel):
     """A message that is no request at all."""
 
+    epoch: int
+    operation: str = "request"
     status: str = Status.REJECTED
     outcome_count: int = 1
     outcome_key: str = REQUEST_KEY
@@ -380,14 +388,30 @@ def request_rejected(
     at: datetime,
     epoch: int,
     error: ErrorInfo,
-    **known: Any,
 ) -> Event:
-    """The answer to a message that is no request at all; its id comes from the message's bytes."""
+    """The answer to a message that is no request at all; its id comes from the message's bytes.
+
+    It names its sender as far as the message does, which proves nothing: only the bytes do.
+    """
+    try:
+        known = known_attributes(read_json(body))
+    except InvalidMessageError:
+        known = KnownAttributes()
     return Event(
         id=rejected_id(body, epoch),
         source=APP_NAME,
         type="sqlvmbackup.request.rejected.v1",
         subject=None,
         time=at,
-        data=RequestRejectedData(queue=queue, message_id=message_id, error=error, **known),
+        data=RequestRejectedData(
+            epoch=epoch,
+            request_id=known.id,
+            request_source=known.source,
+            queue=queue,
+            message_id=message_id,
+            error=error,
+        ),
+        traceparent=known.traceparent,
+        correlation_id=known.correlation_id,
+        causation_id=known.id,
     )

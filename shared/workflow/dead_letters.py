@@ -144,14 +144,7 @@ def outcome_of_request(
         )
     if envelope.type not in REQUEST_TYPES:
         return events.request_rejected(
-            body,
-            queue=queue,
-            message_id=message_id or None,
-            at=at,
-            epoch=epoch,
-            error=info,
-            request_id=envelope.id,
-            request_source=envelope.source,
+            body, queue=queue, message_id=message_id or None, at=at, epoch=epoch, error=info
         )
     operation: Operation = REQUEST_TYPES[envelope.type][0]
     data = envelope.data if isinstance(envelope.data, dict) else {}

@@ -66,6 +66,26 @@ def test_what_is_refused_is_answered_once_and_its_original_kept_whole(app: App) 
     assert "type" in str(parked.application_properties["description"])
 
 
+def test_what_is_no_request_is_answered_to_whoever_it_names(app: App) -> None:
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    body = {**event("backup"), "specversion": "0.3", "traceparent": trace, "correlationid": "c-1"}
+    for epoch in (0, 1):
+        properties = {"epoch": epoch}
+        delivery = app.delivery("events", json.dumps(body).encode(), application_properties=properties)
+        receive_event(delivery, app.runtime)
+    first, replayed = app.bodies(OUTCOMES)
+    for outcome in (first, replayed):
+        assert (outcome["causationid"], outcome["correlationid"]) == (body["id"], "c-1")
+        assert outcome["traceparent"] == trace
+        assert (outcome["data"]["requestId"], outcome["data"]["requestSource"]) == (
+            body["id"],
+            body["source"],
+        )
+        assert outcome["data"]["operation"] == "request"
+    assert [outcome["data"]["epoch"] for outcome in (first, replayed)] == [0, 1]
+    assert first["id"] != replayed["id"]
+
+
 def test_events_are_routed_by_their_type(app: App) -> None:
     for operation in ("protect", "backup"):
         receive_event(app.delivery("events", event(operation)), app.runtime)
