@@ -27,6 +27,8 @@ from shared.arm.redaction import printable
 _PLAIN_WIDTH: Final = 160
 #: From this many columns on, an outcome is one line.
 _WIDE: Final = 130
+#: From this many columns on, there is room to say which request a database on its way belongs to.
+_ROOMY: Final = 100
 _STYLES: Final = {
     "succeeded": "green",
     "succeededWithWarnings": "yellow",
@@ -97,7 +99,9 @@ class LiveDisplay:
 
     def refresh(self, following: Following, moving: Sequence[InFlight]) -> None:
         room = self._room(len(following.requests))
-        self._live.update(Group(_requests(following, moving), _moving(moving, room)))
+        self._live.update(
+            Group(_requests(following, moving), _moving(moving, room, width=self._console.width))
+        )
 
     def _room(self, requests: int) -> int:
         return max(3, self._console.size.height - min(requests, 10) - 8)
@@ -167,21 +171,34 @@ def _summary(request: FollowedRequest, *, under_way: bool) -> Text:
     return done
 
 
-def _moving(moving: Sequence[InFlight], room: int) -> Table:
+def _moving(moving: Sequence[InFlight], room: int, *, width: int) -> Table:
+    rows = [
+        [
+            one.database or "(all)",
+            f"{one.operation} {one.request_id}",
+            one.doing,
+            spoken(one.age),
+            f"{one.percent:.0f} %" if one.percent is not None else "",
+        ]
+        for one in moving[:room]
+    ]
+    names = ["database", "request", "at", "for", "done"]
+    if width < _ROOMY:
+        names.remove("request")
+        for row in rows:
+            del row[1]
+    # What moves is never cut: only names are.
+    whole = [max(len(name), *map(len, cells)) for name, *cells in zip(names, *rows, strict=True)][-3:]
+    left = max(20, width - sum(whole) - 2 * len(names))
+    limits = [left] if width < _ROOMY else [left * 2 // 3, left // 3]
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("database", "request", "at", "for", "done"):
+    for name in names:
         table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for one in moving[:room]:
-        percent = f"{one.percent:.0f} %" if one.percent is not None else ""
-        table.add_row(
-            Text(printable(one.database or "(all)", limit=60)),
-            Text(printable(f"{one.operation} {one.request_id}", limit=40)),
-            Text(printable(one.doing, limit=60)),
-            Text(spoken(one.age)),
-            Text(percent),
-        )
+    for row in rows:
+        clipped = [printable(text, limit=limit) for text, limit in zip(row, limits, strict=False)]
+        table.add_row(*map(Text, [*clipped, *map(printable, row[len(limits) :])]))
     if len(moving) > room:
-        table.add_row(Text(f"and {len(moving) - room} more"), "", "", "", "")
+        table.add_row(Text(f"and {len(moving) - room} more"), *("" for _ in names[1:]))
     return table
 
 

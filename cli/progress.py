@@ -32,10 +32,9 @@ class InFlight:
     @property
     def doing(self) -> str:
         """The step, and whether its operation or job is followed."""
-        words = self.step.replace("_", " ").replace("-", " ")
         if self.job_id is not None:
-            return f"{words}: job {self.job_id[:8]}"
-        return words
+            return f"{self.operation} job {self.job_id[:8]}"
+        return self.step.replace("_", " ").replace("-", " ")
 
 
 def in_flight(app: EmbeddedApp) -> Iterator[InFlight]:
@@ -73,5 +72,6 @@ def _database(task: dict[str, Any]) -> str | None:
     database = task.get("database")
     if not isinstance(database, dict):
         return None
+    machine = str(database.get("vmId") or "").rpartition("/")[2]
     parent = database.get("instance") or database.get("availabilityGroup") or ""
-    return f"{parent}/{database['name']}"
+    return "/".join(part for part in (machine, parent, database["name"]) if part)

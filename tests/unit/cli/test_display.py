@@ -52,9 +52,37 @@ def test_the_live_table_shows_step_age_job_and_percentage_and_bounds_itself(
     shown.close()
     text = screen.getvalue()
     assert "backup nightly" in text
-    assert "trigger backup: job 01234567" in text
+    assert "backup job 01234567" in text
     assert "1 min 15 s" in text
     assert "40 %" in text
     assert "more" in text
     # What others have named does not reach the terminal as commands.
     assert "\x1b[31m" not in text
+
+
+def test_a_narrow_live_table_cuts_names_and_never_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        display, "Console", lambda **_: Console(file=screen, force_terminal=True, width=80, height=24)
+    )
+    shown = display.LiveDisplay()
+    moving = [
+        InFlight(
+            source="/s",
+            request_id="a-request-with-a-long-id-of-its-own",
+            operation="backup",
+            database=f"sqlvm{number}/MSSQLSERVER/" + "a_database_with_a_name_that_is_long" * number,
+            step="trigger_backup",
+            age=timedelta(minutes=11, seconds=59),
+            job_id="0123456789",
+            percent=100.0,
+        )
+        for number in (1, 2)
+    ]
+    shown.refresh(Following([]), moving)
+    shown.close()
+    rows = [line for line in screen.getvalue().splitlines() if "sqlvm" in line]
+    assert {row[row.index("sqlvm") :][:6] for row in rows} == {"sqlvm1", "sqlvm2"}
+    for row in rows:
+        for whole in ("backup job 01234567", "11 min 59 s", "100 %"):
+            assert whole in row
