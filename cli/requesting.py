@@ -21,6 +21,12 @@ JsonObject = dict[str, Any]
 _FLAGS: Final = {
     "vaultId": "--vault",
     "vmId": "--vm",
+    "target.vmId": "--to-vm, or --vm for the same",
+    "target.instance": "--to-instance",
+    "target.database": "--to-database",
+    "target.path": "--to-files",
+    "target.dataDirectory": "--data-directory",
+    "target.logDirectory": "--log-directory",
     "policyName": "--policy",
     "databases": "--database",
     "database": "--database",
@@ -54,7 +60,7 @@ def request_from(options: argparse.Namespace) -> RequestLine:
 
 def _of_flag(problem: str) -> str:
     field = problem.partition(":")[0].split(".")
-    flag = _FLAGS.get(field[1]) if len(field) > 1 else None
+    flag = _FLAGS.get(".".join(field[1:])) or _FLAGS.get(field[1]) if len(field) > 1 else None
     return f"{problem} ({flag})" if flag is not None else problem
 
 

@@ -84,6 +84,14 @@ class Fault(BaseModel):
             )
         return value
 
+    @field_validator("nth")
+    @classmethod
+    def _counted_from_one(cls, value: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or any(number is not None and number < 1 for number in numbers):
+            raise ValueError("calls are counted from 1")
+        return value
+
     @model_validator(mode="after")
     def _one_way_of_choosing(self) -> Self:
         if self.nth is not None and self.probability is not None:

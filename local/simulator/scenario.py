@@ -368,6 +368,8 @@ def _problem(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "this key is not known"
+    elif error["type"] == "model_type" or error["type"] == "model_attributes_type":
+        message = "expected a JSON object"
     return f"{where}: {message}" if where else message
 
 

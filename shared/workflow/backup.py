@@ -49,7 +49,9 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     available = selection.candidates(protected, (), vm_id=data.vm_id, container=None)
     if data.backup_type is BackupType.LOG:
         available = [_with_recovery_model(candidate, data, c) for candidate in available]
-    chosen = selection.select_for_backup(data, available)
+    chosen = selection.select_for_backup(
+        data, available, hint=selection.machines_instead(protected, data.vm_id)
+    )
     at = c.now()
 
     def task(number: int, choice: selection.BackupChoice) -> Next:

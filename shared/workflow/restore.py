@@ -144,7 +144,8 @@ def _overwrites(data: RestoreData) -> str:
 
 
 def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem:
-    available = selection.candidates(protected_items(c, data.vault_id), (), vm_id=data.vm_id, container=None)
+    protected = protected_items(c, data.vault_id)
+    available = selection.candidates(protected, (), vm_id=data.vm_id, container=None)
     parent = data.instance or data.availability_group or ""
     for candidate in available:
         database = candidate.database
@@ -163,10 +164,11 @@ def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem:
             return item
     place = f" on {data.vm_id}" if data.vm_id is not None else ""
     there = selection.listing(str(candidate.database) for candidate in available)
+    instead = selection.machines_instead(protected, data.vm_id)
     raise WorkflowError(
         "DatabaseNotFound",
         f"vault {data.vault_id.name} protects no database {parent}/{data.database}{place}; it protects there:"
-        f" {there}.",
+        f" {there}.{f' {instead}' if instead else ''}",
     )
 
 
@@ -210,7 +212,9 @@ def choose_recovery_point(
             return at_moment(max(by_log))
         if by_point:
             return at_point(by_point[0][1])
-    raise WorkflowError("RecoveryPointNotFound", f"{database} has not {choice}. {available_points(points)}")
+    raise WorkflowError(
+        "RecoveryPointNotFound", f"{database} cannot be restored to {choice}. {available_points(points)}"
+    )
 
 
 def _newest_first(points: list[RecoveryPoint]) -> list[tuple[datetime, RecoveryPoint]]:

@@ -97,6 +97,14 @@ def listing(names: Iterable[str]) -> str:
     return shown if len(unique) <= _NAMED_IN_ERRORS else f"{shown} and {len(unique) - _NAMED_IN_ERRORS} more"
 
 
+def machines_instead(protected: Iterable[ProtectedItem], vm_id: VirtualMachineId | None) -> str:
+    """Where the vault protects databases, where it protects none on the VM that was asked for; else nothing."""
+    machines = {item.virtual_machine_id for item in protected if item.virtual_machine_id is not None}
+    if vm_id is None or vm_id in machines:
+        return ""
+    return f"The vault protects databases on these VMs: {listing(map(str, machines))}."
+
+
 def candidates(
     protected: Sequence[ProtectedItem],
     protectable: Sequence[ProtectableItem],
@@ -377,19 +385,20 @@ class BackupChoice:
     by_pattern: bool
 
 
-def select_for_backup(data: BackupData, available: Sequence[Candidate]) -> Selection[BackupChoice]:
-    """What a backup request comes to, as far as the listing of protected items tells."""
+def select_for_backup(
+    data: BackupData, available: Sequence[Candidate], *, hint: str = ""
+) -> Selection[BackupChoice]:
+    """What a backup request comes to, as far as the listing of protected items tells.
+
+    `hint` is told where a selector means no database.
+    """
+    why = " ".join(filter(None, ("A database is backed up only once it is protected.", hint)))
     live = [candidate for candidate in available if candidate.protected is not None]
     matches, missed = match(
         live, databases=data.databases, exclude=data.exclude, include_system=data.include_system
     )
     selection: Selection[BackupChoice] = Selection(
-        failures=[
-            missing(
-                selector, live, vm_id=data.vm_id, why="A database is backed up only once it is protected."
-            )
-            for selector in missed
-        ]
+        failures=[missing(selector, live, vm_id=data.vm_id, why=why) for selector in missed]
     )
     for found in matches:
         item = found.candidate.protected

@@ -378,6 +378,11 @@ def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: P
         (["run", "--requests", os.devnull, "--state", __file__], {}, "(it is a file): name a directory."),
         (["replay", "--state", "missing"], {}, "missing keeps no run"),
         (["backup", "--vault", "v"], {}, "data.vaultId"),
+        (
+            ["restore", "--vault", "v", "--availability-group", "ag", "--database", "d"],
+            {},
+            "data.target.vmId: is required (given: nothing) (--to-vm, or --vm for the same)",
+        ),
         (["protect", "--vault", "v", "--vm", "m", "--policy", "a b"], {}, "data.policyName"),
         (["backup", "--vault", "v", "--no-wait"], {}, "data.vaultId"),
     ],

@@ -71,6 +71,11 @@ def test_a_moment_outside_every_range_is_refused_with_the_ranges_there_are(estat
 Ask = Callable[[Estate], JsonObject]
 
 
+def elsewhere(azure: Estate) -> str:
+    """The id of a VM that there is not."""
+    return azure.vm_id().replace("sqlvm1", "sqlvm9")
+
+
 @pytest.mark.parametrize(
     ("ask", "code", "named"),
     [
@@ -97,6 +102,22 @@ Ask = Callable[[Estate], JsonObject]
             "VirtualMachineNotFound",
             ["sqlvm9"],
             id="unknown VM",
+        ),
+        pytest.param(
+            lambda azure: azure.backup("orders", vmId=elsewhere(azure)),
+            "DatabaseNotFound",
+            ["virtualMachines/sqlvm9", "on these VMs: ", "virtualMachines/sqlvm1."],
+            id="unknown VM of a backup",
+        ),
+        pytest.param(
+            lambda azure: azure.restore(
+                "orders",
+                vmId=elsewhere(azure),
+                target={"kind": "alternate", "vmId": elsewhere(azure), "instance": "MSSQLSERVER"},
+            ),
+            "DatabaseNotFound",
+            ["virtualMachines/sqlvm9", "on these VMs: ", "virtualMachines/sqlvm1."],
+            id="unknown VM of a restore",
         ),
         pytest.param(
             lambda azure: azure.protect("orderz"),

@@ -94,6 +94,11 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ('{"colour": "red"}', "colour: this key is not known"),
+        ("[]", "cannot be used: expected a JSON object."),
+        (
+            '{"faults": [{"route": "Backup", "fault": "status", "nth": 0}]}',
+            "faults.0.nth: calls are counted from 1",
+        ),
         ('{"faults": [{"route": "Nowhere", "fault": "status"}]}', "there is no route 'Nowhere'"),
         ('{"startTime": "2026-01-05T08:00:00"}', "it must name its time zone"),
         ('{"virtualMachines": [{"name": "a", "registeredTo": "b"}]}', "which is not among the vaults"),
