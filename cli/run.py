@@ -76,19 +76,17 @@ def run_requests(
         shown.close()
         print_outcomes(run.following.final_outcomes(), as_json=json_lines(options.as_json))
         if not finished:
-            _tell_how_to_go_on(options)
+            shown.note(_how_to_go_on(options))
         return 0 if finished and run.following.succeeded else 1
 
 
-def _tell_how_to_go_on(options: RunOptions) -> None:
+def _how_to_go_on(options: RunOptions) -> str:
     if options.state is not None:
-        print(f"Interrupted; {options.again} to go on where it was.", file=sys.stderr)
-    else:
-        print(
-            "Interrupted; what was started goes on in Azure, and its outcomes are in the vault's jobs. With"
-            " --state DIR a run can be gone on with.",
-            file=sys.stderr,
-        )
+        return f"Interrupted; {options.again} to go on where it was."
+    return (
+        "Interrupted; what was started goes on in Azure, and its outcomes are in the vault's jobs. With"
+        " --state DIR a run can be gone on with."
+    )
 
 
 class Run:

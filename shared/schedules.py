@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
-from shared.messages.requests import BackupData, BackupType
+from shared.messages.requests import BackupData, BackupType, problems_of
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -161,16 +161,15 @@ def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
         try:
             schedules.append(BackupSchedule.model_validate(own))
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                path = ".".join(str(part) for part in detail["loc"] if part != "request") or "entry"
-                message = detail["msg"].removeprefix("Value error, ")
-                given = "" if detail["type"] == "missing" else f", not {excerpt(detail['input'])}"
-                problems.append(f"{label}: {path}: {message}{given}.")
+            for problem in problems_of(error, BackupSchedule):
+                path = ".".join(problem.field.split(".")[1:]).removeprefix("request").removeprefix(".")
+                given = "" if problem.given == "nothing" else f", not {problem.given}"
+                problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
     for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
         if count > 1:
             problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
     problems += [
-        f"{_names(crowded)}: {fulls} Full backups a day of one database; the service refuses more than"
+        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
         f" {_MOST_FULLS_A_DAY}."
         for fulls, crowded in _fulls_a_day(schedules)
         if fulls > _MOST_FULLS_A_DAY

@@ -310,11 +310,13 @@ def read_data(envelope: Envelope) -> tuple[Operation, RequestData]:
     try:
         return operation, model.model_validate(envelope.data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        problems = [
-            _problem(detail, model) for detail in details if not _follows_from_another(detail, details)
-        ]
-        raise InvalidMessageError(problems) from None
+        raise InvalidMessageError(problems_of(error, model)) from None
+
+
+def problems_of(error: ValidationError, model: type[StrictModel]) -> list[Problem]:
+    """What pydantic found, each problem once, in terms of the JSON that was sent."""
+    details = error.errors(include_url=False)
+    return [_problem(detail, model) for detail in details if not _follows_from_another(detail, details)]
 
 
 def _follows_from_another(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:

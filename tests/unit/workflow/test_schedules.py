@@ -141,6 +141,16 @@ def test_a_schedule_that_cannot_be_used_says_what_is_wrong(changes: dict[str, An
     assert any(said in problem for problem in raised.value.problems)
 
 
+def test_problems_of_schedules_are_said_once_in_terms_of_json() -> None:
+    with pytest.raises(ScheduleError) as raised:
+        read_schedules(json.dumps([entry(name="nightly", databases=["orders"], surprise=1)]))
+    assert raised.value.problems == [
+        'schedule "nightly": databases.0: expected an object such as {"instance": "MSSQLSERVER",'
+        ' "database": "orders"}, not "orders".',
+        'schedule "nightly": surprise: is no field of it, not 1.',
+    ]
+
+
 def test_every_problem_of_every_schedule_is_named() -> None:
     broken = [entry(name="a b", timeZone="Berlin"), 5, entry(name="Twice"), entry(name="twice")]
     with pytest.raises(ScheduleError) as raised:
