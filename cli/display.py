@@ -188,7 +188,7 @@ def _moving(moving: Sequence[InFlight], room: int, *, width: int) -> Table:
         for row in rows:
             del row[1]
     # What moves is never cut: only names are.
-    whole = [max(len(name), *map(len, cells)) for name, *cells in zip(names, *rows, strict=True)][-3:]
+    whole = [max(map(len, (name, *cells))) for name, *cells in zip(names, *rows, strict=True)][-3:]
     left = max(20, width - sum(whole) - 2 * len(names))
     limits = [left] if width < _ROOMY else [left * 2 // 3, left // 3]
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))

@@ -86,3 +86,15 @@ def test_a_narrow_live_table_cuts_names_and_never_what_moves(monkeypatch: pytest
     for row in rows:
         for whole in ("backup job 01234567", "11 min 59 s", "100 %"):
             assert whole in row
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_live_table_with_nothing_on_its_way(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        display, "Console", lambda **_: Console(file=screen, force_terminal=True, width=width, height=24)
+    )
+    shown = display.LiveDisplay()
+    shown.refresh(Following(read_request_lines([b"no request"])), [])
+    shown.close()
+    assert "waiting" in screen.getvalue()
