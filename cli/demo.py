@@ -23,7 +23,7 @@ _INSTANCE: Final = "MSSQLSERVER"
 _SYSTEM: Final = ("master", "model", "msdb")
 
 
-def demo(databases: int, virtual_machines: int, *, as_json: bool | None) -> int:
+def demo(databases: int, virtual_machines: int, *, as_json: bool) -> int:
     """Run the demonstration; returns the exit status."""
     with simulated_azure(databases, virtual_machines) as endpoint:
         environment = {
@@ -37,7 +37,12 @@ def demo(databases: int, virtual_machines: int, *, as_json: bool | None) -> int:
             f"Azure is simulated at {endpoint}; its clock runs {1 / TIME_SCALE:.0f} times as fast.",
             file=sys.stderr,
         )
-        options = RunOptions(arm_endpoint=endpoint, in_order=True, as_json=bool(as_json))
+        options = RunOptions(
+            arm_endpoint=endpoint,
+            in_order=True,
+            as_json=as_json,
+            left="the simulated Azure has ended with it.",
+        )
         return run_requests(list(_requests(databases, virtual_machines)), options, environment)
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from cli.following import FollowedRequest, Following, Observed
 from cli.progress import InFlight
-from cli.request_lines import request_key
+from cli.request_lines import request_key, request_label
 from shared.arm.redaction import printable
 
 #: Wide enough for a job id beside a sentence, where no terminal says how wide it is.
@@ -175,7 +175,7 @@ def _moving(moving: Sequence[InFlight], room: int, *, width: int) -> Table:
     rows = [
         [
             one.database or "(all)",
-            f"{one.operation} {one.request_id}",
+            request_label(one.operation, one.request_id),
             one.doing,
             spoken(one.age),
             f"{one.percent:.0f} %" if one.percent is not None else "",
@@ -227,6 +227,8 @@ def print_outcomes(outcomes: Iterable[JsonObject], *, as_json: bool) -> None:
         sys.stdout.flush()
         return
     rows = [_row(outcome) for outcome in outcomes]
+    if not rows:
+        return
     if _console().width >= _WIDE:
         print_table(("request", "database", "status", "took", "job", "remarks"), rows, status_column=2)
         return
@@ -287,7 +289,13 @@ def print_table(
         if status_column is not None:
             cells[status_column].stylize(_STYLES.get(row[status_column], "red"))
         table.add_row(*cells)
-    console.print(table)
+    if sys.stdout.isatty():
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    # Columns are filled up with blanks, which end in what people paste.
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[JsonObject], *, as_json: bool, nothing: str) -> None:

@@ -7,13 +7,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Final
 
 from cli.errors import CommandError
 
 _INTERRUPTED: Final = 1
 _DEFAULT_INSTANCE: Final = "MSSQLSERVER"
+_VERBOSE: Final = "log what the app does"
 
 Handler = Callable[[argparse.Namespace], int]
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 all succeeded, 1 some did not, 2 it could not be done."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["simulator"]:
+    command = next((place for place, word in enumerate(arguments) if not word.startswith("-")), None)
+    if command is not None and arguments[command] == "simulator":
         # It has its own options and help, and nothing of the app on its import path.
         from local.simulator import main as simulator
 
-        return simulator(arguments[1:])
+        return simulator(arguments[command + 1 :])
     options = build_parser().parse_args(arguments)
     _log_to_standard_error(verbose=options.verbose)
     handler: Handler = options.handler
@@ -62,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Each command has its own --help with an example.",
         allow_abbrev=False,
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what the app does")
+    parser.add_argument("-v", "--verbose", action="store_true", help=_VERBOSE)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_run(commands)
@@ -77,26 +79,31 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: _SubCommands, name: str, *, summary: str, example: str, handler: Handler
+    commands: _SubCommands, name: str, *, summary: str, example: str, handler: Handler, notes: str = ""
 ) -> argparse.ArgumentParser:
+    shown = f"example:\n{indent(dedent(example).strip(), '  ')}\n\n{dedent(notes).strip()}"
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog="example:\n" + dedent(example).strip("\n"),
+        epilog=shown,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(handler=handler)
+    # Before the command and after it mean the same: what is not given after it leaves the other alone.
+    parser.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help=_VERBOSE)
     return parser
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
+def _add_json(
+    parser: argparse.ArgumentParser, *, default: str = "a table on a terminal, JSON lines in a pipe"
+) -> None:
     parser.add_argument(
         "--json",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="results as JSON lines, or as a table (default: a table on a terminal, JSON lines in a pipe)",
+        help=f"results as JSON lines, or as a table (default: {default})",
     )
 
 
@@ -113,7 +120,7 @@ def _add_demo(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
         from cli.demo import demo
 
-        return demo(options.databases, options.vms, as_json=options.json)
+        return demo(options.databases, options.vms, as_json=bool(options.json))
 
     parser = _add(
         commands,
@@ -126,7 +133,7 @@ def _add_demo(commands: _SubCommands) -> None:
     )
     parser.add_argument("--databases", type=_number(1, 2000), default=1, metavar="N", help="on each VM (1)")
     parser.add_argument("--vms", type=_number(1, 50), default=1, metavar="M", help="virtual machines (1)")
-    _add_json(parser)
+    _add_json(parser, default="a table")
 
 
 def _add_run(commands: _SubCommands) -> None:
@@ -150,7 +157,8 @@ def _add_run(commands: _SubCommands) -> None:
         summary="run the requests of a file through the whole app, in this process",
         example="""
           sqlvmbackup run --requests requests.jsonl --outcomes outcomes.jsonl --state .sqlvmbackup
-
+        """,
+        notes="""
         Each line of the file is one request, a CloudEvent, for instance:
           {"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v1", "source": "/nightly", "id": "1",
            "data": {"vaultId": "/subscriptions/.../vaults/vault1", "backupType": "Full",
@@ -187,9 +195,11 @@ def _request_handler(options: argparse.Namespace) -> int:
 
 def _add_request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--job-timeout", metavar="DURATION", help="ISO 8601, such as PT12H (default P7D)")
-    parser.add_argument("--source", help="who asks: `source` of the request")
-    parser.add_argument("--id", help="what tells the request from others of its source (default: a new one)")
-    parser.add_argument("--correlation-id", help="carried through to every event")
+    parser.add_argument("--source", metavar="TEXT", help="who asks: `source` of the request")
+    parser.add_argument(
+        "--id", metavar="TEXT", help="what tells the request from others of its source (default: a new one)"
+    )
+    parser.add_argument("--correlation-id", metavar="TEXT", help="carried through to every event")
     parser.add_argument("--dry-run", action="store_true", help="show what it would do, and change nothing")
     parser.add_argument("--namespace", metavar="NAME", help="send it to the app deployed with this namespace")
     parser.add_argument("--no-wait", action="store_true", help="with --namespace: do not wait for outcomes")
@@ -279,7 +289,10 @@ def _add_backup(commands: _SubCommands) -> None:
     _add_vault(parser, vm=" (default: every VM of the vault)")
     _add_selection(parser)
     parser.add_argument(
-        "--type", default="Full", choices=("Full", "Differential", "Log", "CopyOnlyFull"), help="(Full)"
+        "--type",
+        default="Full",
+        choices=("Full", "Differential", "Log", "CopyOnlyFull"),
+        help="default: Full",
     )
     parser.add_argument(
         "--retain-for", metavar="DURATION", help="ISO 8601, such as P45D (the default of Full)"
@@ -289,7 +302,7 @@ def _add_backup(commands: _SubCommands) -> None:
         "--compression", action=argparse.BooleanOptionalAction, default=None, help="compress it"
     )
     parser.add_argument(
-        "--if-running", choices=("wait", "skip"), help="where a backup is running (default: wait)"
+        "--if-running", choices=("wait", "skip"), help="where another operation runs (default: wait)"
     )
     _add_request_options(parser)
 
@@ -302,7 +315,8 @@ def _add_restore(commands: _SubCommands) -> None:
         example="""
           sqlvmbackup restore --vault /subscriptions/.../vaults/vault1 --vm /subscriptions/.../virtualMachines/sql1 \\
             --database orders --point-in-time 2026-01-05T07:30:00Z --to-database orders_0730
-
+        """,
+        notes="""
         What a restore may overwrite and where it may write is up to RESTORE_ALLOW_OVERWRITE,
         RESTORE_ALLOWED_TARGETS and RESTORE_ALLOWED_PATHS (docs/settings.md).
         """,
@@ -314,13 +328,13 @@ def _add_restore(commands: _SubCommands) -> None:
     when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
     when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
     when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
-    when.add_argument("--latest", choices=("any", "full"), help="(any: the newest moment there is)")
+    when.add_argument("--latest", choices=("any", "full"), help="the newest moment or full (default: any)")
     parser.add_argument(
         "--to-original", action="store_true", help="over the database itself; needs --overwrite"
     )
-    parser.add_argument("--to-database", metavar="NAME", help="(default: its name, _restored_, the moment)")
+    parser.add_argument("--to-database", metavar="NAME", help="its new name (default: NAME_restored_MOMENT)")
     parser.add_argument("--to-vm", metavar="ID", help="full ARM id of another VM (default: the same)")
-    parser.add_argument("--to-instance", metavar="NAME", help="(default: the same)")
+    parser.add_argument("--to-instance", metavar="NAME", help="another instance (default: the same)")
     parser.add_argument("--to-files", metavar="PATH", help="as backup files in this directory of the VM")
     parser.add_argument("--data-directory", metavar="PATH", help="for data files (default: the instance's)")
     parser.add_argument("--log-directory", metavar="PATH", help="for log files (default: the instance's)")
@@ -411,7 +425,9 @@ def _add_replay(commands: _SubCommands) -> None:
         """,
         handler=handler,
     )
-    parser.add_argument("action", nargs="?", choices=("list", "show", "send"), default="list", help="(list)")
+    parser.add_argument(
+        "action", nargs="?", choices=("list", "show", "send"), default="list", help="default: list"
+    )
     parser.add_argument(
         "numbers", nargs="*", type=_number(0, 2**63 - 1), metavar="N", help="numbers, as `list` shows them"
     )

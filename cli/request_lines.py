@@ -47,7 +47,9 @@ class RequestLine:
     @property
     def label(self) -> str:
         """Short, for people."""
-        return f"line {self.number}" if self.envelope is None else f"{self.operation} {self.envelope.id}"
+        if self.envelope is None:
+            return f"line {self.number}"
+        return request_label(self.operation, self.envelope.id)
 
     def message(self) -> OutgoingMessage:
         """The line as a message to the queue of its type; what has none goes to `events`, to be answered."""
@@ -64,6 +66,13 @@ class RequestLine:
             subject=self.envelope.type,
             correlation_id=self.envelope.correlation_id,
         )
+
+
+def request_label(operation: str, request_id: str) -> str:
+    """A request for people: its id, after its operation unless the id begins with that anyway."""
+    if request_id == operation or request_id.startswith(f"{operation}-"):
+        return request_id
+    return f"{operation} {request_id}"
 
 
 def request_key(source: str, request_id: str) -> str:

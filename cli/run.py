@@ -39,6 +39,11 @@ class RunOptions:
     as_json: bool | None = None
     #: what to type to go on after an interruption
     again: str = "run the same command again"
+    #: what an interruption means where nothing keeps the run
+    left: str = (
+        "what was started goes on in Azure, and its outcomes are in the vault's jobs. With --state DIR, the same"
+        " command goes on where it was."
+    )
 
 
 def read_file(name: str) -> list[RequestLine]:
@@ -83,10 +88,7 @@ def run_requests(
 def _how_to_go_on(options: RunOptions) -> str:
     if options.state is not None:
         return f"Interrupted; {options.again} to go on where it was."
-    return (
-        "Interrupted; what was started goes on in Azure, and its outcomes are in the vault's jobs. With"
-        " --state DIR a run can be gone on with."
-    )
+    return f"Interrupted; {options.left}"
 
 
 class Run:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -196,6 +197,48 @@ def test_an_interrupted_run_drains_and_says_how_to_go_on(azure: OpenAzure, tmp_p
     assert cloud.mutations["Refresh"] == cloud.mutations["Register"] == 1
 
 
+def test_a_person_on_a_terminal_sees_what_is_on_its_way_and_a_table(azure: OpenAzure, tmp_path: Path) -> None:
+    cloud = azure(time_scale=0.005)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(cloud.protect() + cloud.backup())
+    terminal, end = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "run", "--requests", str(requests), "--in-order"],
+            cwd=ROOT,
+            env=cloud.environment | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+            stdout=end,
+            stderr=end,
+        ) as process:
+            os.close(end)
+            screen = b""
+            with suppress(OSError):  # the terminal has no other end any more
+                while piece := os.read(terminal, 65536):
+                    screen += piece
+    finally:
+        os.close(terminal)
+    text = screen.decode()
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert "waiting" in text
+    assert "register container" in text
+    assert re.search(r"backup +sqlvm1/MSSQLSERVER/orders +\S*succeeded", text), text
+
+
+def test_an_interrupted_demo_says_what_became_of_it() -> None:
+    faster = "import sys; from cli import demo, main; demo.TIME_SCALE = 0.005; sys.exit(main.main(['demo']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", faster], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("accepted" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (1, "")
+    assert "Interrupted; the simulated Azure has ended with it." in err
+    assert "--state" not in err
+
+
 def test_two_runs_do_not_share_a_state(azure: OpenAzure, tmp_path: Path) -> None:
     cloud = azure(time_scale=1.0)
     requests = tmp_path / "requests.jsonl"
@@ -247,6 +290,8 @@ def test_the_demo_shows_three_outcomes_with_their_jobs(
     )
     assert "orders_restored" in out
     assert "Azure is simulated at http://127.0.0.1:" in err
+    assert "protect-sqlvm1: accepted, 1 database\n" in err
+    assert not [line for line in out.splitlines() if line != line.rstrip()]
 
 
 def test_a_fleet_in_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,7 +341,7 @@ def test_one_request_from_flags(here: Here) -> None:
     )
     status, rows, _ = call(*backup, "--dry-run")
     assert status == 0
-    assert rows[0]["database"] == "MSSQLSERVER/orders"
+    assert (rows[0]["vm"], rows[0]["database"]) == ("sqlvm1", "MSSQLSERVER/orders")
     assert rows[0]["how"].startswith("CopyOnlyFull, kept until 2026-01-12T")
     assert not cloud.mutations
     status, outcomes, _ = call(*backup, "--id", "one")
@@ -319,6 +364,27 @@ def test_one_request_from_flags(here: Here) -> None:
     assert (status, len(outcomes)) == (0, 2)
 
 
+def test_a_dry_run_of_a_protect_says_what_of_the_vm_is_known(here: Here) -> None:
+    cloud, call = here
+    vault, machine = cloud.simulator.vault_id(), cloud.simulator.vm_id("sqlvm1")
+    protect = ("protect", "--vault", vault, "--policy", POLICY, "--dry-run")
+    # A VM that the vault does not offer may come with the refresh that a run begins with.
+    status, rows, _ = call(*protect, "--vm", machine + "x")
+    assert (status, rows[0]["database"], rows[0]["would"]) == (0, "VM sqlvm1x", "be looked for")
+    assert "does not offer it yet" in rows[0]["how"]
+    # A name that is not known may be found by the inquiry that a run makes for it.
+    status, rows, _ = call(*protect, "--vm", machine, "--database", "new")
+    assert status == 1
+    assert [(row["database"], row["would"]) for row in rows] == [
+        ("VM sqlvm1", "be inquired"),
+        ("MSSQLSERVER/new", "fail"),
+    ]
+    # For what is known no VM is looked at.
+    status, rows, _ = call(*protect, "--vm", machine, "--database", "orders")
+    assert [(row["database"], row["would"]) for row in rows] == [("MSSQLSERVER/orders", "stay as it is")]
+    assert not cloud.mutations
+
+
 def test_listings(here: Here) -> None:
     cloud, call = here
     vault = cloud.simulator.vault_id()
@@ -331,7 +397,9 @@ def test_listings(here: Here) -> None:
     call("backup", "--vault", vault, "--database", "orders")
     status, rows, _ = call("recovery-points", "--vault", vault, "--database", "ORDERS")
     assert status == 0
-    assert rows[0]["kind"] == "Full"
+    # The point of the log ranges is there too, and holds none yet: nothing can be restored from it.
+    assert [row["kind"] for row in rows] == ["Full"]
+    assert call("recovery-points", "--vault", vault, "--database", "billing", "--json")[:2] == (0, [])
     status, rows, err = call("recovery-points", "--vault", vault, "--database", "nope")
     assert (status, rows) == (1, [])
     assert (
@@ -398,6 +466,30 @@ def test_what_cannot_be_used_is_one_sentence_and_status_2(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["databases", "run"])
+def test_a_secret_that_is_wrong_is_one_sentence_and_status_2(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    principal = {"clientId": "11111111-1111-1111-1111-111111111111", "clientSecret": "right"}
+    simulator = Simulator(Scenario.model_validate({"servicePrincipals": [principal]}))
+    with SimulatorServer(simulator, tls_directory=tmp_path) as server:
+        for name, value in {
+            "ARM_ENDPOINT": server.url,
+            "AZURE_AUTHORITY_HOST": server.url,
+            "AZURE_TENANT_ID": "00000000-0000-0000-0000-0000000000aa",
+            "AZURE_CLIENT_ID": principal["clientId"],
+            "AZURE_CLIENT_SECRET": "wrong",
+            "REQUESTS_CA_BUNDLE": str(tmp_path / "cert.pem"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        what = {"databases": ["--vault", simulator.vault_id()], "run": ["--requests", os.devnull]}[command]
+        assert main([command, *what]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "the secret in AZURE_CLIENT_SECRET is wrong (AADSTS7000215)." in err
+    assert err.count("\n") == 1
+
+
 def test_nothing_to_do_is_success(here: Here) -> None:
     assert here[1]("run", "--requests", os.devnull) == (0, [], "")
 
@@ -412,4 +504,12 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert "example:\n" in text
-    assert f"sqlvmbackup {command}" in text.partition("example:\n")[2]
+    assert text.partition("example:\n")[2].startswith(f"  sqlvmbackup {command}")
+
+
+@pytest.mark.parametrize("before", [[], ["-v"]])
+def test_the_simulator_has_options_of_its_own(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*before, "simulator", "--nonsense"])
+    assert ended.value.code == 2
+    assert "usage: sqlvmbackup simulator" in capsys.readouterr().err

@@ -40,3 +40,14 @@ def test_each_goes_to_the_queue_of_its_type() -> None:
     assert messages[0].message_id == request_message_id("/s", "protect")
     assert len({message.message_id for message in messages}) == 5
     assert [line.label for line in lines][-2:] == ["request explode", "line 5"]
+
+
+def test_a_label_does_not_say_the_operation_twice() -> None:
+    names = ("restore", "restore-orders", "restored", "nightly", "backup-orders")
+    assert [read_request_lines([a_line(id=name)])[0].label for name in names] == [
+        "restore",
+        "restore-orders",
+        "restore restored",
+        "restore nightly",
+        "restore backup-orders",
+    ]
