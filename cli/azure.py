@@ -36,5 +36,7 @@ def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
         raise CommandError(str(error)) from error
     try:
         yield Collaborators(backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now)
-    except (ArmError, TokenError, WorkflowError) as error:
+    except TokenError as error:
+        raise CommandError(f"{error}.") from error
+    except (ArmError, WorkflowError) as error:
         raise CommandError(str(error), status=_FAILED) from error

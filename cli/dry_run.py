@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from typing import Any, Final
 
 from cli.azure import azure
 from cli.display import json_lines, print_rows
 from cli.embedded import settings_of_a_run
 from cli.request_lines import RequestLine
-from shared.arm.ids import ProtectedItemId
+from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
 from shared.messages.events import Event, OutcomeData
 from shared.messages.model import format_moment
 from shared.messages.requests import BackupData, ProtectData, RestoreData, read_data
@@ -29,7 +30,7 @@ from shared.workflow.vaults import vault_not_found
 
 JsonObject = dict[str, Any]
 
-_COLUMNS: Final = ("database", "would", "how")
+_COLUMNS: Final = ("vm", "database", "would", "how")
 _ACTIONS: Final = {
     "enable": "be protected",
     "already": "stay as it is",
@@ -43,7 +44,9 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
     """Show what the request would do; returns the exit status: 1 where some of it would fail."""
     assert line.envelope is not None
     operation, data = read_data(line.envelope)
-    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as reading:
+        # No step changes anything once its message is late.
+        c = replace(reading, late=lambda: True)
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id
         )
@@ -89,18 +92,40 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
         None,
     )
     if data.vm_id is not None and container is None:
-        note = "its databases are known only after that"
-        return [*prepared, _row(f"VM {data.vm_id.name}", "be registered", note), everything]
+        return [*prepared, _registering(data.vault_id, data.vm_id, c), everything]
     plan = ProtectPlan(
         data=data,
         policy_id=policy.id if policy is not None else data.policy_name,
         policy_name=policy.name if policy is not None else data.policy_name,
-        container_id=container.id.path if container is not None else None,
-        # As after the inquiry that a run may make: nothing is asked of the VM now.
-        inquired=True,
     )
-    result = protect.select_databases(_message("select_databases", request, plan, c), c)
+    if container is not None and data.vm_id is not None:
+        after = (
+            protect.refresh_containers(_message("refresh_containers", request, plan, c), c).next[0].message
+        )
+        plan = after.payload
+        result = protect.select_databases(_message("select_databases", request, plan, c), c)
+        if after.step == "inquire_container" or _steps(result) == {"inquire_container"}:
+            note = "what has changed there since the last time is known only after that"
+            prepared.append(_row(f"VM {data.vm_id.name}", "be inquired", note))
+    # As after the inquiry that a run may make: nothing is asked of the VM now.
+    known = plan.model_copy(update={"inquired": True})
+    result = protect.select_databases(_message("select_databases", request, known, c), c)
     return [*prepared, *_rows(result)]
+
+
+def _steps(result: Result) -> set[str]:
+    return {following.message.step for following in result.next}
+
+
+def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -> JsonObject:
+    offered = c.backup.list_protectable_containers(vault_id)
+    if any(found.virtual_machine_id == vm_id for found in offered):
+        return _row(f"VM {vm_id.name}", "be registered", "its databases are known only after that")
+    note = (
+        f"vault {vault_id.name} does not offer it yet: the service looks for VMs first, and the request fails if"
+        " it finds none of this id; its databases are known once it is registered"
+    )
+    return _row(f"VM {vm_id.name}", "be looked for", note)
 
 
 def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonObject]:
@@ -122,6 +147,7 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
         str(task.database),
         "be restored",
         f"{how}; files: {', '.join(files)}" if files else how,
+        vm_id=task.database.vm_id,
         recoveryPoint=chosen.name,
         target=target,
     )
@@ -136,10 +162,11 @@ def _rows(result: Result, c: Collaborators | None = None) -> list[JsonObject]:
 
 def _task_row(task: ProtectTask | BackupTask, c: Collaborators | None) -> JsonObject:
     if isinstance(task, ProtectTask):
-        return _row(str(task.database), _ACTIONS[task.action], f"policy {task.policy_name}")
+        action, how = _ACTIONS[task.action], f"policy {task.policy_name}"
+        return _row(str(task.database), action, how, vm_id=task.database.vm_id)
     until = backup.expiry(task, c.now()) if c is not None else None
     kept = f", kept until {format_moment(until)}" if until is not None else ", kept as its policy says"
-    return _row(str(task.database), "be backed up", f"{task.backup_type}{kept}")
+    return _row(str(task.database), "be backed up", f"{task.backup_type}{kept}", vm_id=task.database.vm_id)
 
 
 def _event_rows(event: Event) -> list[JsonObject]:
@@ -147,10 +174,15 @@ def _event_rows(event: Event) -> list[JsonObject]:
     if isinstance(data, OutcomeData) and data.error is not None:
         parent = data.instance or data.availability_group
         name = f"{parent}/{data.database}" if data.database is not None else "the request"
-        return [_row(name, "be skipped" if data.status == "skipped" else "fail", data.error.message)]
+        would = "be skipped" if data.status == "skipped" else "fail"
+        return [_row(name, would, data.error.message, vm_id=data.vm_id)]
     reasons = ", ".join(getattr(data, "skipped", {}))
     return [_row(name, "be skipped", reasons) for name in getattr(data, "skipped_names", ())]
 
 
-def _row(database: str, would: str, how: str, **more: Any) -> JsonObject:
-    return {"database": database, "would": would, "how": how, **more}
+def _row(
+    database: str, would: str, how: str, *, vm_id: VirtualMachineId | str | None = None, **more: Any
+) -> JsonObject:
+    path = str(vm_id or "")
+    machine = {"vm": path.rpartition("/")[2], "vmId": path} if path else {}
+    return {**machine, "database": database, "would": would, "how": how, **more}

@@ -128,7 +128,7 @@ def show_recovery_points(options: argparse.Namespace) -> int:
 def _recovery_point_rows(points: Iterable[Any]) -> Iterable[JsonObject]:
     ancient = datetime.min.replace(tzinfo=UTC)
     for point in sorted(points, key=lambda point: point.time or ancient, reverse=True):
-        if not point.time_ranges:
+        if point.time is not None and not point.time_ranges:
             yield {"name": point.name, "kind": point.kind, "time": _moment(point.time)}
         for span in point.time_ranges:
             yield {
