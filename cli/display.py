@@ -29,6 +29,22 @@ _PLAIN_WIDTH: Final = 160
 _WIDE: Final = 130
 #: From this many columns on, there is room to say which request a database on its way belongs to.
 _ROOMY: Final = 100
+#: Columns of ids, words and moments, which no terminal is too narrow for.
+_WHOLE: Final = frozenset(
+    {
+        "job",
+        "status",
+        "took",
+        "request",
+        "would",
+        "instance",
+        "state",
+        "lastBackup",
+        "number",
+        "queue",
+        "reason",
+    }
+)
 _STYLES: Final = {
     "succeeded": "green",
     "succeededWithWarnings": "yellow",
@@ -283,7 +299,7 @@ def print_table(
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for column in columns:
         # Ids are there to be copied: they are not broken into lines.
-        table.add_column(column, overflow="fold", no_wrap=column in ("job", "status", "took", "request"))
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
         cells = [Text("\n".join(map(printable, cell.split("\n")))) for cell in row]
         if status_column is not None:
@@ -298,8 +314,23 @@ def print_table(
     print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[JsonObject], *, as_json: bool, nothing: str) -> None:
-    """Rows of a listing, on standard output: a JSON line each, or a table of those columns."""
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[JsonObject],
+    *,
+    as_json: bool,
+    nothing: str,
+    spared: Sequence[str] = (),
+) -> None:
+    """Rows of a listing, on standard output: a JSON line each, or a table of those columns.
+
+    Args:
+        columns: of the table.
+        rows: what they hold, and more of it in JSON.
+        as_json: whether a program reads it.
+        nothing: said instead of an empty table.
+        spared: columns that a narrow terminal has no room for.
+    """
     rows = list(rows)
     if as_json:
         for row in rows:
@@ -308,6 +339,8 @@ def print_rows(columns: Sequence[str], rows: Iterable[JsonObject], *, as_json: b
     if not rows:
         print(nothing)
         return
+    if _console().width < _ROOMY:
+        columns = [column for column in columns if column not in spared]
     print_table(columns, [[_cell(row.get(column)) for column in columns] for row in rows])
 
 

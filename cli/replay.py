@@ -129,6 +129,7 @@ def replay(options: argparse.Namespace) -> int:
                 [_row(message) for message in messages],
                 as_json=json_lines(options.json),
                 nothing="No message is parked.",
+                spared=("epoch", "parked"),
             )
             return 0
         numbers = _numbers(options, messages)

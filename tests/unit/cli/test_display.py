@@ -98,3 +98,26 @@ def test_a_live_table_with_nothing_on_its_way(monkeypatch: pytest.MonkeyPatch, w
     shown.refresh(Following(read_request_lines([b"no request"])), [])
     shown.close()
     assert "waiting" in screen.getvalue()
+
+
+@pytest.mark.parametrize(("width", "status_shown"), [(80, False), (120, True)])
+def test_a_listing_on_a_narrow_terminal_breaks_no_word_that_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, status_shown: bool
+) -> None:
+    monkeypatch.setattr(display, "_console", lambda: Console(width=width, highlight=False))
+    columns = ("vm", "instance", "database", "state", "policy", "lastBackup", "lastBackupStatus")
+    cells = (
+        "sqlvm1",
+        "MSSQLSERVER",
+        "billing",
+        "Protected",
+        "HourlyLogBackup",
+        "2026-01-06T02:00:20Z",
+        "Healthy",
+    )
+    row = dict(zip(columns, cells, strict=True))
+    display.print_rows(columns, [row], as_json=False, nothing="", spared=("lastBackupStatus",))
+    line = capsys.readouterr().out.splitlines()[1]
+    for whole in ("sqlvm1", "MSSQLSERVER", "billing", "Protected", "2026-01-06T02:00:20Z"):
+        assert f"{whole} " in f"{line} "
+    assert ("Healthy" in line) == status_shown
