@@ -12,7 +12,7 @@ from shared.messages.cloud_events import Envelope, InvalidMessageError, read_env
 from shared.messages.events import ErrorInfo, Event, JobInfo, RecoveryPointInfo, Status, TaskInfo
 from shared.messages.requests import read_data
 from shared.messages.steps import Database, Request, marked_request_id
-from shared.workflow.dead_letters import outcome_of_request
+from shared.workflow.answers import outcome_of_request
 
 _SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
 _AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)

@@ -35,7 +35,8 @@ from shared.messages.model import format_duration
 from shared.messages.requests import REQUEST_TYPES, Operation
 from shared.workflow.receive import QUEUES
 from shared.workflow.step import StepDefinition
-from shared.workflow.table import AFTER_OPERATION, FIRST_STEPS, STEPS
+from shared.workflow.table import STEPS
+from shared.workflow.workflows import AFTER_OPERATION, FIRST_STEPS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")

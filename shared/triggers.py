@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from shared.composition import Runtime
     from shared.settings import SettingsError
-    from shared.workflow.delivery import Delivery
+    from shared.workflow.parking import Delivery
 
 _log: Final = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _with_runtime(
 def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     """Settings that cannot be used are the operator's to mend: the message comes back until they are."""
     from shared import composition
-    from shared.workflow.delivery import wait_for_operator
+    from shared.workflow.parking import wait_for_operator
 
     _log.error(
         "the settings cannot be used: %s", error, extra={"action": "settings", "queue": delivery.queue}
@@ -117,7 +117,7 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
 
 
 def _delivery(message: ServiceBusMessage, queue: str, taken: datetime) -> Delivery:
-    from shared.workflow.delivery import Delivery
+    from shared.workflow.parking import Delivery
 
     locked_until: Any = message.locked_until
     if isinstance(locked_until, datetime) and locked_until.tzinfo is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from shared.arm.ids import ProtectedItemId
 from shared.messages.events import Status
@@ -15,17 +15,17 @@ from shared.messages.requests import BackupData, BackupType
 from shared.messages.steps import BackupPlan, BackupTask, StepMessage
 from shared.workflow import selection
 from shared.workflow.effects import (
-    BETWEEN_LOOKS,
     Adopted,
     NotStarted,
     Undecided,
     before_replay,
-    is_about,
     next_effect,
     settle,
+    unknown,
+    wait_for_running,
 )
 from shared.workflow.flow import follow, follow_job, go_on, selected
-from shared.workflow.step import AgainError, Collaborators, FanOut, LateError, Next, Result, WorkflowError
+from shared.workflow.step import Collaborators, FanOut, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import protected_items
 
 #: What Azure's own command fills in where a request names no retention.
@@ -146,42 +146,3 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
     )
     kept = message.model_copy(update={"payload": task.model_copy(update={"retain_until": until})})
     return follow(kept, c, started)
-
-
-def unknown(what: str, database: object, settled: Undecided) -> WorkflowError:
-    """The honest answer where an effect may or may not have happened."""
-    found = "no job" if not settled.candidates else f"{settled.candidates} jobs"
-    proof = "" if settled.echoes else ", and the vault is not known to echo client request ids"
-    return WorkflowError(
-        "outcome_unknown",
-        f"the answer to the {what} request of {database} was lost; the vault lists {found} that may be its"
-        f" own{proof}. Look at the vault's jobs before asking again.",
-        status=Status.UNKNOWN,
-    )
-
-
-def wait_for_running(message: StepMessage[Any], c: Collaborators, *, database: str, server: str) -> None:
-    """Raise AgainError while another operation runs on the database; WorkflowError when the time is up."""
-    vault_id = message.request.vault_id
-    assert vault_id is not None
-    # A job that still runs may have begun days ago.
-    jobs = c.backup.list_jobs(vault_id, start=message.since - timedelta(days=7), status="InProgress")
-    running = [
-        job
-        for job in jobs
-        if any(
-            is_about(job, operation, database=database, server=server)
-            for operation in ("Backup", "Restore", "ConfigureBackup", "DisableBackup", "DeleteBackupData")
-        )
-    ]
-    if not running:
-        return
-    limit = message.request.job_timeout or c.settings.job_timeout
-    if c.now() - message.since > limit:
-        raise WorkflowError(
-            "ConflictingOperation",
-            f"job {running[0].id} ({running[0].operation}) was still running on {database} when the time"
-            " was up.",
-            status=Status.TIMED_OUT,
-        )
-    raise AgainError(BETWEEN_LOOKS)

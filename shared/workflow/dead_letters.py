@@ -1,29 +1,32 @@
-"""Dead letters: what the broker gave up is answered and parked, so that nobody waits for ever."""
+"""Dead letters: what the broker gave up is answered and parked, so that nobody waits for ever.
+
+Changes with what the broker gives up, and what it says of it.
+"""
 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
+from shared.bus import OutgoingMessage
 from shared.composition import Runtime
-from shared.messages import events
-from shared.messages.cloud_events import InvalidMessageError, read_envelope, read_json
-from shared.messages.events import ErrorInfo, Event, Status
-from shared.messages.model import TolerantModel
-from shared.messages.requests import REQUEST_TYPES, Operation
-from shared.messages.steps import Request, StepMessage, database_of
-from shared.workflow.delivery import Delivery, given_up, park
-from shared.workflow.flow import is_before_acceptance
+from shared.messages.cloud_events import InvalidMessageError, read_json
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.steps import RestorePlan, Tracking
+from shared.workflow.answers import outcome_of_body
+from shared.workflow.delivery import outgoing, read_message
+from shared.workflow.failures import end
+from shared.workflow.parking import Delivery, park
+from shared.workflow.step import StepDefinition
+from shared.workflow.table import STEPS
+from shared.workflow.workflows import WORKFLOW_STEPS
 
 _log: Final = logging.getLogger(__name__)
 
 #: What Service Bus says of a message whose time to live has passed.
 _EXPIRED: Final = "TTLExpiredException"
-#: Steps whose effect may have happened when their message was given up.
-_UNCERTAIN: Final = frozenset({"enable_protection", "trigger_backup", "trigger_restore", "track"})
 
 
 def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
@@ -52,10 +55,8 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
             message=f"a message of queue {queue} could not be handled ({reason}: {description[:500]}); it is kept"
             " in parked-messages: find the cause in the log, then replay it.",
         )
-    from shared.workflow.table import STEPS
-
     definition = STEPS.get(queue.replace("-", "_"))
-    answer = given_up(definition, delivery, runtime, info) if definition is not None else None
+    answer = _given_up(definition, delivery, runtime, info) if definition is not None else None
     if answer is None:
         answer = [outcome_of_body(delivery, info, at=runtime.service_clock.now(), queue=queue).to_message()]
     runtime.bus.send([*answer, park(delivery, reason, description, queue=queue)])
@@ -66,109 +67,26 @@ def _text(delivery: Delivery, name: str, default: str) -> str:
     return value if isinstance(value, str) and value else default
 
 
-def outcome_of_body(delivery: Delivery, info: ErrorInfo, *, at: datetime, queue: str | None = None) -> Event:
-    """The outcome for whatever request a message belongs to, read as far as it can be."""
-    where = queue or delivery.queue
-    body = delivery.body
-    try:
-        raw = read_json(body)
-    except InvalidMessageError:
-        raw = None
-    if isinstance(raw, dict) and "specversion" in raw:
-        return outcome_of_request(
-            body, info, at=at, queue=where, epoch=delivery.epoch, status=Status.FAILED, taken=True
-        )
-    if isinstance(raw, dict):
-        found = _outcome_of_step(raw, info, at=at, epoch=delivery.epoch)
-        if found is not None:
-            return found
-    return events.request_rejected(
-        body, queue=where, message_id=delivery.message_id or None, at=at, epoch=delivery.epoch, error=info
-    )
+def _given_up(
+    definition: StepDefinition, delivery: Delivery, runtime: Runtime, info: ErrorInfo
+) -> list[OutgoingMessage] | None:
+    """The answer for a database whose message the broker gave up, dropped where a delivery of it had gone on.
 
-
-def _outcome_of_step(raw: dict[str, Any], info: ErrorInfo, *, at: datetime, epoch: int) -> Event | None:
-    try:
-        message = StepMessage[TolerantModel].model_validate({**raw, "payload": {}}, extra="ignore")
-    except ValidationError:
-        return None
-    payload = raw.get("payload")
-    payload = payload if isinstance(payload, dict) else {}
-    tracked: dict[str, Any] = payload.get("payload") if isinstance(payload.get("payload"), dict) else payload  # type: ignore[assignment]
-    try:
-        database = database_of(tracked)
-    except ValidationError:
-        database = None
-    job_id = payload.get("jobId")
-    details: dict[str, Any] = {}
-    if isinstance(job_id, str):
-        details["job"] = events.JobInfo(id=job_id, status="Unknown")
-    uncertain = message.step in _UNCERTAIN and (message.step != "track" or database is not None)
-    count = tracked.get("outcomeCount", 1)
-    item = tracked.get("itemId")
-    request = message.request.model_copy(update={"epoch": max(epoch, message.request.epoch)})
-    outcome = events.outcome(
-        request,
-        Status.UNKNOWN if uncertain else Status.FAILED,
-        at=at,
-        database=database,
-        subject=item if isinstance(item, str) else None,
-        outcome_count=count if isinstance(count, int) and count > 0 else 1,
-        error=info,
-        **details,
-    )
-    claim = events.claim_id(request) if is_before_acceptance(tracked) else None
-    return outcome.model_copy(update={"message_id": claim})
-
-
-def outcome_of_request(
-    body: bytes,
-    info: ErrorInfo,
-    *,
-    at: datetime,
-    queue: str,
-    epoch: int,
-    status: Status,
-    message_id: str = "",
-    taken: bool = False,
-) -> Event:
-    """The outcome of a request's own event, read as far as it can be.
-
-    `taken`: the request was understood, and may have gone on.
+    None where the message is about no database, or cannot be read.
     """
     try:
-        envelope = read_envelope(body)
-    except InvalidMessageError:
-        return events.request_rejected(
-            body, queue=queue, message_id=message_id or None, at=at, epoch=epoch, error=info
-        )
-    if envelope.type not in REQUEST_TYPES:
-        return events.request_rejected(
-            body, queue=queue, message_id=message_id or None, at=at, epoch=epoch, error=info
-        )
-    operation: Operation = REQUEST_TYPES[envelope.type][0]
-    data = envelope.data if isinstance(envelope.data, dict) else {}
-    request = Request.model_validate(
-        {
-            "operation": operation,
-            "source": envelope.source,
-            "id": envelope.id,
-            "epoch": epoch,
-            "vaultId": _vault_or_none(data.get("vaultId")),
-            "correlationId": envelope.correlation_id,
-            "traceparent": envelope.traceparent,
-        }
+        raw = read_json(delivery.body)
+        message = read_message(definition, raw) if isinstance(raw, dict) else None
+        if message is None or message.database is None or isinstance(message.payload, RestorePlan):
+            return None
+    except (InvalidMessageError, ValidationError):
+        return None
+    origin = message.payload.origin if isinstance(message.payload, Tracking) else message.step
+    if message.step != definition.name or origin not in WORKFLOW_STEPS:
+        return None
+    request = message.request.model_copy(
+        update={"epoch": max(delivery.epoch, message.request.epoch)},
     )
-    outcome = events.outcome(request, status, at=at, error=info)
-    return outcome.model_copy(update={"message_id": events.claim_id(request) if taken else None})
-
-
-def _vault_or_none(text: Any) -> str | None:
-    from shared.arm.ids import InvalidResourceIdError, VaultId
-
-    if not isinstance(text, str):
-        return None
-    try:
-        return VaultId.parse(text).path
-    except InvalidResourceIdError:
-        return None
+    effect = message.effect.model_copy(update={"may_have_started": True})
+    message = message.model_copy(update={"request": request, "effect": effect})
+    return outgoing(end(message, runtime, Status.UNKNOWN, info), runtime)

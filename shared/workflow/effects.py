@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.messages.events import Status
-from shared.messages.steps import StepMessage, is_marked
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.steps import BackupTask, RestoreTask, StepMessage, is_marked
 from shared.workflow.step import AgainError, Collaborators, NextEffectError, WorkflowError
 
 if TYPE_CHECKING:
@@ -178,3 +178,60 @@ def next_effect(
         text = f"{why} This was attempt {message.effect.n} of at most {most}."
         raise WorkflowError(code, text, status=status)
     return NextEffectError(waiting=waiting)
+
+
+def after_conflict(
+    origin: StepMessage[Any], error: ErrorInfo, *, at: datetime, within: timedelta
+) -> tuple[Status, ErrorInfo] | None:
+    """What a conflict with a running operation ends in; None where a new effect is to follow once it has ended.
+
+    `within`: for how long another operation is waited out by what may be repeated and has no attempts to save.
+    """
+    if isinstance(origin.payload, BackupTask) and origin.payload.if_running == "skip":
+        return Status.SKIPPED, error
+    most = MOST_POSTS
+    if not isinstance(origin.payload, BackupTask | RestoreTask):
+        most = MOST_PUTS if at - origin.since < within else origin.effect.n
+    if origin.effect.n >= most:
+        text = f"{error.message} This was attempt {origin.effect.n} of at most {most}."
+        return Status.FAILED, error.model_copy(update={"message": text})
+    return None
+
+
+def unknown(what: str, database: object, settled: Undecided) -> WorkflowError:
+    """The honest answer where an effect may or may not have happened."""
+    found = "no job" if not settled.candidates else f"{settled.candidates} jobs"
+    proof = "" if settled.echoes else ", and the vault is not known to echo client request ids"
+    return WorkflowError(
+        "outcome_unknown",
+        f"the answer to the {what} request of {database} was lost; the vault lists {found} that may be its"
+        f" own{proof}. Look at the vault's jobs before asking again.",
+        status=Status.UNKNOWN,
+    )
+
+
+def wait_for_running(message: StepMessage[Any], c: Collaborators, *, database: str, server: str) -> None:
+    """Raise AgainError while another operation runs on the database; WorkflowError when the time is up."""
+    vault_id = message.request.vault_id
+    assert vault_id is not None
+    # A job that still runs may have begun days ago.
+    jobs = c.backup.list_jobs(vault_id, start=message.since - timedelta(days=7), status="InProgress")
+    running = [
+        job
+        for job in jobs
+        if any(
+            is_about(job, operation, database=database, server=server)
+            for operation in ("Backup", "Restore", "ConfigureBackup", "DisableBackup", "DeleteBackupData")
+        )
+    ]
+    if not running:
+        return
+    limit = message.request.job_timeout or c.settings.job_timeout
+    if c.now() - message.since > limit:
+        raise WorkflowError(
+            "ConflictingOperation",
+            f"job {running[0].id} ({running[0].operation}) was still running on {database} when the time"
+            " was up.",
+            status=Status.TIMED_OUT,
+        )
+    raise AgainError(BETWEEN_LOOKS)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.messages import events
-from shared.messages.events import ErrorInfo, Event, Status
+from shared.messages.events import ErrorInfo, Event, JobInfo, Status
 from shared.messages.model import TolerantModel
 from shared.messages.requests import Operation
 from shared.messages.steps import Effect, StepMessage, Tracking, database_of
@@ -76,8 +76,6 @@ def follow(message: StepMessage[Any], c: Collaborators, operation: StartedOperat
     )
     wait = operation.retry_after if operation.retry_after is not None else FIRST_POLL
     if at + wait > deadline and operation.retry_after is not None:
-        from shared.workflow.track import timed_out
-
         return Result(events=(timed_out(followed, followed.payload, at),))
     delay = on_tick(at, wait, c.settings.track_interval)
     return Result(next=(Next(followed, delay),))
@@ -146,6 +144,20 @@ def ended(
         **details,
     )
     return outcome.model_copy(update={"message_id": claim})
+
+
+def timed_out(message: StepMessage[Tracking], tracking: Tracking, at: datetime) -> Event:
+    """The outcome of what did not end in its time; a job is left to run."""
+    if tracking.job_id is not None:
+        text = f"job {tracking.job_id} had not ended by {tracking.deadline:%Y-%m-%dT%H:%M:%SZ}; it is left to run."
+        job = JobInfo(id=tracking.job_id, status="InProgress")
+        error = ErrorInfo(code="JobTimeout", message=text)
+        return ended(message, Status.TIMED_OUT, at=at, error=error, job=job)
+    text = (
+        f"the operation of step {tracking.origin} had not ended by {tracking.deadline:%Y-%m-%dT%H:%M:%SZ}"
+        f" (client request id {tracking.client_request_id}); it is left to run."
+    )
+    return ended(message, Status.TIMED_OUT, at=at, error=ErrorInfo(code="OperationTimeout", message=text))
 
 
 def is_before_acceptance(payload: Any) -> bool:

@@ -6,9 +6,10 @@ Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from shared.arm.ids import ContainerId, ProtectedItemId
+from shared.azure_backup.models import Container, Policy, Vault
 from shared.messages.events import Status
 from shared.messages.requests import BackupType
 from shared.messages.steps import BackupTask, ProtectPlan, ProtectTask, StepMessage
@@ -18,17 +19,12 @@ from shared.workflow.flow import ended, follow, follow_job, go_on, selected
 from shared.workflow.step import AgainError, Collaborators, FanOut, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import vault_not_found
 
-if TYPE_CHECKING:
-    from shared.azure_backup.models import Container
-
 #: For so long after the last inquiry a pattern means the databases that it found.
 INQUIRY_IS_FRESH: Final = timedelta(hours=1)
 
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
     """Connect to the vault, or create it where the request says how."""
-    from shared.azure_backup.models import Vault
-
     plan = message.payload
     vault = c.backup.get_vault(plan.data.vault_id)
     if vault is None:
@@ -66,8 +62,6 @@ def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
 
 def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
     """Select the policy by its name among the vault's policies for SQL Server in Azure VMs."""
-    from shared.azure_backup.models import Policy
-
     plan = message.payload
     policies = c.backup.list_policies(plan.data.vault_id)
     wanted = plan.data.policy_name

@@ -36,10 +36,11 @@ from shared.messages.steps import (
     StepMessage,
     fingerprint,
 )
-from shared.workflow.dead_letters import outcome_of_request
-from shared.workflow.delivery import EPOCH, Delivery, outgoing_step, park
+from shared.workflow.answers import outcome_of_request
+from shared.workflow.delivery import outgoing_step
+from shared.workflow.parking import EPOCH, Delivery, park
 from shared.workflow.step import Next
-from shared.workflow.table import FIRST_STEPS
+from shared.workflow.workflows import FIRST_STEPS
 
 _log: Final = logging.getLogger(__name__)
 

@@ -29,8 +29,15 @@ from shared.messages.steps import (
 )
 from shared.settings import Settings
 from shared.workflow import selection
-from shared.workflow.backup import unknown, wait_for_running
-from shared.workflow.effects import Adopted, NotStarted, Undecided, before_replay, settle
+from shared.workflow.effects import (
+    Adopted,
+    NotStarted,
+    Undecided,
+    before_replay,
+    settle,
+    unknown,
+    wait_for_running,
+)
 from shared.workflow.flow import follow, follow_job, go_on
 from shared.workflow.step import Collaborators, LateError, RefusedError, Result, WorkflowError
 from shared.workflow.vaults import protected_items

@@ -7,7 +7,7 @@ https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs.
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.errors import ArmProtocolError, ArmStatusError
@@ -26,11 +26,12 @@ from shared.messages.steps import (
     is_marked,
 )
 from shared.workflow.advice import CONFLICT_CODES
-from shared.workflow.effects import MOST_POSTS, MOST_PUTS, is_about
-from shared.workflow.flow import ended, go_on, next_tick, on_tick
+from shared.workflow.effects import MOST_POSTS, after_conflict, is_about
+from shared.workflow.flow import ended, go_on, next_tick, on_tick, timed_out
 from shared.workflow.protect import after_protection
 from shared.workflow.retry import MOST_MALFORMED
-from shared.workflow.step import Collaborators, Next, Result, StepDefinition, WorkflowError
+from shared.workflow.step import Collaborators, Next, Result, WorkflowError
+from shared.workflow.workflows import AFTER_OPERATION, WORKFLOW_STEPS
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job, OperationStatus
@@ -94,16 +95,9 @@ def track(
     return _follow_operation(message, c)
 
 
-def definition_of(tracking: Tracking) -> StepDefinition:
-    """The step that started what is tracked."""
-    from shared.workflow.table import STEPS
-
-    return STEPS[tracking.origin]
-
-
 def origin_message(message: StepMessage[Tracking]) -> StepMessage[Any]:
     """The message of the step that started what is tracked, as it was then."""
-    definition = definition_of(message.payload)
+    definition = WORKFLOW_STEPS[message.payload.origin]
     return StepMessage(
         step=definition.name,
         sender=message.step,
@@ -117,7 +111,7 @@ def origin_message(message: StepMessage[Tracking]) -> StepMessage[Any]:
 
 def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Result:
     tracking = message.payload
-    expects_job = definition_of(tracking).job is not None
+    expects_job = WORKFLOW_STEPS[tracking.origin].job is not None
     urls = [tracking.location_url, tracking.async_operation_url]
     if expects_job:
         urls.reverse()
@@ -158,7 +152,7 @@ def _follow_operation(message: StepMessage[Tracking], c: Collaborators) -> Resul
 def _operation_status(message: StepMessage[Tracking], c: Collaborators, status: OperationStatus) -> Result:
     if not status.finished:
         return _later(message, c, message.payload, status.retry_after)
-    expects_job = definition_of(message.payload).job is not None
+    expects_job = WORKFLOW_STEPS[message.payload.origin].job is not None
     if status.job_id is not None and expects_job:
         # A failed operation may name its job too: the job says why.
         return _job_known(message, c, status.job_id, None)
@@ -195,8 +189,6 @@ def _operation_error(
 
 
 def _operation_done(message: StepMessage[Tracking], c: Collaborators) -> Result:
-    from shared.workflow.table import AFTER_OPERATION
-
     origin = origin_message(message)
     following = AFTER_OPERATION[origin.step]
     if following == origin.step and origin.effect.n >= MOST_POSTS:
@@ -211,7 +203,7 @@ def _operation_done(message: StepMessage[Tracking], c: Collaborators) -> Result:
 def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
     """The job of an operation that does not name it: by the client request id, else the only candidate."""
     tracking = message.payload
-    definition = definition_of(tracking)
+    definition = WORKFLOW_STEPS[tracking.origin]
     vault_id = message.request.vault_id
     assert vault_id is not None and definition.job is not None
     jobs = c.backup.list_jobs(vault_id, start=tracking.began - timedelta(minutes=5))
@@ -382,24 +374,6 @@ def _conflict(message: StepMessage[Tracking], c: Collaborators, error: ErrorInfo
     return Result(events=(ended(message, status, at=c.now(), error=why),))
 
 
-def after_conflict(
-    origin: StepMessage[Any], error: ErrorInfo, *, at: datetime, within: timedelta
-) -> tuple[Status, ErrorInfo] | None:
-    """What a conflict with a running operation ends in; None where a new effect is to follow once it has ended.
-
-    `within`: for how long another operation is waited out by what may be repeated and has no attempts to save.
-    """
-    if isinstance(origin.payload, BackupTask) and origin.payload.if_running == "skip":
-        return Status.SKIPPED, error
-    most = MOST_POSTS
-    if not isinstance(origin.payload, BackupTask | RestoreTask):
-        most = MOST_PUTS if at - origin.since < within else origin.effect.n
-    if origin.effect.n >= most:
-        text = f"{error.message} This was attempt {origin.effect.n} of at most {most}."
-        return Status.FAILED, error.model_copy(update={"message": text})
-    return None
-
-
 def _next_effect(message: StepMessage[Tracking], c: Collaborators, again: Again) -> Result:
     """The step comes back for a new effect, under a number of its own."""
     at = c.now()
@@ -472,17 +446,3 @@ def _later(
     asked_by_service = at + wait if wait else None
     later = tracking.model_copy(update={"not_before": asked_by_service})
     return Result(next=(Next(message.again(at=at, payload=later), delay),))
-
-
-def timed_out(message: StepMessage[Tracking], tracking: Tracking, at: datetime) -> events.Event:
-    """The outcome of what did not end in its time; a job is left to run."""
-    if tracking.job_id is not None:
-        text = f"job {tracking.job_id} had not ended by {tracking.deadline:%Y-%m-%dT%H:%M:%SZ}; it is left to run."
-        job = JobInfo(id=tracking.job_id, status="InProgress")
-        error = ErrorInfo(code="JobTimeout", message=text)
-        return ended(message, Status.TIMED_OUT, at=at, error=error, job=job)
-    text = (
-        f"the operation of step {tracking.origin} had not ended by {tracking.deadline:%Y-%m-%dT%H:%M:%SZ}"
-        f" (client request id {tracking.client_request_id}); it is left to run."
-    )
-    return ended(message, Status.TIMED_OUT, at=at, error=ErrorInfo(code="OperationTimeout", message=text))

@@ -21,25 +21,22 @@ from shared.listings import JobListing
 from shared.messages.events import ErrorInfo
 from shared.messages.steps import StepMessage, Tracking
 from shared.telemetry import log_context
-from shared.workflow.dead_letters import outcome_of_body
+from shared.workflow.answers import outcome_of_body
 from shared.workflow.delivery import (
-    Delivery,
-    after_arm_error,
     come_back,
     decode,
     dispatch,
     outgoing,
-    park,
     plenty_of_reads,
-    put_back,
     run,
     some_reads,
-    wait_for_operator,
 )
-from shared.workflow.flow import next_tick
+from shared.workflow.failures import after_arm_error, put_back
+from shared.workflow.flow import TRACK, next_tick
+from shared.workflow.parking import Delivery, park, wait_for_operator
 from shared.workflow.step import Result
 from shared.workflow.table import STEPS
-from shared.workflow.track import definition_of
+from shared.workflow.workflows import WORKFLOW_STEPS, starts_job
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
@@ -75,7 +72,7 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
         if item is None:
             continue
         vault_id, tracking = item.message.request.vault_id, item.message.payload
-        if vault_id is not None and definition_of(tracking).job is not None and tracking.again is None:
+        if vault_id is not None and starts_job(tracking.origin) and tracking.again is None:
             vaults[vault_id.key].append(item)
         else:
             single.append(item)
@@ -99,11 +96,11 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
 def _read(delivery: Delivery, runtime: Runtime) -> _Item | None:
     """The poll in a delivery; None where there is none for this version, and it has been put away."""
     try:
-        message = decode(STEPS["track"], delivery, runtime)
+        message = decode(STEPS[TRACK], delivery, runtime)
         if message is None:
             return None
         tracking: Tracking = message.payload
-        if tracking.origin in STEPS:
+        if tracking.origin in WORKFLOW_STEPS:
             return _Item(delivery, message)
         known = f"a job of step {tracking.origin}, which this version does not know"
         if runtime.service_clock.now() < tracking.deadline:
@@ -125,7 +122,7 @@ def _read(delivery: Delivery, runtime: Runtime) -> _Item | None:
 
 def _one(item: _Item, runtime: Runtime, **known: Any) -> Result:
     try:
-        return run(STEPS["track"], item.message, item.delivery, runtime, **known)
+        return run(STEPS[TRACK], item.message, item.delivery, runtime, **known)
     except Exception as error:
         _log.exception("a poll failed on a defect of this app", extra=log_context(item.message))
         message = item.message
@@ -199,7 +196,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
             # Many have ended at once: reading them singly costs more than the whole list.
             listing = list_jobs(running_only=False)
     except ArmError as error:
-        return [(item, after_arm_error(STEPS["track"], item.message, runtime, error)) for item in items]
+        return [(item, after_arm_error(STEPS[TRACK], item.message, runtime, error)) for item in items]
     except TokenError:
         # Each reports it by its own poll.
         return [(item, _one(item, runtime)) for item in items]
@@ -218,7 +215,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
         # A configuration that completed has nothing to add to its entry in the list.
         worth = (
             in_time
-            and definition_of(tracking).job != "ConfigureBackup"
+            and WORKFLOW_STEPS[tracking.origin].job != "ConfigureBackup"
             and plenty_of_reads(runtime, vault_id)
         )
         details = job.status.has_ended and (not clean or worth)

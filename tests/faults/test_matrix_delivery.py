@@ -17,7 +17,8 @@ import pytest
 
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
-from shared.workflow.delivery import Delivery, handle
+from shared.workflow.delivery import handle
+from shared.workflow.parking import Delivery
 from shared.workflow.table import STEPS
 from tests.faults.estate import (
     Plan,

@@ -22,7 +22,8 @@ from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
 from shared.messages.steps import VERSION
-from shared.workflow.delivery import Delivery, decode, handle
+from shared.workflow.delivery import decode, handle
+from shared.workflow.parking import Delivery
 from shared.workflow.table import STEPS
 from tests.e2e.harness import JsonObject, message_to, the_functions, virtual_machine
 from tests.faults import corpus

@@ -21,7 +21,8 @@ from docs.generate import (
 )
 from functions.blueprints import blueprints
 from shared.bus.topology import ALL_OUTCOMES, PARKED_MESSAGES, TOPOLOGY
-from shared.workflow.table import AFTER_OPERATION, FIRST_STEPS, STEPS
+from shared.workflow.table import STEPS
+from shared.workflow.workflows import AFTER_OPERATION, FIRST_STEPS
 
 FILES = generated()
 TRIGGERS = triggers(function_app())

@@ -13,7 +13,7 @@ from local.broker import Broker, InProcessBus, PeekedMessage
 from shared import composition
 from shared.clock import SteppedClock
 from shared.composition import Runtime
-from shared.workflow.delivery import Delivery
+from shared.workflow.parking import Delivery
 from tests.unit.workflow.messages import NOW
 
 OUTCOMES = "job-outcomes/subscriptions/all"

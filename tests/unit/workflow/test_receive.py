@@ -11,7 +11,8 @@ import pytest
 
 from shared.messages.requests import Operation
 from shared.workflow.dead_letters import report_dead_letter
-from shared.workflow.delivery import decode, wait_for_operator
+from shared.workflow.delivery import decode
+from shared.workflow.parking import wait_for_operator
 from shared.workflow.receive import receive_event, receive_request
 from shared.workflow.table import STEPS
 from shared.workflow.tracker import handle_batch
