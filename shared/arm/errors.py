@@ -12,7 +12,8 @@
     ├── AuthenticationError   the configuration is wrong, or a login is missing: permanent
     └── TokenUnavailableError nobody could be asked just now: worth another try
 
-`may_have_started` says whether the effect of a mutating call may have happened. The text of an error is
+`may_have_started` says whether the effect of a mutating call may have happened, and nothing else decides it. The
+text of an error is
 one sentence and the ids that Azure's support asks for; it never holds a token, nor the query of a URL.
 """
 
@@ -77,6 +78,11 @@ class ArmError(Exception):
         if request_id:
             ids.append(f"request id {request_id}")
         super().__init__(f"{operation}: {summary} ({', '.join(ids)})")
+
+    @property
+    def is_mutation(self) -> bool:
+        """Whether the call was to change anything."""
+        return self.method != "GET"
 
 
 class ArmNotSentError(ArmError):

@@ -12,14 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from shared.arm.errors import (
-    ArmAnswerLostError,
     ArmError,
-    ArmNotSentError,
     ArmPacedError,
-    ArmProtocolError,
     ArmStatusError,
-    ArmUntrustedError,
-    ArmUrlRefusedError,
     TokenError,
     TokenUnavailableError,
 )
@@ -30,7 +25,7 @@ from shared.telemetry import log_context
 from shared.workflow.advice import CONFLICT_CODES, is_quota
 from shared.workflow.effects import after_conflict
 from shared.workflow.flow import ended, handed_over
-from shared.workflow.retry import Conflict, GiveUp, Happened, Retry, decide
+from shared.workflow.retry import Conflict, GiveUp, Retry, decide
 from shared.workflow.step import Next, Result, StepDefinition
 from shared.workflow.workflows import starts_job
 
@@ -61,26 +56,18 @@ def after_arm_error(
     `called`: a moment before the call was made.
     """
     now = runtime.service_clock.now()
-    mutation = error.method != "GET"
     failing_since = message.failing_since or now
     # Reckoned from the first failure, since a step may have waited for days for another job to end.
     deadline = failing_since + runtime.settings.operation_timeout
     if isinstance(message.payload, Tracking):
         deadline = message.payload.deadline
-    happened = _happened(error)
-    status = error.status if isinstance(error, ArmStatusError) else None
     paced = isinstance(error, ArmPacedError)
-    if isinstance(error, ArmStatusError) and mutation:
-        if is_quota(error.code):
-            return end(message, runtime, Status.FAILED, _status_info(error), called=True)
-        if error.code.lower() in CONFLICT_CODES:
-            status = 409
+    code = error.code.lower() if isinstance(error, ArmStatusError) else ""
+    if isinstance(error, ArmStatusError) and error.is_mutation and is_quota(code):
+        return end(message, runtime, Status.FAILED, _status_info(error), called=True)
     decision = decide(
-        happened,
-        # To be held back is what a 429 would have come to.
-        status=429 if paced else status,
-        retry_after=error.retry_after if isinstance(error, ArmStatusError | ArmPacedError) else None,
-        mutation=mutation,
+        error,
+        conflicting=code in CONFLICT_CODES,
         attempt=message.attempt,
         age=now - failing_since,
         time_left=deadline - now,
@@ -116,25 +103,10 @@ def after_arm_error(
 
 
 def once_more(message: StepMessage[Any], runtime: Runtime, *, waiting: bool) -> Result:
-    """The step's next effect, decided on as an outcome is (see `_end`): of an effect just one thing comes."""
+    """The step's next effect, decided on as an outcome is (see `end`): of an effect just one thing comes."""
     at = runtime.service_clock.now()
     again = Again(waiting=waiting, since=message.since)
     return Result(next=(Next(handed_over(message, at, deadline=at, again=again)),))
-
-
-def _happened(error: ArmError) -> Happened:
-    if isinstance(error, ArmUntrustedError):
-        return Happened.REFUSED
-    if isinstance(error, ArmStatusError):
-        return Happened.STATUS
-    if isinstance(error, ArmAnswerLostError):
-        return Happened.ANSWER_LOST
-    if isinstance(error, ArmProtocolError):
-        return Happened.MALFORMED
-    if isinstance(error, ArmNotSentError):
-        return Happened.NOT_SENT
-    assert isinstance(error, ArmUrlRefusedError)
-    return Happened.REFUSED
 
 
 def _status_info(error: ArmStatusError) -> ErrorInfo:
@@ -159,7 +131,7 @@ def _given_up(
         status = Status.UNKNOWN
     elif decision.out_of_time and isinstance(message.payload, Tracking):
         status = Status.TIMED_OUT
-    return end(message, runtime, status, info, called=error.method != "GET")
+    return end(message, runtime, status, info, called=error.is_mutation)
 
 
 def _honest_status(definition: StepDefinition, message: StepMessage[Any]) -> Status:

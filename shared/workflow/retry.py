@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Final
+
+from shared.arm.errors import (
+    ArmError,
+    ArmPacedError,
+    ArmProtocolError,
+    ArmStatusError,
+    ArmUntrustedError,
+    ArmUrlRefusedError,
+)
 
 FIRST_WAIT: Final = timedelta(seconds=2)
 LONGEST_WAIT: Final = timedelta(seconds=60)
 #: Role assignments take time to spread, and a token may predate them.
 FORBIDDEN_FOR: Final = timedelta(minutes=10)
 MOST_MALFORMED: Final = 5
-
-
-class Happened(Enum):
-    """What became of a call."""
-
-    NOT_SENT = auto()  #: it never reached the service
-    ANSWER_LOST = auto()  #: it was sent, and no answer came
-    MALFORMED = auto()  #: the answer cannot be one of the service
-    STATUS = auto()  #: the service answered with an error
-    REFUSED = auto()  #: the app would not send it
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,9 @@ Decision = Retry | Conflict | GiveUp
 
 
 def decide(
-    happened: Happened,
+    error: ArmError,
     *,
-    status: int | None = None,
-    retry_after: timedelta | None = None,
-    mutation: bool,
+    conflicting: bool = False,
     attempt: int,
     age: timedelta,
     time_left: timedelta,
@@ -71,34 +67,36 @@ def decide(
     """What to do after a call that did not succeed.
 
     Args:
-        happened: what became of the call; `status` and `retry_after` of its answer, if there was one.
-        mutation: whether it was to change anything.
+        error: what became of the call, and whether it may have taken effect.
+        conflicting: whether the service's code says that another operation is running.
         attempt: how many have failed before in a row.
         age: how long the step has been trying.
         time_left: until its deadline.
         jitter: uniform in [0, 1): spreads those that failed together.
     """
-    started = mutation and (
-        happened in (Happened.ANSWER_LOST, Happened.MALFORMED)
-        or (happened is Happened.STATUS and status is not None and (status >= 500 or status == 408))
-    )
-    if happened is Happened.REFUSED:
+    started = error.is_mutation and error.may_have_started
+    if isinstance(error, ArmUntrustedError | ArmUrlRefusedError):
         return GiveUp(may_have_started=False, out_of_time=False)
-    if happened is Happened.STATUS:
-        assert status is not None
-        if status == 409 and mutation:
+    if isinstance(error, ArmStatusError):
+        if error.is_mutation and (conflicting or error.status == 409):
             return Conflict()
-        if status in (401, 403):
+        if error.status in (401, 403):
             if age >= FORBIDDEN_FOR:
                 return GiveUp(may_have_started=False, out_of_time=False)
-        elif status not in (408, 425, 429) and status < 500:
+        elif error.status not in (408, 425, 429) and error.status < 500:
             return GiveUp(may_have_started=False, out_of_time=False)
-    if happened is Happened.MALFORMED and attempt + 1 >= MOST_MALFORMED:
+    if isinstance(error, ArmProtocolError) and attempt + 1 >= MOST_MALFORMED:
         return GiveUp(may_have_started=started, out_of_time=False)
+    retry_after = error.retry_after if isinstance(error, ArmStatusError | ArmPacedError) else None
     after = _wait(attempt, retry_after, jitter)
     if after > time_left:
         return GiveUp(may_have_started=started, out_of_time=True)
-    return Retry(after, may_have_started=started, counts=status != 429 or retry_after is None)
+    return Retry(after, may_have_started=started, counts=retry_after is None or not _is_throttled(error))
+
+
+def _is_throttled(error: ArmError) -> bool:
+    """Whether the call was turned away by a rate limit: the service's own, or the app's that keeps within it."""
+    return isinstance(error, ArmPacedError) or (isinstance(error, ArmStatusError) and error.status == 429)
 
 
 def _wait(attempt: int, retry_after: timedelta | None, jitter: float) -> timedelta:
