@@ -66,8 +66,8 @@ class ServiceClock:
 
     Deadlines and filters are reckoned by it, so that a skewed machine clock does no harm. `scale` is the
     `TIME_SCALE` setting: at 0.01 a hundred seconds of the service pass in one second of this machine.
-    Until the service has answered once, the latest moment carried by a message (`at_least`) stands in
-    for it, and before that the machine's clock.
+    Until the service has answered once, the latest of the machine's clock and the moments carried by messages
+    (`at_least`) stands in for it.
     """
 
     def __init__(self, clock: Clock, scale: float = 1.0) -> None:
@@ -86,10 +86,13 @@ class ServiceClock:
     def now(self) -> datetime:
         """The current moment of the service, aware, in UTC."""
         with self._lock:
-            if self._base is None:
-                return self._clock.now()
-            elapsed = (self._clock.monotonic() - self._base_monotonic) / self._scale
-            return self._base + timedelta(seconds=elapsed)
+            return self._now()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the service itself has spoken: until then, this machine's clock may be hours ahead of it."""
+        with self._lock:
+            return self._answered
 
     def answered(self, date: datetime) -> None:
         """The service has just said that it is `date`."""
@@ -97,15 +100,16 @@ class ServiceClock:
             self._base, self._base_monotonic, self._answered = date, self._clock.monotonic(), True
 
     def at_least(self, moment: datetime) -> None:
-        """A message was written at `moment` of the service; believed until the service itself has spoken."""
+        """A message was written at `moment` of the service; believed until the service itself has spoken.
+
+        It may have waited in its queue for hours, so it moves the clock only forward, this machine's as well.
+        """
         with self._lock:
-            if self._answered:
-                return
-            if self._base is None:
+            if not self._answered and moment > self._now():
                 self._base, self._base_monotonic = moment, self._clock.monotonic()
-                return
-            now = self._base + timedelta(
-                seconds=(self._clock.monotonic() - self._base_monotonic) / self._scale
-            )
-            if moment > now:
-                self._base, self._base_monotonic = moment, self._clock.monotonic()
+
+    def _now(self) -> datetime:
+        if self._base is None:
+            return self._clock.now()
+        elapsed = (self._clock.monotonic() - self._base_monotonic) / self._scale
+        return self._base + timedelta(seconds=elapsed)

@@ -139,7 +139,8 @@ def run(
         trusting=message.late < _MOST_LATE,
         grown_tick=grown_tick,
     )
-    called = runtime.service_clock.now()
+    # Jobs are looked for from here on, so it may be too early, but not too late.
+    called = runtime.service_clock.now() if runtime.service_clock.is_known else message.at
     try:
         with coming_back(message.poll > 0):
             return definition.run(message, collaborators, **known)

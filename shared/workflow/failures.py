@@ -40,7 +40,10 @@ _AUTHENTICATION_FOR: Final = timedelta(minutes=10)
 
 def put_back(message: StepMessage[Any], runtime: Runtime, delay: timedelta, **changes: Any) -> Result:
     """The same message again, after `delay` of the service's time."""
-    return Result(next=(Next(message.again(at=runtime.service_clock.now(), **changes), delay),))
+    clock = runtime.service_clock
+    # What only this machine's clock says is not passed on as the service's time.
+    at = clock.now() if clock.is_known else message.at
+    return Result(next=(Next(message.again(at=at, **changes), delay),))
 
 
 def after_arm_error(
@@ -61,6 +64,9 @@ def after_arm_error(
     deadline = failing_since + runtime.settings.operation_timeout
     if isinstance(message.payload, Tracking):
         deadline = message.payload.deadline
+        if not runtime.service_clock.is_known:
+            # That it has passed is not for this machine's clock to say alone.
+            deadline = max(deadline, failing_since + runtime.settings.operation_timeout)
     paced = isinstance(error, ArmPacedError)
     code = error.code.lower() if isinstance(error, ArmStatusError) else ""
     if isinstance(error, ArmStatusError) and error.is_mutation and is_quota(code):

@@ -15,12 +15,14 @@ import pytest
 
 from shared.workflow.planning import plan_backups
 from tests.faults.estate import (
+    Plan,
     fault,
     open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
     Estates,
+    finished,
     one,
     run,
 )
@@ -80,6 +82,17 @@ def test_F37_leap_past_the_deadline(fault: str, status: str) -> None:
         estate.check()
         assert estate.outcome()["status"] == status
         assert estate.outcome()["job"]["id"] == estate.job_ids("Backup")[0]
+
+
+def test_F37_a_new_process_looks_for_a_lost_backup_where_it_can_be() -> None:
+    # Its first call is lost, and so nobody has told it yet that this machine's clock is hours ahead.
+    faults = [fault("Backup", "dropAfterEffect", nth=1)]
+    plan = Plan(at={"send trigger-backup": "after"}, recovery="later")
+    with open_faulty(protected_estate(faults=faults), plan, skew=timedelta(hours=3)) as estate:
+        outcome = finished(estate, estate.backup("orders"))
+        assert estate.crashes == 1
+        assert outcome["status"] == "succeeded"
+        assert estate.job_ids("Backup") == [outcome["job"]["id"]]
 
 
 def test_F38_timer_double_fire_and_a_day_without_app(estate: Estates) -> None:

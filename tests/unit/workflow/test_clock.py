@@ -40,6 +40,20 @@ def test_a_message_stands_in_until_the_service_has_spoken() -> None:
     assert service.now() == HERE
 
 
+def test_a_message_that_waited_for_hours_does_not_set_the_clock_back() -> None:
+    clock = SteppedClock(HERE)
+    service = ServiceClock(clock)
+    service.at_least(HERE - timedelta(hours=5))
+    assert service.now() == HERE
+    service.at_least(THERE)
+    clock.advance(timedelta(hours=1))
+    service.at_least(THERE)
+    assert service.now() == THERE + timedelta(hours=1)
+    assert not service.is_known
+    service.answered(HERE)
+    assert service.is_known
+
+
 def test_a_naive_start_is_refused() -> None:
     with pytest.raises(ValueError, match="aware"):
         SteppedClock(datetime(2026, 1, 5))  # noqa: DTZ001 - this is what is refused
