@@ -88,65 +88,11 @@ class CreatePolicy(StrictModel):
 
         Follows https://learn.microsoft.com/rest/api/backup/protection-policies/create-or-update.
         """
-
-        def moment(time: str) -> str:
-            return f"{date}T{time}:00Z"
-
-        full_time = moment(self.full.time)
-        schedule: dict[str, Any] = {
-            "schedulePolicyType": "SimpleSchedulePolicy",
-            "scheduleRunFrequency": self.full.frequency,
-            "scheduleRunTimes": [full_time],
-            "scheduleWeeklyFrequency": 0,
-        }
-        if self.full.frequency == "Weekly":
-            schedule["scheduleRunDays"] = list(self.full.days)
-            retention: dict[str, Any] = {
-                "weeklySchedule": {
-                    "daysOfTheWeek": list(self.full.days),
-                    "retentionTimes": [full_time],
-                    "retentionDuration": {"count": self.full.retention_days // 7, "durationType": "Weeks"},
-                }
-            }
-        else:
-            retention = {
-                "dailySchedule": {
-                    "retentionTimes": [full_time],
-                    "retentionDuration": {"count": self.full.retention_days, "durationType": "Days"},
-                }
-            }
-        sub_policies: list[dict[str, Any]] = [
-            {
-                "policyType": "Full",
-                "schedulePolicy": schedule,
-                "retentionPolicy": {"retentionPolicyType": "LongTermRetentionPolicy", **retention},
-            }
-        ]
+        parts = [_full_part(self.full, date)]
         if self.differential is not None:
-            sub_policies.append(
-                {
-                    "policyType": "Differential",
-                    "schedulePolicy": {
-                        "schedulePolicyType": "SimpleSchedulePolicy",
-                        "scheduleRunFrequency": "Weekly",
-                        "scheduleRunDays": list(self.differential.days),
-                        "scheduleRunTimes": [moment(self.differential.time)],
-                        "scheduleWeeklyFrequency": 0,
-                    },
-                    "retentionPolicy": _simple_retention(self.differential.retention_days),
-                }
-            )
+            parts.append(_differential_part(self.differential, date))
         if self.log is not None:
-            sub_policies.append(
-                {
-                    "policyType": "Log",
-                    "schedulePolicy": {
-                        "schedulePolicyType": "LogSchedulePolicy",
-                        "scheduleFrequencyInMins": self.log.every_minutes,
-                    },
-                    "retentionPolicy": _simple_retention(self.log.retention_days),
-                }
-            )
+            parts.append(_log_part(self.log))
         return {
             "backupManagementType": "AzureWorkload",
             "workLoadType": "SQLDataBase",
@@ -155,8 +101,68 @@ class CreatePolicy(StrictModel):
                 "issqlcompression": self.compression,
                 "isCompression": self.compression,
             },
-            "subProtectionPolicy": sub_policies,
+            "subProtectionPolicy": parts,
         }
+
+
+def _moment(date: str, time: str) -> str:
+    return f"{date}T{time}:00Z"
+
+
+def _full_part(full: FullSchedule, date: str) -> dict[str, Any]:
+    time = _moment(date, full.time)
+    schedule: dict[str, Any] = {
+        "schedulePolicyType": "SimpleSchedulePolicy",
+        "scheduleRunFrequency": full.frequency,
+        "scheduleRunTimes": [time],
+        "scheduleWeeklyFrequency": 0,
+    }
+    if full.frequency == "Weekly":
+        schedule["scheduleRunDays"] = list(full.days)
+        retention: dict[str, Any] = {
+            "weeklySchedule": {
+                "daysOfTheWeek": list(full.days),
+                "retentionTimes": [time],
+                "retentionDuration": {"count": full.retention_days // 7, "durationType": "Weeks"},
+            }
+        }
+    else:
+        retention = {
+            "dailySchedule": {
+                "retentionTimes": [time],
+                "retentionDuration": {"count": full.retention_days, "durationType": "Days"},
+            }
+        }
+    return {
+        "policyType": "Full",
+        "schedulePolicy": schedule,
+        "retentionPolicy": {"retentionPolicyType": "LongTermRetentionPolicy", **retention},
+    }
+
+
+def _differential_part(differential: DifferentialSchedule, date: str) -> dict[str, Any]:
+    return {
+        "policyType": "Differential",
+        "schedulePolicy": {
+            "schedulePolicyType": "SimpleSchedulePolicy",
+            "scheduleRunFrequency": "Weekly",
+            "scheduleRunDays": list(differential.days),
+            "scheduleRunTimes": [_moment(date, differential.time)],
+            "scheduleWeeklyFrequency": 0,
+        },
+        "retentionPolicy": _simple_retention(differential.retention_days),
+    }
+
+
+def _log_part(log: LogSchedule) -> dict[str, Any]:
+    return {
+        "policyType": "Log",
+        "schedulePolicy": {
+            "schedulePolicyType": "LogSchedulePolicy",
+            "scheduleFrequencyInMins": log.every_minutes,
+        },
+        "retentionPolicy": _simple_retention(log.retention_days),
+    }
 
 
 def _simple_retention(days: int) -> dict[str, Any]:

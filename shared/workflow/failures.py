@@ -60,13 +60,6 @@ def after_arm_error(
     """
     now = runtime.service_clock.now()
     failing_since = message.failing_since or now
-    # Reckoned from the first failure, since a step may have waited for days for another job to end.
-    deadline = failing_since + runtime.settings.operation_timeout
-    if isinstance(message.payload, Tracking):
-        deadline = message.payload.deadline
-        if not runtime.service_clock.is_known:
-            # That it has passed is not for this machine's clock to say alone.
-            deadline = max(deadline, failing_since + runtime.settings.operation_timeout)
     paced = isinstance(error, ArmPacedError)
     code = error.code.lower() if isinstance(error, ArmStatusError) else ""
     if isinstance(error, ArmStatusError) and error.is_mutation and is_quota(code):
@@ -76,7 +69,7 @@ def after_arm_error(
         conflicting=code in CONFLICT_CODES,
         attempt=message.attempt,
         age=now - failing_since,
-        time_left=deadline - now,
+        time_left=_deadline(message, runtime, failing_since) - now,
         # Turns are spread as they are given out.
         jitter=0.0 if paced else random.random(),  # noqa: S311 - spreads retries, guards nothing
     )
@@ -106,6 +99,17 @@ def after_arm_error(
             )
         return put_back(message, runtime, decision.after, **changes)
     return _given_up(definition, message, runtime, error, decision)
+
+
+def _deadline(message: StepMessage[Any], runtime: Runtime, failing_since: datetime) -> datetime:
+    """Until when a call is tried again."""
+    # Reckoned from the first failure, since a step may have waited for days for another job to end.
+    failing_until = failing_since + runtime.settings.operation_timeout
+    if not isinstance(message.payload, Tracking):
+        return failing_until
+    # That a job's deadline has passed is not for this machine's clock to say alone.
+    known = runtime.service_clock.is_known
+    return message.payload.deadline if known else max(message.payload.deadline, failing_until)
 
 
 def once_more(message: StepMessage[Any], runtime: Runtime, *, waiting: bool) -> Result:

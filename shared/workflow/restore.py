@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import PureWindowsPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
 from shared.messages import events
@@ -43,12 +44,16 @@ from shared.workflow.step import Collaborators, LateError, RefusedError, Result,
 from shared.workflow.vaults import protected_items
 
 if TYPE_CHECKING:
-    from shared.azure_backup.models import Container, ProtectedItem, RecoveryPoint
+    from shared.azure_backup.models import Container, ProtectedItem, RecoveryPoint, TimeRange
 
 LOG_RECOVERY_POINT: Final = "DefaultRangeRecoveryPoint"
 #: Over this size of the file list the service maps no paths itself (troubleshooting article).
 LONGEST_FILE_LIST: Final = 20_000
 _LONGEST_PATH: Final = 259
+#: Fulls and differentials with their moments, the newest first.
+Snapshots: TypeAlias = "list[tuple[datetime, RecoveryPoint]]"
+#: A file of a database: its type, its path, its logical name.
+DatabaseFile: TypeAlias = tuple[str, str, str]
 _NOT_IN_FILE_NAMES: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
@@ -184,47 +189,69 @@ def choose_recovery_point(
 ) -> ChosenRecoveryPoint:
     """The recovery point that a request means. Raises WorkflowError that says which there are."""
     snapshots = _newest_first(points)
-    ranges = sorted(
-        (span for point in points for span in point.time_ranges), key=lambda span: span.end, reverse=True
-    )
-
-    def at_moment(moment: datetime) -> ChosenRecoveryPoint:
-        return ChosenRecoveryPoint(name=LOG_RECOVERY_POINT, kind="Log", time=moment, point_in_time=moment)
-
-    def at_point(point: RecoveryPoint) -> ChosenRecoveryPoint:
-        assert point.time is not None
-        return ChosenRecoveryPoint(name=point.name, kind=point.kind, time=point.time)
-
+    ranges = [span for point in points for span in point.time_ranges]
+    ranges.sort(key=lambda span: span.end, reverse=True)
+    chosen: ChosenRecoveryPoint | None = None
     if choice.name is not None:
-        for _, point in snapshots:
-            if point.name.casefold() == choice.name.casefold():
-                return at_point(point)
+        chosen = _named(choice.name, snapshots)
     elif choice.point_in_time is not None:
         if any(span.start <= choice.point_in_time <= span.end for span in ranges):
-            return at_moment(choice.point_in_time)
+            chosen = _at_moment(choice.point_in_time)
     elif choice.latest == "any":
-        if ranges:
-            return at_moment(ranges[0].end.replace(microsecond=0))
-        if snapshots:
-            return at_point(snapshots[0][1])
+        chosen = _latest(snapshots, ranges)
     elif choice.latest == "full":
-        for _, point in snapshots:
-            if point.kind.lower() in ("full", "copyonlyfull"):
-                return at_point(point)
+        chosen = _latest_full(snapshots)
     elif choice.before is not None:
-        last = (choice.before - timedelta(microseconds=1)).replace(microsecond=0)
-        by_log = [min(span.end.replace(microsecond=0), last) for span in ranges if span.start <= last]
-        by_point = [(time, point) for time, point in snapshots if time <= last]
-        if by_log and (not by_point or max(by_log) >= by_point[0][0]):
-            return at_moment(max(by_log))
-        if by_point:
-            return at_point(by_point[0][1])
-    raise WorkflowError(
-        "RecoveryPointNotFound", f"{database} cannot be restored to {choice}. {available_points(points)}"
-    )
+        chosen = _newest_before(choice.before, snapshots, ranges)
+    if chosen is None:
+        raise WorkflowError(
+            "RecoveryPointNotFound", f"{database} cannot be restored to {choice}. {available_points(points)}"
+        )
+    return chosen
 
 
-def _newest_first(points: list[RecoveryPoint]) -> list[tuple[datetime, RecoveryPoint]]:
+def _at_moment(moment: datetime) -> ChosenRecoveryPoint:
+    return ChosenRecoveryPoint(name=LOG_RECOVERY_POINT, kind="Log", time=moment, point_in_time=moment)
+
+
+def _at_point(time: datetime, point: RecoveryPoint) -> ChosenRecoveryPoint:
+    return ChosenRecoveryPoint(name=point.name, kind=point.kind, time=time)
+
+
+def _named(name: str, snapshots: Snapshots) -> ChosenRecoveryPoint | None:
+    for time, point in snapshots:
+        if point.name.casefold() == name.casefold():
+            return _at_point(time, point)
+    return None
+
+
+def _latest(snapshots: Snapshots, ranges: Sequence[TimeRange]) -> ChosenRecoveryPoint | None:
+    """The end of the newest log range, else the newest full or differential."""
+    if ranges:
+        return _at_moment(ranges[0].end.replace(microsecond=0))
+    return _at_point(*snapshots[0]) if snapshots else None
+
+
+def _latest_full(snapshots: Snapshots) -> ChosenRecoveryPoint | None:
+    for time, point in snapshots:
+        if point.kind.lower() in ("full", "copyonlyfull"):
+            return _at_point(time, point)
+    return None
+
+
+def _newest_before(
+    moment: datetime, snapshots: Snapshots, ranges: Sequence[TimeRange]
+) -> ChosenRecoveryPoint | None:
+    """The newest whole second before `moment` that there is, by the log or by a full or differential."""
+    last = (moment - timedelta(microseconds=1)).replace(microsecond=0)
+    by_log = [min(span.end.replace(microsecond=0), last) for span in ranges if span.start <= last]
+    by_point = [(time, point) for time, point in snapshots if time <= last]
+    if by_log and (not by_point or max(by_log) >= by_point[0][0]):
+        return _at_moment(max(by_log))
+    return _at_point(*by_point[0]) if by_point else None
+
+
+def _newest_first(points: list[RecoveryPoint]) -> Snapshots:
     """Fulls and differentials with their moments; the log ranges have none."""
     snapshots = [(point.time, point) for point in points if point.time is not None]
     return sorted(snapshots, key=lambda pair: pair[0], reverse=True)
@@ -299,33 +326,44 @@ def restore_properties(
         return {**properties, "recoveryType": "OriginalLocation"}
     properties["recoveryType"] = "AlternateLocation"
     container = _target_container(message, c, target.vm_id)
-    overwrite = "Overwrite" if task.overwrite else "FailOnConflict"
     properties["targetVirtualMachineId"] = target.vm_id.path
     if isinstance(target, FilesTarget):
         return {
             **properties,
             "recoveryMode": "FileRecovery",
             "targetInfo": {
-                "overwriteOption": overwrite,
+                "overwriteOption": _overwrite_option(task),
                 "containerId": container.id.path,
                 "targetDirectoryForFileRestore": target.path,
             },
         }
-    assert target.database is not None
     if task.database.vm_id is not None:
         properties["sourceResourceId"] = task.database.vm_id.path
+    return {**properties, **_alternate_properties(task, target, container, c, item)}
+
+
+def _alternate_properties(
+    task: RestoreTask, target: AlternateTarget, container: Container, c: Collaborators, item: ProtectedItemId
+) -> dict[str, Any]:
+    """What a restore to another database says of that, and of where its files go."""
+    assert target.database is not None
     directories = _default_directories(c, container, target)
     _check_target_database(c, container, target, overwrite=task.overwrite)
-    files = _files(task, c, item)
-    properties["targetInfo"] = {
-        "overwriteOption": overwrite,
-        "containerId": container.id.path,
-        "databaseName": f"{target.instance}/{target.database}",
+    mapping = map_files(_files(task, c, item), target, directories)
+    described: dict[str, Any] = {
+        "targetInfo": {
+            "overwriteOption": _overwrite_option(task),
+            "containerId": container.id.path,
+            "databaseName": f"{target.instance}/{target.database}",
+        }
     }
-    mapping = map_files(files, target, directories)
     if mapping:
-        properties["alternateDirectoryPaths"] = mapping
-    return properties
+        described["alternateDirectoryPaths"] = mapping
+    return described
+
+
+def _overwrite_option(task: RestoreTask) -> str:
+    return "Overwrite" if task.overwrite else "FailOnConflict"
 
 
 def _target_container(
@@ -386,8 +424,8 @@ def _check_target_database(
             )
 
 
-def _files(task: RestoreTask, c: Collaborators, item: ProtectedItemId) -> list[tuple[str, str, str]]:
-    """The files of the database at the recovery point: type, path, logical name."""
+def _files(task: RestoreTask, c: Collaborators, item: ProtectedItemId) -> list[DatabaseFile]:
+    """The files of the database at the recovery point."""
     if task.recovery_point.point_in_time is None:
         point = c.backup.get_recovery_point(RecoveryPointId(item, task.recovery_point.name))
         return list(point.data_directories) if point is not None else []
@@ -398,37 +436,20 @@ def _files(task: RestoreTask, c: Collaborators, item: ProtectedItemId) -> list[t
 
 
 def map_files(
-    files: list[tuple[str, str, str]], target: AlternateTarget, directories: dict[str, str]
+    files: list[DatabaseFile], target: AlternateTarget, directories: dict[str, str]
 ) -> list[dict[str, str]]:
     """Where each file of the database goes: as the request says, else the target's default directories.
 
     Raises WorkflowError where a file cannot be placed.
     """
-    wanted = {file.logical_name.casefold(): file.path for file in target.files}
-    known = {logical.casefold() for _, _, logical in files}
-    strangers = [file.logical_name for file in target.files if file.logical_name.casefold() not in known]
-    if strangers:
-        raise WorkflowError(
-            "UnknownFile",
-            f"the database has no files {selection.listing(strangers)}; its files are:"
-            f" {selection.listing(logical for _, _, logical in files)}.",
-        )
+    wanted = _wanted_paths(files, target)
     mapping: list[dict[str, str]] = []
     taken: set[str] = set()
-    assert target.database is not None
-    for kind, path, logical in files:
-        is_log = kind.lower() == "log"
+    for file in files:
+        kind, path, logical = file
         placed = wanted.get(logical.casefold())
         if placed is None:
-            directory = directories.get("log" if is_log else "data")
-            if directory is None:
-                raise WorkflowError(
-                    "NoDefaultDirectory",
-                    f"the instance {target.instance} names no default {'log' if is_log else 'data'} directory;"
-                    f" set {'logDirectory' if is_log else 'dataDirectory'} or files in the target.",
-                )
-            suffix = PureWindowsPath(path).suffix or (".ldf" if is_log else ".mdf")
-            placed = _place(directory, f"{target.database}_{logical}", suffix, taken)
+            placed = _default_path(file, target, directories, taken)
         if len(placed) > _LONGEST_PATH:
             raise WorkflowError(
                 "PathTooLong",
@@ -437,22 +458,61 @@ def map_files(
         taken.add(placed.casefold())
         mapping.append(
             {
-                "mappingType": "Log" if is_log else "Data",
+                "mappingType": "Log" if _is_log(kind) else "Data",
                 "sourceLogicalName": logical,
                 "sourcePath": path,
                 "targetPath": placed,
             }
         )
+    return mapping if _takes_paths(files, target) else []
+
+
+def _wanted_paths(files: list[DatabaseFile], target: AlternateTarget) -> dict[str, str]:
+    """The paths that the request names, by logical name. Raises WorkflowError for a file there is not."""
+    known = {logical.casefold() for _, _, logical in files}
+    strangers = [file.logical_name for file in target.files if file.logical_name.casefold() not in known]
+    if strangers:
+        raise WorkflowError(
+            "UnknownFile",
+            f"the database has no files {selection.listing(strangers)}; its files are:"
+            f" {selection.listing(logical for _, _, logical in files)}.",
+        )
+    return {file.logical_name.casefold(): file.path for file in target.files}
+
+
+def _default_path(
+    file: DatabaseFile, target: AlternateTarget, directories: dict[str, str], taken: set[str]
+) -> str:
+    """A path in the instance's default directory that no other file has taken."""
+    kind, path, logical = file
+    is_log = _is_log(kind)
+    directory = directories.get("log" if is_log else "data")
+    if directory is None:
+        raise WorkflowError(
+            "NoDefaultDirectory",
+            f"the instance {target.instance} names no default {'log' if is_log else 'data'} directory;"
+            f" set {'logDirectory' if is_log else 'dataDirectory'} or files in the target.",
+        )
+    suffix = PureWindowsPath(path).suffix or (".ldf" if is_log else ".mdf")
+    return _place(directory, f"{target.database}_{logical}", suffix, taken)
+
+
+def _is_log(kind: str) -> bool:
+    return kind.lower() == "log"
+
+
+def _takes_paths(files: list[DatabaseFile], target: AlternateTarget) -> bool:
+    """Whether the service takes paths for so many files. Raises WorkflowError where it has to, and does not."""
     listed = len(json.dumps([{"path": path, "logicalName": logical} for _, path, logical in files]))
-    if listed > LONGEST_FILE_LIST:
-        if target.files or target.data_directory or target.log_directory:
-            raise WorkflowError(
-                "FileListTooLong",
-                f"the list of the database's files takes {listed} bytes, and over {LONGEST_FILE_LIST} the service"
-                " places files in the instance's default directories only; leave out files and directories.",
-            )
-        return []
-    return mapping
+    if listed <= LONGEST_FILE_LIST:
+        return True
+    if target.files or target.data_directory or target.log_directory:
+        raise WorkflowError(
+            "FileListTooLong",
+            f"the list of the database's files takes {listed} bytes, and over {LONGEST_FILE_LIST} the service"
+            " places files in the instance's default directories only; leave out files and directories.",
+        )
+    return False
 
 
 def _place(directory: str, name: str, suffix: str, taken: set[str]) -> str:

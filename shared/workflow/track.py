@@ -7,6 +7,7 @@ https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -203,25 +204,15 @@ def _operation_done(message: StepMessage[Tracking], c: Collaborators) -> Result:
 def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
     """The job of an operation that does not name it: by the client request id, else the only candidate."""
     tracking = message.payload
-    definition = WORKFLOW_STEPS[tracking.origin]
     vault_id = message.request.vault_id
-    assert vault_id is not None and definition.job is not None
+    assert vault_id is not None
     jobs = c.backup.list_jobs(vault_id, start=tracking.began - timedelta(minutes=5))
     for job in jobs:
         if job.activity_id is not None and job.activity_id.lower() == tracking.client_request_id:
             return _job_known(message, c, job.id, None)
     if c.now() - tracking.began < GRACE:
         return _later(message, c, tracking, timedelta(minutes=1))
-    database = database_of(tracking)
-    name = database.name if database is not None else ""
-    candidates = [
-        job
-        for job in jobs
-        if is_about(job, definition.job, database=name, server=tracking.payload.get("serverName", ""))
-        # A job that bears the mark and is not ours belongs to another request of this app.
-        and not is_marked(job.activity_id)
-        and (job.start_time is None or job.start_time >= tracking.began - _LONGEST_CALL)
-    ]
+    candidates = _candidates(tracking, jobs)
     if len(candidates) == 1:
         return _job_known(message, c, candidates[0].id, None)
     if not tracking.looked:
@@ -230,10 +221,27 @@ def _find_job(message: StepMessage[Tracking], c: Collaborators) -> Result:
         return _later(message, c, once, timedelta(minutes=1))
     raise WorkflowError(
         "JobNotFound",
-        f"the service accepted the request for {database} (client request id {tracking.client_request_id}), but"
-        f" its job cannot be told among the {len(candidates)} that the vault lists; look at the vault's jobs.",
+        f"the service accepted the request for {database_of(tracking)} (client request id"
+        f" {tracking.client_request_id}), but its job cannot be told among the {len(candidates)} that the vault"
+        " lists; look at the vault's jobs.",
         status=Status.UNKNOWN,
     )
+
+
+def _candidates(tracking: Tracking, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that may have come of the operation, though nothing in them says so."""
+    operation = WORKFLOW_STEPS[tracking.origin].job
+    assert operation is not None
+    database = database_of(tracking)
+    name = database.name if database is not None else ""
+    return [
+        job
+        for job in jobs
+        if is_about(job, operation, database=name, server=tracking.payload.get("serverName", ""))
+        # A job that bears the mark and is not ours belongs to another request of this app.
+        and not is_marked(job.activity_id)
+        and (job.start_time is None or job.start_time >= tracking.began - _LONGEST_CALL)
+    ]
 
 
 def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, job: Job | None) -> Result:
@@ -313,31 +321,45 @@ def _job_ended(message: StepMessage[Tracking], c: Collaborators, job: Job) -> Re
         if following is not None:
             return Result(next=(following,))
     warnings = tuple(_clip(item.message) for item in job.error_details) if error is None else ()
-    details: dict[str, Any] = {
+    details = {**_timing(job), **_of_database(message, payload, status, job)}
+    return Result(events=(ended(message, status, at=c.now(), error=error, warnings=warnings, **details),))
+
+
+def _timing(job: Job) -> dict[str, Any]:
+    """When the job ran, and the job itself, as an outcome tells them."""
+    duration = (job.end_time - job.start_time).total_seconds() if job.start_time and job.end_time else None
+    return {
         "start_time": job.start_time,
         "end_time": job.end_time,
-        "duration_seconds": (
-            (job.end_time - job.start_time).total_seconds() if job.start_time and job.end_time else None
-        ),
+        "duration_seconds": duration,
         "job": _job_info(job),
     }
+
+
+def _of_database(message: StepMessage[Tracking], payload: object, status: Status, job: Job) -> dict[str, Any]:
+    """What an outcome tells of the database that was protected, backed up or restored."""
     if isinstance(payload, ProtectTask):
-        details["policy_name"] = payload.policy_name
-        if status in events.SUCCESSES:
-            details["protection_state"] = (
-                payload.protection_state if payload.action == "changePolicy" else "IRPending"
-            )
-    elif isinstance(payload, BackupTask):
-        details["policy_name"] = payload.policy_name
-        if message.request.operation is not Operation.PROTECT:
-            details["backup_type"] = _backup_type(job, payload)
-            details["data_transferred_mb"] = _number(job.properties.get("Data Transferred (in MB)"))
-            details["retain_until"] = payload.retain_until
-    elif isinstance(payload, RestoreTask):
+        if status not in events.SUCCESSES:
+            return {"policy_name": payload.policy_name}
+        kept = payload.action == "changePolicy"
+        state = payload.protection_state if kept else "IRPending"
+        return {"policy_name": payload.policy_name, "protection_state": state}
+    if isinstance(payload, BackupTask):
+        if message.request.operation is Operation.PROTECT:
+            return {"policy_name": payload.policy_name}
+        return {
+            "policy_name": payload.policy_name,
+            "backup_type": _backup_type(job, payload),
+            "data_transferred_mb": _number(job.properties.get("Data Transferred (in MB)")),
+            "retain_until": payload.retain_until,
+        }
+    if isinstance(payload, RestoreTask):
         point = payload.recovery_point
-        details["recovery_point"] = RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time)
-        details["target"] = payload.target.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return Result(events=(ended(message, status, at=c.now(), error=error, warnings=warnings, **details),))
+        return {
+            "recovery_point": RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time),
+            "target": payload.target.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+    return {}
 
 
 def _does_not_apply(payload: object, error: ErrorInfo) -> bool:
