@@ -516,7 +516,6 @@ class World:
     def _found_group(self, container: Container, group: AvailabilityGroup) -> None:
         names = [] if group.basic else [database.name for database in group.databases.values()]
         container.inquiry = Inquiry(found={group.name.name: names})
-        container.updated = self.now
         self._auto_protect_found(container)
 
     def forget_groups(self, vault: Vault) -> None:

@@ -19,8 +19,8 @@ from shared.workflow.flow import ended, follow, follow_job, go_on, selected
 from shared.workflow.step import AgainError, Collaborators, FanOut, LateError, Next, Result, WorkflowError
 from shared.workflow.vaults import vault_not_found
 
-#: For so long after the last inquiry a pattern means the databases that it found.
-INQUIRY_IS_FRESH: Final = timedelta(hours=1)
+#: For so long after a VM was registered, and inquired with that, a pattern means the databases that were found.
+INQUIRY_IS_FRESH: Final = timedelta(hours=4)
 
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
@@ -122,9 +122,10 @@ def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, con
         )
     known = plan.model_copy(update={"container_id": container.id.path})
     # Databases named outright may all be known; a pattern may mean one that was made since the last inquiry.
+    # The service does not tell when that was: recorded containers keep the date of their registration.
     patterns = any(selector.is_pattern for selector in plan.data.databases)
-    inquired_at = container.last_updated
-    stale = inquired_at is None or c.now() - inquired_at > INQUIRY_IS_FRESH
+    registered_at = container.last_updated
+    stale = registered_at is None or c.now() - registered_at > INQUIRY_IS_FRESH
     step = "inquire_container" if patterns and stale else "select_databases"
     return Result(next=(go_on(message, step, known, c.now()),))
 

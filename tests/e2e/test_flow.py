@@ -32,6 +32,25 @@ def test_fifty_databases_are_protected_backed_up_and_one_restored(estate: OpenEs
     assert configured["Inquire"] == 1
 
 
+def test_a_pattern_finds_what_was_made_since_the_vm_was_registered(estate: OpenEstate) -> None:
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", "orders")]})
+    request = azure.protect()
+    azure.run(request)
+    azure.run(azure.backup())
+    azure.run(azure.restore("orders", "orders_copy"))
+    named = azure.run({**azure.protect("orders_copy"), "id": "by-name"})
+    assert statuses(named) == {"succeeded": 1}, "a name is looked for at once"
+    azure.run(azure.restore("orders", "orders_second_copy"))
+    azure.clock.advance(timedelta(hours=4))
+    later = azure.run({**request, "id": "by-pattern"})
+    assert {outcome["data"]["database"] for outcome in later} == {
+        "orders",
+        "orders_copy",
+        "orders_second_copy",
+    }
+    assert statuses(later) == {"succeeded": 3}
+
+
 def test_twelve_hours_pass_in_a_moment(estate: OpenEstate) -> None:
     azure = estate(
         {
