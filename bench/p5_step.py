@@ -172,7 +172,7 @@ def _replays(polls: int) -> Spread:
 
 
 def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
-    from shared.workflow.delivery import Delivery
+    from shared.workflow.parking import Delivery
 
     now = SystemClock().now()
     return [

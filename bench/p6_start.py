@@ -19,7 +19,8 @@ import time; t = time.perf_counter()
 import sys, function_app
 from datetime import UTC, datetime, timedelta
 from shared import composition
-from shared.workflow.delivery import Delivery, handle
+from shared.workflow.delivery import handle
+from shared.workflow.parking import Delivery
 from shared.workflow.table import STEPS
 class Nowhere:
     def send(self, messages): pass

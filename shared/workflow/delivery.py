@@ -50,8 +50,6 @@ from shared.workflow.step import (
 )
 
 #: What handling a message of a step takes from outside.
-__all__ = ["Delivery", "handle"]
-
 _log: Final = logging.getLogger(__name__)
 
 _BUS_WAIT: Final = timedelta(seconds=30)
