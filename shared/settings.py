@@ -109,7 +109,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         track_interval=read("TRACK_INTERVAL", parse_positive_duration, default.track_interval),
         time_scale=read("TIME_SCALE", _positive_number, default.time_scale),
     )
-    if settings.time_scale != 1.0 and not settings.on_loopback:
+    endpoint_is_known = not any(problem.startswith("ARM_ENDPOINT:") for problem in problems)
+    if settings.time_scale != 1.0 and endpoint_is_known and not settings.on_loopback:
         problems.append(
             "TIME_SCALE: only for a simulator; expected 1 or an ARM_ENDPOINT on loopback,"
             f" not {settings.time_scale:g} with {settings.arm_endpoint}."

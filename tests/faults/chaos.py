@@ -130,7 +130,7 @@ def chaos(
     requests: int,
     kills: int,
     seed: int,
-    most_seconds: float = 6.0,
+    most_seconds: float = 4.0,
     time_scale: float = TIME_SCALE,
 ) -> Tally:
     """Run requests under kills; each process lives `most_seconds` at most until the kills are used up.

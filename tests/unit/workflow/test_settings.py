@@ -59,6 +59,12 @@ def test_every_problem_is_named_at_once() -> None:
     assert {problem.partition(":")[0] for problem in raised.value.problems} == set(broken)
 
 
+def test_a_bad_endpoint_is_the_one_problem_whatever_the_scale() -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_settings({"ARM_ENDPOINT": "ftp://x", "TIME_SCALE": "0.01"})
+    assert [problem.partition(":")[0] for problem in raised.value.problems] == ["ARM_ENDPOINT"]
+
+
 @pytest.mark.parametrize(
     "endpoint",
     ["http://127.0.0.1:8080", "http://127.0.0.2:8080", "http://localhost:1", "http://[::1]:8080"],
