@@ -209,6 +209,14 @@ class Tracking(TolerantModel):
     again: Again | None = None
 
 
+class Acceptance(TolerantModel):
+    """What `accepted` says of a request, where only that is still to be published."""
+
+    outcome_count: int
+    skipped: dict[str, int] = {}
+    skipped_names: tuple[str, ...] = ()
+
+
 P = TypeVar("P", bound=TolerantModel)
 
 
@@ -231,6 +239,8 @@ class StepMessage(TolerantModel, Generic[P]):
     failing_since: Moment | None = None
     request: Request
     effect: Effect = Effect()
+    #: the step has done its work and sent what follows; this is still to be said
+    acceptance: Acceptance | None = None
     payload: SerializeAsAny[P]
 
     @property

@@ -23,10 +23,11 @@ from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, Outg
 from shared.bus.topology import LOCK_DURATION
 from shared.composition import Runtime
 from shared.listings import READ_BUDGET
+from shared.messages import events
 from shared.messages.cloud_events import InvalidMessageError, Problem, read_json
-from shared.messages.events import ErrorInfo, Status
+from shared.messages.events import AcceptedData, ErrorInfo, Status
 from shared.messages.model import TolerantModel
-from shared.messages.steps import VERSION, StepMessage
+from shared.messages.steps import VERSION, Acceptance, StepMessage
 from shared.telemetry import log_context
 from shared.workflow.answers import outcome_of_body
 from shared.workflow.failures import (
@@ -72,7 +73,18 @@ def handle(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
     message = decode(definition, delivery, runtime)
     if message is None:
         return
-    result = run(definition, message, delivery, runtime)
+    if message.acceptance is not None:
+        said = message.acceptance
+        accepted = events.accepted(
+            message.request,
+            at=runtime.service_clock.now(),
+            outcome_count=said.outcome_count,
+            skipped=said.skipped,
+            names=said.skipped_names,
+        )
+        result = Result(accepted=accepted)
+    else:
+        result = run(definition, message, delivery, runtime)
     dispatch(result, message, runtime)
     _log.info(
         "step %s of request %r: %d events, %d messages",
@@ -105,7 +117,8 @@ def decode(definition: StepDefinition, delivery: Delivery, runtime: Runtime) -> 
     if delivery.epoch > message.request.epoch:
         request = message.request.model_copy(update={"epoch": delivery.epoch})
         # A replay begins anew: what it waited for, and how long, is forgotten; its effects are not.
-        message = message.model_copy(update={"request": request, "since": runtime.service_clock.now()})
+        fresh = {"request": request, "since": runtime.service_clock.now(), "acceptance": None}
+        message = message.model_copy(update=fresh)
     runtime.service_clock.at_least(message.at)
     if delivery.delivery_count > 1 and not message.effect.may_have_started:
         effect = message.effect.model_copy(update={"may_have_started": True, "at": message.at})
@@ -232,6 +245,11 @@ def dispatch(result: Result, message: StepMessage[Any] | None, runtime: Runtime)
         effect = message.effect.model_copy(
             update={"may_have_started": True, "at": message.effect.at or message.at}
         )
+        if handed_over_all and result.accepted is not None:
+            # All else was sent: the step is not to be run again, and to fail perhaps, for this alone.
+            data = result.accepted.data
+            assert isinstance(data, AcceptedData)
+            changes["acceptance"] = Acceptance.model_validate(data.model_dump())
         again = put_back(message, runtime, _wait_for_bus(error), effect=effect, **changes)
         runtime.bus.send([outgoing_step(following, runtime) for following in again.next])
 

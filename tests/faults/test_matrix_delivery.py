@@ -210,6 +210,15 @@ def test_F35_outcomes_wait_for_the_role_on_their_topic(estate: Estates, database
     assert azure.mutations["Backup"] == len(databases)
 
 
+def test_F35_what_was_selected_is_not_selected_again_for_its_acceptance(estate: Estates) -> None:
+    azure = estate(protected_estate(), Plan(refused={"job-outcomes": 3}))
+    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
+    told = [event["type"] for event in azure.events()]
+    assert told.count("sqlvmbackup.backup.accepted.v1") == 1
+    asked = [entry["route"] for entry in azure.simulator.access_entries]
+    assert asked.count("ListProtectedItems") == 1
+
+
 def test_F35_an_answer_waits_for_the_role_on_its_topic(estate: Estates) -> None:
     azure = estate(protected_estate(), Plan(refused={"job-outcomes": 40}))
     request = azure.backup("orders")

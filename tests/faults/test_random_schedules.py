@@ -68,6 +68,11 @@ REGRESSIONS: dict[str, Schedule] = {
         slow=((6, 301),),
         recovery="later",
     ),
+    "a step that could not publish its acceptance ran again, and failed beside what it had sent on": Schedule(
+        flow="both",
+        faults=(("ListContainers", "throttle", 1, (("retryAfter", 1000000),)),),
+        unavailable=(6,),
+    ),
     "a job was given up after one look, and found by the next": Schedule(
         flow="two backups",
         echoes=False,
