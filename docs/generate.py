@@ -21,7 +21,7 @@ from azure.functions import Blueprint, FunctionApp
 from pydantic import BaseModel
 
 from docs.examples import event_examples
-from docs.namespace_template import namespace_template
+from docs.namespace_template import iso_duration, namespace_template
 from functions.blueprints import blueprints
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.messages.events import (
@@ -31,7 +31,6 @@ from shared.messages.events import (
     StartedData,
     Status,
 )
-from shared.messages.model import format_duration
 from shared.messages.requests import REQUEST_TYPES, Operation
 from shared.workflow.receive import QUEUES
 from shared.workflow.step import StepDefinition
@@ -359,16 +358,7 @@ def _served(queue: str) -> list[str]:
 
 
 def _duration(value: timedelta) -> str:
-    return f"`{_iso_duration(value)}`"
-
-
-def _iso_duration(value: timedelta) -> str:
-    text = format_duration(value)
-    seconds = re.fullmatch(r"PT(\d+)S", text)
-    count = int(seconds[1]) if seconds is not None else 0
-    if count and count % 3600 == 0:
-        return f"PT{count // 3600}H"
-    return f"PT{count // 60}M" if count and count % 60 == 0 else text
+    return f"`{iso_duration(value)}`"
 
 
 def service_bus_template() -> dict[str, Any]:
@@ -377,7 +367,6 @@ def service_bus_template() -> dict[str, Any]:
         TOPOLOGY,
         workflows=[operation.value for operation in Operation],
         served=_served,
-        duration=_iso_duration,
     )
 
 

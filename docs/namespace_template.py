@@ -5,11 +5,13 @@ Follows https://learn.microsoft.com/azure/templates/microsoft.servicebus/2021-11
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from shared.bus.topology import Queue, Subscription, Topic, Topology
+from shared.messages.model import format_duration
 
 _SCHEMA: Final = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
 _API_VERSION: Final = "2021-11-01"
@@ -24,20 +26,18 @@ def namespace_template(
     *,
     workflows: Sequence[str],
     served: Callable[[str], Sequence[str]],
-    duration: Callable[[timedelta], str],
 ) -> Resource:
     """A template that creates the namespace with its queues, its topic and the topic's subscriptions.
 
     Args:
         workflows: all that an app may serve; the template's parameter of that name takes some of them.
         served: the workflows that need a queue.
-        duration: a duration as ISO 8601 text.
     """
-    queues = [_queue(queue, served(queue.name), workflows, duration) for queue in topology.queues]
+    queues = [_queue(queue, served(queue.name), workflows) for queue in topology.queues]
     topics: list[Resource] = []
     for topic in topology.topics:
-        topics.append(_topic(topic, duration))
-        topics += [_subscription(topic, subscription, duration) for subscription in topic.subscriptions]
+        topics.append(_topic(topic))
+        topics += [_subscription(topic, subscription) for subscription in topic.subscriptions]
     return {
         "$schema": _SCHEMA,
         "contentVersion": "1.0.0.0",
@@ -75,9 +75,7 @@ def namespace_template(
     }
 
 
-def _queue(
-    queue: Queue, needed_by: Sequence[str], workflows: Sequence[str], duration: Callable[[timedelta], str]
-) -> Resource:
+def _queue(queue: Queue, needed_by: Sequence[str], workflows: Sequence[str]) -> Resource:
     resource: Resource = {
         "type": f"{_NAMESPACE}/queues",
         "apiVersion": _API_VERSION,
@@ -95,9 +93,9 @@ def _queue(
         "dependsOn": before,
         "properties": {
             "requiresDuplicateDetection": True,
-            "duplicateDetectionHistoryTimeWindow": duration(queue.duplicate_detection_window),
+            "duplicateDetectionHistoryTimeWindow": iso_duration(queue.duplicate_detection_window),
             "requiresSession": False,
-            "lockDuration": duration(queue.lock_duration),
+            "lockDuration": iso_duration(queue.lock_duration),
             "maxDeliveryCount": queue.max_delivery_count,
             "deadLetteringOnMessageExpiration": queue.dead_letter_expired,
             **({"forwardDeadLetteredMessagesTo": forwards_to} if forwards_to is not None else {}),
@@ -105,7 +103,7 @@ def _queue(
     }
 
 
-def _topic(topic: Topic, duration: Callable[[timedelta], str]) -> Resource:
+def _topic(topic: Topic) -> Resource:
     return {
         "type": f"{_NAMESPACE}/topics",
         "apiVersion": _API_VERSION,
@@ -113,12 +111,12 @@ def _topic(topic: Topic, duration: Callable[[timedelta], str]) -> Resource:
         "dependsOn": [_id("namespaces")],
         "properties": {
             "requiresDuplicateDetection": True,
-            "duplicateDetectionHistoryTimeWindow": duration(topic.duplicate_detection_window),
+            "duplicateDetectionHistoryTimeWindow": iso_duration(topic.duplicate_detection_window),
         },
     }
 
 
-def _subscription(topic: Topic, subscription: Subscription, duration: Callable[[timedelta], str]) -> Resource:
+def _subscription(topic: Topic, subscription: Subscription) -> Resource:
     return {
         "type": f"{_NAMESPACE}/topics/subscriptions",
         "apiVersion": _API_VERSION,
@@ -126,9 +124,9 @@ def _subscription(topic: Topic, subscription: Subscription, duration: Callable[[
         "dependsOn": [_id("namespaces/topics", topic.name)],
         "properties": {
             "requiresSession": False,
-            "lockDuration": duration(subscription.lock_duration),
+            "lockDuration": iso_duration(subscription.lock_duration),
             "maxDeliveryCount": subscription.max_delivery_count,
-            "defaultMessageTimeToLive": duration(subscription.time_to_live),
+            "defaultMessageTimeToLive": iso_duration(subscription.time_to_live),
         },
     }
 
@@ -136,3 +134,13 @@ def _subscription(topic: Topic, subscription: Subscription, duration: Callable[[
 def _id(kind: str, *names: str) -> str:
     parts = "".join(f", '{name}'" for name in names)
     return f"[resourceId('Microsoft.ServiceBus/{kind}', {_NAME}{parts})]"
+
+
+def iso_duration(value: timedelta) -> str:
+    """A duration in ISO 8601, in hours or minutes where it is a whole number of them."""
+    text = format_duration(value)
+    seconds = re.fullmatch(r"PT(\d+)S", text)
+    count = int(seconds[1]) if seconds is not None else 0
+    if count and count % 3600 == 0:
+        return f"PT{count // 3600}H"
+    return f"PT{count // 60}M" if count and count % 60 == 0 else text

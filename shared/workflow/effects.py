@@ -94,7 +94,7 @@ def settle(
         seen: dict[str, Any] = {"looks": looks, "looked_at": now} if counted else {}
         seen |= {"may_have_started": True, "at": at, "first_look": first_look}
         raise AgainError(BETWEEN_LOOKS, effect=effect.model_copy(update=seen))
-    candidates = _candidates(jobs, at, operation=operation, database=database, server=server)
+    candidates = candidate_jobs(jobs, at - _TOLERANCE, operation=operation, database=database, server=server)
     echoes = any(is_marked(job.activity_id) for job in jobs)
     if not echoes and not candidates:
         echoes = _echoed(message, c, at)
@@ -119,17 +119,17 @@ def _own_job(message: StepMessage[Any], jobs: Sequence[Job]) -> Job | None:
     return None
 
 
-def _candidates(
+def candidate_jobs(
     jobs: Sequence[Job], since: datetime, *, operation: str, database: str, server: str
 ) -> list[Job]:
-    """The jobs that may be the one of a call made since then whose answer is not known."""
+    """The jobs begun since then that may be the one of a call, though nothing in them says so."""
     return [
         job
         for job in jobs
         if is_about(job, operation, database=database, server=server)
         # A job that bears the mark and is not ours belongs to another request of this app.
         and not is_marked(job.activity_id)
-        and (job.start_time is None or job.start_time >= since - _TOLERANCE)
+        and (job.start_time is None or job.start_time >= since)
     ]
 
 
@@ -155,7 +155,9 @@ def before_replay(
     own = _own_job(message, jobs)
     if own is not None:
         return Adopted(own)
-    candidates = _candidates(jobs, message.at, operation=operation, database=database, server=server)
+    candidates = candidate_jobs(
+        jobs, message.at - _TOLERANCE, operation=operation, database=database, server=server
+    )
     if not candidates or any(is_marked(job.activity_id) for job in jobs):
         return NotStarted()
     return Adopted(candidates[0]) if len(candidates) == 1 else Undecided(len(candidates), echoes=False)

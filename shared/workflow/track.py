@@ -24,10 +24,9 @@ from shared.messages.steps import (
     StepMessage,
     Tracking,
     database_of,
-    is_marked,
 )
 from shared.workflow.advice import CONFLICT_CODES
-from shared.workflow.effects import MOST_POSTS, after_conflict, is_about
+from shared.workflow.effects import MOST_POSTS, after_conflict, candidate_jobs
 from shared.workflow.flow import ended, go_on, next_tick, on_tick, timed_out
 from shared.workflow.protect import after_protection
 from shared.workflow.retry import MOST_MALFORMED
@@ -234,14 +233,9 @@ def _candidates(tracking: Tracking, jobs: Sequence[Job]) -> list[Job]:
     assert operation is not None
     database = database_of(tracking)
     name = database.name if database is not None else ""
-    return [
-        job
-        for job in jobs
-        if is_about(job, operation, database=name, server=tracking.payload.get("serverName", ""))
-        # A job that bears the mark and is not ours belongs to another request of this app.
-        and not is_marked(job.activity_id)
-        and (job.start_time is None or job.start_time >= tracking.began - _LONGEST_CALL)
-    ]
+    since = tracking.began - _LONGEST_CALL
+    server = tracking.payload.get("serverName", "")
+    return candidate_jobs(jobs, since, operation=operation, database=name, server=server)
 
 
 def _job_known(message: StepMessage[Tracking], c: Collaborators, job_id: str, job: Job | None) -> Result:

@@ -360,6 +360,16 @@ def test_F41_lost_chain(queue: str) -> None:
         assert not estate.simulator.ledger_entries
 
 
+def crash_and_give_up(estate: FaultyEstate, queue: str) -> None:
+    """Let the app crash as planned; the broker then gives up the message of that queue."""
+    with pytest.raises(Crash):
+        estate.host.run_until_idle()
+    estate.restart(release=True)
+    (received,) = estate.broker.receive(queue)
+    estate.broker.dead_letter(queue, received.lock_token, "MaxDeliveryCountExceeded", "too often")
+    estate.quiesce()
+
+
 @pytest.mark.parametrize("echoes", [True, False])
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("operation", ["backup", "restore"])
@@ -371,12 +381,7 @@ def test_F41_a_replay_adopts_what_had_started(operation: str, side: Side, echoes
         estate.meter.plan.at[f"POST {operation}"] = side
         request = estate.backup("orders") if operation == "backup" else estate.restore("orders")
         estate.submit(request)
-        with pytest.raises(Crash):
-            estate.host.run_until_idle()
-        estate.restart(release=True)
-        (received,) = estate.broker.receive(queue)
-        estate.broker.dead_letter(queue, received.lock_token, "MaxDeliveryCountExceeded", "too often")
-        estate.quiesce()
+        crash_and_give_up(estate, queue)
         assert estate.outcome(request)["status"] == "unknown"
         (parked,) = estate.parked()
         replayed = OutgoingMessage(
@@ -399,12 +404,7 @@ def test_F41_a_message_given_up_after_it_had_handed_over_is_no_doubt(operation: 
     with open_faulty(protected_estate(), plan) as estate:
         request = estate.backup("orders") if operation == "backup" else estate.restore("orders")
         estate.submit(request)
-        with pytest.raises(Crash):
-            estate.host.run_until_idle()
-        estate.restart(release=True)
-        (received,) = estate.broker.receive(queue)
-        estate.broker.dead_letter(queue, received.lock_token, "MaxDeliveryCountExceeded", "too often")
-        estate.quiesce()
+        crash_and_give_up(estate, queue)
         estate.check()
         assert estate.outcome(request)["status"] == "succeeded"
         assert len(estate.parked()) == 1
