@@ -10,6 +10,7 @@ from local.simulator.errors import arm, invalid_input
 from local.simulator.estate import Vault
 from local.simulator.faults import Fault
 from local.simulator.http_messages import Request
+from local.simulator.naming import encoded
 
 
 @dataclass
@@ -41,11 +42,15 @@ class Call:
         return "/" + "/".join(self.path.split("/")[1:3])
 
     def vault_path(self, vault: Vault) -> str:
-        """The vault's id as answers to this call spell it."""
+        """The vault's path as answers to this call spell it, not encoded."""
         return (
             f"{self.subscriptions_segment}/resourceGroups/{vault.resource_group}"
             f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
         )
+
+    def vault_id(self, vault: Vault) -> str:
+        """The vault's path as ids in answers to this call spell it."""
+        return encoded(self.vault_path(vault))
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises ServiceError (400) when it is none."""

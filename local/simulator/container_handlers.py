@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, container_not_found, invalid_input
 from local.simulator.estate import AvailabilityGroup, Container, Inquiry, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
-from local.simulator.naming import container_key, parse_id
+from local.simulator.jobs import Job
+from local.simulator.naming import GroupName, VmName, container_key, encoded, encoded_segment, parse_id
+from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import instant
-from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World
+from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World, machine_down
 
 _CONTAINER_FIELDS = frozenset(
     {"backupmanagementtype", "containertype", "backupenginename", "fabricname", "status", "friendlyname"}
@@ -24,11 +28,12 @@ _FABRIC = "Microsoft.RecoveryServices/vaults/backupFabrics"
 
 def not_running(machine: VirtualMachine) -> ServiceError:
     """The machine is shut down: nothing can be asked of it."""
-    return ServiceError(
-        400,
-        "VMNotInRunningStateUserError",
-        f"SQL server VM {machine.name.name} is either shutdown and inaccessible to Azure Backup service.",
-    )
+    error = machine_down(machine)
+    return ServiceError(400, error.title, error.message)
+
+
+def _container_id(call: Call, vault: Vault, source: VirtualMachine | AvailabilityGroup) -> str:
+    return encoded(_container_path(call, vault, source))
 
 
 def _container_path(call: Call, vault: Vault, source: VirtualMachine | AvailabilityGroup) -> str:
@@ -65,7 +70,7 @@ def _nodes(world: World, vault: Vault, group: AvailabilityGroup) -> list[dict[st
     return nodes
 
 
-def _render_inquiry(call: Call, inquiry: Inquiry) -> dict[str, Any]:
+def _render_inquiry(service: ServiceVersion, inquiry: Inquiry) -> dict[str, Any]:
     validation: dict[str, Any] = {
         "status": inquiry.validation_status,
         "errorDetail": {
@@ -75,7 +80,7 @@ def _render_inquiry(call: Call, inquiry: Inquiry) -> dict[str, Any]:
         },
         "additionalDetail": "",
     }
-    if call.api_version >= "2023":
+    if service.protectable_item_count:
         validation["protectableItemCount"] = {
             "SQLInstance": len(inquiry.found),
             "SQLDataBase": inquiry.databases(),
@@ -98,7 +103,7 @@ def _render_container(
 ) -> dict[str, Any]:
     source = container.source
     body: dict[str, Any] = {
-        "id": _container_path(call, container.vault, source),
+        "id": _container_id(call, container.vault, source),
         "name": source.name.container,
     }
     if typed:
@@ -106,7 +111,7 @@ def _render_container(
     properties: dict[str, Any] = {}
     extended: dict[str, Any] = {
         "hostServerName": container.server_name,
-        "inquiryInfo": _render_inquiry(call, container.inquiry),
+        "inquiryInfo": _render_inquiry(world.service, container.inquiry),
     }
     if isinstance(source, AvailabilityGroup):
         extended["nodesList"] = _nodes(world, container.vault, source)
@@ -155,13 +160,21 @@ def refresh(world: World, call: Call) -> Answer:
     return world.accepted(call, operation, Effect(world.canonical_vault_id(vault)))
 
 
+Source = TypeVar("Source", VirtualMachine, AvailabilityGroup)
+
+
+def _by_name(sources: Iterable[Source]) -> list[Source]:
+    """In the order of lists: recorded ones are by name, whatever its case."""
+    return sorted(sources, key=lambda source: source.name.container.lower())
+
+
 def list_protectable_containers(world: World, call: Call) -> Answer:
     """GET the machines that were discovered and are registered with no vault."""
     vault = world.vault(call)
     wanted = parse_filter(call.filter, frozenset({"backupmanagementtype", "status", "containertype"}))
     machines = [
         (index, machine)
-        for index, machine in enumerate(world.machines.values())
+        for index, machine in enumerate(_by_name(world.machines.values()))
         if machine.name.key in vault.discovered
         and machine.registered_with is None
         and not machine.deleted
@@ -171,7 +184,10 @@ def list_protectable_containers(world: World, call: Call) -> Answer:
     def render(entry: tuple[int, VirtualMachine]) -> dict[str, Any]:
         machine = entry[1]
         return {
-            "id": f"{call.vault_path(vault)}/backupFabrics/Azure/protectableContainers/{machine.name.container}",
+            "id": (
+                f"{call.vault_id(vault)}/backupFabrics/Azure/protectableContainers/"
+                f"{encoded(machine.name.container)}"
+            ),
             "name": machine.name.container,
             "type": f"{_FABRIC}/protectableContainers",
             "properties": {
@@ -210,11 +226,14 @@ def _list_containers(world: World, call: Call, *, deleted: bool) -> Answer:
         and matches(container.name.name, wanted.get("friendlyname"))
         and "backupenginename" not in wanted
     ]
-    found.sort(key=lambda container: container.sequence)
+    names: list[VmName | GroupName] = [machine.name for machine in _by_name(world.machines.values())]
+    names += [group.name for group in _by_name(world.groups)]
+    places = {name.key: index for index, name in enumerate(names)}
+    found.sort(key=lambda container: places[container.name.key])
     return world.page(
         call,
         found,
-        lambda container: container.sequence,
+        lambda container: places[container.name.key],
         lambda container: _render_container(world, call, container, status=status),
     )
 
@@ -277,6 +296,7 @@ def register(world: World, call: Call) -> Answer:
     if kind == "Reregister" and machine.name.key not in vault.containers:
         raise container_not_found(call.parameters["container"])
     machine.registering = vault
+    length = world.durations.draw("register")
 
     def complete() -> None:
         if not machine.running:
@@ -286,6 +306,7 @@ def register(world: World, call: Call) -> Answer:
             raise invalid_input("The virtual machine was registered to another vault meanwhile.")
         world.register(vault, machine)
 
+    _start_job(world, call, vault, machine, operation="Register", length=length)
     path = _container_path(call, vault, machine)
     operation = world.start_operation(
         call,
@@ -293,13 +314,28 @@ def register(world: World, call: Call) -> Answer:
         status_at=f"{path}/operationsStatus",
         result_at=f"{path}/operationResults",
         status_version=POLL_VERSION_OF_CONTAINERS,
-        length=world.durations.draw("register"),
+        length=length,
         complete=complete,
         body_while_running=True,
         full_id=True,
         result=lambda: _result(world, call, vault, machine),
     )
     return world.accepted(call, operation, _effect(world, vault, machine))
+
+
+def _start_job(
+    world: World, call: Call, vault: Vault, machine: VirtualMachine, *, operation: str, length: timedelta
+) -> None:
+    """The job of a registration or unregistration: it is listed, and no answer names it."""
+
+    def complete(_: Job) -> str | None:
+        if operation == "Register" and not machine.running:
+            raise machine_down(machine)
+        return None
+
+    world.start_job(
+        call, vault, operation, entity=machine.name.name, item=None, length=length, complete=complete
+    )
 
 
 def _result(
@@ -318,7 +354,7 @@ def unregister(world: World, call: Call) -> Answer:
     if container.group is not None:
         raise invalid_input("The container of an availability group goes with its nodes; unregister those.")
     machine = container.machine
-    _refuse_with_items(container)
+    _refuse_with_items(world, container)
     vault.intents = {
         name: intent for name, intent in vault.intents.items() if intent.container is not container
     }
@@ -326,7 +362,7 @@ def unregister(world: World, call: Call) -> Answer:
     def complete() -> None:
         if vault.containers.get(machine.name.key) is not container:
             return
-        _refuse_with_items(container)
+        _refuse_with_items(world, container)
         del vault.containers[machine.name.key]
         if container.items:
             vault.deleted_containers[machine.name.key] = container
@@ -335,29 +371,39 @@ def unregister(world: World, call: Call) -> Answer:
         world.forget_groups(vault)
 
     path = call.vault_path(vault)
+    length = world.durations.draw("register", factor=0.5)
+    _start_job(world, call, vault, machine, operation="UnRegister", length=length)
     operation = world.start_operation(
         call,
         vault,
         status_at=f"{path}/backupFabrics/Azure/operationsStatus",
         result_at=f"{path}/backupOperationResults",
         status_version=POLL_VERSION_OF_CONTAINERS,
-        length=world.durations.draw("register", factor=0.5),
+        length=length,
         complete=complete,
         malformed_location=True,
     )
     return world.accepted(call, operation, _effect(world, vault, machine))
 
 
-def _refuse_with_items(container: Container) -> None:
+def _refuse_with_items(world: World, container: Container) -> None:
     machine = container.machine
-    holding = [
-        other
-        for other in container.vault.containers.values()
-        if other is container
-        or (other.group is not None and any(node is machine for node in other.group.nodes))
-    ]
-    names = [item.database for other in holding for item in other.items.values() if not item.soft_deleted]
-    if names:
+    stopped_too = not world.service.unregistration_of_stopped
+
+    def holds(other: Container) -> bool:
+        return any(
+            not item.soft_deleted and (stopped_too or not item.stopped) for item in other.items.values()
+        )
+
+    for other in container.vault.containers.values():
+        if other.group is not None and any(node is machine for node in other.group.nodes) and holds(other):
+            raise ServiceError(
+                400,
+                "BMSUserErrorNodePartOfActiveAG",
+                f"The server is a node of the availability group {other.group.name.name}, which has databases under "
+                "protection. Stop their protection to proceed with unregistration.",
+            )
+    if holds(container):
         raise ServiceError(
             400,
             "BMSUserErrorContainerHasDatasources",
@@ -407,14 +453,14 @@ def list_protectable_items(world: World, call: Call) -> Answer:
         workload is None or workload.lower() in ("sqldatabase", "sql", "sqlinstance")
     ):
         only = container_key(wanted.get("containername", "")) if "containername" in wanted else None
-        for container in sorted(vault.containers.values(), key=lambda found: found.sequence):
+        for container in sorted(vault.containers.values(), key=lambda found: found.name.key):
             if "containername" in wanted and container.name.key != only:
                 continue
             for instance, databases in container.inquiry.found.items():
                 entries.append((container, instance, None))
                 entries += [
                     (container, instance, database)
-                    for database in databases
+                    for database in sorted(databases, key=str.lower)
                     if (instance.lower(), database.lower()) not in container.items
                 ]
     friendly, status = wanted.get("friendlyname"), wanted.get("status")
@@ -484,8 +530,8 @@ def _render_protectable(
     }
     return {
         "id": (
-            f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
-            f"{container.name.container_in_protectable}/protectableItems/{name}"
+            f"{call.vault_id(vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{encoded(container.name.container_in_protectable)}/protectableItems/{encoded_segment(name)}"
         ),
         "name": name,
         "type": f"{_FABRIC}/protectionContainers/protectableItems",
@@ -546,7 +592,9 @@ def _render_workload_item(
         "protectionState": _protection(container, instance, database),
     }
     return {
-        "id": f"{_container_path(call, container.vault, container.source)}/protectableItems/{name}",
+        "id": (
+            f"{_container_id(call, container.vault, container.source)}/protectableItems/{encoded_segment(name)}"
+        ),
         "name": name,
         "type": f"{_FABRIC}/protectionContainers/items",
         "properties": properties,

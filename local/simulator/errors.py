@@ -26,6 +26,11 @@ class ServiceError(Exception):
         self._plain = plain
         self._additional = additional
 
+    @property
+    def cause(self) -> str:
+        """Who refused: Resource Manager itself (`gateway`) or the provider behind it (`service`)."""
+        return "gateway" if self._plain else "service"
+
     def body(self) -> dict[str, Any]:
         """The JSON body. ARM's own errors have a code and a message, the provider's three more fields."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}

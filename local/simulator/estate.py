@@ -13,6 +13,8 @@ from local.simulator.operations import Operation
 
 LOG_LAG = timedelta(minutes=1)
 """How long after its moment a scheduled log backup can be restored from."""
+WRITTEN = timedelta(seconds=30, microseconds=499008)
+"""How long after its moment a backup has been taken: lastBackupTime against lastRecoveryPoint, 28 to 108 recorded."""
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Database:
     """Restored WITH NORECOVERY: there, but not usable yet."""
     group: AvailabilityGroup | None = None
     """The availability group it is in: then each node's instance has it."""
+    files_told_by: str = "All"
+    """Which recovery points have `extendedInfo` with the files: `All`, `FullAndDifferential` or `None`."""
 
     def allows(self, kind: str) -> bool:
         """Whether the service takes backups of that kind of it."""
@@ -64,6 +68,9 @@ class VirtualMachine:
     instances: dict[str, Instance]
     vm_guid: str
     deleted: bool = False
+    domain: str | None = None
+    jobs_name_instance: bool = False
+    """Whether jobs name a database as `INSTANCE/database [host.domain]`, not as `database [host]`."""
     registered_with: Vault | None = None
     registering: Vault | None = None
 
@@ -71,6 +78,11 @@ class VirtualMachine:
     def server_name(self) -> str:
         """The computer name: Windows cuts it to 15 characters."""
         return self.name.name[:15]
+
+    @property
+    def host_name(self) -> str:
+        """The computer's full name, with its domain where it is joined to one."""
+        return f"{self.server_name}.{self.domain}" if self.domain else self.server_name
 
 
 @dataclass
@@ -131,6 +143,11 @@ class RecoveryPoint:
     files: list[tuple[str, str, str]]
     sequence: int
     expires: datetime | None = None
+    rule: str = ""
+    """The part of the policy's retention that keeps it; none where a user asked for it."""
+    archived: bool = False
+    rehydrated: bool = False
+    soft_deleted: bool = False
 
 
 @dataclass
@@ -170,6 +187,9 @@ class ProtectedItem:
     source_id: str
     sequence: int
     policy: Policy | None
+    container_name: str = ""
+    name: str = ""
+    """How its id spells container and item: as the call that first protected it did."""
     state: str = "IRPending"
     recovery_points: list[RecoveryPoint] = field(default_factory=list)
     chains: list[LogChain] = field(default_factory=list)
@@ -181,6 +201,8 @@ class ProtectedItem:
     log_chain_broken: bool = False
     """Whether it was restored over since its last full: SQL Server refuses what builds on that full."""
     deferred_delete: datetime | None = None
+    kept_deleted: timedelta = timedelta(days=14)
+    """How long it stays once it was soft-deleted: as the vault said then."""
     on_demand_fulls: dict[str, int] = field(default_factory=dict)
     busy_with: Job | None = None
     """The job that backs it up or restores over it."""
@@ -191,7 +213,22 @@ class ProtectedItem:
 
     def __post_init__(self) -> None:
         self.key = (self.instance.lower(), self.database.lower())
-        self.name = self.container.item_name(self.instance, self.database)
+        self.container_name = self.container_name or self.container.name.container_in_item
+        self.name = self.name or self.container.item_name(self.instance, self.database)
+
+    @property
+    def job_name(self) -> str:
+        """How a job names it: `database [host]`, in some estates `INSTANCE/database [host.domain]`."""
+        container = self.container
+        if container.group is None and container.machine.jobs_name_instance:
+            return f"{self.instance}/{self.database} [{container.server_name}]"
+        host = container.server_name if container.group is not None else container.machine.server_name
+        return f"{self.database} [{host}]"
+
+    @property
+    def source_number(self) -> int:
+        """The number of its data source, by which lists are ordered."""
+        return int(self.source_id)
 
     @property
     def soft_deleted(self) -> bool:
@@ -214,8 +251,8 @@ class ProtectedItem:
         """When the last backup was taken, the policy's log backups included."""
         chain = self.open_chain
         scheduled = chain.end_at(now) if chain is not None and chain.interval is not None else None
-        moments = [moment for moment in (self.last_backup_time, scheduled) if moment is not None]
-        return max(moments, default=None)
+        moments = [self.last_backup_time, scheduled + WRITTEN if scheduled is not None else None]
+        return max((moment for moment in moments if moment is not None), default=None)
 
     def full(self) -> RecoveryPoint | None:
         """The newest full backup."""
@@ -279,7 +316,7 @@ class Container:
     def server_name(self) -> str:
         """The host's name, of a group the cluster's."""
         group = self.group
-        return group.cluster_name if group is not None else self.machine.server_name
+        return group.cluster_name if group is not None else self.machine.host_name
 
     def database(self, instance: str, name: str) -> Database | None:
         """The live database of that name, None where there is none."""
@@ -314,7 +351,9 @@ class Vault:
     location: str
     created: datetime
     soft_delete: str
+    """Enabled, Disabled or AlwaysON."""
     sku: dict[str, Any]
+    soft_delete_days: int = 14
     tags: dict[str, str] | None = None
     identity: dict[str, Any] | None = None
     properties: dict[str, Any] = field(default_factory=dict)
@@ -333,7 +372,8 @@ class Vault:
 
     def items(self) -> list[ProtectedItem]:
         """Every protected item, the oldest first."""
-        found = [item for container in self.containers.values() for item in container.items.values()]
+        holding = [*self.containers.values(), *self.deleted_containers.values()]
+        found = [item for container in holding for item in container.items.values()]
         found.sort(key=attrgetter("sequence"))
         return found
 
@@ -344,6 +384,26 @@ class Vault:
         state = settings.get("immutabilitySettings") if isinstance(settings, dict) else None
         found = state.get("state") if isinstance(state, dict) else None
         return found if isinstance(found, str) else "Disabled"
+
+    @property
+    def storage_type(self) -> str:
+        """Its redundancy: GeoRedundant unless it was asked for otherwise."""
+        settings = self.properties.get("redundancySettings")
+        found = settings.get("standardTierStorageRedundancy") if isinstance(settings, dict) else None
+        return found if isinstance(found, str) else "GeoRedundant"
+
+    @property
+    def cross_region_restore(self) -> bool:
+        """Whether it can be restored from in the paired region."""
+        settings = self.properties.get("redundancySettings")
+        return isinstance(settings, dict) and settings.get("crossRegionRestore") == "Enabled"
+
+    def set_storage(self, kind: str, *, cross_region_restore: bool) -> None:
+        """Set its redundancy and whether it can be restored from in the paired region."""
+        self.properties["redundancySettings"] = {
+            "standardTierStorageRedundancy": kind,
+            "crossRegionRestore": "Enabled" if cross_region_restore else "Disabled",
+        }
 
     def set_immutability(self, state: str) -> None:
         """Set it to Disabled, Unlocked or Locked."""

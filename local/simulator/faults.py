@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from datetime import timedelta
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,6 +20,7 @@ FAULTS: dict[str, str] = {
     "delayAfterEffect": "do it, then wait `seconds` (real ones, default 1) before answering",
     "dropBeforeEffect": "close the connection; nothing is done",
     "dropAfterEffect": "do it, then close the connection without an answer",
+    "twice": "do it twice, as a gateway that repeats a call; answer what the second one was answered",
     "dropMidBody": "do it, then close the connection in the middle of the answer's body",
     "malformedBody": "do it, but cut the answer's JSON short",
     "htmlBody": "do it, but answer with a proxy's HTML page",
@@ -30,12 +32,14 @@ FAULTS: dict[str, str] = {
     "foreignNextLink": "do it, but point nextLink at `host` (default evil.example)",
     "nextLinkLoop": "do it, but let nextLink point at this same page",
     "redirect": "answer 307 to the same path on `host` (default evil.example); nothing is done",
+    "redirectAfterEffect": "do it, then answer 307 to the same path on `host` (default evil.example)",
     "operationFailure": "the operation ends Failed with `code` and `message`, without a job",
     "operationNeverEnds": "the operation stays InProgress",
     "jobFailure": "the job ends Failed with `code` (symbolic), `errorCode` (number), `message`, `dynamicErrorMessage`",
     "jobWarning": "the job ends CompletedWithWarnings with `code`, `errorCode` and `message`",
     "jobCancelled": "the job ends Cancelled",
     "jobNeverEnds": "the job stays InProgress",
+    "jobListedLate": "the job is in no list until `seconds` (simulated, default 240) have passed; its own URL has it",
     "unknownStatus": "the job or operation that is read has a status no document knows",
 }
 
@@ -64,7 +68,7 @@ class Fault(BaseModel):
     dynamic_error_message: str | None = None
     recommendations: tuple[str, ...] = ()
     retry_after: int | float | str | None = None
-    seconds: float = Field(1.0, ge=0)
+    seconds: float | None = Field(None, ge=0)
     headers: tuple[str, ...] = ("Location", "Azure-AsyncOperation", "Retry-After")
     host: str = "evil.example"
 
@@ -97,6 +101,16 @@ class Fault(BaseModel):
         if self.nth is not None and self.probability is not None:
             raise ValueError("a fault has nth or probability, not both")
         return self
+
+    @property
+    def delay(self) -> float:
+        """For how many real seconds the exchange is held up."""
+        return self.seconds if self.seconds is not None else 1.0
+
+    @property
+    def listed_after(self) -> timedelta:
+        """How long after its start a job is listed."""
+        return timedelta(seconds=self.seconds if self.seconds is not None else 240.0)
 
     @property
     def says_retry_after(self) -> bool:

@@ -29,10 +29,6 @@ class Identifiers:
         """A number of 15 digits, as recovery points and data sources are named."""
         return str(self._objects.randrange(10**14, 10**15))
 
-    def coin(self) -> bool:
-        """Heads or tails."""
-        return self._objects.random() < 0.5
-
 
 class UrlSigner:
     """Signs the URLs of operations as ARM does since 2025: `t`, `c`, `s`, `h`, some 3 KB."""

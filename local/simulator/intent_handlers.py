@@ -16,7 +16,7 @@ _FIELDS = frozenset({"backupmanagementtype", "itemname", "itemtype", "parentname
 
 
 def _render(call: Call, vault: Vault, intent: Intent) -> dict[str, Any]:
-    prefix = call.vault_path(vault)
+    prefix = call.vault_id(vault)
     name = intent.container.name
     # The service rewrites the ids it was given into this form, with part of the container's name left out.
     short = f"Compute;{name.resource_group};{name.name}" if isinstance(name, VmName) else name.container

@@ -11,12 +11,11 @@ from local.simulator.errors import JobError, ServiceError, invalid_input, item_n
 from local.simulator.estate import Database, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.jobs import Job
-from local.simulator.naming import container_key, item_key, parse_id
+from local.simulator.naming import VmName, container_key, encoded, item_key, parse_id
 from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.timing import instant, request_time, time_span, whole_seconds
 from local.simulator.world import World
 
-SOFT_DELETE = timedelta(days=14)
 FULLS_A_DAY = 9
 BACKUP_TYPES = {
     "full": "Full",
@@ -80,7 +79,8 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
     """The protected item; lists leave its extendedInfo out."""
     now = world.now
     container = item.container
-    prefix = call.vault_path(container.vault)
+    prefix = call.vault_id(container.vault)
+    service = world.service
     kpis: dict[str, Any] = {}
     if item.last_backup_time is not None and (item.recovery_points or item.last_error is None):
         healthy = item.last_backup_status == "Healthy"
@@ -91,8 +91,8 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         kpis["RestoreOperationStatusKPI"] = _kpi(
             restore.status != "Failed", failure.title if failure else "", failure.message if failure else ""
         )
-    properties: dict[str, Any] = {
-        "kpisHealths": kpis,
+    properties: dict[str, Any] = {"kpisHealths": kpis} if service.health_of_items else {}
+    properties |= {
         "friendlyName": item.database,
         "serverName": container.server_name,
         "parentName": item.instance,
@@ -120,7 +120,7 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
             extended["oldestRecoveryPoint"] = whole_seconds(min(point.time for point in kept))
         extended |= {"recoveryPointCount": len(kept), "policyState": "Consistent"}
         database = world.database(item)
-        if database is not None:
+        if database is not None and service.recovery_model:
             extended["recoveryModel"] = {"BulkLogged": "BULK_LOGGED"}.get(
                 database.recovery_model, database.recovery_model.upper()
             )
@@ -129,30 +129,37 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         "protectedItemType": "AzureVmWorkloadSQLDatabase",
         "backupManagementType": "AzureWorkload",
         "workloadType": "SQLDataBase",
-        "containerName": container.name.container_in_item,
+        "containerName": item.container_name,
     }
     if container.group is None:
-        properties["sourceResourceId"] = container.machine.name.vm_id(world.scenario.subscription_id)
+        # In every year the resource group's name is in lower case here, and only here.
+        machine = container.machine.name
+        properties["sourceResourceId"] = VmName(machine.resource_group.lower(), machine.name).vm_id(
+            world.scenario.subscription_id
+        )
     if item.policy is not None:
-        properties["policyId"] = f"{prefix}/backupPolicies/{item.policy.name}"
-        if call.api_version >= "2021-08":
-            properties["policyName"] = item.policy.name
+        properties["policyId"] = f"{prefix}/backupPolicies/{encoded(item.policy.name)}"
     if details and (last := item.last_restorable(now)) is not None:
         properties["lastRecoveryPoint"] = whole_seconds(last)
     if item.deferred_delete is not None:
         properties |= {
             "isScheduledForDeferredDelete": True,
             "deferredDeleteTimeInUTC": instant(item.deferred_delete),
-            "deferredDeleteTimeRemaining": time_span(item.deferred_delete + SOFT_DELETE - now),
+            "deferredDeleteTimeRemaining": time_span(item.deferred_delete + item.kept_deleted - now),
         }
-    properties["isArchiveEnabled"] = False
+    if service.vault_of_items:
+        properties["vaultId"] = f"https://management.azure.com{world.canonical_vault_id(container.vault)}"
+    if service.archive_flag:
+        properties["isArchiveEnabled"] = False
+    if service.vault_of_items:
+        properties["softDeleteRetentionPeriod"] = 0
     return {"id": world.item_path(call, item), "name": item.name, "type": _TYPE, "properties": properties}
 
 
 def list_items(world: World, call: Call) -> Answer:
     """GET the vault's protected items, soft-deleted ones too."""
     vault = world.vault(call)
-    prefix = call.vault_path(vault)
+    prefix = call.vault_id(vault)
     wanted = parse_filter(call.filter, _ITEM_FIELDS)
     kind = wanted.get("itemtype")
     container = wanted.get("containername")
@@ -176,7 +183,11 @@ def list_items(world: World, call: Call) -> Answer:
         and matches("SQLDataBase", kind)
         else []
     )
-    return world.page(call, found, attrgetter("sequence"), lambda item: _listed(world, call, item, prefix))
+    # In the order of their data sources' numbers, as recorded: not that of their protection.
+    found.sort(key=attrgetter("source_number"))
+    return world.page(
+        call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
+    )
 
 
 def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[str, Any] | bytes:
@@ -185,7 +196,6 @@ def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[
         return render_item(world, call, item, details=False)
     made_from = (
         prefix,
-        call.api_version >= "2021-08",
         item.state,
         item.policy.name if item.policy is not None else None,
         item.last_backup_status,
@@ -228,7 +238,11 @@ def policy_of(world: World, vault: Vault, properties: dict[str, Any]) -> Policy:
     if policy is None:
         raise policy_not_found(policy_id.rest[1])
     if not policy.is_workload:
-        raise invalid_input(f"Policy {policy.name} is not a policy for SQL databases.")
+        raise ServiceError(
+            400,
+            "BMSUserErrorInvalidPolicyForGivenProvider",
+            f"Policy {policy.name} is not a policy for SQL databases. Choose a policy of the workload's own type.",
+        )
     return policy
 
 
@@ -294,13 +308,20 @@ def configure(world: World, call: Call) -> Answer:
         check_guard(vault, call)
     mark = (vault.key, container.name.key, key)
     world.configuring.add(mark)
+    if existing is not None:
+        container_name, name = existing.container_name, existing.name
+    elif container.group is not None:
+        container_name, name = container.name.container_in_item, container.item_name(instance, database)
+    else:
+        container_name = f"VMAppContainer;{call.parameters['container'].partition(';')[2]}"
+        name = f"SQLDataBase;{call.parameters['item'].partition(';')[2]}"
 
     def complete(_: Job) -> str | None:
         if (problem := world.unreachable(container)) is not None:
             raise problem
         item = container.items.get(key)
         if item is None:
-            world.protect(container, instance, database, policy)
+            world.protect(container, instance, database, policy, container_name=container_name, name=name)
         elif not item.soft_deleted:
             world.set_policy(item, policy)
         return None
@@ -314,11 +335,11 @@ def configure(world: World, call: Call) -> Answer:
         item=existing,
         complete=complete,
         length=world.durations.draw("protect"),
-        bag={"Policy Name": policy.name},
+        bag={"Policy Name": policy.name, **world.container_bag(call.parameters["container"])},
         mark=mark,
         item_id=(
             f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/"
-            f"{container.name.container_in_item}/protectedItems/{container.item_name(instance, database)}"
+            f"{container_name}/protectedItems/{name}"
         ),
         result=lambda: _result(world, call, vault),
     )
@@ -401,8 +422,8 @@ def stop(world: World, call: Call) -> Answer:
         entity=item.database,
         item=item,
         complete=complete,
-        length=world.durations.draw("protect", factor=0.42),
-        bag={},
+        length=world.durations.draw("stop"),
+        bag=world.container_bag(item.container.name.container),
         mark=mark,
         item_id=world.canonical_item_id(item),
         result=lambda: _result(world, call, vault),
@@ -438,7 +459,8 @@ def delete(world: World, call: Call) -> Answer:
             container.items.pop(item.key, None)
         else:
             item.deferred_delete = deleted = job.start
-            world.agenda.at(deleted + SOFT_DELETE, lambda: _expire(item, deleted))
+            item.kept_deleted = timedelta(days=vault.soft_delete_days)
+            world.agenda.at(deleted + item.kept_deleted, lambda: _expire(item, deleted))
         return None
 
     return _start(
@@ -449,8 +471,8 @@ def delete(world: World, call: Call) -> Answer:
         entity=item.database,
         item=item,
         complete=complete,
-        length=world.durations.draw("protect", factor=0.8),
-        bag={},
+        length=world.durations.draw("delete"),
+        bag=world.container_bag(item.container.name.container),
         mark=mark,
         item_id=world.canonical_item_id(item),
         at_vault=True,
@@ -487,8 +509,8 @@ def undelete(world: World, call: Call) -> Answer:
         entity=item.database,
         item=item,
         complete=complete,
-        length=world.durations.draw("protect", factor=0.42),
-        bag={},
+        length=world.durations.draw("stop"),
+        bag=world.container_bag(item.container.name.container),
         mark=mark,
         item_id=world.canonical_item_id(item),
         result=lambda: _result(world, call, vault),
@@ -564,7 +586,8 @@ def backup(world: World, call: Call) -> Answer:
         call,
         vault,
         "Backup",
-        entity=f"{item.database} [{item.container.server_name}]",
+        entity=item.database,
+        named=item.job_name,
         item=item,
         length=timedelta() if busy else world.durations.draw("backup"),
         complete=complete,
@@ -577,7 +600,12 @@ def backup(world: World, call: Call) -> Answer:
         item.busy_with = job
     path = _requested_item_path(call, vault)
     operation = world.start_operation(
-        call, vault, status_at=f"{path}/operationsStatus", result_at=f"{path}/operationResults", job=job
+        call,
+        vault,
+        status_at=f"{path}/operationsStatus",
+        result_at=f"{path}/operationResults",
+        length=world.durations.accept("Backup"),
+        job=job,
     )
     return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from local.simulator.errors import JobError
+from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import duration, instant
 
 RUNNING = ("InProgress", "Cancelling")
@@ -19,7 +20,7 @@ UNREPORTED = timedelta(minutes=5)
 class Job:
     """One job. `operation` is what filters match (`Backup`), `shown` what an answer says (`Backup (Full)`).
 
-    `shown_at_end` is what an answer says once it has completed: one that has not keeps what it said before.
+    `shown_at_end` is what an answer says once it has ended. Until `young_until` it says less of itself.
     """
 
     id: str
@@ -31,6 +32,10 @@ class Job:
     due: datetime
     activity_id: str
     user_triggered: bool = True
+    named: str = ""
+    """The entity as it is named once the job is no longer young: with its server in brackets."""
+    young_until: datetime | None = None
+    typeless_while_young: bool = False
     task: str | None = None
     shown: str = ""
     shown_at_end: str = ""
@@ -60,27 +65,32 @@ class Job:
         self.status, self.end, self.ending = status, now, None
 
     def render(
-        self, prefix: str, now: datetime, *, details: bool, status: str | None = None
+        self,
+        prefix: str,
+        now: datetime,
+        service: ServiceVersion,
+        *,
+        details: bool,
+        status: str | None = None,
     ) -> dict[str, Any]:
-        """The job resource; in lists (`details` False) without its extendedInfo, as the specification shows."""
+        """The job resource; in lists (`details` False) without its extendedInfo, as recorded."""
         shown_status = status or self.status
-        completed = self.status in ("Completed", "CompletedWithWarnings")
-        properties: dict[str, Any] = {
-            "jobType": "AzureWorkloadJob",
-            "workloadType": "SQLDataBase",
-            "duration": duration((self.end or now) - self.start),
-        }
+        young = self.young(now)
+        properties: dict[str, Any] = {"jobType": "AzureWorkloadJob"}
         if self.cancellable:
-            properties["actionsInfo"] = [1]
+            properties["actionsInfo"] = ["Cancellable"] if service.named_values else [1]
+        if not (young and self.typeless_while_young):
+            properties["workloadType"] = "SQLDataBase"
+        properties["duration"] = duration((self.end or now) - self.start)
         if self.errors:
             properties["errorDetails"] = [error.detail() for error in self.errors]
         if details:
-            properties["extendedInfo"] = self._extended(now)
+            properties["extendedInfo"] = self._extended(now, service, young=young)
         properties |= {
             "isUserTriggered": self.user_triggered,
-            "entityFriendlyName": self.entity,
+            "entityFriendlyName": self.entity if young or not self.named else self.named,
             "backupManagementType": "AzureWorkload",
-            "operation": (self.shown_at_end if completed else self.shown) or self.operation,
+            "operation": self._operation(young=young),
             "status": shown_status,
             "startTime": instant(self.start),
         }
@@ -94,15 +104,26 @@ class Job:
             "properties": properties,
         }
 
-    def _extended(self, now: datetime) -> dict[str, Any]:
+    def young(self, now: datetime) -> bool:
+        """Whether it says less of itself yet."""
+        return self.running and self.young_until is not None and now < self.young_until
+
+    def _operation(self, *, young: bool) -> str:
+        if young:
+            return self.operation
+        return (self.shown if self.running else self.shown_at_end) or self.operation
+
+    def _extended(self, now: datetime, service: ServiceVersion, *, young: bool) -> dict[str, Any]:
         tasks: list[dict[str, Any]] = []
-        if self.task is not None:
+        if self.task is not None and not young:
             state = {"CompletedWithWarnings": "Completed", "Cancelling": "InProgress"}.get(
                 self.status, self.status
             )
-            tasks.append({"taskId": self.task, "status": state})
+            kind = {"taskType": "Normal"} if service.named_values else {}
+            tasks.append({"taskId": self.task, **kind, "status": state})
         extended: dict[str, Any] = {"tasksList": tasks, "propertyBag": dict(self.property_bag)}
-        if self.running and self.task is not None and self.due - self.start > UNREPORTED:
+        # The one recorded job that waited for the archive tier told none.
+        if self.running and tasks and self.cancellable and self.due - self.start > UNREPORTED:
             extended["progressPercentage"] = round(100 * self.progress(now), 1)
         if self.dynamic_error is not None:
             extended["dynamicErrorMessage"] = self.dynamic_error

@@ -2,12 +2,26 @@
 
 The casing is not stable on purpose: a registered container is `VMAppContainer;Compute;rg;vm`, the same one
 inside a protected item's id `VMAppContainer;compute;rg;vm`, inside a protectable item's id all lower case.
+
+Ids are percent-encoded and names are not: recorded in 2023 for containers of a resource group whose name is not
+ASCII (`VMAppContainer;Compute;ztst-%E4%B8%AD...;zvmtst-2`), where `;` stands as it is.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+
+def encoded(name: str) -> str:
+    """A name, or a path of names that hold no slash, as an `id` has it."""
+    return quote(name, safe="/;:@!$&'()*+,=~")
+
+
+def encoded_segment(name: str) -> str:
+    """A name that may hold a slash, as an `id` has it."""
+    return encoded(name).replace("/", "%2F")
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class GroupName:
 
 _CONTAINER = re.compile(r"vmappcontainer;compute;([^;/]+);([^;/]+)", re.IGNORECASE)
 _GROUP_CONTAINER = re.compile(r"sqlagworkloadcontainer;[0-9a-f-]+", re.IGNORECASE)
-_ITEM = re.compile(r"sqldatabase;([^;/]+);([^/]+)", re.IGNORECASE)
+_ITEM = re.compile(r"sqldatabase;([^;/]+);(.+)", re.IGNORECASE | re.DOTALL)
 
 
 def container_key(name: str) -> str | None:
@@ -108,13 +122,11 @@ class ResourceId:
 
 
 def parse_id(text: object) -> ResourceId | None:
-    """The parts of an ARM id, None if it is none."""
+    """The parts of an ARM id, encoded or not, None if it is none."""
     match = _ID.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
-    subscription, group, provider, kind, name, rest = (
-        part.lower() if part else "" for part in match.groups()
-    )
-    return ResourceId(
-        subscription, group, provider, kind, name, tuple(rest.strip("/").split("/")) if rest else ()
-    )
+    *names, rest = (part.lower() if part else "" for part in match.groups())
+    subscription, group, provider, kind, name = map(unquote, names)
+    below = tuple(map(unquote, rest.strip("/").split("/"))) if rest else ()
+    return ResourceId(subscription, group, provider, kind, name, below)

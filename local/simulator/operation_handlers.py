@@ -10,9 +10,10 @@ from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.jobs import Job
+from local.simulator.naming import encoded
 from local.simulator.operations import Operation
 from local.simulator.timing import filter_time
-from local.simulator.world import World
+from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World
 
 _FIELDS = frozenset({"starttime", "endtime", "operation", "status", "jobid", "backupmanagementtype"})
 _STATUSES = (
@@ -37,7 +38,8 @@ _OPERATIONS = (
     "unregister",
     "updatecustomermanagedkey",
 )
-CANCELLING = timedelta(seconds=30)
+CANCELLATION = timedelta(seconds=5)
+"""How long the operation of a cancellation takes; the job is Cancelling for longer."""
 
 
 def _operation(world: World, call: Call) -> tuple[Vault, Operation]:
@@ -58,7 +60,7 @@ def operation_status(world: World, call: Call) -> Answer:
     at_vault = "/backupoperations/" in call.path.lower()
     unknown = "Retrying" if "unknownStatus" in call.faults else None
     headers = {"Retry-After": str(world.scenario.retry_after)} if operation.running else {}
-    return Answer(200, operation.render(call.path, at_vault=at_vault, status=unknown), headers)
+    return Answer(200, operation.render(encoded(call.path), at_vault=at_vault, status=unknown), headers)
 
 
 def operation_result(world: World, call: Call) -> Answer:
@@ -89,9 +91,11 @@ def _container_urls(world: World, call: Call, operation: Operation) -> dict[str,
     base = call.path.rsplit("/", 2)[0]
     version = call.api_version or operation.result_version
     return {
-        "Location": world.signed_url(call, f"{base}/operationResults/{operation.id}", "?", version),
-        "Azure-AsyncOperation": world.signed_url(
-            call, f"{base}/operationsStatus/{operation.id}", "?", operation.status_version
+        "Location": world.operation_url(
+            call, f"{base}/operationResults/{operation.id}", f"api-version={version}"
+        ),
+        "Azure-AsyncOperation": world.operation_url(
+            call, f"{base}/operationsStatus/{operation.id}", f"api-version={operation.status_version}"
         ),
     }
 
@@ -108,7 +112,8 @@ def get_job(world: World, call: Call) -> Answer:
     vault = world.vault(call)
     job = _job(call, vault)
     unknown = "Retrying" if "unknownStatus" in call.faults else None
-    return Answer(200, job.render(call.vault_path(vault), world.now, details=True, status=unknown))
+    shown = job.render(call.vault_id(vault), world.now, world.service, details=True, status=unknown)
+    return Answer(200, shown)
 
 
 def list_jobs(world: World, call: Call) -> Answer:
@@ -119,7 +124,8 @@ def list_jobs(world: World, call: Call) -> Answer:
     status = wanted.get("status")
     if status is not None and status.lower() not in _STATUSES:
         raise invalid_input("The filter's status is not one the service knows.")
-    operation = wanted.get("operation")
+    # PowerShell sends an empty operation where it means any.
+    operation = wanted.get("operation") or None
     if operation is not None and operation.lower() not in _OPERATIONS:
         raise invalid_input("The filter's operation is not one the service knows.")
     found = [
@@ -134,23 +140,23 @@ def list_jobs(world: World, call: Call) -> Answer:
     ]
     if not matches("AzureWorkload", wanted.get("backupmanagementtype")):
         found = []
-    prefix = call.vault_path(vault)
+    prefix = call.vault_id(vault)
     unknown = "Retrying" if "unknownStatus" in call.faults else None
     return world.page(
         call,
         found,
         lambda job: job.sequence,
-        lambda job: _listed(job, prefix, world.now, unknown),
+        lambda job: _listed(world, job, prefix, unknown),
         newest_first=True,
     )
 
 
-def _listed(job: Job, prefix: str, now: datetime, status: str | None) -> dict[str, Any] | bytes:
+def _listed(world: World, job: Job, prefix: str, status: str | None) -> dict[str, Any] | bytes:
     if job.running or status is not None:
-        return job.render(prefix, now, details=False, status=status)
+        return job.render(prefix, world.now, world.service, details=False, status=status)
     made_from = (prefix, job.end)
     if job.rendered is None or job.rendered[0] != made_from:
-        job.rendered = (made_from, to_json(job.render(prefix, now, details=False)))
+        job.rendered = (made_from, to_json(job.render(prefix, world.now, world.service, details=False)))
     return job.rendered[1]
 
 
@@ -185,14 +191,14 @@ def cancel_job(world: World, call: Call) -> Answer:
                 item.busy_with = None
 
     path = f"{call.vault_path(vault)}/backupJobs/{job.id}"
+    world.agenda.at(world.now + world.durations.draw("cancel"), end)
     operation = world.start_operation(
         call,
         vault,
-        status_at=f"{call.vault_path(vault)}/backupOperations",
+        status_at=f"{path}/operationsStatus",
         result_at=f"{path}/operationResults",
-        length=CANCELLING,
-        complete=end,
-        location_only=True,
+        status_version=POLL_VERSION_OF_CONTAINERS,
+        length=CANCELLATION,
     )
     return world.accepted(
         call, operation, Effect(f"{world.canonical_vault_id(vault)}/backupJobs/{job.id}", job.id)

@@ -27,12 +27,12 @@ class Operation:
     failure_status: int = 400
     body_while_running: bool = False
     """Whether answers that say "still running" have the body `{}`, as registrations do."""
-    location_only: bool = False
-    """Whether answers have no Azure-AsyncOperation, as the specification shows for the cancelling of a job."""
     malformed_location: bool = False
     """Whether its Location has two question marks, as an unregistration's."""
     full_id: bool = False
     """Whether its status names it by its whole path, and never gets an end time, as a registration's."""
+    endless: bool = False
+    """Whether its status never gets an end time, as that of a restore from the archive tier."""
     result: Callable[[], dict[str, Any] | None] | None = None
     """The resource that `operationResults` answers at the end; without one the answer is 204."""
 
@@ -54,7 +54,7 @@ class Operation:
         ended = not self.running
         # A job-creating operation that has succeeded says its start as its end, as in all 35 recordings.
         end = NO_END
-        if ended and (at_vault or not self.full_id):
+        if ended and not self.endless and (at_vault or not self.full_id):
             end = instant(
                 self.start if self.job_id is not None and self.error is None else self.end or self.start
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from local.simulator.archive import move_readiness, rehydration, render_tiers
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import JobError, ServiceError, invalid_input
 from local.simulator.estate import (
@@ -21,8 +22,8 @@ from local.simulator.filters import parse_filter
 from local.simulator.item_handlers import busy_error
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, parse_id
-from local.simulator.timing import filter_time, request_time, whole_seconds
-from local.simulator.world import World, retention
+from local.simulator.timing import filter_time, instant, request_time, whole_seconds
+from local.simulator.world import World, machine_down, retention
 
 RANGE = "DefaultRangeRecoveryPoint"
 _FIELDS = frozenset(
@@ -55,23 +56,38 @@ def _paths(files: list[tuple[str, str, str]]) -> list[dict[str, str]]:
 
 
 def _render_point(
-    world: World, call: Call, item: ProtectedItem, point: RecoveryPoint, *, details: bool
+    world: World,
+    call: Call,
+    item: ProtectedItem,
+    point: RecoveryPoint,
+    *,
+    details: bool,
+    single: bool = False,
 ) -> Any:
     properties: dict[str, Any] = {"objectType": "AzureWorkloadSQLRecoveryPoint"}
-    if details:
+    if details and _tells_files(world, item, "FullAndDifferential"):
         properties["extendedInfo"] = {
             "dataDirectoryTimeInUTC": whole_seconds(point.time),
             "dataDirectoryPaths": _paths(point.files),
+            **({"snapshotRecoveryPointInfo": {}} if single and world.service.snapshot_info else {}),
         }
     # The service knows no recovery point of type CopyOnlyFull (RestorePointType of the SDK).
     kind = "Full" if point.kind == "CopyOnlyFull" else point.kind
     properties |= {"recoveryPointTimeInUTC": whole_seconds(point.time), "type": kind}
+    properties |= render_tiers(world, item, point, details=single)
     return {
         "id": f"{world.item_path(call, item)}/recoveryPoints/{point.name}",
         "name": point.name,
         "type": _TYPE,
         "properties": properties,
     }
+
+
+def _tells_files(world: World, item: ProtectedItem, least: str) -> bool:
+    """Whether recovery points have `extendedInfo`: those of the log ranges need `All` of the database's scenario."""
+    database = world.database(item)
+    told_by = database.files_told_by if database is not None else "All"
+    return told_by in ("All", least)
 
 
 def log_ranges(item: ProtectedItem, now: datetime) -> list[tuple[datetime, datetime]]:
@@ -96,7 +112,7 @@ def _render_range(
     until: datetime | None = None,
 ) -> dict[str, Any]:
     properties: dict[str, Any] = {"objectType": "AzureWorkloadSQLPointInTimeRecoveryPoint"}
-    if details:
+    if details and _tells_files(world, item, "All"):
         database = world.database(item)
         newest = item.kept(world.now)
         files = database.files if database is not None else newest[-1].files if newest else []
@@ -106,7 +122,7 @@ def _render_range(
         }
     properties |= {
         "timeRanges": [
-            {"startTime": whole_seconds(start), "endTime": whole_seconds(end)}
+            {"startTime": instant(start), "endTime": whole_seconds(end)}
             for start, end in log_ranges(item, world.now)
             if (since is None or end >= since) and (until is None or start <= until)
         ],
@@ -140,14 +156,18 @@ def list_points(world: World, call: Call) -> Answer:
     if kinds is None:
         raise invalid_input("The filter's restorePointQueryType is not one the service knows.")
     details = wanted.get("extendedinfo", "").lower() == "true"
-    if wanted.get("movereadyrponly", "").lower() == "true":
-        return Answer(200, {"value": []})
-    if item.soft_deleted and wanted.get("includesoftdeletedrp", "").lower() != "true":
+    only_ready = wanted.get("movereadyrponly", "").lower() == "true"
+    if only_ready:
+        kinds = tuple(kind for kind in kinds if kind != "Log")
+    soft_deleted_too = wanted.get("includesoftdeletedrp", "").lower() == "true"
+    if item.soft_deleted and not soft_deleted_too:
         kinds = tuple(kind for kind in kinds if kind == "Log")
     points: list[RecoveryPoint | None] = [
         point
         for point in reversed(item.kept(world.now))
         if point.kind in kinds
+        and (soft_deleted_too or not point.soft_deleted)
+        and (not only_ready or move_readiness(point, world.now)[0])
         and (since is None or point.time >= since)
         and (until is None or point.time <= until)
     ]
@@ -184,7 +204,7 @@ def get_point(world: World, call: Call) -> Answer:
     name = call.parameters["point"]
     if name.lower() == RANGE.lower():
         return Answer(200, _render_range(world, call, item, details=True))
-    return Answer(200, _render_point(world, call, item, _point(world, item, name), details=True))
+    return Answer(200, _render_point(world, call, item, _point(world, item, name), details=True, single=True))
 
 
 # ---- restore
@@ -228,6 +248,8 @@ def restore(world: World, call: Call) -> Answer:
         )
     if point_in_time != (name.lower() == RANGE.lower()):
         raise _invalid(f"A request of type {kind} does not fit the recovery point {name}.")
+    archived: tuple[timedelta, dict[str, str]] | None = None
+    point: RecoveryPoint | None = None
     if point_in_time:
         moment = _moment(world, item, properties.get("pointInTime"))
         database = world.database(item)
@@ -235,6 +257,7 @@ def restore(world: World, call: Call) -> Answer:
         shown = "Log"
     else:
         point = _point(world, item, name)
+        archived = rehydration(point, properties)
         moment, files = point.time, point.files
         shown = "Full" if point.kind == "CopyOnlyFull" else point.kind
     target = _target(world, vault, item, properties, files)
@@ -245,33 +268,49 @@ def restore(world: World, call: Call) -> Answer:
     claimed = [found for found in {id(item): item, id(targeted): targeted}.values() if found is not None]
     busy = any(found.busy_with is not None for found in claimed)
 
-    def complete(job: Job) -> str | None:
+    def complete(_: Job) -> str | None:
         if busy:
             raise busy_error()
-        _finish(world, job, item, target, targeted=targeted, moment=moment, no_recovery=no_recovery)
+        _finish(world, item, target, targeted=targeted, no_recovery=no_recovery)
         return None
 
     def end(job: Job) -> None:
-        job.property_bag["RestoreDestination"] = target.destination
+        # A restore that fails says all of this too, as recorded.
+        job.property_bag = {
+            "Data Transferred (in MB)": f"{item_size(world, item) + 0.0845:.4f}",
+            "Job Type": target.kind,
+            "RestoreRecoveryPointTime": moment.strftime("%Y-%m-%d %H:%M:%SZ"),
+            "RestoreDestination": target.destination,
+            **(archived[1] if archived is not None else {}),
+        }
+        if archived is not None and point is not None:
+            point.rehydrated = True
         for found in claimed:
             if found.busy_with is job:
                 found.busy_with = None
 
     length = timedelta() if busy else world.durations.draw("restore")
+    shape: dict[str, Any] = {
+        "named": item.job_name,
+        "task": "Transfer data from vault",
+        "shown": "Restore",
+        "shown_at_end": f"Restore ({shown})",
+        "cancellable": True,
+        "property_bag": {"Job Type": target.kind},
+    }
+    if archived is not None:
+        length += archived[0]
+        shape = {"task": "Rehydrate from Archive storage", "property_bag": dict(archived[1])}
     job = world.start_job(
         call,
         vault,
-        "Restore",
-        entity=f"{item.database} [{item.container.server_name}]",
+        "Restore" if archived is None else "RestoreWithRehydrate",
+        entity=item.database,
         item=item,
         length=length,
         complete=complete,
         always=end,
-        task="Transfer data from vault",
-        shown="Restore",
-        shown_at_end=f"Restore ({shown})",
-        cancellable=True,
-        property_bag={"Job Type": target.kind},
+        **shape,
     )
     if job.running:
         for found in claimed:
@@ -285,8 +324,10 @@ def restore(world: World, call: Call) -> Answer:
         vault,
         status_at=f"{path}/operationsStatus",
         result_at=f"{path}/operationResults",
+        length=world.durations.accept("Restore"),
         job=job,
-        job_id_is_operation_id=world.ids.coin(),
+        endless=archived is not None,
+        job_id_is_operation_id=(world.service.restore_jobs_have_the_operations_id or world.durations.coin()),
     )
     return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
 
@@ -296,7 +337,7 @@ def _moment(world: World, item: ProtectedItem, value: object) -> datetime:
     if moment is None:
         raise invalid_input("Parameter pointInTime in request is invalid.")
     for start, end in log_ranges(item, world.now):
-        if start.replace(microsecond=0) <= moment <= end:
+        if start <= moment <= end:
             return moment
     raise _invalid(f"The point in time {value} is not within a log range of the item {item.database}.")
 
@@ -423,23 +464,16 @@ def _mapped_files(
 
 def _finish(
     world: World,
-    job: Job,
     item: ProtectedItem,
     target: _Target,
     *,
     targeted: ProtectedItem | None,
-    moment: datetime,
     no_recovery: bool,
 ) -> None:
     """What a restore does at its end. Raises JobError when it cannot."""
     machine = target.container.machine
     if not machine.running:
-        raise JobError(
-            510025,
-            "VMNotInRunningStateUserError",
-            "SQL server VM is either shutdown and inaccessible to Azure Backup service.",
-            ["Ensure that the SQL server VM is running."],
-        )
+        raise machine_down(machine)
     if target.kind != "Restore as files":
         if target.instance is None:
             raise JobError(520003, "UserErrorSQLPODoesNotExist", "The target instance does not exist.", [])
@@ -474,13 +508,6 @@ def _finish(
         if targeted is not None:
             # Restoring over a database breaks its log chain; the next full begins a new one.
             targeted.log_chain_broken = True
-    size = item_size(world, item)
-    job.property_bag = {
-        "Data Transferred (in MB)": f"{size + 0.0845:.4f}",
-        "Job Type": target.kind,
-        "RestoreRecoveryPointTime": moment.strftime("%Y-%m-%d %H:%M:%SZ"),
-        "RestoreDestination": target.destination,
-    }
 
 
 def item_size(world: World, item: ProtectedItem) -> float:

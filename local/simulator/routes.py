@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local.simulator import (
+    archive,
     container_handlers,
     identity_handlers,
     intent_handlers,
     item_handlers,
     operation_handlers,
+    overview_handlers,
     restore_handlers,
     vault_handlers,
 )
@@ -131,6 +133,12 @@ def build_routes() -> RouteTable:
         "GetVirtualMachine",
         vault_handlers.get_machine,
     )
+    region = "subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{location}"
+    for path, name, handler in (
+        ("backupStatus", "BackupStatus", overview_handlers.backup_status),
+        ("backupPreValidateProtection", "PreValidateProtection", overview_handlers.pre_validate),
+    ):
+        table.add("POST", f"{region}/{path}", Route(name, handler))
     _add_backup_routes(table, f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}")
     return table
 
@@ -146,6 +154,12 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("GET", "/backupconfig/vaultconfig", "GetVaultConfig", vault_handlers.get_vault_config)
     add("PUT", "/backupconfig/vaultconfig", "PutVaultConfig", vault_handlers.put_vault_config)
     add("PATCH", "/backupconfig/vaultconfig", "PutVaultConfig", vault_handlers.put_vault_config)
+    storage = "/backupstorageconfig/vaultstorageconfig"
+    add("GET", storage, "GetStorageConfig", overview_handlers.get_storage_config)
+    add("PUT", storage, "PutStorageConfig", overview_handlers.put_storage_config)
+    add("PATCH", storage, "PutStorageConfig", overview_handlers.put_storage_config)
+    add("GET", "/usages", "ListUsages", overview_handlers.usages)
+    add("GET", "/backupUsageSummaries", "ListUsageSummaries", overview_handlers.usage_summaries)
     add(
         "GET",
         "/backupResourceGuardProxies",
@@ -189,12 +203,14 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("POST", f"{item}/backup", "Backup", item_handlers.backup)
     add("GET", f"{item}/recoveryPoints", "ListRecoveryPoints", restore_handlers.list_points)
     add("GET", f"{item}/recoveryPoints/{{point}}", "GetRecoveryPoint", restore_handlers.get_point)
+    add("POST", f"{item}/recoveryPoints/{{point}}/move", "MoveRecoveryPoint", archive.move)
     add("POST", f"{item}/recoveryPoints/{{point}}/restore", "Restore", restore_handlers.restore)
 
     for path in (
         "/backupOperations/{operation}",
         "/backupPolicies/{policy}/operations/{operation}",
         f"{fabric}/operationsStatus/{{operation}}",
+        "/backupJobs/{job}/operationsStatus/{operation}",
         f"{container}/operationsStatus/{{operation}}",
         f"{item}/operationsStatus/{{operation}}",
     ):

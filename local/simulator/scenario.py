@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from local.simulator.faults import Fault
 from local.simulator.route_names import ROUTE_NAMES
+from local.simulator.service_version import DEFAULT, OLDEST, ServiceVersion
 
 SYSTEM_DATABASES = frozenset({"master", "model", "msdb", "tempdb"})
 RIGHTS = ("*", "read", "write", "restore")
@@ -34,17 +35,36 @@ class _Part(BaseModel):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/;?#]+$")]
+#: What SQL Server takes for a database: nearly everything.
+DatabaseName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class FileScenario(_Part):
+    """A file of a database."""
+
+    type: Literal["Data", "Log"]
+    logical_name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
 
 
 class DatabaseScenario(_Part):
-    """A database. Sizes in MB; `history_days` of recovery points need a policy."""
+    """A database. Sizes in MB; `history_days` of recovery points need a policy.
 
-    name: Name
+    Without `files` it has those that SQL Server gives it. Of its history, points older than `archived_after_days`
+    are in the archive tier, and those older than `soft_deleted_after_days` are soft-deleted.
+    """
+
+    name: DatabaseName
     size_mb: float = Field(20, ge=0, alias="sizeMB")
     recovery_model: Literal["Full", "Simple", "BulkLogged"] | None = None
     read_only: bool = False
+    files: tuple[FileScenario, ...] | None = None
     protected_by: str | None = None
     history_days: int = Field(0, ge=0, le=3650)
+    extended_info: Literal["All", "FullAndDifferential", "None"] = "All"
+    archived_after_days: int | None = Field(None, ge=0)
+    soft_deleted_after_days: int | None = Field(None, ge=0)
+    item_casing: Literal["lower", "own"] = "lower"
 
     @property
     def effective_recovery_model(self) -> str:
@@ -57,6 +77,13 @@ class DatabaseScenario(_Part):
     def _history_needs_a_policy(self) -> Self:
         if self.history_days and self.protected_by is None:
             raise ValueError(f"database {self.name} has historyDays but no protectedBy")
+        if self.files is not None:
+            kinds = {file.type for file in self.files}
+            if kinds != {"Data", "Log"}:
+                raise ValueError(
+                    f"database {self.name} has files, and needs at least one Data and one Log file"
+                )
+            _no_duplicates([file.logical_name for file in self.files], f"files of database {self.name}")
         return self
 
 
@@ -85,7 +112,8 @@ class InstanceScenario(_Part):
 class VirtualMachineScenario(_Part):
     """A virtual machine; without `instances` it has no SQL Server.
 
-    One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept.
+    One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept. Where it is joined
+    to a `domain`, items name it by its full host name; its jobs do where `job_names` is full.
     """
 
     resource_group: Name = "rg-sql"
@@ -95,6 +123,8 @@ class VirtualMachineScenario(_Part):
     sysadmin: bool = True
     running: bool = True
     deleted: bool = False
+    domain: str | None = Field(None, min_length=1)
+    job_names: Literal["short", "full"] = "short"
     instances: tuple[InstanceScenario, ...] = ()
 
     @model_validator(mode="after")
@@ -172,13 +202,17 @@ class PolicyScenario(_Part):
 
 
 class VaultScenario(_Part):
-    """A Recovery Services vault and the SQL policies it starts with (besides the VM policies it always has)."""
+    """A Recovery Services vault and the SQL policies it starts with (besides the VM policies it always has).
+
+    Without `soft_delete` it is as the service sets vaults up: always on since 2024, before that on.
+    """
 
     resource_group: Name = "rg-backup"
     name: Name = "vault1"
     location: str | None = None
     policies: tuple[str | PolicyScenario, ...] = ("HourlyLogBackup",)
-    soft_delete: bool = True
+    soft_delete: bool | Literal["alwaysOn"] | None = None
+    soft_delete_retention_days: int = Field(14, ge=14, le=180)
     immutability: Literal["Disabled", "Unlocked", "Locked"] = "Disabled"
     resource_guard: bool = False
 
@@ -191,19 +225,28 @@ Length = float | tuple[float, float]
 
 
 class DurationsScenario(_Part):
-    """Seconds that operations and jobs take, or [median, sigma] of a lognormal."""
+    """Seconds that operations and jobs take, or [median, sigma] of a lognormal.
+
+    `accept` is how long the operation of a backup or restore runs until it names its job, `young` how long that
+    job says less of itself. Where they are None, some do and most do not, as recorded.
+    """
 
     refresh: Length = 20
     register_: Length = Field(240, alias="register")
     inquire: Length = 60
     protect: Length = 75
+    stop: Length = 31
+    delete: Length = 33
     backup: Length = 120
-    restore: Length = 180
+    restore: Length = 272
+    cancel: Length = 30
+    accept: Length | None = None
+    young: Length | None = None
 
     @field_validator("*")
     @classmethod
-    def _not_negative(cls, value: Length) -> Length:
-        if min(value if isinstance(value, tuple) else (value,)) < 0:
+    def _not_negative(cls, value: Length | None) -> Length | None:
+        if value is not None and min(value if isinstance(value, tuple) else (value,)) < 0:
             raise ValueError("a duration is not negative")
         return value
 
@@ -241,6 +284,7 @@ class Scenario(_Part):
     subscription_id: str = "00000000-0000-0000-0000-000000000001"
     tenant_id: str = "00000000-0000-0000-0000-0000000000aa"
     location: str = "westeurope"
+    service_version: str = Field(DEFAULT, pattern=r"^20\d\d-(0[1-9]|1[0-2])$")
     start_time: datetime = datetime(2026, 1, 5, 8, tzinfo=UTC)
     seed: int = 1
     retry_after: int = Field(60, ge=0)
@@ -261,6 +305,18 @@ class Scenario(_Part):
         if not _GUID.fullmatch(value):
             raise ValueError("it must be a GUID")
         return value
+
+    @field_validator("service_version")
+    @classmethod
+    def _recorded(cls, value: str) -> str:
+        if value < OLDEST:
+            raise ValueError(f"the service is known from {OLDEST} on")
+        return value
+
+    @property
+    def service(self) -> ServiceVersion:
+        """Which year's service it is."""
+        return ServiceVersion(self.service_version)
 
     @field_validator("start_time")
     @classmethod
@@ -348,12 +404,13 @@ class Scenario(_Part):
     def load(cls, path: Path | str) -> Scenario:
         """The scenario in a JSON file. Raises ScenarioError with one sentence that says what is wrong."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ScenarioError(f"The scenario file {path} cannot be read: {reason}.") from error
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ScenarioError(f"The scenario file {path} cannot be read: {error.strerror}.") from error
         try:
             data = json.loads(text)
+        except UnicodeDecodeError as error:
+            raise ScenarioError(f"The scenario file {path} cannot be read: it is not UTF-8 text.") from error
         except ValueError as error:
             raise ScenarioError(f"The scenario file {path} is not JSON: {error}.") from error
         try:

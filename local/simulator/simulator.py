@@ -130,8 +130,8 @@ class Simulator:
             call, route = self._begin(request)
             delay = call.faults.get("delay")
             if delay is None or wait is None:
-                return self._finish(call, route, delay.seconds if delay is not None else 0.0)
-        wait(delay.seconds)
+                return self._finish(call, route, delay.delay if delay is not None else 0.0)
+        wait(delay.delay)
         with self._lock:
             self._world.agenda.advance(self._time.now())
             return self._finish(call, route, 0.0)
@@ -166,19 +166,12 @@ class Simulator:
                     action, _ = action_of(call)
                     headers |= self._throttle.count(request.method, route.backup, action, world.now)
                 answer = route.handler(world, call)
+                if "twice" in chosen:
+                    self._record(call, answer)
+                    answer = route.handler(world, call)
         except ServiceError as error:
-            answer = Answer(error.status, error.body(), dict(error.headers))
-        if answer.effect is not None:
-            self._ledger.add(
-                {
-                    "time": instant(world.now),
-                    "route": call.route,
-                    "item": answer.effect.item,
-                    "clientRequestId": call.client_request_id,
-                    "jobId": answer.effect.job_id,
-                    "body": call.recorded_body(),
-                }
-            )
+            answer = Answer(error.status, error.body(), {**error.headers, "x-ms-failure-cause": error.cause})
+        self._record(call, answer)
         response = self._respond(call, answer, headers, chosen)
         response.delay += delay
         self._access.add(
@@ -197,9 +190,24 @@ class Simulator:
         )
         return response
 
+    def _record(self, call: Call, answer: Answer) -> None:
+        """Write what took effect into the ledger."""
+        if answer.effect is not None:
+            self._ledger.add(
+                {
+                    "time": instant(self._world.now),
+                    "route": call.route,
+                    "item": answer.effect.item,
+                    "clientRequestId": call.client_request_id,
+                    "jobId": answer.effect.job_id,
+                    "body": call.recorded_body(),
+                }
+            )
+
     def _route(self, call: Call) -> Route:
         request = call.request
-        segments = [unquote(segment) for segment in request.path.strip("/").split("/")]
+        # As IIS does: a slash that was encoded is a slash of the path.
+        segments = call.path.strip("/").split("/")
         found = self._routes.find(segments)
         if found is None:
             raise self._unknown_path(call, segments)
@@ -267,6 +275,8 @@ class Simulator:
         if answer.body is not None:
             body = answer.body if isinstance(answer.body, bytes) else to_json(answer.body)
         content_type = answer.headers.pop("Content-Type", answer.content_type if body else "")
+        if content_type == "application/json" and world.service.new_front_end:
+            content_type = "application/json; charset=utf-8"
         lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache"), ("Expires", "-1")]
         if body and "malformedBody" in faults:
             body = body[: max(len(body) * 2 // 3, 1)]
@@ -277,7 +287,7 @@ class Simulator:
         if content_type:
             lines.append(("Content-Type", content_type))
         if body:
-            lines.append(("Server", "Microsoft-IIS/10.0"))
+            lines.append(("Server", "Kestrel" if world.service.new_front_end else "Microsoft-IIS/10.0"))
             if answer.status == 200:
                 lines.append(("Vary", "Accept-Encoding"))
         lines += list(answer.headers.items())
@@ -295,7 +305,7 @@ class Simulator:
             ("X-Powered-By", "ASP.NET"),
             ("Date", format_datetime(world.now.replace(microsecond=0), usegmt=True)),
         ]
-        if call.client_request_id and call.request.headers.get("x-ms-return-client-request-id") == "true":
+        if call.client_request_id:
             lines.append(("x-ms-client-request-id", _one_line(call.client_request_id)))
         late = faults.get("delayAfterEffect")
         return Response(
@@ -304,7 +314,7 @@ class Simulator:
             body,
             drop="dropBeforeEffect" in faults or "dropAfterEffect" in faults,
             drop_mid_body="dropMidBody" in faults,
-            delay=late.seconds if late is not None else 0.0,
+            delay=late.delay if late is not None else 0.0,
         )
 
 
@@ -315,10 +325,11 @@ def _one_line(text: str) -> str:
 def _query(text: str) -> dict[str, str]:
     """The query's parameters by lower-cased name; the first of a name counts.
 
-    A second question mark before `api-version` counts as `&`: the service itself hands out such a URL.
+    A second question mark before `api-version`, encoded or not, counts as `&`: the service itself hands out such URLs.
     """
     found: dict[str, str] = {}
-    for name, value in parse_qsl(text.replace("?api-version=", "&api-version="), keep_blank_values=True):
+    text = re.sub(r"(?:\?|%3f)api-version(?:=|%3d)", "&api-version=", text, flags=re.IGNORECASE)
+    for name, value in parse_qsl(text, keep_blank_values=True):
         found.setdefault(name.lower(), value)
     return found
 
@@ -337,9 +348,13 @@ def _before_effect(call: Call, faults: dict[str, Fault]) -> Answer:
     if (fault := faults.get("status")) is not None:
         return _status_answer(fault, 503)
     if (fault := faults.get("redirect")) is not None:
-        target = urlsplit(call.request.origin)._replace(netloc=fault.host).geturl()
-        return Answer(307, None, {"Location": f"{target}{call.request.path}?{call.request.query}"})
+        return _redirect(call, fault)
     return Answer(503)
+
+
+def _redirect(call: Call, fault: Fault) -> Answer:
+    target = urlsplit(call.request.origin)._replace(netloc=fault.host).geturl()
+    return Answer(307, None, {"Location": f"{target}{call.request.path}?{call.request.query}"})
 
 
 _CODES = {
@@ -376,6 +391,9 @@ def _spoil(call: Call, answer: Answer, faults: dict[str, Fault]) -> None:
         answer.body = json.loads(answer.body)
     if (fault := faults.get("statusAfterEffect")) is not None:
         changed = _status_answer(fault, 500)
+        answer.status, answer.body, answer.headers = changed.status, changed.body, changed.headers
+    if (fault := faults.get("redirectAfterEffect")) is not None:
+        changed = _redirect(call, fault)
         answer.status, answer.body, answer.headers = changed.status, changed.body, changed.headers
     if "wrongTypeBody" in faults and answer.body is not None:
         answer.body = [answer.body]

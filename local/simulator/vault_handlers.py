@@ -9,7 +9,8 @@ from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, arm, invalid_input, policy_not_found
 from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
-from local.simulator.policies import accepted_policy
+from local.simulator.naming import encoded
+from local.simulator.policies import accepted_policy, check_policy_name
 from local.simulator.security import GUARDED, check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.world import World
 
@@ -40,11 +41,6 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
             "backupStorageVersion": "V1",
             "securitySettings": {
                 "immutabilitySettings": {"state": "Disabled"},
-                "softDeleteSettings": {
-                    "softDeleteRetentionPeriodInDays": 14,
-                    "softDeleteState": vault.soft_delete,
-                    "enhancedSecurityState": "Enabled",
-                },
                 "multiUserAuthorization": "Enabled" if vault.resource_guard else "Disabled",
             },
             "redundancySettings": {
@@ -62,6 +58,14 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
             own = body["properties"].get(name)
             merge = isinstance(value, dict) and isinstance(own, dict)
             body["properties"][name] = {**own, **value} if merge else value
+        body["properties"]["securitySettings"] = {
+            **body["properties"]["securitySettings"],
+            "softDeleteSettings": {
+                "softDeleteRetentionPeriodInDays": vault.soft_delete_days,
+                "softDeleteState": vault.soft_delete,
+                "enhancedSecurityState": "Enabled",
+            },
+        }
     if vault.tags is not None:
         body["tags"] = vault.tags
     if vault.identity is not None:
@@ -104,7 +108,6 @@ def put_vault(world: World, call: Call) -> Answer:
     status = 200 if vault is not None else 201
     if vault is None:
         vault = world.new_vault(world.resource_groups[key], name, location)
-        vault.soft_delete = "AlwaysON" if call.api_version >= "2024" else "Enabled"
     elif vault.location.lower() != location:
         raise arm(
             409,
@@ -139,14 +142,35 @@ def _refuse_weaker(vault: Vault, call: Call, body: dict[str, Any]) -> None:
         if vault.immutability == "Locked":
             raise denied_on_immutable()
         check_guard(vault, call)
-    if wanted["softDelete"] == "Disabled" and vault.soft_delete != "Disabled":
-        check_guard(vault, call)
+    _check_soft_delete(vault, call, wanted["softDelete"], wanted["softDeleteDays"])
 
 
 _SECURITY = {
     "immutability": ("immutabilitySettings", "state"),
     "softDelete": ("softDeleteSettings", "softDeleteState"),
+    "softDeleteDays": ("softDeleteSettings", "softDeleteRetentionPeriodInDays"),
 }
+
+
+def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
+    """Refuse to switch off what is always on, a retention outside 14 to 180 days, and what the guard forbids."""
+    if state is not None and state not in ("Enabled", "Disabled", "AlwaysON", "Invalid"):
+        raise invalid_input("Parameter softDeleteFeatureState in request is invalid.")
+    if vault.soft_delete == "AlwaysON" and state in ("Enabled", "Disabled"):
+        raise ServiceError(
+            400,
+            "BMSUserErrorSoftDeleteStateAlwaysOn",
+            "Soft delete is always on for this vault: it cannot be disabled, nor its state be changed.",
+        )
+    if days is not None and (not isinstance(days, int) or isinstance(days, bool) or not 14 <= days <= 180):
+        raise ServiceError(
+            400,
+            "BMSUserErrorInvalidSoftDeleteRetentionPeriod",
+            "The soft delete retention period must be between 14 and 180 days.",
+        )
+    weaker = state == "Disabled" and vault.soft_delete != "Disabled"
+    if weaker or (days is not None and days < vault.soft_delete_days):
+        check_guard(vault, call)
 
 
 def _nested(value: Any, *path: str) -> Any:
@@ -168,6 +192,9 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
         state = security.get("softDeleteSettings") if isinstance(security, dict) else None
         if isinstance(state, dict) and state.get("softDeleteState") in ("Enabled", "Disabled", "AlwaysON"):
             vault.soft_delete = state["softDeleteState"]
+        days = state.get("softDeleteRetentionPeriodInDays") if isinstance(state, dict) else None
+        if isinstance(days, int):
+            vault.soft_delete_days = days
         if immutability != "Disabled" and vault.immutability not in ("Unlocked", "Locked"):
             said = _nested(properties, "securitySettings", *_SECURITY["immutability"])
             vault.set_immutability("Disabled" if said == "Disabled" else immutability)
@@ -185,6 +212,11 @@ def delete_vault(world: World, call: Call) -> Answer:
         container.name.name
         for container in vault.containers.values()
         if container.group is None or container.items
+    ]
+    names += [
+        container.name.name
+        for container in vault.deleted_containers.values()
+        if any(not item.soft_deleted for item in container.items.values())
     ]
     if names:
         raise ServiceError(
@@ -209,30 +241,25 @@ def get_vault_config(world: World, call: Call) -> Answer:
 def put_vault_config(world: World, call: Call) -> Answer:
     """PUT or PATCH the vault's soft-delete configuration."""
     vault = world.vault(call)
-    state = call.properties().get("softDeleteFeatureState", vault.soft_delete)
-    if state not in ("Enabled", "Disabled", "AlwaysON"):
-        raise invalid_input("Parameter softDeleteFeatureState in request is invalid.")
-    if vault.soft_delete == "AlwaysON" and state != "AlwaysON":
-        raise ServiceError(
-            400,
-            "BMSUserErrorDisablingSoftDeleteStateNotAllowed",
-            "Soft delete is always on for this vault and cannot be disabled.",
-        )
-    if state == "Disabled" and vault.soft_delete != "Disabled":
-        check_guard(vault, call)
-    vault.soft_delete = state
+    properties = call.properties()
+    state, days = properties.get("softDeleteFeatureState"), properties.get("softDeleteRetentionPeriodInDays")
+    _check_soft_delete(vault, call, state, days)
+    if state in ("Enabled", "Disabled", "AlwaysON"):
+        vault.soft_delete = state
+    if days is not None:
+        vault.soft_delete_days = days
     return Answer(200, _render_config(call, vault), effect=Effect(world.canonical_vault_id(vault)))
 
 
 def _render_config(call: Call, vault: Vault) -> dict[str, Any]:
     return {
-        "id": f"{call.vault_path(vault)}/backupconfig/vaultconfig",
+        "id": f"{call.vault_id(vault)}/backupconfig/vaultconfig",
         "name": "vaultconfig",
         "type": "Microsoft.RecoveryServices/vaults/backupconfig",
         "properties": {
             "enhancedSecurityState": "Enabled",
             "softDeleteFeatureState": vault.soft_delete,
-            "softDeleteRetentionPeriodInDays": 14,
+            "softDeleteRetentionPeriodInDays": vault.soft_delete_days,
             "isSoftDeleteFeatureStateEditable": vault.soft_delete != "AlwaysON",
         },
     }
@@ -248,7 +275,7 @@ def list_resource_guard_proxies(world: World, call: Call) -> Answer:
         f"/providers/Microsoft.DataProtection/resourceGuards/{vault.name}-guard"
     )
     proxy = {
-        "id": f"{call.vault_path(vault)}/backupResourceGuardProxies/VaultProxy",
+        "id": f"{call.vault_id(vault)}/backupResourceGuardProxies/VaultProxy",
         "name": "VaultProxy",
         "type": "Microsoft.RecoveryServices/vaults/backupResourceGuardProxies",
         "properties": {
@@ -268,7 +295,7 @@ def list_resource_guard_proxies(world: World, call: Call) -> Answer:
 
 def _render_policy(call: Call, vault: Vault, policy: Policy) -> dict[str, Any]:
     return {
-        "id": f"{call.vault_path(vault)}/backupPolicies/{policy.name}",
+        "id": f"{call.vault_id(vault)}/backupPolicies/{encoded(policy.name)}",
         "name": policy.name,
         "type": "Microsoft.RecoveryServices/vaults/backupPolicies",
         "properties": {**policy.properties, "protectedItemsCount": vault.items_of(policy)},
@@ -304,6 +331,7 @@ def put_policy(world: World, call: Call) -> Answer:
     """PUT a policy: 200 at once, or 202 when items have to be updated."""
     vault = world.vault(call)
     name = call.parameters["policy"]
+    check_policy_name(name)
     properties = accepted_policy(call.properties())
     policy = vault.policies.get(name.lower())
     effect = Effect(f"{world.canonical_vault_id(vault)}/backupPolicies/{policy.name if policy else name}")

@@ -22,6 +22,7 @@ from local.simulator.errors import (
     item_not_found,
 )
 from local.simulator.estate import (
+    WRITTEN,
     AvailabilityGroup,
     Container,
     Database,
@@ -37,7 +38,7 @@ from local.simulator.estate import (
 )
 from local.simulator.identifiers import Identifiers, UrlSigner
 from local.simulator.jobs import Job
-from local.simulator.naming import GroupName, VmName, container_key, item_key
+from local.simulator.naming import GroupName, VmName, container_key, encoded, encoded_segment, item_key
 from local.simulator.operations import Operation
 from local.simulator.policies import default_vm_policies, scenario_policy
 from local.simulator.scenario import (
@@ -48,6 +49,7 @@ from local.simulator.scenario import (
     Scenario,
     ServicePrincipalScenario,
 )
+from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
 
 Entry = TypeVar("Entry")
@@ -84,7 +86,11 @@ class World:
         self.signer = UrlSigner(scenario.seed)
         self.sequence = count(1)
         lengths = scenario.durations.model_dump(by_alias=True)
-        self.durations = Durations(lengths, random.Random(f"durations {scenario.seed}"))
+        self.durations = Durations(
+            lengths,
+            random.Random(f"durations {scenario.seed}"),
+            random.Random(f"recorded durations {scenario.seed}"),
+        )
         self.machines: dict[str, VirtualMachine] = {}
         self.vaults: dict[str, Vault] = {}
         self.resource_groups: dict[str, str] = {}
@@ -112,13 +118,18 @@ class World:
                 {entry.name.lower(): _instance(entry) for entry in machine.instances},
                 self.ids.guid(),
                 machine.deleted,
+                domain=machine.domain,
+                jobs_name_instance=machine.job_names == "full",
             )
         for entry in scenario.vaults:
             self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)
             vault = self.new_vault(
                 entry.resource_group, entry.name, entry.location or scenario.location, entry.policies
             )
-            vault.soft_delete = "Enabled" if entry.soft_delete else "Disabled"
+            if entry.soft_delete is not None:
+                states = {"alwaysOn": "AlwaysON", True: "Enabled", False: "Disabled"}
+                vault.soft_delete = states[entry.soft_delete]
+            vault.soft_delete_days = entry.soft_delete_retention_days
             vault.resource_guard = entry.resource_guard
             if entry.immutability != "Disabled":
                 vault.set_immutability(entry.immutability)
@@ -135,8 +146,16 @@ class World:
                 for database in instance.databases:
                     if database.protected_by is not None:
                         policy = vault.policies[database.protected_by.lower()]
-                        item = self.protect(container, instance.name, database.name, policy)
-                        self.give_history(item, database.history_days)
+                        own = database.item_casing == "own"
+                        item = self.protect(
+                            container,
+                            instance.name,
+                            database.name,
+                            policy,
+                            container_name=container.name.container if own else "",
+                            name=f"SQLDataBase;{instance.name};{database.name}" if own else "",
+                        )
+                        self.give_history(item, database)
         for group, found in zip(scenario.availability_groups, self.groups, strict=True):
             for database in group.databases:
                 registered = found.primary.registered_with
@@ -144,7 +163,7 @@ class World:
                     policy = registered.policies[database.protected_by.lower()]
                     container = registered.containers[found.name.key]
                     item = self.protect(container, found.name.name, database.name, policy)
-                    self.give_history(item, database.history_days)
+                    self.give_history(item, database)
 
     def _group(self, entry: AvailabilityGroupScenario) -> AvailabilityGroup:
         nodes = []
@@ -172,7 +191,8 @@ class World:
         policies: Iterable[str | PolicyScenario] = ("HourlyLogBackup",),
     ) -> Vault:
         """Create a vault with its policies: the SQL ones given, and the VM ones every vault has."""
-        vault = Vault(group, name, location, self.now, "Enabled", {"name": "RS0", "tier": "Standard"})
+        soft_delete = "AlwaysON" if self.service.soft_delete_always_on else "Enabled"
+        vault = Vault(group, name, location, self.now, soft_delete, {"name": "RS0", "tier": "Standard"})
         self.vaults[vault.key] = vault
         for entry in policies:
             title, properties = scenario_policy(entry, self.now)
@@ -184,6 +204,11 @@ class World:
     @property
     def now(self) -> datetime:
         return self.agenda.now
+
+    @property
+    def service(self) -> ServiceVersion:
+        """Which year's service it is."""
+        return self.scenario.service
 
     # ---- finding
 
@@ -223,7 +248,9 @@ class World:
 
     def item(self, call: Call, vault: Vault) -> ProtectedItem:
         """The protected item named in the URL. Raises ServiceError (404)."""
-        container = vault.containers.get(container_key(call.parameters["container"]) or "")
+        of = container_key(call.parameters["container"]) or ""
+        # An unregistered machine's items stay for as long as their backups do.
+        container = vault.containers.get(of) or vault.deleted_containers.get(of)
         key = item_key(call.parameters["item"])
         item = container.items.get(key) if container is not None and key is not None else None
         if item is None:
@@ -245,13 +272,7 @@ class World:
                 ["Ensure that all the nodes of the Availability Group are registered and healthy."],
             )
         if not container.machine.running:
-            return JobError(
-                510025,
-                "VMNotInRunningStateUserError",
-                f"SQL server VM {container.machine.name.name} is either shutdown and inaccessible to Azure Backup "
-                "service.",
-                ["Ensure that the SQL server VM is running."],
-            )
+            return machine_down(container.machine)
         return None
 
     # ---- ids as answers spell them
@@ -260,8 +281,8 @@ class World:
         """The protected item's id as answers to this call spell it."""
         container = item.container
         return (
-            f"{call.vault_path(container.vault)}/backupFabrics/Azure/protectionContainers/"
-            f"{container.name.container_in_item}/protectedItems/{item.name}"
+            f"{call.vault_id(container.vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{encoded(item.container_name)}/protectedItems/{encoded_segment(item.name)}"
         )
 
     def canonical_vault_id(self, vault: Vault) -> str:
@@ -276,7 +297,7 @@ class World:
         container = item.container
         return (
             f"{self.canonical_vault_id(container.vault)}/backupFabrics/Azure/protectionContainers/"
-            f"{container.name.container_in_item}/protectedItems/{item.name}"
+            f"{item.container_name}/protectedItems/{item.name}"
         )
 
     # ---- operations and jobs
@@ -346,21 +367,26 @@ class World:
 
     def poll_headers(self, call: Call, operation: Operation) -> dict[str, str]:
         """Location, Azure-AsyncOperation and Retry-After of an operation."""
-        separator = "?fabricName=Azure?" if operation.malformed_location else "?"
-        headers = {
-            "Location": self.signed_url(call, operation.result_path, separator, operation.result_version)
-        }
-        if not operation.location_only:
-            headers["Azure-AsyncOperation"] = self.signed_url(
-                call, operation.status_path, "?", operation.status_version
+        query = f"api-version={operation.result_version}"
+        if operation.malformed_location:
+            # Two question marks until 2023; since then the second is encoded, with what follows it.
+            query = (
+                f"fabricName=Azure{quote('?' + query, safe='-').replace('%3F', '%3f').replace('%3D', '%3d')}"
+                if self.service.new_front_end
+                else f"fabricName=Azure?{query}"
             )
-        headers["Retry-After"] = str(self.scenario.retry_after)
-        return headers
+        return {
+            "Location": self.operation_url(call, operation.result_path, query),
+            "Azure-AsyncOperation": self.operation_url(
+                call, operation.status_path, f"api-version={operation.status_version}"
+            ),
+            "Retry-After": str(self.scenario.retry_after),
+        }
 
-    def signed_url(self, call: Call, path: str, separator: str, version: str) -> str:
-        """An absolute URL with the signature that ARM appends."""
-        spelt = quote(path, safe=_SAFE_IN_PATH)
-        return f"{call.request.origin}{spelt}{separator}api-version={version}{self.signer.sign(path, ticks(self.now))}"
+    def operation_url(self, call: Call, path: str, query: str) -> str:
+        """An absolute URL, with the signature that Resource Manager appends since 2024."""
+        signature = self.signer.sign(path, ticks(self.now)) if self.service.new_front_end else ""
+        return f"{call.request.origin}{quote(path, safe=_SAFE_IN_PATH)}?{query}{signature}"
 
     def start_job(
         self,
@@ -393,7 +419,13 @@ class World:
             activity or self.ids.guid(),
             **shape,
         )
+        if job.task is not None:
+            young = self.durations.young()
+            job.young_until, job.typeless_while_young = self.now + young, self.durations.coin()
         vault.jobs[job.id] = job
+        if (late := faults.get("jobListedLate")) is not None:
+            job.listed = False
+            self.agenda.at(self.now + late.listed_after, partial(setattr, job, "listed", True))
 
         def end() -> None:
             if not job.running or job.ending is None:
@@ -558,7 +590,14 @@ class World:
                     cancelled=True,
                 )
             if mark[2] not in container.items:
-                self.protect(container, intent.instance, database, intent.policy)
+                self.protect(
+                    container,
+                    intent.instance,
+                    database,
+                    intent.policy,
+                    container_name=container.name.container,
+                    name=f"SQLDataBase;{intent.instance};{database}",
+                )
             return None
 
         self.start_job(
@@ -571,12 +610,38 @@ class World:
             complete=complete,
             always=lambda _: self.configuring.discard(mark),
             user_triggered=False,
-            property_bag={"Policy Name": intent.policy.name},
+            property_bag={"Policy Name": intent.policy.name, **self.container_bag(container.name.container)},
         )
 
-    def protect(self, container: Container, instance: str, database: str, policy: Policy) -> ProtectedItem:
-        """Put a database under protection by the policy, from now on."""
-        item = ProtectedItem(container, instance, database, self.ids.number(), next(self.sequence), policy)
+    def container_bag(self, container: str) -> dict[str, str]:
+        """What a job that changes protection says of its container: its name without the type before it."""
+        return {"ContainerUniqueName": container.partition(";")[2]} if self.service.container_of_jobs else {}
+
+    def protect(
+        self,
+        container: Container,
+        instance: str,
+        database: str,
+        policy: Policy,
+        *,
+        container_name: str = "",
+        name: str = "",
+    ) -> ProtectedItem:
+        """Put a database under protection by the policy, from now on.
+
+        `container_name` and `name` are how the item is spelt from now on; without them in lower case, as clients
+        spell it that take the names of protectable items.
+        """
+        item = ProtectedItem(
+            container,
+            instance,
+            database,
+            self.ids.number(),
+            next(self.sequence),
+            policy,
+            container_name=container_name,
+            name=name,
+        )
         container.items[item.key] = item
         self.schedule_backups(item)
         return item
@@ -629,7 +694,8 @@ class World:
                 None,
                 vault,
                 "Backup",
-                entity=f"{item.database} [{item.container.server_name}]",
+                entity=item.database,
+                named=item.job_name,
                 item=item,
                 length=self.durations.draw("backup"),
                 complete=lambda job: self.complete_backup(item, job, kind, started, None),
@@ -666,16 +732,21 @@ class World:
     def add_backup(
         self, item: ProtectedItem, database: Database, kind: str, time: datetime, expires: datetime | None
     ) -> None:
-        """Record a backup taken at `time`."""
+        """Record a backup taken at `time`: in whole seconds, but for the start of the log range that it begins."""
+        taken, time = time, time.replace(microsecond=0)
         if kind == "Log":
             chain = item.open_chain
             if chain is not None:
                 chain.end = max(time, chain.end_at(self.now) or time)
             return
+        rule = ""
         if expires is None:
-            expires = time + retention(item.policy, kind)
+            kept, rule = retention_rule(item.policy, kind)
+            expires = time + kept
         item.recovery_points.append(
-            RecoveryPoint(self.ids.number(), time, kind, list(database.files), next(self.sequence), expires)
+            RecoveryPoint(
+                self.ids.number(), time, kind, list(database.files), next(self.sequence), expires, rule
+            )
         )
         if item.state == "IRPending":
             item.state = "Protected"
@@ -683,10 +754,11 @@ class World:
             item.log_chain_broken = False
         if kind == "Full" and item.open_chain is None and database.recovery_model != "Simple":
             interval = item.policy.log_interval() if item.policy is not None else None
-            item.chains.append(LogChain(time - timedelta(seconds=2), None, interval, time))
+            item.chains.append(LogChain(taken - timedelta(seconds=2), None, interval, time))
 
-    def give_history(self, item: ProtectedItem, days: int) -> None:
-        """The recovery points that the policy would have made in the last `days` days."""
+    def give_history(self, item: ProtectedItem, scenario: DatabaseScenario) -> None:
+        """The recovery points that the policy would have made in the last days of its history."""
+        days = scenario.history_days
         database = self.database(item)
         if database is None or item.policy is None or days <= 0:
             return
@@ -695,9 +767,17 @@ class World:
             time = due + timedelta(seconds=44)
             builds_on_none = kind == "Differential" and item.full() is None
             if time + kept > self.now and database.allows(kind) and not builds_on_none:
-                self.add_backup(item, database, kind, time, time + kept)
+                self.add_backup(item, database, kind, time, None)
+        for point in item.recovery_points:
+            age = self.now - point.time
+            for limit, mark in (
+                (scenario.archived_after_days, "archived"),
+                (scenario.soft_deleted_after_days, "soft_deleted"),
+            ):
+                if limit is not None and age >= timedelta(days=limit):
+                    setattr(point, mark, True)
         if item.recovery_points:
-            item.last_backup_time = item.last_restorable(self.now)
+            item.last_backup_time = item.recovery_points[-1].time + WRITTEN
             item.last_backup_status = "Healthy"
 
     def _past(self, policy: Policy, moment: datetime) -> list[tuple[datetime, str]]:
@@ -752,6 +832,16 @@ class World:
         return Answer(200, body + b"}")
 
 
+def machine_down(machine: VirtualMachine) -> JobError:
+    """The machine is shut down: nothing can be asked of it."""
+    return JobError(
+        510025,
+        "VMNotInRunningStateUserError",
+        f"SQL server VM {machine.name.name} is either shutdown and inaccessible to Azure Backup service.",
+        ["Ensure that the SQL server VM is running."],
+    )
+
+
 _INTERNAL_ERROR_ADVICE = (
     "Wait for a few minutes and then try the operation again. "
     "If the issue persists, please contact Microsoft support."
@@ -768,8 +858,21 @@ def _injected_error(fault: Any) -> JobError:
 
 
 def _moment_of_backup(started: datetime, ended: datetime) -> datetime:
-    # Recorded: a full of two minutes has its recovery point 20 seconds after its start, in whole seconds.
-    return (started + min(timedelta(seconds=20), (ended - started) / 6)).replace(microsecond=0)
+    # Recorded: a full of two minutes has its recovery point 20 seconds after its start.
+    return started + min(timedelta(seconds=20), (ended - started) / 6)
+
+
+# Logical names and files of https://learn.microsoft.com/sql/relational-databases/databases/system-databases, in the
+# directory that recordings of 2024 have them in.
+_SYSTEM_DIRECTORY = "C:\\Program Files\\Microsoft SQL Server\\MSSQL14.MSSQLSERVER\\MSSQL\\DATA\\"
+_SYSTEM_FILES = {
+    name: tuple((logical, f"{_SYSTEM_DIRECTORY}{file}") for logical, file in files)
+    for name, files in {
+        "master": (("master", "master.mdf"), ("mastlog", "mastlog.ldf")),
+        "model": (("modeldev", "model.mdf"), ("modellog", "modellog.ldf")),
+        "msdb": (("MSDBData", "MSDBData.mdf"), ("MSDBLog", "MSDBLog.ldf")),
+    }.items()
+}
 
 
 def _instance(entry: InstanceScenario) -> Instance:
@@ -790,7 +893,19 @@ def _database(entry: DatabaseScenario, data_directory: str, log_directory: str) 
         ("Data", entry.name, f"{data_directory}{entry.name}.mdf"),
         ("Log", f"{entry.name}_log", f"{log_directory}{entry.name}_log.ldf"),
     ]
-    return Database(entry.name, entry.size_mb, entry.effective_recovery_model, files, entry.read_only)
+    if entry.files is not None:
+        files = [(file.type, file.logical_name, file.path) for file in entry.files]
+    elif (own := _SYSTEM_FILES.get(entry.name.lower())) is not None:
+        data, log = own
+        files = [("Data", *data), ("Log", *log)]
+    return Database(
+        entry.name,
+        entry.size_mb,
+        entry.effective_recovery_model,
+        files,
+        entry.read_only,
+        files_told_by=entry.extended_info,
+    )
 
 
 _UNITS = {"days": 1, "weeks": 7, "months": 30, "years": 365}
@@ -798,17 +913,28 @@ _UNITS = {"days": 1, "weeks": 7, "months": 30, "years": 365}
 
 def retention(policy: Policy | None, kind: str) -> timedelta:
     """How long the policy keeps a backup of that kind; 30 days where it says nothing."""
+    return retention_rule(policy, kind)[0]
+
+
+_RULES = {
+    "dailySchedule": "Daily",
+    "weeklySchedule": "Weekly",
+    "monthlySchedule": "Monthly",
+    "yearlySchedule": "Yearly",
+}
+
+
+def retention_rule(policy: Policy | None, kind: str) -> tuple[timedelta, str]:
+    """How long the policy keeps a backup of that kind, and by which of its rules: the longest."""
     keep = ((policy.sub_policy(kind) if policy is not None else None) or {}).get("retentionPolicy") or {}
-    schedules = [
-        keep.get(name) for name in ("dailySchedule", "weeklySchedule", "monthlySchedule", "yearlySchedule")
-    ]
-    lengths = [entry.get("retentionDuration") for entry in [keep, *schedules] if isinstance(entry, dict)]
-    days = [
-        entry["count"] * _UNITS.get(str(entry.get("durationType", "Days")).lower(), 1)
-        for entry in lengths
-        if isinstance(entry, dict) and isinstance(entry.get("count"), int)
-    ]
-    return timedelta(days=max(days, default=30))
+    found: list[tuple[int, str]] = []
+    for part, rule in ((keep, "Daily"), *((keep.get(name), rule) for name, rule in _RULES.items())):
+        length = part.get("retentionDuration") if isinstance(part, dict) else None
+        if isinstance(length, dict) and isinstance(length.get("count"), int):
+            unit = _UNITS.get(str(length.get("durationType", "Days")).lower(), 1)
+            found.append((length["count"] * unit, rule))
+    days, rule = max(found, default=(30, "Daily"))
+    return timedelta(days=days), rule
 
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -310,16 +310,18 @@ def get_container(replay: Replay, exchange: Exchange) -> None:
 
 @case("GET", r"backupProtectionContainers")
 def list_registered_containers(replay: Replay, exchange: Exchange) -> None:
-    containers = replay.backup.list_registered_containers(exchange.vault)
+    containers, unusable = replay.backup.list_registered_containers(exchange.vault)
     replay.asked_as(exchange)
+    assert unusable == []
     for container, item in zip(containers, exchange.body["value"], strict=True):
         _is_container(container, item)
 
 
 @case("GET", r"backupProtectableItems")
 def list_protectable_items(replay: Replay, exchange: Exchange) -> None:
-    items = replay.backup.list_protectable_items(exchange.vault)
+    items, unusable = replay.backup.list_protectable_items(exchange.vault)
     replay.asked_as(exchange)
+    assert unusable == []
     for item, wire in zip(items, exchange.body["value"], strict=True):
         assert isinstance(item, ProtectableItem)
         properties = wire["properties"]
@@ -381,8 +383,9 @@ def _is_protected_item(item: ProtectedItem | None, wire: Mapping[str, Any]) -> N
 
 @case("GET", r"backupProtectedItems")
 def list_protected_items(replay: Replay, exchange: Exchange) -> None:
-    items = replay.backup.list_protected_items(exchange.vault)
+    items, unusable = replay.backup.list_protected_items(exchange.vault)
     replay.asked_as(exchange)
+    assert unusable == []
     assert len(items) == len(exchange.body["value"]) > 0
     for item, wire in zip(items, exchange.body["value"], strict=True):
         _is_protected_item(item, wire)
@@ -460,6 +463,7 @@ def list_recovery_points(replay: Replay, exchange: Exchange) -> None:
 def _is_recovery_point(point: RecoveryPoint | None, wire: Mapping[str, Any]) -> None:
     assert point is not None
     properties = wire["properties"]
+    assert point.id is not None
     assert point.id.key == wire["id"].lower()
     assert (point.name, point.kind) == (wire["name"], properties["type"])
     assert point.time == parse_time(properties.get("recoveryPointTimeInUTC"))
@@ -588,6 +592,9 @@ def list_jobs(replay: Replay, exchange: Exchange) -> None:
 UNUSED = {
     ("DELETE", ""),
     ("DELETE", "backupPolicies/[^/]+"),
+    ("POST", rf"{ITEM}/recoveryPoints/[^/]+/move"),
+    ("GET", "backupProtectionIntents"),
+    ("GET", "backupResourceGuardProxies"),
     ("DELETE", ITEM),
     ("DELETE", "backupFabrics/Azure/protectionContainers/[^/]+"),
     ("DELETE", "backupFabrics/Azure/backupProtectionIntent/[^/]+"),
@@ -632,8 +639,9 @@ def test_recorded_exchange(replay: Replay, exchange: Exchange) -> None:
 def test_list_vaults(replay: Replay) -> None:
     (exchange,) = [exchange for exchange in ALL if exchange.path.lower().endswith("/vaults")]
     replay.play(exchange)
-    vaults = replay.backup.list_vaults(exchange.path.split("/")[2])
+    vaults, unusable = replay.backup.list_vaults(exchange.path.split("/")[2])
     replay.asked_as(exchange)
+    assert unusable == []
     assert [vault.id.key for vault in vaults] == [item["id"].lower() for item in exchange.body["value"]]
 
 

@@ -31,6 +31,8 @@ Model = TypeVar("Model")
 
 NOT_MODELLED = {
     "IsProtectable": "recorded with this capital; the SDK expects isProtectable",
+    "softDeleteRetentionPeriod": "in every item recorded since 2023; the SDK expects softDeleteRetentionPeriodInDays",
+    "taskType": "recorded in 2024 as Normal; the SDK does not have it",
     "isUserTriggered": "in every recorded job",
     "progressPercentage": "the SDK has it on jobs of other kinds only; the simulator gives it for jobs over 5 minutes",
 }
@@ -43,10 +45,13 @@ class FakeCredential:
         return AccessToken(FIXED_TOKEN, 4102444800)
 
 
+LENGTHS = ("refresh", "register", "inquire", "protect", "stop", "delete", "backup", "restore", "cancel")
+
+
 @contextmanager
 def sdk(directory: Path, **scenario: Any) -> Iterator[tuple[Any, Simulator]]:
     """A client of a simulator whose operations take no time to speak of."""
-    lengths = dict.fromkeys(("refresh", "register", "inquire", "protect", "backup", "restore"), QUICK)
+    lengths = dict.fromkeys(LENGTHS, QUICK) | {"accept": 0, "young": 0}
     settings = {"durations": lengths, "retryAfter": 0, "scheduledBackups": False, **scenario}
     simulator = Simulator(Scenario.model_validate(settings))
     with (
@@ -356,6 +361,7 @@ def test_the_sdk_stops_resumes_deletes_undeletes_and_unregisters(tmp_path: Path)
         assert not concrete(sound(back).properties).is_scheduled_for_deferred_delete
         assert newest_job(client, "Undelete").status == "Completed"
 
+        resumed = put_item(client, policy_id=policy_id(simulator))
         with pytest.raises(HttpResponseError) as refused:
             client.protection_containers.unregister(VAULT, GROUP, FABRIC, CONTAINER)
         assert refused.value.error is not None
@@ -387,9 +393,7 @@ def test_the_sdk_cancels_a_job_and_pages_through_lists(tmp_path: Path) -> None:
             }
         ],
     }
-    lengths = dict.fromkeys(("refresh", "register", "inquire", "protect", "restore"), QUICK) | {
-        "backup": 3600
-    }
+    lengths = dict.fromkeys(LENGTHS, QUICK) | {"accept": 0, "young": 0, "backup": 3600, "cancel": 30}
     with sdk(tmp_path, **estate, durations=lengths) as (client, _):
         items = [sound(item) for item in client.backup_protected_items.list(VAULT, GROUP, filter=SQL)]
         assert len({item.name for item in items}) == 26

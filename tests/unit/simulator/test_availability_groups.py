@@ -104,7 +104,7 @@ def test_a_node_stays_registered_while_the_group_is_protected() -> None:
     driver = Driver(scenario())
     driver.register("node1")
     protect(driver)
-    assert driver.call("DELETE", driver.container("node1")).code == "BMSUserErrorContainerHasDatasources"
+    assert driver.call("DELETE", driver.container("node1")).code == "BMSUserErrorNodePartOfActiveAG"
     assert driver.call("DELETE", container_of_group(driver)).status == 400
     path = container_of_group(driver)
     driver.call("DELETE", sales(driver))
@@ -131,7 +131,7 @@ def test_a_groups_database_is_backed_up_and_restored_beside_the_group_only() -> 
     def restore(**properties: Any) -> Answer:
         body = {"objectType": "AzureWorkloadSQLRestoreRequest", "isNonRecoverable": False, **properties}
         answer = driver.call("POST", path, {"properties": body})
-        driver.wait(180)
+        driver.wait(272)
         return answer
 
     def onto(container: str, database: str) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def effects(driver: Driver) -> list[str]:
         ({"fault": "throttle"}, 429, False),
         ({"fault": "redirect"}, 307, False),
         ({"fault": "statusAfterEffect", "status": 504}, 504, True),
+        ({"fault": "statusAfterEffect", "status": 401}, 401, True),
+        ({"fault": "redirectAfterEffect"}, 307, True),
         ({"fault": "dropBeforeEffect"}, None, False),
         ({"fault": "dropAfterEffect"}, None, True),
     ],
@@ -43,6 +45,29 @@ def test_before_or_after_the_effect(fault: dict[str, Any], status: int | None, e
     assert effects(driver) == (["Backup"] if effect else [])
     assert driver.simulator.access_entries[-1]["status"] == status
     assert len(driver.get("/backupJobs")["value"]) == (1 if effect else 0)
+
+
+def test_a_gateway_that_repeats_a_call() -> None:
+    driver = faulty({"route": "Backup", "fault": "twice"})
+    answer = driver.backup(wait=0)
+    assert answer.status == 202
+    first, second = driver.simulator.ledger_entries
+    assert first["clientRequestId"] == second["clientRequestId"]
+    states = {job["name"]: job["properties"]["status"] for job in driver.get("/backupJobs")["value"]}
+    # The second finds the first at work and gives way to it.
+    assert states == {first["jobId"]: "InProgress", second["jobId"]: "Failed"}
+
+
+def test_a_job_that_is_listed_late() -> None:
+    driver = faulty({"route": "Backup", "fault": "jobListedLate"})
+    driver.backup(wait=0)
+    job = driver.simulator.ledger_entries[0]["jobId"]
+    assert driver.get("/backupJobs")["value"] == []
+    assert driver.get(f"/backupJobs/{job}")["name"] == job
+    driver.wait(239)
+    assert driver.get("/backupJobs")["value"] == []
+    driver.wait(1)
+    assert [entry["name"] for entry in driver.get("/backupJobs")["value"]] == [job]
 
 
 @pytest.mark.parametrize(

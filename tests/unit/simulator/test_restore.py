@@ -13,10 +13,14 @@ FILES = [("Data", "orders", "F:\\data\\orders.mdf"), ("Log", "orders_log", "G:\\
 
 @pytest.fixture
 def driver() -> Driver:
+    return Driver(two_machines())
+
+
+def two_machines(**settings: Any) -> dict[str, Any]:
     machine = {"name": "sqlvm2", "instances": [{"databases": [{"name": "billing"}]}]}
-    settings = estate({"name": "orders", "historyDays": 2}, {"name": "billing"})
-    settings["virtualMachines"].append(machine)
-    return Driver(settings)
+    found = estate({"name": "orders", "historyDays": 2}, {"name": "billing"})
+    found["virtualMachines"].append(machine)
+    return {**found, **settings}
 
 
 def alternate(
@@ -72,9 +76,13 @@ def test_what_exists_is_overwritten_only_when_asked(driver: Driver) -> None:
     refused = driver.restore(full(driver), **alternate(driver, "BILLING"))
     assert driver.failure(refused) == "UserErrorCannotRestoreExistingDBWithoutForceOverwrite"
     job = driver.job(refused)
-    assert job["operation"] == "Restore"
-    assert job["extendedInfo"]["tasksList"] == [{"taskId": "Transfer data from vault", "status": "Failed"}]
+    assert job["operation"] == "Restore (Full)"
+    assert job["extendedInfo"]["tasksList"] == [
+        {"taskId": "Transfer data from vault", "taskType": "Normal", "status": "Failed"}
+    ]
     assert job["extendedInfo"]["propertyBag"] == {
+        "Data Transferred (in MB)": "20.0845",
+        "RestoreRecoveryPointTime": "2026-01-04 18:00:44Z",
         "Job Type": "Recovery to an alternate database",
         "RestoreDestination": "sqlvm1/MSSQLSERVER/BILLING",
     }
@@ -100,7 +108,9 @@ def test_a_restore_over_the_original_ends_its_log_range(driver: Driver) -> None:
         assert driver.job(driver.backup(kind=kind))["status"] == "Completed"
 
 
-def test_an_item_tells_how_its_last_restore_went(driver: Driver) -> None:
+def test_an_item_of_2021_tells_how_its_last_restore_went() -> None:
+    driver = Driver(two_machines(serviceVersion="2021-06"))
+
     def health() -> Any:
         (listed,) = driver.get("/backupProtectedItems?$filter=friendlyName eq 'orders'")["value"]
         told: dict[str, Any] = driver.get(driver.item())["properties"]["kpisHealths"]

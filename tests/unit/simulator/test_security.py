@@ -153,7 +153,7 @@ def test_an_unlocked_vault_can_be_opened_again() -> None:
 
 
 def test_a_resource_guard_stands_before_critical_operations_only() -> None:
-    driver = guarded(resourceGuard=True)
+    driver = guarded(resourceGuard=True, softDelete=True)
     (proxy,) = driver.get("/backupResourceGuardProxies")["value"]
     operations = proxy["properties"]["resourceGuardOperationDetails"]
     assert f"{ITEMS}/delete" in [entry["vaultCriticalOperation"] for entry in operations]

@@ -1,0 +1,142 @@
+"""Tiers of recovery points, their expiry, and moving them to the archive tier.
+
+Follows recordings of 2024-05-15 (Azure/azure-cli test_backup_wl_sql_archive) and
+https://learn.microsoft.com/azure/backup/archive-tier-support: points are moved after 45 days, with 180 days left.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.simulator.calls import Answer, Call, Effect
+from local.simulator.errors import ServiceError, invalid_input
+from local.simulator.estate import ProtectedItem, RecoveryPoint
+from local.simulator.jobs import Job
+from local.simulator.timing import whole_seconds
+from local.simulator.world import World
+
+HARDENED, ARCHIVED = "HardenedRP", "ArchivedRP"
+UNDECIDED = timedelta(hours=1)
+"""How long the service cannot say yet whether a point can be moved; recorded after two minutes, the rest assumed."""
+YOUNGEST_TO_MOVE = timedelta(days=45)
+LEAST_LIFE = timedelta(days=180)
+REHYDRATION = {"standard": timedelta(hours=15), "high": timedelta(hours=1)}
+"""At most so long, by priority (https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview)."""
+
+
+def move_readiness(point: RecoveryPoint, now: datetime) -> tuple[bool, str]:
+    """Whether a recovery point can be moved to the archive tier, and why not in the service's words."""
+    if point.archived:
+        return False, (
+            "Recovery-Point is not eligible for archive move as it has already been moved to archive tier. "
+        )
+    age = now - point.time
+    if age < UNDECIDED:
+        return False, (
+            "We're still determining if this Recovery Point can be moved.. Please check again after some time."
+        )
+    if point.expires is not None and point.expires - now < LEAST_LIFE:
+        return False, "Recovery-Point remaining lifespan is lesser than the required minimum\u201d. "
+    if age < YOUNGEST_TO_MOVE:
+        return False, "Recovery-Point is not old enough to be moved. "
+    return True, ""
+
+
+def render_tiers(world: World, item: ProtectedItem, point: RecoveryPoint, *, details: bool) -> dict[str, Any]:
+    """What a recovery point's properties say of its tier and, in lists, of its expiry."""
+    shown: dict[str, Any] = {}
+    if world.service.tiers:
+        ready, why = move_readiness(point, world.now)
+        tiers = [{"type": ARCHIVED if point.archived else HARDENED, "status": "Valid"}]
+        if point.archived and point.rehydrated:
+            tiers.append({"type": HARDENED, "status": "Rehydrated"})
+        shown["recoveryPointTierDetails"] = tiers
+        shown["recoveryPointMoveReadinessInfo"] = {ARCHIVED: {"isReadyForMove": ready, "additionalInfo": why}}
+    # The one recorded point that a user asked for had none of this.
+    if world.service.expiry_of_points and not details and point.rule and point.expires is not None:
+        shown["recoveryPointProperties"] = {
+            "expiryTime": whole_seconds(point.expires).replace("Z", ".0000000Z"),
+            "ruleName": point.rule,
+            "isSoftDeleted": item.soft_deleted or point.soft_deleted,
+        }
+    return shown
+
+
+def rehydration(point: RecoveryPoint, properties: dict[str, Any]) -> tuple[timedelta, dict[str, str]] | None:
+    """How long a restore first takes to bring the point back, and what its job says of that; None where it need not.
+
+    Raises ServiceError (400) for an archived point that is asked for without, and for one that is soft-deleted. The
+    codes are not recorded.
+    """
+    if point.soft_deleted:
+        raise ServiceError(400, "UserErrorRecoveryPointSoftDeleted", "The recovery point is soft deleted.")
+    asked = str(properties.get("objectType", "")).endswith("WithRehydrateRequest")
+    if not point.archived or point.rehydrated:
+        return None
+    if not asked:
+        raise ServiceError(
+            400,
+            "UserErrorRecoveryPointInArchiveTier",
+            "The recovery point is in the archive tier. Trigger a restore with rehydration.",
+        )
+    info = properties.get("recoveryPointRehydrationInfo")
+    info = info if isinstance(info, dict) else {}
+    priority = str(info.get("rehydrationPriority", "Standard"))
+    if priority.lower() not in REHYDRATION:
+        raise invalid_input("Parameter rehydrationPriority in request is invalid.")
+    kept = str(info.get("rehydrationRetentionDuration", "P15D"))
+    return REHYDRATION[priority.lower()], {
+        "Rehydration Priority": priority,
+        "Rehydrated Recovery Point Retention": kept,
+    }
+
+
+def move(world: World, call: Call) -> Answer:
+    """POST move: a recovery point from the vault tier to the archive tier."""
+    vault = world.vault(call)
+    item = world.item(call, vault)
+    name = call.parameters["point"]
+    point = next((point for point in item.kept(world.now) if point.name == name), None)
+    if point is None:
+        raise ServiceError(
+            404,
+            "BMSUserErrorRecoveryPointNotFound",
+            f"The recovery point {name} was not found for this item.",
+        )
+    body = call.json()
+    if (body.get("sourceTierType"), body.get("targetTierType")) != (HARDENED, ARCHIVED):
+        raise invalid_input("Parameter targetTierType in request is invalid.")
+    ready, why = move_readiness(point, world.now)
+    if not ready:
+        raise ServiceError(400, "UserErrorRecoveryPointNotReadyForMove", why.strip())
+
+    def complete(_: Job) -> str | None:
+        point.archived = True
+        return None
+
+    job = world.start_job(
+        call,
+        vault,
+        "MoveRecoveryPoint",
+        entity=item.database,
+        named=item.job_name,
+        item=item,
+        length=timedelta(seconds=2.3),
+        complete=complete,
+        property_bag={"Recovery Point Time": point.time.strftime("%m/%d/%Y %H:%M:%S")},
+    )
+    path = (
+        f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
+        f"{call.parameters['container']}/protectedItems/{call.parameters['item']}"
+    )
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{path}/operationsStatus",
+        result_at=f"{path}/operationResults",
+        length=timedelta(seconds=5),
+        job=job,
+        job_id_is_operation_id=True,
+    )
+    return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))

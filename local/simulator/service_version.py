@@ -1,0 +1,100 @@
+"""Which year's service is simulated: what answers look like changed over the years, whatever the api-version.
+
+Each property says from when on recordings show it (Azure/azure-cli, 2019-06 to 2024-05; Azure/azure-powershell,
+2020-12 and 2025-05). What an api-version decides is where it is decided, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OLDEST = "2019-06"
+DEFAULT = "2024-05"
+
+
+@dataclass(frozen=True)
+class ServiceVersion:
+    """The service as it was in a month (`yyyy-mm`)."""
+
+    month: str
+
+    def _since(self, month: str) -> bool:
+        return self.month >= month
+
+    @property
+    def restore_jobs_have_the_operations_id(self) -> bool:
+        """In 70 of 70 recorded restores since then; in none of five before."""
+        return self._since("2021-05")
+
+    @property
+    def archive_flag(self) -> bool:
+        """Items say isArchiveEnabled."""
+        return self._since("2021-05")
+
+    @property
+    def recovery_model(self) -> bool:
+        """An item's extendedInfo says its recovery model."""
+        return self._since("2021-01")
+
+    @property
+    def health_of_items(self) -> bool:
+        """Items say kpisHealths: in 2021 and 2022 only."""
+        return self._since("2021-01") and not self._since("2023-01")
+
+    @property
+    def tiers(self) -> bool:
+        """Recovery points tell their tier and whether they can be moved."""
+        return self._since("2021-06")
+
+    @property
+    def vault_of_items(self) -> bool:
+        """Items say vaultId and softDeleteRetentionPeriod."""
+        return self._since("2023-01")
+
+    @property
+    def expiry_of_points(self) -> bool:
+        """Lists of recovery points tell their expiry, the rule that keeps them and whether they are soft-deleted."""
+        return self._since("2023-01")
+
+    @property
+    def snapshot_info(self) -> bool:
+        """A recovery point's extendedInfo has snapshotRecoveryPointInfo."""
+        return self._since("2024-01")
+
+    @property
+    def named_values(self) -> bool:
+        """Jobs name their actions and the types of their tasks; actions were numbers before."""
+        return self._since("2024-01")
+
+    @property
+    def container_of_jobs(self) -> bool:
+        """Jobs that change protection name the container in their property bag."""
+        return self._since("2024-01")
+
+    @property
+    def new_front_end(self) -> bool:
+        """Answers say their charset, and URLs of operations are signed."""
+        return self._since("2024-01")
+
+    @property
+    def unregistration_of_stopped(self) -> bool:
+        """A machine is unregistered once protection of its databases is stopped.
+
+        Before, their backups had to be deleted (Azure/azure-powershell#10521, 2019); a public script of Microsoft's
+        (priyansh17/MECRBROCTooling, RSV/SQL) does it after a stop. When it changed is not known.
+        """
+        return self._since("2024-01")
+
+    @property
+    def soft_delete_always_on(self) -> bool:
+        """Soft delete cannot be switched off.
+
+        New vaults of 2024 began so; since 2025-11 it holds for every vault, whatever the api-version
+        (https://learn.microsoft.com/azure/backup/secure-by-default).
+        """
+        return self._since("2024-01")
+
+    @property
+    def protectable_item_count(self) -> bool:
+        """Inquiries count what they found by kind: not in 2024-05, in 2025-05."""
+        return self._since("2025-05")
