@@ -6,16 +6,18 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
 RUNTIME := $(VENV)/.stamp-runtime
 DEVELOPMENT := $(VENV)/.stamp-development
-COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe \
-	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+# One lock for every Python that the app runs on: what differs has a marker.
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --system-certs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check docs format bench chaos test-az audit lock
+.PHONY: help setup run test smoke check docs format bench chaos test-az audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
 	@echo "make run      protect, back up and restore a database on the embedded default"
 	@echo "make test     every linter, type check and test"
+	@echo "make smoke    the tests of what may differ between versions of Python; with VENV and PYTHON, of another one"
 	@echo "make check    the linters and type checks alone"
 	@echo "make docs     generate the schemas, tables and the diagram anew"
 	@echo "make format   format the code"
@@ -32,6 +34,12 @@ run: $(RUNTIME)
 
 test: check
 	@$(BIN)/python -m pytest -q -n 2
+
+# Every layer once: hosts and workers, encodings, the workflow, AMQP, a flow from end to end, the command.
+smoke: $(DEVELOPMENT)
+	@$(BIN)/python -m pytest -q -n 2 tests/unit/host tests/unit/engine tests/unit/intake tests/unit/docs/test_deployable.py \
+		tests/contract/worker tests/contract/broker tests/reported/test_platform.py \
+		tests/e2e/test_flow.py tests/e2e/test_command.py
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check .
@@ -69,19 +77,19 @@ $(VENV)-audit/bin/pip-audit: $(BIN)/python
 
 lock: $(DEVELOPMENT)
 	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
-	$(COMPILE) --constraint requirements.txt --extra cli --build-deps-for editable \
-		--output-file requirements-cli.txt pyproject.toml
-	$(COMPILE) --constraint requirements-cli.txt --extra cli --extra dev --build-deps-for editable \
-		--output-file requirements-dev.txt pyproject.toml
+	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt --extra cli \
+		--output-file requirements-cli.txt pyproject.toml -
+	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt --extra cli --extra dev \
+		--output-file requirements-dev.txt pyproject.toml -
 
 # A name that cannot be run (a shim without its Python) is passed over.
 $(BIN)/python:
-	@for name in $(PYTHON) python3.12 python3.11 python3 python; do \
-		if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+	@for name in $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3 python; do \
+		if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then \
 			exec "$$name" -m venv $(VENV); \
 		fi; \
 	done; \
-	echo "Python 3.11 or 3.12 is needed and none was found: install one, or name it: make PYTHON=/path/to/python3.12" >&2; \
+	echo "Python 3.11 to 3.14 is needed and none was found: install one, or name it: make PYTHON=/path/to/python3.12" >&2; \
 	exit 1
 
 $(RUNTIME): $(BIN)/python requirements-cli.txt pyproject.toml

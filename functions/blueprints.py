@@ -9,9 +9,11 @@ from typing import Final
 
 import azure.functions as func
 
+from functions.packages import require
+
 #: Functions by workflow; `every` is always there.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "every": ("receive_event", "track", "report_dead_letter"),
+    "every": ("receive_event", "receive_replay", "track", "report_dead_letter"),
     "protect": (
         "receive_protect_request",
         "ensure_vault",
@@ -30,8 +32,10 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 def blueprints(environment: Mapping[str, str] | None = None) -> list[func.Blueprint]:
     """The blueprints that the setting `WORKFLOWS` asks for; all where it cannot be read.
 
-    A bad setting does not take the app down: it is reported where the settings are used.
+    A bad setting does not take the app down: it is reported where the settings are used. Raises MissingPackagesError
+    where the app's packages are not there.
     """
+    require()
     text = (os.environ if environment is None else environment).get("WORKFLOWS", "")
     served = {name.strip().lower() for name in text.split(",") if name.strip()}
     if not served or not served <= MODULES.keys() - {"every"}:

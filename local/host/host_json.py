@@ -46,7 +46,7 @@ def read_host_json(path: Path) -> HostSettings:
         HostSettingsError: it is not JSON, or a setting has a value that the platform would not take.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         return HostSettings()
     except ValueError as error:

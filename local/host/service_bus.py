@@ -122,8 +122,8 @@ class ServiceBusReceiver:
         )
 
 
-class _Pump(threading.Thread):
-    """One receiver of the SDK: takes messages, and does with each what the host says."""
+class _Pump:
+    """One receiver of the SDK, on a thread of its own: takes messages, and does with each what the host says."""
 
     def __init__(
         self,
@@ -133,7 +133,8 @@ class _Pump(threading.Thread):
         closing: threading.Event,
         notify: Callable[[], None],
     ) -> None:
-        super().__init__(name=f"receive-{entity}", daemon=True)
+        # Not inherited from: names of later versions of the class would be taken.
+        self._thread = threading.Thread(target=self._run, name=f"receive-{entity}", daemon=True)
         self._client = client
         self._entity = entity
         self._most = most
@@ -157,7 +158,15 @@ class _Pump(threading.Thread):
             self._commands.put(command)
             return True
 
-    def run(self) -> None:
+    def start(self) -> None:
+        """Begin to receive."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until it has ended, which it does when it is told to close."""
+        self._thread.join()
+
+    def _run(self) -> None:
         while not self._closing.is_set():
             receiver: SdkReceiver | None = None
             connection: Any = None

@@ -1,13 +1,18 @@
-"""What a trigger hands to a function: built by the azure-functions library's own converters.
+"""What a trigger hands to a function: encoded as the platform does, decoded by the azure-functions library.
 
-The metadata names are those of the Service Bus extension 5.x, single and batch (its
-`ServiceBusTriggerBindingStrategy`): no lock end and no dead-letter reason are among them, and moments are
-written without an offset. Values are of the kinds that the platform sends over its protocol.
+Names and kinds of the metadata are those of the Service Bus extension 5.x, single and batch (its
+`ServiceBusTriggerBindingStrategy`): there is no lock end and no dead-letter reason among them. How values are
+put into the protocol between host and worker is that of the Functions host
+(`GrpcMessageConversionExtensions` in Azure/azure-functions-host): null is left out, numbers and moments are JSON,
+and **null and empty strings are left out of every array of strings**, so that what follows them moves up.
 """
 
 from __future__ import annotations
 
+import base64
+import codecs
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -19,18 +24,19 @@ from azure.functions.servicebus import ServiceBusMessageInConverter
 from azure.functions.timer import TimerRequestConverter
 
 from local.broker.model import PropertyValue, ReceivedMessage
+from local.host.data_contract import NoDataContractStringError, read_string
 
-#: What the platform gives as the end of a message that never expires.
-_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+#: The end of a message that never expires.
+_NEVER: Final = "9999-12-31T23:59:59.9999999"
 
 _METADATA: Final[Mapping[str, Callable[[ReceivedMessage], Any]]] = {
     "DeliveryCount": lambda message: message.delivery_count,
     "DeadLetterSource": lambda message: message.dead_letter_source,
     "LockToken": lambda message: str(message.lock_token),
-    "ExpiresAtUtc": lambda message: _moment(message.expires_at),
-    "ExpiresAt": lambda message: _moment(message.expires_at),
-    "EnqueuedTimeUtc": lambda message: _moment(message.enqueued_time),
-    "EnqueuedTime": lambda message: _moment(message.enqueued_time),
+    "ExpiresAtUtc": lambda message: _Moment(_without_offset(message.expires_at)),
+    "ExpiresAt": lambda message: _Moment(_without_offset(message.expires_at) + "+00:00"),
+    "EnqueuedTimeUtc": lambda message: _Moment(_without_offset(message.enqueued_time)),
+    "EnqueuedTime": lambda message: _Moment(_without_offset(message.enqueued_time) + "+00:00"),
     "MessageId": lambda message: message.message_id,
     "ContentType": lambda message: message.content_type,
     "ReplyTo": lambda _: None,
@@ -46,28 +52,100 @@ _METADATA: Final[Mapping[str, Callable[[ReceivedMessage], Any]]] = {
     "PartitionKey": lambda _: None,
     "TransactionPartitionKey": lambda _: None,
 }
+#: What the extension declares as an array of strings, or of 64-bit numbers; the others become JSON.
+_STRINGS: Final = frozenset(
+    {
+        "DeadLetterSource",
+        "LockToken",
+        "MessageId",
+        "ContentType",
+        "ReplyTo",
+        "To",
+        "Subject",
+        "Label",
+        "CorrelationId",
+        "SessionId",
+        "ReplyToSessionId",
+        "PartitionKey",
+        "TransactionPartitionKey",
+    }
+)
+_LONGS: Final = frozenset({"SequenceNumber"})
+
+#: Byte order marks in the order in which .NET's StreamReader looks for them.
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+)
+
+#: A trigger's value and its metadata, as they reach the worker.
+TriggerData = tuple[Datum, dict[str, Datum]]
+
+
+class _Moment(str):
+    """A moment as it is written; JSON for the protocol, unlike other strings."""
+
+    __slots__ = ()
 
 
 def single(message: ReceivedMessage, *, binary: bool) -> Any:
     """The `ServiceBusMessage` of a trigger with cardinality one."""
-    metadata = {name: _datum(read(message)) for name, read in _METADATA.items()}
-    text = None if binary else _text(message.body)
-    body = Datum(message.body, "bytes") if text is None else Datum(text, "string")
-    return ServiceBusMessageInConverter.decode(body, trigger_metadata=metadata)
+    data, metadata = single_data(message, binary=binary)
+    return ServiceBusMessageInConverter.decode(data, trigger_metadata=metadata)
 
 
 def batch(messages: Sequence[ReceivedMessage], *, binary: bool) -> Any:
-    """The list of `ServiceBusMessage` of a trigger with cardinality many."""
+    """The list of `ServiceBusMessage` of a trigger with cardinality many.
+
+    Raises IndexError where a body is empty and the trigger's data type is not binary, as the library does on the
+    platform: there are fewer bodies than messages then.
+    """
+    data, metadata = batch_data(messages, binary=binary)
+    return ServiceBusMessageInConverter.decode(data, trigger_metadata=metadata)
+
+
+def single_data(message: ReceivedMessage, *, binary: bool) -> TriggerData:
+    """What reaches the worker for a trigger with cardinality one."""
+    values = {name: read(message) for name, read in _METADATA.items()}
+    metadata = {name: _datum(value) for name, value in values.items() if value is not None}
+    body = Datum(message.body, "bytes") if binary else Datum(text(message.body), "string")
+    return body, metadata
+
+
+def batch_data(messages: Sequence[ReceivedMessage], *, binary: bool) -> TriggerData:
+    """What reaches the worker for a trigger with cardinality many."""
     metadata = {
-        f"{name}Array": Datum(json.dumps([read(message) for message in messages]), "json")
+        f"{name}Array": _array(name, [read(message) for message in messages])
         for name, read in _METADATA.items()
     }
-    texts = [None if binary else _text(message.body) for message in messages]
-    if any(text is None for text in texts):
-        bodies = Datum(SimpleNamespace(bytes=[message.body for message in messages]), "collection_bytes")
-    else:
-        bodies = Datum(SimpleNamespace(string=texts), "collection_string")
-    return ServiceBusMessageInConverter.decode(bodies, trigger_metadata=metadata)
+    bodies = [message.body for message in messages]
+    if binary:
+        return Datum(SimpleNamespace(bytes=bodies), "collection_bytes"), metadata
+    return _string_array([text(body) for body in bodies]), metadata
+
+
+def text(body: bytes) -> str:
+    """A body as the string that a trigger without a data type gets.
+
+    A byte order mark (UTF-8, UTF-16, UTF-32) tells the encoding and is taken off; without one, what is not UTF-8 is
+    tried as a string that .NET's data contract serializer wrote (`BrokeredMessage` of old senders did), and else
+    decoded with U+FFFD for what cannot be. (`MessageToStringConverter` of the extension. By
+    Azure/azure-sdk-for-net#26161 its version 5.2 leaves a mark in place; the app reads both.)
+    """
+    for mark, encoding in _MARKS:
+        if body.startswith(mark):
+            return body[len(mark) :].decode(encoding, errors="replace")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    try:
+        return read_string(body)
+    except NoDataContractStringError:
+        return body.decode("utf-8", errors="replace")
 
 
 def timer(*, past_due: bool, last: datetime | None, following: datetime) -> Any:
@@ -82,25 +160,30 @@ def timer(*, past_due: bool, last: datetime | None, following: datetime) -> Any:
 
 
 def _datum(value: Any) -> Datum:
-    if value is None:
-        return Datum(None, None)
-    if isinstance(value, int):
-        return Datum(value, "int")
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, _Moment):
         return Datum(value, "string")
     return Datum(json.dumps(value), "json")
 
 
-def _text(body: bytes) -> str | None:
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+def _array(name: str, values: Sequence[Any]) -> Datum:
+    if name in _STRINGS:
+        return _string_array(values)
+    if name in _LONGS:
+        return Datum(SimpleNamespace(sint64=list(values)), "collection_sint64")
+    return Datum(json.dumps(values), "json")
 
 
-def _moment(moment: datetime | None) -> str:
-    naive = (moment or _NEVER).astimezone(UTC).replace(tzinfo=None)
-    return naive.isoformat(timespec="microseconds")
+def _string_array(values: Sequence[str | None]) -> Datum:
+    """Without the null and empty ones: no Python worker announces `IncludeEmptyEntriesInMessagePayload`."""
+    return Datum(SimpleNamespace(string=[value for value in values if value]), "collection_string")
+
+
+def _without_offset(moment: datetime | None) -> str:
+    """As Newtonsoft.Json writes a `DateTime` of no kind: seven digits at most, none where there is no fraction."""
+    if moment is None:
+        return _NEVER
+    naive = moment.astimezone(UTC).replace(tzinfo=None)
+    return naive.isoformat(timespec="microseconds").rstrip("0").rstrip(".")
 
 
 def _properties(properties: Mapping[str, PropertyValue]) -> dict[str, Any]:
@@ -108,10 +191,13 @@ def _properties(properties: Mapping[str, PropertyValue]) -> dict[str, Any]:
 
 
 def _plain(value: PropertyValue) -> Any:
+    """As Newtonsoft.Json writes it."""
     if isinstance(value, datetime):
-        return value.isoformat()
+        return _without_offset(value) + "Z"
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     if isinstance(value, bytes):
-        return list(value)
+        return base64.b64encode(value).decode("ascii")
     return value

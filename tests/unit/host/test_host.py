@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ import azure.functions as func
 import pytest
 
 from local.broker import Broker
-from local.host import Host, HostSettings, IndexingError, InProcessReceiver, index
+from local.broker.model import IncomingMessage, PropertyValue
+from local.host import Host, HostSettings, IndexingError, InProcessReceiver, index, trigger_values
 from shared.bus import OutgoingMessage
-from shared.bus.topology import DEAD_LETTERS, TRACK
+from shared.bus.topology import DEAD_LETTERS, MAX_DELIVERY_COUNT, TRACK
 from shared.clock import Clock, SteppedClock, SystemClock
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -50,11 +52,19 @@ def step_app(
     return app
 
 
-def batch_app(step: Callable[[list[func.ServiceBusMessage]], None]) -> func.FunctionApp:
+def batch_app(
+    step: Callable[[list[func.ServiceBusMessage]], None],
+    *,
+    data_type: func.DataType | None = func.DataType.BINARY,
+) -> func.FunctionApp:
     app = func.FunctionApp()
 
     @app.service_bus_queue_trigger(
-        arg_name="messages", queue_name=TRACK, connection="C", cardinality=func.Cardinality.MANY
+        arg_name="messages",
+        queue_name=TRACK,
+        connection="C",
+        cardinality=func.Cardinality.MANY,
+        data_type=data_type,
     )
     def track(messages: List[func.ServiceBusMessage]) -> None:  # noqa: UP006 - the worker refuses list[...]
         step(messages)
@@ -94,17 +104,140 @@ def test_a_function_gets_what_the_platform_gives(broker: Broker, clock: SteppedC
     assert got.metadata["MessageId"] == "id-1"
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff\xfe not text", "\N{SNOWMAN} text".encode(), b'"json"', b"null"])
-@pytest.mark.parametrize("data_type", [None, func.DataType.BINARY])
-def test_bodies_arrive_byte_for_byte(
-    body: bytes, data_type: func.DataType | None, broker: Broker, clock: SteppedClock
+@pytest.mark.parametrize(
+    ("body", "as_text"),
+    [
+        (b"", ""),
+        ("\N{SNOWMAN} text".encode(), "\N{SNOWMAN} text"),
+        (b'"json"', '"json"'),
+        (b"null", "null"),
+        ("L\u00e4uft".encode("latin-1"), "L\ufffduft"),
+        # A byte order mark tells the encoding, and is taken off.
+        (codecs.BOM_UTF8 + "\u00fc".encode(), "\u00fc"),
+        (codecs.BOM_UTF8 + b"\xfc", "\ufffd"),
+        (codecs.BOM_UTF16_LE + "\u00fc{}".encode("utf-16-le"), "\u00fc{}"),
+        (codecs.BOM_UTF16_BE + "\u00fc{}".encode("utf-16-be"), "\u00fc{}"),
+        (codecs.BOM_UTF32_LE + "\u00fc{}".encode("utf-32-le"), "\u00fc{}"),
+        (codecs.BOM_UTF32_BE + "\u00fc{}".encode("utf-32-be"), "\u00fc{}"),
+        # Two marks, of which one is text.
+        (codecs.BOM_UTF8 * 2 + b"{}", "\ufeff{}"),
+        ("{}".encode("utf-16-le"), "{\0}\0"),
+    ],
+)
+def test_a_body_is_text_unless_the_trigger_asks_for_bytes(
+    body: bytes, as_text: str, broker: Broker, clock: SteppedClock
+) -> None:
+    for data_type, expected in ((None, as_text.encode()), (func.DataType.BINARY, body)):
+        seen: list[bytes] = []
+        broker.send(STEP, [message(body=body)])
+        app = step_app(lambda m, seen=seen: seen.append(m.get_body()), data_type=data_type)  # type: ignore[misc]
+        host_of(app, broker, clock).run_until_idle()
+        assert seen == [expected]
+        clock.advance(timedelta(days=8))  # past the duplicate window
+
+
+#: What precedes the text of `new BrokeredMessage("...")`: `<string xmlns="...">` in .NET's binary XML.
+ELEMENT = b"\x40\x06string\x08\x33http://schemas.microsoft.com/2003/10/Serialization/"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (ELEMENT + b"\x99\x04{\xc3\xa4}", "{\u00e4}"),
+        (ELEMENT + b"\x9b\x2c\x01" + b"x" * 300, "x" * 300),
+        (ELEMENT + b"\x9d\x2c\x01\x00\x00" + b"x" * 300, "x" * 300),
+        (ELEMENT + b"\x98\x02ab\x99\x02cd", "abcd"),
+        (ELEMENT + b"\x98\x02ab\x01", "ab"),
+        (ELEMENT + b"\x99\x02ab", "ab"),
+        (ELEMENT + b"\x81", "0"),
+        (ELEMENT + b"\xa9", ""),
+    ],
+    ids=repr,
+)
+def test_strings_of_old_dotnet_senders_arrive_as_their_text(
+    body: bytes, expected: str, broker: Broker, clock: SteppedClock
 ) -> None:
     seen: list[bytes] = []
     broker.send(STEP, [message(body=body)])
-    host_of(
-        step_app(lambda m: seen.append(m.get_body()), data_type=data_type), broker, clock
-    ).run_until_idle()
-    assert seen == [body]
+    host_of(step_app(lambda m: seen.append(m.get_body())), broker, clock).run_until_idle()
+    assert seen == [expected.encode()]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"", b"\x99", b"\x99\x05abc", b"\x99\x01a!", b"\x99\x01\xff", b"\xff", b"\x98\x01a", b"\x40\x01a\x01"],
+)
+def test_what_only_begins_like_such_a_string_stays_what_it_is(rest: bytes) -> None:
+    spoiled = ELEMENT + rest + b"\xff"
+    assert trigger_values.text(spoiled) == spoiled.decode(errors="replace")
+
+
+def test_metadata_is_encoded_as_by_the_extension_and_the_host(broker: Broker, clock: SteppedClock) -> None:
+    moment = datetime(2026, 1, 5, 8, 0, 0, 250_000, tzinfo=UTC)
+    properties: dict[str, PropertyValue] = {
+        "a": "x",
+        "n": 2**40,
+        "at": moment,
+        "bytes": b"\xff\x00",
+        "infinite": float("inf"),
+    }
+    broker.send(STEP, [IncomingMessage(body=b"{}", message_id="id", application_properties=properties)])
+    (received,) = broker.receive(STEP)
+    _, metadata = trigger_values.single_data(received, binary=False)
+    written = '{"a": "x", "n": 1099511627776, "at": "2026-01-05T08:00:00.25Z", "bytes": "/wA=", "infinite": "Infinity"}'
+    assert {name: (datum.type, datum.value) for name, datum in metadata.items() if name != "LockToken"} == {
+        "DeliveryCount": ("json", "1"),
+        "SequenceNumber": ("json", str(received.sequence_number)),
+        "MessageId": ("string", "id"),
+        "ExpiresAtUtc": ("json", '"9999-12-31T23:59:59.9999999"'),
+        "ExpiresAt": ("json", '"9999-12-31T23:59:59.9999999+00:00"'),
+        "EnqueuedTimeUtc": ("json", '"2026-01-05T08:00:00"'),
+        "EnqueuedTime": ("json", '"2026-01-05T08:00:00+00:00"'),
+        "ApplicationProperties": ("json", written),
+        "UserProperties": ("json", written),
+    }, "what is null is left out"
+
+
+def test_a_batch_leaves_out_null_and_empty_strings_and_keeps_the_rest_in_place(
+    broker: Broker, clock: SteppedClock
+) -> None:
+    broker.send(
+        TRACK,
+        [
+            IncomingMessage(body=b"first", message_id="id-0", application_properties={"n": 0}),
+            IncomingMessage(body=b"", message_id=None, subject="", application_properties={"n": 1}),
+            IncomingMessage(body=b"last", message_id="id-2", correlation_id="c", subject="s"),
+        ],
+    )
+    received = broker.receive(TRACK, 3)
+    bodies, metadata = trigger_values.batch_data(received, binary=False)
+    assert (bodies.type, bodies.python_value) == ("collection_string", ["first", "last"])
+    values = {name: (datum.type, datum.python_value) for name, datum in metadata.items()}
+    assert values["MessageIdArray"] == ("collection_string", ["id-0", "id-2"])
+    assert values["CorrelationIdArray"] == ("collection_string", ["c"])
+    assert values["SubjectArray"] == values["LabelArray"] == ("collection_string", ["s"])
+    assert values["ContentTypeArray"] == ("collection_string", [])
+    assert values["DeliveryCountArray"] == ("json", [1, 1, 1])
+    assert values["SequenceNumberArray"] == (
+        "collection_sint64",
+        [message.sequence_number for message in received],
+    )
+    assert values["ApplicationPropertiesArray"] == ("json", [{"n": 0}, {"n": 1}, {}])
+    assert not [name for name in values if name.startswith("LockedUntil")]
+    bodies, _ = trigger_values.batch_data(received, binary=True)
+    assert (bodies.type, bodies.python_value) == ("collection_bytes", [b"first", b"", b"last"])
+
+
+def test_an_empty_body_fails_a_batch_of_strings_before_the_function_is_called(
+    broker: Broker, clock: SteppedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[int] = []
+    broker.send(TRACK, [IncomingMessage(body=body, message_id=None) for body in (b"1", b"", b"3")])
+    host = host_of(batch_app(lambda batch: called.append(len(batch)), data_type=None), broker, clock)
+    host.run_until_idle()
+    assert called == []
+    assert host.failures == MAX_DELIVERY_COUNT
+    assert broker.counts(DEAD_LETTERS).active == 3
 
 
 def test_a_batch_is_one_call_with_each_message_own_properties(broker: Broker, clock: SteppedClock) -> None:
@@ -144,8 +277,8 @@ def test_an_exception_is_logged_and_redelivered_until_it_is_a_dead_letter(
     host = host_of(step_app(fail), broker, clock)
     broker.send(STEP, [message()])
     host.run_until_idle()
-    assert deliveries == list(range(1, 11))
-    assert host.failures == 10
+    assert deliveries == list(range(1, MAX_DELIVERY_COUNT + 1))
+    assert host.failures == MAX_DELIVERY_COUNT
     assert broker.counts(DEAD_LETTERS).active == 1
     assert "LookupError: nothing there" in caplog.text
 
