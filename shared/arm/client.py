@@ -1,9 +1,10 @@
 """The HTTP client for Azure Resource Manager.
 
-One call is one request, but for two cases that cannot do harm: a GET whose connection broke is asked once
-more at once, and any call that got a 401 is sent once more with a new token, with the claims that Azure
-asks for where it challenges the old one. Everything else is the caller's to decide, from the error's family
-(see `shared.arm.errors`).
+One call is one request, but for two cases that cannot do harm: a GET whose connection broke, or that got a 401,
+is asked once more at once. After a 401 the token is a new one, with the claims that Azure asks for where it
+challenges the old one; a call that changes anything is not repeated here, and its next one has the new token.
+Everything else is the caller's to decide, from the error's family (see `shared.arm.errors`). The whole of a call,
+its token included, ends within `http_timeout` (`shared.arm.deadline`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from urllib.parse import quote, urlsplit
 from shared.arm import USER_AGENT
 from shared.arm.budget import Admission, RequestBudget
 from shared.arm.credentials import TokenSource
+from shared.arm.deadline import deadline
 from shared.arm.endpoint import ArmEndpoint, RefusedUrlError
 from shared.arm.errors import (
     ArmAnswerLostError,
@@ -30,9 +32,11 @@ from shared.arm.errors import (
     ArmNotSentError,
     ArmPacedError,
     ArmProtocolError,
+    ArmRedirectError,
     ArmStatusError,
     ArmUntrustedError,
     ArmUrlRefusedError,
+    TokenUnavailableError,
 )
 from shared.arm.ids import VaultId
 from shared.arm.redaction import printable, redact
@@ -49,10 +53,15 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
+#: Ten times the jobs of a month of a vault with the most databases: no list holds so much.
+_MOST_ITEMS = 500_000
+_MOST_BYTES = 256 * 1024 * 1024
 #: Whoever asks for a list holds a message locked meanwhile, for five minutes.
 _LONGEST_LISTING = timedelta(minutes=4)
 _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 
@@ -64,6 +73,7 @@ class ArmResponse:
     headers: Mapping[str, str] = field(repr=False)  #: lower-case names
     body: Any = field(repr=False)  #: the parsed JSON; None where there was none
     date: datetime | None = None  #: the service's clock when it answered
+    size: int = 0  #: of the body, in bytes
 
     def retry_after(self, now: datetime) -> timedelta | None:
         """How long the service asks to wait before the next question."""
@@ -111,7 +121,7 @@ class ArmClient:
         http_timeout: timedelta = timedelta(seconds=30),
         user_agent: str = USER_AGENT,
     ) -> None:
-        """Raises ArmEndpointError where tokens must not be sent to `endpoint`."""
+        """A call ends within `http_timeout`. Raises ArmEndpointError where tokens must not be sent to `endpoint`."""
         self._endpoint = ArmEndpoint.parse(endpoint)
         self._token_source = token_source
         self._clock = clock
@@ -201,11 +211,12 @@ class ArmClient:
 
         Raises:
             ArmUrlRefusedError: a `nextLink` leaves the endpoint or the subscription.
-            ArmProtocolError: a page is no page, the links go round in a circle, or there is no end of them,
-                or none in time.
+            ArmProtocolError: a page is no page, the links go round in a circle, or there is no end of them
+                in time, or within 500,000 items or 256 MiB.
         """
         call = self._call(operation, "GET", path, params)
         seen = {call.url}
+        items = size = 0
         expected = self.budget.pages(operation)
         ends = self._clock.monotonic() + _LONGEST_LISTING.total_seconds()
         for number in range(_MOST_PAGES):
@@ -218,6 +229,14 @@ class ArmClient:
             if not isinstance(body, dict) or not isinstance(body.get("value"), list):
                 raise call.failed(
                     ArmProtocolError, "the answer is no list of resources", request_id=_request_id(response)
+                )
+            items += len(body["value"])
+            size += response.size
+            if items > _MOST_ITEMS or size > _MOST_BYTES:
+                raise call.failed(
+                    ArmProtocolError,
+                    f"the list is longer than {_MOST_ITEMS:,} items or {_MOST_BYTES:,} bytes",
+                    request_id=_request_id(response),
                 )
             for item in body["value"]:
                 if not isinstance(item, dict):
@@ -302,13 +321,20 @@ class ArmClient:
         except RefusedUrlError as error:
             self._refuse(call, str(error))
 
-    def _refuse(self, call: _Call, problem: str, *, request_id: str | None = None) -> NoReturn:
+    def _refuse(
+        self,
+        call: _Call,
+        problem: str,
+        *,
+        family: type[ArmUrlRefusedError] = ArmUrlRefusedError,
+        request_id: str | None = None,
+    ) -> NoReturn:
         _log.warning(
             "refused: %s",
             problem,
             extra={"action": "url_refused", "operation": call.operation, "path": call.path},
         )
-        raise call.failed(ArmUrlRefusedError, f"not followed, {problem}", request_id=request_id)
+        raise call.failed(family, f"not followed, {problem}", request_id=request_id)
 
     def _ask(self, call: _Call, *, cost: int = 1, begun: bool = False) -> ArmResponse:
         used = ""
@@ -327,14 +353,17 @@ class ArmClient:
             )
         answer: RawAnswer | None = None
         try:
-            answer = self._exchange(call, current_token)
-            if answer.status == 401:
-                challenged = "insufficient_claims" in answer.headers.get("www-authenticate", "")
-                claims = _claims_in(answer.headers) if challenged else None
-                # A new token without the claims would be challenged for them again.
-                if claims is not None or not challenged:
-                    fresh = self._fresh_token(used, claims)
-                    answer = self._exchange(call, lambda: fresh)
+            with deadline(self._http_timeout):
+                answer = self._exchange(call, current_token)
+                if answer.status == 401:
+                    challenged = "insufficient_claims" in answer.headers.get("www-authenticate", "")
+                    claims = _claims_in(answer.headers) if challenged else None
+                    # A new token without the claims would be challenged for them again.
+                    if claims is not None or not challenged:
+                        fresh = self._fresh_token(used, claims)
+                        # What changes anything is sent again by whoever can first see that it took no effect.
+                        if call.method == "GET":
+                            answer = self._exchange(call, lambda: fresh)
         finally:
             if answer is None or answer.status != 429:
                 self.budget.answered(admission, answer.headers if answer is not None else None)
@@ -351,9 +380,14 @@ class ArmClient:
 
     def _fresh_token(self, rejected: str, claims: str | None) -> str:
         """A token other than the one that was rejected: one refresh, however many threads need it."""
-        with self._refreshing:
-            token = self._token_source.token()
-            return token if token != rejected else self._token_source.token(refresh=True, claims=claims)
+        with deadline(self._http_timeout) as limit:
+            if not self._refreshing.acquire(timeout=limit.remaining):
+                raise TokenUnavailableError("no new token came in time, after Azure rejected the last one")
+            try:
+                token = self._token_source.token()
+                return token if token != rejected else self._token_source.token(refresh=True, claims=claims)
+            finally:
+                self._refreshing.release()
 
     def _exchange(self, call: _Call, token: Callable[[], str]) -> RawAnswer:
         """Send the call and read its answer, whatever its status."""
@@ -409,9 +443,7 @@ class ArmClient:
             if self._transport is None:
                 from shared.arm.transport import Transport
 
-                self._transport = Transport(
-                    self._endpoint, http_timeout=self._http_timeout, clock=self._clock
-                )
+                self._transport = Transport(self._endpoint, http_timeout=self._http_timeout)
             return self._transport
 
     def _transport_failure(self, call: _Call, error: TransportError) -> ArmNotSentError | ArmAnswerLostError:
@@ -426,7 +458,9 @@ class ArmClient:
         """The response that an answer is, or the error."""
         request_id = _shown_id(answer.headers)
         if 300 <= answer.status < 400:
-            self._refuse(call, f"Azure answered with a redirect ({answer.status})", request_id=request_id)
+            problem = f"Azure answered with a redirect ({answer.status})"
+            family = ArmUrlRefusedError if call.method == "GET" else ArmRedirectError
+            self._refuse(call, problem, family=family, request_id=request_id)
         if answer.status >= 400:
             error = self._status_error(call, answer)
             if answer.status == 429:
@@ -455,7 +489,8 @@ class ArmClient:
                     f'"{_excerpt(answer)}"',
                     request_id=request_id,
                 ) from None
-        return ArmResponse(answer.status, answer.headers, body, parse_http_date(answer.headers.get("date")))
+        date = parse_http_date(answer.headers.get("date"))
+        return ArmResponse(answer.status, answer.headers, body, date, len(answer.body))
 
     def _status_error(self, call: _Call, answer: RawAnswer) -> ArmStatusError:
         code, message, details, recommendations = _error_in(answer)
@@ -481,13 +516,23 @@ def _serialised(content: object) -> bytes:
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON in a body; ValueError for what is none, or is nested beyond reason."""
+    """The JSON in a body; ValueError for what is none, or is nested beyond reason.
+
+    Half of a surrogate pair is legal in JSON, but no text: neither a message nor a URL could hold it. U+FFFD
+    stands in for it, so that it harms nothing but the text that it is in.
+    """
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=refuse)
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, parse_constant=refuse)
+        if _ESCAPED_SURROGATE.search(text):
+            value = json.loads(
+                _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(value, ensure_ascii=False))
+            )
+        return value
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

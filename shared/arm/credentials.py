@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
 from shared.arm.redaction import printable, redact
@@ -48,6 +49,8 @@ LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 _REFRESH_BEFORE_EXPIRY = timedelta(minutes=5)
 _REFRESH_RETRY = timedelta(seconds=30)
+#: where no call waits for the token
+_LONGEST_FETCH = timedelta(seconds=30)
 
 
 class TokenSource(Protocol):
@@ -60,7 +63,7 @@ class TokenSource(Protocol):
 
         Raises:
             AuthenticationError: there is none until the configuration changes or someone logs in.
-            TokenUnavailableError: there is none just now.
+            TokenUnavailableError: there is none just now, or none came within the deadline of the call.
         """
         ...
 
@@ -259,21 +262,27 @@ class IdentityTokenSource:
 
     def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
         """See `TokenSource.token`."""
+        with deadline(_LONGEST_FETCH) as limit:
+            return self._token(limit, refresh=refresh, claims=claims)
+
+    def _token(self, limit: Deadline, *, refresh: bool, claims: str | None) -> str:
         refresh = refresh or claims is not None
         cached = self._cached
         if not refresh and cached is not None and not self._is_due(cached):
             return cached.token
         valid = cached is not None and self._clock.now() < cached.expires
         # While one thread fetches, the others go on with the token that still holds.
-        if not self._fetching.acquire(blocking=refresh or not valid):
-            assert cached is not None
+        needed = refresh or not valid
+        if not self._fetching.acquire(timeout=limit.remaining if needed else 0):
+            if needed or cached is None:
+                raise self._late()
             return cached.token
         try:
             current = self._cached
             if current is not None and current is not cached and not self._is_due(current):
                 return current.token  # fetched by another thread in the meantime
             try:
-                return self._fetch(new_credential=refresh, claims=claims).token
+                return self._fetch(limit, new_credential=refresh, claims=claims).token
             except TokenError as error:
                 if refresh or cached is None or self._clock.now() >= cached.expires:
                     raise
@@ -293,14 +302,18 @@ class IdentityTokenSource:
             return False
         return self._clock.monotonic() >= self._retry_not_before
 
-    def _fetch(self, *, new_credential: bool, claims: str | None) -> _Cached:
+    def _fetch(self, limit: Deadline, *, new_credential: bool, claims: str | None) -> _Cached:
         if claims is not None and self._choice.kind is CredentialKind.AZURE_CLI:
             raise _sign_in_again(claims)
         if self._credential is None or new_credential:
             self._close()
             self._credential = self._open(self._choice)
+        credential = self._credential
         try:
-            answer = self._credential.get_token(self._scope, claims=claims)
+            answer = limit.wait_for(lambda: credential.get_token(self._scope, claims=claims))
+        except TimeoutError:
+            self._close()
+            raise self._late() from None
         except Exception as error:
             # MSAL remembers a refusal for a minute; a new credential asks again.
             self._close()
@@ -310,6 +323,9 @@ class IdentityTokenSource:
         )
         self._cached = cached
         return cached
+
+    def _late(self) -> TokenUnavailableError:
+        return TokenUnavailableError(f"no token by {self._choice.kind.value}: none came in time")
 
     def _close(self) -> None:
         close = getattr(self._credential, "close", None)

@@ -140,14 +140,21 @@ def _check_path(path: str, subscription_id: str) -> None:
     if not path.lower().startswith(f"/subscriptions/{subscription_id.lower()}/"):
         raise RefusedUrlError("a URL leaves the request's subscription")
     for raw in path[1:].split("/"):
+        # A database may be called `dom\app` or `50%2foff`; what a name may not do is climb, by any reading.
+        if "/" in unquote(raw) or ("\\" in unquote(raw) and _climbs(unquote(raw))):
+            raise RefusedUrlError("a URL hides a slash in its path")
         # Twice, since something on the way may decode once more than it should.
         for segment in (unquote(raw), unquote(unquote(raw))):
-            if "/" in segment or "\\" in segment or _CONTROL.search(segment):
-                raise RefusedUrlError("a URL hides a slash or a control character in its path")
-            if any(part.strip() in (".", "..") for part in segment.split(";")):
+            if _CONTROL.search(segment):
+                raise RefusedUrlError("a URL hides a control character in its path")
+            if _climbs(segment):
                 raise RefusedUrlError("a URL climbs in its path")
     if "//" in path:
         raise RefusedUrlError("a URL has an empty segment in its path")
+
+
+def _climbs(segment: str) -> bool:
+    return any(part.strip() in (".", "..") for part in re.split(r"[/\\;]", segment))
 
 
 def _is_ip_address(host: str) -> bool:

@@ -7,7 +7,8 @@
     ├── ArmAnswerLostError    sent, but no whole answer came back: it may have started
     ├── ArmStatusError        the service answered 4xx or 5xx
     ├── ArmProtocolError      the service answered 2xx, but not what it can have meant
-    └── ArmUrlRefusedError    a URL or a redirect leads elsewhere: it was not followed
+    └── ArmUrlRefusedError    a URL leads elsewhere: it was not followed
+        └── ArmRedirectError  the answer is a redirect: it was not followed, and what became of the call is not known
     TokenError                nothing was asked of the service, since there is no token
     ├── AuthenticationError   the configuration is wrong, or a login is missing: permanent
     └── TokenUnavailableError nobody could be asked just now: worth another try
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "ArmAnswerLostError",
@@ -30,6 +31,7 @@ __all__ = [
     "ArmNotSentError",
     "ArmPacedError",
     "ArmProtocolError",
+    "ArmRedirectError",
     "ArmStatusError",
     "ArmUntrustedError",
     "ArmUrlRefusedError",
@@ -37,6 +39,10 @@ __all__ = [
     "TokenError",
     "TokenUnavailableError",
 ]
+
+
+#: Answers by which the service, or what stands before it, turns a call away before it can have an effect.
+_AT_THE_DOOR: Final = frozenset({401, 403, 409, 425, 429})
 
 
 class ArmEndpointError(ValueError):
@@ -142,8 +148,10 @@ class ArmStatusError(ArmError):
         self.retry_after = retry_after
         self.details = details
         self.recommendations = recommendations
-        # A 429 or a 409 turns the request away at the door; a 5xx may come from behind it.
-        self.may_have_started = status == 408 or status >= 500
+        # These turn the request away at the door; a 5xx may come from behind it, and an error without a code
+        # may be a proxy's, which says nothing of what became of the call.
+        refused = status in _AT_THE_DOOR or (400 <= status < 500 and status != 408 and bool(code))
+        self.may_have_started = not refused
         said = f"Azure answered {status}"
         if code:
             said += f" {code}"
@@ -167,6 +175,12 @@ class ArmProtocolError(ArmError):
 
 class ArmUrlRefusedError(ArmError):
     """A URL given by an answer, or a redirect, leads out of where the app may send its token."""
+
+
+class ArmRedirectError(ArmUrlRefusedError):
+    """A mutating call was answered by a redirect, which is not followed and says nothing of what became of it."""
+
+    may_have_started = True
 
 
 class TokenError(Exception):

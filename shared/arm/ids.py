@@ -4,6 +4,8 @@ An id is text that came from a message or from a listing. It is taken apart once
 module can only ever name one resource of the kind asked for, whatever the text was:
 
 * names keep their case, and compare as Azure compares them, without it;
+* an id that came from Azure is percent-encoded where its name is not: `listed` decodes it, once, where it arrives;
+  in what others write nothing is decoded;
 * the fixed words of a path (`subscriptions`, `providers`, ...) are matched in any case and written in one;
 * `url_path` quotes every segment but for `;`, which the names of Azure Backup are full of.
 
@@ -16,10 +18,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from shared.arm.redaction import printable
+from shared.names import name_key, same_name
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -30,16 +34,20 @@ if TYPE_CHECKING:
 __all__ = [
     "ContainerId",
     "InvalidResourceIdError",
+    "PolicyId",
     "ProtectedItemId",
     "RecoveryPointId",
     "ResourceId",
     "VaultId",
     "VirtualMachineId",
-    "check_policy_name",
+    "check_new_policy_name",
+    "decoded_name",
     "quote_segment",
 ]
 
 _LONGEST_ID = 2048
+#: of Azure's own, in which a character may take nine
+_LONGEST_LISTED_ID = 9 * _LONGEST_ID
 
 _SUBSCRIPTION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _RESOURCE_GROUP = re.compile(r"[-\w.()]{0,89}[-\w()]")
@@ -47,10 +55,14 @@ _VAULT = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
 _VIRTUAL_MACHINE = re.compile(r"[^\W_]([-\w.]{0,62}[-\w])?")
 _FABRIC = re.compile(r"[A-Za-z][-A-Za-z0-9]{0,49}")
 _RECOVERY_POINT = re.compile(r"[A-Za-z0-9][-\w]{0,127}")
-_POLICY = re.compile(r"[A-Za-z][-\w]{1,149}")
-# Container and item names hold names that people gave to availability groups and databases, so nearly
-# everything is legal in them; what could be taken for the structure of a URL is not.
-_FORBIDDEN_IN_NAME = re.compile(r"[/\\?#\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|%[0-9a-fA-F]{2}")
+# As Terraform's azurerm provider has it; Azure's own clients do not agree (Azure/azure-powershell#13869).
+_NEW_POLICY = re.compile(r"[A-Za-z][-_!A-Za-z0-9]{2,149}")
+# Names of items and policies were given by people, so nearly everything is legal in them, quoted as they
+# are in a URL. A slash is one to the service however it is quoted (Azure/azure-rest-api-specs#23982).
+_FORBIDDEN_IN_NAME = re.compile(r"[/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Names with a grammar of their own hold none of these: in a message they are an attempt at something else.
+_FORBIDDEN_IN_STRICT_NAME = re.compile(rf"{_FORBIDDEN_IN_NAME.pattern}|[\\?#]|%[0-9a-fA-F]{{2}}")
 _LONGEST_NAME = 512
 
 
@@ -97,8 +109,8 @@ class ResourceId:
 
     @cached_property
     def key(self) -> str:
-        """The lower-cased path: equal for equal resources."""
-        return self.path.lower()
+        """The path in lower case: equal for equal resources."""
+        return name_key(self.path)
 
     def __str__(self) -> str:
         return self.path
@@ -129,8 +141,8 @@ class ResourceId:
         )
 
 
-def _split(text: object, expected: str) -> list[str]:
-    """The segments of an id; InvalidResourceIdError for what is no path of names."""
+def _split(text: object, expected: str, *, longest: int = _LONGEST_ID) -> list[str]:
+    """The segments of an id; InvalidResourceIdError for what is no path."""
 
     def refuse(problem: str) -> NoReturn:
         raise InvalidResourceIdError(text, expected, problem)
@@ -139,24 +151,57 @@ def _split(text: object, expected: str) -> list[str]:
         refuse("it is no text")
     if not text:
         refuse("it is empty")
-    if len(text) > _LONGEST_ID:
-        refuse(f"it is longer than {_LONGEST_ID} characters")
+    if len(text) > longest:
+        refuse(f"it is longer than {longest} characters")
     if not text.startswith("/"):
         refuse("it does not start with '/'")
     segments = text[1:].split("/")
-    for segment in segments:
-        if not segment:
-            refuse("it has an empty segment (two slashes in a row, or one at the end)")
-        if problem := _problem_of_name(segment):
-            refuse(problem)
+    if not all(segments):
+        refuse("it has an empty segment (two slashes in a row, or one at the end)")
     return segments
 
 
-def _problem_of_name(name: str) -> str | None:
-    if found := _FORBIDDEN_IN_NAME.search(name):
+def _decoded(segment: str) -> str | None:
+    """A segment without its percent-encoding; None where it is encoded wrongly."""
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        return None
+
+
+def decoded_name(segment: str) -> str:
+    """The name that a segment of one of Azure's ids stands for, where nothing else tells it."""
+    return _decoded(segment) or segment
+
+
+def _split_decoded(text: object, expected: str) -> list[str]:
+    """The segments of an id from Azure, each decoded, where no name tells whether they are encoded."""
+    return [decoded_name(segment) for segment in _split(text, expected, longest=_LONGEST_LISTED_ID)]
+
+
+def _split_listed(text: object, name: str, expected: str) -> list[str]:
+    """The segments of an id from Azure, decoded where its last one says that it is encoded.
+
+    A name may itself look encoded (`Rebate50%ab`), so it tells: `name` is never encoded.
+    """
+    segments = _split(text, expected, longest=_LONGEST_LISTED_ID)
+    decoded = [_decoded(segment) for segment in segments]
+    last = decoded[-1]
+    if last is not None and (same_name(last, name) or "%" not in segments[-1]):
+        return [segment if plain is None else plain for segment, plain in zip(segments, decoded, strict=True)]
+    if same_name(segments[-1], name):
+        return segments
+    raise InvalidResourceIdError(text, expected, f"its name '{printable(name, limit=60)}' is not the id's")
+
+
+def _problem_of_name(name: str, forbidden: re.Pattern[str] = _FORBIDDEN_IN_NAME) -> str | None:
+    if found := forbidden.search(name):
         return f"it contains '{printable(found.group())}', which has no place in a name"
-    # A server may take "..;x" for "..".
-    if "." in name and any(part.strip() in (".", "..") for part in name.split(";")):
+    # Something on the way may decode once more than it should, and a server may take "..;x" for "..".
+    read_again = unquote(name) if "%" in name else name
+    if _CONTROL.search(read_again):
+        return "it contains a control character in disguise"
+    if "." in read_again and any(part.strip() in (".", "..") for part in re.split(r"[;/\\]", read_again)):
         return "it contains '.' or '..' as a path step"
     if len(name) > _LONGEST_NAME:
         return f"a segment is longer than {_LONGEST_NAME} characters"
@@ -164,14 +209,24 @@ def _problem_of_name(name: str) -> str | None:
 
 
 def _take(
-    cls: type[ResourceId], text: str, pattern: tuple[tuple[str, re.Pattern[str] | None], ...]
+    cls: type[ResourceId],
+    text: str,
+    pattern: tuple[tuple[str, re.Pattern[str] | None], ...],
+    segments: list[str] | None = None,
 ) -> list[str]:
     """The names in `text`, which alternates fixed words and names as `pattern` does.
 
-    A pattern's entry is a fixed word with None, or the description of a name with its grammar.
+    A pattern's entry is a fixed word with None, or the description of a name with its grammar. `segments` are those
+    of `text` where they are known.
     """
-    segments = _split(text, cls.expected)
+    segments = _split(text, cls.expected) if segments is None else segments
+    kinds = [grammar for _, grammar in pattern]
     names = []
+    for segment, grammar in zip_longest(segments, kinds[: len(segments)]):
+        free = grammar is _ANY_NAME
+        problem = _problem_of_name(segment, _FORBIDDEN_IN_NAME if free else _FORBIDDEN_IN_STRICT_NAME)
+        if problem is not None:
+            raise InvalidResourceIdError(text, cls.expected, problem)
     for (word, grammar), segment in zip(pattern, segments, strict=False):
         if grammar is None:
             if segment.lower() != word.lower():
@@ -197,6 +252,8 @@ def _check(id_: ResourceId, value: object, grammar: re.Pattern[str], what: str) 
 
 
 _ANY_NAME = re.compile(r".+", re.DOTALL)
+#: made of the names of a resource group and a VM, or of a GUID
+_CONTAINER = re.compile(rf"(?:(?!{_FORBIDDEN_IN_STRICT_NAME.pattern}).)+", re.DOTALL)
 _GROUP_PATTERN: tuple[tuple[str, re.Pattern[str] | None], ...] = (
     ("subscriptions", None),
     ("subscription id (a GUID)", _SUBSCRIPTION),
@@ -217,12 +274,13 @@ _VIRTUAL_MACHINE_PATTERN = (
     ("virtualMachines", None),
     ("virtual machine name", _VIRTUAL_MACHINE),
 )
+_POLICY_PATTERN = (*_VAULT_PATTERN, ("backupPolicies", None), ("policy name", _ANY_NAME))
 _CONTAINER_PATTERN = (
     *_VAULT_PATTERN,
     ("backupFabrics", None),
     ("fabric name", _FABRIC),
     ("protectionContainers", None),
-    ("container name", _ANY_NAME),
+    ("container name", _CONTAINER),
 )
 _PROTECTED_ITEM_PATTERN = (*_CONTAINER_PATTERN, ("protectedItems", None), ("item name", _ANY_NAME))
 _PROTECTABLE_ITEM_PATTERN = (*_CONTAINER_PATTERN, ("protectableItems", None), ("item name", _ANY_NAME))
@@ -252,6 +310,11 @@ class _InResourceGroup(ResourceId):
     def parse(cls, text: str) -> Self:
         # Every message names the same few vaults and virtual machines. What is no text may not be hashable.
         return cast("Self", (_remembered if isinstance(text, str) else _parsed)(cast("Hashable", cls), text))
+
+    @classmethod
+    def listed(cls, text: str) -> Self:
+        """The id in one of Azure's answers, encoded or not: these names hold nothing that looks encoded."""
+        return cls(*_take(cls, text, cls._pattern, _split_decoded(text, cls.expected)))
 
     def segments(self) -> tuple[str, ...]:
         return (
@@ -311,11 +374,27 @@ class ContainerId(ResourceId):
 
     def __post_init__(self) -> None:
         _check(self, self.fabric, _FABRIC, "fabric name")
-        _check(self, self.name, _ANY_NAME, "container name")
+        _check(self, self.name, _CONTAINER, "container name")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        *vault, fabric, name = _take(cls, text, _CONTAINER_PATTERN)
+        return cls._of(_take(cls, text, _CONTAINER_PATTERN))
+
+    @classmethod
+    def listed(cls, text: str, name: str) -> Self:
+        """The id of what Azure lists as `text` and `name`; InvalidResourceIdError where it cannot be addressed."""
+        segments = _split_listed(text, name, cls.expected)
+        return cls._of(_take(cls, text, _CONTAINER_PATTERN, segments))
+
+    @classmethod
+    def above(cls, text: str) -> Self:
+        """The container of what Azure lists as `text`, whatever that itself is called."""
+        segments = _split_decoded(text, cls.expected)[: len(_CONTAINER_PATTERN)]
+        return cls._of(_take(cls, text, _CONTAINER_PATTERN, segments))
+
+    @classmethod
+    def _of(cls, names: list[str]) -> Self:
+        *vault, fabric, name = names
         return cls(VaultId(*vault), fabric, name)
 
     def segments(self) -> tuple[str, ...]:
@@ -353,9 +432,16 @@ class ProtectedItemId(ResourceId):
         return cls._of(_take(cls, text, _PROTECTED_ITEM_PATTERN))
 
     @classmethod
-    def from_protectable_item(cls, text: str) -> Self:
-        """The id that a protectable item will have once it is protected."""
-        return cls._of(_take(cls, text, _PROTECTABLE_ITEM_PATTERN))
+    def listed(cls, text: str, name: str) -> Self:
+        """The id of what Azure lists as `text` and `name`; InvalidResourceIdError where it cannot be addressed."""
+        segments = _split_listed(text, name, cls.expected)
+        return cls._of(_take(cls, text, _PROTECTED_ITEM_PATTERN, segments))
+
+    @classmethod
+    def from_protectable_item(cls, text: str, name: str) -> Self:
+        """The id that an item which Azure lists as protectable will have once it is protected."""
+        segments = _split_listed(text, name, cls.expected)
+        return cls._of(_take(cls, text, _PROTECTABLE_ITEM_PATTERN, segments))
 
     @classmethod
     def _of(cls, names: list[str]) -> Self:
@@ -380,17 +466,49 @@ class RecoveryPointId(ResourceId):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        *vault, fabric, container, item, name = _take(cls, text, _RECOVERY_POINT_PATTERN)
+        return cls._of(_take(cls, text, _RECOVERY_POINT_PATTERN))
+
+    @classmethod
+    def listed(cls, text: str) -> Self:
+        """The id in one of Azure's answers; InvalidResourceIdError where it cannot be addressed."""
+        return cls._of(_take(cls, text, _RECOVERY_POINT_PATTERN, _split_decoded(text, cls.expected)))
+
+    @classmethod
+    def _of(cls, names: list[str]) -> Self:
+        *vault, fabric, container, item, name = names
         return cls(ProtectedItemId(ContainerId(VaultId(*vault), fabric, container), item), name)
 
     def segments(self) -> tuple[str, ...]:
         return (*self.item.segments(), "recoveryPoints", self.name)
 
 
-def check_policy_name(name: str) -> str:
-    """`name` itself; InvalidResourceIdError where Azure would not accept it for a backup policy."""
-    if not _POLICY.fullmatch(name):
+@dataclass(frozen=True, eq=False)
+class PolicyId(ResourceId):
+    """A backup policy of a vault."""
+
+    vault: VaultId
+    name: str
+
+    expected = "the id of a backup policy (<vault id>/backupPolicies/<name>)"
+
+    def __post_init__(self) -> None:
+        _check(self, self.name, _ANY_NAME, "policy name")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        *vault, name = _take(cls, text, _POLICY_PATTERN)
+        return cls(VaultId(*vault), name)
+
+    def segments(self) -> tuple[str, ...]:
+        return (*self.vault.segments(), "backupPolicies", self.name)
+
+
+def check_new_policy_name(name: str) -> str:
+    """`name` itself; InvalidResourceIdError where no policy of that name can be created."""
+    if not _NEW_POLICY.fullmatch(name):
         raise InvalidResourceIdError(
-            name, "the name of a backup policy", "it is a letter, then 2 to 149 letters, digits, '-' or '_'"
+            name,
+            "a name for a new backup policy",
+            "it must have 3 to 150 characters: a letter, then letters, digits, '-', '_' or '!'",
         )
     return name

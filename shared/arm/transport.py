@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, Final
 
 import requests
 import requests.adapters
@@ -22,8 +22,8 @@ import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
 
+from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
-from shared.clock import Clock
 
 __all__ = ["ConnectionBrokenError", "RawAnswer", "Transport", "TransportError", "TransportTimeoutError"]
 
@@ -84,6 +84,10 @@ for _name in ("urllib3.connectionpool", "urllib3.connection"):
     logging.getLogger(_name).addFilter(_without_queries)
 
 
+#: Of whoever uses a connection other than by `Transport.send`: nobody.
+_NO_LIMIT: Final = timedelta(days=1)
+
+
 class _Progress(threading.local):
     """Whether the request of this thread has begun to leave."""
 
@@ -104,19 +108,40 @@ def _check_headers(response: object) -> None:
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
-    """Tells when a request begins to leave, and an answer that ended within its headers."""
+    """Tells when a request begins to leave, and an answer that ended within its headers; keeps the deadline."""
+
+    def _new_conn(self) -> socket.socket:
+        # Neither the look-up of a name nor the number of its addresses is bounded by a time-out.
+        with deadline(_NO_LIMIT) as limit:
+            try:
+                made = limit.wait_for(super()._new_conn, too_late=socket.socket.close)
+            except TimeoutError:
+                raise urllib3.exceptions.ConnectTimeoutError(self, "no connection in time") from None
+            limit.watch(made.fileno())
+            return made
 
     def getresponse(self) -> Any:
         response = super().getresponse()
         _check_headers(response)
         return response
 
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        with deadline(_NO_LIMIT) as limit:
+            # http.client takes the end of the connection for the end of a proxy's headers.
+            if limit.has_passed:
+                raise TimeoutError
+
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         # Here, and not where a proxy is asked for a tunnel: connecting first leaves only the sending.
         if self.sock is None:
             self.connect()
-        _progress.sent = True
-        super().endheaders(message_body, encode_chunked=encode_chunked)
+        with deadline(_NO_LIMIT) as limit:
+            if limit.has_passed:
+                raise TimeoutError
+            limit.watch(self.sock.fileno())
+            _progress.sent = True
+            super().endheaders(message_body, encode_chunked=encode_chunked)
 
 
 class _HttpsConnection(_HttpConnection, urllib3.connection.HTTPSConnection):
@@ -124,10 +149,23 @@ class _HttpsConnection(_HttpConnection, urllib3.connection.HTTPSConnection):
 
 
 class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
+    """Waits for a connection within the deadline, and takes it back as one that no deadline shuts down."""
+
     ConnectionCls = _HttpConnection
 
+    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002  requests gives none
+        with deadline(_NO_LIMIT) as limit:
+            return super()._get_conn(limit.remaining)
 
-class _HttpsPool(urllib3.connectionpool.HTTPSConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        with deadline(_NO_LIMIT) as limit:
+            limit.release()
+        super()._put_conn(conn)
+
+
+class _HttpsPool(_HttpPool, urllib3.connectionpool.HTTPSConnectionPool):
+    """The same by TLS."""
+
     ConnectionCls = _HttpsConnection
 
 
@@ -173,11 +211,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
 class Transport:
     """Sends requests to one endpoint. Safe to share between threads."""
 
-    def __init__(self, endpoint: ArmEndpoint, *, http_timeout: timedelta, clock: Clock) -> None:
+    def __init__(self, endpoint: ArmEndpoint, *, http_timeout: timedelta) -> None:
         self._endpoint = endpoint
-        self._clock = clock
-        self._total = http_timeout.total_seconds()
-        self._timeout = (min(self._total, _CONNECT_TIMEOUT.total_seconds()), self._total)
+        self._limit = http_timeout
+        self._timeout = (min(http_timeout, _CONNECT_TIMEOUT).total_seconds(), http_timeout.total_seconds())
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = _Adapter(pool_connections=8, pool_maxsize=_POOL_SIZE, max_retries=0, pool_block=True)
@@ -202,6 +239,8 @@ class Transport:
     ) -> RawAnswer:
         """Send one request to `url` as it stands, and read its answer to the end.
 
+        All of it ends within the deadline of the call that it is part of, or else within `http_timeout`.
+
         Raises:
             TransportError: no whole answer; `sent` says whether the request had begun to leave.
         """
@@ -213,16 +252,23 @@ class Transport:
             prepared.headers["Authorization"] = f"Bearer {token()}"
             return prepared
 
-        try:
-            prepared = requests.Request(
-                method, url, headers=dict(headers), data=body, auth=attach_token
-            ).prepare()
-        except (requests.RequestException, UnicodeError) as error:
-            raise TransportError(f"the URL cannot be asked ({type(error).__name__})", sent=False) from None
-        # `requests` rewrites percent-encoding; a signed URL goes out as it came in.
-        prepared.url = url
+        with deadline(self._limit) as limit:
+            try:
+                prepared = requests.Request(
+                    method, url, headers=dict(headers), data=body, auth=attach_token
+                ).prepare()
+            except (requests.RequestException, UnicodeError) as error:
+                raise TransportError(
+                    f"the URL cannot be asked ({type(error).__name__})", sent=False
+                ) from None
+            # `requests` rewrites percent-encoding; a signed URL goes out as it came in.
+            prepared.url = url
+            return self._answer_to(prepared, url, max_body, limit)
+
+    def _answer_to(
+        self, prepared: requests.PreparedRequest, url: str, max_body: int, limit: Deadline
+    ) -> RawAnswer:
         _progress.sent = False
-        started = self._clock.monotonic()
         response: requests.Response | None = None
         failure: TransportError
         try:
@@ -233,11 +279,12 @@ class Transport:
                 stream=True,
                 **self._environment_settings(url),
             )
-            received = self._read(response, started, max_body)
+            received = self._read(response, limit, max_body)
         except TransportError as error:
             failure = error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failure = _classify(error, sent=_progress.sent or response is not None)
+            sent = _progress.sent or response is not None
+            failure = self._late(sent=sent) if limit.has_passed else _classify(error, sent=sent)
         else:
             return RawAnswer(
                 response.status_code,
@@ -250,14 +297,25 @@ class Transport:
         # would show it.
         raise failure
 
-    def _read(self, response: requests.Response, started: float, max_body: int) -> bytes:
+    def _late(self, *, sent: bool) -> TransportTimeoutError:
+        seconds = f"{self._limit.total_seconds():g} s"
+        if sent:
+            return TransportTimeoutError(
+                f"no whole answer came in time, it took longer than {seconds}", sent=True
+            )
+        return TransportTimeoutError(
+            f"no connection was made in time, it took longer than {seconds}", sent=False
+        )
+
+    def _read(self, response: requests.Response, limit: Deadline, max_body: int) -> bytes:
         received = bytearray()
         while chunk := response.raw.read1(_CHUNK, decode_content=True):
             received += chunk
             if len(received) > max_body:
                 raise AnswerTooLargeError(f"the answer is larger than {max_body} bytes", sent=True)
-            if self._clock.monotonic() - started > self._total:
-                raise TransportTimeoutError(f"the answer took longer than {self._total:g} s", sent=True)
+        # A connection that was shut down looks like the end of an answer that does not tell its length.
+        if limit.has_passed:
+            raise self._late(sent=True)
         response.raw.release_conn()
         return bytes(received)
 
@@ -311,7 +369,13 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
         return TransportError("the connection was refused", sent=sent)
     if any(
-        isinstance(cause, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError | TimeoutError)
+        isinstance(
+            cause,
+            requests.exceptions.Timeout
+            | urllib3.exceptions.TimeoutError
+            | urllib3.exceptions.EmptyPoolError
+            | TimeoutError,
+        )
         and not isinstance(cause, urllib3.exceptions.NewConnectionError)
         for cause in chain
     ):

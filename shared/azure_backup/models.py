@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from sys import intern
 from typing import Annotated, Any, Final, NamedTuple, Self
 
-from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.arm.ids import (
     ContainerId,
     InvalidResourceIdError,
     ProtectedItemId,
     RecoveryPointId,
+    ResourceId,
     VaultId,
     VirtualMachineId,
+    decoded_name,
 )
-from shared.azure_backup.wire import Texts, WireDuration, WireTime, parse_time
+from shared.azure_backup.wire import Texts, WireDuration, WireTime, parse_time, uuid_text
 
 __all__ = [
+    "AVAILABILITY_GROUP_CONTAINER",
     "Container",
     "DataDirectory",
     "DataFile",
@@ -53,7 +57,7 @@ __all__ = [
 ]
 
 #: the availability group that a database of it is "inside" has a container of this kind
-_AVAILABILITY_GROUP_CONTAINER = "sqlagworkloadcontainer;"
+AVAILABILITY_GROUP_CONTAINER: Final = "sqlagworkloadcontainer;"
 
 
 class DataDirectory(NamedTuple):
@@ -72,10 +76,19 @@ class DataFile(NamedTuple):
 
 
 class TimeRange(NamedTuple):
-    """From `start` to `end`, both included, a database can be restored to any second."""
+    """From `start` to `end`, both included, a database can be restored to any whole second."""
 
     start: datetime
     end: datetime
+
+    @property
+    def whole_seconds(self) -> TimeRange | None:
+        """The same from its first whole second to its last; None where there is none in it."""
+        end = self.end.replace(microsecond=0)
+        if self.start > end:
+            return None
+        start = self.start.replace(microsecond=0)
+        return TimeRange(start if start == self.start else start + timedelta(seconds=1), end)
 
 
 class JobTask(NamedTuple):
@@ -124,11 +137,23 @@ def _time_ranges(value: object) -> object:
     return tuple(ranges)
 
 
+def _is_archived(value: object) -> object:
+    """Whether the archive tier alone has it (`RecoveryPointTierInformationV2`)."""
+    if not isinstance(value, list | tuple):
+        return False if value is None else value
+    tiers = {
+        str(tier.get("type")).lower()
+        for tier in value
+        if isinstance(tier, dict) and str(tier.get("status")).lower() in ("valid", "rehydrated")
+    }
+    return tiers == {"archivedrp"}
+
+
 def _virtual_machine_or_none(value: object) -> object:
     if isinstance(value, VirtualMachineId) or value is None:
         return value
     try:
-        return VirtualMachineId.parse(value) if isinstance(value, str) else None
+        return VirtualMachineId.listed(value) if isinstance(value, str) else None
     except InvalidResourceIdError:
         return None  # an availability group, or a classic VM
 
@@ -147,7 +172,31 @@ def _none_if_blank(value: object) -> object:
 
 
 def _last_segment(value: object) -> object:
-    return _kept_once(value.rpartition("/")[2]) or None if isinstance(value, str) else value
+    return _kept_once(decoded_name(value.rpartition("/")[2])) or None if isinstance(value, str) else value
+
+
+def _vault_id(value: object) -> object:
+    return VaultId.listed(value) if isinstance(value, str) else value
+
+
+def _recovery_point_id_or_none(value: object) -> object:
+    # It is addressed by its name, below the item that it was asked of.
+    try:
+        return RecoveryPointId.listed(value) if isinstance(value, str) else value
+    except InvalidResourceIdError:
+        return None
+
+
+def _id_by_name(read: Callable[[str, str], ResourceId]) -> Any:
+    """A validator that reads an entry's id with the help of its name, which Azure does not encode."""
+
+    def validate(body: Any) -> Any:
+        if not isinstance(body, dict) or not isinstance(body.get("id"), str):
+            return body
+        name = body.get("name")
+        return {**body, "id": read(body["id"], name if isinstance(name, str) else "")}
+
+    return model_validator(mode="before")(validate)
 
 
 def _flag(value: object) -> object:
@@ -212,7 +261,7 @@ OptionalError = Annotated[ErrorDetail | None, BeforeValidator(_error_or_none)]
 class Vault(WireModel):
     """A Recovery Services vault."""
 
-    id: VaultId
+    id: Annotated[VaultId, BeforeValidator(_vault_id)]
     name: str
     location: Text = ""
     provisioning_state: Text = Field(default="", validation_alias=_in_properties("provisioningState"))
@@ -318,6 +367,8 @@ _FAILED = ("failed", "failure", "invalid", "error")
 class Container(WireModel):
     """A VM or an availability group that is registered to a vault."""
 
+    _id = _id_by_name(ContainerId.listed)
+
     id: ContainerId
     name: str
     virtual_machine_id: OptionalVirtualMachine = Field(
@@ -364,7 +415,7 @@ class ProtectableItem(WireModel):
     @property
     def protected_item_id(self) -> ProtectedItemId:
         """The id that it has, or will have, as a protected item."""
-        return ProtectedItemId.from_protectable_item(self.id)
+        return ProtectedItemId.from_protectable_item(self.id, self.wire_name)
 
     @property
     def container(self) -> ContainerId:
@@ -389,7 +440,7 @@ class ProtectableItem(WireModel):
     @property
     def in_availability_group(self) -> bool:
         """Whether its `instance` is the name of an availability group."""
-        return self.container.name.lower().startswith(_AVAILABILITY_GROUP_CONTAINER)
+        return self.container.name.lower().startswith(AVAILABILITY_GROUP_CONTAINER)
 
 
 class WorkloadItem(WireModel):
@@ -409,6 +460,8 @@ class WorkloadItem(WireModel):
 class ProtectedItem(WireModel):
     """A database that the vault protects, has protected, or has soft-deleted."""
 
+    _id = _id_by_name(ProtectedItemId.listed)
+
     id: ProtectedItemId
     name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
     instance: Text = Field(default="", validation_alias=_in_properties("parentName"))
@@ -418,6 +471,7 @@ class ProtectedItem(WireModel):
     )
     parent_type: Text = Field(default="", validation_alias=_in_properties("parentType"))
     protected_item_type: Text = Field(default="", validation_alias=_in_properties("protectedItemType"))
+    protection_level: Text = Field(default="", validation_alias=_in_properties("protectionLevel"))
     protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     protection_status: Text = Field(default="", validation_alias=_in_properties("protectionStatus"))
     last_backup_status: Text = Field(default="", validation_alias=_in_properties("lastBackupStatus"))
@@ -449,14 +503,15 @@ class ProtectedItem(WireModel):
         """Whether its `instance` is the name of an availability group."""
         return (
             self.parent_type.lower() == "azurevmworkloadsqlavailabilitygroup"
-            or self.id.container.name.lower().startswith(_AVAILABILITY_GROUP_CONTAINER)
+            or self.id.container.name.lower().startswith(AVAILABILITY_GROUP_CONTAINER)
         )
 
 
 class RecoveryPoint(WireModel):
     """A backup that can be restored, or all log ranges at once under `DefaultRangeRecoveryPoint`."""
 
-    id: RecoveryPointId
+    #: None where the name is of a kind that no recovery point has had yet
+    id: Annotated[RecoveryPointId | None, BeforeValidator(_recovery_point_id_or_none)]
     name: str
     kind: Text = Field(default="", validation_alias=_in_properties("type"))
     time: WireTime = Field(default=None, validation_alias=_in_properties("recoveryPointTimeInUTC"))
@@ -465,6 +520,13 @@ class RecoveryPoint(WireModel):
     )
     data_directories: Annotated[tuple[DataFile, ...], _listed("type", "path", "logicalName")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.dataDirectoryPaths")
+    )
+    #: valid in the archive tier alone: it is to be rehydrated before it can be restored
+    is_archived: Annotated[bool, BeforeValidator(_is_archived)] = Field(
+        default=False, validation_alias=_in_properties("recoveryPointTierDetails")
+    )
+    is_soft_deleted: Flag = Field(
+        default=False, validation_alias=_in_properties("recoveryPointProperties.isSoftDeleted")
     )
 
     @property
@@ -520,6 +582,10 @@ def _job_status(value: object) -> object:
     return JobStatus.read(value) if isinstance(value, str) else JobStatus.UNKNOWN
 
 
+def _activity(value: object) -> object:
+    return uuid_text(value) if isinstance(value, str) and value else None
+
+
 def _bag(value: object) -> object:
     """A property bag as texts."""
     if value is None:
@@ -542,7 +608,10 @@ class Job(WireModel):
     entity_name: Text = Field(default="", validation_alias=_in_properties("entityFriendlyName"))
     start_time: WireTime = Field(default=None, validation_alias=_in_properties("startTime"))
     end_time: WireTime = Field(default=None, validation_alias=_in_properties("endTime"))
-    activity_id: OptionalText = Field(default=None, validation_alias=_in_properties("activityId"))
+    #: the client request id of the call that it came of, in the usual form of a UUID
+    activity_id: Annotated[str | None, BeforeValidator(_activity)] = Field(
+        default=None, validation_alias=_in_properties("activityId")
+    )
     duration: WireDuration = Field(default=None, validation_alias=_in_properties("duration"))
     tasks: Annotated[tuple[JobTask, ...], _listed("taskId", "status")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.tasksList")

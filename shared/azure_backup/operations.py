@@ -8,7 +8,6 @@ Every method raises what `shared.arm.client.ArmClient` raises; a body that is no
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -26,10 +25,11 @@ from shared.arm.ids import (
     RecoveryPointId,
     ResourceId,
     VaultId,
-    check_policy_name,
+    check_new_policy_name,
     quote_segment,
 )
 from shared.arm.redaction import printable, redact
+from shared.azure_backup.listings import Listing, Unusable, UnusableCode, unusable_entries
 from shared.azure_backup.models import (
     Container,
     Job,
@@ -45,11 +45,9 @@ from shared.azure_backup.models import (
     WireModel,
     WorkloadItem,
 )
-from shared.azure_backup.wire import filter_time, odata_filter, wire_time
+from shared.azure_backup.wire import filter_time, odata_filter, uuid_text, wire_time
 
 __all__ = ["BACKUP_API_VERSION", "VAULTS_API_VERSION", "AzureBackup"]
-
-_log = logging.getLogger(__name__)
 
 #: the version that the specification's AzureWorkload examples are written for
 BACKUP_API_VERSION = "2024-04-01"
@@ -59,6 +57,9 @@ _FABRIC = "Azure"
 _WORKLOAD = "AzureWorkload"
 _SQL = "SQLDataBase"
 _PROTECTED_SQL = "AzureVmWorkloadSQLDatabase"
+_PROTECTED_INSTANCE = "azurevmworkloadsqlinstance"
+#: `protectionLevel` of a database whose instance is protected
+_UNDER_INSTANCE = "databaseunderinstance"
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
@@ -66,8 +67,8 @@ _PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
 _NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
 
 _M = TypeVar("_M", bound=WireModel)
-#: A job may have started while the request was on its way, and clocks differ.
-_AHEAD = timedelta(hours=1)
+#: A job may have started while the request was on its way, and the service's clock may be misjudged by hours.
+_AHEAD = timedelta(days=1)
 
 
 class AzureBackup:
@@ -102,12 +103,12 @@ class AzureBackup:
             raise
         return self._read(Vault, response.body, operation, vault.url_path)
 
-    def list_vaults(self, subscription_id: str) -> list[Vault]:
+    def list_vaults(self, subscription_id: str) -> Listing[Vault]:
         """All vaults of a subscription."""
         if not _GUID.fullmatch(subscription_id):
             raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
         path = f"/subscriptions/{subscription_id}/providers/Microsoft.RecoveryServices/vaults"
-        return list(self._list(Vault, "list vaults", path, params=_version(VAULTS_API_VERSION)))
+        return self._listing(Vault, "list vaults", path, params=_version(VAULTS_API_VERSION))
 
     def create_vault(
         self,
@@ -168,7 +169,7 @@ class AzureBackup:
         `properties` is the body's part of that name.
         """
         operation = "create the policy"
-        path = f"{vault.url_path}/backupPolicies/{quote_segment(check_policy_name(name))}"
+        path = f"{vault.url_path}/backupPolicies/{quote_segment(check_new_policy_name(name))}"
         response = self._arm.put(
             operation,
             path,
@@ -204,15 +205,13 @@ class AzureBackup:
             )
         )
 
-    def list_registered_containers(self, vault: VaultId) -> list[Container]:
+    def list_registered_containers(self, vault: VaultId) -> Listing[Container]:
         """The VMs and availability groups that are registered, those of deleted VMs included."""
-        return list(
-            self._list(
-                Container,
-                "list registered containers",
-                f"{vault.url_path}/backupProtectionContainers",
-                params=_filtered(backupManagementType=_WORKLOAD, status="Registered"),
-            )
+        return self._listing(
+            Container,
+            "list registered containers",
+            f"{vault.url_path}/backupProtectionContainers",
+            params=_filtered(backupManagementType=_WORKLOAD, status="Registered"),
         )
 
     def get_container(self, container: ContainerId) -> Container | None:
@@ -284,16 +283,14 @@ class AzureBackup:
 
     # Databases
 
-    def list_protectable_items(self, vault: VaultId) -> list[ProtectableItem]:
+    def list_protectable_items(self, vault: VaultId) -> Listing[ProtectableItem]:
         """Instances, availability groups, and the databases that are not protected yet."""
-        return list(
-            self._list(
-                ProtectableItem,
-                "list protectable items",
-                f"{vault.url_path}/backupProtectableItems",
-                params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
-                check=lambda item: item.protected_item_id,
-            )
+        return self._listing(
+            ProtectableItem,
+            "list protectable items",
+            f"{vault.url_path}/backupProtectableItems",
+            params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
+            refuse=_without_address,
         )
 
     def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]:
@@ -307,15 +304,15 @@ class AzureBackup:
             )
         )
 
-    def list_protected_items(self, vault: VaultId) -> list[ProtectedItem]:
+    def list_protected_items(self, vault: VaultId) -> Listing[ProtectedItem]:
         """The databases that the vault protects or still keeps backups of."""
-        items = self._list(
+        return self._listing(
             ProtectedItem,
             "list protected items",
             f"{vault.url_path}/backupProtectedItems",
             params=_filtered(backupManagementType=_WORKLOAD, itemType=_SQL),
+            refuse=_protected_otherwise,
         )
-        return [item for item in items if item.protected_item_type.lower() in ("", _PROTECTED_SQL.lower())]
 
     def get_protected_item(self, item: ProtectedItemId) -> ProtectedItem | None:
         """A protected item with its recovery model; None where there is none of that name."""
@@ -503,13 +500,14 @@ class AzureBackup:
         operation: str | None = None,
         status: str | None = None,
         counted: Callable[[int], None] | None = None,
+        kept: Callable[[Job], bool] = lambda _: True,
     ) -> list[Job]:
         """The jobs that started from `start` on, scheduled log backups excepted, which Azure does not list.
 
         Without `end`, up to now: the service's examples give both limits, so both are always sent.
         `operation` is one of `Backup`, `Restore`, `ConfigureBackup`, ...; `status` one of `InProgress`,
         `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`. `counted` is told how many
-        pages the listing had.
+        pages the listing had. Only what is `kept` is held in memory, for whoever looks for a few of many.
         """
         if end is None:
             end = self._arm.service_clock.now() + _AHEAD
@@ -521,7 +519,8 @@ class AzureBackup:
             status=status,
         )
         path = f"{vault.url_path}/backupJobs"
-        return list(self._list(Job, "list jobs", path, params=params, counted=counted))
+        jobs = self._list(Job, "list jobs", path, params=params, counted=counted)
+        return [job for job in jobs if kept(job)]
 
     # What the methods share
 
@@ -540,24 +539,39 @@ class AzureBackup:
         path: str,
         *,
         params: Mapping[str, str],
-        check: Callable[[_M], object] | None = None,
         counted: Callable[[int], None] | None = None,
     ) -> Iterator[_M]:
-        """The models of a listing. What has a name that this app could not address is left out and logged."""
+        """The models of a listing whose entries are used by their names alone."""
         for body in self._arm.pages(operation, path, params=params, counted=counted):
+            yield self._read(model, body, operation, path)
+
+    def _listing(
+        self,
+        model: type[_M],
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str],
+        refuse: Callable[[_M], tuple[UnusableCode, str] | None] = lambda _: None,
+    ) -> Listing[_M]:
+        """A listing whose entries are used by their ids; `refuse` tells why this app cannot use one."""
+        usable: list[_M] = []
+        unusable: list[Unusable] = []
+        for body in self._arm.pages(operation, path, params=params):
+            refused: tuple[UnusableCode, str] | None
             try:
                 item = self._validate(model, body, operation, path)
-                if check is not None:
-                    check(item)
+                refused = refuse(item)
             except InvalidResourceIdError as error:
-                _log.warning(
-                    "%s: left out of the list: %s",
-                    operation,
-                    error,
-                    extra={"action": "item_left_out", "operation": operation},
+                refused = (
+                    "NotAddressable",
+                    f"cannot be addressed in the service's REST API: {error.problem}",
                 )
-                continue
-            yield item
+            if refused is None:
+                usable.append(item)
+            else:
+                unusable += unusable_entries(body, *refused)
+        return Listing(usable, unusable)
 
     def _read(self, model: type[_M], body: object, operation: str, path: str) -> _M:
         """The model of a body; ArmProtocolError, naming the fields, where it is none."""
@@ -598,6 +612,26 @@ class AzureBackup:
         return response.retry_after(self._arm.service_clock.now())
 
 
+def _without_address(item: ProtectableItem) -> tuple[UnusableCode, str] | None:
+    # Read for the error that it raises where there is none.
+    assert item.protected_item_id is not None
+    return None
+
+
+def _protected_otherwise(item: ProtectedItem) -> tuple[UnusableCode, str] | None:
+    """Why a protected item is none that this app handles: it handles databases that are protected one by one."""
+    kind = item.protected_item_type.lower()
+    if kind == _PROTECTED_INSTANCE or item.protection_level.lower() == _UNDER_INSTANCE:
+        return (
+            "ProtectedAsInstance",
+            "is protected with its whole instance; this app handles databases that are protected one by one",
+        )
+    if kind in ("", _PROTECTED_SQL.lower()):
+        return None
+    shown = printable(item.protected_item_type, limit=60)
+    return "KindNotSupported", f"is protected as {shown}, which this app does not handle"
+
+
 def _version(version: str = BACKUP_API_VERSION) -> dict[str, str]:
     return {"api-version": version}
 
@@ -631,4 +665,7 @@ def _job_id_in(properties: object) -> str | None:
     job_id = properties.get("jobId")
     if not job_id and isinstance(job_ids := properties.get("jobIds"), list) and len(job_ids) == 1:
         job_id = job_ids[0]
-    return job_id if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) else None
+    if not isinstance(job_id, str):
+        return None
+    job_id = uuid_text(job_id)
+    return job_id if _JOB_ID.fullmatch(job_id) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 from pydantic import BeforeValidator
 
@@ -16,6 +17,7 @@ __all__ = [
     "odata_filter",
     "parse_duration",
     "parse_time",
+    "uuid_text",
     "wire_time",
 ]
 
@@ -25,6 +27,18 @@ _ISO_DURATION = re.compile(
 _DOTNET_DURATION = re.compile(
     r"(?:(?P<days>\d+)\.)?(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)"
 )
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def uuid_text(text: str) -> str:
+    """What to compare an id by: a UUID in its usual form, however it is spelt; anything else in lower case."""
+    if _UUID.fullmatch(text):
+        return text
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return text.lower()
 
 
 def parse_time(value: object) -> datetime | None:

@@ -16,11 +16,16 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]+")
+#: Media types know no case.
+_JSON: Final = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
 #: Bytes of a message: several times what the broker takes, and little enough to be read in a moment.
 _LARGEST: Final = 1024 * 1024
 _EXCERPT: Final = 80
+#: What the platform puts in place of bytes that are not UTF-8, before the app sees them.
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+_NOT_UTF_8: Final = "expected JSON in UTF-8"
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,19 @@ def excerpt(value: Any) -> str:
     return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 1]}…"
 
 
+def is_replaced(body: bytes) -> bool:
+    """Whether `body` has lost bytes that were not UTF-8: messages that differed may look alike in it.
+
+    Of a character that a sender wrote as such nothing can be told: it is taken for the same.
+    """
+    return _REPLACEMENT.encode() in body
+
+
 def read_json(body: bytes) -> Any:
-    """The JSON value in `body`. Raises InvalidMessageError for anything that is not strict UTF-8 JSON."""
+    """The JSON value in `body`, a byte order mark before it passed over.
+
+    Raises InvalidMessageError for anything that is not strict UTF-8 JSON.
+    """
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
@@ -83,7 +99,7 @@ def read_json(body: bytes) -> Any:
         given = f"{len(body)} bytes"
         raise InvalidMessageError([Problem("body", given, f"expected a message of at most {_LARGEST} bytes")])
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")
         value = json.loads(text, parse_constant=refuse)
         if _SURROGATE.search(text):
             # Half of a pair is legal JSON, but no text: nothing that holds it could be published.
@@ -92,7 +108,7 @@ def read_json(body: bytes) -> Any:
     except UnicodeEncodeError:
         problem = Problem("body", "half of a surrogate pair", "expected whole characters in every string")
     except UnicodeDecodeError as error:
-        problem = Problem("body", f"byte {error.start} is not UTF-8", "expected JSON in UTF-8")
+        problem = Problem("body", f"byte {error.start} is not UTF-8", _NOT_UTF_8)
     except RecursionError:
         problem = Problem("body", "nested too deeply", "expected JSON nested at most a few levels")
     except ValueError as error:
@@ -110,7 +126,7 @@ def known_attributes(event: Any) -> KnownAttributes:
 
     def readable(name: str, fits: Callable[[Any], object]) -> Any:
         value = event.get(name)
-        return value if fits(value) else None
+        return value if fits(value) and _REPLACEMENT not in str(value) else None
 
     return KnownAttributes(
         source=readable("source", _is_identity),
@@ -132,8 +148,15 @@ def _is_identity(value: Any) -> bool:
 def read_envelope(body: bytes) -> Envelope:
     """The CloudEvent in `body`. Raises InvalidMessageError with every problem of the envelope."""
     event = read_json(body)
+    if is_replaced(body):
+        # The id may be another request's, and names may be those of other databases.
+        place = body.decode("utf-8-sig").index(_REPLACEMENT)
+        given = f"U+FFFD at character {place}, where the bytes that were sent are not UTF-8"
+        raise InvalidMessageError([Problem("body", given, f"{_NOT_UTF_8}; write U+FFFD itself as \\ufffd")])
     if not isinstance(event, dict):
         raise InvalidMessageError([Problem("body", excerpt(event), "expected a CloudEvent: a JSON object")])
+    # "an attribute value of null is to be treated as unset": the JSON format, section 2.2.
+    event = {name: value for name, value in event.items() if value is not None}
     problems: list[Problem] = []
     if event.get("specversion") != "1.0":
         given = excerpt(event["specversion"]) if "specversion" in event else "nothing"
@@ -145,7 +168,7 @@ def read_envelope(body: bytes) -> Envelope:
                 Problem(name, given, f"expected a non-empty string of at most {_LONGEST_IDENTITY} characters")
             )
     content_type = event.get("datacontenttype", "application/json")
-    if not isinstance(content_type, str) or not re.match(r"^application/([\w.-]+\+)?json\b", content_type):
+    if not isinstance(content_type, str) or not _JSON.match(content_type):
         problems.append(Problem("datacontenttype", excerpt(content_type), 'expected "application/json"'))
     if "data_base64" in event:
         problems.append(Problem("data_base64", "binary data", "expected the request as JSON in `data`"))

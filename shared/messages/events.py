@@ -21,11 +21,12 @@ from shared.messages.cloud_events import (
     CONTENT_TYPE,
     InvalidMessageError,
     KnownAttributes,
+    is_replaced,
     known_attributes,
     read_json,
 )
-from shared.messages.model import Moment, format_moment
-from shared.messages.steps import Database, Request, fingerprint
+from shared.messages.identity import Database, Request, fingerprint
+from shared.messages.model import Explanation, Line, Moment, Word, format_moment
 
 APP_NAME: Final = "sql-vm-backup-functions"
 #: The outcome key of a request that ended before any of its databases was known.
@@ -63,26 +64,26 @@ class EventModel(BaseModel):
 class ErrorInfo(EventModel):
     """Why something did not succeed."""
 
-    code: str
-    message: str
-    recommendations: tuple[str, ...] = ()
+    code: Word
+    message: Explanation
+    recommendations: tuple[Line, ...] = ()
 
 
 class TaskInfo(EventModel):
     """One task of a job."""
 
-    task_id: str
-    status: str
+    task_id: Line
+    status: Word
 
 
 class JobInfo(EventModel):
     """The job in the vault, as far as it was read."""
 
-    id: str
-    status: str
-    activity_id: str | None = None
+    id: Word
+    status: Word
+    activity_id: Word | None = None
     tasks: tuple[TaskInfo, ...] = ()
-    properties: dict[str, str] = Field(default_factory=dict)
+    properties: dict[Line, Line] = Field(default_factory=dict)
 
 
 class RecoveryPointInfo(EventModel):
@@ -128,7 +129,27 @@ class StartedData(EventData):
     schedule: str | None = None
 
 
-class OutcomeData(EventData):
+class OutcomeDetails(EventModel):
+    """What an outcome tells of the job and of the database, beside how it ended."""
+
+    start_time: Moment | None = None
+    end_time: Moment | None = None
+    duration_seconds: float | None = None
+    policy_name: Word | None = None
+    warnings: tuple[Line, ...] = ()
+    job: JobInfo | None = None
+    protection_state: Word | None = None
+    backup_type: Word | None = None
+    data_transferred_mb: Annotated[float | None, Field(alias="dataTransferredMB")] = None
+    retain_until: Moment | None = None
+    recovery_point: RecoveryPointInfo | None = None
+    target: dict[str, Any] | None = None
+
+
+NO_DETAILS: Final = OutcomeDetails()
+
+
+class OutcomeData(OutcomeDetails, EventData):
     """The one terminal event of a database's part of a request, or of the request itself."""
 
     outcome_count: int
@@ -137,19 +158,7 @@ class OutcomeData(EventData):
     instance: str | None = None
     availability_group: str | None = None
     database: str | None = None
-    start_time: Moment | None = None
-    end_time: Moment | None = None
-    duration_seconds: float | None = None
-    policy_name: str | None = None
     schedule: str | None = None
-    warnings: tuple[str, ...] = ()
-    job: JobInfo | None = None
-    protection_state: str | None = None
-    backup_type: str | None = None
-    data_transferred_mb: Annotated[float | None, Field(alias="dataTransferredMB")] = None
-    retain_until: Moment | None = None
-    recovery_point: RecoveryPointInfo | None = None
-    target: dict[str, Any] | None = None
     error: ErrorInfo | None = None
 
 
@@ -268,7 +277,7 @@ def _event(
     data: AcceptedData | StartedData | OutcomeData,
 ) -> Event:
     return Event(
-        id=fingerprint(request.source, request.id, *identity, request.epoch),
+        id=fingerprint(*request.key, *identity, request.epoch),
         source=request.vault_id.path.lower() if request.vault_id is not None else APP_NAME,
         type=f"sqlvmbackup.{request.operation}.{name}.v1",
         subject=subject or (request.vault_id.path if request.vault_id is not None else None),
@@ -308,7 +317,7 @@ def claim_id(request: Request) -> str:
     An outcome for the request as a whole is sent under it: of the two the broker keeps the first, so that no
     second look at a request that went on to its databases can end it.
     """
-    return fingerprint(request.source, request.id, "accepted", request.epoch)
+    return fingerprint(*request.key, "accepted", request.epoch)
 
 
 def accepted(
@@ -355,8 +364,9 @@ def outcome(
     database: Database | None = None,
     subject: str | None = None,
     outcome_count: int = 1,
+    vm_id: str | None = None,
     error: ErrorInfo | None = None,
-    **details: Any,
+    details: OutcomeDetails = NO_DETAILS,
 ) -> Event:
     """The terminal event of a database, or of the request where none is known.
 
@@ -365,19 +375,36 @@ def outcome(
     key = database.key if database is not None else REQUEST_KEY
     data = OutcomeData(
         **_common(request, status.value),
-        **_identity(database),
+        **(_identity(database) or {"vm_id": vm_id}),
+        **{name: getattr(details, name) for name in OutcomeDetails.model_fields},
         outcome_count=outcome_count,
         outcome_key=key,
         schedule=request.schedule,
         error=error,
-        **details,
     )
     return _event(request, name=status.value, identity=("outcome", key), subject=subject, at=at, data=data)
 
 
-def rejected_id(body: bytes, epoch: int = 0) -> str:
-    """The id of the answer to a message that is no request at all."""
-    return fingerprint("rejected", hashlib.sha256(body).hexdigest(), epoch)
+def answer(
+    request: Request, body: bytes, status: Status, *, at: datetime, error: ErrorInfo, queue: str
+) -> Event:
+    """The outcome for the sender of a message that was not taken as the request that it says it is.
+
+    What it says proves nothing: so its id comes from the message's bytes, and takes no other outcome's place.
+    """
+    made_of = (queue, request.operation.value, hashlib.sha256(body).hexdigest(), request.epoch)
+    event = outcome(request, status, at=at, error=error)
+    return event.model_copy(update={"id": fingerprint("answer", *made_of)})
+
+
+def rejected_id(body: bytes, epoch: int = 0, identity: str = "") -> str:
+    """The id of the answer to a message that is no request at all: of its bytes.
+
+    Where the platform has replaced some of them, of what the broker tells it by as well (`identity`): only that
+    tells messages apart which differed in those.
+    """
+    told_apart = [identity] if is_replaced(body) else []
+    return fingerprint("rejected", hashlib.sha256(body).hexdigest(), epoch, *told_apart)
 
 
 def request_rejected(
@@ -385,11 +412,12 @@ def request_rejected(
     *,
     queue: str,
     message_id: str | None,
+    identity: str,
     at: datetime,
     epoch: int,
     error: ErrorInfo,
 ) -> Event:
-    """The answer to a message that is no request at all; its id comes from the message's bytes.
+    """The answer to a message that is no request at all; its id is `rejected_id`.
 
     It names its sender as far as the message does, which proves nothing: only the bytes do.
     """
@@ -398,7 +426,7 @@ def request_rejected(
     except InvalidMessageError:
         known = KnownAttributes()
     return Event(
-        id=rejected_id(body, epoch),
+        id=rejected_id(body, epoch, identity),
         source=APP_NAME,
         type="sqlvmbackup.request.rejected.v1",
         subject=None,

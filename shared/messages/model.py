@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from shared.arm.ids import VaultId, VirtualMachineId
 
 _DURATION: Final = re.compile(r"P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII)
+_CALENDAR_DURATION: Final = re.compile(
+    r"P(?=\d|T\d)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII
+)
 _LONGEST: Final = timedelta(days=36500)
+
+
+def clip(text: str, *, most: int) -> str:
+    """`text`, cut to `most` characters with an ellipsis where it is longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+#: A word of the service's, such as a code, a status or an id: whatever it sends, a message has room for it.
+Word = Annotated[str, AfterValidator(partial(clip, most=200))]
+#: One of many texts of a message.
+Line = Annotated[str, AfterValidator(partial(clip, most=4096))]
+#: The text that explains a message.
+Explanation = Annotated[str, AfterValidator(partial(clip, most=16384))]
 
 
 class StrictModel(BaseModel):
@@ -43,6 +60,11 @@ def parse_duration(value: Any) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
+    if isinstance(value, str) and not _DURATION.fullmatch(value) and _CALENDAR_DURATION.fullmatch(value):
+        raise ValueError(
+            "expected an ISO 8601 duration of weeks, days, hours, minutes and seconds, since months and years have no"
+            " fixed length: P365D for a year, P30D for a month"
+        )
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError("expected an ISO 8601 duration such as PT30M, PT12H or P7D")
     number = {unit: float(count) for count, unit in re.findall(r"(\d+(?:\.\d+)?)([WDHMS])", value)}
@@ -59,6 +81,16 @@ def parse_duration(value: Any) -> timedelta:
     if duration > _LONGEST:
         raise ValueError("expected a duration of at most 100 years")
     return duration
+
+
+def in_any_case(*values: str) -> BeforeValidator:
+    """Takes these values in whatever case they are written, as Azure takes its own enumerations."""
+    canonical = {value.lower(): value for value in values}
+
+    def read(value: Any) -> Any:
+        return canonical.get(value.lower(), value) if isinstance(value, str) else value
+
+    return BeforeValidator(read)
 
 
 def format_duration(value: timedelta) -> str:

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: The application property that tells a packed body, and its value.
-ENCODING: Final = "bodyEncoding"
+from shared.messages.reserved import BODY_ENCODING
+
 _GZIP: Final = "gzip"
 #: Bytes of a body that is kept as it is; the broker takes 256 KiB with the properties.
 _LARGEST: Final = 224 * 1024
@@ -22,12 +22,12 @@ def packed(body: bytes) -> tuple[bytes, dict[str, str]]:
         return body, {}
     # Without a time in it, equal bodies are packed alike.
     smaller = gzip.compress(body, mtime=0)
-    return (smaller, {ENCODING: _GZIP}) if len(smaller) < len(body) else (body, {})
+    return (smaller, {BODY_ENCODING: _GZIP}) if len(smaller) < len(body) else (body, {})
 
 
 def unpacked(body: bytes, properties: Mapping[str, Any]) -> bytes:
     """The body that was parked. Raises ValueError where it is not what its properties say."""
-    if properties.get(ENCODING) != _GZIP:
+    if properties.get(BODY_ENCODING) != _GZIP:
         return body
     reader = zlib.decompressobj(wbits=31)
     try:

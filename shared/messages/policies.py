@@ -6,14 +6,40 @@ days, logs at least every 24 hours (https://learn.microsoft.com/azure/backup/bac
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+import re
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from shared.messages.model import StrictModel
+from shared.messages.model import StrictModel, in_any_case
 
-DayOfWeek = Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
-TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):(00|30)$")]
+_Day = Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
+DayOfWeek = Annotated[_Day, in_any_case(*get_args(_Day))]
+_TIME: Final = r"^([01]\d|2[0-3]):(00|30)$"
+
+
+def _time_of_day(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_TIME, value, re.ASCII):
+        raise ValueError("expected a time of day on the hour or half past, such as 18:00 or 06:30")
+    return value
+
+
+def _windows_zone(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    # 16 KB that only a request to create a policy needs.
+    from shared.time_zones import suggested_zone, windows_zone
+
+    zone = windows_zone(value)
+    if zone is None:
+        meant = suggested_zone(value)
+        hint = f"; did you mean {meant}?" if meant is not None else ""
+        raise ValueError(f"expected the Windows name of a time zone, such as W. Europe Standard Time{hint}")
+    return zone
+
+
+TimeOfDay = Annotated[str, Field(pattern=_TIME), BeforeValidator(_time_of_day)]
+TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z0-9 .()+-]{1,64}$"), BeforeValidator(_windows_zone)]
 RetentionDays = Annotated[int, Field(ge=7, le=9999)]
 _LONGEST_DIFFERENTIAL: Final = 180
 _LONGEST_LOG: Final = 35
@@ -22,7 +48,7 @@ _LONGEST_LOG: Final = 35
 class FullSchedule(StrictModel):
     """When fulls are taken and how long they are kept (`retentionDays`, at least 7)."""
 
-    frequency: Literal["Daily", "Weekly"] = "Daily"
+    frequency: Annotated[Literal["Daily", "Weekly"], in_any_case("Daily", "Weekly")] = "Daily"
     days: tuple[DayOfWeek, ...] = ()
     time: TimeOfDay
     retention_days: RetentionDays
@@ -64,7 +90,7 @@ class LogSchedule(StrictModel):
 class CreatePolicy(StrictModel):
     """A policy for SQL Server in Azure VMs; times are in `timeZone`, a Windows time zone name."""
 
-    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9 .()+-]{1,64}$")] = "UTC"
+    time_zone: TimeZone = "UTC"
     compression: bool = False
     full: FullSchedule
     differential: DifferentialSchedule | None = None

@@ -11,9 +11,19 @@ from fnmatch import translate
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
+from shared.arm.ids import PolicyId, decoded_name
+from shared.messages import windows_paths
 from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, excerpt
 from shared.messages.model import (
     Moment,
@@ -21,8 +31,12 @@ from shared.messages.model import (
     StrictModel,
     VaultIdField,
     VirtualMachineIdField,
+    format_moment,
+    in_any_case,
 )
 from shared.messages.policies import CreatePolicy
+from shared.messages.windows_paths import WindowsDirectory, WindowsFile
+from shared.names import name_key, same_name
 
 SYSTEM_DATABASES: Final = frozenset({"master", "model", "msdb"})
 
@@ -37,11 +51,11 @@ class Operation(StrEnum):
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(translate(text.casefold()))
+    return re.compile(translate(name_key(text)))
 
 
 def _matches(pattern: str, name: str) -> bool:
-    return pattern.casefold() == name.casefold() or _pattern(pattern).match(name.casefold()) is not None
+    return same_name(pattern, name) or _pattern(pattern).match(name_key(name)) is not None
 
 
 def _is_pattern(text: str) -> bool:
@@ -53,7 +67,10 @@ DatabaseName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\
 
 
 class DatabaseSelector(StrictModel):
-    """One or many databases, by name or by shell-style pattern; names compare case-insensitively."""
+    """One or many databases, by name or by shell-style pattern; names compare case-insensitively.
+
+    Where there is a database that is called just so, it alone is meant, pattern or not.
+    """
 
     instance: InstanceName | None = None
     availability_group: InstanceName | None = None
@@ -87,14 +104,6 @@ class DatabaseSelector(StrictModel):
         """Whether it means databases of this instance or availability group."""
         return (self.availability_group is not None) == is_group and _matches(self.parent, parent)
 
-    def names(self, parent: str, database: str, is_group: bool) -> bool:
-        """Whether it spells out just this database, read literally."""
-        return (
-            (self.availability_group is not None) == is_group
-            and self.parent.casefold() == parent.casefold()
-            and self.database.casefold() == database.casefold()
-        )
-
     def __str__(self) -> str:
         return f"{self.parent}/{self.database}"
 
@@ -110,12 +119,29 @@ class _DatabaseSelection(StrictModel):
         return tuple(value) if isinstance(value, list) else value
 
 
+def _region(value: Any) -> Any:
+    """A region's name from the name that people see: `westeurope` from `West Europe`."""
+    if not isinstance(value, str):
+        return value
+    name = value.replace(" ", "").lower()
+    if not re.fullmatch(r"[a-z0-9]{2,40}", name):
+        raise ValueError("expected a region of Azure, such as westeurope or West Europe")
+    return name
+
+
 class CreateVault(StrictModel):
     """How to create the vault where there is none; its redundancy is fixed once items are protected."""
 
-    location: Annotated[str, Field(pattern=r"^[a-zA-Z0-9]{2,40}$")]
-    redundancy: Literal["LocallyRedundant", "ZoneRedundant", "GeoRedundant"]
+    location: Annotated[str, Field(pattern=r"^[a-zA-Z0-9 ]{2,60}$"), BeforeValidator(_region)]
+    redundancy: Annotated[
+        Literal["LocallyRedundant", "ZoneRedundant", "GeoRedundant"],
+        in_any_case("LocallyRedundant", "ZoneRedundant", "GeoRedundant"),
+    ]
     tags: dict[str, str] = Field(default_factory=dict)
+
+
+#: a name, or as many segments as a policy's ARM id has
+_POLICY: Final = r"^([^/\x00-\x1f]{1,150}|(/[^/\x00-\x1f]+){10})$"
 
 
 class ProtectData(_DatabaseSelection):
@@ -123,7 +149,8 @@ class ProtectData(_DatabaseSelection):
 
     vault_id: VaultIdField
     vm_id: VirtualMachineIdField | None = None
-    policy_name: Annotated[str, Field(min_length=1, max_length=150, pattern=r"^[A-Za-z][-A-Za-z0-9]*$")]
+    #: a policy's name, or its full ARM id, of which the name is kept
+    policy_name: Annotated[str, Field(min_length=1, json_schema_extra={"pattern": _POLICY})]
     on_existing: Literal["fail", "keep", "changePolicy"] = "fail"
     resume: bool = False
     undelete: bool = False
@@ -131,6 +158,24 @@ class ProtectData(_DatabaseSelection):
     create_vault: CreateVault | None = None
     create_policy: CreatePolicy | None = None
     job_timeout: PositiveDuration | None = None
+
+    @field_validator("policy_name")
+    @classmethod
+    def _policy_of_the_vault(cls, value: str, info: ValidationInfo) -> str:
+        if not re.search(_POLICY, value):
+            raise ValueError(
+                "expected the name of a policy (at most 150 characters, none of them '/'), or the full ARM id of a"
+                " policy of the vault"
+            )
+        if "/" not in value:
+            return value
+        policy, vault = PolicyId.parse(value), info.data.get("vault_id")
+        if vault is not None and policy.vault != vault:
+            raise ValueError(
+                f"expected a policy of the request's vault {vault}; this one is of the vault {policy.vault}"
+            )
+        # As Azure shows it, it is encoded.
+        return decoded_name(policy.name)
 
     @model_validator(mode="after")
     def _vm_is_known(self) -> ProtectData:
@@ -153,7 +198,7 @@ class BackupData(_DatabaseSelection):
 
     vault_id: VaultIdField
     vm_id: VirtualMachineIdField | None = None
-    backup_type: Annotated[BackupType, Field(strict=False)]
+    backup_type: Annotated[BackupType, Field(strict=False), in_any_case(*BackupType)]
     retain_for: PositiveDuration | None = None
     retain_until: Moment | None = None
     compression: bool | None = None
@@ -199,20 +244,27 @@ class RecoveryPointChoice(StrictModel):
         if self.name is not None:
             return f"recovery point {self.name}"
         if self.point_in_time is not None:
-            return f"the point in time {self.point_in_time:%Y-%m-%dT%H:%M:%SZ}"
+            return f"the point in time {format_moment(self.point_in_time)}"
         if self.before is not None:
-            return f"the newest moment before {self.before:%Y-%m-%dT%H:%M:%SZ}"
-        return "the latest full backup" if self.latest == "full" else "the latest recovery point"
+            return f"the newest moment before {format_moment(self.before)}"
+        return "the newest full" if self.latest == "full" else "the newest moment"
 
 
-Path = Annotated[str, Field(min_length=1, max_length=260, pattern=r"^[^\x00-\x1f]+$")]
+#: The service supports so many files of a database (support matrix of SQL Server in Azure VMs).
+MOST_FILES: Final = 1000
 
 
 class FileTarget(StrictModel):
     """Where one file of the database goes."""
 
     logical_name: Annotated[str, Field(min_length=1, max_length=128)]
-    path: Path
+    path: WindowsFile
+
+
+def _wrong_file(position: int, field: str, given: str, accepted: str) -> PydanticCustomError:
+    """What is wrong with one of several files; pydantic knows only that it is in the list."""
+    context = {"within": f"{position}.{field}", "given": given, "accepted": accepted}
+    return PydanticCustomError("wrong_file", "{accepted}", context)
 
 
 class OriginalTarget(StrictModel):
@@ -228,14 +280,43 @@ class AlternateTarget(StrictModel):
     vm_id: VirtualMachineIdField
     instance: InstanceName
     database: DatabaseName | None = None
-    data_directory: Path | None = None
-    log_directory: Path | None = None
-    files: tuple[FileTarget, ...] = ()
+    data_directory: WindowsDirectory | None = None
+    log_directory: WindowsDirectory | None = None
+    files: Annotated[tuple[FileTarget, ...], Field(max_length=MOST_FILES)] = ()
 
     @field_validator("files", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("files", mode="after")
+    @classmethod
+    def _each_its_own(cls, files: tuple[FileTarget, ...], info: ValidationInfo) -> tuple[FileTarget, ...]:
+        directories = [
+            path for path in (info.data.get("data_directory"), info.data.get("log_directory")) if path
+        ]
+        above = {windows_paths.same(path).rstrip("\\") for path in directories}
+        for path in (*directories, *(file.path for file in files)):
+            above.update(windows_paths.directories_above(path))
+        names: set[str] = set()
+        paths: dict[str, str] = {}
+        for position, file in enumerate(files):
+            key = windows_paths.same(file.path)
+            if file.logical_name in names:
+                raise _wrong_file(
+                    position, "logicalName", file.logical_name, "expected each logicalName once"
+                )
+            if key in paths:
+                accepted = f"expected a path of its own; {excerpt(paths[key])} has the same"
+                raise _wrong_file(position, "path", file.path, accepted)
+            if key in above:
+                accepted = (
+                    "expected the path of a file; other paths of the request say that this is a directory"
+                )
+                raise _wrong_file(position, "path", file.path, accepted)
+            names.add(file.logical_name)
+            paths[key] = file.logical_name
+        return files
 
 
 class FilesTarget(StrictModel):
@@ -243,7 +324,7 @@ class FilesTarget(StrictModel):
 
     kind: Literal["files"]
     vm_id: VirtualMachineIdField
-    path: Path
+    path: WindowsDirectory
 
 
 class RestoreData(StrictModel):
@@ -338,8 +419,12 @@ def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
         ):
             continue  # pydantic names the variant of a union; the sender knows no such field
         location.append(str(part))
-    field = ".".join(location)
     kind = detail["type"]
+    given: Any = detail["input"]
+    if kind == "wrong_file":
+        location.append(detail["ctx"]["within"])
+        given = detail["ctx"]["given"]
+    field = ".".join(location)
     if kind == "union_tag_not_found":
         return Problem(f"{field}.kind", "nothing", "is required")
     if kind == "missing":
@@ -352,7 +437,6 @@ def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
             else "is no field of it"
         )
         return Problem(field, excerpt(detail["input"]), accepted)
-    given = detail["input"]
     if kind == "union_tag_invalid":
         field, given = f"{field}.kind", given["kind"]
     if kind in _ACCEPTED:

@@ -199,7 +199,7 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
                 "x-ms-ratelimit-remaining-resource": "Microsoft.Compute/HighCostGet3Min;159",
             },
         ),
-        Answer(503, {}, {"Date": "Tue, 06 Jan 2026 11:00:00 GMT"}),
+        Answer(503, {}, {"Date": "Tue, 06 Jan 2026 10:04:00 GMT"}),
         Answer(200, {}, {"Date": "no date"}),
     )
     arm.get("get", VAULT.url_path, params=PARAMS)
@@ -213,7 +213,9 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
         arm.get("get", VAULT.url_path, params=PARAMS)
     arm.get("get", VAULT.url_path, params=PARAMS)
     assert (
-        timedelta() <= arm.service_clock.now() - datetime(2026, 1, 6, 11, tzinfo=UTC) < timedelta(seconds=5)
+        timedelta()
+        <= arm.service_clock.now() - datetime(2026, 1, 6, 10, 4, tzinfo=UTC)
+        < timedelta(seconds=5)
     )
 
 
@@ -384,15 +386,36 @@ def test_f14_an_expired_token_is_replaced_once(server: Server) -> None:
     server.respond = respond
     tokens = CountingTokens()
     with client_of(server.url, token_source=tokens) as arm:
-        arm.post("do", VAULT.url_path, params=PARAMS, json={"a": 1}, client_request_id=REQUEST_ID)
         arm.get("get", VAULT.url_path, params=PARAMS)
+        arm.post("do", VAULT.url_path, params=PARAMS, json={"a": 1}, client_request_id=REQUEST_ID)
     assert tokens.refreshed == 1
-    assert [request.headers["authorization"] for request in server.requests] == [
-        "Bearer t1",
-        "Bearer t2",
-        "Bearer t2",
+    assert [(request.method, request.headers["authorization"]) for request in server.requests] == [
+        ("GET", "Bearer t1"),
+        ("GET", "Bearer t2"),
+        ("POST", "Bearer t2"),
     ]
-    assert [r.headers["x-ms-client-request-id"] for r in server.requests[:2]] == [REQUEST_ID] * 2
+
+
+def test_a_change_turned_away_for_its_token_is_sent_again_by_the_caller_with_a_new_one(
+    server: Server,
+) -> None:
+    def respond(request: Request) -> Answer:
+        fresh = request.headers["authorization"] == "Bearer t2"
+        return Answer(
+            202 if fresh else 401, {} if fresh else {"error": {"code": "ExpiredAuthenticationToken"}}
+        )
+
+    server.respond = respond
+    tokens = CountingTokens()
+    with client_of(server.url, token_source=tokens) as arm:
+        with pytest.raises(ArmStatusError) as caught:
+            arm.post("do", VAULT.url_path, params=PARAMS, json={"a": 1}, client_request_id=REQUEST_ID)
+        assert (caught.value.status, caught.value.may_have_started) == (401, False)
+        assert len(server.requests) == 1
+        arm.post("do", VAULT.url_path, params=PARAMS, json={"a": 1}, client_request_id=REQUEST_ID)
+    assert tokens.refreshed == 1
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer t1", "Bearer t2"]
+    assert [r.headers["x-ms-client-request-id"] for r in server.requests] == [REQUEST_ID] * 2
     assert server.requests[1].json == {"a": 1}
 
 

@@ -58,7 +58,7 @@ def test_ids_of_different_kinds_are_never_equal() -> None:
 
 def test_a_protectable_item_becomes_the_protected_item_of_that_name() -> None:
     text = f"{CONTAINER.lower()}/protectableItems/sqldatabase;mssqlserver;orders"
-    item = ProtectedItemId.from_protectable_item(text)
+    item = ProtectedItemId.from_protectable_item(text, "sqldatabase;mssqlserver;orders")
     assert item == ProtectedItemId.parse(ITEM)
     assert item.vault == VaultId.parse(VAULT)
     assert item.container.name == "vmappcontainer;compute;rg-sql;sqlvm1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -137,29 +136,33 @@ def test_a_protocol_error_names_fields_and_not_values(server: Server, backup: Az
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_listed_thing_that_cannot_be_addressed_is_left_out_aloud(
-    server: Server, backup: AzureBackup, caplog: pytest.LogCaptureFixture
+def test_a_listed_thing_that_cannot_be_addressed_is_listed_as_such(
+    server: Server, backup: AzureBackup
 ) -> None:
-    odd = f"{CONTAINER.path}/protectedItems/SQLDataBase;mssqlserver;what?"
+    odd = f"{CONTAINER.path}/protectedItems/SQLDataBase;mssqlserver;what%2Fever"
+    properties = {"friendlyName": "what/ever", "parentName": "MSSQLSERVER", "sourceResourceId": VM}
     server.answer(
         Answer(
             200,
             {
                 "value": [
-                    {"id": odd, "name": "x"},
+                    {"id": odd, "name": "SQLDataBase;mssqlserver;what/ever", "properties": properties},
                     {"id": ITEM.path, "properties": {"friendlyName": "orders"}},
                 ]
             },
         )
     )
-    with caplog.at_level(logging.WARNING):
-        (item,) = backup.list_protected_items(VAULT)
+    (item,), (unusable,) = backup.list_protected_items(VAULT)
     assert item.id == ITEM
-    assert "left out" in caplog.text
-    server.answer(
-        Answer(200, {"value": [{"id": odd.replace("protectedItems", "protectableItems"), "name": "x"}]})
-    )
-    assert backup.list_protectable_items(VAULT) == []
+    assert (unusable.code, unusable.reason) == ("NotAddressable", "notAddressable")
+    assert (unusable.parent, unusable.name) == ("MSSQLSERVER", "what/ever")
+    assert unusable.virtual_machine_id == VirtualMachineId.parse(VM)
+    assert unusable.container == CONTAINER
+    offered = odd.replace("protectedItems", "protectableItems")
+    server.answer(Answer(200, {"value": [{"id": offered, "name": "x"}]}))
+    usable, (unusable,) = backup.list_protectable_items(VAULT)
+    assert usable == []
+    assert "cannot be addressed" in unusable.why
 
 
 def test_minimal_and_unknown_fields(server: Server, backup: AzureBackup) -> None:
@@ -220,7 +223,7 @@ def test_databases_of_an_availability_group(server: Server, backup: AzureBackup)
             },
         )
     )
-    listed_group, listed_database = backup.list_protectable_items(VAULT)
+    (listed_group, listed_database), _ = backup.list_protectable_items(VAULT)
     assert listed_group.is_availability_group
     assert [(node.name, node.status) for node in listed_group.nodes_list] == [
         ("n1", "Registered"),
@@ -504,12 +507,20 @@ def test_a_job_with_everything_and_one_from_a_list() -> None:
 
 def test_jobs_are_asked_for_by_time(server: Server, backup: AzureBackup) -> None:
     server.answer(Answer(200, {"value": []}))
-    # The test's service says that it is shortly after 8: an hour more leaves room for clocks that differ.
+    # The test's service says that it is shortly after 8: a day more leaves room for clocks that differ.
     backup.list_jobs(VAULT, start=datetime(2026, 1, 5, 13, 0, 0, 500_000, UTC))
     assert server.requests[0].params["$filter"] == (
-        "startTime eq '2026-01-05 01:00:00 PM' and endTime eq '2026-01-05 09:00:01 AM'"
+        "startTime eq '2026-01-05 01:00:00 PM' and endTime eq '2026-01-06 08:00:01 AM'"
         " and backupManagementType eq 'AzureWorkload'"
     )
+
+
+def test_jobs_that_nobody_looks_for_are_not_kept(server: Server, backup: AzureBackup) -> None:
+    jobs = [{"name": name, "properties": {"operation": "Backup"}} for name in ("j1", "j2", "j3")]
+    server.answer(Answer(200, {"value": jobs}))
+    start = datetime(2026, 1, 5, 13, tzinfo=UTC)
+    assert [job.id for job in backup.list_jobs(VAULT, start=start, kept=lambda job: job.id == "j2")] == ["j2"]
+    assert len(backup.list_jobs(VAULT, start=start)) == 3
 
 
 def test_recovery_points_with_their_files(server: Server, backup: AzureBackup) -> None:

@@ -1,0 +1,129 @@
+"""One deadline for a whole call to Azure: the token, the connection, the request and all of its answer.
+
+The time-outs of `requests` and `urllib3` bound the wait for the next byte, so that an answer that drips goes on for
+as long as it likes (https://requests.readthedocs.io/en/latest/user/quickstart/#timeouts). Here the connection is
+shut down at the deadline, whatever is being read from it or written to it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from shared.clock import SystemClock
+
+__all__ = ["Deadline", "deadline"]
+
+_T = TypeVar("_T")
+#: A socket waits in this machine's time, whatever clock the app goes by.
+_CLOCK: Final = SystemClock()
+
+
+class Deadline:
+    """When a call is over. Made by `deadline`."""
+
+    def __init__(self, limit: timedelta) -> None:
+        self._ends = _CLOCK.monotonic() + limit.total_seconds()
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._watched: socket.socket | None = None
+        #: the timer may be a little ahead of the clock
+        self._has_rung = False
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, 0 once it has passed."""
+        return max(0.0, self._ends - _CLOCK.monotonic())
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether no time is left."""
+        return self._has_rung or self.remaining == 0.0
+
+    def watch(self, connection: int) -> None:
+        """Shut the connection with this file descriptor down at the deadline, unless it is released before."""
+        self.release()
+        with self._lock:
+            # A duplicate: TLS takes the socket over, and http.client closes it before the body is read.
+            self._watched = socket.fromfd(connection, socket.AF_INET, socket.SOCK_STREAM)
+            if self._timer is None:
+                self._timer = threading.Timer(self.remaining, self._shut_down)
+                self._timer.daemon = True
+                self._timer.start()
+                return
+        if self.has_passed:
+            self._shut_down()
+
+    def release(self) -> None:
+        """Leave the connection to whoever uses it next."""
+        with self._lock:
+            if self._watched is not None:
+                self._watched.close()
+                self._watched = None
+
+    def wait_for(self, work: Callable[[], _T], *, too_late: Callable[[_T], object] = lambda _: None) -> _T:
+        """What `work` returns or raises; it is left behind at the deadline, and `too_late` gets what it returns then.
+
+        For what cannot be interrupted. Raises TimeoutError at the deadline.
+        """
+        future: Future[_T] = Future()
+
+        def run() -> None:
+            try:
+                result = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        def end(ended: Future[_T]) -> None:
+            if ended.exception() is None:
+                too_late(ended.result())
+
+        threading.Thread(target=run, name="bounded", daemon=True).start()
+        try:
+            return future.result(self.remaining)
+        except TimeoutError:
+            future.add_done_callback(end)
+            raise
+
+    def _shut_down(self) -> None:
+        with self._lock:
+            self._has_rung = True
+            if self._watched is not None:
+                with suppress(OSError):
+                    self._watched.shutdown(socket.SHUT_RDWR)
+
+    def _end(self) -> None:
+        self.release()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class _OfThread(threading.local):
+    """The deadline of the call that this thread makes: the libraries in between hand nothing through."""
+
+    deadline: Deadline | None = None
+
+
+_of_thread = _OfThread()
+
+
+@contextmanager
+def deadline(limit: timedelta) -> Iterator[Deadline]:
+    """The deadline of the call that this thread is in; where it is in none, a new one after `limit`."""
+    if _of_thread.deadline is not None:
+        yield _of_thread.deadline
+        return
+    started = Deadline(limit)
+    _of_thread.deadline = started
+    try:
+        yield started
+    finally:
+        _of_thread.deadline = None
+        started._end()

@@ -1,0 +1,105 @@
+"""What tells one request, one database, one effect from every other: keys, and the ids that are made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Annotated, Final, Literal
+from urllib.parse import quote
+
+from pydantic import Field
+
+from shared.messages.model import Duration, TolerantModel, VaultIdField, VirtualMachineIdField
+from shared.messages.requests import Operation
+from shared.names import name_key
+
+#: A message is sent again by hand so often at most: what loops over epochs is bounded by it.
+MOST_EPOCHS: Final = 20
+#: Who sends the first step of a request: not the queue that it came by, since by any of them it is one request.
+REQUESTED: Final = "request"
+#: The first 32 bits of every client request id this app makes: "sqlb".
+MARK: Final = 0x73716C62
+
+
+class Request(TolerantModel):
+    """What every hop carries of the request it belongs to."""
+
+    operation: Operation
+    source: str
+    id: str
+    epoch: Annotated[int, Field(ge=0, le=MOST_EPOCHS)] = 0
+    #: None only in what answers a request whose vault could not be read
+    vault_id: VaultIdField | None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    schedule: str | None = None
+    job_timeout: Duration | None = None
+    #: `sourceAndId` in what the first version of the app began: its ids were made without the operation
+    keyed_by: Literal["operation", "sourceAndId"] = "operation"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from every other request: every id that the app makes for it begins with this."""
+        if self.keyed_by == "sourceAndId":
+            return (self.source, self.id)
+        return (self.operation.value, self.source, self.id)
+
+
+class Database(TolerantModel):
+    """The database a message is about."""
+
+    vm_id: VirtualMachineIdField | None = None
+    instance: str | None = None
+    availability_group: str | None = None
+    name: str
+
+    @property
+    def parent(self) -> str:
+        """The name of the instance or availability group."""
+        return self.instance or self.availability_group or ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other database of a request: vm or group, instance, database."""
+        place = self.vm_id.key if self.vm_id is not None else "availabilityGroup"
+        names = (quote(name_key(name), safe=" $#@!()[]{}+=,.-_&'~^") for name in (self.parent, self.name))
+        return ";".join((place, *names))
+
+    def __str__(self) -> str:
+        return f"{self.parent}/{self.name}"
+
+
+def fingerprint(*parts: object) -> str:
+    """A hash of the parts that no other parts give; 64 characters."""
+    joined = "\x1f".join(str(part).replace("\\", "\\\\").replace("\x1f", "\\u") for part in parts)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def marked_request_id(*parts: object) -> str:
+    """A UUID of version 8 (RFC 9562, section 5.8): the app's mark, then a hash of the parts."""
+    digest = bytes.fromhex(fingerprint(*parts))
+    value = (MARK << 96) | int.from_bytes(digest[:12], "big")
+    value = (value & ~(0xF << 76)) | (0x8 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def is_marked(activity_id: str | None) -> bool:
+    """Whether a job's `activityId` is a client request id that this app made."""
+    parsed = as_uuid(activity_id)
+    return parsed is not None and parsed.int >> 96 == MARK
+
+
+def as_uuid(text: str | None) -> uuid.UUID | None:
+    """The UUID that a text stands for, in whatever form it is written; None where it is none."""
+    if text is None:
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def request_message_id(operation: str, source: str, request_id: str, epoch: int = 0) -> str:
+    """The message id of a request: the same operation, source and id are the same request, whatever else it says."""
+    return fingerprint("request", operation, source, request_id, epoch)
