@@ -13,4 +13,4 @@ blueprint = func.Blueprint()
 )
 def receive_backup_request(message: func.ServiceBusMessage) -> None:
     """Take a backup request, or reject it with every problem named."""
-    take_request("backup", "backup-requests", message)
+    take_request("backup-requests", message)

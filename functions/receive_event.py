@@ -1,8 +1,8 @@
-"""Function `receive_event`: routes events of other systems to the queue of their type."""
+"""Function `receive_event`: takes requests from the events of other systems to their workflow's first step."""
 
 import azure.functions as func
 
-from shared.triggers import route_event
+from shared.triggers import take_request
 
 blueprint = func.Blueprint()
 
@@ -12,5 +12,5 @@ blueprint = func.Blueprint()
     arg_name="message", queue_name="events", connection="ServiceBusConnection"
 )
 def receive_event(message: func.ServiceBusMessage) -> None:
-    """Route an event to the request queue of its type."""
-    route_event(message)
+    """Take a request of any type that may come by this queue, or reject it with every problem named."""
+    take_request("events", message)

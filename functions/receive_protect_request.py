@@ -13,4 +13,4 @@ blueprint = func.Blueprint()
 )
 def receive_protect_request(message: func.ServiceBusMessage) -> None:
     """Take a protect request, or reject it with every problem named."""
-    take_request("protect", "protect-requests", message)
+    take_request("protect-requests", message)

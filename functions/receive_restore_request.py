@@ -13,4 +13,4 @@ blueprint = func.Blueprint()
 )
 def receive_restore_request(message: func.ServiceBusMessage) -> None:
     """Take a restore request, or reject it with every problem named."""
-    take_request("restore", "restore-requests", message)
+    take_request("restore-requests", message)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+#: A `Date` further than this from the running estimate is a jump, and believed only from so many answers in a row.
+_JUMP: Final = timedelta(minutes=5)
+_AGREEING: Final = 5
 
 
 class Clock(Protocol):
@@ -19,6 +23,10 @@ class Clock(Protocol):
         """Seconds since an arbitrary moment; never goes back."""
         ...
 
+    def sleep(self, duration: timedelta) -> None:
+        """Wait until so much time has passed."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -29,9 +37,15 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
+    def sleep(self, duration: timedelta) -> None:
+        time.sleep(max(0.0, duration.total_seconds()))
+
 
 class SteppedClock:
-    """A clock that stands still until it is told to advance. Safe to read from several threads."""
+    """A clock that stands still until it is told to advance. Safe to read from several threads.
+
+    Whoever sleeps by it moves it on: nobody else would.
+    """
 
     def __init__(self, start: datetime) -> None:
         if start.tzinfo is None:
@@ -55,6 +69,10 @@ class SteppedClock:
         with self._lock:
             self._elapsed += by
 
+    def sleep(self, duration: timedelta) -> None:
+        """Move forward by `duration` at once."""
+        self.advance(max(timedelta(), duration))
+
     def advance_to(self, moment: datetime) -> None:
         """Move forward to `moment`; a moment that has passed changes nothing."""
         with self._lock:
@@ -68,6 +86,9 @@ class ServiceClock:
     `TIME_SCALE` setting: at 0.01 a hundred seconds of the service pass in one second of this machine.
     Until the service has answered once, the latest of the machine's clock and the moments carried by messages
     (`at_least`) stands in for it.
+
+    A `Date` that is far from the running estimate is not believed until others in a row agree with it: one answer
+    of a proxy with a wrong clock must not end what is followed.
     """
 
     def __init__(self, clock: Clock, scale: float = 1.0) -> None:
@@ -77,6 +98,8 @@ class ServiceClock:
         self._base: datetime | None = None
         self._base_monotonic = 0.0
         self._answered = False
+        #: a moment that was not believed, when it was told, and how many in a row agreed with it
+        self._doubted: tuple[datetime, float, int] | None = None
 
     @property
     def scale(self) -> float:
@@ -97,7 +120,21 @@ class ServiceClock:
     def answered(self, date: datetime) -> None:
         """The service has just said that it is `date`."""
         with self._lock:
+            if self._answered and abs(date - self._now()) > _JUMP and not self._confirmed(date):
+                return
             self._base, self._base_monotonic, self._answered = date, self._clock.monotonic(), True
+            self._doubted = None
+
+    def _confirmed(self, date: datetime) -> bool:
+        """Whether so many answers in a row have told of the same jump that it is believed."""
+        told = self._clock.monotonic()
+        seen = 1
+        if self._doubted is not None:
+            earlier, at, count = self._doubted
+            expected = earlier + timedelta(seconds=(told - at) / self._scale)
+            seen = count + 1 if abs(date - expected) <= _JUMP else 1
+        self._doubted = (date, told, seen)
+        return seen >= _AGREEING
 
     def at_least(self, moment: datetime) -> None:
         """A message was written at `moment` of the service; believed until the service itself has spoken.

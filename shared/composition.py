@@ -8,31 +8,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
-from shared.listings import ItemListings, JobListings
-from shared.settings import Settings, SettingsError, read_settings
+from shared.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
-    from shared.azure_backup.operations import AzureBackup
+    from shared.engine.runtime import Runtime
 
-
-@dataclass(frozen=True, kw_only=True)
-class Runtime:
-    """What every function of this process shares."""
-
-    settings: Settings
-    bus: Bus
-    backup: AzureBackup
-    clock: Clock
-    service_clock: ServiceClock
-    #: what was last listed of each vault's jobs, shared by all that are followed
-    listings: JobListings = field(default_factory=JobListings)
-    #: what was last listed of the items that vaults protect
-    items: ItemListings = field(default_factory=ItemListings)
+__all__ = ["build", "connected_bus", "install", "runtime"]
 
 
 _lock: Final = threading.Lock()
@@ -53,6 +38,8 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     from shared.arm.credentials import token_source
     from shared.arm.errors import AuthenticationError
     from shared.azure_backup.operations import AzureBackup
+    from shared.engine.runtime import Runtime
+    from shared.workflows import TABLE
 
     settings = read_settings(environment)
     clock = clock or SystemClock()
@@ -73,6 +60,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
         backup=AzureBackup(arm),
         clock=clock,
         service_clock=service_clock,
+        table=TABLE,
     )
 
 

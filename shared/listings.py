@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from shared.azure_backup.wire import uuid_text
 
 if TYPE_CHECKING:
-    from shared.azure_backup.models import Job, ProtectedItem
+    from shared.azure_backup.models import Job
+
+T = TypeVar("T")
 
 #: Jobs on a page, until a listing of several pages tells: documented nowhere.
 PAGE_SIZE: Final = 200
@@ -59,8 +63,8 @@ class JobListing:
     def find(self, *, job_id: str | None, activity_id: str) -> Job | None:
         """The job with this id, or else the one started by this client request id."""
         if job_id is not None:
-            return self.by_id.get(job_id.lower())
-        return self.by_activity.get(activity_id.lower())
+            return self.by_id.get(uuid_text(job_id))
+        return self.by_activity.get(activity_id)
 
     def serves(self, oldest: datetime, interval: timedelta, now: datetime, *, running_only: bool) -> bool:
         """Whether it answers, at `now`, polls of jobs that have started since `oldest`."""
@@ -69,11 +73,6 @@ class JobListing:
             and (running_only or not self.running_only)
             and now - self.at < self.tick(interval) * _PART_OF_A_TICK
         )
-
-
-def _lowered(text: str) -> str:
-    """`text` in lower case, without a copy where it is so already."""
-    return text if text.islower() else text.lower()
 
 
 class _Vault:
@@ -169,8 +168,8 @@ class JobListings:
             listing = JobListing(
                 start=min(seen),
                 at=now(),
-                by_id={_lowered(job.id): job for job in jobs},
-                by_activity={_lowered(job.activity_id): job for job in jobs if job.activity_id is not None},
+                by_id={uuid_text(job.id): job for job in jobs},
+                by_activity={job.activity_id: job for job in jobs if job.activity_id is not None},
                 running_only=few,
                 whole=len(jobs) if whole is None else whole,
                 running=sum(not job.status.has_ended for job in jobs),
@@ -184,7 +183,7 @@ class _Items:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.at: datetime | None = None
-        self.items: Sequence[ProtectedItem] = ()
+        self.items: object = None
 
 
 class ItemListings:
@@ -212,9 +211,9 @@ class ItemListings:
         asked: datetime,
         interval: timedelta,
         now: Callable[[], datetime],
-        load: Callable[[], Sequence[ProtectedItem]],
-    ) -> Sequence[ProtectedItem]:
-        """The vault's items, listed after the request was `asked`, so that it misses nothing made before.
+        load: Callable[[], T],
+    ) -> T:
+        """The vault's items as `load` gives them, listed after `asked`, so that nothing made before is missed.
 
         Raises whatever `load` raises.
         """
@@ -227,6 +226,6 @@ class ItemListings:
             at = now()
             if vault.at is None or vault.at < asked or at - vault.at >= interval:
                 # Where loading fails nothing is known, which is not to be taken for nothing being there.
-                vault.items, vault.at = (), None
+                vault.items, vault.at = None, None
                 vault.items, vault.at = load(), at
-            return vault.items
+            return cast("T", vault.items)

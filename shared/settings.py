@@ -14,17 +14,17 @@ from typing import Any, Final, TypeVar
 
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError
+from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
 from shared.messages.requests import Operation
+from shared.names import name_key, same_name
 from shared.schedules import BackupSchedule, ScheduleError, read_schedules
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
-#: How a network share, and every path outside the drives, begins on Windows.
-_SHARE: Final = "\\\\"
 
 
 class SettingsError(Exception):
@@ -59,24 +59,26 @@ class Settings:
     def allows_target(self, target: str, *, source: str | None) -> bool:
         """Whether restores may write to the VM with this ARM id; the source VM where nothing is set."""
         if self.restore_allowed_targets is None:
-            return source is not None and target.lower() == source.lower()
-        return any(fnmatchcase(target.lower(), pattern.lower()) for pattern in self.restore_allowed_targets)
+            return source is not None and same_name(target, source)
+        patterns = map(name_key, self.restore_allowed_targets)
+        return any(fnmatchcase(name_key(target), pattern) for pattern in patterns)
 
     def allows_path(self, path: str) -> bool:
-        """Whether restores as files may write to this path of a VM.
+        """Whether restores may write to this path of a VM: one that is listed, or below one that is.
 
         Only a pattern that begins as a network share does allows one: `*` means the VM's own disks.
         """
-        normal = _windows_path(path)
+        normal = windows_paths.same(path).rstrip("\\")
         return any(
-            fnmatchcase(normal, pattern) and pattern.startswith(_SHARE) == normal.startswith(_SHARE)
-            for pattern in map(_windows_path, self.restore_allowed_paths)
+            (fnmatchcase(normal, pattern) or fnmatchcase(normal, f"{pattern}\\*"))
+            and windows_paths.is_share(pattern) == windows_paths.is_share(normal)
+            for pattern in map(_path_pattern, self.restore_allowed_paths)
         )
 
 
-def _windows_path(text: str) -> str:
-    """A path, or a pattern of paths, as Windows compares them: either slash, no case, no end."""
-    return text.strip().lower().replace("/", "\\").rstrip("\\")
+def _path_pattern(text: str) -> str:
+    """A pattern of paths as `allows_path` compares it: backslashes, lower case, none at the end."""
+    return windows_paths.same(text.strip().replace("/", "\\")).rstrip("\\")
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

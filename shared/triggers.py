@@ -7,72 +7,70 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
 from shared.clock import SystemClock
 
 if TYPE_CHECKING:
     from azure.functions import ServiceBusMessage
 
-    from shared.composition import Runtime
+    from shared.engine.message import Delivery
+    from shared.engine.runtime import Runtime
     from shared.settings import SettingsError
-    from shared.workflow.parking import Delivery
 
 _log: Final = logging.getLogger(__name__)
 
 
 def run_step(name: str, message: ServiceBusMessage) -> None:
     """Handle one message of the step `name`."""
-    from shared.workflow.delivery import handle
-    from shared.workflow.table import STEPS
+    from shared.engine.run import handle
+    from shared.workflows import TABLE
 
-    definition = STEPS[name]
-    _with_runtime(message, definition.queue, lambda delivery, runtime: handle(definition, delivery, runtime))
+    row = TABLE.row(name)
+    _with_runtime(message, row.queue, lambda delivery, runtime: handle(row, delivery, runtime))
 
 
 def run_tracker(messages: Sequence[ServiceBusMessage]) -> None:
     """Handle a batch of the tracker's messages, each on its own."""
     from shared import composition
+    from shared.following.batch import handle_batch
     from shared.settings import SettingsError
-    from shared.workflow.tracker import handle_batch
 
     try:
         runtime = composition.runtime()
     except SettingsError as error:
-        for message in messages:
-            _wait_for_settings(_delivery(message, "track", SystemClock().now()), error)
+        for delivery in _batch(messages, "track", SystemClock().now()):
+            _wait_for_settings(delivery, error)
         return
-    now = runtime.clock.now()
-    handle_batch([_delivery(message, "track", now) for message in messages], runtime)
+    handle_batch(_batch(messages, "track", runtime.clock.now()), runtime)
 
 
-def take_request(operation: str, queue: str, message: ServiceBusMessage) -> None:
+def take_request(queue: str, message: ServiceBusMessage) -> None:
     """Take one request from its queue."""
-    from shared.messages.requests import Operation
-    from shared.workflow.receive import receive_request
+    from shared.intake.receive import receive_request
 
-    expected = Operation(operation)
-    _without_effect(message, queue, lambda delivery, runtime: receive_request(delivery, runtime, expected))
+    _without_effect(message, queue, receive_request)
 
 
-def route_event(message: ServiceBusMessage) -> None:
-    """Route one event of another system."""
-    from shared.workflow.receive import receive_event
+def take_replay(message: ServiceBusMessage) -> None:
+    """Let one parked message go on that an operator has sent again."""
+    from shared.intake.replays import receive_replay
 
-    _without_effect(message, "events", receive_event)
+    _without_effect(message, "replays", receive_replay)
 
 
 def report(message: ServiceBusMessage) -> None:
     """Answer and park one dead letter."""
-    from shared.workflow.dead_letters import report_dead_letter
+    from shared.intake.dead_letters import report_dead_letter
 
     _without_effect(message, "dead-letters", report_dead_letter)
 
 
 def plan(*, past_due: bool) -> None:
     """Plan the scheduled backups of the next day."""
-    from shared.workflow.planning import plan_backups
+    from shared.intake.planning import plan_backups
 
     if past_due:
         _log.info(
@@ -86,7 +84,7 @@ def plan(*, past_due: bool) -> None:
 def _without_effect(
     message: ServiceBusMessage, queue: str, handler: Callable[[Delivery, Runtime], None]
 ) -> None:
-    from shared.workflow.delivery import handle_without_effect
+    from shared.engine.run import handle_without_effect
 
     _with_runtime(message, queue, lambda delivery, runtime: handle_without_effect(handler, delivery, runtime))
 
@@ -108,37 +106,52 @@ def _with_runtime(
 def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     """Settings that cannot be used are the operator's to mend: the message comes back until they are."""
     from shared import composition
-    from shared.workflow.parking import wait_for_operator
+    from shared.engine.send import HOLD_BATCH, OPERATOR_WAIT, keep_sending
 
     _log.error(
         "the settings cannot be used: %s", error, extra={"action": "settings", "queue": delivery.queue}
     )
-    wait_for_operator(delivery, composition.connected_bus(), SystemClock().now())
+    clock = SystemClock()
+    again = delivery.again(scheduled_for=clock.now() + OPERATOR_WAIT)
+    keep_sending(lambda: [again], composition.connected_bus(), clock, until=delivery.taken + HOLD_BATCH)
+
+
+def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -> list[Delivery]:
+    """The deliveries of a batch, none with an attribute that may be another's.
+
+    The platform leaves null and empty strings out of a batch's attributes, so that what follows moves up. Where one
+    message has none, nothing tells which: then that attribute is nobody's. Numbers and properties keep their places.
+    """
+    deliveries = [_delivery(message, queue, taken) for message in messages]
+    absent: dict[str, str | None] = {"message_id": "", "content_type": None, "correlation_id": None}
+    moved = {
+        name: none for name, none in absent.items() if not all(getattr(item, name) for item in deliveries)
+    }
+    return [replace(item, **moved) for item in deliveries]  # type: ignore[arg-type]
 
 
 def _delivery(message: ServiceBusMessage, queue: str, taken: datetime) -> Delivery:
-    from shared.workflow.parking import Delivery
+    from shared.engine.message import Delivery
+    from shared.messages.reserved import DEAD_LETTER_DESCRIPTION, DEAD_LETTER_REASON
 
-    locked_until: Any = message.locked_until
-    if isinstance(locked_until, datetime) and locked_until.tzinfo is None:
-        locked_until = locked_until.replace(tzinfo=UTC)
     properties = dict(message.application_properties or {})
-    # The platform gives what the broker says of a dead letter as attributes, not as properties.
-    for name, value in (
-        ("DeadLetterReason", message.dead_letter_reason),
-        ("DeadLetterErrorDescription", message.dead_letter_error_description),
-        ("DeadLetterSource", message.dead_letter_source),
-    ):
-        if value and name not in properties:
-            properties[name] = value
     return Delivery(
         queue=queue,
         body=message.get_body(),
         message_id=message.message_id or "",
+        sequence_number=message.sequence_number,
         delivery_count=message.delivery_count or 1,
-        locked_until=locked_until,
         taken=taken,
         application_properties=properties,
         content_type=message.content_type,
         correlation_id=message.correlation_id,
+        dead_letter_source=message.dead_letter_source or None,
+        # The broker writes the reason into the properties; the platform has no metadata of its own for it.
+        dead_letter_reason=message.dead_letter_reason or _text(properties.get(DEAD_LETTER_REASON)),
+        dead_letter_description=message.dead_letter_error_description
+        or _text(properties.get(DEAD_LETTER_DESCRIPTION)),
     )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -28,6 +28,10 @@ __all__ = ["ServiceBusBus"]
 
 _logger = logging.getLogger(__name__)
 
+# The SDK tells each connection, link and frame at INFO: a hundred lines for one of the app's own. The Functions host
+# cannot leave them out, since a worker's records all come to it under the function's name.
+logging.getLogger("azure.servicebus").setLevel(logging.WARNING)
+
 #: Seconds one attempt to hand over one batch may take. With one renewal of the link a send ends, well or not,
 #: within some 30 seconds, the time-out of the app's other calls.
 ATTEMPT_TIMEOUT: Final = 14.0

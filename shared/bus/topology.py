@@ -12,7 +12,10 @@ from datetime import timedelta
 from typing import Final
 
 LOCK_DURATION: Final = timedelta(minutes=5)
-MAX_DELIVERY_COUNT: Final = 10
+#: A delivery is held for minutes before it is given back where the bus takes nothing, so an outage of hours uses up
+#: few; what kills its process is parked long before by a count of its own.
+MAX_DELIVERY_COUNT: Final = 200
+SUBSCRIPTION_DELIVERY_COUNT: Final = 10
 #: A replay looks through the parked messages, and each look is a delivery; 2,000 is what Service Bus allows.
 PARKED_DELIVERY_COUNT: Final = 2000
 REQUEST_WINDOW: Final = timedelta(days=7)
@@ -24,6 +27,8 @@ PROTECT_REQUESTS: Final = "protect-requests"
 BACKUP_REQUESTS: Final = "backup-requests"
 RESTORE_REQUESTS: Final = "restore-requests"
 EVENTS: Final = "events"
+#: What operators send again; nobody else may send to it.
+REPLAYS: Final = "replays"
 TRACK: Final = "track"
 DEAD_LETTERS: Final = "dead-letters"
 PARKED_MESSAGES: Final = "parked-messages"
@@ -43,6 +48,11 @@ STEP_QUEUES: Final = (
     "select-recovery-point",
     "trigger-restore",
 )
+
+#: What requesters send to.
+REQUEST_QUEUES: Final = frozenset({PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, EVENTS})
+#: What only the app itself sends to: the queues between its steps, the tracker's among them.
+INTERNAL_QUEUES: Final = frozenset({*STEP_QUEUES, TRACK})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +76,7 @@ class Subscription:
     name: str
     time_to_live: timedelta
     lock_duration: timedelta = LOCK_DURATION
-    max_delivery_count: int = MAX_DELIVERY_COUNT
+    max_delivery_count: int = SUBSCRIPTION_DELIVERY_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,7 @@ class Topology:
 TOPOLOGY: Final = Topology(
     queues=(
         *(Queue(name=name) for name in (PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, EVENTS)),
+        Queue(name=REPLAYS),
         *(Queue(name=name) for name in STEP_QUEUES),
         Queue(name=TRACK, duplicate_detection_window=TRACK_WINDOW),
         Queue(name=DEAD_LETTERS, forward_dead_letters_to=None),

@@ -134,7 +134,7 @@ def test_the_message_of_a_poll_stays_as_small_as_the_first() -> None:
 
         def seen() -> bool:
             for message in app.broker.peek("track"):
-                urls = json.loads(message.body)["payload"]
+                urls = json.loads(message.body)["payload"]["of"]
                 names = ("asyncOperationUrl", "locationUrl")
                 sizes.append(len(message.body) - sum(len(urls.get(name) or "") for name in names))
             return False

@@ -9,7 +9,7 @@ import pytest
 
 from shared.azure_backup.models import Job
 from shared.listings import JobListing, JobListings
-from tests.unit.workflow.messages import NOW
+from tests.unit.examples import NOW
 
 SECOND = timedelta(seconds=1)
 TICK = 30 * SECOND

@@ -1,0 +1,107 @@
+"""The outcome for a message that cannot be handled: whatever its body tells is used, so that nobody waits for ever.
+
+What a body is believed depends on the queue that it was in: a step's only in a step's queue, a request's as far
+as that queue takes such requests. Changes with what an outcome says; it looks at bodies that no model may fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.bus.topology import INTERNAL_QUEUES
+from shared.engine import outcomes
+from shared.engine.message import TRACK, Delivery, Payload, StepMessage
+from shared.engine.result import End
+from shared.engine.runtime import Runtime
+from shared.messages import events
+from shared.messages.cloud_events import InvalidMessageError, read_json
+from shared.messages.events import ErrorInfo, Event, JobInfo, OutcomeDetails, Status
+from shared.messages.identity import Database
+
+
+class _Told(Payload):
+    """What can be read of a payload that no model fits."""
+
+    database: Database | None = None
+    item_id: str | None = None
+    outcome_count: int = 1
+    accepted: bool = False
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.accepted
+
+
+def answer_step(delivery: Delivery, info: ErrorInfo, runtime: Runtime) -> Event:
+    """The outcome for a message between steps, by whatever can be read of it."""
+    message = _step_message(delivery) if delivery.queue in INTERNAL_QUEUES else None
+    if message is None:
+        return answer_nobody(delivery, info, runtime)
+    body, job_id = message
+    row = runtime.table.rows.get(body.step)
+    # A call of the step, or the job that is followed, may have done something before its message was given up.
+    about_one = body.database is not None
+    uncertain = (row is not None and row.job is not None) or (body.step == TRACK and about_one)
+    job = JobInfo(id=job_id, status="Unknown") if job_id is not None else None
+    end = End(Status.UNKNOWN if uncertain else Status.FAILED, info, OutcomeDetails(job=job))
+    return outcomes.outcome(body, end, at=runtime.service_clock.now())
+
+
+def answer_nobody(delivery: Delivery, info: ErrorInfo, runtime: Runtime) -> Event:
+    """The answer to a message that is no request at all, and belongs to none."""
+    return events.request_rejected(
+        delivery.body,
+        queue=delivery.queue,
+        message_id=delivery.message_id or None,
+        identity=delivery.identity,
+        at=runtime.service_clock.now(),
+        epoch=delivery.epoch,
+        error=info,
+    )
+
+
+def _step_message(delivery: Delivery) -> tuple[StepMessage[_Told], str | None] | None:
+    try:
+        raw = read_json(delivery.body)
+        if not isinstance(raw, dict):
+            return None
+        head = StepMessage[Payload].model_validate({**raw, "payload": {}}, extra="ignore")
+    except (InvalidMessageError, ValidationError):
+        return None
+    payload = _object(raw.get("payload"))
+    of = _object(payload.get("of"))
+    followed = _object(payload.get("payload")) or payload
+    told = _Told(
+        database=_database(followed.get("database")),
+        item_id=_text(followed.get("itemId")),
+        outcome_count=_count(followed.get("outcomeCount")),
+        accepted="data" not in followed,
+    )
+    epoch = max(delivery.epoch, head.request.epoch)
+    request = head.request.model_copy(update={"epoch": epoch})
+    whole: StepMessage[_Told] = StepMessage[_Told].model_construct(
+        **{**dict(head), "payload": told, "request": request}
+    )
+    return whole, _text(of.get("jobId")) or _text(payload.get("jobId"))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def _database(value: Any) -> Database | None:
+    try:
+        return Database.model_validate(value) if isinstance(value, dict) else None
+    except ValidationError:
+        return None

@@ -1,0 +1,398 @@
+"""The messages between steps: internal, versioned, tolerant of fields they do not know.
+
+Each carries the state of its request; there is no store beside the broker. What is known of an effect can
+only grow: whichever way a message takes back to its queue, it is made by `StepMessage.again` or
+`Delivery.again`, and neither can lower it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, Literal, Self, TypeVar
+
+from pydantic import Field, SerializeAsAny
+
+from shared.bus import OutgoingMessage
+from shared.bus.topology import REQUEST_QUEUES
+from shared.messages.events import NO_DETAILS, ErrorInfo, OutcomeDetails, Status
+from shared.messages.identity import (
+    REQUESTED,
+    Database,
+    Request,
+    fingerprint,
+    marked_request_id,
+    request_message_id,
+)
+from shared.messages.model import Moment, TolerantModel
+from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED, without_reserved
+
+VERSION: Final = 2
+TRACK: Final = "track"
+#: How often a message may have killed its process before it is parked.
+MOST_DEATHS: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A message as the platform hands it to a function.
+
+    Every field but `body`, `message_id`, `content_type`, `correlation_id` and `application_properties` is the
+    platform's own word. Of a message of a request queue the reserved application properties are left out,
+    whoever makes the delivery.
+    """
+
+    queue: str
+    body: bytes
+    message_id: str = ""
+    delivery_count: int = 1
+    #: when this process took it, by the machine's clock
+    taken: datetime
+    application_properties: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str | None = None
+    correlation_id: str | None = None
+    #: the broker's number of it in its queue; the same at each delivery
+    sequence_number: int | None = None
+    #: of a dead letter, as the broker says: the queue that gave it up, and why
+    dead_letter_source: str | None = None
+    dead_letter_reason: str | None = None
+    dead_letter_description: str | None = None
+    #: how often an operator has sent it again: `shared.intake.replays` alone sets it
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        if self.queue in REQUEST_QUEUES:
+            object.__setattr__(self, "application_properties", without_reserved(self.application_properties))
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other messages of its queue, whatever is in them: its id, or else its number.
+
+        A copy has that of its original.
+        """
+        original = self.application_properties.get(COPY_OF)
+        if isinstance(original, str) and original:
+            return original
+        if self.message_id or self.sequence_number is None:
+            return self.message_id
+        return f"number {self.sequence_number}"
+
+    @property
+    def deaths(self) -> int:
+        """How often it has been given back unfinished: because its process died, or the bus took nothing."""
+        value = self.application_properties.get(DEATHS, 0)
+        return min(value, MOST_DEATHS) if isinstance(value, int) and value > 0 else 0
+
+    @property
+    def delivered_before(self) -> bool:
+        """Whether somebody may have worked on it already."""
+        return (
+            self.delivery_count > 1 or self.application_properties.get(DELIVERED) is True or self.deaths > 0
+        )
+
+    def again(
+        self,
+        *,
+        scheduled_for: datetime | None = None,
+        died: bool = False,
+        worked_on: bool = False,
+        **properties: Any,
+    ) -> OutgoingMessage:
+        """A copy of it for its own queue.
+
+        Args:
+            scheduled_for: when it is to appear, by the machine's clock; None: at once.
+            died: it was given back unfinished; counts among its deaths.
+            worked_on: this delivery may have had an effect.
+            properties: application properties that the copy has beside those of the original.
+        """
+        seen = self.application_properties.get(WAITED, 0)
+        waited = seen + 1 if isinstance(seen, int) else 1
+        kept = plain(self.application_properties)
+        known: dict[str, str | int | bool] = {**kept, WAITED: waited, COPY_OF: self.identity, **properties}
+        if died:
+            known[DEATHS] = self.deaths + 1
+        if worked_on or self.delivered_before:
+            known[DELIVERED] = True
+        return OutgoingMessage(
+            entity=self.queue,
+            body=self.body,
+            message_id=fingerprint(
+                "copy", self.queue, self.message_id, self.identity, self.body.hex(), waited, died
+            ),
+            content_type=self.content_type or "application/json",
+            correlation_id=self.correlation_id,
+            application_properties=known,
+            scheduled_for=scheduled_for,
+        )
+
+
+class Effect(TolerantModel):
+    """One mutating call of a step: its number, and what is known of its having happened."""
+
+    n: int = 1
+    #: an answer was lost, or the message was delivered before
+    may_have_started: bool = False
+    #: the service turned the call away, or it was held back by another operation: when, at the latest
+    refused_at: Moment | None = None
+    #: when the call that may have started was made, at the earliest
+    at: Moment | None = None
+    #: looks at the vault's jobs that did not find it
+    looks: int = 0
+    #: another operation is running: no new call before it has ended
+    waiting: bool = False
+    #: a job of somebody else's was seen that explains the refusal
+    explained: bool = False
+    #: the reading is done: whoever is delivered this makes the call, and nothing before it
+    ready: bool = False
+    #: why the effect before it did not happen
+    why: ErrorInfo | None = None
+
+    def joined(self, other: Effect) -> Effect:
+        """What is known by both of them of one effect; of two effects, what is known of the later."""
+        if self.n != other.n:
+            return self if self.n > other.n else other
+        earliest = [moment for moment in (self.at, other.at) if moment is not None]
+        refused = [moment for moment in (self.refused_at, other.refused_at) if moment is not None]
+        return self.model_copy(
+            update={
+                "may_have_started": self.may_have_started or other.may_have_started,
+                "refused_at": max(refused) if refused else None,
+                "at": min(earliest) if earliest else None,
+                "looks": max(self.looks, other.looks),
+                "waiting": self.waiting or other.waiting,
+                "explained": self.explained or other.explained,
+                "ready": self.ready or other.ready,
+                "why": self.why or other.why,
+            }
+        )
+
+    def started(self, at: datetime) -> Effect:
+        """The same effect, once it may have happened by a call made at `at` or later."""
+        return self.joined(Effect(n=self.n, may_have_started=True, at=at))
+
+
+class Payload(TolerantModel):
+    """What a step's message is about. Steps say more in models of their own."""
+
+    @property
+    def about(self) -> Database | None:
+        """The database it is about, once there is just one."""
+        found = getattr(self, "database", None)
+        return found if isinstance(found, Database) else None
+
+    @property
+    def subject(self) -> str | None:
+        """The ARM id of the protected item, where it is known."""
+        found = getattr(self, "item_id", None)
+        return found if isinstance(found, str) else None
+
+    @property
+    def outcomes(self) -> int:
+        """How many outcomes its request has."""
+        found = getattr(self, "outcome_count", 1)
+        return found if isinstance(found, int) and found > 0 else 1
+
+    @property
+    def variant(self) -> str:
+        """What tells two calls of one step for one database apart."""
+        found = getattr(self, "action", "")
+        return found if isinstance(found, str) else ""
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether its request's databases are known, so that each has an outcome of its own."""
+        return self.about is not None
+
+
+class OfOperation(TolerantModel):
+    """An asynchronous operation is followed, until its job is known or, where none comes of it, to its end."""
+
+    kind: Literal["operation"] = "operation"
+    #: poll URLs: opaque, signed, secret
+    async_operation_url: str | None = Field(default=None, repr=False)
+    location_url: str | None = Field(default=None, repr=False)
+    #: one tracking header answered 403: the other is followed
+    other_url: bool = False
+    #: its job was looked for once, and not found
+    looked: bool = False
+
+
+class OfJob(TolerantModel):
+    """A job is followed to its end."""
+
+    kind: Literal["job"] = "job"
+    job_id: str
+    #: how far it was at the last poll, where the service says so
+    percent_complete: float | None = None
+
+
+class Ending(TolerantModel):
+    """There is nothing to follow: this is how the step ends, unless another delivery of it has handed over."""
+
+    kind: Literal["end"] = "end"
+    status: Status
+    error: ErrorInfo | None = None
+    details: OutcomeDetails = NO_DETAILS
+
+
+class Repetition(TolerantModel):
+    """There is nothing to follow: the step makes its next effect, unless another delivery has handed over."""
+
+    kind: Literal["nextEffect"] = "nextEffect"
+    effect: Effect
+    #: when the step was first asked for
+    since: Moment
+
+
+class Following(Payload):
+    """What the tracker follows on behalf of a step."""
+
+    #: the step, and its payload
+    origin: str
+    payload: SerializeAsAny[Payload]
+    of: OfOperation | OfJob | Ending | Repetition = Field(discriminator="kind")
+    client_request_id: str
+    #: when the operation was started, and when following it ends
+    began: Moment
+    deadline: Moment
+    #: `Retry-After` of the last answer: not asked again before
+    not_before: Moment | None = None
+
+    @property
+    def about(self) -> Database | None:
+        return self.payload.about
+
+    @property
+    def subject(self) -> str | None:
+        return self.payload.subject
+
+    @property
+    def outcomes(self) -> int:
+        return self.payload.outcomes
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.payload.is_accepted
+
+
+P = TypeVar("P", bound=Payload)
+
+
+class StepMessage(TolerantModel, Generic[P]):
+    """One message to a step."""
+
+    version: int = VERSION
+    step: str
+    #: the step that sent it
+    sender: str
+    #: the service's time when it was sent; when this step was first asked for
+    at: Moment
+    since: Moment
+    #: how often the step has put itself back: the number of the poll
+    poll: int = 0
+    #: answers lost or refused in a row, and since when
+    attempt: int = 0
+    failing_since: Moment | None = None
+    request: Request
+    effect: Effect = Effect()
+    #: there is nothing to do but to say this: the step before, whose payload it bears, has ended
+    ending: Ending | None = None
+    payload: SerializeAsAny[P]
+
+    @property
+    def database(self) -> Database | None:
+        """The database it is about, once there is just one."""
+        return self.payload.about
+
+    @property
+    def message_id(self) -> str:
+        """What duplicate detection compares: equal for equal work, at most 128 characters."""
+        if self.sender == REQUESTED and self.poll == 0:
+            request = self.request
+            return request_message_id(request.operation.value, request.source, request.id, request.epoch)
+        database = self.database
+        return fingerprint(
+            *self.request.key,
+            database.key if database is not None else "",
+            self.step,
+            self.sender,
+            self.effect.n,
+            self.poll,
+            self.request.epoch,
+        )
+
+    @property
+    def client_request_id(self) -> str:
+        """The `x-ms-client-request-id` of the current effect: marked, and equal whenever it is repeated."""
+        return self.client_request_id_of(self.effect.n, self.request.epoch)
+
+    def client_request_id_of(self, n: int, epoch: int) -> str:
+        """The client request id of this step's effect number `n` in an epoch."""
+        database = self.database
+        return marked_request_id(
+            *self.request.key,
+            database.key if database is not None else "",
+            self.step,
+            self.payload.variant,
+            n,
+            epoch,
+        )
+
+    def client_request_ids(self, most: int) -> Iterator[tuple[str, bool]]:
+        """Every client request id that the step may have used for its database, the newest first.
+
+        With each comes whether a later effect, or a replay, has followed on it. `most`: effects in an epoch.
+        """
+        now = (self.request.epoch, self.effect.n)
+        for epoch in range(self.request.epoch, -1, -1):
+            for n in range(max(self.effect.n, most), 0, -1):
+                yield self.client_request_id_of(n, epoch), (epoch, n) < now
+
+    def again(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
+        """The same message as its next poll; whatever failed before is over unless `changes` say otherwise.
+
+        What is known of its effect only grows.
+        """
+        known = self.effect if effect is None else effect.joined(self.effect)
+        return self.model_copy(
+            update={
+                "at": at,
+                "poll": self.poll + 1,
+                "attempt": 0,
+                "failing_since": None,
+                **changes,
+                "effect": known,
+            }
+        )
+
+    @property
+    def of_origin(self) -> StepMessage[Any]:
+        """Of a message to the tracker, the message of the step that it follows for, as it was then; else itself."""
+        following = self.payload
+        if not isinstance(following, Following):
+            return self
+        return self.model_copy(
+            update={
+                "step": following.origin,
+                "sender": self.step,
+                "since": following.began,
+                "poll": 0,
+                "payload": following.payload,
+            }
+        )
+
+    def learned(self, effect: Effect) -> Self:
+        """The same message, with what else is known of its effect."""
+        return self.model_copy(update={"effect": effect.joined(self.effect)})
+
+
+def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
+    """The application properties that a message can be sent with."""
+    return {name: value for name, value in properties.items() if isinstance(value, str | int | bool)}
+
+
+def wait_until(now: datetime, wait: timedelta) -> datetime | None:
+    """When what is sent now is to appear; None: at once."""
+    return now + wait if wait > timedelta() else None

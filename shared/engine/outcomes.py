@@ -1,0 +1,95 @@
+"""The one builder of outcomes: what a step's message ends in, as the event that its requester is told.
+
+The id of an outcome depends on neither its status nor who tells it: a database's part of a request ends once
+per epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from shared.engine.advice import advised
+from shared.engine.message import Following, OfJob
+from shared.engine.result import End
+from shared.messages import events
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Event, JobInfo, OutcomeDetails, Status
+from shared.messages.identity import Database
+
+if TYPE_CHECKING:
+    from shared.engine.message import Payload, StepMessage
+
+
+def outcome(message: StepMessage[Any], end: End, *, at: datetime, database: Database | None = None) -> Event:
+    """The outcome of what a message is about: its database, or its request where none is known yet.
+
+    `database`: the one of the request's databases that it is about, where the message itself is about them all.
+
+    An outcome of the request as a whole bears the message id of its acceptance: of the two the broker keeps the
+    first, so that no second look at a request that went on to its databases can end it.
+    """
+    payload: Payload = message.payload
+    about = database or payload.about
+    vm_id = getattr(payload, "vm_id", None)
+    event = events.outcome(
+        message.request,
+        end.status,
+        at=at,
+        database=about,
+        subject=payload.subject,
+        outcome_count=payload.outcomes,
+        vm_id=vm_id.path if vm_id is not None else None,
+        error=advised(end.error),
+        details=end.details,
+    )
+    if payload.is_accepted or database is not None:
+        return event
+    return event.model_copy(update={"message_id": events.claim_id(message.request)})
+
+
+def outcome_beside_acceptance(message: StepMessage[Any], end: End, *, at: datetime) -> Event:
+    """The outcome of a request as a whole that has been accepted, and means no database."""
+    return outcome(message, end, at=at).model_copy(update={"message_id": None})
+
+
+def accepted(
+    message: StepMessage[Any], *, at: datetime, skipped: Mapping[str, int], names: Iterable[str]
+) -> Event:
+    """A request is understood and its databases are known: so many outcomes will follow."""
+    return events.accepted(
+        message.request,
+        at=at,
+        outcome_count=message.payload.outcomes,
+        skipped=dict(skipped),
+        names=tuple(names),
+    )
+
+
+def timed_out(following: Following) -> End:
+    """What was followed did not end in its time; it is left to run."""
+    if isinstance(following.of, OfJob):
+        job_id = following.of.job_id
+        text = f"job {job_id} had not ended by {following.deadline:%Y-%m-%dT%H:%M:%SZ}; it is left to run."
+        details = OutcomeDetails(job=JobInfo(id=job_id, status="InProgress"))
+        return End(Status.TIMED_OUT, ErrorInfo(code=ErrorCode.JOB_TIMEOUT, message=text), details)
+    text = (
+        f"the operation of step {following.origin} had not ended by {following.deadline:%Y-%m-%dT%H:%M:%SZ}"
+        f" (client request id {following.client_request_id}); it is left to run."
+    )
+    return End(Status.TIMED_OUT, ErrorInfo(code=ErrorCode.OPERATION_TIMEOUT, message=text))
+
+
+def started(message: StepMessage[Any], job: JobInfo, *, at: datetime) -> Event:
+    """The job of a message's database is known."""
+    database = message.payload.about
+    assert database is not None
+    return events.started(
+        message.request,
+        at=at,
+        database=database,
+        subject=message.payload.subject or "",
+        outcome_count=message.payload.outcomes,
+        job=job,
+    )

@@ -1,0 +1,187 @@
+"""What a step comes to, as values: it goes on, comes back later, makes a call or its next effect, or ends.
+
+A step is a plain function of its message and its collaborators that returns one of these. It never sends, never
+changes anything in Azure itself, and raises only what its collaborators raise (`ArmError`, `TokenError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from shared.engine.message import Effect, Payload, Repetition, StepMessage
+from shared.listings import ItemListings
+from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from shared.azure_backup.calls import Mutations, Reads
+    from shared.azure_backup.models import StartedOperation
+
+
+@dataclass(frozen=True)
+class To:
+    """A message to a step, sent after `delay` of the service's time."""
+
+    step: str
+    payload: Payload
+    delay: timedelta = timedelta()
+
+
+class FanOut(Sequence[To]):
+    """One message for each of many, made when it is sent: thousands are never in memory together."""
+
+    def __init__(self, choices: Sequence[Any], make: Callable[[int, Any], To]) -> None:
+        self._choices = choices
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    @overload
+    def __getitem__(self, index: int) -> To: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[To]: ...
+    def __getitem__(self, index: int | slice) -> To | Sequence[To]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self._make(number, self._choices[number]) for number in numbers]
+        return self._make(numbers, self._choices[numbers])
+
+
+@dataclass(frozen=True)
+class Continue:
+    """The request goes on: `events` are published first, then the messages are sent.
+
+    `accepted` is published once the broker has all of them: where it was published, nothing is missing.
+    """
+
+    to: Sequence[To] = ()
+    events: tuple[Event, ...] = ()
+    accepted: Event | None = None
+
+
+@dataclass(frozen=True)
+class Later:
+    """The same message again, after `delay` of the service's time."""
+
+    delay: timedelta
+    #: what else is known of its effect
+    effect: Effect | None = None
+    #: where it differs
+    payload: Payload | None = None
+    events: tuple[Event, ...] = ()
+    #: failures in a row, and since when: they make waits longer, and end
+    attempt: int = 0
+    failing_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """The outcome of what the message is about: its database, or its request where none is known yet."""
+
+    status: Status
+    error: ErrorInfo | None = None
+    details: OutcomeDetails = NO_DETAILS
+    events: tuple[Event, ...] = ()
+    #: a mutating call was made, and turned away
+    called: bool = False
+
+
+@dataclass(frozen=True)
+class NextEffect:
+    """The effect did not happen: the step is to come back for its next one."""
+
+    #: not before the operation that is running has ended
+    waiting: bool = False
+    why: ErrorInfo | None = None
+    #: when the call was turned away
+    refused_at: datetime | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FollowJob:
+    """The effect happened: this is its job, to be followed to its end."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A mutating call to be made now, unless it is too late; what it starts is followed.
+
+    The engine alone makes it: with the effect's client request id, in time, and once.
+    """
+
+    make: Callable[[Mutations, str], Any]
+    #: what the operation is followed with, where it differs from the message's payload
+    payload: Payload | None = None
+    #: what follows where the answer is not an operation but what was asked for
+    at_once: Callable[[Any], Result] | None = None
+    #: published before a call that another delivery makes
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True)
+class FollowOperation:
+    """The call was made, and this is its operation: it is followed with this payload."""
+
+    operation: StartedOperation
+    payload: Payload
+
+
+Result: TypeAlias = Continue | Later | End | NextEffect | Repetition | FollowJob | FollowOperation | Call
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request, or one database's part of it, ends here; a value, so that no caller can overlook it."""
+
+    code: str
+    message: str
+    status: Status = Status.FAILED
+    recommendations: tuple[str, ...] = ()
+
+    @property
+    def info(self) -> ErrorInfo:
+        """The error as an outcome carries it."""
+        return ErrorInfo(code=self.code, message=self.message, recommendations=self.recommendations)
+
+    @property
+    def end(self) -> End:
+        """The outcome that it leads to."""
+        return End(self.status, self.info)
+
+
+def refused(code: str, message: str) -> Failure:
+    """The request asks for what it, or this app's settings, do not allow; Azure was not asked."""
+    return Failure(code, message, Status.REJECTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collaborators:
+    """What a step may use. It can read of Azure, and change nothing: that is for a `Call`."""
+
+    azure: Reads
+    settings: Settings
+    #: the service's time
+    now: Callable[[], datetime]
+    #: this machine's time, by which schedules are due
+    machine_now: Callable[[], datetime]
+    #: what vaults protect, as listed for requests that came together
+    items: ItemListings = field(default_factory=ItemListings)
+    #: whether more than half of the read budget is left
+    may_read_more: Callable[[], bool] = lambda: True
+    #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
+    grown_tick: timedelta | None = None
+
+    @property
+    def tick(self) -> timedelta:
+        """The tick on which the polls of a vault meet."""
+        return self.grown_tick if self.grown_tick is not None else self.settings.track_interval
+
+
+Step: TypeAlias = Callable[[StepMessage[Any], Collaborators], Result]

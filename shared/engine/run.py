@@ -1,0 +1,370 @@
+"""What happens around every step: read its message, call it, make its call, hand what it comes to to the bus.
+
+Nothing expected escapes: what may pass comes back with a delay, what is permanent ends in an outcome. A crash, or
+a bus that takes nothing, leaves the message to be delivered again, and that repeats no effect.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from shared.arm.budget import coming_back
+from shared.arm.errors import ArmError, TokenError
+from shared.arm.ids import VaultId
+from shared.azure_backup.models import StartedOperation
+from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.bus.topology import INTERNAL_QUEUES, LOCK_DURATION
+from shared.engine import once
+from shared.engine.answers import answer_step
+from shared.engine.failures import after_arm_error, after_token_error
+from shared.engine.message import (
+    MOST_DEATHS,
+    VERSION,
+    Delivery,
+    Effect,
+    StepMessage,
+)
+from shared.engine.parked import park
+from shared.engine.result import Call, Collaborators, End, FollowOperation, Later, Result
+from shared.engine.runtime import Runtime
+from shared.engine.send import (
+    HOLD,
+    OPERATOR_WAIT,
+    REFUSED_WAIT,
+    UNAVAILABLE_WAIT,
+    admitted,
+    carried,
+    hand_over,
+    wait_again,
+)
+from shared.engine.table import Row, Table, UnknownStepError
+from shared.engine.telemetry import log_context
+from shared.listings import READ_BUDGET
+from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.model import format_moment
+from shared.messages.reserved import WAITING_SINCE
+
+_log: Final = logging.getLogger(__name__)
+
+_LATE_WAIT: Final = timedelta(seconds=5)
+
+
+def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
+    """Handle one message of a step. When it returns, the message may be completed.
+
+    Raises whatever it did not expect, and BusError where the bus takes nothing: the message is then
+    delivered again.
+    """
+    if not admitted(delivery, runtime):
+        return
+    try:
+        if delivery.deaths >= MOST_DEATHS:
+            put_away(delivery, runtime, died_too_often(delivery))
+            return
+        message = read(row, delivery, runtime)
+        if message is None:
+            return
+        result = run(row, message, delivery, runtime)
+        hand_over(row, message, result, runtime)
+    except MessageTooLargeError:
+        raise
+    except BusError as error:
+        come_back(delivery, runtime, error, worked_on=True)
+        return
+    _log.info(
+        "step %s of request %r: %s",
+        row.name,
+        message.request.id,
+        type(result).__name__,
+        extra=log_context(message),
+    )
+
+
+def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
+    """The message in a delivery; None where there is none to handle, and it has been put away.
+
+    What the delivery knows of the effect is part of it from here on.
+    """
+    try:
+        message = read_step(row, delivery.body, runtime.table)
+    except (NewerVersionError, UnknownStepError) as error:
+        _wait_for_newer_app(delivery, runtime, error)
+        return None
+    except InvalidMessageError as error:
+        unreadable(delivery, runtime, str(error))
+        return None
+    runtime.service_clock.at_least(message.at)
+    return as_delivered(row, message, delivery)
+
+
+def _wait_for_newer_app(
+    delivery: Delivery, runtime: Runtime, error: NewerVersionError | UnknownStepError
+) -> None:
+    """Let a message wait for the app that understands it; what is over its deadline is answered and parked."""
+    deadline = error.deadline if isinstance(error, UnknownStepError) else None
+    context = {"action": "read", "queue": delivery.queue}
+    if deadline is not None and runtime.service_clock.now() >= deadline:
+        _log.error("a message is over its deadline and parked: %s", error, extra=context)
+        text = f"a job of {error} was followed beyond its deadline; look at the vault's jobs."
+        put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
+        return
+    _log.warning("a message waits for the app that understands it: %s", error, extra=context)
+    wait_again(delivery, runtime, wait=OPERATOR_WAIT)
+
+
+def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery) -> StepMessage[Any]:
+    """A message with what its delivery knows of its effect."""
+    if not delivery.delivered_before or (row.calls_apart(message) and not message.effect.ready):
+        return message
+    return message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
+
+
+class NewerVersionError(Exception):
+    """A message is of a version that only a newer app understands."""
+
+
+def read_step(row: Row, body: bytes, table: Table) -> StepMessage[Any]:
+    """The message to a step in a body.
+
+    Raises InvalidMessageError where it is no message to this step, NewerVersionError and UnknownStepError where
+    another version of the app understands it.
+    """
+    raw = read_json(body)
+    if not isinstance(raw, dict):
+        raise InvalidMessageError([Problem("body", "no object", "expected a step message")])
+    version = raw.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise NewerVersionError(f"it is of version {version}, and this app writes version {VERSION}")
+    try:
+        message = table.read(row, raw)
+    except ValidationError as error:
+        raise InvalidMessageError(_problems(error)) from None
+    if message.step != row.name:
+        raise InvalidMessageError([Problem("step", excerpt(message.step), f"expected {row.name}")])
+    return message
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    details = error.errors(include_url=False, include_input=False)[:20]
+    return [Problem(".".join(map(str, detail["loc"])), "another value", detail["msg"]) for detail in details]
+
+
+def run(
+    row: Row,
+    message: StepMessage[Any],
+    delivery: Delivery,
+    runtime: Runtime,
+    *,
+    step: Callable[[StepMessage[Any], Collaborators], Result] | None = None,
+    grown_tick: timedelta | None = None,
+) -> Result:
+    """What a message comes to: by its step, or by `step` in its place; every expected failure is a value."""
+    if message.ending is not None:
+        return End(message.ending.status, message.ending.error, message.ending.details)
+    c = collaborate(runtime, message, grown_tick=grown_tick)
+    # Jobs are looked for from here on, so it may be too early, but not too late.
+    called = runtime.service_clock.now() if runtime.service_clock.is_known else message.at
+    try:
+        with coming_back(message.poll > 0):
+            if row.job is not None and step is None:
+                first = once.before_call(row.job, message, c)
+                if first is not None:
+                    return first
+            perform = step or row.run
+            assert perform is not None, f"step {row.name} is handled in batches"
+            result = perform(message, c)
+            if isinstance(result, Call):
+                row.permits(result)
+                return _made(row, message, result, delivery, runtime)
+            if row.job is not None and isinstance(result, End) and result.error is not None:
+                return once.proven(row.job, message, c, result.error) or result
+            return result
+    except ArmError as error:
+        try:
+            return after_arm_error(row, message, c, runtime, error, called=called)
+        except (ArmError, TokenError) as second:
+            # Looking for its own job failed as well: it is looked for by the next delivery.
+            return _looked_for_later(message, second, called, error)
+    except TokenError as error:
+        return after_token_error(row, message, runtime, error)
+
+
+def _looked_for_later(
+    message: StepMessage[Any], second: ArmError | TokenError, called: datetime, error: ArmError
+) -> Later:
+    _log.warning("its own job could not be looked for: %s", second, extra=log_context(message))
+    known = Effect(n=message.effect.n, may_have_started=True, at=called)
+    return Later(once.WHILE_RUNNING, effect=known if error.is_mutation else None, attempt=message.attempt + 1)
+
+
+def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, runtime: Runtime) -> Result:
+    """Make a call, unless it is too late: another delivery of its message may begin once the lock has ended."""
+    if row.calls_apart(message) and not message.effect.ready:
+        ready = Effect(n=message.effect.n, ready=True)
+        return Later(timedelta(), effect=ready, payload=call.payload, events=call.events)
+    if runtime.clock.now() > delivery.taken + LOCK_DURATION / 2:
+        return Later(_LATE_WAIT)
+    answer = call.make(runtime.backup, message.client_request_id)
+    if not isinstance(answer, StartedOperation):
+        assert call.at_once is not None, f"step {row.name} has no use for an answer at once"
+        return call.at_once(answer)
+    return FollowOperation(answer, call.payload if call.payload is not None else message.payload)
+
+
+def collaborate(
+    runtime: Runtime, message: StepMessage[Any], *, grown_tick: timedelta | None = None
+) -> Collaborators:
+    """What a step may use while it handles a message."""
+    vault_id = message.request.vault_id
+    return Collaborators(
+        azure=runtime.backup,
+        settings=runtime.settings,
+        now=runtime.service_clock.now,
+        machine_now=runtime.clock.now,
+        grown_tick=grown_tick,
+        items=runtime.items,
+        may_read_more=lambda: plenty_of_reads(runtime, vault_id),
+    )
+
+
+def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None) -> bool:
+    """Whether more than half of the read budget of the vault's subscription is left."""
+    return vault_id is None or runtime.backup.budget.left(vault_id.subscription_id) > READ_BUDGET // 2
+
+
+def some_reads(runtime: Runtime, vault_id: VaultId | None) -> bool:
+    """Whether single lookups leave enough of the read budget to the listings."""
+    return vault_id is None or runtime.backup.budget.left(vault_id.subscription_id) > READ_BUDGET // 5
+
+
+def handle_without_effect(
+    handler: Callable[[Delivery, Runtime], None], delivery: Delivery, runtime: Runtime
+) -> None:
+    """Call what changes nothing in Azure: where the bus refuses what follows, the message comes back later.
+
+    Raises BusError where the bus takes nothing at all, and MessageTooLargeError where waiting would not help:
+    what is too large to be parked is left to the broker's dead letters.
+    """
+    try:
+        if not admitted(delivery, runtime):
+            return
+        handler(delivery, runtime)
+    except MessageTooLargeError:
+        raise
+    except BusError as error:
+        come_back(delivery, runtime, error, worked_on=False)
+
+
+def come_back(
+    delivery: Delivery,
+    runtime: Runtime,
+    error: BusError,
+    *,
+    worked_on: bool,
+    hold: timedelta = HOLD,
+) -> None:
+    """Send a delivery to its own queue again, since the bus does not take what follows on it; else hold it.
+
+    One entity may take messages where another does not: it then comes back by itself, instead of being
+    delivered again at once. A role may have to spread, and nothing is lost meanwhile.
+
+    What is refused may be mended as well (a role has to spread), but a requester who can be told does not wait for
+    that for ever: then it is answered, and parked.
+
+    Raises BusError where its own queue takes nothing either, for as long as a delivery may be held.
+    """
+    refused = not isinstance(error, BusUnavailableError)
+    _log.log(
+        logging.ERROR if refused else logging.WARNING,
+        "the bus did not take what follows; it is tried again: %s",
+        error,
+        extra={"action": "come_back", "queue": delivery.queue, "message_id": delivery.message_id},
+    )
+    now = runtime.clock.now()
+    since = _waiting_since(delivery) or now
+    in_vain = now - since >= runtime.settings.operation_timeout * runtime.settings.time_scale
+    if refused and in_vain and delivery.queue in INTERNAL_QUEUES:
+        text = f"the bus refused what follows on a message to {delivery.queue} for {now - since}: {error}"
+        with suppress(BusError):
+            put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
+            return
+    known = {WAITING_SINCE: format_moment(since)}
+    wait_again(
+        delivery,
+        runtime,
+        wait=REFUSED_WAIT if refused else UNAVAILABLE_WAIT,
+        worked_on=worked_on,
+        hold=hold,
+        **known,
+    )
+
+
+def _waiting_since(delivery: Delivery) -> datetime | None:
+    """Since when a delivery has been coming back for the bus, by the machine's clock."""
+    since = delivery.application_properties.get(WAITING_SINCE)
+    try:
+        return datetime.fromisoformat(since) if isinstance(since, str) else None
+    except ValueError:
+        return None
+
+
+def died_too_often(delivery: Delivery) -> ErrorInfo:
+    """Why a message that was given back unfinished too often is parked."""
+    _log.error(
+        "a message was given back unfinished too often and is parked",
+        extra={"action": "park", "queue": delivery.queue, "message_id": delivery.message_id},
+    )
+    text = (
+        f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as where it kills its"
+        " process; it is kept in parked-messages: find the cause in the log, then replay it."
+    )
+    return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
+
+
+def put_away(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> None:
+    """Answer the requester of a message between steps that is given up, and park the message.
+
+    Where one of its deliveries may have gone on, the answer goes the way of that, which knows better.
+    """
+    runtime.bus.send([*given_up(delivery, runtime, info), park(delivery, info.code, info.message)])
+
+
+def given_up(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> list[OutgoingMessage]:
+    """The answer for a message between steps that is given up."""
+    row = runtime.table.by_queue.get(delivery.queue)
+    message = _readable(row, delivery, runtime) if row is not None else None
+    if row is None or message is None or not message.payload.is_accepted:
+        return [answer_step(delivery, info, runtime).to_message()]
+    request = message.request.model_copy(update={"epoch": max(delivery.epoch, message.request.epoch)})
+    message = message.model_copy(update={"request": request})
+    message = message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
+    origin = runtime.table.origin(message)
+    ended = carried(origin, message, End(Status.UNKNOWN, info), runtime)
+    return [each.sent for portion in ended for each in portion]
+
+
+def _readable(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
+    try:
+        return read_step(row, delivery.body, runtime.table)
+    except (InvalidMessageError, NewerVersionError, UnknownStepError):
+        return None
+
+
+def unreadable(delivery: Delivery, runtime: Runtime, why: str) -> None:
+    """A message between steps that no version of this app can have written: park it, answer its request."""
+    _log.error(
+        "a step message cannot be read; it is parked",
+        extra={"action": "read", "queue": delivery.queue, "error": why},
+    )
+    code = ErrorCode.UNREADABLE_STEP_MESSAGE
+    info = ErrorInfo(code=code, message=f"a message to {delivery.queue} cannot be read: {why}")
+    event = answer_step(delivery, info, runtime)
+    runtime.bus.send([event.to_message(), park(delivery, code, why)])

@@ -1,0 +1,424 @@
+"""The way to the bus: what a step came to, as messages, in order; and what happens where the bus takes nothing.
+
+`hand_over` sends what follows before the delivery is completed. Where one entity takes nothing, the delivery
+comes back by itself; where the bus as a whole takes nothing, it is held before it is given back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from shared.bus import Bus, BusError, MessageTooLargeError, OutgoingMessage
+from shared.bus.topology import LOCK_DURATION
+from shared.clock import Clock
+from shared.engine import once, outcomes
+from shared.engine.message import (
+    MOST_DEATHS,
+    TRACK,
+    Delivery,
+    Effect,
+    Ending,
+    Following,
+    OfJob,
+    OfOperation,
+    Repetition,
+    StepMessage,
+    wait_until,
+)
+from shared.engine.result import (
+    Call,
+    Continue,
+    End,
+    FollowJob,
+    FollowOperation,
+    Later,
+    NextEffect,
+    Result,
+    To,
+)
+from shared.engine.runtime import Runtime
+from shared.engine.table import Row
+from shared.engine.telemetry import log_context
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Event, Status
+
+_log: Final = logging.getLogger(__name__)
+
+#: Messages of a fan-out that are made and sent together.
+AT_A_TIME: Final = 100
+#: A delivery is held for so long, from when it was taken, before it is given back; a batch's locks are not renewed.
+HOLD: Final = timedelta(minutes=4)
+HOLD_BATCH: Final = timedelta(minutes=3)
+_BETWEEN_TRIES: Final = timedelta(seconds=15)
+assert HOLD < LOCK_DURATION
+#: What may pass soon, what a role that spreads may end, and what only an operator can mend.
+UNAVAILABLE_WAIT: Final = timedelta(seconds=30)
+REFUSED_WAIT: Final = timedelta(minutes=1)
+OPERATOR_WAIT: Final = timedelta(minutes=5)
+#: A request that has gone on in spite of a doubtful failure is accepted within this time, which undoes that.
+_ACCEPTED_WITHIN: Final = timedelta(minutes=30)
+#: Polling sooner than this after a start that names no Retry-After would find nothing.
+_FIRST_POLL: Final = timedelta(seconds=15)
+#: Between a conflict and the first look at what is running.
+_CONFLICT_WAIT: Final = timedelta(minutes=1)
+
+#: What a step came to, as it is sent: events, then messages to steps with their delays.
+Parts = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
+
+
+def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Parts:
+    """What a result leads to. Raises TableError where the step's row does not list it."""
+    row.permits(result)
+    at = _sent_at(message, runtime)
+    match result:
+        case Continue():
+            return result.events, _Messages(message, result.to, at)
+        case Later():
+            changes: dict[str, Any] = {"attempt": result.attempt, "failing_since": result.failing_since}
+            if result.payload is not None:
+                changes["payload"] = result.payload
+            return result.events, [(message.again(at=at, effect=result.effect, **changes), result.delay)]
+        case NextEffect():
+            repetition = once.next_effect(message, result)
+            if isinstance(message.payload, Following):
+                return (), [repeated(message, repetition, at)]
+            return (), [(once.followed(message, repetition, at=at, deadline=at), timedelta())]
+        case Repetition():
+            return (), [repeated(message, result, at)]
+        case FollowJob():
+            limit = message.request.job_timeout or runtime.settings.job_timeout
+            of = OfJob(job_id=result.job_id)
+            if isinstance(message.payload, Following):
+                moved = message.payload.model_copy(
+                    update={"of": of, "not_before": None, "deadline": at + limit}
+                )
+                return (), [(message.again(at=at, payload=moved), timedelta())]
+            return (), [(once.followed(message, of, at=at, deadline=at + limit), timedelta())]
+        case FollowOperation():
+            return _operation(row, message, result, runtime, at)
+        case End():
+            return _end(row, message, result, at)
+        case Call():
+            raise AssertionError("a call is made before what follows on it is sent")
+
+
+def _operation(
+    row: Row, message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime
+) -> Parts:
+    operation = result.operation
+    of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
+    asked = operation.retry_after
+    following = once.followed(
+        message,
+        of,
+        at=at,
+        deadline=at + runtime.settings.operation_timeout,
+        payload=result.payload,
+        not_before=at + asked if asked is not None else None,
+    )
+    if asked is not None and at + asked > following.payload.deadline:
+        return _end(row, following, outcomes.timed_out(following.payload), at)
+    wait = asked if asked is not None else _FIRST_POLL
+    return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
+
+
+def on_tick(at: datetime, delay: timedelta, tick: timedelta) -> timedelta:
+    """The delay from `at` to the first tick that is not before `delay`: polls of a vault meet on ticks."""
+    due = (at + delay).timestamp()
+    seconds = tick.total_seconds()
+    overshoot = due % seconds
+    return delay if overshoot < 1e-6 else delay + timedelta(seconds=seconds - overshoot)
+
+
+def next_tick(at: datetime, tick: timedelta) -> timedelta:
+    """The delay from `at`, which may be a little before or after a tick, to the tick that follows it."""
+    return on_tick(at, tick / 2, tick)
+
+
+def _sent_at(message: StepMessage[Any], runtime: Runtime) -> datetime:
+    # What only this machine's clock says is not passed on as the service's time.
+    clock = runtime.service_clock
+    return clock.now() if clock.is_known else message.at
+
+
+class _Messages(Sequence[tuple[StepMessage[Any], timedelta]]):
+    """The messages of a step to those that follow it, made when they are sent."""
+
+    def __init__(self, message: StepMessage[Any], to: Sequence[To], at: datetime) -> None:
+        self._message = message
+        self._to = to
+        self._at = at
+
+    def __len__(self) -> int:
+        return len(self._to)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._made(to) for to in self._to[index]]
+        return self._made(self._to[index])
+
+    def _made(self, to: To) -> tuple[StepMessage[Any], timedelta]:
+        return onward(self._message, to, self._at), to.delay
+
+
+def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
+    """The message to the next step.
+
+    A step that is followed by itself goes on with its next effect, or duplicate detection would take what
+    follows on it for what followed on it before.
+    """
+    sender = message.payload.origin if isinstance(message.payload, Following) else message.step
+    return StepMessage(
+        step=to.step,
+        sender=sender,
+        at=at,
+        since=at + to.delay,
+        request=message.request,
+        effect=Effect(n=message.effect.n + 1 if to.step == sender else 1),
+        payload=to.payload,
+    )
+
+
+def repeated(
+    message: StepMessage[Following], repetition: Repetition, at: datetime
+) -> tuple[StepMessage[Any], timedelta]:
+    """The message by which a step makes its next effect, once that has been claimed, and its delay."""
+    following = StepMessage[Any](
+        step=message.payload.origin,
+        sender=TRACK,
+        at=at,
+        since=repetition.since,
+        request=message.request,
+        effect=repetition.effect,
+        payload=message.payload.payload,
+    )
+    return following, _CONFLICT_WAIT if repetition.effect.waiting else timedelta()
+
+
+def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
+    """What a step ends in: at once, or under the claim of its effect where another delivery may have handed over.
+
+    An earlier delivery of the same message may have gone on, which knows better, and a later one may yet. So
+    where there may have been one, or may be one, the outcome goes the way that going on would have gone: the
+    broker drops it if it is the second.
+    """
+    end = row.conclude(message.of_origin, end)
+    if isinstance(message.payload, Following):
+        claimed = isinstance(message.payload.of, Ending)
+        if claimed or not message.effect.may_have_started:
+            return (*end.events, outcomes.outcome(message, end, at=at)), ()
+        ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
+        return end.events, [(message.again(at=at, payload=ending), timedelta())]
+    if row.ends_in is not None and message.ending is None:
+        others = {*row.follows} - {row.ends_in, row.fans_out_to}
+        wait = _ACCEPTED_WITHIN if others and message.effect.may_have_started else timedelta()
+        return end.events, [(_ended(message, row.ends_in, end, at), wait)]
+    if row.calls_apart(message) and not message.effect.ready and message.ending is None:
+        # What reading comes to goes one way, whether that is a call or the end.
+        return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
+    doubtful = message.effect.may_have_started or (row.job is not None and end.called)
+    if not doubtful or message.ending is not None:
+        return (*end.events, outcomes.outcome(message, end, at=at)), ()
+    wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
+    return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), wait)]
+
+
+def _ended(message: StepMessage[Any], step: str, end: End, at: datetime) -> StepMessage[Any]:
+    """The end of a step in place of what would have gone on: equal in its message id."""
+    following = onward(message, To(step, message.payload), at)
+    return following.model_copy(update={"ending": _ending(end)})
+
+
+def _ending(end: End) -> Ending:
+    return Ending(status=end.status, error=end.error, details=end.details)
+
+
+def outgoing(message: StepMessage[Any], delay: timedelta, runtime: Runtime) -> OutgoingMessage:
+    """A message to a step, as the bus takes it. Raises ValueError where it cannot be serialised."""
+    return OutgoingMessage(
+        entity=message.step.replace("_", "-"),
+        body=message.model_dump_json(by_alias=True, exclude_none=True).encode(),
+        message_id=message.message_id,
+        subject=message.step,
+        correlation_id=message.request.correlation_id,
+        scheduled_for=wait_until(runtime.clock.now(), delay * runtime.settings.time_scale),
+    )
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A message of the bus, and what it carries."""
+
+    sent: OutgoingMessage
+    of: StepMessage[Any]
+
+
+def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Iterator[list[Carried]]:
+    """What a result leads to, as messages of the bus, so many at a time: a fan-out is never in memory as a whole.
+
+    What cannot be written becomes the outcome of its own database and harms no other.
+    """
+    events, messages = parts(row, message, result, runtime)
+    found = [Carried(event.to_message(), message) for event in events]
+    accepted = result.accepted if isinstance(result, Continue) else None
+    for start in range(0, max(1, len(messages)), AT_A_TIME):
+        for following, delay in messages[start : start + AT_A_TIME]:
+            try:
+                found.append(Carried(outgoing(following, delay, runtime), following))
+            except ValueError as error:
+                found.append(Carried(_not_carried(following, message, error, runtime), following))
+        if found:
+            yield found
+        found = []
+    if accepted is not None:
+        yield [Carried(accepted.to_message(), message)]
+
+
+def _not_carried(
+    message: StepMessage[Any], sent_by: StepMessage[Any], error: Exception, runtime: Runtime
+) -> OutgoingMessage:
+    """The outcome of what no message can hold."""
+    too_large = isinstance(error, MessageTooLargeError)
+    said = error if too_large else f"{type(error).__name__} while a message was made of it"
+    _log.error("what follows cannot be sent: %s", said, extra=log_context(message))
+    why = ErrorInfo(
+        code=ErrorCode.MESSAGE_TOO_LARGE if too_large else ErrorCode.FAILED_INTERNAL,
+        message=f"the request cannot be carried further: {said}",
+    )
+    # What a step for one database sends on comes of a call that was made.
+    status = Status.FAILED if sent_by.database is None else Status.UNKNOWN
+    return outcomes.outcome(message, End(status, why), at=runtime.service_clock.now()).to_message()
+
+
+def send(portion: Sequence[Carried], sent_by: StepMessage[Any], runtime: Runtime) -> None:
+    """Send what came of a message; what is too large for the broker harms only itself. Raises BusError."""
+    try:
+        runtime.bus.send([each.sent for each in portion])
+    except MessageTooLargeError as error:
+        if len(portion) == 1:
+            runtime.bus.send([_not_carried(portion[0].of, sent_by, error, runtime)])
+            return
+        # What was accepted already is dropped as a duplicate.
+        for each in portion:
+            send([each], sent_by, runtime)
+
+
+def hand_over(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> None:
+    """Publish the events, then send the messages. When it returns, the broker has them all.
+
+    Raises BusError where it does not take one of them.
+    """
+    for portion in carried(row, message, result, runtime):
+        send(portion, message, runtime)
+
+
+def wait_again(
+    delivery: Delivery,
+    runtime: Runtime,
+    *,
+    wait: timedelta,
+    worked_on: bool = False,
+    hold: timedelta = HOLD,
+    **properties: Any,
+) -> None:
+    """Send a delivery to its own queue again, for `wait` later by the machine's clock.
+
+    Raises BusError where the queue takes nothing for as long as a delivery may be held.
+    """
+
+    def again() -> OutgoingMessage:
+        scheduled_for = wait_until(runtime.clock.now(), wait)
+        return delivery.again(scheduled_for=scheduled_for, worked_on=worked_on, **properties)
+
+    send_or_hold(lambda: [again()], [delivery], runtime, hold=hold)
+
+
+def send_or_hold(
+    copies: Callable[[], Sequence[OutgoingMessage]],
+    deliveries: Sequence[Delivery],
+    runtime: Runtime,
+    *,
+    hold: timedelta = HOLD,
+) -> None:
+    """Send copies of deliveries, trying again for as long as those may be held.
+
+    Raises BusError where the bus takes nothing for so long; the deliveries are then remembered as given back.
+    """
+    try:
+        keep_sending(copies, runtime.bus, runtime.clock, until=min(each.taken for each in deliveries) + hold)
+    except MessageTooLargeError:
+        raise
+    except BusError:
+        for delivery in deliveries:
+            runtime.given_back.add(delivery.queue, delivery.identity)
+        raise
+
+
+def keep_sending(
+    copies: Callable[[], Sequence[OutgoingMessage]], bus: Bus, clock: Clock, *, until: datetime
+) -> None:
+    """Send what `copies` makes, trying again until `until`, by this machine's clock.
+
+    This is the only wait inside a function: where the bus takes nothing, a delivery that is given back comes
+    again at once, and is used up within seconds.
+
+    Raises BusError where the bus takes nothing until then, MessageTooLargeError at once.
+    """
+    while True:
+        try:
+            bus.send(copies())
+        except MessageTooLargeError:
+            raise
+        except BusError:
+            left = until - clock.now()
+            if left <= timedelta():
+                raise
+            clock.sleep(min(left, _BETWEEN_TRIES))
+        else:
+            return
+
+
+def admitted(delivery: Delivery, runtime: Runtime) -> bool:
+    """Whether a delivery may be worked on; else it has been put away.
+
+    One that was delivered before has killed its process, or was given back because the bus took nothing, and
+    the delivery count cannot tell which. So a copy is sent first, with one more on its count of deaths: that
+    proves that the bus takes messages, and only the copy is worked on.
+
+    Raises BusError where the bus takes nothing.
+    """
+    if delivery.delivery_count > 1 and delivery.deaths < MOST_DEATHS:
+        copy = died(delivery, runtime)
+        send_or_hold(lambda: [copy], [delivery], runtime)
+        return False
+    return True
+
+
+def died(delivery: Delivery, runtime: Runtime) -> OutgoingMessage:
+    """The copy of a delivery that was given back unfinished."""
+    outage = runtime.given_back.take(delivery.queue, delivery.identity)
+    return delivery.again(died=not outage, worked_on=True)
+
+
+__all__ = [
+    "HOLD",
+    "HOLD_BATCH",
+    "OPERATOR_WAIT",
+    "Carried",
+    "admitted",
+    "carried",
+    "died",
+    "hand_over",
+    "keep_sending",
+    "onward",
+    "outgoing",
+    "parts",
+    "repeated",
+    "send",
+    "send_or_hold",
+    "wait_again",
+]

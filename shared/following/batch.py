@@ -1,0 +1,340 @@
+"""The tracker's batch: every message is handled on its own, and the batch decides how jobs are looked up.
+
+A few messages of a vault are looked up singly; many are answered from one listing of the vault's jobs, so
+that the cost of following a job does not grow with the number of jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.budget import coming_back
+from shared.arm.errors import ArmError, TokenError
+from shared.bus import BusError
+from shared.engine.failures import after_arm_error
+from shared.engine.message import (
+    MOST_DEATHS,
+    TRACK,
+    Delivery,
+    Ending,
+    Following,
+    OfJob,
+    OfOperation,
+    Repetition,
+    StepMessage,
+)
+from shared.engine.result import Collaborators, End, Later, Result
+from shared.engine.run import (
+    collaborate,
+    come_back,
+    died_too_often,
+    plenty_of_reads,
+    put_away,
+    read,
+    run,
+    some_reads,
+)
+from shared.engine.runtime import Runtime
+from shared.engine.send import (
+    HOLD_BATCH,
+    Carried,
+    carried,
+    died,
+    hand_over,
+    next_tick,
+    send_or_hold,
+)
+from shared.engine.table import Row
+from shared.engine.telemetry import log_context
+from shared.following.poll import Poll
+from shared.listings import JobListing
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job
+
+_log: Final = logging.getLogger(__name__)
+
+#: Up to this many messages of a vault are looked up singly.
+FEW: Final = 4
+#: Locks of a batch are not renewed: what is not done by then is put back.
+LONGEST_WORK: Final = timedelta(seconds=60)
+#: A message that this version cannot handle is tried this often before it is answered and parked.
+_MOST_DEFECTS: Final = 5
+_DEFECT_WAIT: Final = timedelta(seconds=30)
+#: An operation whose job is not listed after this many ticks is asked itself.
+_TICKS_UNLISTED: Final = 2
+#: The clocks of the service and of a listing filter agree to the second.
+_EARLIER: Final = timedelta(seconds=5)
+#: Messages that have died before are sent on so far apart, so that each has a batch to itself.
+_APART: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class _Item:
+    delivery: Delivery
+    message: StepMessage[Following]
+    #: of the step that the message follows for
+    row: Row
+
+
+@dataclass(frozen=True)
+class _Defect:
+    """A poll that this version cannot handle."""
+
+    error: Exception
+
+
+def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
+    """Handle a batch of the tracker's messages.
+
+    Raises BusError where the bus takes nothing at all: the whole batch is then delivered again.
+    """
+    healthy, dying = _admitted(deliveries, runtime)
+    _work(healthy, runtime)
+    # Whatever it does to this process, what came of the others has been sent.
+    _work(dying, runtime)
+
+
+def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[Delivery], list[Delivery]]:
+    """The deliveries that may be worked on: those that have never died, and at most one that has.
+
+    Every other is sent to its queue again before any work begins.
+    """
+    again = [delivery for delivery in deliveries if delivery.delivery_count > 1]
+    first = [delivery for delivery in deliveries if delivery.delivery_count <= 1]
+    dead = [delivery for delivery in first if delivery.deaths >= MOST_DEATHS]
+    dying = [delivery for delivery in first if 0 < delivery.deaths < MOST_DEATHS]
+    copies = [died(delivery, runtime) for delivery in again]
+    now = runtime.clock.now()
+    copies += [
+        delivery.again(scheduled_for=now + number * _APART)
+        for number, delivery in enumerate(dying[1:], start=1)
+    ]
+    if copies:
+        sent_on = [*again, *dying[1:]]
+        send_or_hold(lambda: copies, sent_on, runtime, hold=HOLD_BATCH)
+    for delivery in dead:
+        try:
+            put_away(delivery, runtime, died_too_often(delivery))
+        except BusError as error:
+            come_back(delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
+    return [delivery for delivery in first if not delivery.deaths], dying[:1]
+
+
+def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
+    began = runtime.clock.monotonic()
+    limit = LONGEST_WORK.total_seconds()
+    single: list[_Item] = []
+    vaults: dict[str, list[_Item]] = defaultdict(list)
+    for delivery in deliveries:
+        item = _read(delivery, runtime)
+        if item is None:
+            continue
+        vault_id = item.message.request.vault_id
+        if vault_id is not None and item.row.job is not None and _is_listed(item.message.payload):
+            vaults[vault_id.key].append(item)
+        else:
+            single.append(item)
+    now = runtime.service_clock.now()
+    runtime.items.forget(runtime.settings.track_interval, now)
+    runtime.listings.forget(runtime.settings.track_interval, now)
+    results: list[tuple[_Item, Result | _Defect]] = []
+    for items in vaults.values():
+        if len(items) <= FEW and not _listed(items, runtime):
+            single.extend(items)
+        else:
+            results += _from_listing(items, runtime, began)
+    for item in single:
+        if runtime.clock.monotonic() - began > limit:
+            results.append((item, Later(timedelta())))
+        else:
+            results.append((item, _one(item, runtime)))
+    _send(results, runtime)
+
+
+def _is_listed(following: Following) -> bool:
+    """Whether a listing of the vault's jobs may answer it."""
+    return isinstance(following.of, OfOperation | OfJob)
+
+
+def _read(delivery: Delivery, runtime: Runtime) -> _Item | None:
+    """The poll in a delivery; None where there is none for this version, and it has been put away."""
+    try:
+        message = read(runtime.table.rows[TRACK], delivery, runtime)
+        if message is None:
+            return None
+        return _Item(delivery, message, runtime.table.origin(message))
+    except BusError as error:
+        come_back(delivery, runtime, error, worked_on=False, hold=HOLD_BATCH)
+    except Exception as error:
+        _log.exception("a poll cannot be read", extra={"action": "track", "message_id": delivery.message_id})
+        _answer(delivery, runtime, error)
+    return None
+
+
+def _answer(delivery: Delivery, runtime: Runtime, error: Exception) -> None:
+    """Answer whoever waits for a message that this version cannot handle, and park it."""
+    text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
+    try:
+        put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
+    except BusError as refusal:
+        come_back(delivery, runtime, refusal, worked_on=True, hold=HOLD_BATCH)
+
+
+def _one(
+    item: _Item,
+    runtime: Runtime,
+    *,
+    known: Job | None = None,
+    details: bool = False,
+    grown_tick: timedelta | None = None,
+) -> Result | _Defect:
+    of = item.message.payload.of
+    if isinstance(of, Ending):
+        return End(of.status, of.error, of.details)
+    if isinstance(of, Repetition):
+        return of
+
+    def poll(message: StepMessage[Any], c: Collaborators) -> Result:
+        return Poll(message, item.row, c).result(known=known, details=details)
+
+    try:
+        return run(item.row, item.message, item.delivery, runtime, step=poll, grown_tick=grown_tick)
+    except Exception as error:
+        _log.exception("a poll failed on a defect of this app", extra=log_context(item.message))
+        if item.message.attempt < _MOST_DEFECTS:
+            return Later(_DEFECT_WAIT, attempt=item.message.attempt + 1)
+        return _Defect(error)
+
+
+def _listed(items: list[_Item], runtime: Runtime) -> bool:
+    """Whether a listing that was made for others answers these too."""
+    vault_id = items[0].message.request.vault_id
+    assert vault_id is not None
+    return runtime.listings.recent(
+        vault_id.key,
+        oldest=_oldest(items),
+        interval=runtime.settings.track_interval,
+        now=runtime.service_clock.now(),
+        running_only=_all_known(items),
+    )
+
+
+def _found(item: _Item, listing: JobListing) -> Job | None:
+    following = item.message.payload
+    job_id = following.of.job_id if isinstance(following.of, OfJob) else None
+    return listing.find(job_id=job_id, activity_id=following.client_request_id)
+
+
+def _oldest(items: list[_Item]) -> datetime:
+    return min(item.message.payload.began for item in items) - _EARLIER
+
+
+def _all_known(items: list[_Item]) -> bool:
+    return all(isinstance(item.message.payload.of, OfJob) for item in items)
+
+
+def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tuple[_Item, Result | _Defect]]:
+    """Answer many messages of one vault from one listing of its jobs."""
+    vault_id = items[0].message.request.vault_id
+    assert vault_id is not None
+    pages = [1]
+
+    def load(start: datetime, status: str | None) -> list[Job]:
+        with coming_back(any(item.message.poll for item in items)):
+            return runtime.backup.list_jobs(vault_id, start=start, status=status, counted=pages.append)
+
+    def list_jobs(*, running_only: bool) -> JobListing:
+        return runtime.listings.get(
+            vault_id.key,
+            oldest=_oldest(items),
+            interval=runtime.settings.track_interval,
+            now=runtime.service_clock.now,
+            load=load,
+            pages=lambda: pages[-1],
+            running_only=running_only,
+        )
+
+    called = runtime.service_clock.now()
+    try:
+        listing = list_jobs(running_only=_all_known(items))
+        missing = sum(_found(item, listing) is None for item in items)
+        if listing.running_only and missing > listing.whole_pages:
+            # Many have ended at once: reading them singly costs more than the whole list.
+            listing = list_jobs(running_only=False)
+    except ArmError as error:
+        return [
+            (
+                item,
+                after_arm_error(
+                    item.row, item.message, collaborate(runtime, item.message), runtime, error, called=called
+                ),
+            )
+            for item in items
+        ]
+    except TokenError:
+        # Each reports it by its own poll.
+        return [(item, _one(item, runtime)) for item in items]
+    return [(item, _by_listing(item, listing, runtime, began)) for item in items]
+
+
+def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result | _Defect:
+    following = item.message.payload
+    vault_id = item.message.request.vault_id
+    tick = listing.tick(runtime.settings.track_interval)
+    # What is read singly takes time, which the locks of the batch do not have without end.
+    in_time = runtime.clock.monotonic() - began < LONGEST_WORK.total_seconds()
+    job = _found(item, listing)
+    if job is not None:
+        clean = job.status.value == "Completed"
+        # A configuration that completed has nothing to add to its entry in the list.
+        assert item.row.job is not None
+        adds = item.row.job.operation != "ConfigureBackup"
+        worth = in_time and adds and plenty_of_reads(runtime, vault_id)
+        return _one(
+            item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=tick
+        )
+    now = runtime.service_clock.now()
+    ended = listing.running_only and isinstance(following.of, OfJob)
+    early = not ended and now - following.began < tick * _TICKS_UNLISTED
+    # What is over its deadline has its outcome now, whether or not it may be asked once more.
+    may_wait = now < following.deadline and (early or not some_reads(runtime, vault_id))
+    if may_wait or not in_time:
+        return Later(next_tick(now, tick))
+    return _one(item, runtime, grown_tick=tick)
+
+
+def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -> None:
+    """Send what came of all polls together, each made into messages on its own."""
+    together: list[Carried] = []
+    alone: list[tuple[_Item, Result]] = []
+    sent: list[tuple[_Item, Result]] = []
+    for item, result in results:
+        if isinstance(result, _Defect):
+            _answer(item.delivery, runtime, result.error)
+            continue
+        try:
+            for portion in carried(item.row, item.message, result, runtime):
+                together += portion
+            sent.append((item, result))
+        except Exception as error:
+            _log.exception("what a poll led to is no message", extra=log_context(item.message))
+            _answer(item.delivery, runtime, error)
+    try:
+        if together:
+            runtime.bus.send([each.sent for each in together])
+    except BusError:
+        # One that cannot be sent must not hold up the others; what was accepted is dropped as a duplicate.
+        alone = sent
+    for item, result in alone:
+        try:
+            hand_over(item.row, item.message, result, runtime)
+        except BusError as error:
+            come_back(item.delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)

@@ -1,0 +1,394 @@
+"""One poll of the tracker: of an operation until its job is known, of the job until it ends.
+
+Follows https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations and
+https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.errors import ArmProtocolError, ArmStatusError
+from shared.azure_backup.models import JobStatus
+from shared.engine import once, outcomes
+from shared.engine.advice import CONFLICT_CODES
+from shared.engine.message import Following, OfJob, OfOperation, StepMessage
+from shared.engine.result import Collaborators, Continue, End, Later, NextEffect, Result, To
+from shared.engine.retry import MOST_MALFORMED
+from shared.engine.send import next_tick, on_tick
+from shared.engine.table import Row
+from shared.messages import events
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Event, JobInfo, OutcomeDetails, Status, TaskInfo
+from shared.messages.identity import as_uuid
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job, OperationStatus
+
+_log: Final = logging.getLogger(__name__)
+
+#: An operation or a job may not be readable yet right after it was started.
+GRACE: Final = timedelta(minutes=5)
+#: What was started just before it was handed over began no earlier than this.
+_LONGEST_CALL: Final = timedelta(minutes=1)
+_MOST_TEXTS: Final = 50
+#: Codes of a 5xx that say nothing of the operation; reads of Azure Backup were recorded with RestApiInternalError.
+_PASSING: Final = frozenset(
+    {
+        "",
+        "badgateway",
+        "cloudinternalerror",
+        "gatewaytimeout",
+        "internalerror",
+        "internalservererror",
+        "requesttimeout",
+        "restapiinternalerror",
+        "serverbusy",
+        "servertimeout",
+        "serviceunavailable",
+    }
+)
+_OUTCOMES: Final = {
+    JobStatus.COMPLETED: Status.SUCCEEDED,
+    JobStatus.COMPLETED_WITH_WARNINGS: Status.SUCCEEDED_WITH_WARNINGS,
+    JobStatus.FAILED: Status.FAILED,
+    JobStatus.CANCELLED: Status.CANCELLED,
+}
+
+
+class Poll:
+    """One look at what a message follows, for the step that started it."""
+
+    def __init__(self, message: StepMessage[Following], row: Row, c: Collaborators) -> None:
+        self._message = message
+        self._row = row
+        self._c = c
+
+    @property
+    def _following(self) -> Following:
+        return self._message.payload
+
+    def result(self, *, known: Job | None = None, details: bool = False) -> Result:
+        """What follows on it.
+
+        `known` is the job as a listing of the vault's jobs has just shown it, where one was made; a list entry
+        has no tasks, properties or errors, so with `details` it is read as well.
+        """
+        following = self._following
+        of = following.of
+        vault_id = self._message.request.vault_id
+        assert isinstance(of, OfOperation | OfJob), "what has been decided is sent on, not polled"
+        if known is not None and details:
+            assert vault_id is not None
+            known = self._c.azure.get_job(vault_id, known.id) or known
+        if following.not_before is not None and known is None:
+            early = following.not_before - self._c.now()
+            if early > timedelta():
+                # Delivered early (a clock that was corrected): no URL is asked before its Retry-After.
+                return self._later(early)
+        if isinstance(of, OfJob):
+            return self._job(of.job_id, known)
+        return self._job_known(known.id, known) if known is not None else self._operation(of)
+
+    # -- the operation
+
+    def _operation(self, of: OfOperation) -> Result:
+        expects_job = self._row.job is not None
+        urls = [of.location_url, of.async_operation_url]
+        if expects_job:
+            urls.reverse()
+        if of.other_url:
+            urls.reverse()
+        url = urls[0] or urls[1]
+        if url is None:
+            if expects_job:
+                return self._find_job()
+            text = (
+                f"the service accepted the request of step {self._row.name} but named no URL to follow it by"
+                f" (client request id {self._following.client_request_id}); send the request again."
+            )
+            return End(Status.FAILED, ErrorInfo(code=ErrorCode.NO_OPERATION_URL, message=text))
+        vault_id = self._message.request.vault_id
+        assert vault_id is not None
+        try:
+            if url == of.async_operation_url:
+                return self._operation_status(self._c.azure.get_operation_status(url, vault=vault_id))
+            result = self._c.azure.get_operation_result(url, vault=vault_id)
+        except ArmStatusError as error:
+            return self._operation_error(of, error, at=url, has_other=bool(urls[0] and urls[1]))
+        except ArmProtocolError:
+            if not expects_job or self._message.attempt + 1 < MOST_MALFORMED:
+                raise
+            # The operation cannot be read; its job may be listed all the same.
+            return self._find_job()
+        if not result.finished:
+            return self._later(result.retry_after)
+        return self._find_job() if expects_job else self._operation_done()
+
+    def _operation_status(self, status: OperationStatus) -> Result:
+        if not status.finished:
+            return self._later(status.retry_after)
+        if status.job_id is not None and self._row.job is not None:
+            # A failed operation may name its job too: the job says why.
+            return self._job_known(status.job_id, None)
+        if not status.succeeded:
+            code = status.error_code or ErrorCode.OPERATION_FAILED
+            text = status.error_message or f"the operation ended as {status.status} without a reason"
+            return self._failed(ErrorInfo(code=code, message=text))
+        return self._find_job() if self._row.job is not None else self._operation_done()
+
+    def _operation_error(self, of: OfOperation, error: ArmStatusError, *, at: str, has_other: bool) -> Result:
+        if error.status == 403 and has_other and not of.other_url:
+            return self._later(timedelta(), of=of.model_copy(update={"other_url": True}))
+        if error.status in (404, 410):
+            if error.status == 404 and self._c.now() - self._following.began < GRACE:
+                return self._later(error.retry_after)
+            # The token of the operation is dead: its job, or the state it led to, is still there.
+            return self._find_job() if self._row.job is not None else self._operation_done()
+        # The result of a failed operation is its error, and that may be a 5xx. Its status is readable all the same:
+        # a 5xx there is the service's own trouble (both with code CloudInternalError in recordings).
+        settled = (
+            error.status >= 500
+            and at != of.async_operation_url
+            and error.code.lower() not in _PASSING
+            and self._message.attempt + 1 >= MOST_MALFORMED
+        )
+        if settled and has_other and not of.other_url:
+            return self._later(timedelta(), of=of.model_copy(update={"other_url": True}))
+        if settled or (400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429)):
+            return self._failed(
+                ErrorInfo(code=error.code, message=error.message, recommendations=error.recommendations)
+            )
+        raise error
+
+    def _operation_done(self) -> Result:
+        following = self._row.after_operation
+        assert following is not None
+        n = self._message.effect.n
+        if following == self._row.name and n >= once.MOST_POSTS:
+            text = (
+                f"step {self._row.name} created what the request needs {n} times; each time the service said that it"
+                " was done, and what was created was not there."
+            )
+            return End(Status.FAILED, ErrorInfo(code=ErrorCode.NOTHING_CAME, message=text))
+        return Continue((To(following, self._following.payload),))
+
+    # -- from the operation to its job
+
+    def _find_job(self) -> Result:
+        """The job of an operation that does not name it: by the client request id, else the only candidate."""
+        following = self._following
+        job_of = self._row.job
+        vault_id = self._message.request.vault_id
+        assert vault_id is not None and job_of is not None and isinstance(following.of, OfOperation)
+        jobs = self._c.azure.list_jobs(
+            vault_id, start=following.began - timedelta(minutes=5), kept=once.may_matter(self._origin)
+        )
+        own = as_uuid(following.client_request_id)
+        for job in jobs:
+            if own is not None and as_uuid(job.activity_id) == own:
+                return self._job_known(job.id, None)
+        if self._c.now() - following.began < GRACE:
+            return self._later(timedelta(minutes=1))
+        origin = self._origin
+        possible = once.candidates(origin, jobs, job_of, since=following.began - _LONGEST_CALL)
+        if len(possible) == 1 and not once.has_namesakes(origin, self._c):
+            return self._job_known(possible[0].id, None)
+        if not following.of.looked:
+            # The operation may be readable again by then.
+            return self._later(timedelta(minutes=1), of=following.of.model_copy(update={"looked": True}))
+        text = (
+            f"the service accepted the request for {following.about} (client request id"
+            f" {following.client_request_id}), but its job cannot be told among the {len(possible)} that the vault"
+            " lists; look at the vault's jobs."
+        )
+        return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
+
+    def _job_known(self, job_id: str, job: Job | None) -> Result:
+        following = self._following
+        if job is not None and self._is_foreign(job):
+            return self._own_instead(job)
+        limit = self._message.request.job_timeout or self._c.settings.job_timeout
+        moved = following.model_copy(
+            update={
+                "of": OfJob(job_id=job_id),
+                "not_before": None,
+                "deadline": following.began + limit,
+            }
+        )
+        at = self._c.now()
+        info = job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress")
+        started = outcomes.started(self._message, info, at=at)
+        rest = Poll(self._message.model_copy(update={"payload": moved}), self._row, self._c)
+        if job is not None:
+            return _with_event(started, rest._job(job_id, job))
+        if at >= moved.deadline:
+            # Found late (the app was stopped for days): it has one look, which ends in the one outcome.
+            return _with_event(started, rest._job(job_id, None))
+        # It may have ended by now: a configuration's has when its operation has, others may have been short.
+        return _with_event(started, rest._later(timedelta() if self._c.may_read_more() else None))
+
+    # -- the job
+
+    def _job(self, job_id: str, known: Job | None) -> Result:
+        vault_id = self._message.request.vault_id
+        assert vault_id is not None
+        job = known if known is not None else self._c.azure.get_job(vault_id, job_id)
+        if job is None:
+            if self._c.now() - self._following.began < GRACE:
+                return self._later(None)
+            text = f"the vault does not know job {job_id} any more; look at the vault's jobs."
+            return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
+        if self._is_foreign(job):
+            return self._own_instead(job)
+        if job.status.has_ended:
+            return self._job_ended(job)
+        if job.status is JobStatus.UNKNOWN:
+            _log.warning(
+                "job has a status that is not known; following it to its deadline",
+                extra={"action": "track", "job_id": job.id, "job_status": job.raw_status[:40]},
+            )
+        of = OfJob(job_id=job_id, percent_complete=job.percent_complete)
+        return self._later(None, of=of if job.percent_complete is not None else None)
+
+    def _is_foreign(self, job: Job) -> bool:
+        """Whether a job is of another operation, or about another database, than what is followed."""
+        following = self._following
+        job_of = self._row.job
+        about = following.about
+        assert job_of is not None and about is not None
+        if as_uuid(job.activity_id) == as_uuid(following.client_request_id):
+            return False
+        operation = job_of.operation_of(following.payload)
+        server = once.server_of(following.payload)
+        return once.is_of_another(job, operation, database=about, server=server)
+
+    def _own_instead(self, foreign: Job) -> Result:
+        """The step's own job, where the service names one that cannot be it."""
+        following = self._following
+        job_of = self._row.job
+        vault_id = self._message.request.vault_id
+        assert vault_id is not None and job_of is not None
+        jobs = self._c.azure.list_jobs(
+            vault_id, start=following.began - timedelta(minutes=5), kept=once.may_matter(self._origin)
+        )
+        own = once.own_job(self._origin, jobs)
+        if own is not None and not self._is_foreign(own):
+            return self._job_known(own.id, None)
+        text = (
+            f"the service names job {foreign.id} for a {job_of.operation_of(following.payload)} of {following.about},"
+            f" but that is a job {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at"
+            " the vault's jobs."
+        )
+        return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.OTHER_JOB, message=text))
+
+    def _job_ended(self, job: Job) -> Result:
+        status = _OUTCOMES[job.status]
+        error = _job_error(job) if status not in events.SUCCESSES else None
+        origin = self._origin
+        job_of = self._row.job
+        assert job_of is not None
+        if status is Status.FAILED and error is not None:
+            if _is_conflict(job):
+                return self._conflict(error)
+            proof = once.proven(job_of, origin, self._c, error)
+            if proof is not None:
+                return proof
+        warnings = tuple(item.message for item in job.error_details[:_MOST_TEXTS]) if error is None else ()
+        return self._row.after_job(origin, job, End(status, error, _details(job, warnings)))
+
+    def _failed(self, error: ErrorInfo) -> Result:
+        if error.code.lower() in CONFLICT_CODES:
+            return self._conflict(error)
+        job_of = self._row.job
+        proof = once.proven(job_of, self._origin, self._c, error) if job_of is not None else None
+        return proof if proof is not None else End(Status.FAILED, error)
+
+    def _conflict(self, error: ErrorInfo) -> Result:
+        """Another operation was running: the step comes back for a new effect once that has ended."""
+        job_of = self._row.job
+        if job_of is None:
+            return End(Status.FAILED, error)
+        origin = self._origin
+        if origin.effect.n < job_of.attempts(origin, self._c):
+            return NextEffect(waiting=True, why=error)
+        return once.given_up(job_of, origin, self._c, error)
+
+    # -- what they share
+
+    @property
+    def _origin(self) -> StepMessage[Any]:
+        """The message of the step that started what is followed, as it was then."""
+        return self._message.of_origin
+
+    def _later(self, wait: timedelta | None, *, of: OfOperation | OfJob | None = None) -> Result:
+        """The same message on a later tick, not before `wait`; its outcome where that passes the deadline."""
+        c = self._c
+        following = self._following
+        if of is not None:
+            following = following.model_copy(update={"of": of})
+        at = c.now()
+        if at >= following.deadline or (wait is not None and at + wait > following.deadline):
+            return outcomes.timed_out(following)
+        left = following.deadline - at
+        if wait is None:
+            delay = min(next_tick(at, c.tick), max(c.tick / 2, left))
+        else:
+            delay = min(on_tick(at, wait, c.tick) if wait else wait, max(wait, left))
+        asked = at + wait if wait else None
+        return Later(delay, payload=following.model_copy(update={"not_before": asked}))
+
+
+def _with_event(event: Event, result: Result) -> Result:
+    """A result with an event that is published before everything else."""
+    if isinstance(result, Continue):
+        return replace(result, events=(event, *result.events))
+    if isinstance(result, Later):
+        return replace(result, events=(event, *result.events))
+    if isinstance(result, End):
+        return replace(result, events=(event, *result.events))
+    return result
+
+
+def _details(job: Job, warnings: tuple[str, ...]) -> OutcomeDetails:
+    duration = (job.end_time - job.start_time).total_seconds() if job.start_time and job.end_time else None
+    return OutcomeDetails(
+        start_time=job.start_time,
+        end_time=job.end_time,
+        duration_seconds=duration,
+        warnings=warnings,
+        job=job_info(job),
+    )
+
+
+def _is_conflict(job: Job) -> bool:
+    return any(
+        item.title.lower() in CONFLICT_CODES or str(item.code) in CONFLICT_CODES for item in job.error_details
+    )
+
+
+def job_info(job: Job) -> JobInfo:
+    """A job as events tell it."""
+    return JobInfo(
+        id=job.id,
+        status=job.raw_status or job.status.value,
+        activity_id=job.activity_id,
+        tasks=tuple(TaskInfo(task_id=task, status=status) for task, status in job.tasks[:_MOST_TEXTS]),
+        properties=dict(list(job.properties.items())[:_MOST_TEXTS]),
+    )
+
+
+def _job_error(job: Job) -> ErrorInfo:
+    if not job.error_details:
+        text = job.dynamic_error_message or f"the job ended as {job.status.value} and gives no reason"
+        return ErrorInfo(code=f"Job{job.status.value}", message=text)
+    first = job.error_details[0]
+    more = f" {job.dynamic_error_message}" if job.dynamic_error_message else ""
+    return ErrorInfo(
+        code=first.title or str(first.code),
+        message=f"{first.message}{more}",
+        recommendations=first.recommendations[:20],
+    )

@@ -1,0 +1,1 @@
+"""What comes in from outside the steps: requests, schedules, dead letters, replays."""

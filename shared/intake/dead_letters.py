@@ -1,0 +1,80 @@
+"""Dead letters: what the broker gave up is answered and parked, so that nobody waits for ever.
+
+Where it comes from is the platform's word, never the message's. Changes with what the broker gives up, and what
+it says of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
+from shared.engine.answers import answer_nobody
+from shared.engine.message import Delivery
+from shared.engine.parked import park
+from shared.engine.run import given_up
+from shared.engine.runtime import Runtime
+from shared.intake.answers import answer_request
+from shared.intake.replays import original
+from shared.messages.cloud_events import InvalidMessageError
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.reserved import DELIVERED
+
+_log: Final = logging.getLogger(__name__)
+
+#: What Service Bus says of a message whose time to live has passed.
+_EXPIRED: Final = "TTLExpiredException"
+
+
+def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
+    """Answer the requester of a dead letter, and park the original for `sqlvmbackup replay`."""
+    reason = delivery.dead_letter_reason or "DeadLettered"
+    description = delivery.dead_letter_description or "the broker gave the message up"
+    lost = _as_it_was(delivery)
+    _log.error(
+        "a dead letter is parked",
+        extra={
+            "action": "report_dead_letter",
+            "queue": lost.queue,
+            "reason": reason,
+            "message_id": delivery.message_id,
+        },
+    )
+    if reason == _EXPIRED:
+        info = ErrorInfo(
+            code=ErrorCode.MESSAGE_EXPIRED,
+            message=f"the message's own time to live passed while it was in queue {lost.queue}; it is kept in"
+            " parked-messages: replay it if it is still wanted.",
+        )
+    else:
+        info = ErrorInfo(
+            code=ErrorCode.FAILED_INTERNAL,
+            message=f"a message of queue {lost.queue} could not be handled ({reason}: {description[:500]}); it is"
+            " kept in parked-messages: find the cause in the log, then replay it.",
+        )
+    if lost.queue in INTERNAL_QUEUES:
+        answered = given_up(lost, runtime, info)
+    elif lost.queue in REQUEST_QUEUES:
+        answered = [answer_request(lost, info, runtime, status=Status.FAILED).to_message()]
+    else:
+        answered = [answer_nobody(lost, info, runtime).to_message()]
+    runtime.bus.send([*answered, park(lost, reason, description)])
+
+
+def _as_it_was(delivery: Delivery) -> Delivery:
+    """The message in the queue that gave it up; a replay in the queue that it was to go to."""
+    queue = (delivery.dead_letter_source or delivery.queue).lower()
+    properties = dict(delivery.application_properties)
+    if queue in INTERNAL_QUEUES and delivery.dead_letter_reason != _EXPIRED:
+        # It was delivered as often as the queue allows.
+        properties[DELIVERED] = True
+    lost = replace(delivery, queue=queue, delivery_count=1, application_properties=properties)
+    if lost.queue != REPLAYS:
+        return lost
+    try:
+        return original(lost)
+    except InvalidMessageError:
+        return lost

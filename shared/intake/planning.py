@@ -1,0 +1,67 @@
+"""Planning scheduled backups: each occurrence of the next day is a scheduled message, sent once.
+
+The broker holds the messages, so a timer that fires twice plans nothing twice, and one that stalls for
+hours delays nothing. They go straight to the first step, where no requester may send.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from shared.bus import OutgoingMessage
+from shared.engine.runtime import Runtime
+from shared.engine.send import outgoing
+from shared.intake.receive import first_step
+from shared.intake.senders import SCHEDULES_SOURCE
+from shared.messages.identity import Request, fingerprint
+from shared.messages.model import format_moment
+from shared.messages.requests import Operation
+from shared.schedules import BackupSchedule, warnings
+from shared.steps.payloads import BackupPlan, Planned
+
+_log: Final = logging.getLogger(__name__)
+
+AHEAD: Final = timedelta(days=1)
+_SENDER: Final = "plan_backups"
+
+
+def plan_backups(runtime: Runtime) -> int:
+    """Send every schedule's occurrences of the next day; returns how many there are.
+
+    The message id is the schedule's name and the due time (and the schedule's digest, so that a changed
+    schedule is planned anew), which duplicate detection remembers for longer than a day.
+    """
+    now = runtime.clock.now()
+    for text in warnings(runtime.settings.schedules):
+        _log.warning(text, extra={"action": "plan_backups"})
+    messages = [
+        planned(schedule, due, runtime)
+        for schedule in runtime.settings.schedules
+        for due in schedule.occurrences(now, now + AHEAD)
+    ]
+    if messages:
+        runtime.bus.send(messages)
+    return len(messages)
+
+
+def planned(schedule: BackupSchedule, due: datetime, runtime: Runtime) -> OutgoingMessage:
+    """The message of one due backup."""
+    request = Request(
+        operation=Operation.BACKUP,
+        source=SCHEDULES_SOURCE,
+        id=f"{schedule.name}/{format_moment(due)}",
+        vault_id=schedule.request.vault_id,
+        schedule=schedule.name,
+        job_timeout=schedule.request.job_timeout,
+    )
+    plan = BackupPlan(data=schedule.request, planned=Planned(due=due, digest=schedule.digest))
+    ahead = (due - runtime.clock.now()) / runtime.settings.time_scale
+    message = first_step(request, plan, runtime, at=runtime.service_clock.now() + ahead, sender=_SENDER)
+    return replace(
+        outgoing(message, timedelta(), runtime),
+        message_id=fingerprint("schedule", schedule.name.lower(), format_moment(due), schedule.digest),
+        scheduled_for=due,
+    )

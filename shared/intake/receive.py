@@ -1,0 +1,115 @@
+"""Requests in: each is understood whole or rejected whole, with every problem named.
+
+A request goes straight to the first step of its workflow, whichever queue it came by.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from shared.bus import MessageTooLargeError, OutgoingMessage
+from shared.engine.message import MOST_DEATHS, Delivery, StepMessage
+from shared.engine.parked import park
+from shared.engine.run import died_too_often
+from shared.engine.runtime import Runtime
+from shared.engine.send import outgoing
+from shared.intake import senders
+from shared.intake.answers import answer_request
+from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, read_envelope
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.identity import REQUESTED, Request
+from shared.messages.requests import BackupData, Operation, ProtectData, RequestData, RestoreData, read_data
+from shared.steps.payloads import BackupPlan, Plan, ProtectPlan, RestorePlan
+
+_log: Final = logging.getLogger(__name__)
+
+
+def receive_request(delivery: Delivery, runtime: Runtime) -> None:
+    """Take a request from its queue and send it to the first step of its workflow."""
+    if delivery.deaths >= MOST_DEATHS:
+        info = died_too_often(delivery)
+        event = answer_request(delivery, info, runtime, status=Status.FAILED)
+        runtime.bus.send([event.to_message(), park(delivery, info.code, info.message)])
+        return
+    try:
+        envelope, operation, data = _read(delivery, runtime)
+    except InvalidMessageError as error:
+        reject(delivery, runtime, error)
+        return
+    request = Request(
+        operation=operation,
+        source=envelope.source,
+        id=envelope.id,
+        epoch=delivery.epoch,
+        vault_id=data.vault_id,
+        correlation_id=envelope.correlation_id,
+        traceparent=envelope.traceparent,
+        job_timeout=data.job_timeout,
+    )
+    message = first_step(request, _plan(data), runtime, at=runtime.service_clock.now(), sender=REQUESTED)
+    _send_on(outgoing(message, timedelta(), runtime), delivery, runtime)
+
+
+def _read(delivery: Delivery, runtime: Runtime) -> tuple[Envelope, Operation, RequestData]:
+    """The request in a delivery. Raises InvalidMessageError with every problem."""
+    envelope = read_envelope(delivery.body)
+    problems = senders.problems(envelope, delivery.queue, runtime.settings)
+    try:
+        operation, data = read_data(envelope)
+    except InvalidMessageError as error:
+        raise InvalidMessageError([*problems, *error.problems]) from None
+    if problems:
+        raise InvalidMessageError(problems)
+    return envelope, operation, data
+
+
+def first_step(
+    request: Request, plan: Plan, runtime: Runtime, *, at: datetime, sender: str
+) -> StepMessage[Any]:
+    """The message to the first step of a request's workflow."""
+    return StepMessage[Any](
+        step=runtime.table.first[request.operation.value],
+        sender=sender,
+        at=at,
+        since=at,
+        request=request,
+        payload=plan,
+    )
+
+
+def _send_on(message: OutgoingMessage, delivery: Delivery, runtime: Runtime) -> None:
+    """Send what a request leads to; one that leaves no room for what is added on its way is rejected."""
+    try:
+        runtime.bus.send([message])
+    except MessageTooLargeError:
+        given = f"{len(delivery.body)} bytes"
+        problem = Problem("body", given, "expected a request that leaves room for what is added on its way")
+        reject(delivery, runtime, InvalidMessageError([problem]))
+
+
+def _plan(data: RequestData) -> ProtectPlan | BackupPlan | RestorePlan:
+    if isinstance(data, ProtectData):
+        return ProtectPlan(data=data)
+    if isinstance(data, BackupData):
+        return BackupPlan(data=data)
+    assert isinstance(data, RestoreData)
+    return RestorePlan(data=data)
+
+
+def reject(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> None:
+    """Answer a request that cannot be understood, once, and park its original."""
+    problems = "; ".join(str(problem) for problem in error.problems[:50])
+    _log.warning(
+        "a request is rejected",
+        extra={"action": "reject", "queue": delivery.queue, "problems": len(error.problems)},
+    )
+    info = ErrorInfo(
+        code=ErrorCode.INVALID_REQUEST,
+        message=problems[:8192],
+        recommendations=("Correct the request and send it with a new id.",),
+    )
+    event = answer_request(delivery, info, runtime, status=Status.REJECTED)
+    runtime.bus.send([event.to_message(), park(delivery, ErrorCode.INVALID_REQUEST, problems)])

@@ -1,0 +1,135 @@
+"""Replays: parked messages that an operator sends again, by a queue of their own.
+
+Only here is a message believed that names a queue and an epoch, since only operators may send to `replays`; both
+are checked all the same. From here on a request's epoch is in what the app itself writes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
+from shared.engine.message import Delivery, StepMessage
+from shared.engine.parked import park
+from shared.engine.run import NewerVersionError, as_delivered, read_step, unreadable
+from shared.engine.runtime import Runtime
+from shared.engine.send import OPERATOR_WAIT, outgoing, wait_again
+from shared.engine.table import Row, UnknownStepError
+from shared.intake.receive import receive_request
+from shared.messages import events
+from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo
+from shared.messages.identity import MOST_EPOCHS
+from shared.messages.reserved import DELIVERED, EPOCH, ORIGINAL_QUEUE, without_reserved
+from shared.settings import Settings
+from shared.steps.payloads import BackupPlan
+
+_log: Final = logging.getLogger(__name__)
+
+
+def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
+    """Let a parked message go on where it was, under its next epoch.
+
+    A request is read again as a request of its queue; a message between steps goes to its step.
+    """
+    try:
+        again = original(delivery)
+        if again.queue in INTERNAL_QUEUES:
+            _check_served(again.queue, runtime)
+    except InvalidMessageError as error:
+        _refuse(delivery, runtime, error)
+        return
+    if again.queue in REQUEST_QUEUES:
+        receive_request(again, runtime)
+        return
+    row = runtime.table.by_queue[again.queue]
+    try:
+        message = as_delivered(row, read_step(row, again.body, runtime.table), again)
+    except InvalidMessageError as error:
+        unreadable(again, runtime, str(error))
+        return
+    except (NewerVersionError, UnknownStepError):
+        wait_again(delivery, runtime, wait=OPERATOR_WAIT)
+        return
+    runtime.bus.send([outgoing(_renewed(message, again.epoch, runtime), timedelta(), runtime)])
+
+
+def original(delivery: Delivery) -> Delivery:
+    """The message that a replay is of, in the queue that it was in, with its epoch.
+
+    Raises InvalidMessageError where the properties name no queue that may be replayed, or no epoch.
+    """
+    properties = delivery.application_properties
+    queue: Any = properties.get(ORIGINAL_QUEUE)
+    epoch: Any = properties.get(EPOCH)
+    problems = []
+    if queue not in REQUEST_QUEUES | INTERNAL_QUEUES:
+        accepted = "expected a queue of requests or of a step"
+        problems.append(Problem(ORIGINAL_QUEUE, _given(queue), accepted))
+    if type(epoch) is not int or not 1 <= epoch <= MOST_EPOCHS:
+        problems.append(Problem(EPOCH, _given(epoch), f"expected a whole number from 1 to {MOST_EPOCHS}"))
+    if problems:
+        raise InvalidMessageError(problems)
+    own = without_reserved(properties)
+    if properties.get(DELIVERED) is True and queue in INTERNAL_QUEUES:
+        own[DELIVERED] = True
+    return replace(delivery, queue=queue, epoch=epoch, delivery_count=1, application_properties=own)
+
+
+def _given(value: Any) -> str:
+    return "nothing" if value is None else excerpt(value)
+
+
+def _serves(row: Row, settings: Settings) -> bool:
+    served = {operation.value for operation in settings.workflows}
+    # A protect request may ask for a first backup.
+    first_backup = row.name == "trigger_backup" and "protect" in served
+    return row.workflow in served | {"every"} or first_backup
+
+
+def _check_served(queue: str, runtime: Runtime) -> None:
+    if not _serves(runtime.table.by_queue[queue], runtime.settings):
+        served = ", ".join(sorted(runtime.settings.workflows))
+        accepted = f"this app serves {served} (setting WORKFLOWS)"
+        raise InvalidMessageError([Problem(ORIGINAL_QUEUE, excerpt(queue), accepted)])
+
+
+def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMessage[Any]:
+    """The message anew: what it waited for, and how long, is forgotten; what its effects have done is not."""
+    payload = message.payload
+    if isinstance(payload, BackupPlan):
+        # Whoever sends it again by hand wants it now, whatever a schedule says.
+        payload = payload.model_copy(update={"planned": None})
+    fresh = {
+        "request": message.request.model_copy(update={"epoch": epoch}),
+        "since": runtime.service_clock.now(),
+        "payload": payload,
+    }
+    return message.model_copy(update=fresh)
+
+
+def _refuse(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> None:
+    """Answer and park what cannot be sent again, so that neither the message nor the reason is lost."""
+    _log.error("a replay is refused: %s", error, extra={"action": "receive_replay", "queue": REPLAYS})
+    info = ErrorInfo(
+        code=ErrorCode.REPLAY_REFUSED,
+        message=f"the message cannot be sent again: {error}",
+        recommendations=("Send it again with `sqlvmbackup replay`, to the app that it was parked by.",),
+    )
+    event = events.request_rejected(
+        delivery.body,
+        queue=REPLAYS,
+        message_id=delivery.message_id or None,
+        identity=delivery.identity,
+        at=runtime.service_clock.now(),
+        epoch=0,
+        error=info,
+    )
+    queue = delivery.application_properties.get(ORIGINAL_QUEUE)
+    known = queue if queue in REQUEST_QUEUES | INTERNAL_QUEUES else REPLAYS
+    parked = park(replace(delivery, queue=known), ErrorCode.REPLAY_REFUSED, str(error))
+    runtime.bus.send([event.to_message(), parked])

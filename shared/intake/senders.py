@@ -1,0 +1,69 @@
+"""What the sender of each request queue may ask for, and in whose name.
+
+The right to send to a queue is the authorisation for its operations, and for nothing else. What a message says
+beyond that names nobody's request.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.bus.topology import BACKUP_REQUESTS, EVENTS, PROTECT_REQUESTS, RESTORE_REQUESTS
+from shared.messages.cloud_events import Envelope, Problem, excerpt
+from shared.messages.events import APP_NAME
+from shared.messages.requests import REQUEST_TYPES, Operation
+from shared.settings import Settings
+
+QUEUES: Final = {
+    Operation.PROTECT: PROTECT_REQUESTS,
+    Operation.BACKUP: BACKUP_REQUESTS,
+    Operation.RESTORE: RESTORE_REQUESTS,
+}
+#: The source of what the app's schedules ask for.
+SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"
+
+
+def operations_of(queue: str, settings: Settings) -> frozenset[Operation]:
+    """The operations that may be asked for in a request queue."""
+    if queue == EVENTS:
+        allowed = frozenset(Operation)
+        return allowed if settings.events_allow_restore else allowed - {Operation.RESTORE}
+    return frozenset(operation for operation, own in QUEUES.items() if own == queue)
+
+
+def is_own_source(source: str) -> bool:
+    """Whether a source is one of the app's own, in whatever case."""
+    return source.strip().lower() == APP_NAME or source.strip().lower().startswith(f"{APP_NAME}/")
+
+
+def named_operation(envelope: Envelope, queue: str, settings: Settings) -> Operation | None:
+    """The operation of the request that a message in this queue names; None where it can name none."""
+    known = REQUEST_TYPES.get(envelope.type)
+    if known is None or is_own_source(envelope.source):
+        return None
+    return known[0] if known[0] in operations_of(queue, settings) else None
+
+
+def problems(envelope: Envelope, queue: str, settings: Settings) -> list[Problem]:
+    """What the sender of a message may not ask for in this queue, or not in this name."""
+    found = []
+    known = REQUEST_TYPES.get(envelope.type)
+    if known is not None and known[0] not in operations_of(queue, settings):
+        if queue == EVENTS:
+            accepted = (
+                f"restore requests are taken from queue {RESTORE_REQUESTS} only; the setting"
+                " EVENTS_ALLOW_RESTORE does not allow them here"
+            )
+        else:
+            types = [name for name, (kind, _) in REQUEST_TYPES.items() if QUEUES[kind] == queue]
+            accepted = f"queue {queue} takes {', '.join(types)} only"
+        found.append(Problem("type", excerpt(envelope.type), accepted))
+    elif known is not None and known[0] not in settings.workflows:
+        served = ", ".join(sorted(settings.workflows))
+        found.append(
+            Problem("type", f"a {known[0]} request", f"this app serves {served} (setting WORKFLOWS)")
+        )
+    if is_own_source(envelope.source):
+        accepted = f"expected a source of your own; {APP_NAME} and what begins with {APP_NAME}/ are the app's"
+        found.append(Problem("source", excerpt(envelope.source), accepted))
+    return found

@@ -1,0 +1,202 @@
+"""On-demand backups of one or many protected databases.
+
+Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api#trigger-an-on-demand-backup-for-the-database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from shared.arm.ids import ProtectedItemId
+from shared.engine.message import StepMessage
+from shared.engine.once import MOST_POSTS
+from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, OutcomeDetails, Status
+from shared.messages.requests import BackupData, BackupType, Operation
+from shared.steps import selection
+from shared.steps.due import is_still_wanted
+from shared.steps.fixed import fix, spread
+from shared.steps.payloads import BackupPlan, BackupTask
+from shared.steps.vaults import protected_items
+
+if TYPE_CHECKING:
+    from shared.azure_backup.listings import Listing
+    from shared.azure_backup.models import Job, ProtectedItem
+
+#: What Azure's own command fills in where a request names no retention.
+DEFAULT_RETENTION: Final = {
+    BackupType.FULL: timedelta(days=45),
+    BackupType.COPY_ONLY_FULL: timedelta(days=30),
+}
+
+
+def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
+    """Select the protected databases that the request means, and fan out."""
+    if message.payload.fixed is not None:
+        return spread(message, c, "trigger_backup", BackupTask)
+    wanted = is_still_wanted(message, c)
+    if isinstance(wanted, Failure):
+        return wanted.end
+    if not wanted:
+        return Continue()
+    data = message.payload.data
+    vault_id = data.vault_id
+    missing: list[Failure] = []
+
+    def load() -> Listing[ProtectedItem]:
+        found = protected_items(c, vault_id)
+        if isinstance(found, Failure):
+            missing.append(found)
+            return selection.NOTHING
+        return found
+
+    protected = c.items.get(
+        vault_id.key,
+        asked=message.since,
+        interval=c.settings.track_interval,
+        now=c.now,
+        load=load,
+    )
+    if missing:
+        return missing[0].end
+    available = selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+    if data.backup_type is BackupType.LOG:
+        available = _with_recovery_models(available, data, c)
+    chosen = selection.select_for_backup(
+        data, available, hint=selection.machines_instead(protected, data.vm_id)
+    )
+    tasks = [
+        BackupTask(
+            database=choice.candidate.database,
+            item_id=choice.item.id.path,
+            server_name=choice.item.server_name,
+            policy_name=choice.item.policy_name,
+            backup_type=data.backup_type,
+            retain_for=data.retain_for,
+            retain_until=data.retain_until,
+            compression=data.compression,
+            if_running=data.if_running,
+            by_pattern=choice.by_pattern,
+            outcome_count=chosen.outcome_count,
+        )
+        for choice in chosen.tasks
+    ]
+    return fix(message, chosen, tasks)
+
+
+def _with_recovery_models(
+    available: list[selection.Candidate], data: BackupData, c: Collaborators
+) -> list[selection.Candidate]:
+    """The candidates with their recovery models, which listings leave out, where a pattern means them.
+
+    A database that a pattern means and that has no log backups is skipped, not failed. Where the read
+    budget is short the service is left to refuse it.
+    """
+    meaning = selection.match(
+        available, databases=data.databases, exclude=data.exclude, include_system=data.include_system
+    )
+    by_pattern = {id(found.candidate) for found in meaning.matches if found.by_pattern}
+    return [
+        _with_recovery_model(candidate, c) if id(candidate) in by_pattern else candidate
+        for candidate in available
+    ]
+
+
+def _with_recovery_model(candidate: selection.Candidate, c: Collaborators) -> selection.Candidate:
+    item = candidate.protected
+    if item is None or item.recovery_model is not None or not c.may_read_more():
+        return candidate
+    return replace(candidate, protected=c.azure.get_protected_item(item.id) or item)
+
+
+def expiry(task: BackupTask, at: datetime) -> datetime | None:
+    """Until when the recovery point is kept; None where the policy decides."""
+    if task.retain_until is not None:
+        return task.retain_until
+    keep = task.retain_for if task.retain_for is not None else DEFAULT_RETENTION.get(task.backup_type)
+    return (at + keep).replace(microsecond=0) if keep is not None else None
+
+
+def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result:
+    """Trigger the backup of one database."""
+    task = message.payload
+    until = expiry(task, c.now())
+    if task.retain_until is not None and task.retain_until <= c.now():
+        return Failure(
+            ErrorCode.RETENTION_IN_THE_PAST,
+            f"retainUntil {task.retain_until:%Y-%m-%dT%H:%M:%SZ} has passed;"
+            " expected a moment in the future.",
+            Status.REJECTED,
+        ).end
+    return Call(
+        make=lambda azure, request_id: azure.trigger_backup(
+            ProtectedItemId.parse(task.item_id),
+            backup_type=task.backup_type.value,
+            compression=task.compression,
+            expiry=until,
+            client_request_id=request_id,
+        ),
+        payload=task.model_copy(update={"retain_until": until}),
+    )
+
+
+def attempts(message: StepMessage[BackupTask], _c: Collaborators) -> int:
+    """How often the backup may be triggered: attempts count against the day's nine."""
+    return 1 if message.payload.if_running == "skip" and message.effect.waiting else MOST_POSTS
+
+
+def conflict_status(task: BackupTask) -> Status:
+    """How it ends where another operation is running and is not waited for."""
+    return Status.SKIPPED if task.if_running == "skip" else Status.FAILED
+
+
+def conclude(message: StepMessage[BackupTask], end: End) -> End:
+    """The outcome of a first backup is that of the protection: the database is protected either way."""
+    if message.request.operation is not Operation.PROTECT:
+        return end
+    state = "Protected" if end.error is None else "IRPending"
+    details = end.details.model_copy(update={"protection_state": state})
+    if end.error is None:
+        return replace(end, details=details)
+    ended = f"{end.status}: {end.error.code}: {end.error.message}"
+    said = f"The database is protected, but its first backup ended as {ended}"
+    details = details.model_copy(update={"warnings": (*details.warnings, said)})
+    return replace(end, status=Status.SUCCEEDED_WITH_WARNINGS, error=None, details=details)
+
+
+def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
+    """What the outcome tells of the backup."""
+    task = message.payload
+    if end.error is not None and _does_not_apply(task, end.error):
+        end = replace(end, status=Status.SKIPPED)
+    told: dict[str, object] = {"policy_name": task.policy_name}
+    if message.request.operation is not Operation.PROTECT:
+        told |= {
+            "backup_type": _backup_type(job, task),
+            "data_transferred_mb": _number(job.properties.get("Data Transferred (in MB)")),
+            "retain_until": task.retain_until,
+        }
+    return replace(end, details=OutcomeDetails(**{**dict(end.details), **told}))
+
+
+def _does_not_apply(task: BackupTask, error: ErrorInfo) -> bool:
+    """Whether a pattern meant a database that does not allow the type of backup."""
+    return task.by_pattern and error.code.lower() == "usererrorsqlpodoesnotsupportbackuptype"
+
+
+def _backup_type(job: Job, task: BackupTask) -> str:
+    """The type that was taken: the service turns a differential or log into a full where it must."""
+    operation = job.operation
+    if "(" in operation and operation.endswith(")"):
+        return operation[operation.index("(") + 1 : -1].replace(" ", "")
+    return task.backup_type.value
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None

@@ -1,0 +1,43 @@
+"""Whether what a schedule planned is still wanted when it is due."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+from shared.engine.message import StepMessage
+from shared.engine.result import Collaborators, Failure
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import Status
+from shared.steps.payloads import BackupPlan
+
+_log: Final = logging.getLogger(__name__)
+
+
+def is_still_wanted(message: StepMessage[BackupPlan], c: Collaborators) -> bool | Failure:
+    """Whether a backup was not planned by a schedule, or the schedule is as it was, or it has begun already.
+
+    A Failure, `skipped`, for one that is taken later than its schedule's `maxLateness`.
+    """
+    planned, name = message.payload.planned, message.request.schedule
+    if planned is None or message.poll > 0:
+        return True
+    schedule = next((item for item in c.settings.schedules if item.name == name), None)
+    if schedule is None or schedule.digest != planned.digest:
+        _log.info(
+            "a planned backup is dropped: its schedule has been changed or removed",
+            extra={"action": message.step, "schedule": name, "request_id": message.request.id},
+        )
+        return False
+    late = c.machine_now() - planned.due
+    if late <= schedule.max_lateness:
+        return True
+    return Failure(
+        ErrorCode.TOO_LATE,
+        f"the backup of schedule {name} was due at {planned.due:%Y-%m-%dT%H:%M:%SZ} and is"
+        f" {timedelta(seconds=round(late.total_seconds()))} late, more than its maxLateness of"
+        f" {schedule.max_lateness}.",
+        status=Status.SKIPPED,
+        recommendations=("See why the app did not run in time, or give the schedule a longer maxLateness.",),
+    )

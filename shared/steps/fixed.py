@@ -1,0 +1,82 @@
+"""A selection is fixed before anything is done by it.
+
+Between two deliveries of a selection the vault may change. So what was selected is first sent on to the same
+step, under one message id, and only that is acted upon: `accepted`, and how many outcomes each of them
+speaks of, agree.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from shared.engine import outcomes
+from shared.engine.advice import advised
+from shared.engine.message import Payload, StepMessage
+from shared.engine.result import Collaborators, Continue, End, FanOut, To
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import ErrorInfo, Status
+from shared.steps.payloads import CertainFailure, FixedSelection, Plan
+
+if TYPE_CHECKING:
+    from shared.steps.selection import Selection
+
+#: A fan-out starts this many at once, then at this rate: ARM refills 10 writes a second.
+BURST: Final = 150
+WRITES_A_SECOND: Final = 8
+_NAMES_TOLD: Final = 100
+
+P = TypeVar("P", bound=Plan)
+
+
+def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Sequence[Payload]) -> Continue:
+    """Send the selection to the step that made it, which acts on it (`spread`)."""
+    fixed = FixedSelection(
+        tasks=tuple(task.model_dump(mode="json", by_alias=True, exclude_none=True) for task in tasks),
+        failures=tuple(
+            CertainFailure(database=database, status=failure.status, error=_told(failure.info))
+            for database, failure in chosen.failures
+        ),
+        skipped=chosen.reasons,
+        names=chosen.skipped_names[:_NAMES_TOLD],
+    )
+    body = fixed.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+    # Without a time in it, equal selections are packed alike.
+    packed = base64.b64encode(gzip.compress(body, mtime=0)).decode()
+    plan = message.payload.model_copy(update={"fixed": packed, "outcome_count": chosen.outcome_count})
+    return Continue((To(message.step, plan),))
+
+
+def _told(error: ErrorInfo) -> ErrorInfo:
+    told = advised(error)
+    assert told is not None
+    return told
+
+
+def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Payload]) -> Continue:
+    """What a fixed selection leads to: `accepted`, the outcomes that are certain already, and a task for each."""
+    plan = message.payload
+    assert plan.fixed is not None
+    fixed = FixedSelection.model_validate_json(gzip.decompress(base64.b64decode(plan.fixed)))
+    at = c.now()
+    accepted = outcomes.accepted(message, at=at, skipped=fixed.skipped, names=fixed.names)
+    events = [
+        outcomes.outcome(message, End(failure.status, failure.error), at=at, database=failure.database)
+        for failure in fixed.failures
+    ]
+    if not fixed.tasks and not fixed.failures:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in fixed.skipped.items())
+        nothing = ErrorInfo(
+            code=ErrorCode.NOTHING_TO_DO,
+            message=f"the request means no database that it can apply to ({reasons or 'all are excluded'}).",
+        )
+        events.append(outcomes.outcome_beside_acceptance(message, End(Status.SKIPPED, nothing), at=at))
+
+    def task(number: int, raw: dict[str, Any]) -> To:
+        delay = timedelta(seconds=max(0, number - BURST) / WRITES_A_SECOND)
+        return To(step, model.model_validate(raw, extra="ignore"), delay)
+
+    return Continue(FanOut(fixed.tasks, task), tuple(events), accepted)

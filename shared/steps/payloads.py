@@ -1,0 +1,160 @@
+"""What the messages to the steps carry: of a request on its way to its databases, then of one database."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shared.arm.ids import VirtualMachineId
+from shared.engine.message import Payload
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.identity import Database
+from shared.messages.model import Duration, Moment, TolerantModel
+from shared.messages.requests import (
+    AlternateTarget,
+    BackupData,
+    BackupType,
+    FilesTarget,
+    OriginalTarget,
+    ProtectData,
+    RestoreData,
+)
+
+
+class Plan(Payload):
+    """A request whose databases are not known yet, or not told of."""
+
+    #: the selection that was made for it, packed; whoever is delivered this makes no other
+    fixed: str | None = None
+    outcome_count: int = 1
+
+    @property
+    def is_accepted(self) -> bool:
+        return False
+
+    @property
+    def vm_id(self) -> VirtualMachineId | None:
+        """The VM that the request names."""
+        found = getattr(getattr(self, "data", None), "vm_id", None)
+        return found if isinstance(found, VirtualMachineId) else None
+
+
+class ProtectPlan(Plan):
+    """A protect request on its way to its databases."""
+
+    data: ProtectData
+    policy_id: str | None = None
+    policy_name: str | None = None
+    #: name and path of the VM's container, once it is registered
+    container_id: str | None = None
+    inquired: bool = False
+
+
+class ProtectTask(Payload):
+    """One database to be protected."""
+
+    database: Database
+    item_id: str
+    server_name: str = ""
+    policy_id: str
+    policy_name: str
+    #: already: nothing to do but to say so; undelete: then resume
+    action: Literal["enable", "already", "changePolicy", "resume", "undelete"]
+    #: of an item that is protected already
+    protection_state: str | None = None
+    #: where another request turns out to have protected it by another policy
+    on_existing: Literal["fail", "keep", "changePolicy"] = "fail"
+    outcome_count: int
+    first_backup: Literal["scheduled", "now"] = "scheduled"
+
+
+class Planned(TolerantModel):
+    """What a schedule had planned when it sent a message: the due time, and the schedule's digest."""
+
+    due: Moment
+    digest: str
+
+
+class BackupPlan(Plan):
+    """A backup request on its way to its databases."""
+
+    data: BackupData
+    #: where a schedule asks for it: to be compared with the schedule as it is when it is due
+    planned: Planned | None = None
+
+
+class BackupTask(Payload):
+    """One database to be backed up."""
+
+    database: Database
+    item_id: str
+    server_name: str = ""
+    policy_name: str | None = None
+    backup_type: BackupType
+    retain_for: Duration | None = None
+    retain_until: Moment | None = None
+    compression: bool | None = None
+    if_running: Literal["wait", "skip"] = "wait"
+    by_pattern: bool = False
+    outcome_count: int
+
+
+class RestorePlan(Plan):
+    """A restore request whose recovery point is to be chosen."""
+
+    data: RestoreData
+
+    @property
+    def about(self) -> Database:
+        """The database that the request names."""
+        return Database(
+            vm_id=self.data.vm_id,
+            instance=self.data.instance,
+            availability_group=self.data.availability_group,
+            name=self.data.database,
+        )
+
+
+class ChosenRecoveryPoint(TolerantModel):
+    """The recovery point that a restore goes back to."""
+
+    name: str
+    kind: str
+    time: Moment
+    point_in_time: Moment | None = None
+
+
+class RestoreTask(Payload):
+    """One database to be restored."""
+
+    database: Database
+    item_id: str
+    server_name: str = ""
+    recovery_point: ChosenRecoveryPoint
+    target: OriginalTarget | AlternateTarget | FilesTarget = Field(discriminator="kind")
+    overwrite: bool
+    no_recovery: bool
+    outcome_count: int = 1
+    #: what its outcome says of it, where it succeeds
+    warnings: tuple[str, ...] = ()
+    #: the properties of the call, once all that has to be read for it was read
+    prepared: dict[str, Any] | None = None
+
+
+class CertainFailure(TolerantModel):
+    """A database of a request that fails before a step is made for it."""
+
+    database: Database
+    status: Status
+    error: ErrorInfo
+
+
+class FixedSelection(TolerantModel):
+    """What a request means, decided once: a second delivery of its selection must not come to another."""
+
+    tasks: tuple[dict[str, Any], ...] = ()
+    failures: tuple[CertainFailure, ...] = ()
+    #: databases passed over, by reason, and up to 100 of their names
+    skipped: dict[str, int] = {}
+    names: tuple[str, ...] = ()

@@ -1,0 +1,405 @@
+"""Restoring a database: to the original, to another database, instance or VM, or as files.
+
+Follows https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
+from shared.engine import outcomes
+from shared.engine.message import StepMessage
+from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, To, refused
+from shared.messages import windows_paths
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import SUCCESSES, ErrorInfo, RecoveryPointInfo, Status
+from shared.messages.identity import Database
+from shared.messages.requests import (
+    AlternateTarget,
+    FilesTarget,
+    Operation,
+    OriginalTarget,
+    RestoreData,
+)
+from shared.names import same_name
+from shared.settings import Settings
+from shared.steps import selection
+from shared.steps.database_files import known_files, map_files
+from shared.steps.payloads import RestorePlan, RestoreTask
+from shared.steps.recovery_points import choose_recovery_point
+from shared.steps.vaults import protected_items
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Container, Job, ProtectedItem
+
+_LONGEST_NAME: Final = 128
+
+
+def select_recovery_point(message: StepMessage[RestorePlan], c: Collaborators) -> Result:
+    """Check that the restore is allowed, and select its recovery point."""
+    data = message.payload.data
+    not_allowed = _in_another_subscription(data) or not_allowed_by(data, c.settings)
+    if not_allowed is not None:
+        return not_allowed.end
+    database = message.payload.about
+    item = _find_item(data, c)
+    if isinstance(item, Failure):
+        return item.end
+    points = c.azure.list_recovery_points(item.id)
+    chosen = choose_recovery_point(data.recovery_point, points, str(database))
+    if isinstance(chosen, Failure):
+        return chosen.end
+    target = data.target
+    if isinstance(target, AlternateTarget) and target.database is None:
+        target = target.model_copy(update={"database": default_name(data.database, chosen.time)})
+    task = RestoreTask(
+        database=database,
+        item_id=item.id.path,
+        server_name=item.server_name,
+        recovery_point=chosen,
+        target=target,
+        overwrite=data.overwrite,
+        no_recovery=data.no_recovery,
+    )
+    return Continue((To("trigger_restore", task),))
+
+
+def default_name(database: str, moment: datetime) -> str:
+    """The name of a copy whose request names none: the database's, shortened to what SQL Server takes."""
+    suffix = f"_restored_{moment:%Y%m%d%H%M%S}"
+    return windows_paths.shortened(database, _LONGEST_NAME - len(suffix)) + suffix
+
+
+def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Failure | None:
+    """The Failure where the request or the settings do not allow what it asks for."""
+    database = asked.database if isinstance(asked, RestoreTask) else RestorePlan(data=asked).about
+    source = database.vm_id.path if database.vm_id is not None else None
+    target = asked.target
+    overwrites = _overwrites(database, target)
+    if overwrites and not asked.overwrite:
+        return refused(
+            ErrorCode.OVERWRITE_NOT_REQUESTED,
+            f"the restore would replace {overwrites}; set overwrite to true if that is meant.",
+        )
+    if (overwrites or asked.overwrite) and not settings.restore_allow_overwrite:
+        return refused(
+            ErrorCode.OVERWRITE_NOT_ALLOWED,
+            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
+        )
+    if isinstance(target, OriginalTarget):
+        if database.availability_group is not None:
+            return refused(
+                ErrorCode.ORIGINAL_RESTORE_OF_AVAILABILITY_GROUP,
+                f"the service does not restore over a database of the availability group"
+                f" {database.availability_group}: restore it to another database, then add that to the group.",
+            )
+        destination = source
+    else:
+        destination = target.vm_id.path
+    if destination is None or not settings.allows_target(destination, source=source):
+        accepted = settings.restore_allowed_targets
+        allowed = "the source VM only" if accepted is None else selection.listing(accepted)
+        return refused(
+            ErrorCode.TARGET_NOT_ALLOWED,
+            f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}.",
+        )
+    return _path_not_allowed(target, settings)
+
+
+def _path_not_allowed(
+    target: OriginalTarget | AlternateTarget | FilesTarget, settings: Settings
+) -> Failure | None:
+    """The Failure for a path that the settings do not allow.
+
+    Any path of backup files needs the setting. A database's files belong on the target VM's own disks: of
+    theirs, only one that leads to a network share does.
+    """
+    paths: dict[str, str | None] = {}
+    if isinstance(target, FilesTarget):
+        paths = {"path": target.path}
+    elif isinstance(target, AlternateTarget):
+        paths = {"dataDirectory": target.data_directory, "logDirectory": target.log_directory}
+        paths |= {f"files.{position}.path": file.path for position, file in enumerate(target.files)}
+    for field, path in paths.items():
+        if path is None or (isinstance(target, AlternateTarget) and not windows_paths.is_share(path)):
+            continue
+        if not settings.allows_path(path):
+            allowed = selection.listing(settings.restore_allowed_paths)
+            return refused(
+                ErrorCode.PATH_NOT_ALLOWED,
+                f"data.target.{field}: the setting RESTORE_ALLOWED_PATHS does not allow restores to {path}; it allows:"
+                f" {allowed}. A value that would: {json.dumps([path], ensure_ascii=False)}.",
+            )
+    return None
+
+
+def _in_another_subscription(data: RestoreData) -> Failure | None:
+    """The Failure for a target that no vault of this subscription can have.
+
+    A vault protects VMs of its own subscription (https://learn.microsoft.com/azure/backup/sql-support-matrix).
+    """
+    target = data.target
+    if isinstance(target, OriginalTarget):
+        return None
+    if target.vm_id.subscription_id.lower() != data.vault_id.subscription_id.lower():
+        return refused(
+            ErrorCode.TARGET_IN_ANOTHER_SUBSCRIPTION,
+            f"data.target.vmId: expected a VM that is registered to the vault {data.vault_id.name}, so one of its"
+            f" subscription {data.vault_id.subscription_id}; {target.vm_id} is in another. Restores to another"
+            " subscription or vault are not supported here: use the portal or az.",
+        )
+    return None
+
+
+def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | FilesTarget) -> str:
+    """What the restore replaces whatever is there: the source itself; else empty."""
+    if isinstance(target, OriginalTarget):
+        return f"the source database {database}"
+    if (
+        isinstance(target, AlternateTarget)
+        and target.database is not None
+        and target.vm_id == database.vm_id
+        and same_name(target.instance, database.instance or "")
+        and same_name(target.database, database.name)
+    ):
+        return f"the source database {target.instance}/{target.database}"
+    return ""
+
+
+def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem | Failure:
+    protected = protected_items(c, data.vault_id)
+    if isinstance(protected, Failure):
+        return protected
+    available = selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+    parent = data.instance or data.availability_group or ""
+    for found in selection.called(available, RestorePlan(data=data).about):
+        if found.cannot is not None:
+            return found.cannot[1]
+        item = found.candidate.protected
+        assert item is not None
+        if item.is_scheduled_for_deferred_delete:
+            return Failure(
+                ErrorCode.ITEM_SOFT_DELETED,
+                f"the backups of {found.candidate.database} are soft-deleted: undelete it before it is restored.",
+            )
+        return item
+    place = f" on {data.vm_id}" if data.vm_id is not None else ""
+    there = selection.listing(str(candidate.database) for candidate in available)
+    instead = selection.machines_instead(protected, data.vm_id)
+    return Failure(
+        ErrorCode.DATABASE_NOT_FOUND,
+        f"vault {data.vault_id.name} protects no database {parent}/{data.database}{place}; it protects there:"
+        f" {there}.{f' {instead}' if instead else ''}",
+    )
+
+
+def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+    """Trigger the restore: one delivery reads what the call has to say, the next one makes the call."""
+    task = message.payload
+    if message.request.operation is not Operation.RESTORE:
+        text = f"a {message.request.operation} request does not allow to restore {task.database}."
+        return refused(ErrorCode.RESTORE_NOT_REQUESTED, text).end
+    # Whatever an earlier step has found: the settings may have changed, and this is where the effect is made.
+    not_allowed = not_allowed_by(task, c.settings)
+    if not_allowed is not None:
+        return not_allowed.end
+    item = ProtectedItemId.parse(task.item_id)
+    point = RecoveryPointId(item, task.recovery_point.name)
+    accepted = outcomes.accepted(message, at=c.now(), skipped={}, names=())
+    prepared = task.prepared if message.effect.ready else None
+    body = prepared if prepared is not None else restore_properties(message, c, item)
+    if isinstance(body, Failure):
+        return replace(body.end, events=(accepted,))
+    return Call(
+        make=lambda azure, request_id: azure.trigger_restore(point, body, client_request_id=request_id),
+        payload=task.model_copy(update={"prepared": body, "warnings": warnings_of(task, body)}),
+        events=(accepted,),
+    )
+
+
+def is_harmless(task: RestoreTask) -> bool:
+    """Whether the restore can replace nothing, so that a second start of it is refused by the service.
+
+    Files in a directory are overwritten or stand beside those of the first.
+    """
+    return isinstance(task.target, AlternateTarget) and not task.overwrite
+
+
+#: What the service, and this app before it asks, say where the target of a restore exists.
+_EXISTS: Final = frozenset(
+    {"usererrorcannotrestoreexistingdbwithoutforceoverwrite", ErrorCode.TARGET_DATABASE_EXISTS.lower()}
+)
+
+
+def proves_an_earlier_one(error: ErrorInfo) -> bool:
+    """Whether a restore is refused because its target exists, as it does once an earlier one has made it."""
+    return error.code.lower() in _EXISTS
+
+
+def after_restore(message: StepMessage[RestoreTask], _job: Job, end: End) -> End:
+    """What the outcome tells of the restore."""
+    task = message.payload
+    point = task.recovery_point
+    status, warnings = end.status, end.details.warnings
+    if task.warnings and status in SUCCESSES:
+        status, warnings = Status.SUCCEEDED_WITH_WARNINGS, (*task.warnings, *warnings)
+    told = {
+        "warnings": warnings,
+        "recovery_point": RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time),
+        "target": task.target.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    return replace(end, status=status, details=end.details.model_copy(update=told))
+
+
+def warnings_of(task: RestoreTask, properties: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is to be said of a restore request that succeeds, beside what its job says."""
+    target = task.target
+    if not isinstance(target, AlternateTarget) or "alternateDirectoryPaths" in properties:
+        return ()
+    return (
+        f"No paths are sent for the files of {target.instance}/{target.database}, since their list is not known or too"
+        " long: the service places them in the instance's default directories.",
+    )
+
+
+def restore_properties(
+    message: StepMessage[RestoreTask], c: Collaborators, item: ProtectedItemId
+) -> dict[str, Any] | Failure:
+    """The properties of the restore request, as the REST API takes them."""
+    task = message.payload
+    moment = task.recovery_point.point_in_time
+    properties: dict[str, Any] = {
+        "objectType": (
+            "AzureWorkloadSQLPointInTimeRestoreRequest"
+            if moment is not None
+            else "AzureWorkloadSQLRestoreRequest"
+        ),
+        "shouldUseAlternateTargetLocation": True,
+        "isNonRecoverable": task.no_recovery,
+    }
+    if moment is not None:
+        properties["pointInTime"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    target = task.target
+    if isinstance(target, OriginalTarget):
+        return {**properties, "recoveryType": "OriginalLocation"}
+    properties["recoveryType"] = "AlternateLocation"
+    container = _target_container(message, c, target.vm_id)
+    if isinstance(container, Failure):
+        return container
+    properties["targetVirtualMachineId"] = target.vm_id.path
+    if isinstance(target, FilesTarget):
+        return {
+            **properties,
+            "recoveryMode": "FileRecovery",
+            "targetInfo": {
+                "overwriteOption": _overwrite_option(task),
+                "containerId": container.id.path,
+                "targetDirectoryForFileRestore": target.path,
+            },
+        }
+    if task.database.vm_id is not None:
+        properties["sourceResourceId"] = task.database.vm_id.path
+    described = _alternate_properties(task, target, container, c, item)
+    return described if isinstance(described, Failure) else {**properties, **described}
+
+
+def _alternate_properties(
+    task: RestoreTask, target: AlternateTarget, container: Container, c: Collaborators, item: ProtectedItemId
+) -> dict[str, Any] | Failure:
+    """What a restore to another database says of that, and of where its files go."""
+    assert target.database is not None
+    directories = _default_directories(c, container, target)
+    if isinstance(directories, Failure):
+        return directories
+    if (exists := _target_exists(c, container, target, overwrite=task.overwrite)) is not None:
+        return exists
+    mapping = map_files(known_files(c, item, task.recovery_point), target, directories)
+    if isinstance(mapping, Failure):
+        return mapping
+    described: dict[str, Any] = {
+        "targetInfo": {
+            "overwriteOption": _overwrite_option(task),
+            "containerId": container.id.path,
+            "databaseName": f"{target.instance}/{target.database}",
+        }
+    }
+    if mapping:
+        described["alternateDirectoryPaths"] = mapping
+    return described
+
+
+def _overwrite_option(task: RestoreTask) -> str:
+    return "Overwrite" if task.overwrite else "FailOnConflict"
+
+
+def _target_container(
+    message: StepMessage[RestoreTask], c: Collaborators, vm_id: VirtualMachineId
+) -> Container | Failure:
+    vault_id = message.request.vault_id
+    assert vault_id is not None
+    registered, others = c.azure.list_registered_containers(vault_id)
+    for container in registered:
+        if container.virtual_machine_id == vm_id:
+            if container.health_status.lower() == "deleted":
+                return Failure(
+                    ErrorCode.VIRTUAL_MACHINE_DELETED,
+                    f"the target VM {vm_id} has been deleted: restore to another one that is registered to vault"
+                    f" {vault_id.name}.",
+                )
+            return container
+    if (unusable := selection.unusable_container(others, vm_id)) is not None:
+        return unusable
+    there = selection.listing(str(container.virtual_machine_id) for container in registered)
+    offered = c.azure.list_protectable_containers(vault_id)
+    advice = (
+        "Register it with a protect request first."
+        if any(found.virtual_machine_id == vm_id for found in offered)
+        else "The vault does not offer it either: restores to a VM of another vault are not supported here (use the"
+        " portal or az); if no vault has it, register it with a protect request first."
+    )
+    return Failure(
+        ErrorCode.TARGET_NOT_REGISTERED,
+        f"the target VM {vm_id} is not registered to vault {vault_id.name}; registered are: {there}. {advice}",
+    )
+
+
+def _default_directories(
+    c: Collaborators, container: Container, target: AlternateTarget
+) -> dict[str, str] | Failure:
+    instances = c.azure.list_workload_items(container.id, "SQLInstance")
+    for instance in instances:
+        if same_name(instance.instance, target.instance):
+            found = {kind.lower(): path for kind, path in instance.data_directories}
+            break
+    else:
+        there = selection.listing(instance.instance for instance in instances)
+        return Failure(
+            ErrorCode.TARGET_INSTANCE_NOT_FOUND,
+            f"the target VM {target.vm_id} has no SQL Server instance {target.instance}; it has: {there}.",
+        )
+    if target.data_directory is not None:
+        found["data"] = target.data_directory
+    if target.log_directory is not None:
+        found["log"] = target.log_directory
+    return found
+
+
+def _target_exists(
+    c: Collaborators, container: Container, target: AlternateTarget, *, overwrite: bool
+) -> Failure | None:
+    assert target.database is not None
+    if overwrite:
+        return None
+    for other in c.azure.list_workload_items(container.id, "SQLDataBase"):
+        if same_name(other.instance, target.instance) and same_name(other.name, target.database):
+            return refused(
+                ErrorCode.TARGET_DATABASE_EXISTS,
+                f"the database {target.instance}/{target.database} exists on {target.vm_id}; set overwrite to true"
+                " if it is to be replaced, or name another.",
+            )
+    return None

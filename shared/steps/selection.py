@@ -1,0 +1,591 @@
+"""Which databases a request means, and what is to be done with each: pure functions of what is listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+from shared.arm.ids import ContainerId, ProtectedItemId, VirtualMachineId
+from shared.azure_backup.listings import Listing, Unusable
+from shared.engine.result import Failure
+from shared.messages.error_codes import ErrorCode
+from shared.messages.identity import Database
+from shared.messages.requests import (
+    SYSTEM_DATABASES,
+    BackupData,
+    BackupType,
+    DatabaseSelector,
+    ProtectData,
+)
+from shared.names import name_key, same_name
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import ProtectableItem, ProtectedItem
+
+_NAMED_IN_ERRORS = 20
+_GROUPS_NEED_A_NODE = (
+    "An availability group and its databases are found on the VMs of its replicas: give as vmId the one of the"
+    " primary, which is then registered and inquired."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One database of the estate, protected or not."""
+
+    database: Database
+    protected: ProtectedItem | None = None
+    protectable: ProtectableItem | None = None
+    #: it is listed, and this app cannot use it
+    unusable: Unusable | None = None
+
+    @property
+    def server_name(self) -> str:
+        """The host's name, as jobs name it."""
+        if self.protected is not None:
+            return self.protected.server_name
+        return self.protectable.server_name if self.protectable is not None else ""
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it is one of SQL Server's own databases."""
+        return name_key(self.database.name) in SYSTEM_DATABASES
+
+    @property
+    def cannot(self) -> Failure | None:
+        """Why nothing can be done to it by this app."""
+        if self.unusable is None:
+            return None
+        return Failure(self.unusable.code, f"{self.database} {self.unusable.why}.")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A candidate that a request means."""
+
+    candidate: Candidate
+    #: no selector spells out its name: what cannot be done is skipped rather than failed
+    by_pattern: bool
+    #: others that are called the same but for their case, where none of them is named exactly
+    namesakes: tuple[Candidate, ...] = ()
+
+    @property
+    def cannot(self) -> tuple[str, Failure] | None:
+        """Why nothing can be done, whatever is asked: the reason to skip it, and the error where it is named."""
+        if self.namesakes:
+            names = listing(str(one.database) for one in (self.candidate, *self.namesakes))
+            text = f"several databases are called so, and only their case tells them apart: {names}. Name one exactly."
+            return "ambiguousName", Failure(ErrorCode.AMBIGUOUS_DATABASE, text)
+        error = self.candidate.cannot
+        return (self.candidate.unusable.reason, error) if error and self.candidate.unusable else None
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Generic[T]):
+    """What a request comes to: work, databases that fail at once, and those passed over, by reason."""
+
+    tasks: list[T] = field(default_factory=list)
+    failures: list[tuple[Database, Failure]] = field(default_factory=list)
+    skipped: list[tuple[Database, str]] = field(default_factory=list)
+    #: how many selectors mean no database that is known
+    missed: int = 0
+
+    def pass_over(self, found: Match, reason: str | None, error: Failure) -> None:
+        """Nothing is done to what a pattern means; what is named, or where there is no reason to skip it, fails."""
+        if found.by_pattern and reason is not None:
+            self.skipped.extend((one.database, reason) for one in (found.candidate, *found.namesakes))
+        else:
+            self.failures.append((found.candidate.database, error))
+
+    @property
+    def outcome_count(self) -> int:
+        """How many outcomes will come of it: at least one."""
+        return max(1, len(self.tasks) + len(self.failures))
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many were skipped, by reason."""
+        return dict(Counter(reason for _, reason in self.skipped))
+
+    @property
+    def skipped_names(self) -> tuple[str, ...]:
+        """The databases that were skipped, in the order of their `reasons`."""
+        order = list(self.reasons)
+        ordered = sorted(self.skipped, key=lambda skipped: order.index(skipped[1]))
+        return tuple(str(database) for database, _ in ordered)
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names for a sentence, at most twenty of them."""
+    unique = sorted(set(names), key=lambda name: (name_key(name), name))
+    if not unique:
+        return "none"
+    shown = ", ".join(unique[:_NAMED_IN_ERRORS])
+    return shown if len(unique) <= _NAMED_IN_ERRORS else f"{shown} and {len(unique) - _NAMED_IN_ERRORS} more"
+
+
+def machines_instead(protected: Listing[ProtectedItem], vm_id: VirtualMachineId | None) -> str:
+    """Where the vault protects databases, where it protects none on the VM that was asked for; else nothing."""
+    machines = {item.virtual_machine_id for item in protected.usable if item.virtual_machine_id is not None}
+    machines |= {
+        item.virtual_machine_id for item in protected.unusable if item.virtual_machine_id is not None
+    }
+    if vm_id is None or vm_id in machines:
+        return ""
+    return f"The vault protects databases on these VMs: {listing(map(str, machines))}."
+
+
+#: Nothing is listed, or nothing is asked for.
+NOTHING: Final[Listing[Any]] = Listing([], [])
+
+
+def unusable_container(containers: Iterable[Unusable], vm_id: VirtualMachineId | None) -> Failure | None:
+    """The Failure where the VM is registered as a container that this app cannot use."""
+    for container in containers:
+        if vm_id is not None and container.virtual_machine_id == vm_id:
+            return Failure(
+                container.code,
+                f"the virtual machine {vm_id} is registered as {container.name}, which {container.why}.",
+            )
+    return None
+
+
+def candidates(
+    protected: Listing[ProtectedItem],
+    protectable: Listing[ProtectableItem],
+    *,
+    vm_id: VirtualMachineId | None,
+    container: ContainerId | None,
+) -> list[Candidate]:
+    """The databases of a VM (or of the whole vault), each once; a protected one is not protectable too.
+
+    Of what is protectable, an instance's databases count only with its `container`, which tells their VM;
+    those of availability groups always do. What this app cannot use is among them.
+    """
+    # Names that only their case tells apart are of two databases, where the instance's collation makes it so.
+    found: dict[tuple[str, str], Candidate] = {}
+
+    def known_as(database: Database) -> tuple[str, str]:
+        return (database.key, database.name)
+
+    for item in protected.usable:
+        is_group = item.in_availability_group
+        if vm_id is not None and not is_group and item.virtual_machine_id != vm_id:
+            continue
+        database = Database(
+            # As the request spells it: the service writes part of it in lower case.
+            vm_id=None if is_group else vm_id or item.virtual_machine_id,
+            instance=None if is_group else item.instance,
+            availability_group=item.instance if is_group else None,
+            name=item.name,
+        )
+        known = found.get(known_as(database))
+        # A database that was deleted and protected anew is listed twice: the live item counts.
+        if known is None or (
+            known.protected is not None and known.protected.is_scheduled_for_deferred_delete
+        ):
+            found[known_as(database)] = Candidate(database=database, protected=item)
+    for unusable in protected.unusable:
+        of_vm = unusable.in_availability_group or vm_id is None or unusable.virtual_machine_id == vm_id
+        if of_vm:
+            database = _unusable_database(unusable, unusable.virtual_machine_id)
+            found.setdefault(known_as(database), Candidate(database=database, unusable=unusable))
+    for offered in protectable.usable:
+        if not offered.is_database:
+            continue
+        is_group = offered.in_availability_group
+        if not is_group and offered.container != container:
+            continue
+        database = Database(
+            vm_id=None if is_group else vm_id,
+            instance=None if is_group else offered.instance,
+            availability_group=offered.instance if is_group else None,
+            name=offered.name,
+        )
+        known = found.get(known_as(database))
+        if known is None:
+            found[known_as(database)] = Candidate(database=database, protectable=offered)
+        elif known.protected is not None and known.protected.is_scheduled_for_deferred_delete:
+            found[known_as(database)] = replace(known, protectable=offered)
+    for unusable in protectable.unusable:
+        elsewhere = unusable.container is not None and unusable.container != container
+        if unusable.is_database and (unusable.in_availability_group or not elsewhere):
+            database = _unusable_database(unusable, vm_id)
+            found.setdefault(known_as(database), Candidate(database=database, unusable=unusable))
+    return list(found.values())
+
+
+def _unusable_database(unusable: Unusable, vm_id: VirtualMachineId | None) -> Database:
+    is_group = unusable.in_availability_group
+    return Database(
+        vm_id=None if is_group else vm_id,
+        instance=None if is_group else unusable.parent,
+        availability_group=unusable.parent if is_group else None,
+        name=unusable.name,
+    )
+
+
+def _parent(candidate: Candidate) -> tuple[str, bool]:
+    return candidate.database.parent, candidate.database.availability_group is not None
+
+
+ByName: TypeAlias = "Mapping[str, Sequence[Candidate]]"
+
+
+def by_name(available: Iterable[Candidate]) -> ByName:
+    """The candidates by what is the same for names that are: thousands are looked up thousands of times."""
+    found: dict[str, list[Candidate]] = {}
+    for candidate in available:
+        found.setdefault(name_key(candidate.database.name), []).append(candidate)
+    return found
+
+
+def meant_by(selector: DatabaseSelector, available: ByName) -> tuple[list[list[Candidate]], bool]:
+    """The candidates that a selector means, and whether it spells out their names.
+
+    A name that is spelled out means the databases that are called so, and nothing that it would mean as a pattern; but
+    `*` is everything, even where a database is called so. Of
+    several on one instance it means the one that is called exactly so; where there is none such, those in one list
+    cannot be told apart.
+    """
+    named: dict[str, list[Candidate]] = {}
+    spelled_out = () if selector.database == "*" else available.get(name_key(selector.database), ())
+    for candidate in spelled_out:
+        if selector.matches_parent(*_parent(candidate)):
+            named.setdefault(candidate.database.key, []).append(candidate)
+    if named:
+        return [
+            [one for one in same if one.database.name == selector.database] or same for same in named.values()
+        ], True
+    if not selector.is_pattern:
+        return [], False
+    matched: dict[str, list[Candidate]] = {}
+    for candidate in chain.from_iterable(available.values()):
+        parent, is_group = _parent(candidate)
+        if selector.matches(parent, candidate.database.name, is_group):
+            matched.setdefault(candidate.database.key, []).append(candidate)
+    return list(matched.values()), False
+
+
+def called(available: Sequence[Candidate], database: Database) -> list[Match]:
+    """The candidates of that name, on that instance or in that group, on whichever VM; no pattern counts."""
+    named: dict[str, list[Candidate]] = {}
+    for candidate in available:
+        other = candidate.database
+        if (
+            (other.availability_group is None) == (database.availability_group is None)
+            and same_name(other.parent, database.parent)
+            and same_name(other.name, database.name)
+        ):
+            named.setdefault(other.key, []).append(candidate)
+    exactly = [[one for one in same if one.database.name == database.name] or same for same in named.values()]
+    return [Match(same[0], by_pattern=False, namesakes=tuple(same[1:])) for same in exactly]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What the selectors of a request mean."""
+
+    #: each database once
+    matches: list[Match]
+    #: selectors that mean none
+    missed: list[DatabaseSelector]
+    #: what they would mean but for a rule of the request, with that as the reason
+    left_out: list[tuple[Database, str]]
+
+
+def match(
+    available: Sequence[Candidate],
+    *,
+    databases: Sequence[DatabaseSelector],
+    exclude: Sequence[DatabaseSelector],
+    include_system: bool,
+) -> Meaning:
+    """The candidates that the selectors mean, each once, the selectors that mean none, and what is left out."""
+    known_by_name = by_name(available)
+    excluded = {
+        id(candidate)
+        for selector in exclude
+        for same in meant_by(selector, known_by_name)[0]
+        for candidate in same
+    }
+    named: dict[str, list[Candidate]] = {}
+    matched: dict[str, list[Candidate]] = {}
+    #: by what their outcomes are told apart: a name that is given twice, in two spellings, has one outcome
+    missed: dict[str, DatabaseSelector] = {}
+    for selector in databases:
+        groups, spelled_out = meant_by(selector, known_by_name)
+        if not any(spelled_out or include_system or not same[0].is_system for same in groups):
+            missed.setdefault(name_key(str(selector)), selector)
+        meant = named if spelled_out else matched
+        for same in groups:
+            known = meant.setdefault(same[0].database.key, [])
+            known += [candidate for candidate in same if candidate not in known]
+    matches: list[Match] = []
+    left_out: list[tuple[Database, str]] = []
+    for key in {**named, **matched}:
+        by_pattern = key not in named
+        same = matched[key] if by_pattern else named[key]
+        if by_pattern and same[0].is_system and not include_system:
+            left_out.append((same[0].database, "systemDatabase"))
+            continue
+        left_out += [(one.database, "excluded") for one in same if id(one) in excluded]
+        kept = [candidate for candidate in same if id(candidate) not in excluded]
+        if kept:
+            matches.append(Match(kept[0], by_pattern, tuple(kept[1:])))
+    return Meaning(matches=matches, missed=list(missed.values()), left_out=left_out)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why databases may not be known: what the last inquiry of their VM, instance or group ended with."""
+
+    code: str
+    text: str
+    is_group: bool = False
+
+
+def parent_troubles(protectable: Sequence[ProtectableItem]) -> dict[str, Trouble]:
+    """What is wrong with instances and availability groups as a whole, by their names.
+
+    An instance without sysadmin rights, a failover cluster instance or a basic availability group is listed
+    itself, with the reason, while its databases are not.
+    """
+    found: dict[str, Trouble] = {}
+    for item in protectable:
+        trouble = item.prebackup_validation
+        if trouble is None or not (item.is_instance or item.is_availability_group):
+            continue
+        kind = "availability group" if item.is_availability_group else "instance"
+        text = f"The service does not back up the {kind} {item.name}: {trouble.code}: {trouble.message}"
+        found[item.name] = Trouble(trouble.code, text.rstrip(": "), item.is_availability_group)
+    return found
+
+
+def missing(
+    selector: DatabaseSelector,
+    available: Sequence[Candidate],
+    *,
+    vm_id: VirtualMachineId | None,
+    why: str = "",
+    trouble: Trouble | None = None,
+    parents: Mapping[str, Trouble] = MappingProxyType({}),
+) -> tuple[Database, Failure]:
+    """The failure of a selector that means no database: what was asked, and what there is."""
+    database = Database(
+        vm_id=vm_id if selector.availability_group is None else None,
+        instance=selector.instance,
+        availability_group=selector.availability_group,
+        name=selector.database,
+    )
+    place = f" on {vm_id.path}" if vm_id is not None else ""
+    asked = "no database matches" if selector.is_pattern else "there is no database"
+    there = listing(str(candidate.database) for candidate in available)
+    code: str = ErrorCode.DATABASE_NOT_FOUND
+    trouble = next(
+        (found for name, found in parents.items() if selector.matches_parent(name, found.is_group)), trouble
+    )
+    if trouble is not None:
+        why = trouble.text
+        if not any(
+            selector.matches_parent(
+                candidate.database.parent, candidate.database.availability_group is not None
+            )
+            for candidate in available
+        ):
+            code = trouble.code
+    return database, Failure(
+        code, f"{asked} {selector}{place}; there are: {there}.{f' {why}' if why else ''}"
+    )
+
+
+@dataclass(frozen=True)
+class ProtectChoice:
+    """What a protect request comes to for one database."""
+
+    candidate: Candidate
+    item: ProtectedItemId
+    action: Literal["enable", "already", "changePolicy", "resume", "undelete"]
+    policy_name: str
+
+
+def select_for_protection(
+    data: ProtectData,
+    available: Sequence[Candidate],
+    *,
+    policy_name: str,
+    trouble: Trouble | None = None,
+    parents: Mapping[str, Trouble] = MappingProxyType({}),
+) -> Selection[ProtectChoice]:
+    """What a protect request comes to."""
+    meaning = match(
+        available,
+        databases=data.databases,
+        exclude=data.exclude,
+        include_system=data.include_system,
+    )
+    selection: Selection[ProtectChoice] = Selection(
+        missed=len(meaning.missed),
+        failures=[
+            missing(
+                selector,
+                available,
+                vm_id=data.vm_id,
+                why=_GROUPS_NEED_A_NODE if data.vm_id is None else "",
+                trouble=trouble,
+                parents=parents,
+            )
+            for selector in meaning.missed
+        ],
+    )
+    for found in meaning.matches:
+        choice = _choose_protection(data, found, policy_name)
+        if isinstance(choice, ProtectChoice):
+            selection.tasks.append(choice)
+        else:
+            selection.pass_over(found, *choice)
+    selection.skipped.extend(meaning.left_out)
+    return selection
+
+
+def is_protected(item: ProtectedItem) -> bool:
+    """Whether backups of a database go on: it is neither soft-deleted nor stopped."""
+    stopped = item.protection_state.lower() in ("protectionstopped", "backupssuspended")
+    return not item.is_scheduled_for_deferred_delete and not stopped
+
+
+def _choose_protection(
+    data: ProtectData, found: Match, policy_name: str
+) -> ProtectChoice | tuple[str | None, Failure]:
+    if found.cannot is not None:
+        return found.cannot
+    candidate = found.candidate
+    database = candidate.database
+    item = candidate.protected
+    if item is None:
+        offered = candidate.protectable
+        assert offered is not None
+        if not offered.is_protectable:
+            trouble = offered.prebackup_validation
+            detail = f" ({trouble.message})" if trouble is not None and trouble.message else ""
+            return "notProtectable", Failure(
+                trouble.code if trouble is not None else ErrorCode.NOT_PROTECTABLE,
+                f"the service does not offer {database} for protection{detail}.",
+            )
+        return ProtectChoice(candidate, offered.protected_item_id, "enable", policy_name)
+    if item.is_scheduled_for_deferred_delete:
+        if data.undelete:
+            return ProtectChoice(candidate, item.id, "undelete", policy_name)
+        return "softDeleted", Failure(
+            ErrorCode.ITEM_SOFT_DELETED,
+            f"the backups of {database} are soft-deleted; set undelete to true to bring them back and protect"
+            " it again.",
+        )
+    if not is_protected(item):
+        if data.resume:
+            return ProtectChoice(candidate, item.id, "resume", policy_name)
+        return "protectionStopped", Failure(
+            ErrorCode.PROTECTION_STOPPED,
+            f"protection of {database} was stopped ({item.protection_state}); set resume to true to"
+            " resume it.",
+        )
+    kept = policy_kept(database, item, policy_name=policy_name, on_existing=data.on_existing)
+    if isinstance(kept, Failure):
+        return None, kept
+    if kept is not None:
+        return ProtectChoice(candidate, item.id, "already", kept)
+    return ProtectChoice(candidate, item.id, "changePolicy", policy_name)
+
+
+def policy_kept(
+    database: Database,
+    item: ProtectedItem,
+    *,
+    policy_name: str,
+    on_existing: Literal["fail", "keep", "changePolicy"],
+) -> str | Failure | None:
+    """The policy that goes on protecting a database; None where it is to be changed.
+
+    A Failure where another policy protects it and the request takes that for one.
+    """
+    current = item.policy_name
+    if current is not None and same_name(current, policy_name):
+        return policy_name
+    if on_existing == "keep":
+        return current or policy_name
+    if on_existing == "changePolicy":
+        return None
+    return Failure(
+        ErrorCode.PROTECTED_BY_ANOTHER_POLICY,
+        f"{database} is protected by policy {current}, not by {policy_name}; set onExisting to"
+        " changePolicy or keep.",
+    )
+
+
+@dataclass(frozen=True)
+class BackupChoice:
+    """What a backup request comes to for one database."""
+
+    candidate: Candidate
+    item: ProtectedItem
+    by_pattern: bool
+
+
+def select_for_backup(
+    data: BackupData, available: Sequence[Candidate], *, hint: str = ""
+) -> Selection[BackupChoice]:
+    """What a backup request comes to, as far as the listing of protected items tells.
+
+    `hint` is told where a selector means no database.
+    """
+    why = " ".join(filter(None, ("A database is backed up only once it is protected.", hint)))
+    live = [one for one in available if one.protected is not None or one.unusable is not None]
+    meaning = match(live, databases=data.databases, exclude=data.exclude, include_system=data.include_system)
+    selection: Selection[BackupChoice] = Selection(
+        failures=[missing(selector, live, vm_id=data.vm_id, why=why) for selector in meaning.missed]
+    )
+    for found in meaning.matches:
+        item = found.candidate.protected
+        reason, error = found.cannot or _cannot_back_up(data.backup_type, found.candidate.database, item)
+        if error is None:
+            assert item is not None
+            selection.tasks.append(BackupChoice(found.candidate, item, found.by_pattern))
+        else:
+            selection.pass_over(found, reason, error)
+    selection.skipped.extend(meaning.left_out)
+    return selection
+
+
+def _cannot_back_up(
+    backup_type: BackupType, database: Database, item: ProtectedItem | None
+) -> tuple[str, Failure | None]:
+    assert item is not None
+    if item.is_scheduled_for_deferred_delete:
+        return "softDeleted", Failure(
+            ErrorCode.ITEM_SOFT_DELETED,
+            f"the backups of {database} are soft-deleted: undelete and resume it first.",
+        )
+    if not is_protected(item):
+        return "protectionStopped", Failure(
+            ErrorCode.PROTECTION_STOPPED,
+            f"protection of {database} was stopped ({item.protection_state}): resume it first.",
+        )
+    if name_key(database.name) == "master" and backup_type is not BackupType.FULL:
+        return "typeNotSupported", Failure(
+            "UserErrorSQLPODoesNotSupportBackupType",
+            f"{database} allows only Full backups, not {backup_type}.",
+        )
+    model = (item.recovery_model or "").lower()
+    if backup_type is BackupType.LOG and model == "simple":
+        return "typeNotSupported", Failure(
+            "UserErrorSQLPODoesNotSupportBackupType",
+            f"{database} uses the simple recovery model, which has no log backups.",
+        )
+    return "", None

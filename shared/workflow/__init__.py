@@ -1,1 +1,0 @@
-"""The workflows: their steps as plain functions, and how they follow each other, as data."""

@@ -1,0 +1,163 @@
+"""The workflows as data: each step, what it does, what follows, and whether it is tracked.
+
+The engine holds every step to its row; the diagram in docs/architecture.md is generated from this table, and
+a test holds the app's triggers against it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.engine.message import TRACK, Following
+from shared.engine.once import JobOf
+from shared.engine.table import Row, Table
+from shared.messages.error_codes import ErrorCode
+from shared.steps import backup, protect, restore
+from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
+
+_ROWS: Final = (
+    Row(
+        name="ensure_vault",
+        workflow="protect",
+        run=protect.ensure_vault,
+        payload=ProtectPlan,
+        does="connect to the vault, or create it",
+        follows=("select_policy", "ensure_vault"),
+        tracked=True,
+        after_operation="ensure_vault",
+    ),
+    Row(
+        name="select_policy",
+        workflow="protect",
+        run=protect.select_policy,
+        payload=ProtectPlan,
+        does="select the policy by name, or create it",
+        follows=("refresh_containers", "select_databases", "select_policy"),
+        tracked=True,
+        after_operation="select_policy",
+    ),
+    Row(
+        name="refresh_containers",
+        workflow="protect",
+        run=protect.refresh_containers,
+        payload=ProtectPlan,
+        does="have the service look for VMs",
+        follows=("register_container", "inquire_container", "select_databases"),
+        tracked=True,
+        after_operation="register_container",
+    ),
+    Row(
+        name="register_container",
+        workflow="protect",
+        run=protect.register_container,
+        payload=ProtectPlan,
+        does="register the VM",
+        follows=("inquire_container", "select_databases"),
+        tracked=True,
+        after_operation="inquire_container",
+    ),
+    Row(
+        name="inquire_container",
+        workflow="protect",
+        run=protect.inquire_container,
+        payload=ProtectPlan,
+        does="have the service look for databases on the VM",
+        follows=("select_databases",),
+        tracked=True,
+        after_operation="select_databases",
+    ),
+    Row(
+        name="select_databases",
+        workflow="protect",
+        run=protect.select_databases,
+        payload=ProtectPlan,
+        does="select the databases, once, and fan out",
+        follows=("select_databases", "enable_protection", "inquire_container"),
+        fans_out_to="enable_protection",
+        ends_in="select_databases",
+    ),
+    Row(
+        name="enable_protection",
+        workflow="protect",
+        run=protect.enable_protection,
+        payload=ProtectTask,
+        does="protect one database by the policy",
+        follows=("trigger_backup", "enable_protection"),
+        tracked=True,
+        job=JobOf(
+            operation="ConfigureBackup",
+            variants={"undelete": "Undelete"},
+            repeatable=True,
+            attempts=protect.attempts,
+            happened=protect.happened,
+            noun="protection",
+        ),
+        after_job=protect.after_protection,
+    ),
+    Row(
+        name="select_items",
+        workflow="backup",
+        run=backup.select_items,
+        payload=BackupPlan,
+        does="select the protected databases, once, and fan out",
+        follows=("select_items", "trigger_backup"),
+        fans_out_to="trigger_backup",
+        ends_in="select_items",
+    ),
+    Row(
+        name="trigger_backup",
+        workflow="backup",
+        run=backup.trigger_backup,
+        payload=BackupTask,
+        does="trigger the backup of one database",
+        tracked=True,
+        job=JobOf(
+            operation="Backup",
+            attempts=backup.attempts,
+            conflict_status=backup.conflict_status,
+            not_started=ErrorCode.BACKUP_NOT_STARTED,
+            noun="backup",
+        ),
+        after_job=backup.after_backup,
+        conclude=backup.conclude,
+    ),
+    Row(
+        name="select_recovery_point",
+        workflow="restore",
+        run=restore.select_recovery_point,
+        payload=RestorePlan,
+        does="check what is allowed and select the recovery point",
+        follows=("trigger_restore",),
+        ends_in="trigger_restore",
+    ),
+    Row(
+        name="trigger_restore",
+        workflow="restore",
+        run=restore.trigger_restore,
+        payload=RestoreTask,
+        does="trigger the restore",
+        tracked=True,
+        job=JobOf(
+            operation="Restore",
+            harmless=restore.is_harmless,
+            proves=restore.proves_an_earlier_one,
+            not_started=ErrorCode.RESTORE_NOT_STARTED,
+            noun="restore",
+        ),
+        after_job=restore.after_restore,
+        call_apart=True,
+    ),
+    Row(
+        name=TRACK,
+        workflow="every",
+        run=None,
+        payload=Following,
+        does="follow the operation, then its job, to the end",
+    ),
+)
+
+#: Every step of the app, and the first of each workflow.
+TABLE: Final = Table(
+    rows={row.name: row for row in _ROWS},
+    first={"protect": "ensure_vault", "backup": "select_items", "restore": "select_recovery_point"},
+)

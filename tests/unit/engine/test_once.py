@@ -1,0 +1,278 @@
+"""Effects happen once: what the vault's jobs prove about a call whose answer was lost, or that was turned away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from shared.azure_backup.calls import Reads
+from shared.azure_backup.listings import Listing
+from shared.azure_backup.models import Job, ProtectedItem
+from shared.engine import once
+from shared.engine.message import Effect, StepMessage
+from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
+from shared.messages.events import ErrorInfo, Status
+from shared.messages.identity import Database
+from shared.settings import Settings
+from shared.steps.payloads import BackupTask
+from shared.workflows import TABLE
+from tests.unit.examples import NOW, VM, backup_message, job, protected, request
+
+MINUTE = timedelta(minutes=1)
+ROW = TABLE.rows["trigger_backup"]
+
+
+class Vault:
+    """What is listed of a vault, and nothing else of Azure: whatever is sent fails the test."""
+
+    def __init__(self, jobs: Sequence[Job] = (), items: Sequence[ProtectedItem] = ()) -> None:
+        self.jobs = list(jobs)
+        self.items = list(items) or [protected("orders")]
+
+    def list_jobs(
+        self,
+        vault: object,
+        *,
+        start: datetime,
+        operation: str | None = None,
+        status: str | None = None,
+        kept: Callable[[Job], bool],
+    ) -> list[Job]:
+        return [
+            job
+            for job in self.jobs
+            if (job.start_time is None or job.start_time >= start)
+            and (operation is None or once.is_of(job, operation))
+            and status in (None, job.raw_status)
+            and kept(job)
+        ]
+
+    def list_protected_items(self, vault: object) -> Listing[ProtectedItem]:
+        return Listing(self.items, [])
+
+
+def in_doubt(**changes: Any) -> StepMessage[BackupTask]:
+    return backup_message(effect=Effect(**{"may_have_started": True, "at": NOW, **changes}))
+
+
+def look(message: StepMessage[Any], vault: Vault | Sequence[Job], now: datetime) -> Result | None:
+    """One look, as the engine makes it before the step's call."""
+    azure = vault if isinstance(vault, Vault) else Vault(vault)
+    assert ROW.job is not None
+    c = Collaborators(
+        azure=cast("Reads", azure), settings=Settings(), now=lambda: now, machine_now=lambda: now
+    )
+    return once.before_call(ROW.job, message, c)
+
+
+def look_until_settled(
+    message: StepMessage[Any], vault: Vault | Sequence[Job], start: datetime = NOW
+) -> tuple[Result | None, datetime, int]:
+    """Look again whenever told to; what it came to, when, and at which look."""
+    now = start
+    for looks in range(1, 10):
+        result = look(message, vault, now)
+        if not isinstance(result, Later):
+            return result, now, looks
+        message = message.again(at=now, effect=result.effect)
+        now += result.delay
+    raise AssertionError("it never settles")
+
+
+def settled(message: StepMessage[Any], vault: Vault | Sequence[Job]) -> Result | Status | None:
+    """What it comes to; of an outcome, its status."""
+    result, _, _ = look_until_settled(message, vault)
+    return result.status if isinstance(result, End) else result
+
+
+def marked(n: int = 1, **details: Any) -> Job:
+    """A job that effect `n` of the message started."""
+    return job(activity_id=in_doubt().client_request_id_of(n, 0).upper(), **details)
+
+
+def changed(known: Job, **changes: Any) -> Job:
+    fields = {"name": known.id, "activity_id": known.activity_id, "entity_name": known.entity_name}
+    return job(**{**fields, **changes})
+
+
+OTHERS = job("others", activity_id="73716c62-aaaa-8aaa-8aaa-aaaaaaaaaaaa", entity_name="billing [sqlvm1]")
+FOREIGN = job("scheduled", activity_id="22222222-2222-1222-8222-222222222222")
+OTHERS_RESTORE = changed(OTHERS, operation="Restore")
+
+
+def test_its_own_job_is_adopted_at_first_sight() -> None:
+    assert look(in_doubt(), [FOREIGN, OTHERS, marked(name="mine")], NOW) == FollowJob("mine")
+
+
+@pytest.mark.parametrize("form", [str.upper, lambda text: f"{{{text}}}", lambda text: text.replace("-", "")])
+def test_its_own_job_is_known_in_whatever_form_its_id_is_written(form: Any) -> None:
+    own = in_doubt().client_request_id
+    assert look(in_doubt(), [job("mine", activity_id=form(own))], NOW) == FollowJob("mine")
+
+
+def test_nothing_is_believed_before_ten_minutes_and_three_looks() -> None:
+    result, at, looks = look_until_settled(in_doubt(), [OTHERS])
+    assert result == NextEffect()
+    assert at - NOW >= timedelta(minutes=10)
+    assert looks >= 3
+
+
+@pytest.mark.parametrize("minutes", range(1, 10))
+def test_a_job_that_is_listed_late_is_adopted(minutes: int) -> None:
+    vault = Vault([OTHERS])
+    message, now = in_doubt(), NOW
+    while isinstance(result := look(message, vault, now), Later):
+        message = message.again(at=now, effect=result.effect)
+        now += result.delay
+        if now - NOW >= minutes * MINUTE and len(vault.jobs) == 1:
+            vault.jobs.append(marked(name="late"))
+    assert result == FollowJob("late")
+
+
+#: which jobs are listed in the end, and what they prove
+CASES: dict[str, tuple[list[Job], Result | Status]] = {
+    # no job at all: the vault is not known to echo, so the absence proves nothing
+    "nothing listed": ([], Status.UNKNOWN),
+    # a job of another request that bears the mark: the vault echoes, so ours would be seen
+    "echoes, not ours": ([OTHERS], NextEffect()),
+    # the proof may be some days old
+    "echoed days ago": ([changed(OTHERS, start_time=NOW - timedelta(days=3))], NextEffect()),
+    # it is of its operation: what holds for a restore need not hold for a backup
+    "another operation echoes": ([OTHERS_RESTORE], Status.UNKNOWN),
+    # one job of that operation and database since then, in a vault that does not echo
+    "one candidate": ([FOREIGN], FollowJob("scheduled")),
+    # in one that does, only a job with the app's own id is its own
+    "one candidate, echoes": ([FOREIGN, OTHERS], Status.UNKNOWN),
+    # two: nobody can tell
+    "two candidates": ([FOREIGN, job("other")], Status.UNKNOWN),
+    # jobs of another operation, another database, another server, an earlier time are no candidates
+    "a restore": ([job(operation="Restore"), OTHERS], NextEffect()),
+    "a namesake's": ([job(entity_name="orders2 [sqlvm1]"), OTHERS], NextEffect()),
+    "another server's": ([job(entity_name="orders [sqlvm2]"), OTHERS], NextEffect()),
+    "earlier": ([job(start_time=NOW - MINUTE), OTHERS], NextEffect()),
+    # a job that bears the mark belongs to another request of this app
+    "another request's": ([job(activity_id=OTHERS.activity_id)], NextEffect()),
+    # the server's name is left out by some listings
+    "no server": ([job("young", entity_name="ORDERS")], FollowJob("young")),
+}
+
+
+@pytest.mark.parametrize(("jobs", "expected"), CASES.values(), ids=CASES)
+def test_settlement(jobs: list[Job], expected: Result | Status) -> None:
+    assert settled(in_doubt(), jobs) == expected
+
+
+def test_a_candidate_that_may_be_a_namesakes_is_not_adopted() -> None:
+    other_instance = [protected("orders"), protected("orders", instance="SQL2019")]
+    assert settled(in_doubt(), Vault([FOREIGN], other_instance)) is Status.UNKNOWN
+
+
+ENTITIES: dict[str, bool] = {
+    "orders": True,
+    "ORDERS [SQLVM1]": True,
+    "orders [sqlvm1.contoso.com]": True,
+    "MSSQLSERVER/orders [sqlvm1.contoso.com]": True,
+    "mssqlserver/orders": True,
+    "SQL2019/orders [sqlvm1]": False,
+    "orders [sqlvm2.contoso.com]": False,
+    "orders [old] [sqlvm1]": False,
+    "orders [old]": False,
+    "xorders [sqlvm1]": False,
+}
+
+
+@pytest.mark.parametrize(("entity", "about"), ENTITIES.items(), ids=ENTITIES)
+@pytest.mark.parametrize("server", ["sqlvm1", "sqlvm1.contoso.com"])
+def test_a_job_is_about_the_database_as_far_as_it_says(entity: str, about: bool, server: str) -> None:
+    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
+    assert once.names(entity, database, server) is about
+
+
+def test_two_full_host_names_are_those_of_one_machine_only_where_they_are_equal() -> None:
+    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
+    assert not once.names("orders [sqlvm1.contoso.com]", database, "sqlvm1.fabrikam.com")
+
+
+def test_an_earlier_effect_that_shows_up_late_is_adopted() -> None:
+    assert look(in_doubt(n=2), [marked(1, name="first")], NOW) == FollowJob("first")
+    not_in_doubt = backup_message(effect=Effect(n=2))
+    assert look(not_in_doubt, [marked(1, name="first")], NOW) == FollowJob("first")
+
+
+def test_an_earlier_effect_that_failed_is_not_adopted_for_the_later_one() -> None:
+    conflicted = marked(1, name="first", status="Failed", raw_status="Failed")
+    assert settled(in_doubt(n=2), [conflicted]) == NextEffect()
+    assert look(in_doubt(n=2), [conflicted, marked(2, name="second")], NOW) == FollowJob("second")
+
+
+def test_a_first_effect_that_nothing_is_known_of_costs_no_look() -> None:
+    assert look(backup_message(), cast("Any", None) or Vault(), NOW) is None
+
+
+REFUSED = Effect(refused_at=NOW, at=NOW - timedelta(seconds=2))
+
+
+def test_after_a_refusal_its_own_job_is_looked_for_before_the_call_is_made_again() -> None:
+    refused = backup_message(effect=REFUSED)
+    assert look(refused, [marked(name="mine")], NOW) == FollowJob("mine")
+    assert look(refused, [FOREIGN], NOW) is None
+
+
+WHY = ErrorInfo(code="Conflict", message="another operation is running.")
+
+
+def waiting(n: int = 2, **changes: Any) -> StepMessage[BackupTask]:
+    """The effect after a call that was turned away since another operation was running."""
+    known = {"n": n, "waiting": True, "why": WHY, "refused_at": NOW, "at": NOW - timedelta(seconds=2)}
+    return backup_message(effect=Effect(**{**known, **changes}))
+
+
+def test_a_conflict_with_ones_own_call_is_no_conflict() -> None:
+    assert look(waiting(), [OTHERS, marked(1, name="mine")], NOW) == FollowJob("mine")
+    ended = marked(1, name="mine", status="Completed", raw_status="Completed")
+    assert look(waiting(), [OTHERS, ended], NOW) == FollowJob("mine")
+
+
+def test_a_conflict_that_nothing_explains_may_be_with_a_job_that_is_listed_late() -> None:
+    vault = Vault([OTHERS])
+    result, at, looks = look_until_settled(waiting(), vault)
+    assert result is None
+    assert at - NOW >= timedelta(minutes=10)
+    assert looks >= 3
+
+
+def test_an_operation_that_is_running_is_waited_for() -> None:
+    running = changed(FOREIGN, name="scheduled", start_time=NOW - timedelta(hours=3))
+    first = look(waiting(), [OTHERS, running], NOW)
+    assert isinstance(first, Later)
+    # Once somebody else's job explains the conflict, nothing else is to be waited for.
+    again = waiting().again(at=NOW, effect=first.effect)
+    assert look(again, [OTHERS], NOW + MINUTE) is None
+
+
+def test_the_last_conflict_is_the_outcome() -> None:
+    running = changed(FOREIGN, start_time=NOW - timedelta(hours=3))
+    result = look(waiting(n=4), [OTHERS, running], NOW)
+    assert isinstance(result, End)
+    assert result.status is Status.FAILED
+    assert result.error is not None
+    assert "attempt 3 of at most 3" in result.error.message
+
+
+def test_a_third_effect_that_did_not_start_is_the_last() -> None:
+    result, _, _ = look_until_settled(in_doubt(n=3), [OTHERS])
+    assert isinstance(result, End)
+    assert result.status is Status.FAILED
+    assert result.error is not None
+    assert "attempt 3 of at most 3" in result.error.message
+
+
+def test_a_replay_adopts_what_an_earlier_epoch_has_done() -> None:
+    replayed = backup_message(request=request(epoch=2), at=NOW + timedelta(days=6))
+    done = marked(1, name="done", status="Completed", raw_status="Completed")
+    assert look(replayed, [done], NOW + timedelta(days=6)) == FollowJob("done")
+    failed = marked(1, status="Failed", raw_status="Failed")
+    assert look(replayed, [failed], NOW + timedelta(days=6)) is None
