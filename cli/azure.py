@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from cli.errors import CommandError
+from cli.errors import FAILED, CommandError
 from shared import composition
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, OutgoingMessage
+from shared.engine.result import Collaborators
 from shared.settings import SettingsError
-from shared.workflow.step import Collaborators, WorkflowError
-
-#: Azure, or the estate, does not have what was asked for.
-_FAILED = 1
 
 
 class _NoBus:
@@ -35,8 +32,13 @@ def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
     except SettingsError as error:
         raise CommandError(str(error)) from error
     try:
-        yield Collaborators(backup=runtime.backup, settings=runtime.settings, now=runtime.service_clock.now)
+        yield Collaborators(
+            azure=runtime.backup,
+            settings=runtime.settings,
+            now=runtime.service_clock.now,
+            machine_now=runtime.clock.now,
+        )
     except TokenError as error:
         raise CommandError(f"{error}.") from error
-    except (ArmError, WorkflowError) as error:
-        raise CommandError(str(error), status=_FAILED) from error
+    except ArmError as error:
+        raise CommandError(str(error), status=FAILED) from error

@@ -6,7 +6,6 @@ outcome.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.encoding import json_text
 from cli.following import FollowedRequest, Following, Observed
 from cli.progress import InFlight
 from cli.request_lines import request_key, request_label
@@ -50,6 +50,9 @@ _STYLES: Final = {
     "succeededWithWarnings": "yellow",
     "skipped": "yellow",
 }
+
+#: So many databases that are passed over are named in a line.
+_MOST_NAMES: Final = 10
 
 JsonObject = dict[str, Any]
 
@@ -133,7 +136,7 @@ def _line(observed: Observed) -> str:
     label, data = observed.request.line.label, observed.event["data"]
     if observed.kind == "accepted":
         skipped = sum(data.get("skipped", {}).values())
-        more = f", {skipped} skipped ({_reasons(data['skipped'])})" if skipped else ""
+        more = f", {skipped} skipped ({_reasons(data['skipped'])}){_names(data, skipped)}" if skipped else ""
         return f"{label}: accepted, {_count(data['outcomeCount'], 'database')}{more}"
     job = data.get("job", {}).get("id")
     named = f" (job {job})" if job else ""
@@ -145,6 +148,12 @@ def _line(observed: Observed) -> str:
 
 def _reasons(reasons: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def _names(data: JsonObject, skipped: int) -> str:
+    shown = data.get("skippedNames", [])[:_MOST_NAMES]
+    more = f" and {skipped - len(shown)} more" if shown and skipped > len(shown) else ""
+    return f": {', '.join(shown)}{more}" if shown else ""
 
 
 def _count(number: int, noun: str) -> str:
@@ -160,7 +169,7 @@ def _place(data: JsonObject) -> str:
 
 
 def _requests(following: Following, moving: Sequence[InFlight]) -> Table:
-    under_way = {request_key(one.source, one.request_id) for one in moving}
+    under_way = {request_key(one.operation, one.source, one.request_id) for one in moving}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -239,10 +248,10 @@ def print_outcomes(outcomes: Iterable[JsonObject], *, as_json: bool) -> None:
     """The outcomes, on standard output: a JSON line each, or a table."""
     if as_json:
         for outcome in outcomes:
-            print(json.dumps(outcome, ensure_ascii=False, separators=(",", ":")))
+            print(json_text(outcome, separators=(",", ":")))
         sys.stdout.flush()
         return
-    rows = [_row(outcome) for outcome in outcomes]
+    rows = [tuple(map(printable, _row(outcome))) for outcome in outcomes]
     if not rows:
         return
     if _console().width >= _WIDE:
@@ -283,8 +292,22 @@ def _remarks(data: JsonObject) -> Iterable[str]:
         yield f"{data['backupType']}{until}"
     target = data.get("target")
     if isinstance(target, dict) and data.get("recoveryPoint"):
-        place = target.get("database") or target.get("path") or "the original"
-        yield f"{data['recoveryPoint']['time']} to {place}"
+        yield f"{data['recoveryPoint']['time']} to {restored_to(data)}"
+
+
+def restored_to(data: JsonObject) -> str:
+    """Where a restore goes: a name or a path, behind the VM and the instance where those are not the source's."""
+    target = data["target"]
+    if target["kind"] == "original":
+        return "the original"
+    machine = str(target["vmId"])
+    same_machine = machine.lower() == str(data.get("vmId", "")).lower()
+    vm = "" if same_machine else machine.rpartition("/")[2]
+    if target["kind"] == "files":
+        return f"{target['path']} on {vm}" if vm else str(target["path"])
+    same_instance = same_machine and str(target["instance"]).lower() == str(data.get("instance", "")).lower()
+    instance = "" if same_instance else str(target["instance"])
+    return "/".join(part for part in (vm, instance, target.get("database")) if part)
 
 
 def _console() -> Console:
@@ -334,7 +357,7 @@ def print_rows(
     rows = list(rows)
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json_text(row))
         return
     if not rows:
         print(nothing)
@@ -345,4 +368,4 @@ def print_rows(
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(value)

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import replace
 from typing import Any, Final
 
 from cli.azure import azure
-from cli.display import json_lines, print_rows
+from cli.display import json_lines, print_rows, restored_to
 from cli.embedded import settings_of_a_run
+from cli.errors import FAILED, CommandError, failed
 from cli.request_lines import RequestLine
 from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
-from shared.messages.events import Event, OutcomeData
+from shared.engine.message import Payload, StepMessage
+from shared.engine.result import Collaborators, Continue, End, Failure, Step
+from shared.messages.events import AcceptedData, Event, OutcomeData
+from shared.messages.identity import Request
 from shared.messages.model import format_moment
 from shared.messages.requests import BackupData, ProtectData, RestoreData, read_data
-from shared.messages.steps import (
-    BackupPlan,
-    BackupTask,
-    ProtectPlan,
-    ProtectTask,
-    Request,
-    RestorePlan,
-    StepMessage,
-)
-from shared.workflow import backup, protect, restore
-from shared.workflow.step import Collaborators, Result
-from shared.workflow.vaults import vault_not_found
+from shared.steps import backup, protect, restore
+from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
+from shared.steps.selection import unusable_container
+from shared.steps.vaults import vault_not_found
 
 JsonObject = dict[str, Any]
 
@@ -44,9 +39,7 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
     """Show what the request would do; returns the exit status: 1 where some of it would fail."""
     assert line.envelope is not None
     operation, data = read_data(line.envelope)
-    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as reading:
-        # No step changes anything once its message is late.
-        c = replace(reading, late=lambda: True)
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id
         )
@@ -68,27 +61,29 @@ def _message(step: str, request: Request, payload: Any, c: Collaborators) -> Ste
 def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[JsonObject]:
     prepared: list[JsonObject] = []
     everything = _row("every database that is found", "be protected", f"policy {data.policy_name}")
-    if c.backup.get_vault(data.vault_id) is None:
+    if c.azure.get_vault(data.vault_id) is None:
         if data.create_vault is None:
-            raise vault_not_found(c, data.vault_id)
+            raise failed(vault_not_found(c, data.vault_id))
         wanted = data.create_vault
         prepared.append(
             _row(f"vault {data.vault_id.name}", "be created", f"{wanted.location}, {wanted.redundancy}")
         )
         return [*prepared, everything]
-    policies = {policy.name.casefold(): policy for policy in c.backup.list_policies(data.vault_id)}
-    policy = policies.get(data.policy_name.casefold())
+    policy = protect.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
+    if isinstance(policy, Failure):
+        raise failed(policy)
     if policy is None and data.create_policy is not None:
+        if (invalid := protect.invalid_new_name(data.policy_name)) is not None:
+            raise failed(invalid)
         prepared.append(_row(f"policy {data.policy_name}", "be created", ""))
     elif policy is None:
         # The step says which there are.
-        protect.select_policy(_message("select_policy", request, ProtectPlan(data=data), c), c)
+        _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
+    registered, others = c.azure.list_registered_containers(data.vault_id)
+    if (unusable := unusable_container(others, data.vm_id)) is not None:
+        raise failed(unusable)
     container = next(
-        (
-            found
-            for found in c.backup.list_registered_containers(data.vault_id)
-            if data.vm_id is not None and found.virtual_machine_id == data.vm_id
-        ),
+        (found for found in registered if data.vm_id is not None and found.virtual_machine_id == data.vm_id),
         None,
     )
     if data.vm_id is not None and container is None:
@@ -99,26 +94,37 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
         policy_name=policy.name if policy is not None else data.policy_name,
     )
     if container is not None and data.vm_id is not None:
-        after = (
-            protect.refresh_containers(_message("refresh_containers", request, plan, c), c).next[0].message
-        )
+        after = _onward(protect.refresh_containers, _message("refresh_containers", request, plan, c), c).to[0]
+        assert isinstance(after.payload, ProtectPlan)
         plan = after.payload
-        result = protect.select_databases(_message("select_databases", request, plan, c), c)
-        if after.step == "inquire_container" or _steps(result) == {"inquire_container"}:
+        selected = _onward(protect.select_databases, _message("select_databases", request, plan, c), c)
+        if "inquire_container" in (after.step, selected.to[0].step):
             note = "what has changed there since the last time is known only after that"
             prepared.append(_row(f"VM {data.vm_id.name}", "be inquired", note))
     # As after the inquiry that a run may make: nothing is asked of the VM now.
     known = plan.model_copy(update={"inquired": True})
-    result = protect.select_databases(_message("select_databases", request, known, c), c)
+    result = _spread(protect.select_databases, _message("select_databases", request, known, c), c)
     return [*prepared, *_rows(result)]
 
 
-def _steps(result: Result) -> set[str]:
-    return {following.message.step for following in result.next}
+def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
+    """What a step goes on with. Raises CommandError where the request would end there."""
+    result = step(message, c)
+    if isinstance(result, End):
+        assert result.error is not None
+        raise CommandError(result.error.message, status=FAILED)
+    assert isinstance(result, Continue), f"step {message.step} would change something"
+    return result
+
+
+def _spread(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
+    """What a selection leads to."""
+    fixed = _onward(step, message, c).to[0]
+    return _onward(step, message.model_copy(update={"payload": fixed.payload}), c)
 
 
 def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -> JsonObject:
-    offered = c.backup.list_protectable_containers(vault_id)
+    offered = c.azure.list_protectable_containers(vault_id)
     if any(found.virtual_machine_id == vm_id for found in offered):
         return _row(f"VM {vm_id.name}", "be registered", "its databases are known only after that")
     note = (
@@ -129,38 +135,45 @@ def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -
 
 
 def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonObject]:
-    return _rows(backup.select_items(_message("select_items", request, BackupPlan(data=data), c), c), c)
+    first = _message("select_items", request, BackupPlan(data=data), c)
+    return _rows(_spread(backup.select_items, first, c), c)
 
 
 def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObject:
     first = _message("select_recovery_point", request, RestorePlan(data=data), c)
-    result = restore.select_recovery_point(first, c)
-    following = result.next[0].message
-    task = following.payload
+    task = _onward(restore.select_recovery_point, first, c).to[0].payload
+    assert isinstance(task, RestoreTask)
+    following = _message("trigger_restore", request, task, c)
     properties = restore.restore_properties(following, c, ProtectedItemId.parse(task.item_id))
+    if isinstance(properties, Failure):
+        raise failed(properties)
     target = task.target.model_dump(mode="json", by_alias=True, exclude_none=True)
-    place = target.get("database") or target.get("path") or "the original"
     files = [item["targetPath"] for item in properties.get("alternateDirectoryPaths", [])]
+    notes = [*([f"files: {', '.join(files)}"] if files else []), *restore.warnings_of(task, properties)]
     chosen = task.recovery_point
-    how = f"from {chosen.kind} {format_moment(chosen.time)} to {place}"
+    source = task.database.model_dump(mode="json", by_alias=True)
+    how = f"from {chosen.kind} {format_moment(chosen.time)} to {restored_to({**source, 'target': target})}"
     return _row(
         str(task.database),
         "be restored",
-        f"{how}; files: {', '.join(files)}" if files else how,
+        "; ".join((how, *notes)),
         vm_id=task.database.vm_id,
         recoveryPoint=chosen.name,
         target=target,
     )
 
 
-def _rows(result: Result, c: Collaborators | None = None) -> list[JsonObject]:
-    rows = [_task_row(following.message.payload, c) for following in result.next]
+def _rows(result: Continue, c: Collaborators | None = None) -> list[JsonObject]:
+    rows = [_task_row(to.payload, c) for to in result.to]
     for event in result.events:
-        rows += _event_rows(event)
+        rows += _outcome_rows(event)
+    if result.accepted is not None and isinstance(result.accepted.data, AcceptedData):
+        rows += _skipped_rows(result.accepted.data)
     return rows
 
 
-def _task_row(task: ProtectTask | BackupTask, c: Collaborators | None) -> JsonObject:
+def _task_row(task: Payload, c: Collaborators | None) -> JsonObject:
+    assert isinstance(task, ProtectTask | BackupTask)
     if isinstance(task, ProtectTask):
         action, how = _ACTIONS[task.action], f"policy {task.policy_name}"
         return _row(str(task.database), action, how, vm_id=task.database.vm_id)
@@ -169,15 +182,25 @@ def _task_row(task: ProtectTask | BackupTask, c: Collaborators | None) -> JsonOb
     return _row(str(task.database), "be backed up", f"{task.backup_type}{kept}", vm_id=task.database.vm_id)
 
 
-def _event_rows(event: Event) -> list[JsonObject]:
+def _outcome_rows(event: Event) -> list[JsonObject]:
     data = event.data
     if isinstance(data, OutcomeData) and data.error is not None:
         parent = data.instance or data.availability_group
         name = f"{parent}/{data.database}" if data.database is not None else "the request"
         would = "be skipped" if data.status == "skipped" else "fail"
         return [_row(name, would, data.error.message, vm_id=data.vm_id)]
-    reasons = ", ".join(getattr(data, "skipped", {}))
-    return [_row(name, "be skipped", reasons) for name in getattr(data, "skipped_names", ())]
+    return []
+
+
+def _skipped_rows(data: AcceptedData) -> list[JsonObject]:
+    # Names are in the order of the reasons.
+    reasons = [reason for reason, count in data.skipped.items() for _ in range(count)]
+    rows = [
+        _row(name, "be skipped", reason) for name, reason in zip(data.skipped_names, reasons, strict=False)
+    ]
+    if more := len(reasons) - len(rows):
+        rows.append(_row(f"{more} more", "be skipped", ", ".join(dict.fromkeys(reasons[len(rows) :]))))
+    return rows
 
 
 def _row(

@@ -19,13 +19,16 @@ from shared.arm.errors import TokenError
 from shared.bus.topology import (
     ALL_OUTCOMES,
     DEAD_LETTERS,
+    INTERNAL_QUEUES,
     JOB_OUTCOMES,
     PARKED_MESSAGES,
-    STEP_QUEUES,
+    REPLAYS,
     TOPOLOGY,
-    TRACK,
 )
 from shared.clock import Clock, SystemClock
+from shared.engine.runtime import Runtime
+from shared.messages.identity import MOST_EPOCHS
+from shared.messages.reserved import EPOCH
 from shared.settings import SettingsError
 
 logger: Final = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ _PAGE: Final = 200
 class EmbeddedApp:
     """The app on a broker of its own. Use `embedded_app` to open one."""
 
-    def __init__(self, broker: Broker, host: Host, runtime: composition.Runtime, *, resumed: bool) -> None:
+    def __init__(self, broker: Broker, host: Host, runtime: Runtime, *, resumed: bool) -> None:
         self.broker = broker
         self.host = host
         self.runtime = runtime
@@ -82,14 +85,14 @@ class EmbeddedApp:
     def pending_epochs(self) -> Iterator[tuple[PeekedMessage, int]]:
         """The messages that are on their way in a replay, with their epoch."""
         for queue in TOPOLOGY.queues:
-            if queue.name == PARKED_MESSAGES:
+            if queue.name not in (*INTERNAL_QUEUES, DEAD_LETTERS, REPLAYS):
                 continue
             for message in self._pages(queue.name, 0):
-                epoch = message.application_properties.get("epoch", 0)
-                if queue.name in (*STEP_QUEUES, TRACK, DEAD_LETTERS):
-                    request = step_request(message.body)
-                    epoch = max(int(request.get("epoch", 0)), epoch if isinstance(epoch, int) else 0)
-                if isinstance(epoch, int) and epoch > 0:
+                if queue.name == REPLAYS:
+                    epoch = message.application_properties.get(EPOCH)
+                else:
+                    epoch = step_request(message.body).get("epoch")
+                if type(epoch) is int and 0 < epoch <= MOST_EPOCHS:
                     yield message, epoch
 
 

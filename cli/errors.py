@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from shared.engine.result import Failure
+
 UNUSABLE: Final = 2
+#: Azure, or the estate, does not have what was asked for.
+FAILED: Final = 1
 
 
 class CommandError(Exception):
@@ -16,3 +20,8 @@ class CommandError(Exception):
     def __init__(self, message: str, *, status: int = UNUSABLE) -> None:
         super().__init__(message)
         self.status = status
+
+
+def failed(failure: Failure) -> CommandError:
+    """The error for what Azure, or the estate, does not have."""
+    return CommandError(failure.message, status=FAILED)

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cli.request_lines import RequestLine, request_key
-from shared.messages.events import REQUEST_KEY, SUCCESSES, rejected_id
+from shared.messages.events import REQUEST_KEY, SUCCESSES
+from shared.messages.identity import MOST_EPOCHS
 
 _REJECTED: Final = "sqlvmbackup.request.rejected.v1"
-#: Replays of a message that is no request are told by its bytes and their number.
-_MOST_REPLAYS: Final = 20
 
 JsonObject = dict[str, Any]
 
@@ -103,9 +102,9 @@ class Following:
         self.requests = [FollowedRequest(line) for line in lines]
         self._by_key = {request.line.key: request for request in self.requests}
         self._by_rejection = {
-            rejected_id(request.line.body, epoch): (request, epoch)
+            request.line.rejected_id(epoch): (request, epoch)
             for request in self.requests
-            for epoch in range(_MOST_REPLAYS)
+            for epoch in range(MOST_EPOCHS + 1)
         }
 
     @property
@@ -125,11 +124,11 @@ class Following:
         for request in self.requests:
             yield from request.final_outcomes()
 
-    def find(self, source: object, request_id: object) -> FollowedRequest | None:
-        """The request of that source and id, if it is waited for."""
-        if not isinstance(source, str) or not isinstance(request_id, str):
+    def find(self, operation: object, source: object, request_id: object) -> FollowedRequest | None:
+        """The request of that operation, source and id, if it is waited for."""
+        if not (isinstance(operation, str) and isinstance(source, str) and isinstance(request_id, str)):
             return None
-        return self._by_key.get(request_key(source, request_id))
+        return self._by_key.get(request_key(operation, source, request_id))
 
     def expect_epoch(self, request: FollowedRequest, epoch: int) -> None:
         """A replay of the request is on its way."""
@@ -151,7 +150,8 @@ class Following:
                 return None
             request, epoch = found
         else:
-            followed = self.find(data.get("requestSource"), data.get("requestId"))
+            operation = str(event.get("type")).split(".")[1]
+            followed = self.find(operation, data.get("requestSource"), data.get("requestId"))
             if followed is None:
                 return None
             request, epoch = followed, int(data.get("epoch", 0))

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cli.azure import azure
 from cli.display import json_lines, print_rows
 from cli.embedded import settings_of_a_run
-from cli.errors import CommandError
+from cli.errors import FAILED, CommandError, failed
+from cli.requesting import one_database
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
+from shared.engine.result import Collaborators
+from shared.messages.identity import Database
 from shared.messages.model import format_moment
-from shared.workflow.selection import Candidate, candidates, listing
-from shared.workflow.step import Collaborators, WorkflowError
-from shared.workflow.vaults import vault_not_found
+from shared.names import name_key
+from shared.steps.recovery_points import (
+    LOG_RECOVERY_POINT,
+    newest_first,
+    restorable_ranges,
+    state_of,
+)
+from shared.steps.selection import NOTHING, Candidate, called, candidates, listing
+from shared.steps.vaults import vault_not_found
+
+if TYPE_CHECKING:
+    from shared.azure_backup.listings import Unusable
+    from shared.azure_backup.models import ProtectedItem, RecoveryPoint
 
 JsonObject = dict[str, Any]
 
@@ -29,7 +42,7 @@ _DATABASES: Final = (
     "lastBackup",
     "lastBackupStatus",
 )
-_RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to")
+_RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to", "state")
 
 Id = TypeVar("Id", VaultId, VirtualMachineId)
 
@@ -46,10 +59,12 @@ def show_databases(options: argparse.Namespace) -> int:
     vault_id = _parse(VaultId, options.vault, "--vault")
     vm_id = _parse(VirtualMachineId, options.vm, "--vm") if options.vm is not None else None
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
-        rows = [_database_row(candidate) for candidate in _candidates(c, vault_id, vm_id)]
-    rows.sort(key=lambda row: (row["vm"] or "", row["instance"].casefold(), row["database"].casefold()))
+        found, containers = _candidates(c, vault_id, vm_id)
+        rows = [_database_row(candidate) for candidate in found]
+    rows.sort(key=lambda row: (row["vm"] or "", name_key(row["instance"]), name_key(row["database"])))
+    rows += [_container_row(container) for container in containers]
     print_rows(
-        _DATABASES,
+        (*_DATABASES, "reason") if any("reason" in row for row in rows) else _DATABASES,
         rows,
         as_json=json_lines(options.json),
         nothing="The vault knows no database there: a protect request registers a VM and looks for its databases.",
@@ -58,19 +73,50 @@ def show_databases(options: argparse.Namespace) -> int:
     return 0
 
 
-def _candidates(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId | None) -> list[Candidate]:
-    if c.backup.get_vault(vault_id) is None:
-        raise vault_not_found(c, vault_id)
-    found = candidates(c.backup.list_protected_items(vault_id), (), vm_id=vm_id, container=None)
-    known = {candidate.database.key: candidate for candidate in found}
-    protectable = c.backup.list_protectable_items(vault_id)
-    for container in c.backup.list_registered_containers(vault_id):
+def _candidates(
+    c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId | None
+) -> tuple[list[Candidate], list[Unusable]]:
+    """The databases there, and the registered containers whose databases cannot be told.
+
+    Raises CommandError for a VM that the vault knows nothing of.
+    """
+    if c.azure.get_vault(vault_id) is None:
+        raise failed(vault_not_found(c, vault_id))
+    protected = c.azure.list_protected_items(vault_id)
+    found = candidates(protected, NOTHING, vm_id=vm_id, container=None)
+    known = {(candidate.database.key, candidate.database.name): candidate for candidate in found}
+    protectable = c.azure.list_protectable_items(vault_id)
+    registered, unusable = c.azure.list_registered_containers(vault_id)
+    machines = [container.virtual_machine_id for container in registered]
+    machines += [container.virtual_machine_id for container in unusable]
+    for container in registered:
         machine = container.virtual_machine_id
         if machine is None or (vm_id is not None and machine != vm_id):
             continue
-        for candidate in candidates((), protectable, vm_id=machine, container=container.id):
-            known.setdefault(candidate.database.key, candidate)
-    return list(known.values())
+        for candidate in candidates(NOTHING, protectable, vm_id=machine, container=container.id):
+            known.setdefault((candidate.database.key, candidate.database.name), candidate)
+    of_vm = [candidate for candidate in known.values() if candidate.database.vm_id is not None]
+    if vm_id is not None and vm_id not in machines and not of_vm:
+        there = listing(str(machine) for machine in machines if machine is not None)
+        raise CommandError(
+            f"--vm: the virtual machine {vm_id} is not registered to vault {vault_id.name}; registered are: {there}."
+            " A protect request registers a VM and looks for its databases.",
+            status=FAILED,
+        )
+    here = [one for one in unusable if vm_id is None or one.virtual_machine_id in (None, vm_id)]
+    return list(known.values()), here
+
+
+def _container_row(container: Unusable) -> JsonObject:
+    machine = container.virtual_machine_id
+    return {
+        "vm": machine.name if machine is not None else container.name,
+        "vmId": machine.path if machine is not None else None,
+        "instance": "*",
+        "database": "*",
+        "state": "Unusable",
+        "reason": f"the container {container.name} {container.why}",
+    }
 
 
 def _database_row(candidate: Candidate) -> JsonObject:
@@ -92,6 +138,8 @@ def _database_row(candidate: Candidate) -> JsonObject:
             "recoveryModel": item.recovery_model,
             "itemId": item.id.path,
         }
+    if candidate.cannot is not None:
+        return {**row, "state": "Unusable", "reason": candidate.cannot.message}
     assert offered is not None
     return {**row, "state": "Protectable" if offered.is_protectable else "NotProtectable"}
 
@@ -100,44 +148,52 @@ def show_recovery_points(options: argparse.Namespace) -> int:
     """List what a database can be restored to."""
     vault_id = _parse(VaultId, options.vault, "--vault")
     vm_id = _parse(VirtualMachineId, options.vm, "--vm") if options.vm is not None else None
-    group = options.availability_group
-    parent = (group or options.instance).casefold()
+    named = one_database(options)
+    asked = Database(
+        instance=named.get("instance"),
+        availability_group=named.get("availabilityGroup"),
+        name=named["database"],
+    )
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
-        known = [one for one in _candidates(c, vault_id, vm_id) if one.protected is not None]
-        chosen = [
-            one.protected
-            for one in known
-            if (one.database.availability_group is not None) == (group is not None)
-            and one.database.parent.casefold() == parent
-            and one.database.name.casefold() == options.database.casefold()
-        ]
-        asked = f"{group or options.instance}/{options.database}"
-        if not chosen:
-            there = listing(str(one.database) for one in known)
-            raise WorkflowError("DatabaseNotFound", f"the vault protects no {asked}; it protects: {there}.")
-        if len(chosen) > 1:
-            there = listing(str(one.virtual_machine_id) for one in chosen if one is not None)
-            raise CommandError(f"{asked} is on several VMs; name one with --vm: {there}.")
-        item = chosen[0]
-        assert item is not None
-        rows = list(_recovery_point_rows(c.backup.list_recovery_points(item.id)))
+        known, _ = _candidates(c, vault_id, vm_id)
+        item = _protected(asked, known)
+        rows = _recovery_point_rows(c.azure.list_recovery_points(item.id))
     nothing = f"{asked} has no recovery point yet: back it up."
     print_rows(_RECOVERY_POINTS, rows, as_json=json_lines(options.json), nothing=nothing)
     return 0
 
 
-def _recovery_point_rows(points: Iterable[Any]) -> Iterable[JsonObject]:
-    ancient = datetime.min.replace(tzinfo=UTC)
-    for point in sorted(points, key=lambda point: point.time or ancient, reverse=True):
-        if point.time is not None and not point.time_ranges:
-            yield {"name": point.name, "kind": point.kind, "time": _moment(point.time)}
-        for span in point.time_ranges:
-            yield {
-                "name": point.name,
-                "kind": "log range",
-                "from": format_moment(span.start),
-                "to": format_moment(span.end),
-            }
+def _protected(asked: Database, known: list[Candidate]) -> ProtectedItem:
+    """The protected database of that name. Raises CommandError where there is not just one."""
+    chosen = called([one for one in known if one.protected is not None or one.unusable is not None], asked)
+    if not chosen:
+        there = listing(str(one.database) for one in known if one.protected is not None)
+        if called(known, asked):
+            raise CommandError(
+                f"{asked} is not protected, so there is nothing of it to restore; the vault protects: {there}.",
+                status=FAILED,
+            )
+        raise CommandError(f"the vault protects no {asked}; it protects: {there}.", status=FAILED)
+    if len(chosen) > 1:
+        there = listing(str(found.candidate.database.vm_id) for found in chosen)
+        raise CommandError(f"{asked} is on several VMs; name one with --vm: {there}.")
+    if chosen[0].cannot is not None:
+        raise failed(chosen[0].cannot[1])
+    item = chosen[0].candidate.protected
+    assert item is not None
+    return item
+
+
+def _recovery_point_rows(points: Sequence[RecoveryPoint]) -> list[JsonObject]:
+    """What there is, the newest first, with log ranges in the whole seconds that can be asked for."""
+    rows: list[tuple[datetime, JsonObject]] = []
+    for time, point in newest_first(points):
+        row = {"name": point.name, "kind": point.kind, "time": _moment(time), "state": state_of(point)}
+        rows.append((time, {name: value for name, value in row.items() if value is not None}))
+    for span in restorable_ranges(points):
+        told = {"from": format_moment(span.start), "to": format_moment(span.end)}
+        rows.append((span.end, {"name": LOG_RECOVERY_POINT, "kind": "log range", **told}))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0], reverse=True)]
 
 
 def _moment(moment: datetime | None) -> str | None:

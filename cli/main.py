@@ -10,10 +10,13 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Final
 
+from cli.encoding import replace_what_cannot_be_written
 from cli.errors import CommandError
 
 _INTERRUPTED: Final = 1
 _DEFAULT_INSTANCE: Final = "MSSQLSERVER"
+_BACKUP_TYPES: Final = ("Full", "Differential", "Log", "CopyOnlyFull")
+_REDUNDANCIES: Final = ("LocallyRedundant", "ZoneRedundant", "GeoRedundant")
 _VERBOSE: Final = "log what the app does"
 
 Handler = Callable[[argparse.Namespace], int]
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     _log_to_standard_error(verbose=options.verbose)
     handler: Handler = options.handler
+    replace_what_cannot_be_written()
     try:
         return handler(options)
     except CommandError as error:
@@ -114,6 +118,12 @@ def _number(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _any_case(*values: str) -> Callable[[str], str]:
+    """One of these values, in whatever case it is typed."""
+    canonical = {value.lower(): value for value in values}
+    return lambda text: canonical.get(text.lower(), text)
 
 
 def _add_demo(commands: _SubCommands) -> None:
@@ -214,9 +224,8 @@ def _add_vault(parser: argparse.ArgumentParser, *, vm: str) -> None:
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instance",
-        default=_DEFAULT_INSTANCE,
         metavar="NAME",
-        help=f"SQL Server instance ({_DEFAULT_INSTANCE})",
+        help="SQL Server instance (default: every one)",
     )
     parser.add_argument(
         "--database",
@@ -265,7 +274,8 @@ def _add_protect(commands: _SubCommands) -> None:
     parser.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
     parser.add_argument(
         "--redundancy",
-        choices=("LocallyRedundant", "ZoneRedundant", "GeoRedundant"),
+        type=_any_case(*_REDUNDANCIES),
+        choices=_REDUNDANCIES,
         help="of the vault that is created; fixed once it protects anything",
     )
     parser.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="of that vault")
@@ -291,7 +301,8 @@ def _add_backup(commands: _SubCommands) -> None:
     parser.add_argument(
         "--type",
         default="Full",
-        choices=("Full", "Differential", "Log", "CopyOnlyFull"),
+        type=_any_case(*_BACKUP_TYPES),
+        choices=_BACKUP_TYPES,
         help="default: Full",
     )
     parser.add_argument(
@@ -328,7 +339,11 @@ def _add_restore(commands: _SubCommands) -> None:
     when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
     when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
     when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
-    when.add_argument("--latest", choices=("any", "full"), help="the newest moment or full (default: any)")
+    when.add_argument(
+        "--latest",
+        choices=("any", "full"),
+        help="the newest moment, of the log or of any backup; or the newest full (default: any)",
+    )
     parser.add_argument(
         "--to-original", action="store_true", help="over the database itself; needs --overwrite"
     )
@@ -351,10 +366,11 @@ def _add_restore(commands: _SubCommands) -> None:
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--database", required=True, metavar="NAME", help="the database")
+    parser.add_argument(
+        "--database", required=True, metavar="NAME", help="the database, by its name or as INSTANCE/NAME"
+    )
     parser.add_argument(
         "--instance",
-        default=_DEFAULT_INSTANCE,
         metavar="NAME",
         help=f"SQL Server instance ({_DEFAULT_INSTANCE})",
     )
@@ -432,6 +448,11 @@ def _add_replay(commands: _SubCommands) -> None:
         "numbers", nargs="*", type=_number(0, 2**63 - 1), metavar="N", help="numbers, as `list` shows them"
     )
     parser.add_argument("--all", action="store_true", help="every parked message")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="have it done again where it is so old that nobody can tell what it did before",
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--state", type=Path, metavar="DIR", help="of a run")
     where.add_argument("--namespace", metavar="NAME", help="of a deployed app")

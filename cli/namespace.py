@@ -18,7 +18,7 @@ from cli.display import display, json_lines, print_outcomes
 from cli.errors import CommandError
 from cli.following import Following
 from cli.outcomes_file import OutcomesFile
-from cli.replay import Parked, message_again
+from cli.replay import Parked, UnusableError, message_again
 from cli.request_lines import RequestLine
 from local.broker import PeekedMessage
 from local.host.service_bus import message_fields
@@ -119,6 +119,7 @@ class ParkedInNamespace:
 
     def replay(self, numbers: frozenset[int]) -> int:
         left = set(numbers)
+        sent = 0
         with self._client.get_queue_receiver(PARKED_MESSAGES) as receiver:
             held = []
             try:
@@ -127,14 +128,20 @@ class ParkedInNamespace:
                     if message.sequence_number not in left:
                         held.append(message)
                         continue
-                    # Sent before it is removed: whatever happens in between, it is not lost.
-                    self._bus.send([message_again(PeekedMessage(**message_fields(message)))])
-                    receiver.complete_message(message)
                     left.remove(message.sequence_number)
+                    try:
+                        again = message_again(PeekedMessage(**message_fields(message)))
+                    except UnusableError:
+                        held.append(message)
+                        continue
+                    # Sent before it is removed: whatever happens in between, it is not lost.
+                    self._bus.send([again])
+                    receiver.complete_message(message)
+                    sent += 1
             finally:
                 for message in held:
                     receiver.abandon_message(message)
-        return len(numbers) - len(left)
+        return sent
 
 
 @contextmanager

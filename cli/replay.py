@@ -1,42 +1,141 @@
-"""`sqlvmbackup replay`: messages that could not be handled, put away whole; listed, shown, sent again."""
+"""`sqlvmbackup replay`: messages that could not be handled, put away whole; listed, shown, sent again.
+
+Each is read on its own: one that cannot be read, or not be sent again, holds up no other.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cli.display import json_lines, print_rows
-from cli.embedded import BROKER_FILE, open_broker
+from cli.embedded import BROKER_FILE, open_broker, step_request
+from cli.encoding import json_text
 from cli.errors import CommandError
 from local.broker import Broker, PeekedMessage, ReceivedMessage
+from shared.arm.redaction import printable
 from shared.bus import OutgoingMessage
-from shared.bus.topology import PARKED_MESSAGES
-from shared.messages.parking import ENCODING, unpacked
-from shared.messages.steps import fingerprint
+from shared.bus.topology import INTERNAL_QUEUES, PARKED_MESSAGES, REPLAYS, REQUEST_QUEUES
+from shared.engine.once import REPLAYS_REACH
+from shared.messages.identity import MOST_EPOCHS, fingerprint
+from shared.messages.parking import unpacked
+from shared.messages.reserved import (
+    DESCRIPTION,
+    EPOCH,
+    ORIGINAL_MESSAGE_ID,
+    ORIGINAL_QUEUE,
+    REASON,
+    without_reserved,
+)
 
 JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("number", "queue", "epoch", "parked", "reason", "description")
-#: Of the parked message itself, not of the one that is sent again.
-_OF_PARKING: Final = frozenset(
-    {
-        "reason",
-        "description",
-        "originalQueue",
-        "originalMessageId",
-        "epoch",
-        ENCODING,
-        "DeadLetterReason",
-        "DeadLetterErrorDescription",
-        "DeadLetterSource",
-    }
-)
 _SHOWN: Final = 120
+#: Moments of a message between steps, by which it is known how old its work is.
+_MOMENTS: Final = ("since", "at", "began")
+
+
+class UnusableError(Exception):
+    """A parked message cannot be sent again; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParkedMessage:
+    """A parked message that can be read."""
+
+    queue: str
+    #: how often it has been sent again
+    epoch: int
+    body: bytes
+    #: since when its request may have done something, as far as that can be told
+    since: datetime
+
+
+def read_parked(message: PeekedMessage) -> ParkedMessage:
+    """What is parked in a message. Raises UnusableError."""
+    properties = message.application_properties
+    queue, epoch = properties.get(ORIGINAL_QUEUE), properties.get(EPOCH, 0)
+    if not isinstance(queue, str) or queue not in REQUEST_QUEUES | INTERNAL_QUEUES:
+        raise UnusableError(f"its {ORIGINAL_QUEUE} is {queue!r}, which is no queue of requests or of a step")
+    if type(epoch) is not int or not 0 <= epoch <= MOST_EPOCHS:
+        raise UnusableError(f"its {EPOCH} is {epoch!r}: expected a whole number from 0 to {MOST_EPOCHS}")
+    try:
+        body = unpacked(message.body, properties)
+    except ValueError as error:
+        raise UnusableError(str(error)) from None
+    since = (
+        min([message.enqueued_time, *_moments(body)]) if queue in INTERNAL_QUEUES else message.enqueued_time
+    )
+    return ParkedMessage(queue=queue, epoch=epoch, body=body, since=since)
+
+
+def _moments(body: bytes) -> Iterator[datetime]:
+    if not step_request(body):
+        return
+    content = json.loads(body)
+    payload = content.get("payload")
+    for part in (content, payload if isinstance(payload, dict) else {}):
+        for name in _MOMENTS:
+            try:
+                moment = datetime.fromisoformat(str(part.get(name)))
+            except ValueError:
+                continue
+            if moment.tzinfo is not None:
+                yield moment
+
+
+def message_again(message: PeekedMessage) -> OutgoingMessage:
+    """A parked message as it is sent again: the next epoch, which neither it nor its answers have had.
+
+    Raises UnusableError.
+    """
+    parked = read_parked(message)
+    epoch = parked.epoch + 1
+    if epoch > MOST_EPOCHS:
+        raise UnusableError(f"it has been sent again {MOST_EPOCHS} times: find the cause, and send it anew")
+    properties = message.application_properties
+    original_id = properties.get(ORIGINAL_MESSAGE_ID) or message.message_id
+    own = {
+        name: value
+        for name, value in without_reserved(properties).items()
+        if isinstance(value, str | int | bool)
+    }
+    return OutgoingMessage(
+        entity=REPLAYS,
+        body=parked.body,
+        # An id that a sender chose may be that of a message of another queue, or of other bytes.
+        message_id=fingerprint("replay", parked.queue, original_id, parked.body.hex(), epoch),
+        content_type=message.content_type or "application/json",
+        subject=message.subject,
+        correlation_id=message.correlation_id,
+        application_properties={**own, ORIGINAL_QUEUE: parked.queue, EPOCH: epoch},
+    )
+
+
+def why_not(message: PeekedMessage, *, again: bool, now: datetime) -> str | None:
+    """Why a parked message is not sent again; None where it is.
+
+    `again`: whether it is meant to be done again where what it did before cannot be found any more.
+    """
+    try:
+        message_again(message)
+        parked = read_parked(message)
+    except UnusableError as error:
+        return str(error)
+    if now - parked.since <= REPLAYS_REACH or again:
+        return None
+    return (
+        f"it is from {parked.since:%Y-%m-%d}, and a replay looks for what its request has done before in the jobs of"
+        f" the last {REPLAYS_REACH.days} days; give --again to have it done all the same"
+    )
 
 
 class Parked(Protocol):
@@ -47,7 +146,10 @@ class Parked(Protocol):
         ...
 
     def replay(self, numbers: frozenset[int]) -> int:
-        """Send those with these numbers again, then remove them; how many there were."""
+        """Send those with these numbers again, then remove them; how many there were.
+
+        One that cannot be sent again stays where it is.
+        """
         ...
 
 
@@ -66,57 +168,27 @@ class ParkedInState:
     def replay(self, numbers: frozenset[int]) -> int:
         held: list[ReceivedMessage] = []
         left = set(numbers)
+        sent = 0
         try:
             while left and (received := self._broker.receive(PARKED_MESSAGES)):
                 message = received[0]
                 if message.sequence_number not in left:
                     held.append(message)
                     continue
-                again = message_again(message)
+                left.remove(message.sequence_number)
+                try:
+                    again = message_again(message)
+                except UnusableError:
+                    held.append(message)
+                    continue
                 # Sent before it is removed: whatever happens in between, it is not lost, and is a duplicate.
                 self._broker.send(again.entity, [again])
                 self._broker.complete(PARKED_MESSAGES, message.lock_token)
-                left.remove(message.sequence_number)
+                sent += 1
         finally:
             for message in held:
                 self._broker.abandon(PARKED_MESSAGES, message.lock_token)
-        return len(numbers) - len(left)
-
-
-def message_again(message: PeekedMessage) -> OutgoingMessage:
-    """A parked message as it is sent again: the next epoch, which neither it nor its answers have had."""
-    properties = message.application_properties
-    epoch = _epoch(properties) + 1
-    original_id = properties.get("originalMessageId") or message.message_id
-    return OutgoingMessage(
-        entity=str(properties["originalQueue"]),
-        body=_body(message),
-        message_id=fingerprint(original_id, epoch),
-        content_type=message.content_type or "application/json",
-        subject=message.subject,
-        correlation_id=message.correlation_id,
-        application_properties={**_kept(properties), "epoch": epoch},
-    )
-
-
-def _body(message: PeekedMessage) -> bytes:
-    try:
-        return unpacked(message.body, message.application_properties)
-    except ValueError as error:
-        raise CommandError(f"parked message {message.sequence_number} cannot be read: {error}.") from None
-
-
-def _kept(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
-    return {
-        name: value
-        for name, value in properties.items()
-        if name not in _OF_PARKING and isinstance(value, str | int | bool)
-    }
-
-
-def _epoch(properties: Mapping[str, Any]) -> int:
-    epoch = properties.get("epoch", 0)
-    return epoch if isinstance(epoch, int) else 0
+        return sent
 
 
 def replay(options: argparse.Namespace) -> int:
@@ -131,14 +203,19 @@ def replay(options: argparse.Namespace) -> int:
                 nothing="No message is parked.",
                 spared=("epoch", "parked"),
             )
-            return 0
+            return 1 if any(_problem(message) for message in messages) else 0
         numbers = _numbers(options, messages)
+        chosen = [message for message in messages if message.sequence_number in numbers]
         if options.action == "show":
-            for message in messages:
-                if message.sequence_number in numbers:
-                    _show(message, as_json=json_lines(options.json))
-            return 0
-        sent = parked.replay(numbers)
+            for message in chosen:
+                _show(message, as_json=json_lines(options.json))
+            return 1 if any(_problem(message) for message in chosen) else 0
+        now = datetime.now(UTC)
+        kept = {message.sequence_number: why_not(message, again=options.again, now=now) for message in chosen}
+        for number, why in kept.items():
+            if why is not None:
+                print(printable(f"{number} is not sent again: {why}."), file=sys.stderr)
+        sent = parked.replay(frozenset(number for number, why in kept.items() if why is None))
         print(f"{sent} of {len(numbers)} sent again.{_what_next(options)}", file=sys.stderr)
         return 0 if sent == len(numbers) else 1
 
@@ -178,22 +255,34 @@ def _numbers(options: argparse.Namespace, messages: Sequence[PeekedMessage]) -> 
     return numbers
 
 
+def _problem(message: PeekedMessage) -> str | None:
+    try:
+        read_parked(message)
+    except UnusableError as error:
+        return str(error)
+    return None
+
+
 def _row(message: PeekedMessage) -> JsonObject:
     properties = message.application_properties
+    problem = _problem(message)
+    description = str(properties.get(DESCRIPTION, ""))[:_SHOWN]
     return {
         "number": message.sequence_number,
-        "queue": properties.get("originalQueue"),
-        "epoch": _epoch(properties),
+        "queue": properties.get(ORIGINAL_QUEUE),
+        "epoch": properties.get(EPOCH, 0),
         "parked": message.enqueued_time.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "reason": properties.get("reason"),
-        "description": str(properties.get("description", ""))[:_SHOWN],
+        "reason": properties.get(REASON),
+        "description": description if problem is None else f"cannot be sent again: {problem}",
     }
 
 
 def _show(message: PeekedMessage, *, as_json: bool) -> None:
-    shown = {
-        **_row(message),
-        "description": message.application_properties.get("description"),
-        "body": _body(message).decode("utf-8", "backslashreplace"),
-    }
-    print(json.dumps(shown, ensure_ascii=False, indent=None if as_json else 2))
+    shown = _row(message)
+    try:
+        body = read_parked(message).body
+        shown["description"] = message.application_properties.get(DESCRIPTION)
+    except UnusableError:
+        body = message.body
+    shown["body"] = body.decode("utf-8", "backslashreplace")
+    print(json_text(shown, indent=None if as_json else 2))

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from local.host import trigger_values
 from shared.bus import OutgoingMessage
 from shared.bus.topology import EVENTS
+from shared.intake.senders import QUEUES
 from shared.messages.cloud_events import CONTENT_TYPE, Envelope, InvalidMessageError, read_envelope
+from shared.messages.events import rejected_id
+from shared.messages.identity import fingerprint, request_message_id
 from shared.messages.requests import REQUEST_TYPES
-from shared.messages.steps import fingerprint
-from shared.workflow.receive import QUEUES, request_message_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +34,10 @@ class RequestLine:
 
     @property
     def key(self) -> str:
-        """Equal for lines that are one request: those of one source and id, else of the same bytes."""
-        if self.envelope is None:
+        """Equal for lines that are one request: those of one operation, source and id, else of the same bytes."""
+        if self.envelope is None or self.envelope.type not in REQUEST_TYPES:
             return fingerprint("line", hashlib.sha256(self.body).hexdigest())
-        return request_key(self.envelope.source, self.envelope.id)
+        return request_key(self.operation, self.envelope.source, self.envelope.id)
 
     @property
     def operation(self) -> str:
@@ -51,17 +53,26 @@ class RequestLine:
             return f"line {self.number}"
         return request_label(self.operation, self.envelope.id)
 
+    @property
+    def given(self) -> bytes:
+        """Its body as the app gets it from the platform, which is not what it was where that is no UTF-8."""
+        return trigger_values.text(self.body).encode()
+
+    def rejected_id(self, epoch: int) -> str:
+        """The id of the answer where it is no request."""
+        return rejected_id(self.given, epoch, self.message().message_id)
+
     def message(self) -> OutgoingMessage:
         """The line as a message to the queue of its type; what has none goes to `events`, to be answered."""
-        if self.envelope is None:
+        known = REQUEST_TYPES.get(self.envelope.type) if self.envelope is not None else None
+        if self.envelope is None or known is None:
             return OutgoingMessage(
                 entity=EVENTS, body=self.body, message_id=self.key, content_type=CONTENT_TYPE
             )
-        known = REQUEST_TYPES.get(self.envelope.type)
         return OutgoingMessage(
-            entity=QUEUES[known[0]] if known is not None else EVENTS,
+            entity=QUEUES[known[0]],
             body=self.body,
-            message_id=request_message_id(self.envelope.source, self.envelope.id),
+            message_id=request_message_id(known[0].value, self.envelope.source, self.envelope.id),
             content_type=CONTENT_TYPE,
             subject=self.envelope.type,
             correlation_id=self.envelope.correlation_id,
@@ -75,9 +86,9 @@ def request_label(operation: str, request_id: str) -> str:
     return f"{operation} {request_id}"
 
 
-def request_key(source: str, request_id: str) -> str:
+def request_key(operation: str, source: str, request_id: str) -> str:
     """What tells a request from every other."""
-    return fingerprint("request", source, request_id)
+    return fingerprint("request", operation, source, request_id)
 
 
 def read_request_lines(lines: Iterable[bytes]) -> list[RequestLine]:

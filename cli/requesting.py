@@ -18,6 +18,10 @@ from shared.messages.requests import read_data
 
 JsonObject = dict[str, Any]
 
+#: What a database that is restored is on where nothing else is said, as SQL Server itself has it.
+DEFAULT_INSTANCE: Final = "MSSQLSERVER"
+EVERY_INSTANCE: Final = "*"
+
 _FLAGS: Final = {
     "vaultId": "--vault",
     "vmId": "--vm",
@@ -27,6 +31,7 @@ _FLAGS: Final = {
     "target.path": "--to-files",
     "target.dataDirectory": "--data-directory",
     "target.logDirectory": "--log-directory",
+    "target.files": "--file",
     "policyName": "--policy",
     "databases": "--database",
     "database": "--database",
@@ -35,6 +40,9 @@ _FLAGS: Final = {
     "jobTimeout": "--job-timeout",
     "createPolicy": "--create-policy",
     "createVault": "--create-vault",
+    "recoveryPoint.pointInTime": "--point-in-time",
+    "recoveryPoint.name": "--recovery-point",
+    "recoveryPoint.before": "--before",
     "recoveryPoint": "--point-in-time, --recovery-point, --before or --latest",
 }
 
@@ -60,7 +68,8 @@ def request_from(options: argparse.Namespace) -> RequestLine:
 
 def _of_flag(problem: str) -> str:
     field = problem.partition(":")[0].split(".")
-    flag = _FLAGS.get(".".join(field[1:])) or _FLAGS.get(field[1]) if len(field) > 1 else None
+    inner = [".".join(field[1:end]) for end in range(len(field), 1, -1)]
+    flag = next((_FLAGS[name] for name in inner if name in _FLAGS), None)
     return f"{problem} ({flag})" if flag is not None else problem
 
 
@@ -139,12 +148,10 @@ def _backup(options: argparse.Namespace) -> JsonObject:
 
 
 def _restore(options: argparse.Namespace) -> JsonObject:
-    parent = _parent(options)
     return {
         "vaultId": options.vault,
         "vmId": options.vm,
-        **parent,
-        "database": options.database,
+        **one_database(options),
         "recoveryPoint": _recovery_point(options),
         "target": _target(options),
         "overwrite": options.overwrite or None,
@@ -153,10 +160,11 @@ def _restore(options: argparse.Namespace) -> JsonObject:
     }
 
 
-def _parent(options: argparse.Namespace) -> JsonObject:
+def one_database(options: argparse.Namespace) -> JsonObject:
+    """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
-        return {"availabilityGroup": options.availability_group}
-    return {"instance": options.instance}
+        return {"availabilityGroup": options.availability_group, "database": options.database}
+    return _database(options.database, options.instance or DEFAULT_INSTANCE)
 
 
 def _recovery_point(options: argparse.Namespace) -> JsonObject:
@@ -181,12 +189,12 @@ def _target(options: argparse.Namespace) -> JsonObject:
         if options.to_instance or options.to_database or mapped:
             raise CommandError("--to-files restores files: it goes with --to-vm only.")
         return _present({"kind": "files", "vmId": machine, "path": options.to_files})
-    instance = options.to_instance or (options.instance if options.availability_group is None else None)
+    instance = options.to_instance or one_database(options).get("instance")
     return _present(
         {
             "kind": "alternate",
             "vmId": machine,
-            "instance": instance or "MSSQLSERVER",
+            "instance": instance or DEFAULT_INSTANCE,
             "database": options.to_database,
             "dataDirectory": options.data_directory,
             "logDirectory": options.log_directory,
@@ -197,11 +205,12 @@ def _target(options: argparse.Namespace) -> JsonObject:
 
 
 def _selection(options: argparse.Namespace) -> JsonObject:
+    instance = options.instance or EVERY_INSTANCE
     groups = [_group_database(text) for text in options.group_database]
-    named = [_database(text, options.instance) for text in options.database]
+    named = [_database(text, instance) for text in options.database]
     return {
-        "databases": named + groups or [{"instance": options.instance, "database": "*"}],
-        "exclude": [_database(text, options.instance) for text in options.exclude] or None,
+        "databases": named + groups or [{"instance": instance, "database": "*"}],
+        "exclude": [_database(text, instance) for text in options.exclude] or None,
         "includeSystem": options.include_system or None,
     }
 
@@ -233,7 +242,8 @@ def _json_file(path: Path | None, flag: str) -> Any:
     if path is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        # Bytes: JSON as Windows PowerShell writes it begins with a byte order mark, or is UTF-16.
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CommandError(f"{flag}: {path} cannot be read as JSON ({error}).") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Final
 
 from cli.display import Display, display, json_lines, print_outcomes
 from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
+from cli.encoding import in_utf_8
 from cli.errors import CommandError
 from cli.following import FollowedRequest, Following
 from cli.outcomes_file import OutcomesFile
@@ -23,6 +25,7 @@ from shared.bus import MessageTooLargeError
 from shared.bus.topology import JOB_OUTCOMES
 from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.events import ErrorInfo, rejected_id, request_rejected
+from shared.messages.requests import REQUEST_TYPES
 
 #: Seconds of real time between two looks at the queues.
 _REFRESH: Final = 0.25
@@ -49,14 +52,31 @@ class RunOptions:
 def read_file(name: str) -> list[RequestLine]:
     """The requests of a file, or of standard input where it is called `-`. Raises CommandError."""
     try:
-        if name == "-":
-            return read_request_lines(sys.stdin.buffer)
-        with Path(name).open("rb") as file:
-            return read_request_lines(file)
+        data = in_utf_8(sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes())
     except OSError as error:
         raise CommandError(
             f"the requests in {name} cannot be read ({error.strerror}): name a JSONL file with --requests."
         ) from error
+    except ValueError as error:
+        raise CommandError(
+            f"the requests in {name} begin as UTF-16 and are not: save the file as UTF-8."
+        ) from error
+    if _is_laid_out(data):
+        raise CommandError(
+            f"the requests in {name} are JSON over several lines, or a list; each line of the file is one request:"
+            " write it with `ConvertTo-Json -Compress`, or `jq -c`."
+        )
+    return read_request_lines(data.split(b"\n"))
+
+
+def _is_laid_out(data: bytes) -> bool:
+    """Whether the file begins with JSON over several lines, or with a list, which no request is."""
+    text = data.decode("utf-8-sig", "replace").lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) or (isinstance(value, dict) and "\n" in text[:end])
 
 
 def run_requests(
@@ -127,12 +147,17 @@ class Run:
         for message, epoch in self._app.pending_epochs():
             known = step_request(message.body)
             if known:
-                found = self.following.find(known.get("source"), known.get("id"))
+                found = self.following.find(known.get("operation"), known.get("source"), known.get("id"))
             else:
                 try:
                     envelope = read_envelope(message.body)
-                    found = self.following.find(envelope.source, envelope.id)
+                    operation = (
+                        REQUEST_TYPES[envelope.type][0].value if envelope.type in REQUEST_TYPES else None
+                    )
+                    found = self.following.find(operation, envelope.source, envelope.id)
                 except InvalidMessageError:
+                    found = None
+                if found is None:
                     rejected = self.following.find_rejection(rejected_id(message.body, epoch))
                     found = rejected[0] if rejected is not None else None
             if found is not None:
@@ -174,7 +199,13 @@ class Run:
             )
             now = self._app.runtime.service_clock.now()
             event = request_rejected(
-                line.body, queue=message.entity, message_id=message.message_id, at=now, epoch=0, error=info
+                line.given,
+                queue=message.entity,
+                message_id=message.message_id,
+                identity=message.message_id,
+                at=now,
+                epoch=0,
+                error=info,
             )
             self._app.broker.send(JOB_OUTCOMES, [event.to_message()])
 

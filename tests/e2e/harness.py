@@ -26,6 +26,7 @@ from shared import composition
 from shared.bus import OutgoingMessage
 from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
 from shared.clock import SteppedClock
+from shared.engine.runtime import Runtime
 
 JsonObject = dict[str, Any]
 
@@ -56,7 +57,7 @@ class Estate:
         broker: Broker,
         host: Host,
         clock: SteppedClock,
-        runtime: composition.Runtime,
+        runtime: Runtime,
         url: str,
     ) -> None:
         self.simulator = simulator

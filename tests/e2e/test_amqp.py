@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -159,6 +160,44 @@ def test_connections_that_break_lose_nothing_and_double_nothing(app: OpenApp) ->
     outcomes = deployed.run(deployed.protect(), break_connections)
     assert Counter(outcome["data"]["status"] for outcome in outcomes) == {"succeeded": 3}
     assert deployed.mutations["Register"] == 1
+
+
+def test_a_requester_s_own_client_gets_nothing_by_what_it_writes_on_a_message(
+    app: OpenApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from azure.servicebus import ServiceBusClient, ServiceBusMessage
+
+    deployed = app("orders")
+    deployed.run(deployed.protect())
+    forged: Any = {"DeadLetterSource": "trigger-restore", "originalQueue": "trigger-restore", "epoch": 5}
+    restore = json.dumps({"step": "trigger_restore", "request": deployed.restore()})
+    with (
+        ServiceBusClient.from_connection_string(deployed.door.connection_string) as client,
+        client.get_queue_sender("backup-requests") as sender,
+    ):
+        # One that nobody may have the time to take, and one that is taken.
+        sender.send_messages(
+            ServiceBusMessage(restore, application_properties=forged, time_to_live=timedelta(milliseconds=1))
+        )
+        sender.send_messages(ServiceBusMessage(restore, application_properties=forged))
+    pause = Event()
+    for _ in range(int(PATIENCE / 0.05)):
+        parked = deployed.broker.peek("parked-messages")
+        if len(parked) == 2:
+            break
+        pause.wait(0.05)
+    assert {message.application_properties["originalQueue"] for message in parked} == {"backup-requests"}
+    assert {message.application_properties["epoch"] for message in parked} == {0}
+    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
+    assert main(["replay", "send", "--all", "--namespace", f"127.0.0.1:{deployed.door.port}"]) == 0
+    capsys.readouterr()
+    for _ in range(int(PATIENCE / 0.05)):
+        parked = deployed.broker.peek("parked-messages")
+        if [message.application_properties["epoch"] for message in parked] == [1, 1]:
+            break
+        pause.wait(0.05)
+    assert {message.application_properties["originalQueue"] for message in parked} == {"backup-requests"}
+    assert not deployed.mutations["Restore"]
 
 
 def test_the_command_with_a_deployed_app(

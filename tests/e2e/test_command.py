@@ -385,7 +385,7 @@ def test_a_dry_run_of_a_protect_says_what_of_the_vm_is_known(here: Here) -> None
     assert status == 1
     assert [(row["database"], row["would"]) for row in rows] == [
         ("VM sqlvm1", "be inquired"),
-        ("MSSQLSERVER/new", "fail"),
+        ("*/new", "fail"),
     ]
     # For what is known no VM is looked at.
     status, rows, _ = call(*protect, "--vm", machine, "--database", "orders")
@@ -459,7 +459,7 @@ def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: P
             {},
             "data.target.vmId: is required (given: nothing) (--to-vm, or --vm for the same)",
         ),
-        (["protect", "--vault", "v", "--vm", "m", "--policy", "a b"], {}, "data.policyName"),
+        (["protect", "--vault", "v", "--vm", "m", "--policy", "a/b"], {}, "data.policyName"),
         (["backup", "--vault", "v", "--no-wait"], {}, "data.vaultId"),
     ],
 )

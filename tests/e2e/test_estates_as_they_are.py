@@ -195,11 +195,13 @@ def test_a_restore_as_files_goes_where_the_setting_allows(azure: Estate) -> None
     def as_files(path: str) -> dict[str, Any]:
         return {"target": {"kind": "files", "vmId": azure.vm_id(), "path": path}}
 
-    for path in ("C:\\Windows", "F:\\restores\\..\\secret", "\\\\share\\x"):
-        assert error_of(azure.run(azure.restore("orders", **as_files(path)))[0])[:2] == (
-            "rejected",
-            "PathNotAllowed",
-        )
+    for path, why in (
+        ("C:\\Windows", "PathNotAllowed"),
+        ("F:\\restores\\..\\secret", "InvalidRequest"),
+        ("\\\\share\\x", "PathNotAllowed"),
+    ):
+        refused = error_of(azure.run(azure.restore("orders", **as_files(path)))[0])
+        assert refused[:2] == ("rejected", why)
     (restored,) = azure.run(azure.restore("orders", **as_files("F:\\restores\\today")))
     assert restored["data"]["status"] == "succeeded"
     (entry,) = [entry for entry in azure.simulator.ledger_entries if entry["route"] == "Restore"]

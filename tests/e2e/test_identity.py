@@ -278,7 +278,7 @@ def test_a_missing_permission_is_an_outcome_that_names_the_action(
     assert status == 1
     (outcome,) = [json.loads(line) for line in outcomes.read_text().splitlines()]
     error = outcome["data"]["error"]
-    assert (outcome["data"]["status"], error["code"]) == ("failed", "not_authorised")
+    assert (outcome["data"]["status"], error["code"]) == ("failed", "NotAuthorised")
     assert f"'{action}'" in error["message"] and CLIENT in error["message"]
     assert "role" in error["recommendations"][0]
     assert cloud.simulator.ledger_entries == []

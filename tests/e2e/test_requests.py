@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cli.request_lines import read_request_lines
+from local.host import trigger_values
 from shared.bus.topology import EVENTS, PROTECT_REQUESTS
-from shared.messages.events import rejected_id
 from tests.e2e.harness import (
     INSTANCE,
     POLICY,
@@ -225,7 +226,7 @@ def test_a_miss_beside_hits_has_its_own_outcome(estate: OpenEstate) -> None:
 
 MALFORMED: list[tuple[str, bytes | JsonObject, list[str]]] = [
     ("not JSON", b"{nope", ["expected a JSON object"]),
-    ("not UTF-8", b"\xff\xfe{}", ["UTF-8"]),
+    ("not UTF-8", b'{"id": "L\xe4uft"}', ["UTF-8"]),
     ("not an object", b"[1]", ["expected a CloudEvent"]),
     ("no CloudEvent", b'{"data": {}}', ["specversion", "type", "source", "id"]),
     (
@@ -246,10 +247,11 @@ def test_what_is_no_request_is_rejected_once_and_parked(
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     (outcome,) = azure.run(body)
     assert outcome["type"] == "sqlvmbackup.request.rejected.v1"
-    assert outcome["id"] == rejected_id(body)
+    (line,) = read_request_lines([body])
+    assert outcome["id"] == line.rejected_id(0)
     assert all(part in outcome["data"]["error"]["message"] for part in named), outcome
     (parked,) = azure.parked()
-    assert parked["body"] == body
+    assert parked["body"] == trigger_values.text(body).encode()
     assert (parked["originalQueue"], parked["epoch"]) == (EVENTS, 0)
 
 

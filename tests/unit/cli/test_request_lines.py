@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from cli.request_lines import read_request_lines
-from shared.workflow.receive import request_message_id
+from shared.messages.identity import request_message_id
 
 
 def a_line(request_type: str = "sqlvmbackup.restore.requested.v1", **attributes: str) -> bytes:
@@ -37,7 +37,7 @@ def test_each_goes_to_the_queue_of_its_type() -> None:
         "events",
         "events",
     ]
-    assert messages[0].message_id == request_message_id("/s", "protect")
+    assert messages[0].message_id == request_message_id("protect", "/s", "protect")
     assert len({message.message_id for message in messages}) == 5
     assert [line.label for line in lines][-2:] == ["request explode", "line 5"]
 

@@ -32,7 +32,7 @@ def data_of(*arguments: str) -> Any:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ((), {"databases": [{"instance": "MSSQLSERVER", "database": "*"}]}),
+        ((), {"databases": [{"instance": "*", "database": "*"}]}),
         (
             ("--instance", "PROD", "--database", "orders", "--database", "DEV/a/b", "--exclude", "x*"),
             {
@@ -82,7 +82,7 @@ def test_backup() -> None:
     )
     assert data == {
         "vaultId": VAULT,
-        "databases": [{"instance": "MSSQLSERVER", "database": "*"}],
+        "databases": [{"instance": "*", "database": "*"}],
         "backupType": "CopyOnlyFull",
         "retainFor": "P9D",
         "compression": False,
