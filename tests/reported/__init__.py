@@ -1,0 +1,1 @@
+"""What public bug reports, recordings of the service and its platform say, as tests."""

@@ -1,0 +1,240 @@
+"""A run from the command line: its state, its files, and a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from local.broker import Broker, InProcessBus, ReceivedMessage
+from local.host import Host, InProcessReceiver
+from local.simulator import Scenario, Simulator, SimulatorServer
+from shared.bus.topology import BACKUP_REQUESTS
+from shared.clock import SystemClock
+from tests.e2e.harness import INSTANCE, POLICY, JsonObject, message_to, the_functions, virtual_machine
+
+ROOT = Path(__file__).parents[2]
+FAST = 0.002
+PATIENCE = 60
+
+
+class Azure:
+    """A simulator on a fast clock, with one protected database."""
+
+    def __init__(self, simulator: Simulator, url: str, folder: Path) -> None:
+        self.simulator = simulator
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AZURE_")},
+            "ARM_ENDPOINT": url,
+            "TIME_SCALE": str(FAST),
+            "TRACK_INTERVAL": "PT10S",
+        }
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def outcomes(self) -> Path:
+        return self.folder / "outcomes.jsonl"
+
+    @property
+    def backups(self) -> int:
+        return sum(entry["route"] == "Backup" for entry in self.simulator.ledger_entries)
+
+    def arguments(self, **other: str) -> list[str]:
+        """Of a run of one backup."""
+        event: JsonObject = {
+            "specversion": "1.0",
+            "type": "sqlvmbackup.backup.requested.v1",
+            "source": "/tests",
+            "id": "b1",
+            "data": {
+                "vaultId": self.simulator.vault_id(),
+                "databases": [{"instance": INSTANCE, "database": "orders"}],
+                "backupType": "CopyOnlyFull",
+            },
+        }
+        file = self.folder / "requests.jsonl"
+        file.write_text(json.dumps(event) + "\n")
+        options = {"requests": str(file), "state": str(self.state), "outcomes": str(self.outcomes), **other}
+        return ["run", *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    def process(
+        self, *arguments: str, before: str = "pass", patience: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
+        """The command as a process, after Python has done `before`."""
+        code = f"import sys; {before}; from cli.main import main; sys.exit(main(sys.argv[1:]))"
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            check=False,
+        )
+
+
+@pytest.fixture
+def azure(tmp_path: Path) -> Iterator[Azure]:
+    machine = virtual_machine(
+        "sqlvm1", {"name": "orders", "protectedBy": POLICY, "historyDays": 1}, registeredTo="vault1"
+    )
+    scenario = Scenario.model_validate({"virtualMachines": [machine], "scheduledBackups": False})
+    with ExitStack() as stack:
+        simulator = Simulator(scenario, time_scale=FAST)
+        server = stack.enter_context(SimulatorServer(simulator))
+        yield Azure(simulator, server.url, tmp_path)
+
+
+def one_sentence(said: subprocess.CompletedProcess[str]) -> None:
+    """It could not be done, and says so without a traceback."""
+    assert "Traceback" not in said.stderr, said.stderr[-2000:]
+    assert said.returncode == 2, said.stderr[-2000:]
+    assert said.stderr.strip()
+
+
+# Given again
+
+
+AGAIN = [
+    1,
+    8,
+    pytest.param(
+        15,
+        marks=pytest.mark.xfail(
+            strict=True,
+            raises=AssertionError,
+            reason="what a state knows of its requests is forgotten with the events, after 14 days",
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("days", AGAIN)
+def test_a_run_that_is_given_again_does_nothing_again(
+    azure: Azure, days: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in azure.environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(azure.arguments()) == 0
+
+    class Later(SystemClock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(days=days)
+
+    monkeypatch.setattr("cli.embedded.SystemClock", Later)
+    assert main(azure.arguments()) == 0
+    assert azure.backups == 1
+    assert len(azure.outcomes.read_text().splitlines()) == 1
+    capsys.readouterr()
+
+
+# A disk that is full
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a file of outcomes that cannot be written to is a traceback"
+)
+def test_outcomes_on_a_disk_that_is_full(azure: Azure) -> None:
+    one_sentence(azure.process(*azure.arguments(outcomes="/dev/full")))
+
+
+LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+
+
+def test_a_state_on_a_disk_that_is_full_from_the_start(azure: Azure) -> None:
+    one_sentence(azure.process(*azure.arguments(), before=LIMITED.format(8_192)))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=(AssertionError, subprocess.TimeoutExpired),
+    reason="a run whose state cannot be written any more hangs",
+)
+def test_a_state_on_a_disk_that_becomes_full(azure: Azure) -> None:
+    one_sentence(azure.process(*azure.arguments(), before=LIMITED.format(150_000), patience=20))
+
+
+class Stumbling(InProcessReceiver):
+    """The storage fails at the first question."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.failed = threading.Event()
+        self.taken = threading.Event()
+
+    def receive(self, entity: str, max_messages: int) -> Sequence[ReceivedMessage]:
+        messages = super().receive(entity, max_messages)
+        if messages:
+            self.taken.set()
+        return messages
+
+    def next_due(self) -> datetime | None:
+        if not self.failed.is_set():
+            self.failed.set()
+            raise OSError(28, "No space left on device")
+        return super().next_due()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="what the storage raises where the next due moment is asked ends the host",
+)
+def test_a_host_goes_on_after_its_storage_has_failed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    with Broker(None) as broker:
+        receiver = Stumbling(broker)
+        host = Host(the_functions(), receiver, timers=False)
+        host.start()
+        try:
+            assert receiver.failed.wait(10)
+            InProcessBus(broker).send([message_to(BACKUP_REQUESTS, b"{}", "1")])
+            assert receiver.taken.wait(10), "the host has stopped receiving"
+        finally:
+            host.stop()
+
+
+# What the state holds
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the files of a state can be read by everybody")
+def test_a_state_is_for_its_owner_alone(azure: Azure) -> None:
+    """It holds signed URLs."""
+    assert azure.process(*azure.arguments(), before="import os; os.umask(0o022)").returncode == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in azure.state.iterdir()}
+    assert modes
+    assert set(modes.values()) == {0o600}, modes
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a state without its write-ahead log is taken for an empty one"
+)
+def test_a_state_whose_log_is_lost_says_so(azure: Azure) -> None:
+    """Killed in the middle, then copied without its write-ahead log: what it did is not known."""
+    azure.state.mkdir()
+    broker_file = azure.state / "broker.db"
+    with Broker(azure.folder / "broker.db") as broker:
+        broker.send(BACKUP_REQUESTS, [message_to(BACKUP_REQUESTS, b"{}", "1")])
+        # As a kill leaves it: the log has not been taken into the file.
+        shutil.copy(azure.folder / "broker.db", broker_file)
+        assert (azure.folder / "broker.db-wal").stat().st_size
+    said = azure.process(*azure.arguments())
+    assert said.returncode == 2
+    assert re.search(r"lost|missing|incomplete|not whole", said.stderr), said.stderr
+    assert azure.backups == 0
