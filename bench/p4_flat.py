@@ -22,9 +22,9 @@ def measure(*, quick: bool) -> Finding:
     def watch(message: OutgoingMessage) -> None:
         if message.entity != "track":
             return
-        payload: dict[str, Any] = json.loads(message.body)["payload"]
+        followed: dict[str, Any] = json.loads(message.body)["payload"]["of"]
         whole.append(len(message.body))
-        sizes.append(len(message.body) - sum(len(payload.get(name) or "") for name in _URLS))
+        sizes.append(len(message.body) - sum(len(followed.get(name) or "") for name in _URLS))
 
     with App(estate(1, protected=True, backup=hours * 3600.0)) as app:
         app.bus.watch = watch

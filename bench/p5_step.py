@@ -53,7 +53,7 @@ def step_body(step: str, payload: dict[str, Any], *, sender: str, poll: int = 0,
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return json.dumps(
         {
-            "version": 1,
+            "version": 2,
             "step": step,
             "sender": sender,
             "at": now,
@@ -172,15 +172,10 @@ def _replays(polls: int) -> Spread:
 
 
 def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
-    from shared.workflow.parking import Delivery
+    from shared.engine.message import Delivery
 
     now = SystemClock().now()
-    return [
-        Delivery(
-            queue=queue, body=body, message_id=str(n), taken=now, locked_until=now + timedelta(minutes=5)
-        )
-        for n, body in enumerate(bodies)
-    ]
+    return [Delivery(queue=queue, body=body, message_id=str(n), taken=now) for n, body in enumerate(bodies)]
 
 
 def _cpu(handle: Callable[[Any], None], deliveries: list[Any]) -> float:
@@ -193,10 +188,10 @@ def _cpu(handle: Callable[[Any], None], deliveries: list[Any]) -> float:
 
 
 def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) -> float:
-    from shared.workflow.delivery import handle
-    from shared.workflow.table import STEPS
+    from shared.engine.run import handle
+    from shared.workflows import TABLE
 
-    definition = STEPS["enable_protection"]
+    definition = TABLE.rows["enable_protection"]
     bodies = [
         step_body(
             "enable_protection",
@@ -214,8 +209,8 @@ def _polls(runtime: Any, count: int) -> float:
     """The tracker's batch, its jobs known from a listing and still running."""
     from shared.azure_backup.models import Job
     from shared.clock import ServiceClock
+    from shared.following.batch import handle_batch
     from shared.listings import JobListings
-    from shared.workflow.tracker import handle_batch
 
     now = runtime.service_clock.now()
     assert isinstance(runtime.service_clock, ServiceClock)
@@ -226,7 +221,7 @@ def _polls(runtime: Any, count: int) -> float:
             {
                 "origin": "trigger_backup",
                 "payload": backup_task(f"db{number:04}"),
-                "jobId": f"job-{number:04}",
+                "of": {"kind": "job", "jobId": f"job-{number:04}"},
                 "clientRequestId": "73716c62-0000-8000-8000-000000000000",
                 "began": began,
                 "deadline": deadline,
@@ -250,9 +245,9 @@ def _polls(runtime: Any, count: int) -> float:
 
 
 def _with_call(runtime: Any, numbers: list[int]) -> float:
-    from shared.workflow.delivery import handle
-    from shared.workflow.table import STEPS
+    from shared.engine.run import handle
+    from shared.workflows import TABLE
 
-    definition = STEPS["trigger_backup"]
+    definition = TABLE.rows["trigger_backup"]
     bodies = [step_body("trigger_backup", backup_task(f"db{n:04}"), sender="select_items") for n in numbers]
     return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "trigger-backup"))

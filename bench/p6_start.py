@@ -19,15 +19,15 @@ import time; t = time.perf_counter()
 import sys, function_app
 from datetime import UTC, datetime, timedelta
 from shared import composition
-from shared.workflow.delivery import handle
-from shared.workflow.parking import Delivery
-from shared.workflow.table import STEPS
+from shared.engine.run import handle
+from shared.engine.message import Delivery
+from shared.workflows import TABLE
 class Nowhere:
     def send(self, messages): pass
 runtime = composition.build({"ARM_ENDPOINT": sys.argv[1]}, bus=Nowhere())
 now = datetime.now(UTC)
 body = sys.stdin.buffer.read()
-handle(STEPS["trigger_backup"], Delivery(queue="trigger-backup", body=body, message_id="1", taken=now), runtime)
+handle(TABLE.rows["trigger_backup"], Delivery(queue="trigger-backup", body=body, message_id="1", taken=now), runtime)
 print(time.perf_counter() - t)
 """
 _PEER_FIRST_CALL = """

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from shared.messages.steps import VERSION, StepMessage
-from shared.workflow.table import STEPS
+from shared.engine.message import VERSION
+from shared.workflows import TABLE
 from tests.faults.estate import FaultyEstate, bare_estate, open_faulty, protected_estate
 
 DIRECTORY: Final = Path(__file__).parent / "step_messages"
-QUEUES: Final = {definition.queue: definition for definition in STEPS.values()}
+QUEUES: Final = {definition.queue: definition for definition in TABLE.rows.values()}
 
 
 def recorded(estate: FaultyEstate) -> dict[str, dict[str, Any]]:
@@ -27,11 +27,9 @@ def recorded(estate: FaultyEstate) -> dict[str, dict[str, Any]]:
         if definition is None:
             continue
         body = json.loads(message.body)
-        stage = "job" if "jobId" in body["payload"] else "operation"
+        stage = body["payload"].get("of", {}).get("kind")
         name = f"{body['payload']['origin']}, {stage}" if message.entity == "track" else definition.name
-        payload = definition.payload.model_validate(body["payload"], extra="ignore")
-        head = StepMessage[Any].model_validate({**body, "payload": {}}, extra="ignore")
-        whole = head.model_copy(update={"payload": payload})
+        whole = TABLE.read(definition, body)
         found.setdefault(
             name,
             {

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from cli.replay import ParkedInState
 from local.broker import Broker, InProcessBus, MessageLockLostError, ReceivedMessage
 from local.host import Host, HostSettings, InProcessReceiver
 from local.simulator import Scenario, Simulator, SimulatorServer
@@ -26,6 +27,7 @@ from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, Tr
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
 from shared.clock import SteppedClock
+from shared.engine.runtime import Runtime
 from shared.messages.events import REQUEST_KEY
 from tests.e2e.harness import POLICY, Estate, JsonObject, NeverEndedError, the_functions, virtual_machine
 
@@ -266,9 +268,7 @@ class FaultyEstate(Estate):
         runtime, host = self._start(simulator, broker, clock)
         super().__init__(simulator, broker, host, clock, runtime, settings["ARM_ENDPOINT"])
 
-    def _start(
-        self, simulator: Simulator, broker: Broker, clock: SteppedClock
-    ) -> tuple[composition.Runtime, Host]:
+    def _start(self, simulator: Simulator, broker: Broker, clock: SteppedClock) -> tuple[Runtime, Host]:
         """A new process of the app."""
         runtime = composition.build(self.settings, bus=self.bus, clock=clock)
         arm = runtime.backup._arm
@@ -309,6 +309,11 @@ class FaultyEstate(Estate):
         """What somebody asks of Azure in the portal."""
         headers = {"authorization": "Bearer local-simulator"}
         return self.simulator.handle(Request(method, path, "api-version=2024-04-01", headers, b"", _LOOPBACK))
+
+    def replay(self) -> int:
+        """What an operator does with `replay send --all`; how many were sent."""
+        parked = ParkedInState(self.broker)
+        return parked.replay(frozenset(message.sequence_number for message in parked.peek()))
 
     def delete_by_hand(self, database: str) -> None:
         """Somebody stops protection and deletes the backups, in the portal."""
@@ -438,8 +443,11 @@ class FaultyEstate(Estate):
                 continue
             body = json.loads(message.body)
             payload = body["payload"]
-            stage = tuple(
-                name in payload for name in ("jobId", "locationUrl", "asyncOperationUrl", "verdict")
+            stage = (
+                payload.get("of", {}).get("kind"),
+                "fixed" in payload,
+                "prepared" in payload,
+                "ending" in body,
             )
             about = payload.get("database", payload.get("payload", {}).get("database"))
             key = (

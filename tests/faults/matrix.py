@@ -79,7 +79,7 @@ MATRIX: Final = (
     Row(
         "F15",
         "403: a role is missing, removed, or has not spread yet.",
-        "Tried for ten minutes, the other tracking header once; then `not_authorised` with Azure's words.",
+        "Tried for ten minutes, the other tracking header once; then `NotAuthorised` with Azure's words.",
     ),
     Row(
         "F16",
@@ -119,7 +119,7 @@ MATRIX: Final = (
         "Another operation is running on the database.",
         "Waited for, then sent again; at most three POSTs a request and database.",
     ),
-    Row("F26", "The day's on-demand backups are used up.", "`quota_exhausted`; no further attempt."),
+    Row("F26", "The day's on-demand backups are used up.", "`QuotaExhausted`; no further attempt."),
     Row(
         "F27",
         "The VM is registered already, to this vault or to another.",
@@ -145,7 +145,7 @@ MATRIX: Final = (
         "A message that is no request, of another version, with a field too many, empty, not UTF-8.",
         "One `rejected` outcome with every problem; the original parked; the others unharmed.",
     ),
-    Row("F34", "A function fails on one message by a defect.", "Answered as `failed_internal`, and parked."),
+    Row("F34", "A function fails on one message by a defect.", "Answered as `FailedInternal`, and parked."),
     Row(
         "F35",
         "The bus takes nothing, or one entity of it, or refuses it to this identity.",

@@ -225,7 +225,7 @@ def test_F11_a_restore_whose_start_is_unknown_is_not_sent_again(echoes: bool) ->
         if echoes:
             proven(estate)
         outcome = finished(estate, estate.restore("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "outcome_unknown")
+        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "OutcomeUnknown")
         assert len(asked(estate, "Restore")) == 1
         assert estate.mutations["Restore"] == 0
 
@@ -317,7 +317,7 @@ def test_F14_a_claims_challenge_surfaces() -> None:
 
     with open_faulty(protected_estate(), Plan(mangle=challenged)) as estate:
         outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "not_authorised")
+        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "NotAuthorised")
 
 
 def test_F15_a_role_that_is_removed_while_a_job_runs(estate: Estates) -> None:
@@ -327,7 +327,7 @@ def test_F15_a_role_that_is_removed_while_a_job_runs(estate: Estates) -> None:
     )
     outcome = one(run(azure, azure.backup("orders")))
     assert outcome["status"] == "unknown", "the job goes on, whether or not this app may look at it"
-    assert outcome["error"]["code"] == "not_authorised"
+    assert outcome["error"]["code"] == "NotAuthorised"
 
 
 def test_F15_the_other_tracking_header_is_tried_once(estate: Estates) -> None:
@@ -342,7 +342,7 @@ def test_F15_the_other_tracking_header_is_tried_once(estate: Estates) -> None:
 def test_F15_forbidden_403() -> None:
     with open_faulty(protected_estate(faults=[fault(POST, "status", **FORBIDDEN)]), sockets=True) as estate:
         outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "not_authorised")
+        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "NotAuthorised")
         assert ACTION in outcome["error"]["message"]
         times = [at for at, _ in asked(estate, POST)]
         assert timedelta(minutes=10) <= times[-1] - times[0] <= timedelta(minutes=12)

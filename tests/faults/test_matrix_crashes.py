@@ -16,7 +16,7 @@ from local.host import Host, HostSettings
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
 from shared.bus.topology import JOB_OUTCOMES
-from shared.messages.steps import is_marked
+from shared.messages.identity import is_marked
 from tests.e2e.harness import JsonObject, the_functions
 from tests.faults.estate import (
     FaultyEstate,
@@ -70,7 +70,7 @@ def test_F01_crash_before_arm_call_where_nobody_can_tell() -> None:
     plan = Plan(at={"POST backup": "before"})
     with open_faulty(protected_estate("orders", echoActivityId=False), plan) as estate:
         outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "outcome_unknown")
+        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "OutcomeUnknown")
         assert estate.mutations["Backup"] == 0
 
 

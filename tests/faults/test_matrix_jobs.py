@@ -212,7 +212,7 @@ def test_F26_the_tenth_full_of_a_day(estate: Estates) -> None:
     asked = len(times(azure, "Backup"))
     outcome = one(run(azure, azure.backup("orders")))
     assert outcome["status"] == "failed"
-    assert outcome["error"]["code"] == "quota_exhausted"
+    assert outcome["error"]["code"] == "QuotaExhausted"
     assert "tomorrow" in outcome["error"]["recommendations"][0]
     assert len(times(azure, "Backup")) == asked + 1
 
@@ -225,7 +225,7 @@ def test_F26_cloud_dos_absolute_limit_reached(code: str, kind: str) -> None:
     ]
     with open_faulty(protected_estate(faults=faults)) as estate:
         outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "quota_exhausted")
+        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "QuotaExhausted")
         assert code in outcome["error"]["message"]
         posts = [entry for entry in estate.simulator.access_entries if entry["route"] == "Backup"]
         assert len(posts) == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared.workflow.planning import plan_backups
+from shared.intake.planning import plan_backups
 from tests.faults.estate import (
     Plan,
     fault,

@@ -105,7 +105,8 @@ def test_F16_redirect_to_a_foreign_host(estate: Estates, route: str) -> None:
     with stranger() as (address, heard):
         azure = estate(protected_estate(faults=[fault(route, "redirect", host=address)]))
         outcome = one(run(azure, azure.backup("orders")))
-    assert outcome["status"] == "failed"
+    # A redirect says nothing of what became of a call that changes something.
+    assert outcome["status"] == ("unknown" if route == "Backup" else "failed")
     assert not heard, "the stranger was spoken to"
 
 
@@ -136,7 +137,8 @@ def test_F16_location_foreign_host(route: str, kind: str) -> None:
             outcome = finished(estate, request)
             assert seen == [], "a request left the endpoint"
             assert outcome["status"] in ("failed", "unknown")
-            assert outcome["error"]["code"] == "ArmUrlRefused"
+            lost = (route, kind) == (POST, "redirect")
+            assert outcome["error"]["code"] == ("OutcomeUnknown" if lost else "ArmUrlRefused")
             assert host in outcome["error"]["message"] or kind == "redirect"
 
 

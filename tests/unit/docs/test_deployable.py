@@ -74,6 +74,7 @@ MADE = (
     ".sqlvmbackup/broker.sqlite",
     ".venv/bin/python",
     ".venv-audit/bin/python",
+    ".venv-3.13/bin/python",
     ".mypy_cache/cache.json",
     "local.settings.json",
     "shared/arm/__pycache__/client.cpython-311.pyc",
@@ -88,7 +89,7 @@ def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     there = (
         path.relative_to(ROOT).as_posix()
         for top in ROOT.iterdir()
-        if not (top.is_dir() and top.name.startswith("."))
+        if not (top.is_dir() and top.name.startswith(".")) and top.name != ".git"  # a file in a worktree
         for path in ([top] if top.is_file() else top.rglob("*"))
         if path.is_file()
     )

@@ -21,8 +21,7 @@ from docs.generate import (
 )
 from functions.blueprints import blueprints
 from shared.bus.topology import ALL_OUTCOMES, PARKED_MESSAGES, TOPOLOGY
-from shared.workflow.table import STEPS
-from shared.workflow.workflows import AFTER_OPERATION, FIRST_STEPS
+from shared.workflows import TABLE
 
 FILES = generated()
 TRIGGERS = triggers(function_app())
@@ -81,16 +80,20 @@ def test_nothing_of_the_app_consumes_the_outcomes() -> None:
 
 
 def test_every_step_is_triggered_by_its_own_queue() -> None:
-    assert {name: TRIGGERS.get(name) for name in STEPS} == {step.name: step.queue for step in STEPS.values()}
+    assert {name: TRIGGERS.get(name) for name in TABLE.rows} == {
+        step.name: step.queue for step in TABLE.rows.values()
+    }
 
 
 def test_what_follows_a_step_is_a_step_and_every_step_is_reached() -> None:
     followed = (
-        {name for step in STEPS.values() for name in step.follows} | set(FIRST_STEPS.values()) | {"track"}
+        {name for step in TABLE.rows.values() for name in step.follows}
+        | set(TABLE.first.values())
+        | {"track"}
     )
-    assert followed == set(STEPS)
-    assert {step.name for step in STEPS.values() if step.tracked} == {*AFTER_OPERATION} | {
-        step.name for step in STEPS.values() if step.job is not None
+    assert followed == set(TABLE.rows)
+    assert {step.name for step in TABLE.rows.values() if step.tracked} == {
+        step.name for step in TABLE.rows.values() if step.after_operation is not None or step.job is not None
     }
 
 
@@ -98,5 +101,5 @@ def test_the_diagram_shows_every_function_and_every_queue_that_is_no_steps_own()
     drawn = diagram()
     for name in TRIGGERS:
         assert name in drawn
-    for queue in {queue.name for queue in TOPOLOGY.queues} - {step.queue for step in STEPS.values()}:
+    for queue in {queue.name for queue in TOPOLOGY.queues} - {step.queue for step in TABLE.rows.values()}:
         assert f'[("{queue}")]' in drawn

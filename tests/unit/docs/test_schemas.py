@@ -78,7 +78,7 @@ WRONG: list[tuple[str, str, dict[str, Any] | None, dict[str, Any] | None]] = [
     ("backup.json", "data that is no object", {"data": []}, None),
     ("backup.json", "an unknown field", None, {"databse": "orders"}),
     ("backup.json", "no database", None, {"databases": []}),
-    ("backup.json", "an unknown type", None, {"backupType": "full"}),
+    ("backup.json", "an unknown type", None, {"backupType": "Fullest"}),
     ("backup.json", "a vault that is a VM", None, {VAULT: sample("backup.json")["data"]["vmId"]}),
     ("backup.json", "a vault by its name", None, {VAULT: "vault1"}),
     ("backup.json", "a duration in months", None, {"retainFor": "P1M"}),
