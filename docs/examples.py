@@ -9,10 +9,17 @@ from typing import Final
 from shared.arm.ids import VaultId
 from shared.messages import events
 from shared.messages.cloud_events import Envelope, InvalidMessageError, read_envelope
-from shared.messages.events import ErrorInfo, Event, JobInfo, RecoveryPointInfo, Status, TaskInfo
+from shared.messages.events import (
+    ErrorInfo,
+    Event,
+    JobInfo,
+    OutcomeDetails,
+    RecoveryPointInfo,
+    Status,
+    TaskInfo,
+)
+from shared.messages.identity import Database, Request, marked_request_id
 from shared.messages.requests import read_data
-from shared.messages.steps import Database, Request, marked_request_id
-from shared.workflow.answers import outcome_of_request
 
 _SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
 _AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)
@@ -56,12 +63,14 @@ def event_examples() -> dict[str, Event]:
             database=protected,
             subject=item,
             outcome_count=2,
-            start_time=_AT - timedelta(seconds=75),
-            end_time=_AT,
-            duration_seconds=75.0,
-            policy_name="HourlyLogBackup",
-            protection_state="IRPending",
-            job=JobInfo(id=_JOB, status="Completed", properties={"Policy Name": "HourlyLogBackup"}),
+            details=OutcomeDetails(
+                start_time=_AT - timedelta(seconds=75),
+                end_time=_AT,
+                duration_seconds=75.0,
+                policy_name="HourlyLogBackup",
+                protection_state="IRPending",
+                job=JobInfo(id=_JOB, status="Completed", properties={"Policy Name": "HourlyLogBackup"}),
+            ),
         ),
         "backup succeeded": events.outcome(
             backup,
@@ -69,14 +78,16 @@ def event_examples() -> dict[str, Event]:
             at=_AT + timedelta(minutes=2, seconds=24),
             database=orders,
             subject=item,
-            start_time=_AT,
-            end_time=_AT + timedelta(minutes=2),
-            duration_seconds=120.0,
-            policy_name="HourlyLogBackup",
-            job=job,
-            backup_type="CopyOnlyFull",
-            data_transferred_mb=20.0845,
-            retain_until=_AT + timedelta(days=14),
+            details=OutcomeDetails(
+                start_time=_AT,
+                end_time=_AT + timedelta(minutes=2),
+                duration_seconds=120.0,
+                policy_name="HourlyLogBackup",
+                job=job,
+                backup_type="CopyOnlyFull",
+                data_transferred_mb=20.0845,
+                retain_until=_AT + timedelta(days=14),
+            ),
         ),
         "restore succeeded": events.outcome(
             restore,
@@ -84,10 +95,12 @@ def event_examples() -> dict[str, Event]:
             at=_AT,
             database=orders,
             subject=item,
-            warnings=("the database was restored, but its owner does not exist on the target",),
-            job=job,
-            recovery_point=RecoveryPointInfo(name="DefaultRangeRecoveryPoint", kind="Log", time=_AT),
-            target={"kind": "original"},
+            details=OutcomeDetails(
+                warnings=("the database was restored, but its owner does not exist on the target",),
+                job=job,
+                recovery_point=RecoveryPointInfo(name="DefaultRangeRecoveryPoint", kind="Log", time=_AT),
+                target={"kind": "original"},
+            ),
         ),
         "restore rejected": events.outcome(
             restore,
@@ -99,14 +112,14 @@ def event_examples() -> dict[str, Event]:
                 message="the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
             ),
         ),
-        "request rejected": outcome_of_request(
+        "request rejected": events.request_rejected(
             not_a_request,
-            ErrorInfo(code="InvalidRequest", message=_problems(not_a_request)),
-            at=_AT,
             queue="events",
-            epoch=0,
-            status=Status.REJECTED,
             message_id="a-message-id",
+            identity="a-message-id",
+            at=_AT,
+            epoch=0,
+            error=ErrorInfo(code="InvalidRequest", message=_problems(not_a_request)),
         ),
     }
 

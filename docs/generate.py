@@ -24,6 +24,8 @@ from docs.examples import event_examples
 from docs.namespace_template import iso_duration, namespace_template
 from functions.blueprints import blueprints
 from shared.bus.topology import TOPOLOGY, Queue
+from shared.engine.table import Row
+from shared.intake.senders import QUEUES
 from shared.messages.events import (
     AcceptedData,
     OutcomeData,
@@ -32,10 +34,7 @@ from shared.messages.events import (
     Status,
 )
 from shared.messages.requests import REQUEST_TYPES, Operation
-from shared.workflow.receive import QUEUES
-from shared.workflow.step import StepDefinition
-from shared.workflow.table import STEPS
-from shared.workflow.workflows import AFTER_OPERATION, FIRST_STEPS
+from shared.workflows import TABLE
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")
@@ -44,6 +43,10 @@ NAMESPACE: Final = Path("infra/service-bus.json")
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: What `shared.messages.model.parse_duration` takes, as a pattern of ECMA-262.
 DURATION: Final = r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"
+#: Media types know no case, and ECMA-262 has no flag for a part of a pattern.
+JSON_MEDIA_TYPE: Final = r"^{}/([A-Za-z0-9_.-]+\+)?{}\b".format(
+    *("".join(f"[{letter.upper()}{letter}]" for letter in word) for word in ("application", "json"))
+)
 
 Schema = dict[str, Any]
 
@@ -95,17 +98,21 @@ def _request_schema(event_type: str, model: type[BaseModel]) -> Schema:
         " idempotency key. Other extension attributes are allowed and ignored.",
         "type": "object",
         "required": ["specversion", "type", "source", "id", "data"],
-        "propertyNames": {"pattern": "^[a-z0-9]+$"},
+        "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
         "properties": {
             "specversion": {"const": "1.0"},
             "type": {"const": event_type},
             "source": identity,
             "id": identity,
-            "time": {"type": "string", "format": "date-time"},
-            "datacontenttype": {"type": "string", "pattern": r"^application/([A-Za-z0-9_.-]+\+)?json\b"},
-            "traceparent": {"type": "string", "description": "W3C Trace Context; ignored where unreadable."},
+            "time": {"type": ["string", "null"], "format": "date-time"},
+            "datacontenttype": {"type": ["string", "null"], "pattern": JSON_MEDIA_TYPE},
+            "traceparent": {
+                "type": ["string", "null"],
+                "description": "W3C Trace Context; ignored where unreadable.",
+            },
             "correlationid": {"type": ["string", "null"], "pattern": "^[\\x21-\\x7e]{1,128}$"},
             "data": data,
+            "data_base64": {"type": "null", "description": "The data is JSON, in `data`."},
         },
         "$defs": definitions,
     }
@@ -232,28 +239,31 @@ def diagram() -> str:
         "flowchart TB",
         '  systems(["other systems"]) -- "CloudEvents" --> events[("events")] --> receive_event',
         '  operators(["CLI, pipelines, portal"])',
+        '  replay(["sqlvmbackup replay"]) --> replays[("replays")] --> receive_replay',
+        '  receive_replay -- "a request" --> workflows(["the first step, or where it was"])',
         '  timer(["timer"]) --> plan_backups',
     ]
     for operation, queue in QUEUES.items():
         node, receiver = _node(queue), f"receive_{operation}_request"
         allowed = '-. "if allowed" .->' if operation is Operation.RESTORE else "-->"
-        lines.append(f'  receive_event {allowed} {node}[("{queue}")]')
-        lines.append(f"  operators --> {node} --> {receiver} --> {FIRST_STEPS[operation.value]}")
-    lines.append(f'  plan_backups -. "scheduled" .-> {_node(QUEUES[Operation.BACKUP])}')
+        first = TABLE.first[operation.value]
+        lines.append(f"  receive_event {allowed} {first}")
+        lines.append(f'  operators --> {node}[("{queue}")] --> {receiver} --> {first}')
+    lines.append(f'  plan_backups -. "scheduled" .-> {TABLE.first[Operation.BACKUP.value]}')
     for operation in Operation:
         lines.append(f"  subgraph {operation}")
         for step in _steps_of(operation):
             mark = " ⟲" if step.tracked else ""
             lines.append(f'    {step.name}["{step.name}{mark}<br/>{step.does}"]')
         lines.append("  end")
-    for step in STEPS.values():
+    for step in TABLE.rows.values():
         for following in step.follows:
             arrow = '== "one a database" ==>' if step.fans_out_to == following else "-->"
             lines.append(f"  {step.name} {arrow} {following}")
-    track = STEPS["track"]
+    track = TABLE.rows["track"]
     lines.append(f'  track_queue[("{track.queue}")] --> track["track<br/>{track.does}"]')
     lines += [f'  {operation} -. "⟲" .-> track_queue' for operation in Operation]
-    resumed = sorted({STEPS[name].workflow for name in AFTER_OPERATION})
+    resumed = sorted({row.workflow for row in TABLE.rows.values() if row.after_operation is not None})
     lines += [f'  track -. "no job came of it: the next step" .-> {workflow}' for workflow in resumed]
     lines += [
         '  track -. "not ended: again, later" .-> track_queue',
@@ -270,17 +280,19 @@ def _node(queue: str) -> str:
     return queue.replace("-", "_")
 
 
-def _steps_of(operation: Operation) -> list[StepDefinition]:
-    return [step for step in STEPS.values() if step.workflow == operation]
+def _steps_of(operation: Operation) -> list[Row]:
+    return [step for step in TABLE.rows.values() if step.workflow == operation]
 
 
 def steps_table() -> str:
     """Each step with what it does and what follows."""
     rows = []
-    for step in STEPS.values():
+    for step in TABLE.rows.values():
         tracked = ""
         if step.tracked:
-            tracked = f"a job, `{step.job}`" if step.job is not None else f"`{AFTER_OPERATION[step.name]}`"
+            tracked = (
+                f"a job, `{step.job.operation}`" if step.job is not None else f"`{step.after_operation}`"
+            )
         follows = [
             f"`{name}`" + (", one message a database" if step.fans_out_to == name else "")
             for name in step.follows
@@ -349,9 +361,9 @@ def _queue_row(queue: Queue) -> tuple[str, ...]:
 
 def _served(queue: str) -> list[str]:
     """The workflows that need a queue."""
-    if queue == STEPS["trigger_backup"].queue:
+    if queue == TABLE.rows["trigger_backup"].queue:
         return ["protect", "backup"]
-    steps = {step.queue: step.workflow for step in STEPS.values() if step.workflow != "every"}
+    steps = {step.queue: step.workflow for step in TABLE.rows.values() if step.workflow != "every"}
     requests = {name: operation.value for operation, name in QUEUES.items()}
     found = requests.get(queue) or steps.get(queue)
     return [found] if found is not None else [operation.value for operation in Operation]
