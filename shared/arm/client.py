@@ -57,7 +57,7 @@ _MOST_PAGES = 10_000
 _MOST_ITEMS = 500_000
 _MOST_BYTES = 256 * 1024 * 1024
 #: Whoever asks for a list holds a message locked meanwhile, for five minutes.
-_LONGEST_LISTING = timedelta(minutes=4)
+_LONGEST_LISTING = timedelta(seconds=90)
 _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
 _SURROGATE = re.compile("[\ud800-\udfff]")

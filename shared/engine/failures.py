@@ -94,10 +94,10 @@ def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: 
         return None
     if error.may_have_started:
         # Its job, if there is one, began before the answer was given up.
-        return Effect(n=message.effect.n, may_have_started=True, at=called)
+        return Effect(n=message.effect.n, may_have_started=True, at=called, given_up_at=now)
     if isinstance(error, ArmStatusError):
         # Turned away, as it says: before the next call its own job is looked for all the same.
-        return Effect(n=message.effect.n, refused_at=now, at=called)
+        return Effect(n=message.effect.n, refused_from=called, refused_at=now)
     return None
 
 

@@ -7,7 +7,7 @@ only grow: whichever way a message takes back to its queue, it is made by `StepM
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar
@@ -85,6 +85,12 @@ class Delivery:
         return min(value, MOST_DEATHS) if isinstance(value, int) and value > 0 else 0
 
     @property
+    def has_waited(self) -> bool:
+        """Whether it is a copy that was put back: its original may have been delivered to somebody else since."""
+        waited = self.application_properties.get(WAITED, 0)
+        return isinstance(waited, int) and waited > 0
+
+    @property
     def delivered_before(self) -> bool:
         """Whether somebody may have worked on it already."""
         return (
@@ -134,12 +140,18 @@ class Effect(TolerantModel):
     n: int = 1
     #: an answer was lost, or the message was delivered before
     may_have_started: bool = False
-    #: the service turned the call away, or it was held back by another operation: when, at the latest
-    refused_at: Moment | None = None
-    #: when the call that may have started was made, at the earliest
+    #: the calls that may have started were made between these moments; the second may not be known
     at: Moment | None = None
-    #: looks at the vault's jobs that did not find it
+    given_up_at: Moment | None = None
+    #: looks at the vault's jobs that did not find the job of such a call
     looks: int = 0
+    #: the service turned the last call away, or it was held back by another operation, between these moments
+    refused_from: Moment | None = None
+    refused_at: Moment | None = None
+    #: looks at the vault's jobs that did not explain that
+    refusal_looks: int = 0
+    #: somebody may have called for it all the same: its own job is looked for before its first call as well
+    look_first: bool = False
     #: another operation is running: no new call before it has ended
     waiting: bool = False
     #: a job of somebody else's was seen that explains the refusal
@@ -153,14 +165,18 @@ class Effect(TolerantModel):
         """What is known by both of them of one effect; of two effects, what is known of the later."""
         if self.n != other.n:
             return self if self.n > other.n else other
-        earliest = [moment for moment in (self.at, other.at) if moment is not None]
-        refused = [moment for moment in (self.refused_at, other.refused_at) if moment is not None]
+        lost = [each for each in (self, other) if each.may_have_started]
+        refused = self if _later(self.refused_at, other.refused_at) else other
         return self.model_copy(
             update={
-                "may_have_started": self.may_have_started or other.may_have_started,
-                "refused_at": max(refused) if refused else None,
-                "at": min(earliest) if earliest else None,
+                "may_have_started": bool(lost),
+                "at": _extreme(min, (each.at for each in lost)),
+                "given_up_at": _extreme(max, (each.given_up_at for each in lost)),
                 "looks": max(self.looks, other.looks),
+                "refused_from": refused.refused_from,
+                "refused_at": refused.refused_at,
+                "refusal_looks": max(self.refusal_looks, other.refusal_looks),
+                "look_first": self.look_first or other.look_first,
                 "waiting": self.waiting or other.waiting,
                 "explained": self.explained or other.explained,
                 "ready": self.ready or other.ready,
@@ -168,9 +184,16 @@ class Effect(TolerantModel):
             }
         )
 
-    def started(self, at: datetime) -> Effect:
-        """The same effect, once it may have happened by a call made at `at` or later."""
-        return self.joined(Effect(n=self.n, may_have_started=True, at=at))
+
+def _later(one: datetime | None, other: datetime | None) -> bool:
+    return other is None or (one is not None and one >= other)
+
+
+def _extreme(
+    choose: Callable[[list[datetime]], datetime], moments: Iterable[datetime | None]
+) -> datetime | None:
+    known = [moment for moment in moments if moment is not None]
+    return choose(known) if known else None
 
 
 class Payload(TolerantModel):
@@ -204,6 +227,11 @@ class Payload(TolerantModel):
     def is_accepted(self) -> bool:
         """Whether its request's databases are known, so that each has an outcome of its own."""
         return self.about is not None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it says all that its step goes on with, so that nothing is to be read for that."""
+        return False
 
 
 class OfOperation(TolerantModel):
@@ -388,9 +416,28 @@ class StepMessage(TolerantModel, Generic[P]):
         return self.model_copy(update={"effect": effect.joined(self.effect)})
 
 
+#: What of a sender's application properties goes along with a copy: Service Bus takes 64 KB of them in all.
+_LONGEST_PROPERTY: Final = 4096
+_LONGEST_PROPERTIES: Final = 16 * 1024
+
+
 def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
-    """The application properties that a message can be sent with."""
-    return {name: value for name, value in properties.items() if isinstance(value, str | int | bool)}
+    """The application properties that a message can be sent with, as far as there is room for them.
+
+    A number that the SDK does not take (it encodes 32 bits) becomes a text.
+    """
+    kept: dict[str, str | int | bool] = {}
+    room = _LONGEST_PROPERTIES
+    for name, value in properties.items():
+        if not isinstance(value, str | int | bool):
+            continue
+        fits = not isinstance(value, int) or -(2**31) <= value < 2**31
+        sent = value if fits else str(value)
+        length = len(name) + (len(sent) if isinstance(sent, str) else 8)
+        if length <= min(_LONGEST_PROPERTY, room):
+            kept[name] = sent
+            room -= length
+    return kept
 
 
 def wait_until(now: datetime, wait: timedelta) -> datetime | None:

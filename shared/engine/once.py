@@ -226,7 +226,7 @@ def before_call(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -> R
         return _after_lost_answer(job_of, message, c)
     if effect.waiting and not effect.ready:
         return _while_waiting(job_of, message, c)
-    if effect.n > 1 or effect.refused_at is not None:
+    if effect.n > 1 or effect.refused_at is not None or effect.look_first:
         found = own_job(message, _jobs(job_of, message, c, WINDOW))
         return FollowJob(found.id) if found is not None else None
     if message.request.epoch > 0:
@@ -237,7 +237,8 @@ def before_call(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -> R
 def _jobs(job_of: JobOf, message: StepMessage[Any], c: Collaborators, window: timedelta) -> list[Job]:
     vault_id = message.request.vault_id
     assert vault_id is not None
-    began = min(filter(None, (message.effect.at, message.at, message.since)))
+    effect = message.effect
+    began = min(filter(None, (effect.at, effect.refused_from, message.at, message.since)))
     return c.azure.list_jobs(
         vault_id,
         start=began - window,
@@ -266,7 +267,8 @@ def _after_lost_answer(job_of: JobOf, message: StepMessage[Any], c: Collaborator
     if found is not None:
         return FollowJob(found.id)
     echoes = any(is_marked(job.activity_id) for job in earlier)
-    possible = candidates(message, jobs, job_of, since=at - _TOLERANCE)
+    until = effect.given_up_at + _TOLERANCE if effect.given_up_at is not None else None
+    possible = candidates(message, jobs, job_of, since=at - _TOLERANCE, until=until)
     if len(possible) == 1 and not echoes and not job_of.repeatable and not has_namesakes(message, c):
         return FollowJob(possible[0].id)
     not_started = echoes and not possible
@@ -327,11 +329,12 @@ def _while_waiting(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -
     found = own_job(message, ended)
     if found is not None:
         return FollowJob(found.id)
-    if effect.refused_at is not None and not effect.explained and effect.looks < len(BETWEEN_LOOKS):
-        # Nothing that is listed explains the conflict: it may be with this step's own call, listed late.
-        looked = effect.joined(Effect(n=effect.n, looks=effect.looks + 1))
-        return Later(BETWEEN_LOOKS[effect.looks], effect=looked)
-    if effect.refused_at is not None and not effect.explained:
+    # Nothing that is listed explains the conflict: it may be with this step's own call, listed late.
+    unexplained = not effect.explained and (effect.refused_at is not None or out_of_attempts)
+    if unexplained and effect.refusal_looks < len(BETWEEN_LOOKS):
+        looked = effect.joined(Effect(n=effect.n, refusal_looks=effect.refusal_looks + 1))
+        return Later(BETWEEN_LOOKS[effect.refusal_looks], effect=looked)
+    if unexplained:
         mistaken = _may_be_own(job_of, message, c, ended)
         if mistaken is not None:
             return mistaken
@@ -350,9 +353,9 @@ def _may_be_own(
 ) -> Result | None:
     """In a vault that does not echo, a job that began while the refused call was out may be its own."""
     effect = message.effect
-    if effect.refused_at is None or effect.at is None:
+    if effect.refused_at is None or effect.refused_from is None:
         return None
-    since, until = effect.at - _TOLERANCE, effect.refused_at + _TOLERANCE
+    since, until = effect.refused_from - _TOLERANCE, effect.refused_at + _TOLERANCE
     possible = candidates(message, jobs, job_of, since=since, until=until)
     if not possible or any(is_marked(job.activity_id) for job in _jobs(job_of, message, c, LONG_WINDOW)):
         return None
@@ -485,7 +488,7 @@ def next_effect(message: StepMessage[Any], following: NextEffect) -> Repetition:
         n=message.effect.n + 1,
         waiting=following.waiting,
         why=following.why,
+        refused_from=following.at,
         refused_at=following.refused_at,
-        at=following.at,
     )
     return Repetition(effect=effect, since=message.since)

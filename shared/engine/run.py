@@ -28,10 +28,12 @@ from shared.engine.message import (
     VERSION,
     Delivery,
     Effect,
+    Ending,
+    Following,
     StepMessage,
 )
 from shared.engine.parked import park
-from shared.engine.result import Call, Collaborators, End, FollowOperation, Later, Result
+from shared.engine.result import Call, Collaborators, Continue, End, FollowOperation, Later, Result
 from shared.engine.runtime import Runtime
 from shared.engine.send import (
     HOLD,
@@ -41,6 +43,8 @@ from shared.engine.send import (
     admitted,
     carried,
     hand_over,
+    onward,
+    outgoing,
     wait_again,
 )
 from shared.engine.table import Row, Table, UnknownStepError
@@ -66,7 +70,7 @@ def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
     if not admitted(delivery, runtime):
         return
     try:
-        if delivery.deaths >= MOST_DEATHS:
+        if has_died_too_often(delivery):
             put_away(delivery, runtime, died_too_often(delivery))
             return
         message = read(row, delivery, runtime)
@@ -102,7 +106,7 @@ def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | N
         unreadable(delivery, runtime, str(error))
         return None
     runtime.service_clock.at_least(message.at)
-    return as_delivered(row, message, delivery)
+    return as_delivered(row, message, delivery, runtime.service_clock.now())
 
 
 def _wait_for_newer_app(
@@ -120,11 +124,14 @@ def _wait_for_newer_app(
     wait_again(delivery, runtime, wait=OPERATOR_WAIT)
 
 
-def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery) -> StepMessage[Any]:
+def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery, now: datetime) -> StepMessage[Any]:
     """A message with what its delivery knows of its effect."""
+    n = message.effect.n
+    if delivery.has_waited:
+        message = message.learned(Effect(n=n, look_first=True))
     if not delivery.delivered_before or (row.calls_apart(message) and not message.effect.ready):
         return message
-    return message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
+    return message.learned(Effect(n=n, may_have_started=True, at=message.at, given_up_at=now))
 
 
 class NewerVersionError(Exception):
@@ -316,6 +323,11 @@ def _waiting_since(delivery: Delivery) -> datetime | None:
         return None
 
 
+def has_died_too_often(delivery: Delivery) -> bool:
+    """Whether a message is to be parked unread: it has died too often, or been delivered so often uncopied."""
+    return delivery.deaths >= MOST_DEATHS or delivery.delivery_count > MOST_DEATHS
+
+
 def died_too_often(delivery: Delivery) -> ErrorInfo:
     """Why a message that was given back unfinished too often is parked."""
     _log.error(
@@ -341,14 +353,43 @@ def given_up(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> list[Outg
     """The answer for a message between steps that is given up."""
     row = runtime.table.by_queue.get(delivery.queue)
     message = _readable(row, delivery, runtime) if row is not None else None
-    if row is None or message is None or not message.payload.is_accepted:
+    if row is None or message is None:
         return [answer_step(delivery, info, runtime).to_message()]
     request = message.request.model_copy(update={"epoch": max(delivery.epoch, message.request.epoch)})
     message = message.model_copy(update={"request": request})
+    decided = message.payload.of if isinstance(message.payload, Following) else message.ending
+    if message.payload.is_fixed and message.ending is None:
+        return _each_given_up(row, message, info, runtime)
+    if not isinstance(decided, Ending) and not message.payload.is_accepted:
+        return [answer_step(delivery, info, runtime).to_message()]
     message = message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
-    origin = runtime.table.origin(message)
-    ended = carried(origin, message, End(Status.UNKNOWN, info), runtime)
+    end = End(Status.UNKNOWN, info)
+    if isinstance(decided, Ending):
+        # It is known already how it ends.
+        end = End(decided.status, decided.error, decided.details)
+    ended = carried(runtime.table.origin(message), message, end, runtime)
     return [each.sent for portion in ended for each in portion]
+
+
+def _each_given_up(
+    row: Row, message: StepMessage[Any], info: ErrorInfo, runtime: Runtime
+) -> list[OutgoingMessage]:
+    """The answers for a selection that is given up: one for each database, in place of its message.
+
+    Some of those may have been sent: of the two the broker keeps the first.
+    """
+    assert row.run is not None
+    result = row.run(message, collaborate(runtime, message))
+    assert isinstance(result, Continue), "a fixed selection goes on"
+    at = runtime.service_clock.now()
+    ending = Ending(status=Status.UNKNOWN, error=info)
+    sent = [event.to_message() for event in result.events]
+    for to in result.to:
+        following = onward(message, to, at).model_copy(update={"ending": ending})
+        sent.append(outgoing(following, timedelta(), runtime))
+    if result.accepted is not None:
+        sent.append(result.accepted.to_message())
+    return sent
 
 
 def _readable(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.budget import coming_back
 from shared.arm.errors import ArmError, TokenError
-from shared.bus import BusError
+from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.engine.failures import after_arm_error
 from shared.engine.message import (
     MOST_DEATHS,
@@ -42,6 +43,7 @@ from shared.engine.run import (
 from shared.engine.runtime import Runtime
 from shared.engine.send import (
     HOLD_BATCH,
+    UNAVAILABLE_WAIT,
     Carried,
     carried,
     died,
@@ -119,13 +121,26 @@ def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[De
     ]
     if copies:
         sent_on = [*again, *dying[1:]]
-        send_or_hold(lambda: copies, sent_on, runtime, hold=HOLD_BATCH)
+        try:
+            send_or_hold(lambda: copies, sent_on, runtime, hold=HOLD_BATCH)
+        except MessageTooLargeError:
+            _one_by_one(copies, sent_on, runtime)
     for delivery in dead:
         try:
             put_away(delivery, runtime, died_too_often(delivery))
         except BusError as error:
             come_back(delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
     return [delivery for delivery in first if not delivery.deaths], dying[:1]
+
+
+def _one_by_one(copies: Sequence[OutgoingMessage], deliveries: Sequence[Delivery], runtime: Runtime) -> None:
+    """Send copies each on its own; what leaves no room for a copy's properties is answered and parked."""
+    for number, delivery in enumerate(deliveries):
+        copy = copies[number : number + 1]
+        try:
+            send_or_hold(partial(list, copy), [delivery], runtime, hold=HOLD_BATCH)
+        except MessageTooLargeError:
+            put_away(delivery, runtime, died_too_often(delivery))
 
 
 def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
@@ -333,8 +348,28 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
     except BusError:
         # One that cannot be sent must not hold up the others; what was accepted is dropped as a duplicate.
         alone = sent
-    for item, result in alone:
+    for number, (item, result) in enumerate(alone):
         try:
             hand_over(item.row, item.message, result, runtime)
+        except BusUnavailableError as error:
+            # Whatever is not there for one is not there for the others: each try takes half a minute.
+            _give_back([each.delivery for each, _ in alone[number:]], runtime, error)
+            return
         except BusError as error:
             come_back(item.delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
+
+
+def _give_back(deliveries: Sequence[Delivery], runtime: Runtime, error: BusError) -> None:
+    """Send deliveries to their queue again, since the bus does not take what follows on them."""
+    _log.warning(
+        "the bus did not take what follows on %d polls; they come again: %s",
+        len(deliveries),
+        error,
+        extra={"action": "track"},
+    )
+
+    def copies() -> list[OutgoingMessage]:
+        at = runtime.clock.now() + UNAVAILABLE_WAIT
+        return [delivery.again(scheduled_for=at, worked_on=True) for delivery in deliveries]
+
+    send_or_hold(copies, deliveries, runtime, hold=HOLD_BATCH)

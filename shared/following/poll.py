@@ -312,10 +312,7 @@ class Poll:
         job_of = self._row.job
         if job_of is None:
             return End(Status.FAILED, error)
-        origin = self._origin
-        if origin.effect.n < job_of.attempts(origin, self._c):
-            return NextEffect(waiting=True, why=error)
-        return once.given_up(job_of, origin, self._c, error)
+        return NextEffect(waiting=True, why=error)
 
     # -- what they share
 

@@ -14,7 +14,7 @@ from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
 from shared.engine.answers import answer_nobody
 from shared.engine.message import Delivery
 from shared.engine.parked import park
-from shared.engine.run import given_up
+from shared.engine.run import given_up, has_died_too_often
 from shared.engine.runtime import Runtime
 from shared.intake.answers import answer_request
 from shared.intake.replays import original
@@ -55,7 +55,10 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
             message=f"a message of queue {lost.queue} could not be handled ({reason}: {description[:500]}); it is"
             " kept in parked-messages: find the cause in the log, then replay it.",
         )
-    if lost.queue in INTERNAL_QUEUES:
+    if has_died_too_often(delivery):
+        # Answering it is what kills the process.
+        answered = []
+    elif lost.queue in INTERNAL_QUEUES:
         answered = given_up(lost, runtime, info)
     elif lost.queue in REQUEST_QUEUES:
         answered = [answer_request(lost, info, runtime, status=Status.FAILED).to_message()]

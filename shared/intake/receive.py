@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from shared.bus import MessageTooLargeError, OutgoingMessage
-from shared.engine.message import MOST_DEATHS, Delivery, StepMessage
+from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
-from shared.engine.run import died_too_often
+from shared.engine.run import died_too_often, has_died_too_often
 from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
 from shared.intake import senders
@@ -29,7 +29,7 @@ _log: Final = logging.getLogger(__name__)
 
 def receive_request(delivery: Delivery, runtime: Runtime) -> None:
     """Take a request from its queue and send it to the first step of its workflow."""
-    if delivery.deaths >= MOST_DEATHS:
+    if has_died_too_often(delivery):
         info = died_too_often(delivery)
         event = answer_request(delivery, info, runtime, status=Status.FAILED)
         runtime.bus.send([event.to_message(), park(delivery, info.code, info.message)])

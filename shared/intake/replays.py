@@ -14,7 +14,15 @@ from typing import Any, Final
 from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
-from shared.engine.run import NewerVersionError, as_delivered, read_step, unreadable
+from shared.engine.run import (
+    NewerVersionError,
+    as_delivered,
+    died_too_often,
+    given_up,
+    has_died_too_often,
+    read_step,
+    unreadable,
+)
 from shared.engine.runtime import Runtime
 from shared.engine.send import OPERATOR_WAIT, outgoing, wait_again
 from shared.engine.table import Row, UnknownStepError
@@ -36,6 +44,9 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
 
     A request is read again as a request of its queue; a message between steps goes to its step.
     """
+    if has_died_too_often(delivery):
+        _put_back(delivery, runtime)
+        return
     try:
         again = original(delivery)
         if again.queue in INTERNAL_QUEUES:
@@ -48,7 +59,9 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
         return
     row = runtime.table.by_queue[again.queue]
     try:
-        message = as_delivered(row, read_step(row, again.body, runtime.table), again)
+        message = as_delivered(
+            row, read_step(row, again.body, runtime.table), again, runtime.service_clock.now()
+        )
     except InvalidMessageError as error:
         unreadable(again, runtime, str(error))
         return
@@ -56,6 +69,17 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
         wait_again(delivery, runtime, wait=OPERATOR_WAIT)
         return
     runtime.bus.send([outgoing(_renewed(message, again.epoch, runtime), timedelta(), runtime)])
+
+
+def _put_back(delivery: Delivery, runtime: Runtime) -> None:
+    """Park a replay that kills its process, as the message that it is of."""
+    info = died_too_often(delivery)
+    try:
+        lost = original(delivery)
+    except InvalidMessageError:
+        lost = delivery
+    answer = given_up(lost, runtime, info) if lost.queue in INTERNAL_QUEUES else []
+    runtime.bus.send([*answer, park(lost, info.code, info.message)])
 
 
 def original(delivery: Delivery) -> Delivery:

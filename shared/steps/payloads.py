@@ -34,6 +34,10 @@ class Plan(Payload):
         return False
 
     @property
+    def is_fixed(self) -> bool:
+        return self.fixed is not None
+
+    @property
     def vm_id(self) -> VirtualMachineId | None:
         """The VM that the request names."""
         found = getattr(getattr(self, "data", None), "vm_id", None)

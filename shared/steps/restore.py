@@ -217,7 +217,10 @@ def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Resu
         return replace(body.end, events=(accepted,))
     return Call(
         make=lambda azure, request_id: azure.trigger_restore(point, body, client_request_id=request_id),
-        payload=task.model_copy(update={"prepared": body, "warnings": warnings_of(task, body)}),
+        # What follows the call needs no more than the task.
+        payload=task.model_copy(
+            update={"prepared": None if message.effect.ready else body, "warnings": warnings_of(task, body)}
+        ),
         events=(accepted,),
     )
 

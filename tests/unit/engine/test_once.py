@@ -212,7 +212,7 @@ def test_a_first_effect_that_nothing_is_known_of_costs_no_look() -> None:
     assert look(backup_message(), cast("Any", None) or Vault(), NOW) is None
 
 
-REFUSED = Effect(refused_at=NOW, at=NOW - timedelta(seconds=2))
+REFUSED = Effect(refused_at=NOW, refused_from=NOW - timedelta(seconds=2))
 
 
 def test_after_a_refusal_its_own_job_is_looked_for_before_the_call_is_made_again() -> None:
@@ -226,7 +226,13 @@ WHY = ErrorInfo(code="Conflict", message="another operation is running.")
 
 def waiting(n: int = 2, **changes: Any) -> StepMessage[BackupTask]:
     """The effect after a call that was turned away since another operation was running."""
-    known = {"n": n, "waiting": True, "why": WHY, "refused_at": NOW, "at": NOW - timedelta(seconds=2)}
+    known = {
+        "n": n,
+        "waiting": True,
+        "why": WHY,
+        "refused_at": NOW,
+        "refused_from": NOW - timedelta(seconds=2),
+    }
     return backup_message(effect=Effect(**{**known, **changes}))
 
 
@@ -276,3 +282,37 @@ def test_a_replay_adopts_what_an_earlier_epoch_has_done() -> None:
     assert look(replayed, [done], NOW + timedelta(days=6)) == FollowJob("done")
     failed = marked(1, status="Failed", raw_status="Failed")
     assert look(replayed, [failed], NOW + timedelta(days=6)) is None
+
+
+def test_a_job_begun_before_the_call_was_made_is_not_that_calls() -> None:
+    """The time of a call that was turned away for certain is no time at which the lost one may have begun."""
+    refused = Effect(refused_from=NOW, refused_at=NOW + timedelta(seconds=1))
+    made = NOW + timedelta(minutes=15)
+    lost = refused.joined(Effect(may_have_started=True, at=made, given_up_at=made + timedelta(seconds=30)))
+    strangers = changed(FOREIGN, start_time=NOW + timedelta(seconds=30))
+    assert settled(backup_message(effect=lost, at=made), [strangers]) is Status.UNKNOWN
+
+
+def test_a_job_begun_after_the_answer_was_given_up_is_not_that_calls() -> None:
+    lost = Effect(may_have_started=True, at=NOW, given_up_at=NOW + timedelta(seconds=30))
+    strangers = changed(FOREIGN, start_time=NOW + timedelta(minutes=5))
+    assert settled(backup_message(effect=lost), [strangers]) is Status.UNKNOWN
+
+
+def test_looks_that_a_conflict_took_do_not_count_for_the_lost_answer_after_it() -> None:
+    message = waiting(may_have_started=True, ready=True, refusal_looks=3, given_up_at=NOW)
+    result, at, looks = look_until_settled(message, [OTHERS])
+    assert result == NextEffect()
+    assert (at - NOW, looks) >= (timedelta(minutes=10), 3)
+
+
+def test_the_last_conflict_is_looked_at_for_its_own_earlier_job() -> None:
+    message = backup_message(effect=Effect(n=4, waiting=True, why=WHY))
+    assert look(message, [OTHERS, marked(2, name="second")], NOW) == FollowJob("second")
+    assert isinstance(look(message, [OTHERS], NOW), Later)
+
+
+def test_a_copy_whose_original_may_have_been_worked_on_looks_before_its_first_call() -> None:
+    message = backup_message(effect=Effect(look_first=True))
+    assert look(message, [marked(name="mine")], NOW) == FollowJob("mine")
+    assert look(message, [OTHERS], NOW) is None
