@@ -61,6 +61,7 @@ chaos: $(DEVELOPMENT)
 	CHAOS_SECONDS=60 $(BIN)/python -m pytest -q tests/unit/bus -k "sixteen or break_in" --timeout 600
 	CHAOS_SCHEDULES=10000 $(BIN)/python -m pytest -q -n 2 tests/faults/test_random_schedules.py --timeout 3600
 	$(BIN)/python -m tests.faults.chaos
+	$(BIN)/python -m tests.faults.chaos --copies
 
 test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az

@@ -62,6 +62,12 @@ class RequestLine:
         """The id of the answer where it is no request."""
         return rejected_id(self.given, epoch, self.message().message_id)
 
+    def _message_id(self, operation: str, envelope: Envelope) -> str:
+        # With the body in it: whoever can guess a source and an id could otherwise send something of that message
+        # id first, and the broker would drop this one as its duplicate.
+        own = fingerprint("line", hashlib.sha256(self.body).hexdigest())
+        return f"{request_message_id(operation, envelope.source, envelope.id)}:{own[:16]}"
+
     def message(self) -> OutgoingMessage:
         """The line as a message to the queue of its type; what has none goes to `events`, to be answered."""
         known = REQUEST_TYPES.get(self.envelope.type) if self.envelope is not None else None
@@ -72,7 +78,7 @@ class RequestLine:
         return OutgoingMessage(
             entity=QUEUES[known[0]],
             body=self.body,
-            message_id=request_message_id(known[0].value, self.envelope.source, self.envelope.id),
+            message_id=self._message_id(known[0].value, self.envelope),
             content_type=CONTENT_TYPE,
             subject=self.envelope.type,
             correlation_id=self.envelope.correlation_id,

@@ -11,6 +11,7 @@ two candidates are left, which `only_named` does not choose between.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 __all__ = ["AmbiguousNameError", "name_key", "only_named", "same_name"]
@@ -26,6 +27,7 @@ class AmbiguousNameError(LookupError):
         super().__init__(f"{name} may be any of {', '.join(self.names)}, which only their case tells apart")
 
 
+@lru_cache(maxsize=16_384)
 def name_key(name: str) -> str:
     """What is equal for names that are the same: the name in lower case."""
     return name.lower() if name.isascii() else "".join(map(_lowered, name))

@@ -7,7 +7,7 @@ only grow: whichever way a message takes back to its queue, it is made by `StepM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar
@@ -124,8 +124,10 @@ class Delivery:
         return OutgoingMessage(
             entity=self.queue,
             body=self.body,
+            # Whether it died is left out: of one delivery that was sent on, and then came again since another of
+            # its batch ended the process, the broker keeps the first copy, and the death is not counted.
             message_id=fingerprint(
-                "copy", self.queue, self.message_id, self.identity, self.body.hex(), waited, died
+                "copy", self.queue, self.message_id, self.identity, self.body.hex(), waited
             ),
             content_type=self.content_type or "application/json",
             correlation_id=self.correlation_id,
@@ -165,13 +167,12 @@ class Effect(TolerantModel):
         """What is known by both of them of one effect; of two effects, what is known of the later."""
         if self.n != other.n:
             return self if self.n > other.n else other
-        lost = [each for each in (self, other) if each.may_have_started]
         refused = self if _later(self.refused_at, other.refused_at) else other
         return self.model_copy(
             update={
-                "may_have_started": bool(lost),
-                "at": _extreme(min, (each.at for each in lost)),
-                "given_up_at": _extreme(max, (each.given_up_at for each in lost)),
+                "may_have_started": self.may_have_started or other.may_have_started,
+                "at": _extreme(min, self.at, other.at),
+                "given_up_at": _extreme(max, self.given_up_at, other.given_up_at),
                 "looks": max(self.looks, other.looks),
                 "refused_from": refused.refused_from,
                 "refused_at": refused.refused_at,
@@ -189,9 +190,7 @@ def _later(one: datetime | None, other: datetime | None) -> bool:
     return other is None or (one is not None and one >= other)
 
 
-def _extreme(
-    choose: Callable[[list[datetime]], datetime], moments: Iterable[datetime | None]
-) -> datetime | None:
+def _extreme(choose: Callable[[list[datetime]], datetime], *moments: datetime | None) -> datetime | None:
     known = [moment for moment in moments if moment is not None]
     return choose(known) if known else None
 
@@ -416,9 +415,9 @@ class StepMessage(TolerantModel, Generic[P]):
         return self.model_copy(update={"effect": effect.joined(self.effect)})
 
 
-#: What of a sender's application properties goes along with a copy: Service Bus takes 64 KB of them in all.
-_LONGEST_PROPERTY: Final = 4096
-_LONGEST_PROPERTIES: Final = 16 * 1024
+#: What of a sender's application properties goes along with a copy, in bytes: Service Bus takes 64 KB of them in all
+#: (https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas), some of which are the app's own.
+_LONGEST_PROPERTIES: Final = 56 * 1024
 
 
 def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
@@ -433,8 +432,8 @@ def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
             continue
         fits = not isinstance(value, int) or -(2**31) <= value < 2**31
         sent = value if fits else str(value)
-        length = len(name) + (len(sent) if isinstance(sent, str) else 8)
-        if length <= min(_LONGEST_PROPERTY, room):
+        length = len(name.encode()) + (len(sent.encode()) if isinstance(sent, str) else 8)
+        if length <= room:
             kept[name] = sent
             room -= length
     return kept

@@ -20,7 +20,7 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, LOCK_DURATION
-from shared.engine import once
+from shared.engine import once, outcomes
 from shared.engine.answers import answer_step
 from shared.engine.failures import after_arm_error, after_token_error
 from shared.engine.message import (
@@ -301,7 +301,8 @@ def come_back(
     if refused and in_vain and delivery.queue in INTERNAL_QUEUES:
         text = f"the bus refused what follows on a message to {delivery.queue} for {now - since}: {error}"
         with suppress(BusError):
-            put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
+            why = ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
+            put_away(delivery, runtime, why, onward_refused=True)
             return
     known = {WAITING_SINCE: format_moment(since)}
     wait_again(
@@ -341,15 +342,19 @@ def died_too_often(delivery: Delivery) -> ErrorInfo:
     return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
 
 
-def put_away(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> None:
+def put_away(delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False) -> None:
     """Answer the requester of a message between steps that is given up, and park the message.
 
-    Where one of its deliveries may have gone on, the answer goes the way of that, which knows better.
+    Where one of its deliveries may have gone on, the answer goes the way of that, which knows better; but where
+    the bus has refused just that (`onward_refused`), straight to the topic.
     """
-    runtime.bus.send([*given_up(delivery, runtime, info), park(delivery, info.code, info.message)])
+    answers = given_up(delivery, runtime, info, onward_refused=onward_refused)
+    runtime.bus.send([*answers, park(delivery, info.code, info.message)])
 
 
-def given_up(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> list[OutgoingMessage]:
+def given_up(
+    delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
+) -> list[OutgoingMessage]:
     """The answer for a message between steps that is given up."""
     row = runtime.table.by_queue.get(delivery.queue)
     message = _readable(row, delivery, runtime) if row is not None else None
@@ -359,7 +364,7 @@ def given_up(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> list[Outg
     message = message.model_copy(update={"request": request})
     decided = message.payload.of if isinstance(message.payload, Following) else message.ending
     if message.payload.is_fixed and message.ending is None:
-        return _each_given_up(row, message, info, runtime)
+        return _each_given_up(row, message, info, runtime, onward_refused=onward_refused)
     if not isinstance(decided, Ending) and not message.payload.is_accepted:
         return [answer_step(delivery, info, runtime).to_message()]
     message = message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
@@ -372,7 +377,7 @@ def given_up(delivery: Delivery, runtime: Runtime, info: ErrorInfo) -> list[Outg
 
 
 def _each_given_up(
-    row: Row, message: StepMessage[Any], info: ErrorInfo, runtime: Runtime
+    row: Row, message: StepMessage[Any], info: ErrorInfo, runtime: Runtime, *, onward_refused: bool
 ) -> list[OutgoingMessage]:
     """The answers for a selection that is given up: one for each database, in place of its message.
 
@@ -385,8 +390,12 @@ def _each_given_up(
     ending = Ending(status=Status.UNKNOWN, error=info)
     sent = [event.to_message() for event in result.events]
     for to in result.to:
-        following = onward(message, to, at).model_copy(update={"ending": ending})
-        sent.append(outgoing(following, timedelta(), runtime))
+        following = onward(message, to, at)
+        if onward_refused:
+            sent.append(outcomes.outcome(following, End(ending.status, info), at=at).to_message())
+        else:
+            ended = following.model_copy(update={"ending": ending})
+            sent.append(outgoing(ended, timedelta(), runtime))
     if result.accepted is not None:
         sent.append(result.accepted.to_message())
     return sent

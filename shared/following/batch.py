@@ -98,10 +98,16 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
 
     Raises BusError where the bus takes nothing at all: the whole batch is then delivered again.
     """
-    healthy, dying = _admitted(deliveries, runtime)
-    _work(healthy, runtime)
-    # Whatever it does to this process, what came of the others has been sent.
-    _work(dying, runtime)
+    try:
+        healthy, dying = _admitted(deliveries, runtime)
+        _work(healthy, runtime)
+        # Whatever it does to this process, what came of the others has been sent.
+        _work(dying, runtime)
+    except BusError:
+        # For what one of them could not be sent, all of them come again: none of them has died.
+        for delivery in deliveries:
+            runtime.given_back.add(delivery.queue, delivery.identity)
+        raise
 
 
 def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[Delivery], list[Delivery]]:

@@ -30,12 +30,15 @@ from shared.clock import SteppedClock
 from shared.engine.runtime import Runtime
 from shared.messages.events import REQUEST_KEY
 from tests.e2e.harness import POLICY, Estate, JsonObject, NeverEndedError, the_functions, virtual_machine
+from tests.faults.knowledge import Watched
 
 Side = Literal["before", "after"]
 
 #: No request takes longer than this, whatever happens: the longest deadline, three times over.
 LONGEST_LIFE: Final = timedelta(days=30)
 _MOST_STEPS: Final = 5000
+#: What a job says that gave way to another one and did nothing.
+GAVE_WAY: Final = b"510008"
 _LOOPBACK: Final = "http://127.0.0.1:9"
 #: Routes whose answers say when to ask again.
 _POLLS: Final = frozenset({"OperationStatus", "OperationResult"})
@@ -60,6 +63,10 @@ class Plan:
     unavailable: set[int] = field(default_factory=set)
     #: how many sends to an entity the bus refuses for good, as where a role is missing
     refused: dict[str, int] = field(default_factory=dict)
+    #: until when the bus takes nothing at all, by the stepped clock
+    bus_gone_until: datetime | None = None
+    #: what the bus refuses with then
+    refusal: type[BusError] = BusUnavailableError
     #: completions that are lost: the message is delivered again, at once or when its lock ends
     uncompleted: dict[int, Literal["at once", "later"]] = field(default_factory=dict)
     #: receipts of the entity's messages that are put off until nothing else is left
@@ -94,10 +101,13 @@ class Meter:
 class FaultyBus:
     """The bus in process, one entity after the other, with everything that was sent written down."""
 
-    def __init__(self, broker: Broker, meter: Meter) -> None:
+    def __init__(self, broker: Broker, meter: Meter, clock: SteppedClock) -> None:
         self._bus = InProcessBus(broker)
         self._meter = meter
+        self._clock = clock
         self.sent: list[OutgoingMessage] = []
+        #: whether what is known of an effect is lowered on some way back to a queue
+        self.watched = Watched()
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         by_entity: dict[str, list[OutgoingMessage]] = {}
@@ -107,9 +117,14 @@ class FaultyBus:
             self._send(entity, batch)
 
     def _send(self, entity: str, batch: list[OutgoingMessage]) -> None:
+        for message in batch:
+            self.watched.sends(message)
         number = self._meter.sends
         self._meter.sends += 1
-        if number in self._meter.plan.unavailable:
+        plan = self._meter.plan
+        if plan.bus_gone_until is not None and self._clock.now() < plan.bus_gone_until:
+            raise plan.refusal(f"{entity} takes nothing for hours")
+        if number in plan.unavailable:
             raise BusUnavailableError(f"{entity} takes nothing just now")
         if self._meter.plan.refused.get(entity, 0) > 0:
             self._meter.plan.refused[entity] -= 1
@@ -165,10 +180,17 @@ class SimulatorTransport:
 class MeteredTransport:
     """Counts the calls to Azure, and does to them what the plan says."""
 
-    def __init__(self, transport: Transport | SimulatorTransport, clock: SteppedClock, meter: Meter) -> None:
+    def __init__(
+        self,
+        transport: Transport | SimulatorTransport,
+        clock: SteppedClock,
+        meter: Meter,
+        watched: Watched,
+    ) -> None:
         self._transport = transport
         self._clock = clock
         self._meter = meter
+        self._watched = watched
 
     def send(self, method: str, url: str, **details: Any) -> RawAnswer:
         number = self._meter.calls
@@ -183,6 +205,7 @@ class MeteredTransport:
         try:
             if method == "GET":
                 return ask()
+            self._watched.called()
             return cast("RawAnswer", self._meter.effect(f"{method} {path.rpartition('/')[2]}", ask))
         finally:
             if (taken := self._meter.plan.slow.get(number)) is not None:
@@ -196,9 +219,10 @@ class MeteredTransport:
 class FaultyReceiver(InProcessReceiver):
     """Knows what its process has locked, and loses completions where the plan says so."""
 
-    def __init__(self, broker: Broker, meter: Meter) -> None:
+    def __init__(self, broker: Broker, meter: Meter, watched: Watched) -> None:
         super().__init__(broker)
         self._meter = meter
+        self._watched = watched
         self.locked: dict[UUID, str] = {}
         #: entities whose messages are put off
         self.held: set[str] = set()
@@ -216,6 +240,7 @@ class FaultyReceiver(InProcessReceiver):
                     self._broker.release(entity, message.lock_token)
                 return []
         self.locked |= {message.lock_token: entity for message in messages}
+        self._watched.handling(entity, messages)
         return messages
 
     def complete(self, entity: str, lock_token: UUID) -> None:
@@ -256,7 +281,7 @@ class FaultyEstate(Estate):
         order: Sequence[int] = (),
     ) -> None:
         self.meter = Meter(plan)
-        self.bus = FaultyBus(broker, self.meter)
+        self.bus = FaultyBus(broker, self.meter, clock)
         self.settings = settings
         self.crashes = 0
         self.deleted_by_hand = 0
@@ -264,7 +289,7 @@ class FaultyEstate(Estate):
         self._sockets = sockets
         self._order = order
         self._stack = ExitStack()
-        self.receiver = FaultyReceiver(broker, self.meter)
+        self.receiver = FaultyReceiver(broker, self.meter, self.bus.watched)
         runtime, host = self._start(simulator, broker, clock)
         super().__init__(simulator, broker, host, clock, runtime, settings["ARM_ENDPOINT"])
 
@@ -273,10 +298,10 @@ class FaultyEstate(Estate):
         runtime = composition.build(self.settings, bus=self.bus, clock=clock)
         arm = runtime.backup._arm
         inner = arm._open_transport() if self._sockets else SimulatorTransport(simulator)
-        arm._transport = cast("Transport", MeteredTransport(inner, clock, self.meter))
+        arm._transport = cast("Transport", MeteredTransport(inner, clock, self.meter, self.bus.watched))
         self._stack.callback(runtime.backup._arm.close)
         composition.install(runtime)
-        self.receiver = FaultyReceiver(broker, self.meter)
+        self.receiver = FaultyReceiver(broker, self.meter, self.bus.watched)
         functions = list(the_functions())
         for index in self._order:
             functions.append(functions.pop(index % len(functions)))
@@ -340,6 +365,7 @@ class FaultyEstate(Estate):
                 continue
             due = self.broker.next_due()
             if due is None:
+                self.bus.watched.check()
                 return
             assert due <= until, f"I7: something would go on after {LONGEST_LIFE}"
             self.clock.advance_to(due)
@@ -383,6 +409,7 @@ class FaultyEstate(Estate):
         for request in self.requests:
             if isinstance(request, dict):
                 self._check_outcomes(request, two_answers=two_answers)
+        self.bus.watched.check()
         self._check_contradictions()
         self._check_effects()
         self._check_sizes()
@@ -409,12 +436,6 @@ class FaultyEstate(Estate):
             doubt = statuses[0] in ("unknown", "timedOut")
             assert set(statuses) == {statuses[0]} or not doubt, f"what was known came too late: {statuses}"
 
-    def _conflicted(self, job_id: str) -> bool:
-        """Whether a job did nothing, because another operation was running."""
-        # A fault may be meant for this very call.
-        asked = (self.ask_by_hand("GET", f"{self.vault_id}/backupJobs/{job_id}") for _ in range(10))
-        return any(b"510008" in answer.body for answer in asked)
-
     def _check_effects(self) -> None:
         """I2: at most one backup or restore a request and database, but for those that did nothing."""
         seen: Counter[tuple[str, str]] = Counter()
@@ -430,7 +451,7 @@ class FaultyEstate(Estate):
         for (route, item), count in seen.items():
             most = asked["backup"] + asked["protect"] if route == "Backup" else asked["restore"]
             if count > most:
-                useless = sum(self._conflicted(job_id) for job_id in jobs[(route, item)])
+                useless = sum(gave_way(self.simulator, job_id) for job_id in jobs[(route, item)])
                 assert count - useless <= most, f"I2: {count} times {route} of {item}"
         deleted = [entry for entry in self.simulator.ledger_entries if "Delete" in entry["route"]]
         assert len(deleted) == self.deleted_by_hand, "the app deleted something"
@@ -446,7 +467,7 @@ class FaultyEstate(Estate):
             stage = (
                 payload.get("of", {}).get("kind"),
                 "fixed" in payload,
-                "prepared" in payload,
+                "prepared" in payload or "prepared" in payload.get("payload", {}),
                 "ending" in body,
             )
             about = payload.get("database", payload.get("payload", {}).get("database"))
@@ -480,6 +501,15 @@ class FaultyEstate(Estate):
             wait = str(entry["retryAfter"] or "")
             if wait.isdigit():
                 allowed[key] = at + timedelta(seconds=int(wait))
+
+
+def gave_way(simulator: Simulator, job_id: str) -> bool:
+    """Whether a job did nothing, because another operation was running on its database."""
+    headers = {"authorization": "Bearer local-simulator"}
+    path = f"{simulator.vault_id()}/backupJobs/{job_id}"
+    asked = Request("GET", path, "api-version=2024-04-01", headers, b"", _LOOPBACK)
+    # A fault may be meant for this very call.
+    return any(GAVE_WAY in simulator.handle(asked).body for _ in range(10))
 
 
 #: Short enough that a flow has few polls, long enough that there are some.

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final, Literal
 
+import pytest
+
+from shared.engine import run as engine_run
+from shared.engine.message import Delivery, StepMessage
+from shared.engine.table import Row
+from shared.following import batch
 from tests.e2e.harness import JsonObject
-from tests.faults.estate import FaultyEstate, Plan, open_faulty
+from tests.faults.estate import Crash, FaultyEstate, Plan, open_faulty
 
 Recovery = Literal["at once", "later"]
 RECOVERIES: Final[tuple[Recovery, ...]] = ("at once", "later")
@@ -70,6 +77,35 @@ def times(azure: FaultyEstate, route: str) -> list[datetime]:
 def gaps(azure: FaultyEstate, route: str) -> list[float]:
     """Seconds between one call of a route and the next."""
     return [(later - earlier).total_seconds() for earlier, later in pairwise(times(azure, route))]
+
+
+@contextmanager
+def deadly(queue: str, *requests: JsonObject, read: bool = False) -> Iterator[list[str]]:
+    """Every message of these requests to a queue ends the process once it is worked on; whose did, in order.
+
+    `read`: as soon as it is read, else only once its step, or its poll, is run.
+    """
+    module, name = (batch if queue == "track" else engine_run), "read" if read else "run"
+    inner: Callable[..., Any] = getattr(module, name)
+    ids = {request["id"] for request in requests}
+    killed: list[str] = []
+
+    def die(row: Row, message: Delivery | StepMessage[Any], *rest: Any, **options: Any) -> Any:
+        if isinstance(message, Delivery):
+            body = json.loads(message.body)
+            # The answer for a message that is parked does not do what that did.
+            answer = body["payload"].get("of", {}).get("kind") == "end"
+            about, to = "" if answer else body["request"]["id"], message.queue
+        else:
+            about, to = message.request.id, message.step.replace("_", "-")
+        if about in ids and to == queue:
+            killed.append(about)
+            raise Crash(f"a message of {about} to {queue} ends its process")
+        return inner(row, message, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, name, die)
+        yield killed
 
 
 @contextmanager

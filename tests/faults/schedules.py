@@ -7,14 +7,29 @@ to do; then the invariants are checked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 
+import pytest
 from hypothesis import strategies as st
 
+from shared.arm.transport import RawAnswer
+from shared.bus import BusError, BusUnavailableError
 from tests.e2e.harness import JsonObject
-from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
+from tests.faults.estate import (
+    Crash,
+    FaultyEstate,
+    Plan,
+    bare_estate,
+    fault,
+    gave_way,
+    open_faulty,
+    protected_estate,
+)
+from tests.reported.effects import advance, settings_that_cannot_be_used
 
 #: Deadlines short enough that what never ends is followed to its deadline in a few hundred polls.
 SETTINGS: Final = {
@@ -79,7 +94,14 @@ _ON_MUTATIONS: Final[tuple[tuple[str, JsonObject], ...]] = (
     ("jobWarning", {"code": "UserErrorZ", "errorCode": 2, "message": "It is not quite well."}),
     ("jobCancelled", {}),
     ("jobNeverEnds", {}),
+    ("twice", {}),
+    ("twice", {}),
+    ("jobListedLate", {"seconds": 240}),
+    ("jobListedLate", {"seconds": 500}),
+    ("redirectAfterEffect", {}),
 )
+#: Settings that cannot be used, an app that is older than the messages, a bus that is gone in one of two ways.
+TROUBLES: Final = ("settings", "older version", "bus unavailable", "bus refuses")
 _ON_POLLS: Final[tuple[tuple[str, JsonObject], ...]] = (
     ("unknownStatus", {}),
     ("status", {"status": 404}),
@@ -103,6 +125,10 @@ class Schedule:
     unavailable: tuple[int, ...] = ()
     uncompleted: tuple[tuple[int, str], ...] = ()
     held: tuple[int, ...] = ()
+    #: what breaks for a while, each with its step (-1: right after a crash) and its minutes
+    troubles: tuple[tuple[str, int, int], ...] = ()
+    #: from which answer on Azure's clock is off, and by how many minutes more
+    jumps: tuple[tuple[int, int], ...] = ()
     recovery: str = "at once"
     order: tuple[int, ...] = ()
 
@@ -116,15 +142,32 @@ class Schedule:
             uncompleted=dict(self.uncompleted),  # type: ignore[arg-type]  # drawn from the two
             held=set(self.held),
             recovery=self.recovery,  # type: ignore[arg-type]  # drawn from the two
+            mangle=Jumping(self.jumps) if self.jumps else None,
         )
 
     @property
     def disturbed(self) -> bool:
         """Whether a function may have run more than once for one message."""
-        return bool(self.crashes or self.slow or self.unavailable or self.uncompleted)
+        return bool(self.crashes or self.slow or self.unavailable or self.uncompleted or self.troubles)
 
 
-FLOWS: Final = ("protect", "backup", "restore", "both", "two backups")
+class Jumping:
+    """Azure's `Date` headers, off by so many minutes from so many answers on."""
+
+    def __init__(self, jumps: tuple[tuple[int, int], ...]) -> None:
+        self._jumps = jumps
+        self._answers = 0
+
+    def __call__(self, _method: str, _path: str, answer: RawAnswer) -> RawAnswer:
+        self._answers += 1
+        off = timedelta(minutes=sum(minutes for number, minutes in self._jumps if number < self._answers))
+        if not off or "date" not in answer.headers:
+            return answer
+        date = format_datetime(parsedate_to_datetime(answer.headers["date"]) + off, usegmt=True)
+        return RawAnswer(answer.status, {**answer.headers, "date": date}, answer.body)
+
+
+FLOWS: Final = ("protect", "backup", "restore", "both", "two backups", "two restores", "crowd")
 
 
 def requests_of(estate: FaultyEstate, flow: str) -> list[JsonObject]:
@@ -137,7 +180,12 @@ def requests_of(estate: FaultyEstate, flow: str) -> list[JsonObject]:
         return [estate.restore("orders")]
     if flow == "both":
         return [estate.backup("orders"), estate.restore("orders")]
-    return [estate.backup("orders"), estate.backup("*", backup_type="CopyOnlyFull")]
+    if flow == "two restores":
+        return [estate.restore("orders", "orders_one"), estate.restore("orders", "orders_two")]
+    backups = [estate.backup("orders"), estate.backup("*", backup_type="CopyOnlyFull")]
+    if flow == "two backups":
+        return backups
+    return [*backups, estate.restore("orders", "orders_one"), estate.backup("orders", "billing")]
 
 
 def _fault(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
@@ -165,6 +213,11 @@ def _some(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any
     return st.lists(one, max_size=most).map(tuple)
 
 
+def _trouble_for(kind: str) -> st.SearchStrategy[tuple[str, int, int]]:
+    lasts = (3, 12, 45) if kind in ("settings", "older version") else (3, 12, 45, 360)
+    return st.tuples(st.just(kind), st.integers(-1, 25), st.sampled_from(lasts))
+
+
 _NUMBER: Final = st.integers(0, 40)
 
 SCHEDULES: Final = st.builds(
@@ -178,6 +231,8 @@ SCHEDULES: Final = st.builds(
     unavailable=_some(_NUMBER, 2),
     uncompleted=_some(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
     held=_some(_NUMBER, 2),
+    troubles=_some(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
+    jumps=_some(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
     recovery=st.sampled_from(("at once", "later")),
     order=_some(st.integers(0, 17), 4),
 )
@@ -217,9 +272,12 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
             estate.submit(request)
             for _ in range(schedule.duplicates):
                 estate.send(request)
+        _troubled(estate, schedule)
         estate.quiesce()
         estate.check(two_answers=schedule.disturbed and bool(schedule.faults))
-        if not schedule.disturbed:
+        if schedule.echoes:
+            check_true(estate)
+        if not (schedule.disturbed or schedule.jumps):
             estate.check_retry_after()
         if tally is not None:
             tally.schedules += 1
@@ -227,3 +285,104 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
             for outcome in estate.outcomes():
                 status = outcome["data"]["status"]
                 tally.statuses[status] = tally.statuses.get(status, 0) + 1
+
+
+def _troubled(estate: FaultyEstate, schedule: Schedule) -> None:
+    """Go on through what breaks for a while, until all of it is over."""
+    left = list(schedule.troubles)
+    step = 0
+    while left:
+        crashed = _crashes(estate, estate.host.run_until_idle)
+        if crashed:
+            estate.restart()
+        due = estate.broker.next_due()
+        last = not crashed and due is None
+        for trouble in [one for one in left if last or one[1] == step or (one[1] < 0 and crashed)]:
+            left.remove(trouble)
+            _trouble(estate, trouble[0], timedelta(minutes=trouble[2]))
+        step += 1
+        if not crashed and (due := estate.broker.next_due()) is not None:
+            estate.clock.advance_to(due)
+
+
+def _crashes(estate: FaultyEstate, work: Callable[[], object]) -> bool:
+    try:
+        work()
+    except Crash:
+        estate.crashes += 1
+        return True
+    return False
+
+
+def _trouble(estate: FaultyEstate, kind: str, lasts: timedelta) -> None:
+    """What breaks, and is mended after so long; the app works meanwhile as well as it can."""
+    until = estate.clock.now() + lasts
+
+    def go_on(restart: Callable[[], None]) -> None:
+        while estate.clock.now() < until:
+            if _crashes(estate, lambda: advance(estate, until - estate.clock.now())):
+                restart()
+
+    with pytest.MonkeyPatch.context() as patched:
+        if kind == "settings":
+            with settings_that_cannot_be_used(estate, patched, JOB_TIMEOUT="seven days"):
+                go_on(lambda: estate.receiver.die(release=True))
+        elif kind == "older version":
+            estate.restart(release=True)
+            with patched.context() as older:
+                older.setattr("shared.engine.run.VERSION", 0)
+                go_on(estate.restart)
+            estate.restart(release=True)
+        else:
+            estate.meter.plan.bus_gone_until = until
+            estate.meter.plan.refusal = BusUnavailableError if kind == "bus unavailable" else BusError
+            go_on(estate.restart)
+
+
+def check_true(estate: FaultyEstate) -> None:
+    """In a vault that echoes, whatever succeeded did so by a job of its own, which no other outcome names."""
+    items = {entry["jobId"]: entry["item"].lower() for entry in estate.simulator.ledger_entries}
+    told: dict[str, str] = {}
+    for outcome in estate.outcomes():
+        data = outcome["data"]
+        job = (data.get("job") or {}).get("id")
+        if job is None or data["operation"] == "protect":
+            continue
+        if data["status"] in ("succeeded", "succeededWithWarnings"):
+            assert items[job] == outcome["subject"].lower(), f"a job of another database: {outcome}"
+            assert not gave_way(estate.simulator, job), f"its job did nothing: {outcome}"
+        assert job not in told, f"{data['requestId']} and {told[job]} have the same job"
+        told[job] = data["requestId"]
+
+
+#: How many schedules are run at most to find a smaller one that fails.
+_MOST_SMALLER: Final = 120
+
+
+def smallest(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
+    """A schedule that fails as well, and has as little in it as so many runs find."""
+    runs = 0
+    smaller = True
+    while smaller:
+        smaller = False
+        for candidate in _less(schedule):
+            runs += 1
+            if runs > _MOST_SMALLER:
+                return schedule
+            if fails(candidate):
+                schedule, smaller = candidate, True
+                break
+    return schedule
+
+
+def _less(schedule: Schedule) -> Iterator[Schedule]:
+    """The schedule without one of its parts."""
+    for part in fields(schedule):
+        value = getattr(schedule, part.name)
+        if part.default is MISSING or value == part.default:
+            continue
+        yield replace(schedule, **{part.name: part.default})
+        if isinstance(value, tuple) and len(value) > 1:
+            for number in range(len(value)):
+                less: Any = {part.name: value[:number] + value[number + 1 :]}
+                yield replace(schedule, **less)

@@ -243,7 +243,7 @@ def test_F35_an_entity_or_the_right_to_send_to_it_comes_late(estate: Estates, en
 def test_F35_an_entity_that_never_comes_is_no_endless_loop(estate: Estates) -> None:
     azure = estate(protected_estate(), Plan(refused={"trigger-backup": 1_000_000}))
     outcome = one(run(azure, azure.backup("orders")))
-    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "FailedInternal")
+    assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "FailedInternal")
     assert azure.mutations["Backup"] == 0
     assert len(azure.parked()) == 1
 

@@ -10,9 +10,9 @@ import os
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.faults.schedules import SCHEDULES, Schedule, Tally, run
+from tests.faults.schedules import SCHEDULES, Schedule, Tally, run, smallest
 
 SHARDS = 10
 COUNT = int(os.environ.get("CHAOS_SCHEDULES", "1000"))
@@ -86,6 +86,7 @@ REGRESSIONS: dict[str, Schedule] = {
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_invariants_hold(shard: int) -> None:
     tally = Tally()
+    failed: list[Schedule] = []
 
     @seed(SEED + shard)
     @settings(
@@ -93,15 +94,34 @@ def test_invariants_hold(shard: int) -> None:
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
-        print_blob=True,
+        # Hypothesis would look for a smaller one for minutes, and print nothing before.
+        phases=[Phase.generate],
     )
     @given(SCHEDULES)
     def hold(schedule: Schedule) -> None:
-        run(schedule, tally)
+        if failed:
+            return
+        try:
+            run(schedule, tally)
+        except Exception:
+            failed.append(schedule)
 
     sys.stdout.write(f"CHAOS_SEED={SEED} shard {shard}\n")
     hold()
     sys.stdout.write(f"{tally}\n")
+    if failed:
+        schedule = smallest(failed[0], _fails)
+        sys.stdout.write(f"The smallest schedule that fails: {schedule}\n")
+        run(schedule)
+        raise AssertionError(f"it fails only at times: {failed[0]}")
+
+
+def _fails(schedule: Schedule) -> bool:
+    try:
+        run(schedule)
+    except Exception:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("schedule", REGRESSIONS.values(), ids=REGRESSIONS)

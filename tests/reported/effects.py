@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-from local.simulator.http_messages import Request
 from shared import composition
 from tests.e2e.harness import Estate, JsonObject
-from tests.faults.estate import Crash, FaultyEstate, Plan
-
-#: What a job says that gave way to another one and did nothing.
-GAVE_WAY = b"510008"
+from tests.faults.estate import Crash, FaultyEstate, Plan, gave_way
 
 
 def effects(azure: Estate, route: str, database: str = "orders") -> list[JsonObject]:
@@ -25,15 +21,8 @@ def effects(azure: Estate, route: str, database: str = "orders") -> list[JsonObj
         for entry in azure.simulator.ledger_entries
         if entry["route"] == route
         and entry["item"].lower().endswith(f";{database}")
-        and GAVE_WAY not in _job(azure, entry["jobId"])
+        and not gave_way(azure.simulator, entry["jobId"])
     ]
-
-
-def _job(azure: Estate, job_id: str) -> bytes:
-    headers = {"authorization": "Bearer local-simulator"}
-    path = f"{azure.vault_id}/backupJobs/{job_id}"
-    request = Request("GET", path, "api-version=2024-04-01", headers, b"", "http://127.0.0.1:9")
-    return azure.simulator.handle(request).body
 
 
 def did_once(azure: Estate, route: str, outcome: JsonObject) -> None:

@@ -37,9 +37,15 @@ def test_each_goes_to_the_queue_of_its_type() -> None:
         "events",
         "events",
     ]
-    assert messages[0].message_id == request_message_id("protect", "/s", "protect")
+    assert str(messages[0].message_id).startswith(request_message_id("protect", "/s", "protect"))
     assert len({message.message_id for message in messages}) == 5
     assert [line.label for line in lines][-2:] == ["request explode", "line 5"]
+
+
+def test_another_message_of_the_same_source_and_id_is_no_duplicate() -> None:
+    """The broker drops what has a known message id: who guesses a source and an id could send it first."""
+    mine, other = (read_request_lines([a_line(subject=said)])[0] for said in ("a", "b"))
+    assert mine.message().message_id == mine.message().message_id != other.message().message_id
 
 
 def test_a_label_does_not_say_the_operation_twice() -> None:
