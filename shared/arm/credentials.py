@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import enum
-import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
 from shared.arm.redaction import printable, redact
 from shared.clock import Clock, SystemClock
+from shared.log import logger
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -41,7 +41,7 @@ __all__ = [
     "token_source",
 ]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 #: what a simulator on loopback is given; it opens nothing
 LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.clock import Clock, SystemClock
+from shared.log import logger
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ServiceBusBus"]
 
-_logger = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 # The SDK tells each connection, link and frame at INFO: a hundred lines for one of the app's own. The Functions host
 # cannot leave them out, since a worker's records all come to it under the function's name.
@@ -237,7 +238,7 @@ class _Link:
                 dropped = kept and self._sender is None and not isinstance(failure, MessageTooLargeError)
                 if not dropped and not isinstance(failure, BusUnavailableError):
                     raise
-                _logger.info(
+                _log.info(
                     "the link to %s failed and is opened anew: %s",
                     self._entity,
                     failure,
@@ -313,7 +314,7 @@ class _Link:
         try:
             sender.close()
         except Exception as error:
-            _logger.debug(
+            _log.debug(
                 "the link to %s was not closed in order: %r",
                 self._entity,
                 error,

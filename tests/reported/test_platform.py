@@ -371,10 +371,6 @@ def test_two_equal_messages_without_an_id_are_both_parked() -> None:
 # -- logs
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ids, queue and reason of what goes wrong are in fields of the log record, which do not leave the worker",
-)
 def test_a_warning_says_in_its_text_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
     scenario = protected_estate(faults=[fault("Backup", "status", status=503, nth=[1])])
     with caplog.at_level(logging.INFO, "shared"), open_faulty(scenario) as azure:
