@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,8 @@ from shared.bus.topology import (
     PARKED_MESSAGES,
     REPLAYS,
     TOPOLOGY,
+    TRACK,
+    Topology,
 )
 from shared.clock import Clock, SystemClock
 from shared.engine.runtime import Runtime
@@ -38,6 +42,32 @@ OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
 #: Settings of a deployed app that do not shape a run from the command line.
 _NOT_OF_A_RUN: Final = frozenset({"WORKFLOWS", "BACKUP_SCHEDULES"})
 _PAGE: Final = 200
+_FOR_EVER: Final = timedelta(days=100 * 365)
+
+
+def _that_forgets_nothing(topology: Topology) -> Topology:
+    """The entities of a run: its state knows for good what was done, however much later it is given again.
+
+    The ids of polls are left to be forgotten: there is no end of them, and a poll that is asked twice only reads.
+    """
+    return replace(
+        topology,
+        queues=tuple(
+            queue if queue.name == TRACK else replace(queue, duplicate_detection_window=_FOR_EVER)
+            for queue in topology.queues
+        ),
+        topics=tuple(
+            replace(
+                topic,
+                duplicate_detection_window=_FOR_EVER,
+                subscriptions=tuple(replace(each, time_to_live=_FOR_EVER) for each in topic.subscriptions),
+            )
+            for topic in topology.topics
+        ),
+    )
+
+
+_TOPOLOGY_OF_A_RUN: Final = _that_forgets_nothing(TOPOLOGY)
 
 
 class EmbeddedApp:
@@ -117,14 +147,14 @@ def settings_of_a_run(environment: Mapping[str, str], arm_endpoint: str | None) 
 def open_broker(state: Path | None, clock: Clock | None = None) -> Broker:
     """The broker of a state directory, or one in memory. Raises CommandError."""
     if state is None:
-        return Broker(None, clock=clock)
+        return Broker(None, _TOPOLOGY_OF_A_RUN, clock=clock)
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         what = "it is a file" if state.is_file() else error.strerror
         raise CommandError(f"the state in {state} cannot be used ({what}): name a directory.") from error
     try:
-        return Broker(state / BROKER_FILE, clock=clock)
+        return Broker(state / BROKER_FILE, _TOPOLOGY_OF_A_RUN, clock=clock)
     except BrokerInUseError as error:
         raise CommandError(
             f"the state in {state} is in use by another sqlvmbackup: wait for it, or name another directory."

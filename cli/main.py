@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +13,10 @@ from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Final
 
 from cli.encoding import replace_what_cannot_be_written
-from cli.errors import CommandError
+from cli.errors import UNUSABLE, CommandError
 
 _INTERRUPTED: Final = 1
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DEFAULT_INSTANCE: Final = "MSSQLSERVER"
 _BACKUP_TYPES: Final = ("Full", "Differential", "Log", "CopyOnlyFull")
 _REDUNDANCIES: Final = ("LocallyRedundant", "ZoneRedundant", "GeoRedundant")
@@ -38,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler: Handler = options.handler
     replace_what_cannot_be_written()
     try:
-        return handler(options)
+        status = handler(options)
+        sys.stdout.flush()
+        return status
     except CommandError as error:
         print(f"sqlvmbackup {options.command}: {error}", file=sys.stderr)
         return error.status
@@ -49,6 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has gone: there is nobody left to tell.
         sys.stderr.close()
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        print(
+            f"sqlvmbackup {options.command}: the output cannot be written ({error.strerror}): make room.",
+            file=sys.stderr,
+        )
+        _discard_output()
+        return UNUSABLE
+
+
+def _discard_output() -> None:
+    """What is left of the output cannot be written when the process ends either."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _log_to_standard_error(*, verbose: bool) -> None:

@@ -24,9 +24,9 @@ from local.broker import PeekedMessage
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus import BusError
-from shared.bus.service_bus import ServiceBusBus
+from shared.bus.service_bus import ServiceBusBus, client_options
 from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
-from shared.settings import SERVICE_BUS_CONNECTION
+from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceiver
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: Seconds between two looks at the topic.
 _LOOK: Final = 2.0
 _PAGE: Final = 100
+#: The bits of a sequence number below its partition.
+_PARTITION: Final = 48
 #: Seconds that a receiver waits for a message of a queue that may be empty.
 _WAIT: Final = 5.0
 
@@ -92,13 +94,29 @@ class _Events:
         self._next = 0
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """Those that have come since the last call."""
+        """Those that have come since the last call. Raises CommandError where the topic is partitioned."""
         while page := self._receiver.peek_messages(_PAGE, sequence_number=self._next):
             for message in page:
-                self._next = (message.sequence_number or 0) + 1
+                number = message.sequence_number or 0
+                _refuse_partitions(JOB_OUTCOMES, number)
+                self._next = number + 1
                 event = json.loads(message_fields(message)["body"])
                 if isinstance(event, dict):
                     yield event
+
+
+def _refuse_partitions(entity: str, sequence_number: int) -> None:
+    """Raises CommandError for what a partitioned entity holds: its messages have no one order to follow them by.
+
+    A partition is in the top 16 bits of the sequence numbers that it gives
+    (https://learn.microsoft.com/azure/service-bus-messaging/message-sequencing).
+    """
+    if sequence_number >> _PARTITION:
+        raise CommandError(
+            f"{entity} is partitioned, so its messages cannot be followed in their order: use a namespace without"
+            " partitions for the app, or send with --no-wait and read the outcomes by a subscription of your own.",
+            status=1,
+        )
 
 
 class ParkedInNamespace:
@@ -114,6 +132,7 @@ class ParkedInNamespace:
             following = 0
             while page := receiver.peek_messages(_PAGE, sequence_number=following):
                 found += [PeekedMessage(**message_fields(message)) for message in page]
+                _refuse_partitions(PARKED_MESSAGES, found[-1].sequence_number)
                 following = found[-1].sequence_number + 1
         return found
 
@@ -163,13 +182,18 @@ def _connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient
     host = namespace if "." in namespace or ":" in namespace else f"{namespace}.servicebus.windows.net"
     connection_string = os.environ.get(SERVICE_BUS_CONNECTION, "")
     try:
+        transport = service_bus_transport(os.environ)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    options = client_options(transport)
+    try:
         if _host_of(connection_string) == host.lower():
-            bus = ServiceBusBus.from_connection_string(connection_string)
-            client = ServiceBusClient.from_connection_string(connection_string)
+            bus = ServiceBusBus.from_connection_string(connection_string, transport=transport)
+            client = ServiceBusClient.from_connection_string(connection_string, **options)
         else:
             credential = service_bus_credential(os.environ)
-            bus = ServiceBusBus.with_identity(host, credential)
-            client = ServiceBusClient(host, credential)
+            bus = ServiceBusBus.with_identity(host, credential, transport=transport)
+            client = ServiceBusClient(host, credential, **options)
         with client:
             try:
                 yield bus, client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ class OutcomesFile:
 
     def __init__(self, path: Path, *, keep: bool) -> None:
         self._ids: set[str] = set()
+        self._path = path
         try:
             whole = _repair(path) if keep and path.exists() else b""
             for number, line in enumerate(whole.splitlines(), start=1):
@@ -36,16 +38,24 @@ class OutcomesFile:
             ) from error
 
     def write(self, outcome: JsonObject) -> None:
-        """Add an outcome, unless it is there."""
+        """Add an outcome, unless it is there. Raises CommandError where it cannot be written."""
         if outcome["id"] in self._ids:
             return
+        try:
+            self._file.write(json.dumps(outcome, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise CommandError(
+                f"the outcomes file {self._path} cannot be written any more ({error.strerror}), and outcomes are"
+                " missing in it: make room; a run with --state then completes it by the same command."
+            ) from error
         self._ids.add(outcome["id"])
-        self._file.write(json.dumps(outcome, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        # Every line was flushed, and who wrote the one that could not be was told.
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ from cli.following import FollowedRequest, Following
 from cli.outcomes_file import OutcomesFile
 from cli.progress import in_flight
 from cli.request_lines import RequestLine, read_request_lines
+from local.broker import BrokerStorageError
+from local.host.host import DRAIN
 from local.host.signals import stop_requested
 from shared.bus import MessageTooLargeError
 from shared.bus.topology import JOB_OUTCOMES
@@ -29,6 +32,8 @@ from shared.messages.requests import REQUEST_TYPES
 
 #: Seconds of real time between two looks at the queues.
 _REFRESH: Final = 0.25
+#: How long functions that run are waited for where the state cannot be written any more.
+_AFTER_FAILURE: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,7 @@ def run_requests(
     """Run the requests to their outcomes; returns the exit status.
 
     Raises:
-        CommandError: options, settings or files cannot be used; nothing was started.
+        CommandError: options, settings or files cannot be used, or not any more.
     """
     settings = settings_of_a_run(os.environ if environment is None else environment, options.arm_endpoint)
     with ExitStack() as stack:
@@ -97,7 +102,10 @@ def run_requests(
         shown = display()
         stack.callback(shown.close)
         run = Run(app, Following(lines), file, shown, stop)
-        finished = run.to_the_end(in_order=options.in_order)
+        try:
+            finished = run.to_the_end(in_order=options.in_order)
+        except BrokerStorageError as error:
+            raise CommandError(f"the state is not kept any more: {error}; then {options.again}.") from error
         shown.close()
         print_outcomes(run.following.final_outcomes(), as_json=json_lines(options.as_json))
         if not finished:
@@ -140,8 +148,11 @@ class Run:
         finally:
             if self._stop.is_set():
                 self._shown.note("Stopping: what runs is finished first, at most 30 seconds.")
-            self._app.host.stop()
-            self._take_events()
+            # What cannot be kept is not worth waiting for: it is as if the process had been killed.
+            failed = self._app.broker.storage_error is not None
+            self._app.host.stop(_AFTER_FAILURE if failed else DRAIN)
+            if not failed:
+                self._take_events()
 
     def _expect_replays(self) -> None:
         for message, epoch in self._app.pending_epochs():
@@ -170,6 +181,8 @@ class Run:
         while not all(request.complete for request in requests):
             if self._stop.is_set():
                 return False
+            if (failure := self._app.broker.storage_error) is not None:
+                raise failure
             version = self._app.broker.version
             news = self._take_events()
             self._shown.refresh(self.following, list(in_flight(self._app)))

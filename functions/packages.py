@@ -38,6 +38,7 @@ MODULES: Final = (
     "typing_inspection",
     "tzdata",
     "urllib3",
+    "websocket",
 )
 
 

@@ -6,9 +6,21 @@ Follows https://learn.microsoft.com/azure/azure-functions/functions-bindings-ser
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from shared.bus import Bus, BusError
-from shared.settings import SERVICE_BUS_CONNECTION, SettingsError
+from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
+
+_NAMESPACE: Final = "fullyQualifiedNamespace"
+#: What a connection by identity is made of, by its settings' last part: the arguments of `service_bus_credential`.
+_IDENTITY: Final = {
+    "credential": "kind",
+    "tenantId": "tenant_id",
+    "clientId": "client_id",
+    "clientSecret": "client_secret",
+    "managedIdentityResourceId": "resource_id",
+    "managedIdentityObjectId": "object_id",
+}
 
 
 def connect(environment: Mapping[str, str]) -> Bus:
@@ -25,8 +37,9 @@ def connect(environment: Mapping[str, str]) -> Bus:
         others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
         return given or next(filter(None, others), "")
 
+    transport = service_bus_transport(environment)
     connection_string = environment.get(SERVICE_BUS_CONNECTION, "").strip()
-    namespace = setting("fullyQualifiedNamespace")
+    namespace = setting(_NAMESPACE)
     if not connection_string and not namespace:
         raise SettingsError(
             [
@@ -39,16 +52,33 @@ def connect(environment: Mapping[str, str]) -> Bus:
 
     try:
         if connection_string:
-            return ServiceBusBus.from_connection_string(connection_string)
+            return ServiceBusBus.from_connection_string(connection_string, transport=transport)
         from shared.arm.credentials import service_bus_credential
 
+        _refuse_others(environment)
         credential = service_bus_credential(
-            environment,
-            kind=setting("credential"),
-            tenant_id=setting("tenantId"),
-            client_id=setting("clientId"),
-            client_secret=setting("clientSecret"),
+            environment, **{argument: setting(field) for field, argument in _IDENTITY.items()}
         )
-        return ServiceBusBus.with_identity(namespace, credential)
+        return ServiceBusBus.with_identity(namespace, credential, transport=transport)
     except (BusError, AuthenticationError) as error:
         raise SettingsError([f"{SERVICE_BUS_CONNECTION}: {error}."]) from None
+
+
+def _refuse_others(environment: Mapping[str, str]) -> None:
+    """By a setting that the Functions host alone understands, the app would send as another identity, silently."""
+    prefix = f"{SERVICE_BUS_CONNECTION}__".lower()
+    known = {f"{prefix}{field}".lower() for field in (_NAMESPACE, *_IDENTITY)}
+    others = [
+        name
+        for name, value in environment.items()
+        if name.lower().startswith(prefix) and name.lower() not in known and value.strip()
+    ]
+    if others:
+        raise SettingsError(
+            [
+                f"{name}: the app does not understand it, so it might send as another identity than the Functions host"
+                f" receives as; remove it. Of {SERVICE_BUS_CONNECTION}__ the app understands"
+                f" {', '.join((_NAMESPACE, *_IDENTITY))}."
+                for name in sorted(others)
+            ]
+        )

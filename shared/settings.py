@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError
+from shared.bus import Transport
 from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
@@ -25,6 +26,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
+SERVICE_BUS_TRANSPORT: Final = "SERVICE_BUS_TRANSPORT"
 
 
 class SettingsError(Exception):
@@ -50,6 +52,7 @@ class Settings:
     job_timeout: timedelta = timedelta(days=7)
     track_interval: timedelta = timedelta(seconds=30)
     time_scale: float = 1.0
+    service_bus_transport: Transport = Transport.AMQP
 
     @property
     def on_loopback(self) -> bool:
@@ -110,6 +113,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         job_timeout=read("JOB_TIMEOUT", parse_positive_duration, default.job_timeout),
         track_interval=read("TRACK_INTERVAL", parse_positive_duration, default.track_interval),
         time_scale=read("TIME_SCALE", _positive_number, default.time_scale),
+        service_bus_transport=read(SERVICE_BUS_TRANSPORT, _transport, default.service_bus_transport),
     )
     endpoint_is_known = not any(problem.startswith("ARM_ENDPOINT:") for problem in problems)
     if settings.time_scale != 1.0 and endpoint_is_known and not settings.on_loopback:
@@ -120,6 +124,22 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def service_bus_transport(environment: Mapping[str, str]) -> Transport:
+    """How Service Bus is spoken to: the one setting that is needed to reach it at all. Raises SettingsError."""
+    text = environment.get(SERVICE_BUS_TRANSPORT, "").strip()
+    try:
+        return _transport(text) if text else Transport.AMQP
+    except ValueError as error:
+        raise SettingsError([f"{SERVICE_BUS_TRANSPORT}: {error}, not {excerpt(text)}."]) from None
+
+
+def _transport(text: str) -> Transport:
+    found = next((each for each in Transport if each.value.lower() == text.lower()), None)
+    if found is None:
+        raise ValueError(f"expected {' or '.join(each.value for each in Transport)}")
+    return found
 
 
 def _workflows(text: str) -> frozenset[Operation]:

@@ -5,13 +5,13 @@ Everything heavy is imported on the first message, not when the platform indexes
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from shared.clock import SystemClock
+from shared.log import logger
 
 if TYPE_CHECKING:
     from azure.functions import ServiceBusMessage
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.engine.runtime import Runtime
     from shared.settings import SettingsError
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 
 def run_step(name: str, message: ServiceBusMessage) -> None:
@@ -107,10 +107,9 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     """Settings that cannot be used are the operator's to mend: the message comes back until they are."""
     from shared import composition
     from shared.engine.send import HOLD_BATCH, OPERATOR_WAIT, keep_sending
+    from shared.engine.telemetry import delivery_context
 
-    _log.error(
-        "the settings cannot be used: %s", error, extra={"action": "settings", "queue": delivery.queue}
-    )
+    _log.error("the settings cannot be used: %s", error, extra=delivery_context(delivery, "settings"))
     clock = SystemClock()
     again = delivery.again(scheduled_for=clock.now() + OPERATOR_WAIT)
     keep_sending(lambda: [again], composition.connected_bus(), clock, until=delivery.taken + HOLD_BATCH)

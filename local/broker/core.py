@@ -8,10 +8,11 @@ duplicate-detection, service-bus-dead-letter-queues, message-expiration, message
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from local.broker.model import (
     MAX_MESSAGE_SIZE,
     BrokerError,
     BrokerInUseError,
+    BrokerStorageError,
     EntityCounts,
     EntityNotFoundError,
     IncomingMessage,
@@ -127,10 +129,11 @@ class Broker:
     With a path, the state is a file that outlives the process: every call that has returned survives a kill
     of the process. The file is in write-ahead mode with `synchronous=NORMAL`: what was written is in the
     operating system's hands, so only a loss of power can lose the last calls, and even that does not corrupt
-    the file. Flushing the disk for each call would be much slower and guard nothing that is promised.
-    One process at a time has the file, so on opening it every lock of the process before is released at once:
-    whoever held it is dead. Delivery counts stay, and a message that has used up its deliveries is
-    dead-lettered then.
+    the file. Flushing the disk for each call would be much slower and guard nothing that is promised. While it
+    is open, and after a kill, the write-ahead log beside it is a part of it: without that it is refused. Only
+    its owner may read it. One process at a time has the file, so on opening it every lock of the process before
+    is released at once: whoever held it is dead. Delivery counts stay, and a message that has used up its
+    deliveries is dead-lettered then.
 
     Args:
         path: the file to keep the state in; None keeps it in memory.
@@ -139,7 +142,8 @@ class Broker:
 
     Raises:
         BrokerInUseError: another process has the file open.
-        BrokerError: the file is not a broker's, or of another version.
+        BrokerError: the file is not a broker's, of another version, or without its write-ahead log.
+        BrokerStorageError: the file cannot be written. So may every method, and `storage_error` says it.
         ValueError: the topology forwards dead letters to a queue that it does not hold.
     """
 
@@ -159,12 +163,14 @@ class Broker:
         self._expiry = 0
         self._prune_at = 0
         self._closed = False
+        self._path = path
+        self._storage_error: BrokerStorageError | None = None
         self._database = _open(path)
         try:
             self._adopt_entities()
             self._release_locks()
         except BaseException:
-            self._database.close()
+            _shut(self._database)
             raise
 
     # -- life cycle
@@ -174,7 +180,7 @@ class Broker:
         with self._condition:
             if not self._closed:
                 self._closed = True
-                self._database.close()
+                _shut(self._database)
                 self._condition.notify_all()
 
     def __enter__(self) -> Self:
@@ -184,6 +190,12 @@ class Broker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def storage_error(self) -> BrokerStorageError | None:
+        """How the file failed last; None where it never has. What a call was to write then is not there."""
+        with self._condition:
+            return self._storage_error
 
     @property
     def clock(self) -> Clock:
@@ -471,21 +483,27 @@ class Broker:
         """The connection for one call, with everything that has fallen due done first; gives the time."""
         with self._condition:
             if self._closed:
-                raise BrokerError("the broker is closed: open it again to use it")
+                raise self._storage_error or BrokerError("the broker is closed: open it again to use it")
             now = _microseconds(self._clock.now())
-            self._database.execute("BEGIN")
             try:
+                self._database.execute("BEGIN")
                 if now >= self._due:
                     self._advance(now)
                 if now >= self._expiry:
                     self._expire(now)
                 yield now
                 self._database.execute("COMMIT")
-            except BaseException:
-                self._database.execute("ROLLBACK")
+            except BaseException as error:
+                # Of some errors SQLite has rolled back by itself; of a file that fails, reading may fail as well.
+                with suppress(sqlite3.Error):
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
+                    self._load_sequences()
                 self._became_available = self._due_sooner = False
-                self._load_sequences()
                 self._due = self._expiry = self._prune_at = 0
+                if _is_of_storage(error):
+                    self._storage_error = BrokerStorageError(_not_written(self._path, error))
+                    raise self._storage_error from error
                 raise
             if not (self._became_available or self._due_sooner):
                 return
@@ -745,12 +763,15 @@ class Broker:
         return entity
 
     def _adopt_entities(self) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany(
-            "INSERT INTO entities (name) VALUES (?) ON CONFLICT DO NOTHING",
-            [(entity.name,) for entity in self._entities.values()],
-        )
-        self._database.execute("COMMIT")
+        try:
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                "INSERT INTO entities (name) VALUES (?) ON CONFLICT DO NOTHING",
+                [(entity.name,) for entity in self._entities.values()],
+            )
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise BrokerStorageError(_not_written(self._path, error)) from error
         self._load_sequences()
 
     def _load_sequences(self) -> None:
@@ -837,7 +858,55 @@ def _entities_of(topology: Topology) -> dict[str, _Entity]:
     return entities
 
 
+def _is_of_storage(error: BaseException) -> bool:
+    # What is wrong with a statement has a class of its own.
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _not_written(path: Path | None, error: BaseException) -> str:
+    return f"{path} cannot be read or written ({error}): see whether its disk is full"
+
+
+def _require_log(path: Path) -> None:
+    """Raises BrokerError for a file whose write-ahead log is gone: what was done last is in that.
+
+    The file says so itself, by the format's version numbers (https://www.sqlite.org/fileformat2.html#file_format_version_numbers):
+    it is in write-ahead mode from when it is opened until it is closed in order.
+    """
+    with suppress(FileNotFoundError):
+        with path.open("rb") as file:
+            versions = file.read(20)[18:20]
+        if versions == b"\2\2" and not path.with_name(f"{path.name}-wal").exists():
+            raise BrokerError(
+                f"{path} is incomplete: its write-ahead log, {path.name}-wal, is missing, and what was done last was"
+                " in it: put that file back beside it, or see in the vault's jobs what was done and start anew"
+            )
+
+
+def _keep_to_owner(path: Path) -> None:
+    """The file is its owner's alone: it holds signed URLs. SQLite gives what it puts beside it the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            if each.is_file():
+                each.chmod(0o600)
+
+
+def _shut(database: sqlite3.Connection) -> None:
+    """Close a file in order: what is in the write-ahead log is taken into it, and it says that it has none."""
+    with suppress(sqlite3.Error):
+        database.execute("PRAGMA journal_mode = MEMORY")
+    database.close()
+
+
 def _open(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        try:
+            _require_log(path)
+            _keep_to_owner(path)
+        except OSError as error:
+            raise BrokerError(f"{path} cannot be opened as the broker's file: {error.strerror}") from error
     try:
         # A process that was just killed may take a moment to let go of the file.
         database = sqlite3.connect(
@@ -848,17 +917,17 @@ def _open(path: Path | None) -> sqlite3.Connection:
     try:
         _prepare(database, path)
     except sqlite3.OperationalError as error:
-        database.close()
+        _shut(database)
         if "locked" in str(error):
             raise BrokerInUseError(
                 f"{path} is in use by another process: wait until it has ended, or give another file"
             ) from error
         raise BrokerError(f"{path} cannot be opened as the broker's file: {error}") from error
     except sqlite3.DatabaseError as error:
-        database.close()
+        _shut(database)
         raise BrokerError(f"{path} is not a broker's file: give another one ({error})") from error
     except BaseException:
-        database.close()
+        _shut(database)
         raise
     return database
 

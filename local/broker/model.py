@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final
 from uuid import UUID
 
-from shared.bus import BusError
+from shared.bus import BusError, BusUnavailableError
 
 __all__ = [
     "DEAD_LETTER_QUEUE",
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_MESSAGE_SIZE",
     "BrokerError",
     "BrokerInUseError",
+    "BrokerStorageError",
     "EntityCounts",
     "EntityNotFoundError",
     "IncomingMessage",
@@ -40,6 +41,10 @@ PropertyValue = str | int | bool | float | bytes | UUID | datetime | None
 
 class BrokerError(BusError):
     """The broker refused what was asked of it; asking again would not help."""
+
+
+class BrokerStorageError(BrokerError, BusUnavailableError):
+    """The broker's file cannot be read or written just now: a full disk, say. Nothing of the call was done."""
 
 
 class EntityNotFoundError(BrokerError):

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from local.broker import ReceivedMessage
+from local.broker import BrokerStorageError, ReceivedMessage
 from local.host import trigger_values
 from local.host.host_json import HostSettings
 from local.host.indexing import FunctionDefinition, IndexingError
@@ -32,6 +32,8 @@ logger: Final = logging.getLogger("local.host")
 DRAIN: Final = timedelta(seconds=30)
 #: A pass over all queues at least this often, should a notification ever be lost.
 _LONGEST_PAUSE: Final = 5.0
+#: Seconds until the next pass after one that failed.
+_AFTER_FAILURE: Final = 1.0
 #: One call of `run_until_idle` handles at most this many messages before it calls them endless.
 _ENDLESS: Final = 1_000_000
 
@@ -161,15 +163,24 @@ class Host:
                         self._give_back_gathered()
                     if self._stopping and not self._running:
                         return
-                if not self._stopping:
-                    self._start_timers()
-                    self._start_available()
-                self._renew_locks()
-                pause = self._pause()
+                pause = self._pass()
                 with self._condition:
                     self._condition.wait_for(lambda: self._changed, pause)
         finally:
             unlisten()
+
+    def _pass(self) -> float:
+        """Start what there is, and renew locks; returns the seconds until that is to be done again, untold."""
+        try:
+            if not self._stopping:
+                self._start_timers()
+                self._start_available()
+            self._renew_locks()
+            return self._pause()
+        except Exception as error:
+            # Whatever it was, messages go on coming.
+            _log_failure("looking for messages failed", error, action="receive")
+            return _AFTER_FAILURE
 
     def _notify(self) -> None:
         with self._condition:
@@ -208,8 +219,8 @@ class Host:
                 if room > 0:
                     for message in self._receiver.receive(function.entity or "", room):
                         self._begin(function, [message])
-            except Exception:
-                logger.exception("receiving from %s failed", function.entity, extra={"action": "receive"})
+            except Exception as error:
+                _log_failure(f"receiving from {function.entity} failed", error, action="receive")
         if self._functions:
             self._first = (self._first + 1) % len(self._functions)
 
@@ -340,12 +351,10 @@ class Host:
         function = invocation.function
         try:
             function.invoke(self._value(invocation))
-        except Exception:
+        except Exception as error:
             with self._condition:
                 self._failures += 1
-            logger.exception(
-                "function %s failed", function.name, extra={"action": "invoke", "invocation": invocation.id}
-            )
+            _log_failure(f"function {function.name} failed", error, action="invoke", invocation=invocation.id)
             settle = self._receiver.abandon
         else:
             logger.debug(
@@ -388,6 +397,14 @@ class Host:
                 error,
                 extra={"action": "settle"},
             )
+
+
+def _log_failure(what: str, error: Exception, **fields: str) -> None:
+    if isinstance(error, BrokerStorageError):
+        # No defect, and whoever runs the host is told once by the broker.
+        logger.warning("%s: %s", what, error, extra=fields)
+        return
+    logger.error(what, exc_info=error, extra=fields)
 
 
 def _default_threads() -> int:

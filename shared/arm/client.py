@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import re
 import threading
 import uuid
@@ -43,13 +42,14 @@ from shared.arm.redaction import printable, redact
 from shared.arm.retry_after import parse as parse_retry_after
 from shared.arm.retry_after import parse_http_date
 from shared.clock import Clock, ServiceClock
+from shared.log import logger
 
 if TYPE_CHECKING:
     from shared.arm.transport import RawAnswer, Transport, TransportError
 
 __all__ = ["ArmClient", "ArmResponse"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import base64
 import enum
-import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +23,7 @@ from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
 from shared.arm.redaction import printable, redact
 from shared.clock import Clock, SystemClock
+from shared.log import logger
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -41,7 +41,7 @@ __all__ = [
     "token_source",
 ]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 #: what a simulator on loopback is given; it opens nothing
 LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design
@@ -95,6 +95,9 @@ class CredentialChoice:
     kind: CredentialKind
     tenant_id: str | None = None
     client_id: str | None = None
+    #: of a user-assigned managed identity, instead of its client id
+    resource_id: str | None = None
+    object_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
     certificate_path: str | None = None
     certificate_password: str | None = field(default=None, repr=False)
@@ -203,20 +206,52 @@ def service_bus_credential(
     tenant_id: str = "",
     client_id: str = "",
     client_secret: str = "",
+    resource_id: str = "",
+    object_id: str = "",
 ) -> TokenCredential:
     """The credential for Service Bus: that for Resource Manager, unless the connection has its own.
 
-    The arguments are the settings `ServiceBusConnection__credential`, `__tenantId`, `__clientId` and
-    `__clientSecret`, and mean what they mean to the Functions host, so that the app sends as whom the host
-    receives.
+    The arguments are the settings `ServiceBusConnection__credential`, `__tenantId`, `__clientId`, `__clientSecret`,
+    `__managedIdentityResourceId` and `__managedIdentityObjectId`, and mean what they mean to the Functions host, so
+    that the app sends as whom the host receives.
 
     Raises:
-        AuthenticationError: the settings name a credential, but not all of it.
+        AuthenticationError: the settings name a credential, but not all of it, or more than one.
     """
     choice = choose_credential(environment)
-    if kind.lower() == "managedidentity":
-        choice = CredentialChoice(kind=CredentialKind.MANAGED_IDENTITY, client_id=client_id or None)
-    elif tenant_id and client_id and client_secret:
+    managed = kind.lower() == "managedidentity"
+    if (
+        kind
+        and not managed
+        and not (kind.lower() == "workloadidentity" and choice.kind is CredentialKind.FEDERATED_TOKEN)
+    ):
+        raise AuthenticationError(
+            f'credential is "{printable(kind, limit=80)}", by which the app cannot send as whom the Functions host'
+            " receives: set it to managedidentity, or leave it out"
+        )
+    if object_id and not managed:
+        raise AuthenticationError(
+            "managedIdentityObjectId is set, which the Functions host takes only where credential is managedidentity:"
+            " set that as well"
+        )
+    principal = not managed and bool(tenant_id and client_id and client_secret)
+    named = {
+        "clientId": client_id,
+        "managedIdentityResourceId": resource_id,
+        "managedIdentityObjectId": object_id,
+    }
+    given = [name for name, value in named.items() if value]
+    if len(given) > 1 and not principal:
+        raise AuthenticationError(f"{' and '.join(given)} are set, and each names an identity: leave one")
+    user_assigned = CredentialChoice(
+        kind=CredentialKind.MANAGED_IDENTITY,
+        client_id=client_id or None,
+        resource_id=resource_id or None,
+        object_id=object_id or None,
+    )
+    if managed:
+        choice = user_assigned
+    elif principal:
         choice = CredentialChoice(
             kind=CredentialKind.CLIENT_SECRET,
             tenant_id=tenant_id,
@@ -224,8 +259,8 @@ def service_bus_credential(
             client_secret=client_secret,
             authority_host=choice.authority_host,
         )
-    elif client_id and choice.kind is CredentialKind.MANAGED_IDENTITY:
-        choice = replace(choice, client_id=client_id)
+    elif (client_id or resource_id) and choice.kind is CredentialKind.MANAGED_IDENTITY:
+        choice = user_assigned
     return open_azure_credential(choice)
 
 
@@ -381,7 +416,11 @@ def open_azure_credential(choice: CredentialChoice) -> TokenCredential:
                     **patience,
                 )
             case CredentialKind.MANAGED_IDENTITY:
-                return azure.identity.ManagedIdentityCredential(client_id=choice.client_id, **patience)
+                named = {"resource_id": choice.resource_id, "object_id": choice.object_id}
+                config = {name: value for name, value in named.items() if value}
+                return azure.identity.ManagedIdentityCredential(
+                    client_id=choice.client_id, identity_config=config or None, **patience
+                )
             case CredentialKind.AZURE_CLI:
                 return azure.identity.AzureCliCredential(tenant_id=tenant_id, process_timeout=30)
     except AuthenticationError:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
-__all__ = ["Bus", "BusError", "BusUnavailableError", "MessageTooLargeError", "OutgoingMessage"]
+__all__ = ["Bus", "BusError", "BusUnavailableError", "MessageTooLargeError", "OutgoingMessage", "Transport"]
+
+
+class Transport(Enum):
+    """How a namespace is spoken to."""
+
+    AMQP = "amqp"  #: AMQP over TLS, port 5671
+    AMQP_WEB_SOCKETS = "amqpWebSockets"  #: the same inside a WebSocket, port 443
 
 
 @dataclass(frozen=True, kw_only=True)

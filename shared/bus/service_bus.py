@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage, Transport
 from shared.clock import Clock, SystemClock
+from shared.log import logger
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusMessageBatch, ServiceBusSender
 
-__all__ = ["ServiceBusBus"]
+__all__ = ["ServiceBusBus", "client_options"]
 
-_logger = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 # The SDK tells each connection, link and frame at INFO: a hundred lines for one of the app's own. The Functions host
 # cannot leave them out, since a worker's records all come to it under the function's name.
@@ -60,6 +61,17 @@ _REFUSED: Final = frozenset(
 )
 
 
+def client_options(transport: Transport) -> dict[str, Any]:
+    """What the SDK's client is made with to use a transport.
+
+    https://learn.microsoft.com/python/api/azure-servicebus/azure.servicebus.servicebusclient
+    """
+    from azure.servicebus import TransportType
+
+    web_sockets = transport is Transport.AMQP_WEB_SOCKETS
+    return {"transport_type": TransportType.AmqpOverWebsocket if web_sockets else TransportType.Amqp}
+
+
 class ServiceBusBus:
     """`shared.bus.Bus` on a Service Bus namespace. Safe to share between threads.
 
@@ -88,7 +100,13 @@ class ServiceBusBus:
         self._closed = False
 
     @classmethod
-    def from_connection_string(cls, connection_string: str, *, clock: Clock | None = None) -> Self:
+    def from_connection_string(
+        cls,
+        connection_string: str,
+        *,
+        clock: Clock | None = None,
+        transport: Transport = Transport.AMQP,
+    ) -> Self:
         """By a connection string with a shared access key or signature.
 
         `UseDevelopmentEmulator=true` in it makes the SDK speak plain TCP, to the port in its endpoint.
@@ -115,7 +133,10 @@ class ServiceBusBus:
 
             try:
                 return ServiceBusClient.from_connection_string(
-                    connection_string, retry_total=0, try_timeout=ATTEMPT_TIMEOUT
+                    connection_string,
+                    retry_total=0,
+                    try_timeout=ATTEMPT_TIMEOUT,
+                    **client_options(transport),
                 )
             except (ValueError, TypeError):
                 raise BusError(malformed) from None
@@ -124,7 +145,12 @@ class ServiceBusBus:
 
     @classmethod
     def with_identity(
-        cls, fully_qualified_namespace: str, credential: TokenCredential, *, clock: Clock | None = None
+        cls,
+        fully_qualified_namespace: str,
+        credential: TokenCredential,
+        *,
+        clock: Clock | None = None,
+        transport: Transport = Transport.AMQP,
     ) -> Self:
         """By an identity that has the role Azure Service Bus Data Sender.
 
@@ -132,6 +158,7 @@ class ServiceBusBus:
             fully_qualified_namespace: `NAMESPACE.servicebus.windows.net`.
             credential: gives the tokens; it is the caller's to close.
             clock: tells how long a link has been idle.
+            transport: the port that the namespace is reached by.
 
         Raises:
             BusError: the namespace is not a host name.
@@ -146,7 +173,11 @@ class ServiceBusBus:
             from azure.servicebus import ServiceBusClient
 
             return ServiceBusClient(
-                fully_qualified_namespace, credential, retry_total=0, try_timeout=ATTEMPT_TIMEOUT
+                fully_qualified_namespace,
+                credential,
+                retry_total=0,
+                try_timeout=ATTEMPT_TIMEOUT,
+                **client_options(transport),
             )
 
         return cls(connect, clock=clock)
@@ -237,7 +268,7 @@ class _Link:
                 dropped = kept and self._sender is None and not isinstance(failure, MessageTooLargeError)
                 if not dropped and not isinstance(failure, BusUnavailableError):
                     raise
-                _logger.info(
+                _log.info(
                     "the link to %s failed and is opened anew: %s",
                     self._entity,
                     failure,
@@ -313,7 +344,7 @@ class _Link:
         try:
             sender.close()
         except Exception as error:
-            _logger.debug(
+            _log.debug(
                 "the link to %s was not closed in order: %r",
                 self._entity,
                 error,
@@ -332,7 +363,10 @@ def _break_connection(sender: ServiceBusSender) -> None:
     """End whatever read the sender is in."""
     connection = getattr(getattr(sender, "_handler", None), "_connection", None)
     open_socket = getattr(getattr(connection, "_transport", None), "sock", None)
-    if open_socket is not None:
+    # A WebSocket is around its socket, and would say goodbye on it first.
+    if not isinstance(open_socket, socket.socket):
+        open_socket = getattr(open_socket, "sock", None)
+    if isinstance(open_socket, socket.socket):
         with suppress(OSError):
             open_socket.shutdown(socket.SHUT_RDWR)
         open_socket.close()

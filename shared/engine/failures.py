@@ -19,10 +19,11 @@ from shared.engine.retry import FIRST_WAIT, Conflict, GiveUp, Retry, decide
 from shared.engine.runtime import Runtime
 from shared.engine.table import Row
 from shared.engine.telemetry import log_context
+from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 _NO_TOKEN_WAIT: Final = timedelta(seconds=30)
 #: A secret may be on its way to be renewed; a requester is not left waiting for longer.

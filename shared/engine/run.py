@@ -48,15 +48,16 @@ from shared.engine.send import (
     wait_again,
 )
 from shared.engine.table import Row, Table, UnknownStepError
-from shared.engine.telemetry import log_context
+from shared.engine.telemetry import delivery_context, log_context
 from shared.listings import READ_BUDGET
+from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.model import format_moment
 from shared.messages.reserved import WAITING_SINCE
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 _LATE_WAIT: Final = timedelta(seconds=5)
 
@@ -114,7 +115,7 @@ def _wait_for_newer_app(
 ) -> None:
     """Let a message wait for the app that understands it; what is over its deadline is answered and parked."""
     deadline = error.deadline if isinstance(error, UnknownStepError) else None
-    context = {"action": "read", "queue": delivery.queue}
+    context = delivery_context(delivery, "read")
     if deadline is not None and runtime.service_clock.now() >= deadline:
         _log.error("a message is over its deadline and parked: %s", error, extra=context)
         text = f"a job of {error} was followed beyond its deadline; look at the vault's jobs."
@@ -293,7 +294,7 @@ def come_back(
         logging.ERROR if refused else logging.WARNING,
         "the bus did not take what follows; it is tried again: %s",
         error,
-        extra={"action": "come_back", "queue": delivery.queue, "message_id": delivery.message_id},
+        extra=delivery_context(delivery, "come_back"),
     )
     now = runtime.clock.now()
     since = _waiting_since(delivery) or now
@@ -333,7 +334,7 @@ def died_too_often(delivery: Delivery) -> ErrorInfo:
     """Why a message that was given back unfinished too often is parked."""
     _log.error(
         "a message was given back unfinished too often and is parked",
-        extra={"action": "park", "queue": delivery.queue, "message_id": delivery.message_id},
+        extra=delivery_context(delivery, "park"),
     )
     text = (
         f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as where it kills its"
@@ -412,7 +413,7 @@ def unreadable(delivery: Delivery, runtime: Runtime, why: str) -> None:
     """A message between steps that no version of this app can have written: park it, answer its request."""
     _log.error(
         "a step message cannot be read; it is parked",
-        extra={"action": "read", "queue": delivery.queue, "error": why},
+        extra=delivery_context(delivery, "read", reason=why),
     )
     code = ErrorCode.UNREADABLE_STEP_MESSAGE
     info = ErrorInfo(code=code, message=f"a message to {delivery.queue} cannot be read: {why}")

@@ -6,7 +6,6 @@ comes back by itself; where the bus as a whole takes nothing, it is held before 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,10 +42,11 @@ from shared.engine.result import (
 from shared.engine.runtime import Runtime
 from shared.engine.table import Row
 from shared.engine.telemetry import log_context
+from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Event, Status
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 #: Messages of a fan-out that are made and sent together.
 AT_A_TIME: Final = 100

@@ -6,7 +6,6 @@ that the cost of following a job does not grow with the number of jobs.
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,16 +51,17 @@ from shared.engine.send import (
     send_or_hold,
 )
 from shared.engine.table import Row
-from shared.engine.telemetry import log_context
+from shared.engine.telemetry import delivery_context, log_context
 from shared.following.poll import Poll
 from shared.listings import JobListing
+from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 #: Up to this many messages of a vault are looked up singly.
 FEW: Final = 4
@@ -195,7 +195,7 @@ def _read(delivery: Delivery, runtime: Runtime) -> _Item | None:
     except BusError as error:
         come_back(delivery, runtime, error, worked_on=False, hold=HOLD_BATCH)
     except Exception as error:
-        _log.exception("a poll cannot be read", extra={"action": "track", "message_id": delivery.message_id})
+        _log.exception("a poll cannot be read", extra=delivery_context(delivery, TRACK))
         _answer(delivery, runtime, error)
     return None
 

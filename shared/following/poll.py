@@ -6,7 +6,6 @@ https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,8 @@ from shared.engine.result import Collaborators, Continue, End, Later, NextEffect
 from shared.engine.retry import MOST_MALFORMED
 from shared.engine.send import next_tick, on_tick
 from shared.engine.table import Row
+from shared.engine.telemetry import log_context
+from shared.log import logger
 from shared.messages import events
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Event, JobInfo, OutcomeDetails, Status, TaskInfo
@@ -28,7 +29,7 @@ from shared.messages.identity import as_uuid
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job, OperationStatus
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 #: An operation or a job may not be readable yet right after it was started.
 GRACE: Final = timedelta(minutes=5)
@@ -249,7 +250,7 @@ class Poll:
         if job.status is JobStatus.UNKNOWN:
             _log.warning(
                 "job has a status that is not known; following it to its deadline",
-                extra={"action": "track", "job_id": job.id, "job_status": job.raw_status[:40]},
+                extra=log_context(self._message, job_id=job.id, job_status=job.raw_status[:40]),
             )
         of = OfJob(job_id=job_id, percent_complete=job.percent_complete)
         return self._later(None, of=of if job.percent_complete is not None else None)

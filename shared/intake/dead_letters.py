@@ -6,7 +6,6 @@ it says of it.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Final
 
@@ -16,14 +15,16 @@ from shared.engine.message import Delivery
 from shared.engine.parked import park
 from shared.engine.run import given_up, has_died_too_often
 from shared.engine.runtime import Runtime
+from shared.engine.telemetry import delivery_context
 from shared.intake.answers import answer_request
 from shared.intake.replays import original
+from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.reserved import DELIVERED
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 #: What Service Bus says of a message whose time to live has passed.
 _EXPIRED: Final = "TTLExpiredException"
@@ -36,12 +37,7 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
     lost = _as_it_was(delivery)
     _log.error(
         "a dead letter is parked",
-        extra={
-            "action": "report_dead_letter",
-            "queue": lost.queue,
-            "reason": reason,
-            "message_id": delivery.message_id,
-        },
+        extra=delivery_context(lost, "report_dead_letter", reason=reason, description=description),
     )
     if reason == _EXPIRED:
         info = ErrorInfo(

@@ -6,7 +6,6 @@ hours delays nothing. They go straight to the first step, where no requester may
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,13 +15,14 @@ from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
 from shared.intake.receive import first_step
 from shared.intake.senders import SCHEDULES_SOURCE
+from shared.log import logger
 from shared.messages.identity import Request, fingerprint
 from shared.messages.model import format_moment
 from shared.messages.requests import Operation
 from shared.schedules import BackupSchedule, warnings
 from shared.steps.payloads import BackupPlan, Planned
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 AHEAD: Final = timedelta(days=1)
 _SENDER: Final = "plan_backups"

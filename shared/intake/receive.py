@@ -5,7 +5,6 @@ A request goes straight to the first step of its workflow, whichever queue it ca
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,8 +14,10 @@ from shared.engine.parked import park
 from shared.engine.run import died_too_often, has_died_too_often
 from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
+from shared.engine.telemetry import delivery_context
 from shared.intake import senders
 from shared.intake.answers import answer_request
+from shared.log import logger
 from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, read_envelope
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
@@ -24,7 +25,7 @@ from shared.messages.identity import REQUESTED, Request
 from shared.messages.requests import BackupData, Operation, ProtectData, RequestData, RestoreData, read_data
 from shared.steps.payloads import BackupPlan, Plan, ProtectPlan, RestorePlan
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 
 def receive_request(delivery: Delivery, runtime: Runtime) -> None:
@@ -104,7 +105,7 @@ def reject(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> 
     problems = "; ".join(str(problem) for problem in error.problems[:50])
     _log.warning(
         "a request is rejected",
-        extra={"action": "reject", "queue": delivery.queue, "problems": len(error.problems)},
+        extra=delivery_context(delivery, "reject", reason=problems),
     )
     info = ErrorInfo(
         code=ErrorCode.INVALID_REQUEST,

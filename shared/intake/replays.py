@@ -6,7 +6,6 @@ are checked all the same. From here on a request's epoch is in what the app itse
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -26,7 +25,9 @@ from shared.engine.run import (
 from shared.engine.runtime import Runtime
 from shared.engine.send import OPERATOR_WAIT, outgoing, wait_again
 from shared.engine.table import Row, UnknownStepError
+from shared.engine.telemetry import delivery_context
 from shared.intake.receive import receive_request
+from shared.log import logger
 from shared.messages import events
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt
 from shared.messages.error_codes import ErrorCode
@@ -36,7 +37,7 @@ from shared.messages.reserved import DELIVERED, EPOCH, ORIGINAL_QUEUE, without_r
 from shared.settings import Settings
 from shared.steps.payloads import BackupPlan
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 
 def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
@@ -138,7 +139,7 @@ def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMes
 
 def _refuse(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> None:
     """Answer and park what cannot be sent again, so that neither the message nor the reason is lost."""
-    _log.error("a replay is refused: %s", error, extra={"action": "receive_replay", "queue": REPLAYS})
+    _log.error("a replay is refused: %s", error, extra=delivery_context(delivery, "receive_replay"))
     info = ErrorInfo(
         code=ErrorCode.REPLAY_REFUSED,
         message=f"the message cannot be sent again: {error}",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Final
 
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, Failure
+from shared.engine.telemetry import log_context
+from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.steps.payloads import BackupPlan
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logger(__name__)
 
 
 def is_still_wanted(message: StepMessage[BackupPlan], c: Collaborators) -> bool | Failure:
@@ -27,7 +28,7 @@ def is_still_wanted(message: StepMessage[BackupPlan], c: Collaborators) -> bool 
     if schedule is None or schedule.digest != planned.digest:
         _log.info(
             "a planned backup is dropped: its schedule has been changed or removed",
-            extra={"action": message.step, "schedule": name, "request_id": message.request.id},
+            extra=log_context(message, schedule=name),
         )
         return False
     late = c.machine_now() - planned.due

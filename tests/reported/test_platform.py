@@ -371,10 +371,6 @@ def test_two_equal_messages_without_an_id_are_both_parked() -> None:
 # -- logs
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ids, queue and reason of what goes wrong are in fields of the log record, which do not leave the worker",
-)
 def test_a_warning_says_in_its_text_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
     scenario = protected_estate(faults=[fault("Backup", "status", status=503, nth=[1])])
     with caplog.at_level(logging.INFO, "shared"), open_faulty(scenario) as azure:
@@ -406,10 +402,6 @@ def test_sending_is_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> N
 IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an identity that the Functions host takes by its resource id or object id is another one for the app",
-)
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -442,7 +434,6 @@ def test_the_identity_of_the_host_is_that_of_the_app_or_is_refused_by_name(
         assert value in repr(asked)
 
 
-@pytest.mark.xfail(strict=True, reason="there is no setting by which the app speaks AMQP over WebSockets")
 @pytest.mark.parametrize("by", ["connection string", "identity"])
 def test_a_network_that_leaves_443_open_is_enough(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
@@ -500,10 +491,6 @@ class PartitionedTopic:
         return sorted(found, key=lambda item: int(item.sequence_number))[:max_message_count]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="events are looked for above the highest sequence number, which those of a lower partition never have",
-)
 def test_events_of_every_partition_are_seen_or_partitions_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,6 +14,7 @@ from shared.settings import SettingsError
 
 NAMESPACE = "n.servicebus.windows.net"
 STRING = "Endpoint=sb://n.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k"
+BY_IDENTITY = {"ServiceBusConnection__fullyQualifiedNamespace": NAMESPACE, "IDENTITY_ENDPOINT": "http://x"}
 
 
 @pytest.fixture
@@ -70,6 +71,26 @@ def test_by_identity(
     assert (choice.kind, choice.client_id) == (kind, client_id)
 
 
+@pytest.mark.parametrize(
+    ("settings", "resource_id", "object_id"),
+    [
+        ({"credential": "managedidentity", "managedIdentityResourceId": "/r"}, "/r", None),
+        ({"credential": "ManagedIdentity", "MANAGEDIDENTITYOBJECTID": "o"}, None, "o"),
+        ({"managedIdentityResourceId": "/r"}, "/r", None),
+    ],
+)
+def test_by_a_user_assigned_identity_that_is_not_named_by_its_client_id(
+    asked: list[credentials.CredentialChoice],
+    settings: Mapping[str, str],
+    resource_id: str | None,
+    object_id: str | None,
+) -> None:
+    connect({**BY_IDENTITY, **{f"ServiceBusConnection__{name}": value for name, value in settings.items()}})
+    (choice,) = asked
+    assert choice.kind is credentials.CredentialKind.MANAGED_IDENTITY
+    assert (choice.client_id, choice.resource_id, choice.object_id) == (None, resource_id, object_id)
+
+
 def test_a_connection_string_goes_before_an_identity(asked: list[credentials.CredentialChoice]) -> None:
     connect({"ServiceBusConnection": STRING, "ServiceBusConnection__fullyQualifiedNamespace": NAMESPACE})
     assert asked == []
@@ -81,6 +102,32 @@ def test_a_connection_string_goes_before_an_identity(asked: list[credentials.Cre
         ({}, "no namespace is set"),
         ({"ServiceBusConnection": f"{STRING};EntityPath=track"}, "EntityPath"),
         ({"ServiceBusConnection__fullyQualifiedNamespace": f"https://{NAMESPACE}"}, "give its host name"),
+        (
+            {**BY_IDENTITY, "ServiceBusConnection__managedIdentityObjectId": "o"},
+            "managedIdentityObjectId is set, which .* only where credential is managedidentity",
+        ),
+        (
+            {
+                **BY_IDENTITY,
+                "ServiceBusConnection__credential": "managedidentity",
+                "ServiceBusConnection__clientId": "c",
+                "ServiceBusConnection__managedIdentityResourceId": "r",
+            },
+            "clientId and managedIdentityResourceId are set",
+        ),
+        (
+            {**BY_IDENTITY, "ServiceBusConnection__credential": "workloadidentity"},
+            'credential is "workloadid',
+        ),
+        ({**BY_IDENTITY, "ServiceBusConnection__Credential": "nobody"}, 'credential is "nobody"'),
+        (
+            {**BY_IDENTITY, "serviceBusConnection__clientCertificate": "geheim"},
+            "serviceBusConnection__clientCertificate: the app does not understand it",
+        ),
+        (
+            {"ServiceBusConnection": STRING, "SERVICE_BUS_TRANSPORT": "https"},
+            "SERVICE_BUS_TRANSPORT: expected amqp or amqpWebSockets, not .*https",
+        ),
         (
             {"ServiceBusConnection__fullyQualifiedNamespace": NAMESPACE, "AZURE_CLIENT_SECRET": "geheim"},
             "AZURE_TENANT_ID and AZURE_CLIENT_ID is not",
