@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError
+from shared.arm.redaction import redact
 from shared.bus import Transport
 from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
@@ -97,7 +98,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except ScheduleError as error:
             problems.extend(f"{name}: {problem}" for problem in error.problems)
         except ValueError as error:
-            problems.append(f"{name}: {error}, not {excerpt(text)}.")
+            problems.append(f"{name}: {error}, not {redact(excerpt(text))}.")
         return default
 
     default = Settings()

@@ -6,6 +6,7 @@ import re
 
 __all__ = ["printable", "redact"]
 
+_USER = re.compile(r"(https?://)[^\s/?#@\"]*@", re.IGNORECASE)
 _QUERY = re.compile(r"(\bhttps?://[^\s\"'<>?]+)\?[^\s\"'<>]*", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer|Basic|SharedAccessSignature)\s+[A-Za-z0-9._~+/=%&:-]{8,}", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
@@ -29,9 +30,10 @@ def printable(text: object, *, limit: int | None = None) -> str:
 
 
 def redact(text: object, *, limit: int = 500) -> str:
-    """`text` for a log or an error: no tokens, secrets or queries of URLs, on one line, cut to `limit`."""
+    """`text` for a log or an error: no tokens, secrets, users or queries of URLs, on one line, at most `limit`."""
     # Cut generously first, so that a body of megabytes is not searched whole.
     shown = str(text)[: limit * 8]
+    shown = _USER.sub(r"\1...@", shown)
     shown = _QUERY.sub(r"\1?...", shown)
     shown = _BEARER.sub(r"\1 ...", shown)
     shown = _JWT.sub("...", shown)

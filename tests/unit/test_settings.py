@@ -77,3 +77,10 @@ def test_a_simulator_on_loopback_may_run_fast(endpoint: str) -> None:
 
 def test_blank_settings_are_absent_ones() -> None:
     assert read_settings({"WORKFLOWS": " ", "JOB_TIMEOUT": ""}) == read_settings({})
+
+
+def test_a_password_in_a_setting_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"ARM_ENDPOINT": "http://user:s3cret@127.0.0.1:8080/?sig=abc"})
+    assert "s3cret" not in str(caught.value)
+    assert "abc" not in str(caught.value)
