@@ -95,7 +95,11 @@ def _count(value: Any) -> int:
 
 
 def _moment(value: Any) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -106,22 +110,27 @@ def _object(body: bytes) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
+def _inner(outer: dict[str, Any], name: str) -> dict[str, Any]:
+    inner = outer.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
 def known_of(queue: str, message: OnTheWire) -> Knowledge:
     """What a message says, in its body and its properties."""
     properties = message.application_properties
-    effect = _object(message.body).get("effect") or {}
+    effect = _inner(_object(message.body), "effect")
     deaths = _count(properties.get("deaths"))
     return Knowledge(
-        may_have_started=effect.get("mayHaveStarted", False),
+        may_have_started=effect.get("mayHaveStarted") is True,
         refused_at=_moment(effect.get("refusedAt")),
         at=_moment(effect.get("at")),
         given_up_at=_moment(effect.get("givenUpAt")),
-        looks=effect.get("looks", 0),
-        refusal_looks=effect.get("refusalLooks", 0),
-        look_first=effect.get("lookFirst", False),
-        waiting=effect.get("waiting", False),
-        explained=effect.get("explained", False),
-        ready=effect.get("ready", False),
+        looks=_count(effect.get("looks")),
+        refusal_looks=_count(effect.get("refusalLooks")),
+        look_first=effect.get("lookFirst") is True,
+        waiting=effect.get("waiting") is True,
+        explained=effect.get("explained") is True,
+        ready=effect.get("ready") is True,
         why=effect.get("why") is not None,
         delivered=properties.get("delivered") is True or deaths > 0,
         deaths=deaths,
@@ -134,8 +143,8 @@ def key_of(queue: str, body: bytes) -> Key | None:
     request, payload = read.get("request"), read.get("payload")
     if not isinstance(request, dict) or not isinstance(payload, dict):
         return None
-    about = payload.get("database", (payload.get("payload") or {}).get("database"))
-    effect = read.get("effect") or {}
+    about = payload.get("database", _inner(payload, "payload").get("database"))
+    effect = _inner(read, "effect")
     return (
         queue,
         str(request.get("source")),
@@ -152,9 +161,9 @@ def leaves_no_doubt(queue: str, body: bytes) -> bool:
     Its call has a delivery of its own, and this is not that one.
     """
     row = TABLE.by_queue[queue]
-    effect = _object(body).get("effect") or {}
-    apart = row.call_apart or (row.job is not None and effect.get("n", 1) > 1)
-    return apart and not effect.get("ready", False)
+    effect = _inner(_object(body), "effect")
+    apart = row.call_apart or (row.job is not None and _count(effect.get("n")) > 1)
+    return apart and effect.get("ready") is not True
 
 
 @dataclass(frozen=True)
