@@ -17,7 +17,7 @@ from shared.bus import OutgoingMessage
 from shared.bus.topology import EVENTS
 from shared.intake.senders import QUEUES
 from shared.messages.cloud_events import CONTENT_TYPE, Envelope, InvalidMessageError, read_envelope
-from shared.messages.events import rejected_id
+from shared.messages.events import answer_id, rejected_id
 from shared.messages.identity import fingerprint, request_message_id
 from shared.messages.requests import REQUEST_TYPES
 
@@ -61,6 +61,10 @@ class RequestLine:
     def rejected_id(self, epoch: int) -> str:
         """The id of the answer where it is no request."""
         return rejected_id(self.given, epoch, self.message().message_id)
+
+    def answer_id(self, epoch: int) -> str:
+        """The id of the answer where it is not taken as the request that it says it is."""
+        return answer_id(self.given, self.message().entity, self.operation, epoch)
 
     def _message_id(self, operation: str, envelope: Envelope) -> str:
         # With the body in it: whoever can guess a source and an id could otherwise send something of that message

@@ -392,9 +392,13 @@ def answer(
 
     What it says proves nothing: so its id comes from the message's bytes, and takes no other outcome's place.
     """
-    made_of = (queue, request.operation.value, hashlib.sha256(body).hexdigest(), request.epoch)
     event = outcome(request, status, at=at, error=error)
-    return event.model_copy(update={"id": fingerprint("answer", *made_of)})
+    return event.model_copy(update={"id": answer_id(body, queue, request.operation.value, request.epoch)})
+
+
+def answer_id(body: bytes, queue: str, operation: str, epoch: int = 0) -> str:
+    """The id of the answer to a message that was not taken as the request that it says it is: of its bytes."""
+    return fingerprint("answer", queue, operation, hashlib.sha256(body).hexdigest(), epoch)
 
 
 def rejected_id(body: bytes, epoch: int = 0, identity: str = "") -> str:

@@ -76,7 +76,7 @@ def test_events_of_others_and_what_is_no_event_are_passed_over() -> None:
 def test_a_higher_epoch_supersedes() -> None:
     following = followed(a_request())
     (request,) = following.requests
-    following.observe(event("rejected", "request", count=1))
+    following.observe(event("rejected", "request", count=1) | {"id": request.line.answer_id(0)})
     assert complete(request)
     following.expect_epoch(request, 1)
     assert not complete(request)
@@ -85,6 +85,14 @@ def test_a_higher_epoch_supersedes() -> None:
     assert complete(request)
     assert following.succeeded
     assert {outcome["data"]["epoch"] for outcome in following.final_outcomes()} == {1}
+
+
+def test_the_rejection_of_somebody_elses_message_of_the_same_id_is_not_the_requests() -> None:
+    following = followed(a_request())
+    assert following.observe(event("rejected", "request", count=1)) is None
+    assert not complete(following)
+    following.observe(event("rejected", "a", count=1))
+    assert complete(following)
 
 
 def test_a_replay_of_one_database_leaves_the_others_their_outcomes() -> None:
