@@ -433,7 +433,7 @@ class FaultyEstate(Estate):
             if message.entity == "job-outcomes":
                 said[message.message_id].append(json.loads(message.body)["data"]["status"])
         # A clock that leaps past a deadline times out a job whose end is known to the delivery after it.
-        doubts = ("unknown", "timedOut") if self.plan.mangle is None else ("unknown",)
+        doubts = ("unknown", "timedOut") if self.meter.plan.mangle is None else ("unknown",)
         for statuses in said.values():
             doubt = statuses[0] in doubts
             assert set(statuses) == {statuses[0]} or not doubt, f"what was known came too late: {statuses}"
