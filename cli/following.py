@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cli.request_lines import RequestLine, request_key
-from shared.messages.events import REQUEST_KEY, SUCCESSES
-from shared.messages.identity import MOST_EPOCHS, fingerprint
+from shared.messages.events import REQUEST_KEY, SUCCESSES, Status
+from shared.messages.identity import MOST_EPOCHS
 
 _REJECTED: Final = "sqlvmbackup.request.rejected.v1"
 
@@ -107,8 +107,6 @@ class Following:
             for epoch in range(MOST_EPOCHS + 1)
         }
 
-        self._answers = {request.line.key: _answers(request.line) for request in self.requests}
-
     @property
     def complete(self) -> bool:
         """Whether every request is."""
@@ -157,7 +155,7 @@ class Following:
             if followed is None:
                 return None
             request, epoch = followed, int(data.get("epoch", 0))
-            if _is_rejection(event) and event.get("id") not in self._answers[request.line.key]:
+            if _refuses_all(data) and event.get("id") not in request.line.refusal_ids(epoch):
                 # Somebody else has sent a message that names the same source and id: it is not taken, this one is.
                 return None
         progress = request.epochs.setdefault(epoch, EpochProgress())
@@ -172,21 +170,9 @@ class Following:
         return Observed(request, kind, event)
 
 
-def _is_rejection(event: JsonObject) -> bool:
+def _refuses_all(data: JsonObject) -> bool:
     """Whether an outcome refuses a request as a whole."""
-    key = event.get("data", {}).get("outcomeKey")
-    return key == REQUEST_KEY and str(event.get("type")).split(".")[2:3] == ["rejected"]
-
-
-def _answers(line: RequestLine) -> frozenset[str]:
-    """The ids of the rejections that may be of this very line: by its bytes, or by its operation, source and id."""
-    found = set()
-    for epoch in range(MOST_EPOCHS + 1):
-        found.add(line.answer_id(epoch))
-        if line.envelope is not None:
-            own = (line.operation, line.envelope.source, line.envelope.id)
-            found.add(fingerprint(*own, "outcome", REQUEST_KEY, epoch))
-    return frozenset(found)
+    return data.get("outcomeKey") == REQUEST_KEY and data.get("status") == Status.REJECTED
 
 
 def event_kind(event: JsonObject) -> str | None:

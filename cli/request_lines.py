@@ -17,7 +17,7 @@ from shared.bus import OutgoingMessage
 from shared.bus.topology import EVENTS
 from shared.intake.senders import QUEUES
 from shared.messages.cloud_events import CONTENT_TYPE, Envelope, InvalidMessageError, read_envelope
-from shared.messages.events import answer_id, rejected_id
+from shared.messages.events import REQUEST_KEY, answer_id, event_id, rejected_id
 from shared.messages.identity import fingerprint, request_message_id
 from shared.messages.requests import REQUEST_TYPES
 
@@ -36,8 +36,12 @@ class RequestLine:
     def key(self) -> str:
         """Equal for lines that are one request: those of one operation, source and id, else of the same bytes."""
         if self.envelope is None or self.envelope.type not in REQUEST_TYPES:
-            return fingerprint("line", hashlib.sha256(self.body).hexdigest())
+            return self._bytes_key
         return request_key(self.operation, self.envelope.source, self.envelope.id)
+
+    @property
+    def _bytes_key(self) -> str:
+        return fingerprint("line", hashlib.sha256(self.body).hexdigest())
 
     @property
     def operation(self) -> str:
@@ -62,15 +66,18 @@ class RequestLine:
         """The id of the answer where it is no request."""
         return rejected_id(self.given, epoch, self.message().message_id)
 
-    def answer_id(self, epoch: int) -> str:
-        """The id of the answer where it is not taken as the request that it says it is."""
-        return answer_id(self.given, self.message().entity, self.operation, epoch)
+    def refusal_ids(self, epoch: int) -> tuple[str, ...]:
+        """The ids of the events that refuse it as a whole: as not what it says it is, or as the request that it is."""
+        answer = answer_id(self.given, self.message().entity, self.operation, epoch)
+        if self.envelope is None:
+            return (answer,)
+        key = (self.operation, self.envelope.source, self.envelope.id)
+        return (answer, event_id(key, "outcome", REQUEST_KEY, epoch=epoch))
 
     def _message_id(self, operation: str, envelope: Envelope) -> str:
         # With the body in it: whoever can guess a source and an id could otherwise send something of that message
         # id first, and the broker would drop this one as its duplicate.
-        own = fingerprint("line", hashlib.sha256(self.body).hexdigest())
-        return f"{request_message_id(operation, envelope.source, envelope.id)}:{own[:16]}"
+        return f"{request_message_id(operation, envelope.source, envelope.id)}:{self._bytes_key[:16]}"
 
     def message(self) -> OutgoingMessage:
         """The line as a message to the queue of its type; what has none goes to `events`, to be answered."""

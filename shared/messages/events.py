@@ -267,6 +267,11 @@ class Event(EventModel):
         )
 
 
+def event_id(request_key: tuple[str, ...], *identity: object, epoch: int) -> str:
+    """The id of a request's event; `identity` tells it from the request's others of that epoch."""
+    return fingerprint(*request_key, *identity, epoch)
+
+
 def _event(
     request: Request,
     *,
@@ -277,7 +282,7 @@ def _event(
     data: AcceptedData | StartedData | OutcomeData,
 ) -> Event:
     return Event(
-        id=fingerprint(*request.key, *identity, request.epoch),
+        id=event_id(request.key, *identity, epoch=request.epoch),
         source=request.vault_id.path.lower() if request.vault_id is not None else APP_NAME,
         type=f"sqlvmbackup.{request.operation}.{name}.v1",
         subject=subject or (request.vault_id.path if request.vault_id is not None else None),

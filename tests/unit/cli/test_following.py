@@ -76,7 +76,7 @@ def test_events_of_others_and_what_is_no_event_are_passed_over() -> None:
 def test_a_higher_epoch_supersedes() -> None:
     following = followed(a_request())
     (request,) = following.requests
-    following.observe(event("rejected", "request", count=1) | {"id": request.line.answer_id(0)})
+    following.observe(event("rejected", "request", count=1) | {"id": request.line.refusal_ids(0)[0]})
     assert complete(request)
     following.expect_epoch(request, 1)
     assert not complete(request)
