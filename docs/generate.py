@@ -294,7 +294,7 @@ def steps_table() -> str:
                 f"a job, `{step.job.operation}`" if step.job is not None else f"`{step.after_operation}`"
             )
         follows = [
-            f"`{name}`" + (", one message a database" if step.fans_out_to == name else "")
+            f"`{name}`" + (", one message per database" if step.fans_out_to == name else "")
             for name in step.follows
         ]
         if step.name == "track":
