@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
-from shared.engine.message import Effect, Payload, Repetition, StepMessage
+from shared.engine.message import Effect, Ending, Payload, Repetition, StepMessage
 from shared.listings import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
@@ -88,6 +88,11 @@ class End:
     events: tuple[Event, ...] = ()
     #: a mutating call was made, and turned away
     called: bool = False
+
+    @classmethod
+    def decided(cls, ending: Ending) -> Self:
+        """The end that a message says has been decided."""
+        return cls(ending.status, ending.error, ending.details)
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def run(
 ) -> Result:
     """What a message comes to: by its step, or by `step` in its place; every expected failure is a value."""
     if message.ending is not None:
-        return End(message.ending.status, message.ending.error, message.ending.details)
+        return End.decided(message.ending)
     c = collaborate(runtime, message, grown_tick=grown_tick)
     # Jobs are looked for from here on, so it may be too early, but not too late.
     called = runtime.service_clock.now() if runtime.service_clock.is_known else message.at
@@ -372,7 +372,7 @@ def given_up(
     end = End(Status.UNKNOWN, info)
     if isinstance(decided, Ending):
         # It is known already how it ends.
-        end = End(decided.status, decided.error, decided.details)
+        end = End.decided(decided)
     ended = carried(runtime.table.origin(message), message, end, runtime)
     return [each.sent for portion in ended for each in portion]
 

@@ -219,7 +219,7 @@ def _one(
 ) -> Result | _Defect:
     of = item.message.payload.of
     if isinstance(of, Ending):
-        return End(of.status, of.error, of.details)
+        return End.decided(of)
     if isinstance(of, Repetition):
         return of
 
