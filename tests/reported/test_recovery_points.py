@@ -20,6 +20,7 @@ from shared.messages.requests import RecoveryPointChoice
 from shared.steps.payloads import ChosenRecoveryPoint
 from shared.steps.recovery_points import available_points, choose_recovery_point
 from tests.e2e.harness import POLICY, Estate, OpenEstate, virtual_machine
+from tests.reported.commands import dry_restore
 
 POINTS = (
     "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup/providers"
@@ -105,16 +106,7 @@ def test_the_command_restores_the_newest_state_by_default(
     without_logs_for_days: Estate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     azure = without_logs_for_days
-    command = [
-        "restore",
-        "--vault",
-        azure.vault_id,
-        "--vm",
-        azure.vm_id(),
-        "--database",
-        "orders",
-        "--dry-run",
-    ]
+    command = dry_restore(azure)
     assert main([*command, "--arm-endpoint", azure.url, "--json"]) == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     listed = ["recovery-points", *command[1:-1], "--arm-endpoint", azure.url, "--json"]

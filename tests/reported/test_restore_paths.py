@@ -24,6 +24,7 @@ from shared.settings import Settings
 from shared.steps.database_files import map_files
 from shared.steps.restore import default_name
 from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, virtual_machine
+from tests.reported.commands import dry_restore
 
 PIT = {"pointInTime": "2026-01-05T05:30:00Z"}
 
@@ -95,16 +96,7 @@ def test_files_that_the_service_places_are_a_warning(
     estate: OpenEstate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     azure = one_database(estate, extendedInfo="None")
-    command = [
-        "restore",
-        "--vault",
-        azure.vault_id,
-        "--vm",
-        azure.vm_id(),
-        "--database",
-        "orders",
-        "--dry-run",
-    ]
+    command = dry_restore(azure)
     assert main([*command, "--to-database", "copy", "--arm-endpoint", azure.url, "--json"]) == 0
     assert "default directories" in json.loads(capsys.readouterr().out)["how"]
     (outcome,) = azure.run(azure.restore("orders", "copy", recoveryPoint=PIT))
@@ -246,16 +238,7 @@ def test_a_share_needs_the_setting(estate: OpenEstate) -> None:
 
 
 def test_the_command_names_the_flag_of_a_path(azure: Estate, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        "restore",
-        "--vault",
-        azure.vault_id,
-        "--vm",
-        azure.vm_id(),
-        "--database",
-        "orders",
-        "--dry-run",
-    ]
+    command = dry_restore(azure)
     for flag, value in (
         ("--file", "orders=https://evil/x.mdf"),
         ("--data-directory", "Data"),

@@ -31,18 +31,6 @@ LOAD_SECONDS = float(os.environ.get("CHAOS_SECONDS", "1.5"))
 
 
 @pytest.fixture
-def broker() -> Iterator[Broker]:
-    with Broker(None) as broker:
-        yield broker
-
-
-@pytest.fixture
-def door(broker: Broker) -> Iterator[AmqpDoor]:
-    with AmqpDoor(broker) as door:
-        yield door
-
-
-@pytest.fixture
 def bus(door: AmqpDoor) -> Iterator[ServiceBusBus]:
     with ServiceBusBus.from_connection_string(door.connection_string) as bus:
         yield bus

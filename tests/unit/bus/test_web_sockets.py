@@ -98,18 +98,6 @@ def _exactly(client: socket.socket, size: int) -> bytes:
 
 
 @pytest.fixture
-def broker() -> Iterator[Broker]:
-    with Broker(None) as broker:
-        yield broker
-
-
-@pytest.fixture
-def door(broker: Broker) -> Iterator[AmqpDoor]:
-    with AmqpDoor(broker) as door:
-        yield door
-
-
-@pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Gateway], Gateway]]:
     """The SDK reaches the gateway whatever the port: it leaves that of an emulator out of a WebSocket's URL."""
     gateways: list[Gateway] = []

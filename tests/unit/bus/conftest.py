@@ -1,0 +1,22 @@
+"""A broker, and the door by which the SDK reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.broker import Broker
+from local.broker.amqp import AmqpDoor
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    with Broker(None) as broker:
+        yield broker
+
+
+@pytest.fixture
+def door(broker: Broker) -> Iterator[AmqpDoor]:
+    with AmqpDoor(broker) as door:
+        yield door
