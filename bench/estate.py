@@ -5,14 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from local.simulator import Scenario
+from local.simulator import SERVICE_LIMITS, Scenario
 
-#: ARM's token buckets, and the backup provider's own for reads (250 in five minutes).
-REAL_BUDGETS: Final[dict[str, dict[str, float]]] = {
-    "reads": {"bucket": 250, "perSecond": 25},
-    "writes": {"bucket": 200, "perSecond": 10},
-    "backupReads": {"bucket": 250, "perSecond": 0.83},
-}
 #: Job lengths: median 8 minutes, 95th percentile 66 minutes.
 MEDIAN: Final = 8 * 60.0
 SIGMA: Final = math.log(66 / 8) / 1.6448536
@@ -54,7 +48,7 @@ def estate(
                 for machine in range(machines)
             ],
             "durations": {"backup": backup},
-            "throttling": REAL_BUDGETS if budgets else {},
+            "throttling": SERVICE_LIMITS if budgets else {},
             "faults": faults or [],
             **more,
         }

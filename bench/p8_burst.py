@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from bench.app import App
-from bench.estate import REAL_BUDGETS, estate
+from bench.estate import estate
 from bench.peers.sdk import SdkScript
 from bench.report import Finding, Row
 from bench.virtual_time import VirtualThreads
-from local.simulator import Simulator, SimulatorServer
+from local.simulator import SERVICE_LIMITS, Simulator, SimulatorServer
 from shared.clock import SteppedClock
 
 _LENGTH = 120.0
@@ -18,7 +18,7 @@ _LENGTH = 120.0
 
 def measure(*, quick: bool) -> Finding:
     count = 300 if quick else 2000
-    writes = REAL_BUDGETS["writes"]
+    writes = SERVICE_LIMITS["writes"]
     least = max(0.0, (count - writes["bucket"]) / writes["perSecond"])
     with App(estate(count, protected=True, backup=_LENGTH)) as app:
         for number in range(count):

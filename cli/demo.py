@@ -49,11 +49,10 @@ def demo(databases: int, virtual_machines: int, *, as_json: bool) -> int:
 @contextmanager
 def simulated_azure(databases: int, virtual_machines: int) -> Iterator[str]:
     """A simulator of Azure on loopback with that estate; gives its endpoint."""
-    from local.simulator import Scenario, Simulator, SimulatorServer
+    from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
 
-    simulator = Simulator(
-        Scenario.model_validate(_scenario(databases, virtual_machines)), time_scale=TIME_SCALE
-    )
+    scenario = {**_scenario(databases, virtual_machines), "throttling": SERVICE_LIMITS}
+    simulator = Simulator(Scenario.model_validate(scenario), time_scale=TIME_SCALE)
     with SimulatorServer(simulator) as server:
         yield server.url
 

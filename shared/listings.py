@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+from shared.arm.budget import JOB_READS, READ_WINDOW, reads_per_hour
 from shared.azure_backup.wire import uuid_text
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ T = TypeVar("T")
 
 #: Jobs on a page, until a listing of several pages tells: documented nowhere.
 PAGE_SIZE: Final = 200
-#: The backup provider's own budget of reads, and the time in which it is counted: documented nowhere,
-#: taken from the headers and error texts of the recorded sessions.
-READ_BUDGET: Final = 250
-READ_WINDOW: Final = timedelta(seconds=300)
+#: Listings take so much of the hour of job reads; the rest is for single looks.
+_SHARE_OF_LISTINGS: Final = 0.9
+#: What a page costs: so long until the hour allows the next.
+PAGE_INTERVAL: Final = READ_WINDOW / (reads_per_hour(JOB_READS) * _SHARE_OF_LISTINGS)
 #: Where a whole listing takes as many pages, the few jobs that still run are listed by themselves.
 _MANY_PAGES: Final = 3
 #: A listing serves the polls of one tick; those of the next may come a little early.
@@ -57,8 +58,8 @@ class JobListing:
         return max(1, ceil(self.whole / self.page_size))
 
     def tick(self, interval: timedelta) -> timedelta:
-        """The interval at which such a listing takes half of the read budget at most."""
-        return max(interval, self.pages * READ_WINDOW / (READ_BUDGET / 2))
+        """The interval at which such a listing stays within its share of the hour."""
+        return max(interval, self.pages * PAGE_INTERVAL)
 
     def find(self, *, job_id: str | None, activity_id: str) -> Job | None:
         """The job with this id, or else the one started by this client request id."""

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from local.simulator.command import main
 from local.simulator.identity_handlers import FIXED_TOKEN
-from local.simulator.scenario import Scenario, ScenarioError
+from local.simulator.scenario import SERVICE_LIMITS, Scenario, ScenarioError
 from local.simulator.server import SimulatorServer
 from local.simulator.simulator import Simulator
 
-__all__ = ["FIXED_TOKEN", "Scenario", "ScenarioError", "Simulator", "SimulatorServer", "main"]
+__all__ = [
+    "FIXED_TOKEN",
+    "SERVICE_LIMITS",
+    "Scenario",
+    "ScenarioError",
+    "Simulator",
+    "SimulatorServer",
+    "main",
+]

@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -258,13 +258,31 @@ class BucketScenario(_Part):
     per_second: float = Field(gt=0)
 
 
+class BackupReadsScenario(_Part):
+    """How many reads of each action under a vault are taken in a rolling hour: as recorded in 2024.
+
+    In 2021 both were 150; in 2022 and 2023 it was 300, and 150 for jobs.
+    """
+
+    per_hour: int = Field(300, ge=1)
+    jobs_per_hour: int = Field(450, ge=1)
+
+
 class ThrottlingScenario(_Part):
-    """ARM's token buckets; one that is left out does not throttle."""
+    """ARM's token buckets, and the hour of backup reads; what is left out does not throttle."""
 
     reads: BucketScenario | None = None
     writes: BucketScenario | None = None
     deletes: BucketScenario | None = None
-    backup_reads: BucketScenario | None = None
+    backup_reads: BackupReadsScenario | None = None
+
+
+#: The limits of the service, as documented (the buckets) and recorded (the reads).
+SERVICE_LIMITS: Final[dict[str, dict[str, int]]] = {
+    "reads": {"bucket": 250, "perSecond": 25},
+    "writes": {"bucket": 200, "perSecond": 10},
+    "backupReads": {"perHour": 300, "jobsPerHour": 450},
+}
 
 
 def _default_databases() -> tuple[DatabaseScenario, ...]:

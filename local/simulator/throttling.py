@@ -1,13 +1,24 @@
-"""ARM's token buckets, the header that tells what is left, and the 429 when nothing is."""
+"""How requests are limited: ARM's token buckets, and the hour of each kind of backup read.
+
+Reads of what lies under a vault are counted by action (a list and a single read of one type of resource are
+one), for all vaults of the subscription together. The window is an hour that rolls in slots of five minutes,
+which begin with the action's first read; the reads of a slot are given back together, an hour after its end.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from datetime import datetime
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from local.simulator.errors import ServiceError, arm
-from local.simulator.scenario import BucketScenario, ThrottlingScenario
+from local.simulator.scenario import BackupReadsScenario, BucketScenario, ThrottlingScenario
+
+_SLOT = timedelta(minutes=5)
+_WINDOW = timedelta(hours=1)
+_JOBS = "microsoft.recoveryservices/vaults/backupjobs/read"
+_OWN = "x-ms-ratelimit-remaining-subscription-resource-requests"
 
 
 @dataclass
@@ -27,8 +38,43 @@ class _Bucket:
         return (1 - self.tokens) / self.per_second
 
 
+@dataclass
+class _Slot:
+    began: datetime
+    count: int = 0
+
+    @property
+    def given_back(self) -> datetime:
+        return self.began + _SLOT + _WINDOW
+
+
+@dataclass
+class _Hour:
+    """The reads of one action within the rolling hour."""
+
+    limit: int
+    began: datetime
+    slots: deque[_Slot] = field(default_factory=deque)
+
+    @property
+    def left(self) -> int:
+        return self.limit - sum(slot.count for slot in self.slots)
+
+    def take(self, now: datetime) -> float | None:
+        """Count one; None when that worked, else the seconds until some are given back."""
+        while self.slots and self.slots[0].given_back <= now:
+            self.slots.popleft()
+        if self.left < 1:
+            return (self.slots[0].given_back - now).total_seconds()
+        slot = self.began + (now - self.began) // _SLOT * _SLOT
+        if not self.slots or self.slots[-1].began != slot:
+            self.slots.append(_Slot(slot))
+        self.slots[-1].count += 1
+        return None
+
+
 class Throttle:
-    """Counts requests in ARM's buckets: reads, writes, deletes, and the backup provider's own for reads."""
+    """Counts requests: in ARM's buckets of reads, writes and deletes, backup reads by action as well."""
 
     def __init__(self, scenario: ThrottlingScenario, subscription: str, now: datetime) -> None:
         self._subscription = subscription
@@ -40,46 +86,47 @@ class Throttle:
             "reads": bucket(scenario.reads),
             "writes": bucket(scenario.writes),
             "deletes": bucket(scenario.deletes or scenario.writes),
-            "backupReads": bucket(scenario.backup_reads),
         }
+        self._backup_reads = scenario.backup_reads
+        self._hours: dict[str, _Hour] = {}
 
     def count(self, method: str, backup: bool, action: str, now: datetime) -> dict[str, str]:
         """Count a request; the headers that say what is left. Raises ServiceError (429) when nothing is."""
         kind = "reads" if method in ("GET", "HEAD") else "deletes" if method == "DELETE" else "writes"
-        own = backup and kind == "reads"
-        vault_write = not backup and kind != "reads"
-        for name in (kind, "backupReads") if own else (kind,):
-            bucket = self._buckets[name]
-            if bucket is None:
-                continue
-            wait = bucket.take(now)
-            if wait is not None:
-                raise self._refusal(name, max(math.ceil(wait), 1), action, bucket)
-        counted = self._buckets["backupReads" if own else kind]
-        if own:
-            left = math.floor(counted.tokens) if counted is not None else 249
-            return {
-                "x-ms-ratelimit-remaining-subscription-resource-requests": str(left),
-                "x-ms-throttling-version": "v1",
-            }
-        if vault_write:
+        bucket = self._buckets[kind]
+        if bucket is not None and (wait := bucket.take(now)) is not None:
+            raise self._subscription_refusal(kind, _whole(wait))
+        left = math.floor(bucket.tokens) if bucket is not None else None
+        if backup and kind == "reads":
+            return {_OWN: str(self._count_read(action, now)), "x-ms-throttling-version": "v1"}
+        if not backup and kind != "reads":
             # Recorded: writing or deleting a vault itself is counted by the provider.
-            left = math.floor(counted.tokens) if counted is not None else 209
-            return {"x-ms-ratelimit-remaining-subscription-resource-requests": str(left)}
+            return {_OWN: str(left if left is not None else 209)}
         fresh = {"reads": 249, "writes": 199, "deletes": 199}[kind]
-        left = math.floor(counted.tokens) if counted is not None else fresh
-        return {f"x-ms-ratelimit-remaining-subscription-{kind}": str(left), "x-ms-throttling-version": "v2"}
+        return {
+            f"x-ms-ratelimit-remaining-subscription-{kind}": str(left if left is not None else fresh),
+            "x-ms-throttling-version": "v2",
+        }
 
-    def _refusal(self, name: str, seconds: int, action: str, bucket: _Bucket) -> ServiceError:
-        headers = {"Retry-After": str(seconds)}
-        if name == "backupReads":
-            return arm(
+    def _count_read(self, action: str, now: datetime) -> int:
+        """How many reads of this action are left, this one taken. Raises ServiceError (429) when none is."""
+        limits = self._backup_reads or BackupReadsScenario()
+        limit = limits.jobs_per_hour if action.lower() == _JOBS else limits.per_hour
+        if self._backup_reads is None:
+            return limit - 1
+        hour = self._hours.setdefault(action.lower(), _Hour(limit, now))
+        if (wait := hour.take(now)) is not None:
+            seconds = _whole(wait)
+            raise arm(
                 429,
                 "ResourceRequestsThrottled",
-                f"Number of requests for action '{action}' exceeded the limit of '{bucket.size}' for time interval "
-                f"'00:05:00'. Please try again after '{seconds}' seconds.",
-                **headers,
+                f"Number of requests for action '{action}' exceeded the limit of '{limit}' for time interval "
+                f"'01:00:00'. Please try again after '{seconds}' seconds.",
+                **{"Retry-After": str(seconds)},
             )
+        return hour.left
+
+    def _subscription_refusal(self, name: str, seconds: int) -> ServiceError:
         kind = name.removesuffix("s")
         return arm(
             429,
@@ -87,5 +134,9 @@ class Throttle:
             f"Number of '{kind}' requests for subscription '{self._subscription}' actor 'simulated' exceeded. "
             f"Please try again after '{seconds}' seconds after additional tokens are available. "
             "Refer to https://aka.ms/arm-throttling for additional information.",
-            **headers,
+            **{"Retry-After": str(seconds)},
         )
+
+
+def _whole(seconds: float) -> int:
+    return max(math.ceil(seconds), 1)

@@ -1,33 +1,69 @@
 """How much the service still lets this principal ask, as it says itself with each answer, and the pace by it.
 
-ARM counts requests in token buckets a subscription and principal: reads 250 refilled by 25 a second, writes
-and deletes 200 refilled by 10. Azure Backup counts its reads itself, some 250 in five minutes.
+ARM counts requests in token buckets per subscription and principal: reads 250 refilled by 25 a second, writes
+and deletes 200 refilled by 10.
 https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
+
+Azure Backup counts the reads of what lies under a vault itself, each action for itself and all vaults of a
+subscription together: 300 in a rolling hour, 450 of jobs. No document says so: both come of the headers and error
+texts of recorded sessions. The hour rolls in slots of five minutes, whose reads are given back together.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from shared.clock import Clock
 
-__all__ = ["BACKUP_READS", "Admission", "Observation", "RequestBudget", "coming_back"]
+__all__ = [
+    "JOB_READS",
+    "PROTECTED_ITEM_READS",
+    "READ_WINDOW",
+    "Admission",
+    "RequestBudget",
+    "action_of",
+    "coming_back",
+    "reads_per_hour",
+]
 
 _PREFIX = "x-ms-ratelimit-remaining-"
-BACKUP_READS: Final = "subscription-resource-requests"
+#: The header in which the counter of an answer's own action is told.
+_OWN_COUNTER: Final = "subscription-resource-requests"
 
-#: Buckets by the name of their header: how many at once, how many a second after that.
-_LIMITS: Final = {
+#: ARM's buckets by the name of their header: how many at once, how many a second after that.
+_BUCKETS: Final = {
     "subscription-reads": (250, 25.0),
     "subscription-writes": (200, 10.0),
     "subscription-deletes": (200, 10.0),
-    BACKUP_READS: (250, 250 / 300),
+}
+_VAULT: Final = "microsoft.recoveryservices/vaults/"
+#: Reads of jobs, listed or single.
+JOB_READS: Final = f"{_VAULT}backupjobs/read"
+#: Single reads of protected items; their list is another action.
+PROTECTED_ITEM_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/read"
+_READS_PER_HOUR: Final = 300
+_JOB_READS_PER_HOUR: Final = 450
+_SLOT: Final = timedelta(minutes=5)
+#: A read counts until an hour after the end of its slot: for so long at most.
+READ_WINDOW: Final = timedelta(hours=1) + _SLOT
+#: Own reads are remembered by the minute.
+_REMEMBERED_BY: Final = 60.0
+_VERBS: Final = {
+    "GET": "read",
+    "HEAD": "read",
+    "PUT": "write",
+    "PATCH": "write",
+    "DELETE": "delete",
+    "POST": "action",
 }
 #: Turns are given out a little slower than the bucket refills: a clock may run a little fast.
 _MARGIN: Final = 0.95
@@ -53,58 +89,72 @@ def coming_back(yes: bool) -> Iterator[None]:
         _coming_back.reset(token)
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What was left of a bucket, and when (this machine's clock)."""
+def action_of(method: str, path: str) -> str:
+    """The action that a request is counted as, in lower case.
 
-    remaining: int
-    at: datetime
+    It is made of the resource types in the path and a verb, so that a list and a single read of one type are
+    one action: `microsoft.recoveryservices/vaults/backupjobs/read`. Empty where the path names no provider.
+    """
+    _, found, rest = path.lower().rpartition("/providers/")
+    provider, *segments = rest.strip("/").split("/")
+    if not found or not segments:
+        return ""
+    return "/".join([provider, *segments[::2], _VERBS.get(method, "action")])
 
 
-class _Bucket:
-    """One bucket as it is believed to be."""
+def reads_per_hour(action: str) -> int:
+    """How many reads of an action are taken to be allowed in an hour, until the service has said."""
+    return _JOB_READS_PER_HOUR if action == JOB_READS else _READS_PER_HOUR
 
-    def __init__(self, size: int, per_second: float, now: float, *, known: bool) -> None:
+
+class _Counter(ABC):
+    """A limit as it is believed to be: what is left of it, and who may ask next."""
+
+    longest_closed = _LONGEST_CLOSED
+
+    def __init__(self, size: int, now: float, *, known: bool) -> None:
         self.size = size
-        self._per_second = per_second
         self.tokens = float(size)
         self.filled = now
         #: a limit that no document gives is one only once the service has spoken of it
         self.known = known
         self.in_flight = 0
-        #: the share of what comes in that is ours: other processes ask too
-        self._share = 1.0
-        self._lessened = now - 1.0
         #: until then the service refuses every call, and nothing comes in
         self.closed_until = now
         #: until then every turn has been given out
         self.taken_until = now
 
     @property
+    @abstractmethod
     def per_second(self) -> float:
         """How many calls a second may be made, once what there was is used up."""
-        return self._per_second * self._share
 
+    @abstractmethod
     def fill(self, now: float) -> None:
-        if now > self.filled:
-            coming_in = max(0.0, now - max(self.filled, self.closed_until))
-            # The share grows evenly until it is whole, and what comes in with it.
-            growing = min(coming_in, (1.0 - self._share) / _SHARE_REGAINED)
-            seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + coming_in - growing
-            self.tokens = min(max(float(self.size), self.tokens), self.tokens + seconds * self._per_second)
-            self._share = min(1.0, self._share + (now - self.filled) * _SHARE_REGAINED)
-            self.filled = now
+        """Let come in what has come in until now."""
+
+    @abstractmethod
+    def due(self, cost: int, now: float) -> float:
+        """When there is enough for so many calls."""
+
+    def take(self, now: float) -> None:
+        """A call is made."""
+        self.fill(now)
+        self.tokens -= 1
+        self.in_flight += 1
+
+    def told(self, left: int) -> None:
+        """The service has said what is left."""
+        self.known = True
+        # What is on its way has not been counted by the service yet.
+        self.tokens = float(left - self.in_flight)
 
     def refuse(self, retry_after: timedelta | None, now: float) -> None:
-        """The service has refused: nothing is left for so long, and less than was thought comes in."""
+        """The service has refused: nothing is left for so long."""
         self.known = True
         wait = retry_after.total_seconds() if retry_after is not None else 1 / self.per_second
-        self.closed_until = max(self.closed_until, now + min(wait, _LONGEST_CLOSED))
+        self.closed_until = max(self.closed_until, now + min(wait, self.longest_closed))
         self.tokens = 1.0
-        # Those refused together speak of one shortage.
-        if now - self._lessened >= 1:
-            self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
-            self._lessened = now
 
     def has(self, cost: int, now: float, *, returning: bool) -> bool:
         if not self.known:
@@ -119,33 +169,140 @@ class _Bucket:
     def turn(self, cost: int, now: float) -> float:
         """Seconds until the next turn that is free; it is taken by this."""
         cost = min(cost, self.size // 2)
-        first = max(now, self.closed_until) + max(cost - self.tokens, 0.0) / self.per_second
-        due = max(first, self.taken_until + cost / self.per_second / _MARGIN)
+        due = max(self.due(cost, now), self.taken_until + cost / self.per_second / _MARGIN)
         self.taken_until = due
         return due - now
+
+
+class _Bucket(_Counter):
+    """One of ARM's token buckets."""
+
+    def __init__(self, size: int, per_second: float, now: float) -> None:
+        super().__init__(size, now, known=True)
+        self._per_second = per_second
+        #: the share of what comes in that is ours: other processes ask too
+        self._share = 1.0
+        self._lessened = now - 1.0
+
+    @property
+    def per_second(self) -> float:
+        return self._per_second * self._share
+
+    def fill(self, now: float) -> None:
+        if now > self.filled:
+            coming_in = max(0.0, now - max(self.filled, self.closed_until))
+            # The share grows evenly until it is whole, and what comes in with it.
+            growing = min(coming_in, (1.0 - self._share) / _SHARE_REGAINED)
+            seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + coming_in - growing
+            self.tokens = min(max(float(self.size), self.tokens), self.tokens + seconds * self._per_second)
+            self._share = min(1.0, self._share + (now - self.filled) * _SHARE_REGAINED)
+            self.filled = now
+
+    def due(self, cost: int, now: float) -> float:
+        return max(now, self.closed_until) + max(cost - self.tokens, 0.0) / self.per_second
+
+    def refuse(self, retry_after: timedelta | None, now: float) -> None:
+        super().refuse(retry_after, now)
+        # Less than was thought comes in. Those refused together speak of one shortage.
+        if now - self._lessened >= 1:
+            self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
+            self._lessened = now
+
+
+class _Hour(_Counter):
+    """The reads of one action in the rolling hour.
+
+    What this process has asked comes back when it has left the hour for certain. When the reads of others come
+    back is known only from the service: where it has said nothing for the length of a slot, an even share of theirs
+    is hoped for, so that somebody asks and its answer tells.
+    """
+
+    longest_closed = READ_WINDOW.total_seconds()
+
+    def __init__(self, size: int, now: float) -> None:
+        super().__init__(size, now, known=False)
+        #: own reads: when they come back, and how many
+        self._own: deque[tuple[float, int]] = deque()
+        #: when the service last said what is left, and for how many slots since then there was hope
+        self._heard = now
+        self._slots = 0
+
+    @property
+    def per_second(self) -> float:
+        return self.size / READ_WINDOW.total_seconds()
+
+    @property
+    def _others(self) -> float:
+        return max(0.0, self.size - self.tokens - sum(count for _, count in self._own))
+
+    def take(self, now: float) -> None:
+        super().take(now)
+        back = (now // _REMEMBERED_BY + 1) * _REMEMBERED_BY + READ_WINDOW.total_seconds()
+        count = self._own.pop()[1] if self._own and self._own[-1][0] == back else 0
+        self._own.append((back, count + 1))
+
+    def fill(self, now: float) -> None:
+        while self._own and self._own[0][0] <= now:
+            self.tokens += self._own.popleft()[1]
+        slots = int(max(0.0, now - self._heard) // _SLOT.total_seconds())
+        self.tokens += min((slots - self._slots) * _SLOT.total_seconds() * self.per_second, self._others)
+        self._slots = slots
+        self.filled = now
+
+    def due(self, cost: int, now: float) -> float:
+        opened = max(now, self.closed_until)
+        missing = cost - self.tokens
+        if missing <= 0:
+            return opened
+        slots = self._slots + math.ceil(missing / self.per_second / _SLOT.total_seconds())
+        hoped = self._heard + slots * _SLOT.total_seconds() if missing <= self._others else math.inf
+        own = opened
+        for back, count in self._own:
+            own = back
+            missing -= count
+            if missing <= 0:
+                break
+        # Where neither alone is enough, both are when the last of its own are back.
+        return max(opened, min(hoped, own) if self._own else hoped)
+
+    def told(self, left: int) -> None:
+        super().told(left)
+        self._heard, self._slots = self.filled, 0
+        self.size = max(self.size, left)
+        # More is left than could be if all of its own still counted: the oldest have come back.
+        back = self.tokens + sum(count for _, count in self._own) - self.size
+        while back > 0 and self._own:
+            moment, count = self._own.popleft()
+            if count > back:
+                self._own.appendleft((moment, count - int(back)))
+            back -= count
+
+    def refuse(self, retry_after: timedelta | None, now: float) -> None:
+        super().refuse(retry_after, now)
+        self._heard, self._slots = self.closed_until, 0
 
 
 @dataclass(frozen=True)
 class Admission:
     """A call that may be made: what it is counted in. To be given back with its answer."""
 
-    buckets: tuple[tuple[str, str], ...]
+    counters: tuple[tuple[str, str], ...]
 
 
 class RequestBudget:
     """What is left of the rate limits, and who may ask next. Safe to share between threads.
 
-    Buckets are named after their header: `subscription-reads`, `subscription-writes`, `tenant-reads`, and
-    `subscription-resource-requests` for the reads that Azure Backup counts itself. `scale` is the machine's
-    seconds in a second of the service. Its size depends on the number of subscriptions alone.
+    ARM's buckets are named after their header (`subscription-reads`, `subscription-writes`,
+    `subscription-deletes`), the counters of backup reads after their action (`action_of`). What an answer says
+    holds for the bucket or the action of its own request alone. `scale` is the machine's seconds in a second of
+    the service. Its size depends on the number of subscriptions and of types of resources alone.
     """
 
     def __init__(self, clock: Clock, scale: float = 1.0) -> None:
         self._clock = clock
         self._scale = scale
         self._lock = threading.Lock()
-        self._observed: dict[str, Observation] = {}
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._counters: dict[tuple[str, str], _Counter] = {}
         self._pages: dict[str, int] = {}
 
     def admit(
@@ -161,15 +318,14 @@ class RequestBudget:
         returning = begun or _coming_back.get()
         with self._lock:
             now = self._now()
-            buckets = [self._bucket(subscription_id, name, now) for name in names]
+            counters = [self._counter(subscription_id, name, now) for name in names]
             if not begun:
-                short = [bucket for bucket in buckets if not bucket.has(cost, now, returning=returning)]
+                short = [counter for counter in counters if not counter.has(cost, now, returning=returning)]
                 if short:
-                    return timedelta(seconds=max(bucket.turn(cost, now) for bucket in short))
-            for bucket in buckets:
-                bucket.tokens -= 1
-                bucket.in_flight += 1
-        return Admission(tuple((subscription_id, name) for name in names))
+                    return timedelta(seconds=max(counter.turn(cost, now) for counter in short))
+            for counter in counters:
+                counter.take(now)
+        return Admission(tuple((subscription_id.lower(), name) for name in names))
 
     def answered(
         self,
@@ -177,35 +333,36 @@ class RequestBudget:
         headers: Mapping[str, str] | None,
         *,
         refused: bool = False,
+        by_subscription: bool = False,
         retry_after: timedelta | None = None,
     ) -> None:
         """The call was answered with these headers (lower-case names), or `headers` is None: it was not.
 
-        `refused`: with a 429, so that nothing is left until `retry_after`.
+        `refused`: with a 429, so that nothing is left until `retry_after`: of the call's own action, or of the
+        subscription's bucket where the error was about that (`by_subscription`).
         """
         with self._lock:
             now = self._now()
-            for key in admission.buckets:
-                bucket = self._buckets[key]
-                bucket.in_flight -= 1
+            for key in admission.counters:
+                counter = self._counters[key]
+                counter.in_flight -= 1
                 if headers is None:
                     continue
-                bucket.fill(now)
-                left = _number(headers.get(_PREFIX + key[1]))
+                counter.fill(now)
+                header = key[1] if key[1] in _BUCKETS else _OWN_COUNTER
+                left = _number(headers.get(_PREFIX + header))
                 if left is not None:
-                    bucket.known = True
-                    # What is on its way has not been counted by the service yet.
-                    bucket.tokens = float(left - bucket.in_flight)
+                    counter.told(left)
             if refused:
-                # The narrowest bucket is the one that refused.
-                self._buckets[admission.buckets[-1]].refuse(retry_after, now)
-        if headers is not None:
-            self.observe(headers)
+                refusing = admission.counters[0 if by_subscription else -1]
+                self._counters[refusing].refuse(retry_after, now)
 
-    def left(self, subscription_id: str, bucket: str = BACKUP_READS) -> int:
-        """How many calls of a bucket may be made now, as far as is known."""
+    def left(self, subscription_id: str, name: str) -> int:
+        """How many calls of an action (`action_of`) or a bucket may be made now, as far as is known."""
         with self._lock:
-            return max(0, int(self._bucket(subscription_id, bucket, self._now()).tokens))
+            now = self._now()
+            counter = self._counter(subscription_id, name, now)
+            return 0 if now < counter.closed_until else max(0, int(counter.tokens))
 
     def listed(self, operation: str, pages: int) -> None:
         """A listing of this kind has taken so many calls."""
@@ -217,52 +374,29 @@ class RequestBudget:
         with self._lock:
             return self._pages.get(operation, 1)
 
-    def observe(self, headers: Mapping[str, str]) -> None:
-        """Remember what the headers (lower-case names) of an answer say."""
-        seen = {
-            name.removeprefix(_PREFIX): number
-            for name, value in headers.items()
-            if name.startswith(_PREFIX) and (number := _number(value)) is not None
-        }
-        if not seen:
-            return
-        now = self._clock.now()
-        with self._lock:
-            for bucket, remaining in seen.items():
-                self._observed[bucket] = Observation(remaining, now)
-
-    def observations(self) -> Mapping[str, Observation]:
-        """The last value of every bucket seen so far."""
-        with self._lock:
-            return dict(self._observed)
-
-    def remaining(self, bucket: str) -> int | None:
-        """The last value of a bucket; None before the first."""
-        with self._lock:
-            observation = self._observed.get(bucket)
-        return None if observation is None else observation.remaining
-
     def _now(self) -> float:
         return self._clock.monotonic() / self._scale
 
-    def _bucket(self, subscription_id: str, name: str, now: float) -> _Bucket:
-        key = (subscription_id, name)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = _Bucket(*_LIMITS[name], now, known=name != BACKUP_READS)
-        bucket.fill(now)
-        return bucket
+    def _counter(self, subscription_id: str, name: str, now: float) -> _Counter:
+        key = (subscription_id.lower(), name)
+        counter = self._counters.get(key)
+        if counter is None:
+            bucket = _BUCKETS.get(name)
+            counter = _Bucket(*bucket, now) if bucket is not None else _Hour(reads_per_hour(name), now)
+            self._counters[key] = counter
+        counter.fill(now)
+        return counter
 
 
 def _counted_in(method: str, path: str) -> tuple[str, ...]:
-    """The buckets a call is counted in, the widest first."""
+    """The buckets and the action that a call is counted in, the widest first."""
     if method == "DELETE":
         return ("subscription-deletes",)
     if method != "GET":
         return ("subscription-writes",)
-    _, found, rest = path.lower().partition("/microsoft.recoveryservices/vaults/")
-    if found and rest.partition("/")[2].startswith("backup"):
-        return ("subscription-reads", BACKUP_READS)
+    action = action_of(method, path)
+    if action.startswith(_VAULT) and action != f"{_VAULT}read":
+        return ("subscription-reads", action)
     return ("subscription-reads",)
 
 

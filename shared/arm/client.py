@@ -464,12 +464,13 @@ class ArmClient:
         if answer.status >= 400:
             error = self._status_error(call, answer)
             if answer.status == 429:
+                code = error.code.lower()
                 # Some 429 speak of the resource alone, not of a rate limit.
                 self.budget.answered(
                     admission,
                     answer.headers,
-                    refused="throttled" in error.code.lower()
-                    or error.code.lower() in ("", "toomanyrequests"),
+                    refused="throttled" in code or code in ("", "toomanyrequests"),
+                    by_subscription=code in ("subscriptionrequeststhrottled", "tenantrequeststhrottled"),
                     retry_after=error.retry_after,
                 )
             raise error

@@ -178,8 +178,8 @@ class Collaborators:
     machine_now: Callable[[], datetime]
     #: what vaults protect, as listed for requests that came together
     items: ItemListings = field(default_factory=ItemListings)
-    #: whether more than half of the read budget is left
-    may_read_more: Callable[[], bool] = lambda: True
+    #: whether more than half is left of the hour of an action (`shared.arm.budget.action_of`)
+    may_read_more: Callable[[str], bool] = lambda _action: True
     #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
     grown_tick: timedelta | None = None
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from shared.arm.budget import coming_back
+from shared.arm.budget import coming_back, reads_per_hour
 from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
@@ -49,7 +49,6 @@ from shared.engine.send import (
 )
 from shared.engine.table import Row, Table, UnknownStepError
 from shared.engine.telemetry import delivery_context, log_context
-from shared.listings import READ_BUDGET
 from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
 from shared.messages.error_codes import ErrorCode
@@ -239,18 +238,25 @@ def collaborate(
         machine_now=runtime.clock.now,
         grown_tick=grown_tick,
         items=runtime.items,
-        may_read_more=lambda: plenty_of_reads(runtime, vault_id),
+        may_read_more=lambda action: plenty_of_reads(runtime, vault_id, action),
     )
 
 
-def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None) -> bool:
-    """Whether more than half of the read budget of the vault's subscription is left."""
-    return vault_id is None or runtime.backup.budget.left(vault_id.subscription_id) > READ_BUDGET // 2
+def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
+    """Whether more than half of an action's hour is left in the vault's subscription."""
+    return _left(runtime, vault_id, action) > 0.5
 
 
-def some_reads(runtime: Runtime, vault_id: VaultId | None) -> bool:
-    """Whether single lookups leave enough of the read budget to the listings."""
-    return vault_id is None or runtime.backup.budget.left(vault_id.subscription_id) > READ_BUDGET // 5
+def some_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
+    """Whether single lookups by an action leave enough of its hour to others."""
+    return _left(runtime, vault_id, action) > 0.2
+
+
+def _left(runtime: Runtime, vault_id: VaultId | None, action: str) -> float:
+    """The share of an action's hour that is left."""
+    if vault_id is None:
+        return 1.0
+    return runtime.backup.budget.left(vault_id.subscription_id, action) / reads_per_hour(action)
 
 
 def handle_without_effect(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from shared.arm.budget import coming_back
+from shared.arm.budget import JOB_READS, action_of, coming_back
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.engine.failures import after_arm_error
@@ -318,7 +319,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
         # A configuration that completed has nothing to add to its entry in the list.
         assert item.row.job is not None
         adds = item.row.job.operation != "ConfigureBackup"
-        worth = in_time and adds and plenty_of_reads(runtime, vault_id)
+        worth = in_time and adds and plenty_of_reads(runtime, vault_id, JOB_READS)
         return _one(
             item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=tick
         )
@@ -326,10 +327,21 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     ended = listing.running_only and isinstance(following.of, OfJob)
     early = not ended and now - following.began < tick * _TICKS_UNLISTED
     # What is over its deadline has its outcome now, whether or not it may be asked once more.
-    may_wait = now < following.deadline and (early or not some_reads(runtime, vault_id))
+    may_wait = now < following.deadline and (
+        early or not some_reads(runtime, vault_id, _single_read(following))
+    )
     if may_wait or not in_time:
         return Later(next_tick(now, tick))
     return _one(item, runtime, grown_tick=tick)
+
+
+def _single_read(following: Following) -> str:
+    """The action by which it is looked up singly."""
+    if isinstance(following.of, OfOperation):
+        url = following.of.async_operation_url or following.of.location_url
+        if url is not None:
+            return action_of("GET", urlsplit(url).path)
+    return JOB_READS
 
 
 def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.arm.budget import JOB_READS
 from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.azure_backup.models import JobStatus
 from shared.engine import once, outcomes
@@ -230,7 +231,7 @@ class Poll:
             # Found late (the app was stopped for days): it has one look, which ends in the one outcome.
             return _with_event(started, rest._job(job_id, None))
         # It may have ended by now: a configuration's has when its operation has, others may have been short.
-        return _with_event(started, rest._later(timedelta() if self._c.may_read_more() else None))
+        return _with_event(started, rest._later(timedelta() if self._c.may_read_more(JOB_READS) else None))
 
     # -- the job
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from shared.arm.budget import PROTECTED_ITEM_READS
 from shared.arm.ids import ProtectedItemId
 from shared.engine.message import StepMessage
 from shared.engine.once import MOST_POSTS
@@ -107,7 +108,7 @@ def _with_recovery_models(
 
 def _with_recovery_model(candidate: selection.Candidate, c: Collaborators) -> selection.Candidate:
     item = candidate.protected
-    if item is None or item.recovery_model is not None or not c.may_read_more():
+    if item is None or item.recovery_model is not None or not c.may_read_more(PROTECTED_ITEM_READS):
         return candidate
     return replace(candidate, protected=c.azure.get_protected_item(item.id) or item)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from local.simulator import SERVICE_LIMITS
 from shared.intake.planning import plan_backups
 from tests.faults.estate import (
     Plan,
@@ -139,12 +140,7 @@ def test_F38_timer_double_fire() -> None:
 
 def test_F42_one_request_of_hundreds(estate: Estates) -> None:
     names = [f"db{number:03}" for number in range(300)]
-    limits = {
-        "reads": {"bucket": 250, "perSecond": 25},
-        "writes": {"bucket": 200, "perSecond": 10},
-        "backupReads": {"bucket": 250, "perSecond": 0.83},
-    }
-    scenario = protected_estate(*names, throttling=limits, durations={"backup": 600})
+    scenario = protected_estate(*names, throttling=SERVICE_LIMITS, durations={"backup": 600})
     for machine in scenario["virtualMachines"]:
         for database in machine["instances"][0]["databases"]:
             database["historyDays"] = 0
@@ -160,13 +156,8 @@ def test_F42_one_request_of_hundreds(estate: Estates) -> None:
 
 def test_F42_thundering_herd() -> None:
     """Hundreds of requests at once stay below what the service allows, and none waits for ever."""
-    buckets = {
-        "reads": {"bucket": 250, "perSecond": 25},
-        "writes": {"bucket": 200, "perSecond": 10},
-        "backupReads": {"bucket": 250, "perSecond": 0.83},
-    }
     names = [f"db{number:03}" for number in range(260)]
-    with open_faulty(protected_estate(*names, throttling=buckets)) as estate:
+    with open_faulty(protected_estate(*names, throttling=SERVICE_LIMITS)) as estate:
         requests = [estate.backup(name) for name in names]
         estate.submit(*requests)
         estate.quiesce()

@@ -19,12 +19,14 @@ from pathlib import Path
 import pytest
 
 from shared.arm import USER_AGENT
+from shared.arm.budget import JOB_READS, PROTECTED_ITEM_READS
 from shared.arm.client import ArmClient
 from shared.arm.errors import (
     ArmAnswerLostError,
     ArmEndpointError,
     ArmError,
     ArmNotSentError,
+    ArmPacedError,
     ArmProtocolError,
     ArmStatusError,
     ArmUrlRefusedError,
@@ -44,6 +46,8 @@ from tests.unit.arm.server import (
 VAULT = VaultId.parse(VAULT_PATH)
 REQUEST_ID = "73716c62-1111-8222-8333-444444444444"
 PARAMS = {"api-version": "2024-04-01"}
+JOBS = f"{VAULT.url_path}/backupJobs"
+ITEM = f"{VAULT.url_path}/backupFabrics/Azure/protectionContainers/c/protectedItems/i"
 
 
 @pytest.fixture
@@ -202,13 +206,11 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
         Answer(503, {}, {"Date": "Tue, 06 Jan 2026 10:04:00 GMT"}),
         Answer(200, {}, {"Date": "no date"}),
     )
-    arm.get("get", VAULT.url_path, params=PARAMS)
+    arm.get("list", JOBS, params=PARAMS)
     assert (
         timedelta() <= arm.service_clock.now() - datetime(2026, 1, 6, 10, tzinfo=UTC) < timedelta(seconds=5)
     )
-    assert arm.budget.remaining("subscription-resource-requests") == 149
-    assert list(arm.budget.observations()) == ["subscription-resource-requests"]
-    assert arm.budget.remaining("subscription-reads") is None
+    assert arm.budget.left(VAULT.subscription_id, JOB_READS) == 149
     with pytest.raises(ArmStatusError):
         arm.get("get", VAULT.url_path, params=PARAMS)
     arm.get("get", VAULT.url_path, params=PARAMS)
@@ -217,6 +219,32 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
         <= arm.service_clock.now() - datetime(2026, 1, 6, 10, 4, tzinfo=UTC)
         < timedelta(seconds=5)
     )
+    assert arm.budget.left(VAULT.subscription_id, PROTECTED_ITEM_READS) == 300
+
+
+@pytest.mark.parametrize(
+    ("code", "jobs", "items"),
+    [
+        ("ResourceRequestsThrottled", False, True),
+        ("SubscriptionRequestsThrottled", False, False),
+        ("UserErrorAnotherOperationInProgress", True, True),
+    ],
+)
+def test_a_429_closes_what_it_speaks_of(
+    server: Server, arm: ArmClient, code: str, jobs: bool, items: bool
+) -> None:
+    server.answer(
+        Answer(429, {"error": {"code": code, "message": "later"}}, {"Retry-After": "600"}),
+        Answer(200, {}, {}),
+    )
+    with pytest.raises(ArmStatusError):
+        arm.get("list", JOBS, params=PARAMS)
+    for path, opened in ((f"{JOBS}/1", jobs), (ITEM, items)):
+        if opened:
+            arm.get("get", path, params=PARAMS)
+        else:
+            with pytest.raises(ArmPacedError):
+                arm.get("get", path, params=PARAMS)
 
 
 def test_a_compressed_answer(server: Server, arm: ArmClient) -> None:

@@ -14,19 +14,13 @@ import function_app
 from local.broker import Broker, InProcessBus
 from local.host import Host, HostSettings, InProcessReceiver
 from local.host.indexing import index
-from local.simulator import Scenario, Simulator, SimulatorServer
+from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
 from shared import composition
 from shared.bus import OutgoingMessage
 from shared.clock import SteppedClock
 
 JsonObject = dict[str, Any]
 
-#: ARM's token buckets, and Azure Backup's own for reads: 250 in five minutes.
-BUDGETS: Final[JsonObject] = {
-    "reads": {"bucket": 250, "perSecond": 25},
-    "writes": {"bucket": 200, "perSecond": 10},
-    "backupReads": {"bucket": 250, "perSecond": 0.83},
-}
 TICK: Final = timedelta(seconds=30)
 _OUTCOMES: Final = "job-outcomes/subscriptions/all"
 
@@ -51,7 +45,7 @@ def fleet(
         {
             "virtualMachines": [machine],
             "durations": {"backup": backup},
-            "throttling": BUDGETS,
+            "throttling": SERVICE_LIMITS,
             "scheduledBackups": False,
             **more,
         }

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.fleet.app import BUDGETS, fleet, moment, open_fleet
+from local.simulator import SERVICE_LIMITS
+from tests.unit.fleet.app import fleet, moment, open_fleet
 
 _MINUTE = timedelta(minutes=1)
 
@@ -47,7 +48,7 @@ def test_fan_out_leaves_room_under_the_write_limit() -> None:
 
 
 def test_requests_that_come_at_once_take_turns_within_the_limits() -> None:
-    budgets = {**BUDGETS, "writes": {"bucket": 20, "perSecond": 10}}
+    budgets = {**SERVICE_LIMITS, "writes": {"bucket": 20, "perSecond": 10}}
     with open_fleet(fleet(120, throttling=budgets)) as app:
         for number in range(120):
             app.back_up(f"db{number:04}")
@@ -62,7 +63,7 @@ def test_requests_that_come_at_once_take_turns_within_the_limits() -> None:
 
 
 def test_without_the_echo_each_operation_is_asked_once_at_the_pace_of_the_budget() -> None:
-    budgets = {**BUDGETS, "backupReads": {"bucket": 80, "perSecond": 0.83}}
+    budgets = {**SERVICE_LIMITS, "backupReads": {"perHour": 80}}
     with open_fleet(fleet(70, backup=600, echoActivityId=False, throttling=budgets)) as app:
         app.back_up()
         app.run()
@@ -73,11 +74,11 @@ def test_without_the_echo_each_operation_is_asked_once_at_the_pace_of_the_budget
 
 
 def test_once_most_have_ended_only_what_runs_is_listed() -> None:
-    with open_fleet(fleet(90, backup=[200.0, 1.4], pageSize=20)) as app:
+    with open_fleet(fleet(90, backup=[200.0, 1.4], pageSize=30)) as app:
         app.back_up()
         app.run(at_most=45 * _MINUTE)
         late = app.by_tick("ListJobs")
-        assert late[4] == 5, "as long as many end, all are listed"
+        assert late[4] == 3, "as long as many end, all are listed"
         assert max(late[tick] for tick in range(40, 90)) <= 1, "the ended jobs are not listed for ever"
         assert app.refused == 0
         # None that has ended is missed for being absent from the list.
@@ -97,7 +98,7 @@ def test_outcomes_come_within_a_tick_of_the_end() -> None:
 
 def test_protect_with_first_backup_of_a_whole_vm_asks_the_least() -> None:
     # All protections end together: what follows on them comes without a pace of its own.
-    budgets = {**BUDGETS, "writes": {"bucket": 50, "perSecond": 10}}
+    budgets = {**SERVICE_LIMITS, "writes": {"bucket": 50, "perSecond": 10}}
     with open_fleet(fleet(70, protected=False, throttling=budgets)) as app:
         app.request(
             "protect",
@@ -147,9 +148,9 @@ def test_the_message_of_a_poll_stays_as_small_as_the_first() -> None:
 
 def test_smaller_limits_slow_the_app_down_and_lose_nothing() -> None:
     budgets = {
-        **BUDGETS,
+        **SERVICE_LIMITS,
         "writes": {"bucket": 15, "perSecond": 2},
-        "backupReads": {"bucket": 40, "perSecond": 0.2},
+        "backupReads": {"perHour": 60, "jobsPerHour": 90},
     }
     with open_fleet(fleet(60, backup=600, throttling=budgets)) as app:
         app.back_up()

@@ -9,7 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from shared.arm.budget import BACKUP_READS, Admission, RequestBudget, coming_back
+from local.simulator.errors import ServiceError
+from local.simulator.scenario import SERVICE_LIMITS, ThrottlingScenario
+from local.simulator.throttling import Throttle
+from shared.arm.budget import JOB_READS, Admission, RequestBudget, action_of, coming_back
 from shared.clock import SteppedClock
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
@@ -17,7 +20,7 @@ VAULT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Re
 JOBS = f"{VAULT}/backupJobs"
 _HEADER = "x-ms-ratelimit-remaining-"
 _WRITES = f"{_HEADER}subscription-writes"
-_READS = f"{_HEADER}{BACKUP_READS}"
+_READS = f"{_HEADER}subscription-resource-requests"
 
 
 class Asker:
@@ -195,17 +198,17 @@ def test_a_listing_is_begun_only_where_its_end_can_be_paid() -> None:
     asker.told(8, "GET")
     wait = asker.ask("GET", cost=10)
     assert isinstance(wait, float)
-    # Two more reads at 250 in five minutes.
-    assert 2.4 <= wait <= 15
+    # Two more, of those that others have asked: they may come back with any slot of five minutes.
+    assert wait == 300
     with coming_back(True):
         assert isinstance(asker.ask("GET", cost=8), Admission)
     # What has begun goes on to its end, whatever is left.
     assert all(isinstance(asker.ask("GET", begun=True), Admission) for _ in range(9))
 
 
-def test_a_listing_larger_than_the_bucket_is_not_put_off_for_ever() -> None:
+def test_a_listing_larger_than_the_limit_is_not_put_off_for_ever() -> None:
     asker = Asker()
-    asker.told(200, "GET")
+    asker.told(230, "GET")
     assert isinstance(asker.ask("GET", cost=1000), Admission)
 
 
@@ -230,19 +233,143 @@ def test_time_runs_by_the_scale_of_the_service() -> None:
         assert isinstance(asker.ask(), Admission)
 
 
+_CONTAINER = f"{VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg;vm"
+_ITEM = f"{_CONTAINER}/protectedItems/SQLDataBase;mssqlserver;orders"
+
+
 @pytest.mark.parametrize(
-    ("path", "counted"),
+    ("method", "path", "action"),
     [
-        (VAULT, False),
-        (JOBS, True),
-        (f"{VAULT}/backupFabrics/Azure/protectableContainers", True),
-        (JOBS.upper(), True),
+        ("GET", VAULT, ""),
+        ("GET", JOBS, "/backupjobs"),
+        ("GET", f"{JOBS}/0aabbcc8-1234-4f7d-8b55-3f4c5a4e2f11", "/backupjobs"),
+        ("GET", JOBS.upper(), "/backupjobs"),
+        ("GET", f"{JOBS}/1/operationResults/2", "/backupjobs/operationresults"),
+        ("GET", f"{VAULT}/backupOperations/1", "/backupoperations"),
+        ("GET", f"{VAULT}/backupOperationResults/1", "/backupoperationresults"),
+        ("GET", f"{VAULT}/backupProtectedItems", "/backupprotecteditems"),
+        ("GET", f"{VAULT}/backupPolicies/Daily", "/backuppolicies"),
+        ("GET", f"{VAULT}/backupFabrics/Azure/protectableContainers", "/backupfabrics/protectablecontainers"),
+        ("GET", _CONTAINER, "/backupfabrics/protectioncontainers"),
+        (
+            "GET",
+            f"{_CONTAINER}/operationResults/1",
+            "/backupfabrics/protectioncontainers/operationresults",
+        ),
+        ("GET", _ITEM, "/backupfabrics/protectioncontainers/protecteditems"),
+        (
+            "GET",
+            f"{_ITEM}/recoveryPoints",
+            "/backupfabrics/protectioncontainers/protecteditems/recoverypoints",
+        ),
+        (
+            "GET",
+            f"{_ITEM}/recoveryPoints/7",
+            "/backupfabrics/protectioncontainers/protecteditems/recoverypoints",
+        ),
     ],
 )
-def test_reads_of_backup_resources_are_counted_by_azure_backup_too(path: str, counted: bool) -> None:
+def test_the_action_of_a_read_is_made_of_the_types_in_its_path(method: str, path: str, action: str) -> None:
+    assert action_of(method, path) == f"microsoft.recoveryservices/vaults{action}/read"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "action"),
+    [
+        (
+            "POST",
+            f"{_ITEM}/backup",
+            "microsoft.recoveryservices/vaults/backupfabrics/protectioncontainers/protecteditems/backup/action",
+        ),
+        ("PUT", f"{VAULT}/backupPolicies/Daily", "microsoft.recoveryservices/vaults/backuppolicies/write"),
+        ("DELETE", VAULT, "microsoft.recoveryservices/vaults/delete"),
+        ("GET", f"/subscriptions/{SUBSCRIPTION}", ""),
+        ("GET", "/", ""),
+    ],
+)
+def test_the_action_of_anything_else(method: str, path: str, action: str) -> None:
+    assert action_of(method, path) == action
+
+
+@pytest.mark.parametrize(
+    ("path", "closed"),
+    [
+        (f"{JOBS}/1", True),
+        (JOBS.upper(), True),
+        (JOBS.replace("/vaults/v/", "/vaults/another/"), True),
+        (VAULT, False),
+        (_ITEM, False),
+        (f"{VAULT}/backupOperations/1", False),
+    ],
+    ids=["single", "casing", "another vault", "vault", "item", "operation"],
+)
+@pytest.mark.parametrize("how", ["used up", "refused"])
+def test_what_an_answer_says_holds_for_its_own_action(path: str, closed: bool, how: str) -> None:
+    asker = Asker()
+    admission = asker.ask("GET")
+    assert isinstance(admission, Admission)
+    headers = {_READS: "0"} if how == "used up" else {}
+    asker.budget.answered(admission, headers, refused=how == "refused", retry_after=timedelta(seconds=324))
+    assert isinstance(asker.ask("GET", path), float) is closed
+
+
+def test_a_refusal_of_the_subscriptions_bucket_closes_all_reads() -> None:
+    asker = Asker()
+    admission = asker.ask("GET")
+    assert isinstance(admission, Admission)
+    asker.budget.answered(admission, {}, refused=True, by_subscription=True, retry_after=timedelta(seconds=9))
+    assert isinstance(asker.ask("GET", _ITEM), float)
+    assert asker.budget.left(SUBSCRIPTION, JOB_READS) == 449
+
+
+def test_own_reads_come_back_once_they_have_left_the_hour() -> None:
+    asker = Asker()
+    for left in range(449, -1, -1):
+        asker.told(left, "GET")
+    wait = asker.ask("GET")
+    assert isinstance(wait, float)
+    # An hour after the slot of five minutes, remembered by the minute.
+    assert 3900 <= wait <= 3960
+    asker.wait(wait)
+    with coming_back(True):
+        assert isinstance(asker.ask("GET"), Admission)
+
+
+def test_a_process_that_begins_in_anothers_hour_asks_again_after_a_slot() -> None:
     asker = Asker()
     asker.told(0, "GET")
-    assert isinstance(asker.ask("GET", path), float) is counted
+    wait = asker.ask("GET")
+    assert isinstance(wait, float)
+    assert 299 <= wait <= 301
+
+
+@pytest.mark.parametrize("cost", [1, 10])
+@pytest.mark.parametrize("every", [1, 8, 11, 60])
+def test_who_asks_as_often_as_the_budget_lets_him_is_never_refused(cost: int, every: int) -> None:
+    asker = Asker()
+    limits = ThrottlingScenario.model_validate(SERVICE_LIMITS)
+    service = Throttle(limits, SUBSCRIPTION, asker.clock.now())
+    hours, made, waiting = 5, 0, False
+    while asker.clock.monotonic() < hours * 3600:
+        with coming_back(waiting):
+            found = asker.ask("GET", cost=cost)
+        waiting = isinstance(found, float)
+        if isinstance(found, float):
+            asker.wait(found)
+            continue
+        for number in range(cost):
+            admission = found if number == 0 else asker.ask("GET", begun=True)
+            assert isinstance(admission, Admission)
+            try:
+                told = service.count("GET", True, JOB_READS, asker.clock.now())
+            except ServiceError as error:
+                pytest.fail(f"refused after {asker.clock.monotonic():.0f} s, {made} reads: {error.headers}")
+            asker.budget.answered(admission, told)
+            made += 1
+        asker.wait(every)
+    # Little of what there was has been left: 450 at once, and as many with each 65 minutes.
+    possible = min(450 * (1 + (hours * 3600 - 3900) / 3900), hours * 3600 / every * cost)
+    assert made >= possible * 0.85
 
 
 def test_nonsense_in_the_headers_changes_nothing() -> None:
@@ -252,4 +379,4 @@ def test_nonsense_in_the_headers_changes_nothing() -> None:
         assert isinstance(admission, Admission)
         asker.budget.answered(admission, {_WRITES: text})
     assert isinstance(asker.ask(), Admission)
-    assert asker.budget.left(SUBSCRIPTION) == 250
+    assert asker.budget.left(SUBSCRIPTION, JOB_READS) == 450

@@ -36,7 +36,7 @@ class Azure:
         self._status = status
         self.budget = self
 
-    def left(self, _subscription_id: str) -> int:
+    def left(self, _subscription_id: str, _action: str) -> int:
         return 0
 
     def list_jobs(self, _vault: object, **_: object) -> list[Job]:

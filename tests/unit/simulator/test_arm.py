@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from local.simulator import ScenarioError
 from local.simulator.http_messages import Request
 from tests.unit.simulator.driver import ORIGIN, POLICY, VERSION, Driver, estate
 
@@ -182,7 +184,7 @@ def test_answers_carry_arms_headers_and_the_simulators_date() -> None:
     assert headers["date"] == "Mon, 05 Jan 2026 09:00:00 GMT"
     assert headers["x-ms-client-request-id"] == "mine"
     assert uuid.UUID(headers["x-ms-request-id"])
-    assert headers["x-ms-ratelimit-remaining-subscription-resource-requests"] == "249"
+    assert headers["x-ms-ratelimit-remaining-subscription-resource-requests"] == "299"
     assert driver.call("GET", "").headers["x-ms-ratelimit-remaining-subscription-reads"] == "249"
 
 
@@ -244,33 +246,15 @@ def test_a_filter_for_other_workloads_finds_nothing(path: str) -> None:
 # ---- throttling
 
 
+_LEFT = "x-ms-ratelimit-remaining-subscription-resource-requests"
+
+
+def throttled(**limits: object) -> Driver:
+    return Driver(estate({"name": "orders"}) | {"throttling": limits})
+
+
 def test_the_buckets_empty_say_so_and_fill_again() -> None:
-    driver = Driver(
-        estate({"name": "orders"})
-        | {
-            "throttling": {
-                "backupReads": {"bucket": 3, "perSecond": 0.5},
-                "writes": {"bucket": 1, "perSecond": 0.1},
-            }
-        }
-    )
-    left = [
-        driver.call("GET", "/backupPolicies").headers[
-            "x-ms-ratelimit-remaining-subscription-resource-requests"
-        ]
-        for _ in range(3)
-    ]
-    assert left == ["2", "1", "0"]
-    refused = driver.call("GET", "/backupPolicies")
-    assert (refused.status, refused.code, refused.headers["retry-after"]) == (
-        429,
-        "ResourceRequestsThrottled",
-        "2",
-    )
-    assert "'Microsoft.RecoveryServices/vaults/backupPolicies/read'" in refused.body["error"]["message"]
-    assert driver.call("GET", "").status == 200
-    driver.wait(2)
-    assert driver.call("GET", "/backupPolicies").status == 200
+    driver = throttled(writes={"bucket": 1, "perSecond": 0.1})
     assert driver.backup(wait=0).status == 202
     refused = driver.backup(wait=0)
     assert (refused.status, refused.code, refused.headers["retry-after"]) == (
@@ -279,6 +263,77 @@ def test_the_buckets_empty_say_so_and_fill_again() -> None:
         "10",
     )
     assert len(driver.simulator.ledger_entries) == 1
+    driver.wait(10)
+    assert driver.backup(wait=0).status == 202
+
+
+def test_each_action_has_an_hour_of_its_own() -> None:
+    driver = throttled(backupReads={})
+    # Fresh counters as recorded in 2024.
+    assert driver.call("GET", "/backupPolicies").headers[_LEFT] == "299"
+    assert driver.call("GET", "/backupJobs").headers[_LEFT] == "449"
+    assert driver.call("GET", driver.item()).headers[_LEFT] == "299"
+    assert driver.call("GET", "/backupProtectedItems").headers[_LEFT] == "299"
+    # A list and a single read of one type are one action, however it is spelt.
+    assert driver.call("GET", "/backupPolicies/HourlyLogBackup").headers[_LEFT] == "298"
+    assert driver.call("GET", "/BACKUPPOLICIES").headers[_LEFT] == "297"
+    assert _LEFT not in driver.call("GET", "").headers
+
+
+def test_an_hour_that_is_used_up_is_refused_as_recorded() -> None:
+    driver = throttled(backupReads={"perHour": 150, "jobsPerHour": 2})
+    for _ in range(2):
+        driver.get("/backupJobs")
+    driver.wait(10)
+    refused = driver.call("GET", "/backupJobs/some")
+    assert (refused.status, refused.code) == (429, "ResourceRequestsThrottled")
+    assert refused.headers["retry-after"] == "3890"
+    # azure-cli, recording of 2021-01-11, with its own action, limit and seconds.
+    assert refused.body["error"]["message"] == (
+        "Number of requests for action 'Microsoft.RecoveryServices/vaults/backupJobs/read' exceeded the limit of '2' "
+        "for time interval '01:00:00'. Please try again after '3890' seconds."
+    )
+    assert driver.call("GET", "/backupPolicies").headers[_LEFT] == "149"
+    driver.wait(3889)
+    assert driver.call("GET", "/backupJobs").status == 429
+    driver.wait(1)
+    assert driver.call("GET", "/backupJobs").status == 200
+
+
+def test_a_poller_of_half_a_minute_sees_its_counter_fall_and_rise_as_recorded() -> None:
+    # azure-cli, recording of 2021-06-22: 149 fell to 22 within 3,882 s and rose by 9 or 10 every 305 s from then on.
+    driver = throttled(backupReads={"perHour": 150, "jobsPerHour": 150})
+    left = []
+    for _ in range(390):
+        left.append(int(driver.call("GET", "/backupJobs").headers[_LEFT]))
+        driver.wait(30.5)
+    steps = [after - before for before, after in pairwise(left)]
+    assert left[0] == 149
+    assert steps.index(next(step for step in steps if step >= 0)) * 30.5 == pytest.approx(3882, abs=31)
+    assert min(left) == pytest.approx(22, abs=1)
+    rises = [step for step in steps if step >= 0]
+    # What the slot had, less the read itself.
+    assert set(rises) <= {8, 9}
+
+
+def test_vaults_of_a_subscription_share_an_actions_hour() -> None:
+    driver = Driver(
+        estate({"name": "orders"})
+        | {"vaults": [{"name": "vault1"}, {"name": "vault2"}], "throttling": {"backupReads": {}}}
+    )
+    driver.get("/backupJobs")
+    other = f"{driver.simulator.vault_id('vault2')}/backupJobs"
+    assert driver.call("GET", other).headers[_LEFT] == "448"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"bucket": 250, "perSecond": 1}, {"perHour": 0}, {"jobsPerHour": "many"}],
+    ids=["a bucket", "none", "no number"],
+)
+def test_limits_that_cannot_be_are_refused(limits: dict[str, object]) -> None:
+    with pytest.raises((ScenarioError, ValueError), match="backupReads"):
+        throttled(backupReads=limits)
 
 
 # ---- determinism
