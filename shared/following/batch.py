@@ -34,7 +34,6 @@ from shared.engine.run import (
     collaborate,
     come_back,
     died_too_often,
-    plenty_of_reads,
     put_away,
     read,
     run,
@@ -60,6 +59,7 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
 
 if TYPE_CHECKING:
+    from shared.arm.ids import VaultId
     from shared.azure_backup.models import Job
 
 _log: Final = logger(__name__)
@@ -282,6 +282,8 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
             load=load,
             pages=lambda: pages[-1],
             running_only=running_only,
+            subscription_id=vault_id.subscription_id,
+            left=lambda: runtime.backup.budget.left(vault_id.subscription_id, JOB_READS),
         )
 
     called = runtime.service_clock.now()
@@ -319,7 +321,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
         # A configuration that completed has nothing to add to its entry in the list.
         assert item.row.job is not None
         adds = item.row.job.operation != "ConfigureBackup"
-        worth = in_time and adds and plenty_of_reads(runtime, vault_id, JOB_READS)
+        worth = in_time and adds and _may_read_details(listing, vault_id, runtime)
         return _one(
             item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=tick
         )
@@ -333,6 +335,14 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     if may_wait or not in_time:
         return Later(next_tick(now, tick))
     return _one(item, runtime, grown_tick=tick)
+
+
+def _may_read_details(listing: JobListing, vault_id: VaultId | None, runtime: Runtime) -> bool:
+    """Whether the hour holds more than what the listings to come will take of it."""
+    if vault_id is None:
+        return True
+    left = runtime.backup.budget.left(vault_id.subscription_id, JOB_READS)
+    return left > listing.reads_ahead(runtime.settings.track_interval)
 
 
 def _single_read(following: Following) -> str:

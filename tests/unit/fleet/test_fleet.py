@@ -85,6 +85,17 @@ def test_once_most_have_ended_only_what_runs_is_listed() -> None:
         assert app.lateness[int(len(app.lateness) * 0.9)] <= 31
 
 
+def test_details_do_not_take_the_reads_that_listings_need() -> None:
+    budgets = {**SERVICE_LIMITS, "backupReads": {"jobsPerHour": 120}}
+    with open_fleet(fleet(90, backup=[600, 0.8], pageSize=30, throttling=budgets)) as app:
+        app.back_up()
+        app.run()
+        assert app.statuses == {"succeeded": 90}
+        assert app.refused == 0
+        # Nobody is unseen for long, to the last: a tick is two minutes at most.
+        assert app.lateness[-1] <= 240
+
+
 def test_outcomes_come_within_a_tick_of_the_end() -> None:
     with open_fleet(fleet(80, backup=[300, 0.8])) as app:
         app.back_up()

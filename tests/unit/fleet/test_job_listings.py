@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from shared.azure_backup.models import Job
-from shared.listings import JobListing, JobListings
+from shared.listings import JobListing, JobListings, tick_of
 from tests.unit.examples import NOW
 
 SECOND = timedelta(seconds=1)
@@ -45,6 +45,7 @@ class Vault:
         at: int = 0,
         running_only: bool = False,
         key: str = "vault1",
+        subscription_id: str = "sub1",
     ) -> JobListing:
         self.now = NOW + at * SECOND
         return listings.get(
@@ -55,6 +56,7 @@ class Vault:
             load=self._load,
             pages=lambda: self.pages,
             running_only=running_only,
+            subscription_id=subscription_id,
         )
 
 
@@ -87,20 +89,42 @@ def test_the_window_reaches_back_to_what_other_batches_follow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "page", "seconds"),
-    [(10, 200, 30), (600, 200, 30), (2000, 200, 96.3), (5000, 200, 240.7), (2000, 50, 385.2)],
+    ("pages", "left", "seconds"),
+    [
+        # Few pages: the hour is more than enough.
+        (1, 450, 30),
+        (1, 100, 30),
+        (3, 450, 30),
+        # While much is left, soon; later, as late as nobody may wait longer than.
+        (10, 450, 70),
+        (10, 350, 90),
+        (10, 250, 120),
+        (10, 20, 120),
+        (10, 0, 120),
+        # More than can be listed every two minutes: an even pace.
+        (20, 450, 140),
+        (20, 250, 200),
+        (20, 0, 200),
+        (100, 450, 670),
+        # The service allows more than was thought.
+        (10, 999, 40),
+    ],
 )
-def test_the_tick_grows_with_the_pages(jobs: int, page: int, seconds: float) -> None:
-    # Nine tenths of 450 reads in 65 minutes: a page costs 9.6 seconds.
-    vault = Vault(jobs, page=page)
-    assert vault.list(JobListings()).tick(TICK).total_seconds() == pytest.approx(seconds, abs=0.1)
+def test_the_tick_spends_the_hour(pages: int, left: int, seconds: float) -> None:
+    assert tick_of(TICK, pages=pages, left=left).total_seconds() == seconds
+
+
+def test_vaults_of_a_subscription_share_the_hour() -> None:
+    listings = JobListings()
+    ticks = [Vault(10).list(listings, key=f"vault{number}").tick(TICK) for number in range(10)]
+    assert (ticks[0], ticks[-1]) == (TICK, 70 * SECOND)
 
 
 def test_a_grown_tick_is_waited_for() -> None:
-    vault, listings = Vault(1200), JobListings()
+    vault, listings = Vault(2000), JobListings()
     first = vault.list(listings)
-    assert vault.list(listings, at=50) is first
-    assert vault.list(listings, at=60) is not first
+    assert vault.list(listings, at=60) is first
+    assert vault.list(listings, at=70) is not first
 
 
 def test_jobs_are_found_by_id_and_by_activity_in_any_case() -> None:
@@ -134,7 +158,7 @@ def test_all_are_listed_where_that_is_no_dearer(jobs: int, running: int) -> None
 def test_a_vault_whose_jobs_have_ended_is_forgotten() -> None:
     listings = JobListings()
     ended = weakref.ref(Vault(10).list(listings, key="vault1"))
-    grown = weakref.ref(Vault(20_000).list(listings, key="vault2"))
+    grown = weakref.ref(Vault(20_000).list(listings, key="vault2", subscription_id="sub2"))
     followed = Vault(10)
     for at in range(0, 601, 30):
         followed.list(listings, key="vault3", at=at)
