@@ -166,6 +166,14 @@ def refused(code: str, message: str) -> Failure:
     return Failure(code, message, Status.REJECTED)
 
 
+@dataclass(frozen=True)
+class GrownTick:
+    """A tick that is longer than `TRACK_INTERVAL`, counted from the listing that all polls of a vault share."""
+
+    length: timedelta
+    since: datetime
+
+
 @dataclass(frozen=True, kw_only=True)
 class Collaborators:
     """What a step may use. It can read of Azure, and change nothing: that is for a `Call`."""
@@ -181,12 +189,17 @@ class Collaborators:
     #: whether more than half is left of the hour of an action (`shared.arm.budget.action_of`)
     may_read_more: Callable[[str], bool] = lambda _action: True
     #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
-    grown_tick: timedelta | None = None
+    grown_tick: GrownTick | None = None
 
     @property
     def tick(self) -> timedelta:
         """The tick on which the polls of a vault meet."""
-        return self.grown_tick if self.grown_tick is not None else self.settings.track_interval
+        return self.grown_tick.length if self.grown_tick is not None else self.settings.track_interval
+
+    @property
+    def ticks_since(self) -> datetime | None:
+        """When the listing was made from which a tick that has grown is counted."""
+        return self.grown_tick.since if self.grown_tick is not None else None
 
 
 Step: TypeAlias = Callable[[StepMessage[Any], Collaborators], Result]

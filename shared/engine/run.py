@@ -33,7 +33,7 @@ from shared.engine.message import (
     StepMessage,
 )
 from shared.engine.parked import park
-from shared.engine.result import Call, Collaborators, Continue, End, FollowOperation, Later, Result
+from shared.engine.result import Call, Collaborators, Continue, End, FollowOperation, GrownTick, Later, Result
 from shared.engine.runtime import Runtime
 from shared.engine.send import (
     HOLD,
@@ -171,7 +171,7 @@ def run(
     runtime: Runtime,
     *,
     step: Callable[[StepMessage[Any], Collaborators], Result] | None = None,
-    grown_tick: timedelta | None = None,
+    grown_tick: GrownTick | None = None,
 ) -> Result:
     """What a message comes to: by its step, or by `step` in its place; every expected failure is a value."""
     if message.ending is not None:
@@ -227,7 +227,7 @@ def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, r
 
 
 def collaborate(
-    runtime: Runtime, message: StepMessage[Any], *, grown_tick: timedelta | None = None
+    runtime: Runtime, message: StepMessage[Any], *, grown_tick: GrownTick | None = None
 ) -> Collaborators:
     """What a step may use while it handles a message."""
     vault_id = message.request.vault_id

@@ -127,17 +127,23 @@ def _operation(
     return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
 
 
-def on_tick(at: datetime, delay: timedelta, tick: timedelta) -> timedelta:
-    """The delay from `at` to the first tick that is not before `delay`: polls of a vault meet on ticks."""
-    due = (at + delay).timestamp()
+def on_tick(at: datetime, delay: timedelta, tick: timedelta, *, since: datetime | None = None) -> timedelta:
+    """The delay from `at` to the first tick that is not before `delay`: polls of a vault meet on ticks.
+
+    Ticks are counted from `since`, or are the same for all vaults.
+    """
+    due = (at + delay).timestamp() - (since.timestamp() if since is not None else 0.0)
     seconds = tick.total_seconds()
     overshoot = due % seconds
     return delay if overshoot < 1e-6 else delay + timedelta(seconds=seconds - overshoot)
 
 
-def next_tick(at: datetime, tick: timedelta) -> timedelta:
-    """The delay from `at`, which may be a little before or after a tick, to the tick that follows it."""
-    return on_tick(at, tick / 2, tick)
+def next_tick(at: datetime, tick: timedelta, *, since: datetime | None = None) -> timedelta:
+    """The delay from `at`, which may be a little before or after a tick, to the tick that follows it.
+
+    Where ticks are counted from the listing made at `since`, it is never a little before.
+    """
+    return on_tick(at, tick / (2 if since is None else 20), tick, since=since)
 
 
 def _sent_at(message: StepMessage[Any], runtime: Runtime) -> datetime:

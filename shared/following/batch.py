@@ -29,7 +29,7 @@ from shared.engine.message import (
     Repetition,
     StepMessage,
 )
-from shared.engine.result import Collaborators, End, Later, Result
+from shared.engine.result import Collaborators, End, GrownTick, Later, Result
 from shared.engine.run import (
     collaborate,
     come_back,
@@ -216,7 +216,7 @@ def _one(
     *,
     known: Job | None = None,
     details: bool = False,
-    grown_tick: timedelta | None = None,
+    grown_tick: GrownTick | None = None,
 ) -> Result | _Defect:
     of = item.message.payload.of
     if isinstance(of, Ending):
@@ -312,7 +312,9 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
 def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result | _Defect:
     following = item.message.payload
     vault_id = item.message.request.vault_id
-    tick = listing.tick(runtime.settings.track_interval)
+    interval = runtime.settings.track_interval
+    tick = listing.tick(interval)
+    grown = GrownTick(tick, listing.at) if tick > interval else None
     # What is read singly takes time, which the locks of the batch do not have without end.
     in_time = runtime.clock.monotonic() - began < LONGEST_WORK.total_seconds()
     job = _found(item, listing)
@@ -323,7 +325,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
         adds = item.row.job.operation != "ConfigureBackup"
         worth = in_time and adds and _may_read_details(listing, vault_id, runtime)
         return _one(
-            item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=tick
+            item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=grown
         )
     now = runtime.service_clock.now()
     ended = listing.running_only and isinstance(following.of, OfJob)
@@ -333,8 +335,8 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
         early or not some_reads(runtime, vault_id, _single_read(following))
     )
     if may_wait or not in_time:
-        return Later(next_tick(now, tick))
-    return _one(item, runtime, grown_tick=tick)
+        return Later(next_tick(now, tick, since=listing.at if grown is not None else None))
+    return _one(item, runtime, grown_tick=grown)
 
 
 def _may_read_details(listing: JobListing, vault_id: VaultId | None, runtime: Runtime) -> bool:

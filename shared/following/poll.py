@@ -334,9 +334,10 @@ class Poll:
             return outcomes.timed_out(following)
         left = following.deadline - at
         if wait is None:
-            delay = min(next_tick(at, c.tick), max(c.tick / 2, left))
+            delay = min(next_tick(at, c.tick, since=c.ticks_since), max(c.tick / 2, left))
         else:
-            delay = min(on_tick(at, wait, c.tick) if wait else wait, max(wait, left))
+            delay = on_tick(at, wait, c.tick, since=c.ticks_since) if wait else wait
+            delay = min(delay, max(wait, left))
         asked = at + wait if wait else None
         return Later(delay, payload=following.model_copy(update={"not_before": asked}))
 
