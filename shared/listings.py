@@ -132,6 +132,13 @@ class JobListings:
                 if idle and not vault.lock.locked():
                     del self._vaults[key]
 
+    def pages(self, subscription_id: str) -> int:
+        """How many requests the listings of a subscription's vaults take in a tick."""
+        with self._lock:
+            return sum(
+                vault.pages for vault in self._vaults.values() if vault.subscription_id == subscription_id
+            )
+
     def recent(
         self,
         vault_key: str,

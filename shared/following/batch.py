@@ -53,7 +53,7 @@ from shared.engine.send import (
 from shared.engine.table import Row
 from shared.engine.telemetry import delivery_context, log_context
 from shared.following.poll import Poll
-from shared.listings import JobListing
+from shared.listings import JobListing, tick_of
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
@@ -177,8 +177,30 @@ def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
         if runtime.clock.monotonic() - began > limit:
             results.append((item, Later(timedelta())))
         else:
-            results.append((item, _one(item, runtime)))
+            grown = _tick_of_singles(item, single, runtime)
+            results.append((item, _one(item, runtime, grown_tick=grown)))
     _send(results, runtime)
+
+
+def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> GrownTick | None:
+    """The tick of jobs that are looked up singly, where it has grown: each is a read of the same hour."""
+    vault_id = item.message.request.vault_id
+    if vault_id is None:
+        return None
+    subscription_id = vault_id.subscription_id
+    reads = sum(
+        isinstance(other.message.payload.of, OfJob)
+        and other.message.request.vault_id is not None
+        and other.message.request.vault_id.subscription_id == subscription_id
+        for other in single
+    )
+    interval = runtime.settings.track_interval
+    tick = tick_of(
+        interval,
+        pages=reads + runtime.listings.pages(subscription_id),
+        left=runtime.backup.budget.left(subscription_id, JOB_READS),
+    )
+    return GrownTick(tick, runtime.service_clock.now()) if tick > interval else None
 
 
 def _is_listed(following: Following) -> bool:
@@ -330,10 +352,10 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     now = runtime.service_clock.now()
     ended = listing.running_only and isinstance(following.of, OfJob)
     early = not ended and now - following.began < tick * _TICKS_UNLISTED
+    # One that has ended is read at once: those are fewer than the pages of a whole listing.
+    affordable = ended or some_reads(runtime, vault_id, _single_read(following))
     # What is over its deadline has its outcome now, whether or not it may be asked once more.
-    may_wait = now < following.deadline and (
-        early or not some_reads(runtime, vault_id, _single_read(following))
-    )
+    may_wait = now < following.deadline and (early or not affordable)
     if may_wait or not in_time:
         return Later(next_tick(now, tick, since=listing.at if grown is not None else None))
     return _one(item, runtime, grown_tick=grown)
