@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 _log: Final = logger(__name__)
 
-#: Up to this many messages of a vault are looked up singly.
+#: Up to this many messages of a vault are looked up singly, of which one may follow a job: two are listed.
 FEW: Final = 4
 #: Locks of a batch are not renewed: what is not done by then is put back.
 LONGEST_WORK: Final = timedelta(seconds=60)
@@ -169,7 +169,7 @@ def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     runtime.listings.forget(runtime.settings.track_interval, now)
     results: list[tuple[_Item, Result | _Defect]] = []
     for items in vaults.values():
-        if len(items) <= FEW and not _listed(items, runtime):
+        if _are_few(items) and not _listed(items, runtime):
             single.extend(items)
         else:
             results += _from_listing(items, runtime, began)
@@ -201,6 +201,11 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
         left=runtime.backup.budget.left(subscription_id, JOB_READS),
     )
     return GrownTick(tick, runtime.service_clock.now()) if tick > interval else None
+
+
+def _are_few(items: list[_Item]) -> bool:
+    """Whether looking them up singly takes no more reads of jobs than a page of their listing."""
+    return len(items) <= FEW and sum(isinstance(item.message.payload.of, OfJob) for item in items) <= 1
 
 
 def _is_listed(following: Following) -> bool:
