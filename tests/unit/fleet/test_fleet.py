@@ -199,3 +199,31 @@ def test_two_vaults_do_not_share_a_listing() -> None:
         listed = {call["path"].split("/")[8] for call in app.calls if call["route"] == "ListJobs"}
         assert listed == {"vault1", "vault2"}
         assert all(count <= 2 for count in app.by_tick("ListJobs").values())
+
+
+def test_vaults_of_a_subscription_share_the_hour_evenly() -> None:
+    numbers = range(1, 11)
+    machines = [
+        {
+            "name": f"sqlvm{number}",
+            "registeredTo": f"vault{number}",
+            "instances": [
+                {
+                    "name": "MSSQLSERVER",
+                    "databases": [{"name": f"db{n}", "protectedBy": "HourlyLogBackup"} for n in range(3)],
+                }
+            ],
+        }
+        for number in numbers
+    ]
+    vaults = [{"name": f"vault{number}"} for number in numbers]
+    with open_fleet(fleet(0, backup=4000, vaults=vaults, virtualMachines=machines)) as app:
+        for number in numbers:
+            everything = [{"instance": "*", "database": "*"}]
+            vault_id = app.simulator.vault_id(f"vault{number}")
+            app.request("backup", {"vaultId": vault_id, "databases": everything, "backupType": "Full"})
+        app.run()
+        assert app.statuses == {"succeeded": 30}
+        # At every 30 seconds the counter of job reads would have been used up after 23 minutes.
+        assert app.refused == 0
+        assert app.lateness[-1] <= 125
