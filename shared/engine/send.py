@@ -44,7 +44,7 @@ from shared.engine.table import Row
 from shared.engine.telemetry import log_context
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
-from shared.messages.events import ErrorInfo, Event, Status
+from shared.messages.events import DOUBTS, ErrorInfo, Event, Status
 
 _log: Final = logger(__name__)
 
@@ -122,7 +122,8 @@ def _operation(
         not_before=at + asked if asked is not None else None,
     )
     if asked is not None and at + asked > following.payload.deadline:
-        return _end(row, following, outcomes.timed_out(following.payload), at)
+        end = outcomes.timed_out(following.payload)
+        return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), timedelta())]
     wait = asked if asked is not None else _FIRST_POLL
     return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
 
@@ -211,12 +212,14 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
 
     An earlier delivery of the same message may have gone on, which knows better, and a later one may yet. So
     where there may have been one, or may be one, the outcome goes the way that going on would have gone: the
-    broker drops it if it is the second.
+    broker drops it if it is the second. A doubt goes that way always: where the process dies just after it, the
+    next delivery looks again, and may see more.
     """
     end = row.conclude(message.of_origin, end)
+    doubt = end.status in DOUBTS
     if isinstance(message.payload, Following):
         claimed = isinstance(message.payload.of, Ending)
-        if claimed or not message.effect.may_have_started:
+        if claimed or not (doubt or message.effect.may_have_started):
             return (*end.events, outcomes.outcome(message, end, at=at)), ()
         ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
         return end.events, [(message.again(at=at, payload=ending), timedelta())]
@@ -227,8 +230,8 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
     if row.calls_apart(message) and not message.effect.ready and message.ending is None:
         # What reading comes to goes one way, whether that is a call or the end.
         return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
-    doubtful = message.effect.may_have_started or (row.job is not None and end.called)
-    if not doubtful or message.ending is not None:
+    another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
+    if not another or message.ending is not None:
         return (*end.events, outcomes.outcome(message, end, at=at)), ()
     wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
     return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), wait)]
