@@ -100,16 +100,14 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
                 return (), [(message.again(at=at, payload=moved), timedelta())]
             return (), [(once.followed(message, of, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
-            return _operation(row, message, result, runtime, at)
+            return _operation(message, result, runtime, at)
         case End():
             return _end(row, message, result, at)
         case Call():
             raise AssertionError("a call is made before what follows on it is sent")
 
 
-def _operation(
-    row: Row, message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime
-) -> Parts:
+def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> Parts:
     operation = result.operation
     of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
     asked = operation.retry_after
