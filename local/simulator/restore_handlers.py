@@ -22,6 +22,7 @@ from local.simulator.filters import parse_filter
 from local.simulator.item_handlers import busy_error
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, parse_id
+from local.simulator.security import check_guard
 from local.simulator.timing import filter_time, instant, request_time, whole_seconds
 from local.simulator.world import World, machine_down, retention
 
@@ -246,6 +247,7 @@ def restore(world: World, call: Call) -> Answer:
         raise ServiceError(
             400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
         )
+    check_guard(vault, call, "triggerRestoreRequests")
     if point_in_time != (name.lower() == RANGE.lower()):
         raise _invalid(f"A request of type {kind} does not fit the recovery point {name}.")
     archived: tuple[timedelta, dict[str, str]] | None = None

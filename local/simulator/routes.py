@@ -15,6 +15,7 @@ from local.simulator import (
     item_handlers,
     operation_handlers,
     overview_handlers,
+    resource_guard_handlers,
     restore_handlers,
     vault_handlers,
 )
@@ -161,11 +162,13 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("GET", "/usages", "ListUsages", overview_handlers.usages)
     add("GET", "/backupUsageSummaries", "ListUsageSummaries", overview_handlers.usage_summaries)
     add(
-        "GET",
-        "/backupResourceGuardProxies",
-        "ListResourceGuardProxies",
-        vault_handlers.list_resource_guard_proxies,
+        "GET", "/backupResourceGuardProxies", "ListResourceGuardProxies", resource_guard_handlers.list_proxies
     )
+    guard = "/backupResourceGuardProxies/{proxy}"
+    add("GET", guard, "GetResourceGuardProxy", resource_guard_handlers.get_proxy)
+    add("PUT", guard, "PutResourceGuardProxy", resource_guard_handlers.put_proxy)
+    add("DELETE", guard, "DeleteResourceGuardProxy", resource_guard_handlers.delete_proxy)
+    add("POST", f"{guard}/unlockDelete", "UnlockDelete", resource_guard_handlers.unlock_delete)
 
     add("GET", "/backupPolicies", "ListPolicies", vault_handlers.list_policies)
     add("GET", "/backupPolicies/{policy}", "GetPolicy", vault_handlers.get_policy)

@@ -165,6 +165,23 @@ def get_vault(replay: Replay, exchange: Exchange) -> None:
     assert vault.soft_delete_state == soft_delete.get("softDeleteState")
 
 
+@case("GET", r"backupResourceGuardProxies")
+def get_resource_guard(replay: Replay, exchange: Exchange) -> None:
+    guard = replay.backup.get_resource_guard(exchange.vault)
+    replay.asked_as(exchange)
+    if not exchange.body["value"]:
+        assert guard is None
+        return
+    assert guard is not None
+    (proxy,) = exchange.body["value"]
+    assert guard.resource_guard_id == proxy["properties"]["resourceGuardResourceId"]
+    assert list(guard.operations) == [
+        (detail["vaultCriticalOperation"], detail["defaultResourceRequest"])
+        for detail in proxy["properties"]["resourceGuardOperationDetails"]
+    ]
+    assert guard.guards_restores
+
+
 @case("PUT", r"")
 def create_vault(replay: Replay, exchange: Exchange) -> None:
     vault = replay.backup.create_vault(
@@ -594,7 +611,9 @@ UNUSED = {
     ("DELETE", "backupPolicies/[^/]+"),
     ("POST", rf"{ITEM}/recoveryPoints/[^/]+/move"),
     ("GET", "backupProtectionIntents"),
-    ("GET", "backupResourceGuardProxies"),
+    ("(PUT|DELETE)", "backupResourceGuardProxies/[^/]+"),
+    ("POST", "backupResourceGuardProxies/[^/]+/unlockDelete"),
+    ("PATCH", "backupconfig/vaultconfig"),
     ("DELETE", ITEM),
     ("DELETE", "backupFabrics/Azure/protectionContainers/[^/]+"),
     ("DELETE", "backupFabrics/Azure/backupProtectionIntent/[^/]+"),
@@ -617,7 +636,7 @@ def _is_unused(exchange: Exchange) -> bool:
     if "/Microsoft.Compute/" in exchange.path:
         return True
     return any(
-        method == exchange.method and re.fullmatch(tail, exchange.tail, re.IGNORECASE)
+        re.fullmatch(method, exchange.method) and re.fullmatch(tail, exchange.tail, re.IGNORECASE)
         for method, tail in UNUSED
     )
 

@@ -53,6 +53,10 @@ EXCEPTIONS: list[tuple[str, str]] = [
         "left over from other tests, which had switched compression on",
     ),
     (
+        r"resource_guard_2024\.jsonl#.*\.properties\.description$",
+        "the words of whoever made the resource guard",
+    ),
+    (
         r".*\.timeRanges$",
         "how many log ranges there are depends on when the recorded machine was shut down",
     ),
@@ -270,7 +274,7 @@ _ANY_VALUE = re.compile(
     r".*\.(startTime|endTime|duration|lastUpdatedTime|activityId|lastBackupTime|recoveryPointTimeInUTC|"
     r"protectedItemDataSourceId|scheduleRunTimes\[\d+\]|retentionTimes\[\d+\]|dataDirectoryTimeInUTC|"
     r"oldestRecoveryPoint|lastRecoveryPoint|RestoreRecoveryPointTime|Recovery Point Time|recoveryPointCount|"
-    r"deferredDeleteTimeInUTC|deferredDeleteTimeRemaining)$"
+    r"unlockDeleteExpiryTime|deferredDeleteTimeInUTC|deferredDeleteTimeRemaining)$"
 )
 
 
@@ -667,6 +671,15 @@ RECORDINGS = [
                 or "backupResourceGuard" in exchange.url
             )
         ),
+    ),
+    Recording(
+        "resource_guard_2024.jsonl",
+        {
+            "subscriptionId": SUBSCRIPTION,
+            "vaults": [
+                {"resourceGroup": "clitest.rg000001", "name": "clitest-vault000002", "softDelete": True}
+            ],
+        },
     ),
     Recording("sql_container.jsonl", estate(OLD_ITEMS)),
     Recording("sql_protectable_item.jsonl", estate({**OLD_ITEMS, "sqltest4": 0}, RESTORED)),
