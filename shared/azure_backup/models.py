@@ -296,7 +296,10 @@ class Vault(WireModel):
 
 
 #: What a resource guard calls a restore.
-_RESTORE: Final = "microsoft.recoveryservices/vaults/backupfabrics/protectioncontainers/protecteditems/recoverypoints/restore/action"
+_RESTORE: Final = (
+    "microsoft.recoveryservices/vaults/backupfabrics/protectioncontainers/protecteditems"
+    "/recoverypoints/restore/action"
+)
 
 
 class ResourceGuardProxy(WireModel):
