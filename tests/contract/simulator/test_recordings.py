@@ -242,8 +242,34 @@ class Replay:
                 found = {key: value for key, value in parse_qs(given.query).items() if key not in "tcsh"}
                 if wanted != found:
                     self.differences.append(f"{where}: the query of {name} is {found}, recorded {wanted}")
-            elif name == "content-type" and simulated != recorded:
+            elif name in SAME_HEADERS and simulated != recorded:
                 self.differences.append(f"{where}: {name} is {simulated}, recorded {recorded}")
+            elif name in HEADER_SHAPES and not re.fullmatch(HEADER_SHAPES[name], simulated):
+                self.differences.append(f"{where}: {name} is {simulated}, recorded {recorded}")
+        if "cache-control" in exchange.headers:
+            for name in sorted(
+                {key.lower() for key in answer.headers} - exchange.headers.keys() - NOT_RECORDED
+            ):
+                self.differences.append(
+                    f"{where}: header {name} is not in the recording: {answer.headers[name]}"
+                )
+
+
+SAME_HEADERS = frozenset(
+    """
+    cache-control content-type expires pragma server strict-transport-security vary x-content-type-options x-powered-by
+    """.split()
+)
+_GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+HEADER_SHAPES = {"x-ms-operation-identifier": rf"tenantId={_GUID},objectId={_GUID}/[a-z0-9]+/{_GUID}"}
+#: What the recorder of azure-cli strips, and what is the connection's: of Azure/azure-powershell's sessions and public
+#: logs they are known to be sent.
+NOT_RECORDED = frozenset(
+    """
+    connection content-length retry-after transfer-encoding x-ms-client-request-id x-ms-correlation-request-id
+    x-ms-ratelimit-remaining-subscription-reads x-ms-request-id x-ms-routing-request-id
+    """.split()
+)
 
 
 def last_segment(url: str) -> str:
