@@ -86,7 +86,7 @@ class ServiceVersion:
 
     @property
     def throttling_version(self) -> bool:
-        """Answers say by which generation of limits they were counted: in PowerShell's session of 2025, in none before."""
+        """Answers say by which generation of limits they were counted: in the PowerShell session of 2025 only."""
         return self._since("2025-05")
 
     @property
