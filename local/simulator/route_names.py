@@ -54,6 +54,7 @@ ROUTES: dict[str, str] = {
     "ListRecoveryPoints": "GET {item}/recoveryPoints",
     "GetRecoveryPoint": "GET {item}/recoveryPoints/{name}",
     "MoveRecoveryPoint": "POST {item}/recoveryPoints/{name}/move",
+    "TriggerValidateOperation": "POST {vault}/backupTriggerValidateOperation",
     "Restore": "POST {item}/recoveryPoints/{name}/restore",
     "OperationStatus": "GET .../operationsStatus/{id}, {vault}/backupOperations/{id}, .../operations/{id}",
     "OperationResult": "GET .../operationResults/{id}, {vault}/backupOperationResults/{id}",

@@ -211,8 +211,16 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("POST", f"{item}/recoveryPoints/{{point}}/move", "MoveRecoveryPoint", archive.move)
     add("POST", f"{item}/recoveryPoints/{{point}}/restore", "Restore", restore_handlers.restore)
 
+    add(
+        "POST",
+        "/backupTriggerValidateOperation",
+        "TriggerValidateOperation",
+        restore_handlers.trigger_validation,
+    )
+
     for path in (
         "/backupOperations/{operation}",
+        "/backupValidateOperationsStatuses/{operation}",
         "/backupPolicies/{policy}/operations/{operation}",
         f"{fabric}/operationsStatus/{{operation}}",
         "/backupJobs/{job}/operationsStatus/{operation}",
@@ -222,6 +230,7 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
         add("GET", path, "OperationStatus", operation_handlers.operation_status)
     for path in (
         "/backupOperationResults/{operation}",
+        "/backupValidateOperationResults/{operation}",
         "/backupPolicies/{policy}/operationResults/{operation}",
         "/backupJobs/{job}/operationResults/{operation}",
         f"{fabric}/operationResults/{{operation}}",

@@ -77,7 +77,7 @@ class Throttle:
     """Counts requests: in ARM's buckets of reads, writes and deletes, backup reads by action as well."""
 
     def __init__(
-        self, scenario: ThrottlingScenario, subscription: str, now: datetime, *, says_version: bool
+        self, scenario: ThrottlingScenario, subscription: str, now: datetime, *, says_version: bool = False
     ) -> None:
         self._subscription = subscription
         self._says_version = says_version
