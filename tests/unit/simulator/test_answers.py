@@ -40,7 +40,7 @@ def test_an_item_counts_its_recovery_points_and_names_the_oldest_and_the_newest_
 def test_log_ranges_are_listed_the_newest_first() -> None:
     driver = Driver({**estate(ORDERS), "scheduledBackups": True})
     stop = {"policyId": "", "protectionState": "ProtectionStopped"}
-    driver.put(driver.item(), **stop)
+    driver.put(driver.item(), 75, **stop)
     driver.wait(hours=3)
     driver.protect()
     driver.backup()
