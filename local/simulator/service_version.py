@@ -85,6 +85,11 @@ class ServiceVersion:
         return self._since("2024-01")
 
     @property
+    def reads_per_hour(self) -> tuple[int, int]:
+        """How many reads of an action under a vault, and how many of jobs, an hour has room for."""
+        return 300 if self._since("2021-12") else 150, 450 if self._since("2024-01") else 150
+
+    @property
     def throttling_version(self) -> bool:
         """Answers say by which generation of limits they were counted: in the PowerShell session of 2025 only."""
         return self._since("2025-05")

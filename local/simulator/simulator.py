@@ -64,7 +64,7 @@ class Simulator:
             self.scenario.throttling,
             self.scenario.subscription_id,
             self._world.now,
-            says_version=self._world.service.throttling_version,
+            self._world.service,
         )
 
     # ---- what tests and embedders ask

@@ -863,6 +863,28 @@ def test_recovery_points_of_each_tier_look_as_recorded() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "recording", ["sql_item.jsonl", "sql_item_2023.jsonl", "sql_restore_2024.jsonl"], ids=str
+)
+def test_an_hour_has_room_for_as_many_reads_as_in_that_year(recording: str) -> None:
+    counter = "x-ms-ratelimit-remaining-subscription-resource-requests"
+    recorded = {True: 0, False: 0}
+    exchanges = read(recording)
+    for exchange in exchanges:
+        of_jobs = "/backupJobs" in exchange.path
+        recorded[of_jobs] = max(recorded[of_jobs], int(exchange.headers.get(counter, 0)))
+    start = parsedate_to_datetime(exchanges[0].headers["date"])
+    scenario = Scenario.model_validate(settings(start) | estate(OLD_ITEMS))
+    with SimulatorServer(Simulator(scenario, clock=SteppedClock(scenario.start_time))) as server:
+        client = Client(server, SteppedClock(scenario.start_time))
+        with client.session:
+            simulated = {
+                of_jobs: int(client.send("GET", f"{VAULT}/{name}{VERSION}").headers[counter])
+                for of_jobs, name in ((True, "backupJobs"), (False, "backupProtectedItems"))
+            }
+    assert simulated == recorded
+
+
 def test_items_are_listed_in_the_order_of_their_data_sources() -> None:
     def numbers(answer: Any) -> list[int]:
         return [int(item["properties"]["protectedItemDataSourceId"]) for item in answer["value"]]
