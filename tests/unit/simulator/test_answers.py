@@ -207,3 +207,43 @@ def test_a_token_is_issued_by_the_tenant_it_was_asked_of() -> None:
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert driver.simulator.tenant_id in claims["iss"]
     assert claims["tid"] == driver.simulator.tenant_id
+
+
+def test_lists_hold_what_single_reads_do_but_for_what_the_service_leaves_out() -> None:
+    driver = Driver(estate(ORDERS))
+    driver.backup()
+    driver.restore(driver.points()[0]["name"], recoveryType="OriginalLocation")
+
+    def listed_and_single(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        entry = driver.get(path)["value"][0]
+        return entry, driver.get(entry["id"].replace("/Subscriptions/", "/subscriptions/"))
+
+    left_out: dict[str, set[str]] = {
+        "/backupJobs": {"extendedInfo"},
+        "/backupProtectedItems": {"extendedInfo", "lastRecoveryPoint"},
+        f"{driver.item()}/recoveryPoints": {
+            "extendedInfo",
+            "recoveryPointTierDetails",
+            "recoveryPointMoveReadinessInfo",
+            "recoveryPointProperties",
+        },
+        "/backupPolicies": set(),
+        "/backupProtectionContainers": set(),
+    }
+    for path, names in left_out.items():
+        entry, single = listed_and_single(path)
+        for name in names:
+            single["properties"].pop(name, None)
+            entry["properties"].pop(name, None) if "recoveryPoint" in name else None
+        assert entry == single, path
+
+
+def test_a_job_is_known_again_by_the_request_id_of_the_call_that_made_it() -> None:
+    driver = Driver(estate(ORDERS))
+    request_id = "5f0c5f2e-0000-4000-8000-000000000001"
+    body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
+    driver.call("POST", f"{driver.item()}/backup", body, headers={"x-ms-client-request-id": request_id})
+    driver.backup(kind="Differential")
+    activities = [job["properties"]["activityId"] for job in driver.get("/backupJobs")["value"]]
+    assert activities.count(request_id) == 1
+    assert len(set(activities)) == len(activities)
