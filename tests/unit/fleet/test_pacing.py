@@ -381,3 +381,11 @@ def test_nonsense_in_the_headers_changes_nothing() -> None:
         asker.budget.answered(admission, {_WRITES: text})
     assert isinstance(asker.ask(), Admission)
     assert asker.budget.left(SUBSCRIPTION, JOB_READS) == 450
+
+
+@pytest.mark.parametrize("path", [VAULT, f"{VAULT}/backupResourceGuardProxies"])
+def test_reads_without_a_counter_of_their_own_are_counted_among_the_subscriptions(path: str) -> None:
+    asker = Asker()
+    admission = asker.ask("GET", path)
+    assert isinstance(admission, Admission)
+    assert [name for _, name in admission.counters] == ["subscription-reads"]
