@@ -262,8 +262,7 @@ def list_protectable_containers(replay: Replay, exchange: Exchange) -> None:
         assert (container.id, container.name) == (item["id"], item["name"])
         assert container.virtual_machine_id is not None
         assert container.virtual_machine_id.key == item["properties"]["containerId"].lower()
-        assert container.last_updated == parse_time(properties.get("lastUpdatedTime"))
-    assert container.friendly_name == item["properties"]["friendlyName"]
+        assert container.friendly_name == item["properties"]["friendlyName"]
         assert container.health_status == item["properties"]["healthStatus"]
         assert container.container_type == item["properties"]["protectableContainerType"]
 
@@ -308,6 +307,7 @@ def _is_container(container: Container | None, body: Mapping[str, Any]) -> None:
     assert container.virtual_machine_id.key == properties["sourceResourceId"].lower()
     assert container.registration_status == properties.get("registrationStatus", "")
     assert container.health_status == properties.get("healthStatus", "")
+    assert container.last_updated == parse_time(properties.get("lastUpdatedTime"))
     assert container.friendly_name == properties["friendlyName"]
     assert container.container_type == properties["containerType"]
     assert container.host_server_name == properties["extendedInfo"]["hostServerName"]

@@ -247,3 +247,25 @@ def test_a_job_is_known_again_by_the_request_id_of_the_call_that_made_it() -> No
     activities = [job["properties"]["activityId"] for job in driver.get("/backupJobs")["value"]]
     assert activities.count(request_id) == 1
     assert len(set(activities)) == len(activities)
+
+
+def test_the_tasks_of_a_job_know_fewer_states_than_the_job() -> None:
+    warning = {
+        "route": "Backup",
+        "fault": "jobWarning",
+        "nth": 1,
+        "code": "UserErrorSlow",
+        "message": "Slow.",
+    }
+    driver = Driver({**estate(ORDERS), "faults": [warning]})
+
+    def states(job: dict[str, Any]) -> tuple[str, list[str]]:
+        return job["status"], [task["status"] for task in job["extendedInfo"]["tasksList"]]
+
+    assert states(driver.job(driver.backup())) == ("CompletedWithWarnings", ["Completed"])
+    answer = driver.backup(wait=30)
+    job_id = driver.get(answer.headers["azure-asyncoperation"])["properties"]["jobId"]
+    assert driver.call("POST", f"/backupJobs/{job_id}/cancel").status == 202
+    assert states(driver.job(answer)) == ("Cancelling", ["InProgress"])
+    driver.wait(300)
+    assert states(driver.job(answer)) == ("Cancelled", ["Cancelled"])
