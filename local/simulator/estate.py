@@ -10,6 +10,7 @@ from typing import Any
 from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName
 from local.simulator.operations import Operation
+from local.simulator.resource_guards import ResourceGuard
 
 LOG_LAG = timedelta(minutes=1)
 """How long after its moment a scheduled log backup can be restored from."""
@@ -361,7 +362,7 @@ class Vault:
     discovered: set[str] = field(default_factory=set)
     containers: dict[str, Container] = field(default_factory=dict)
     deleted_containers: dict[str, Container] = field(default_factory=dict)
-    resource_guard: bool = False
+    resource_guard: ResourceGuard | None = None
     intents: dict[str, Intent] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)

@@ -305,7 +305,7 @@ def configure(world: World, call: Call) -> Answer:
     if existing is not None and existing.policy is not None and shortens(existing.policy, policy):
         if is_immutable(vault):
             raise denied_on_immutable()
-        check_guard(vault, call)
+        check_guard(vault, call, "updateProtectedItemRequests")
     mark = (vault.key, container.name.key, key)
     world.configuring.add(mark)
     if existing is not None:
@@ -407,6 +407,7 @@ def stop(world: World, call: Call) -> Answer:
     if state == "BackupsSuspended" and not is_immutable(vault):
         # An odd answer of the real service for vaults that are not immutable (azure-rest-api-specs#32688).
         raise denied_on_immutable()
+    check_guard(vault, call, "stopProtectionWithRetainDataRequests")
     mark = _claim(world, vault, item)
 
     def complete(_: Job) -> str | None:
@@ -450,7 +451,8 @@ def delete(world: World, call: Call) -> Answer:
         return Answer(204)
     if is_immutable(vault) and item.kept(world.now):
         raise denied_on_immutable()
-    check_guard(vault, call)
+    if vault.resource_guard is None or not vault.resource_guard.is_unlocked(call.path, world.now):
+        check_guard(vault, call, "deleteProtectedItemRequests")
     mark = _claim(world, vault, item)
 
     def complete(job: Job) -> str | None:

@@ -79,8 +79,8 @@ def operation_result(world: World, call: Call) -> Answer:
         raise ServiceError(operation.failure_status, operation.error[0], operation.error[1])
     body = operation.result() if operation.result is not None else None
     if body is None:
-        # The end of an unregistration, asked for at the container, has a content type and no content.
-        headers = {"Content-Type": "application/json; charset=utf-8"} if in_container else {}
+        typed = in_container and world.service.type_of_nothing
+        headers = {"Content-Type": "application/json; charset=utf-8"} if typed else {}
         return Answer(204, None, headers)
     return Answer(200, body)
 

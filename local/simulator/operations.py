@@ -33,6 +33,8 @@ class Operation:
     """Whether its status names it by its whole path, and never gets an end time, as a registration's."""
     endless: bool = False
     """Whether its status never gets an end time, as that of a restore from the archive tier."""
+    properties: dict[str, Any] | None = None
+    """What its status says once it has succeeded, where that is no job."""
     result: Callable[[], dict[str, Any] | None] | None = None
     """The resource that `operationResults` answers at the end; without one the answer is 204."""
 
@@ -69,4 +71,6 @@ class Operation:
             body["error"] = {"code": self.error[0], "message": self.error[1]}
         elif ended and self.job_id is not None:
             body["properties"] = {"objectType": "OperationStatusJobExtendedInfo", "jobId": self.job_id}
+        elif ended and self.properties is not None:
+            body["properties"] = self.properties
         return body

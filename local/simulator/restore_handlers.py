@@ -22,6 +22,7 @@ from local.simulator.filters import parse_filter
 from local.simulator.item_handlers import busy_error
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, parse_id
+from local.simulator.security import check_guard
 from local.simulator.timing import filter_time, instant, request_time, whole_seconds
 from local.simulator.world import World, machine_down, retention
 
@@ -227,12 +228,21 @@ def _invalid(message: str) -> ServiceError:
     return ServiceError(400, "UserErrorOperationFailedInvalidParameters", message)
 
 
-def restore(world: World, call: Call) -> Answer:
-    """POST restore: over the original, to another database, or as files; from a recovery point or a moment."""
-    vault = world.vault(call)
-    properties = call.properties()
-    item = world.item(call, vault)
-    name = call.parameters["point"]
+@dataclass
+class _Plan:
+    """What a restore request asks for, once it has passed what the service checks before it begins."""
+
+    moment: datetime
+    shown: str
+    target: _Target
+    point: RecoveryPoint | None
+    """None for a moment of the log ranges."""
+    archived: tuple[timedelta, dict[str, str]] | None
+    """How long its rehydration takes, and what the job says of it."""
+
+
+def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties: dict[str, Any]) -> _Plan:
+    """Raises ServiceError for a request that the service turns away."""
     kind = str(properties.get("objectType", ""))
     point_in_time = kind.startswith("AzureWorkloadSQLPointInTimeRestore")
     if kind not in (
@@ -260,7 +270,61 @@ def restore(world: World, call: Call) -> Answer:
         archived = rehydration(point, properties)
         moment, files = point.time, point.files
         shown = "Full" if point.kind == "CopyOnlyFull" else point.kind
-    target = _target(world, vault, item, properties, files)
+    return _Plan(moment, shown, _target(world, vault, item, properties, files), point, archived)
+
+
+def trigger_validation(world: World, call: Call) -> Answer:
+    """POST backupTriggerValidateOperation: whether a restore would be turned away, without starting it.
+
+    Follows the specification's example of SQL Server (2026-10-01, of a restore from a snapshot).
+    """
+    vault = world.vault(call)
+    properties = call.properties()
+    request = properties.get("restoreRequest")
+    if properties.get("objectType") != "ValidateAzureWorkloadRestoreOperationRequest" or not isinstance(
+        request, dict
+    ):
+        raise invalid_input("Parameter objectType in request is invalid.")
+    named = parse_id(call.json().get("id"))
+    if (
+        named is None
+        or f"{named.resource_group}/{named.name}" != vault.key
+        or named.rest[0::2] != ("backupfabrics", "protectioncontainers", "protecteditems", "recoverypoints")
+    ):
+        raise invalid_input("Parameter id in request is invalid.")
+    _, container, item_name, name = named.rest[1::2]
+    call.parameters |= {"container": container, "item": item_name}
+    item = world.item(call, vault)
+    found: list[dict[str, Any]] = []
+    try:
+        _check_target(_plan(world, vault, item, name, request).target)
+    except ServiceError as error:
+        found.append({"code": error.code, "message": error.message, "recommendations": []})
+    except JobError as error:
+        found.append(
+            {"code": error.title, "message": error.message, "recommendations": list(error.recommendations)}
+        )
+    response = {"validateOperationResponse": {"validationResults": found}}
+    operation = world.start_operation(
+        call,
+        vault,
+        status_at=f"{call.vault_path(vault)}/backupValidateOperationsStatuses",
+        result_at=f"{call.vault_path(vault)}/backupValidateOperationResults",
+        length=world.durations.accept("Restore"),
+        properties={"objectType": "OperationStatusValidateOperationExtendedInfo", **response},
+        result=lambda: response,
+    )
+    return world.accepted(call, operation)
+
+
+def restore(world: World, call: Call) -> Answer:
+    """POST restore: over the original, to another database, or as files; from a recovery point or a moment."""
+    vault = world.vault(call)
+    properties = call.properties()
+    item = world.item(call, vault)
+    plan = _plan(world, vault, item, call.parameters["point"], properties)
+    check_guard(vault, call, "triggerRestoreRequests")
+    target, archived, point, moment = plan.target, plan.archived, plan.point, plan.moment
     no_recovery = properties.get("isNonRecoverable") is True
     targeted = target.container.items.get(
         (target.instance.name.lower(), target.database.lower()) if target.instance is not None else ("", "")
@@ -294,7 +358,7 @@ def restore(world: World, call: Call) -> Answer:
         "named": item.job_name,
         "task": "Transfer data from vault",
         "shown": "Restore",
-        "shown_at_end": f"Restore ({shown})",
+        "shown_at_end": f"Restore ({plan.shown})",
         "cancellable": True,
         "property_bag": {"Job Type": target.kind},
     }
@@ -462,6 +526,32 @@ def _mapped_files(
     return [(kind, logical, targets[logical]) for kind, logical, _ in files]
 
 
+def _check_target(target: _Target) -> None:
+    """Raise JobError where the target stands in the way of the restore, as its job or a validation finds."""
+    machine = target.container.machine
+    if not machine.running:
+        raise machine_down(machine)
+    if target.kind == "Restore as files":
+        return
+    if target.instance is None:
+        raise JobError(520003, "UserErrorSQLPODoesNotExist", "The target instance does not exist.", [])
+    existing = target.instance.databases.get(target.database.lower())
+    if existing is not None and not target.overwrite:
+        raise JobError(
+            520023,
+            "UserErrorCannotRestoreExistingDBWithoutForceOverwrite",
+            "Database with same name already exists at the target location.",
+            ["Change the target database name, or use the option to overwrite."],
+        )
+    if existing is not None and existing.group is not None:
+        raise JobError(
+            520024,
+            "UserErrorRestoreFailedDatabaseCannotBeOfflined",
+            "Restore failed as the database could not be brought offline.",
+            ["Take the database out of the availability group, or change the target database name."],
+        )
+
+
 def _finish(
     world: World,
     item: ProtectedItem,
@@ -471,27 +561,9 @@ def _finish(
     no_recovery: bool,
 ) -> None:
     """What a restore does at its end. Raises JobError when it cannot."""
-    machine = target.container.machine
-    if not machine.running:
-        raise machine_down(machine)
-    if target.kind != "Restore as files":
-        if target.instance is None:
-            raise JobError(520003, "UserErrorSQLPODoesNotExist", "The target instance does not exist.", [])
+    _check_target(target)
+    if target.instance is not None:
         existing = target.instance.databases.get(target.database.lower())
-        if existing is not None and not target.overwrite:
-            raise JobError(
-                520023,
-                "UserErrorCannotRestoreExistingDBWithoutForceOverwrite",
-                "Database with same name already exists at the target location.",
-                ["Change the target database name, or use the option to overwrite."],
-            )
-        if existing is not None and existing.group is not None:
-            raise JobError(
-                520024,
-                "UserErrorRestoreFailedDatabaseCannotBeOfflined",
-                "Restore failed as the database could not be brought offline.",
-                ["Take the database out of the availability group, or change the target database name."],
-            )
         source = world.database(item)
         size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")
         restored = Database(

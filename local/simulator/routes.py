@@ -15,6 +15,7 @@ from local.simulator import (
     item_handlers,
     operation_handlers,
     overview_handlers,
+    resource_guard_handlers,
     restore_handlers,
     vault_handlers,
 )
@@ -160,12 +161,16 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("PATCH", storage, "PutStorageConfig", overview_handlers.put_storage_config)
     add("GET", "/usages", "ListUsages", overview_handlers.usages)
     add("GET", "/backupUsageSummaries", "ListUsageSummaries", overview_handlers.usage_summaries)
-    add(
-        "GET",
-        "/backupResourceGuardProxies",
-        "ListResourceGuardProxies",
-        vault_handlers.list_resource_guard_proxies,
-    )
+    guard = "/backupResourceGuardProxies/{proxy}"
+    # Recorded since 2023: reads of these are in no counter of backup reads.
+    for path, name, handler in (
+        ("/backupResourceGuardProxies", "ListResourceGuardProxies", resource_guard_handlers.list_proxies),
+        (guard, "GetResourceGuardProxy", resource_guard_handlers.get_proxy),
+    ):
+        table.add("GET", vault + path, Route(name, handler))
+    add("PUT", guard, "PutResourceGuardProxy", resource_guard_handlers.put_proxy)
+    add("DELETE", guard, "DeleteResourceGuardProxy", resource_guard_handlers.delete_proxy)
+    add("POST", f"{guard}/unlockDelete", "UnlockDelete", resource_guard_handlers.unlock_delete)
 
     add("GET", "/backupPolicies", "ListPolicies", vault_handlers.list_policies)
     add("GET", "/backupPolicies/{policy}", "GetPolicy", vault_handlers.get_policy)
@@ -206,8 +211,16 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("POST", f"{item}/recoveryPoints/{{point}}/move", "MoveRecoveryPoint", archive.move)
     add("POST", f"{item}/recoveryPoints/{{point}}/restore", "Restore", restore_handlers.restore)
 
+    add(
+        "POST",
+        "/backupTriggerValidateOperation",
+        "TriggerValidateOperation",
+        restore_handlers.trigger_validation,
+    )
+
     for path in (
         "/backupOperations/{operation}",
+        "/backupValidateOperationsStatuses/{operation}",
         "/backupPolicies/{policy}/operations/{operation}",
         f"{fabric}/operationsStatus/{{operation}}",
         "/backupJobs/{job}/operationsStatus/{operation}",
@@ -217,6 +230,7 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
         add("GET", path, "OperationStatus", operation_handlers.operation_status)
     for path in (
         "/backupOperationResults/{operation}",
+        "/backupValidateOperationResults/{operation}",
         "/backupPolicies/{policy}/operationResults/{operation}",
         "/backupJobs/{job}/operationResults/{operation}",
         f"{fabric}/operationResults/{{operation}}",

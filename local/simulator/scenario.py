@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from local.simulator.faults import Fault
+from local.simulator.resource_guards import GuardedRequest
 from local.simulator.route_names import ROUTE_NAMES
 from local.simulator.service_version import DEFAULT, OLDEST, ServiceVersion
 
@@ -204,7 +205,8 @@ class PolicyScenario(_Part):
 class VaultScenario(_Part):
     """A Recovery Services vault and the SQL policies it starts with (besides the VM policies it always has).
 
-    Without `soft_delete` it is as the service sets vaults up: always on since 2024, before that on.
+    Without `soft_delete` it is as the service sets vaults up: always on since 2024, before that on. `resource_guard`
+    True guards all that can be guarded; a list guards those operations and the two that cannot be left out.
     """
 
     resource_group: Name = "rg-backup"
@@ -214,7 +216,7 @@ class VaultScenario(_Part):
     soft_delete: bool | Literal["alwaysOn"] | None = None
     soft_delete_retention_days: int = Field(14, ge=14, le=180)
     immutability: Literal["Disabled", "Unlocked", "Locked"] = "Disabled"
-    resource_guard: bool = False
+    resource_guard: bool | tuple[GuardedRequest, ...] = False
 
     def policy_names(self) -> set[str]:
         """The policies' names in lower case."""

@@ -5,17 +5,8 @@ from __future__ import annotations
 from local.simulator.calls import Call
 from local.simulator.errors import ServiceError
 from local.simulator.estate import Policy, Vault
+from local.simulator.resource_guards import GuardedRequest
 from local.simulator.world import retention
-
-_ITEMS = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
-GUARDED = {
-    f"{_ITEMS}/delete": "deleteProtectedItemRequests",
-    f"{_ITEMS}/write": "updateProtectedItemRequests",
-    "Microsoft.RecoveryServices/vaults/backupPolicies/write": "updateProtectionPolicyRequests",
-    "Microsoft.RecoveryServices/vaults/backupResourceGuardProxies/delete": "deleteResourceGuardProxyRequests",
-    "Microsoft.RecoveryServices/vaults/backupconfig/write": "disableSoftDeleteRequests",
-}
-"""The operations that a resource guard guards unless it leaves some out, and what is asked of it for each."""
 
 
 def is_immutable(vault: Vault) -> bool:
@@ -34,19 +25,27 @@ def denied_on_immutable() -> ServiceError:
     )
 
 
-def check_guard(vault: Vault, call: Call) -> None:
-    """Raise ServiceError for a critical operation on a guarded vault, unless it names the guard's consent.
+def check_guard(vault: Vault, call: Call, request: GuardedRequest) -> None:
+    """Raise ServiceError for an operation that the vault's resource guard guards, unless the call names that request.
 
     Clients name it in `resourceGuardOperationRequests`, of the body's properties or of the body.
     """
-    if not vault.resource_guard:
+    guard = vault.resource_guard
+    if guard is None or request not in guard.requests:
         return
     body = call.recorded_body()
     properties = body.get("properties") if isinstance(body, dict) else None
+    wanted = guard.default_request(request).lower()
     for part in (body, properties):
-        if isinstance(part, dict) and part.get("resourceGuardOperationRequests"):
+        named = part.get("resourceGuardOperationRequests") if isinstance(part, dict) else None
+        if isinstance(named, list) and wanted in (str(each).lower() for each in named):
             return
-    raise ServiceError(
+    raise needs_consent()
+
+
+def needs_consent() -> ServiceError:
+    """What is answered to an operation that a resource guard guards and has not consented to."""
+    return ServiceError(
         400,
         "UserErrorResourceGuardOperationRequestIdMissing",
         "ResourceGuard Operation requestid is either null or empty. The operation is protected by a resource guard.",

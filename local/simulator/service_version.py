@@ -47,6 +47,14 @@ class ServiceVersion:
         return self._since("2021-06")
 
     @property
+    def type_of_nothing(self) -> bool:
+        """The end of an unregistration, asked for at the container, has a content type and no content.
+
+        Recorded in 2021, and no more in 2023 and 2024.
+        """
+        return not self._since("2023-01")
+
+    @property
     def vault_of_items(self) -> bool:
         """Items say vaultId and softDeleteRetentionPeriod."""
         return self._since("2023-01")
@@ -73,8 +81,18 @@ class ServiceVersion:
 
     @property
     def new_front_end(self) -> bool:
-        """Answers say their charset, and URLs of operations are signed."""
+        """Answers say their charset and who asked, and come from another server; URLs of operations are signed."""
         return self._since("2024-01")
+
+    @property
+    def reads_per_hour(self) -> tuple[int, int]:
+        """How many reads of an action under a vault, and how many of jobs, an hour has room for."""
+        return 300 if self._since("2021-12") else 150, 450 if self._since("2024-01") else 150
+
+    @property
+    def throttling_version(self) -> bool:
+        """Answers say by which generation of limits they were counted: in the PowerShell session of 2025 only."""
+        return self._since("2025-05")
 
     @property
     def unregistration_of_stopped(self) -> bool:

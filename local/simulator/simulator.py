@@ -22,10 +22,11 @@ from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
 from local.simulator.scenario import Scenario
 from local.simulator.throttling import Throttle
 from local.simulator.timing import SimulatedTime, instant
-from local.simulator.world import World
+from local.simulator.world import Principal, World
 from shared.clock import Clock, SystemClock
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?")
+_NOBODY = "00000000-0000-0000-0000-000000000000"
 _SIGNATURE = ("t=", "c=", "s=", "h=")
 """The parameters of a signed URL: they stay out of the access log."""
 _HTML = (
@@ -59,7 +60,12 @@ class Simulator:
         self._world = World(self.scenario, self._time)
         self._routes = build_routes()
         self._faults = FaultPlan(self.scenario.faults, self.scenario.seed)
-        self._throttle = Throttle(self.scenario.throttling, self.scenario.subscription_id, self._world.now)
+        self._throttle = Throttle(
+            self.scenario.throttling,
+            self.scenario.subscription_id,
+            self._world.now,
+            self._world.service,
+        )
 
     # ---- what tests and embedders ask
 
@@ -164,6 +170,7 @@ class Simulator:
                 if route.needs_token:
                     check_allowed(call, principal)
                     action, _ = action_of(call)
+                    headers |= self._operation_identifier(principal)
                     headers |= self._throttle.count(request.method, route.backup, action, world.now)
                 answer = route.handler(world, call)
                 if "twice" in chosen:
@@ -189,6 +196,17 @@ class Simulator:
             }
         )
         return response
+
+    def _operation_identifier(self, principal: Principal | None) -> dict[str, str]:
+        """Who asked, and in which region; the fixed token is nobody's."""
+        world = self._world
+        if not world.service.new_front_end:
+            return {}
+        who = principal.object_id if principal is not None else _NOBODY
+        return {
+            "x-ms-operation-identifier": f"tenantId={self.tenant_id},objectId={who}"
+            f"/{world.scenario.location}/{world.ids.request_guid()}"
+        }
 
     def _record(self, call: Call, answer: Answer) -> None:
         """Write what took effect into the ledger."""
@@ -277,7 +295,9 @@ class Simulator:
         content_type = answer.headers.pop("Content-Type", answer.content_type if body else "")
         if content_type == "application/json" and world.service.new_front_end:
             content_type = "application/json; charset=utf-8"
-        lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache"), ("Expires", "-1")]
+        lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache")]
+        if answer.status != 204 or world.service.new_front_end:
+            lines.append(("Expires", "-1"))
         if body and "malformedBody" in faults:
             body = body[: max(len(body) * 2 // 3, 1)]
         if "htmlBody" in faults:
@@ -286,9 +306,13 @@ class Simulator:
             body = b""
         if content_type:
             lines.append(("Content-Type", content_type))
-        if body:
-            lines.append(("Server", "Kestrel" if world.service.new_front_end else "Microsoft-IIS/10.0"))
-            if answer.status == 200:
+        if world.service.new_front_end:
+            lines.append(("Server", "Kestrel"))
+        else:
+            lines.append(("X-Powered-By", "ASP.NET"))
+            if body:
+                lines.append(("Server", "Microsoft-IIS/10.0"))
+            if body and answer.status == 200:
                 lines.append(("Vary", "Accept-Encoding"))
         lines += list(answer.headers.items())
         lines += list(headers.items())
@@ -302,7 +326,6 @@ class Simulator:
             ("x-ms-routing-request-id", f"SIMULATED:{world.now.strftime('%Y%m%dT%H%M%SZ')}:{request_id}"),
             ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
             ("X-Content-Type-Options", "nosniff"),
-            ("X-Powered-By", "ASP.NET"),
             ("Date", format_datetime(world.now.replace(microsecond=0), usegmt=True)),
         ]
         if call.client_request_id:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from local.simulator.errors import ServiceError, arm
-from local.simulator.scenario import BackupReadsScenario, BucketScenario, ThrottlingScenario
+from local.simulator.scenario import BucketScenario, ThrottlingScenario
+from local.simulator.service_version import ServiceVersion
 
 _SLOT = timedelta(minutes=5)
 _WINDOW = timedelta(hours=1)
@@ -76,8 +77,11 @@ class _Hour:
 class Throttle:
     """Counts requests: in ARM's buckets of reads, writes and deletes, backup reads by action as well."""
 
-    def __init__(self, scenario: ThrottlingScenario, subscription: str, now: datetime) -> None:
+    def __init__(
+        self, scenario: ThrottlingScenario, subscription: str, now: datetime, service: ServiceVersion
+    ) -> None:
         self._subscription = subscription
+        self._service = service
 
         def bucket(entry: BucketScenario | None) -> _Bucket | None:
             return None if entry is None else _Bucket(entry.bucket, entry.per_second, entry.bucket, now)
@@ -98,22 +102,25 @@ class Throttle:
             raise self._subscription_refusal(kind, _whole(wait))
         left = math.floor(bucket.tokens) if bucket is not None else None
         if backup and kind == "reads":
-            return {_OWN: str(self._count_read(action, now)), "x-ms-throttling-version": "v1"}
+            return {_OWN: str(self._count_read(action, now)), **self._version("v1")}
         if not backup and kind != "reads":
             # Recorded: writing or deleting a vault itself is counted by the provider.
             return {_OWN: str(left if left is not None else 209)}
         fresh = {"reads": 249, "writes": 199, "deletes": 199}[kind]
         return {
             f"x-ms-ratelimit-remaining-subscription-{kind}": str(left if left is not None else fresh),
-            "x-ms-throttling-version": "v2",
+            **self._version("v2"),
         }
+
+    def _version(self, generation: str) -> dict[str, str]:
+        return {"x-ms-throttling-version": generation} if self._service.throttling_version else {}
 
     def _count_read(self, action: str, now: datetime) -> int:
         """How many reads of this action are left, this one taken. Raises ServiceError (429) when none is."""
-        limits = self._backup_reads or BackupReadsScenario()
+        limits = self._backup_reads
+        if limits is None:
+            return self._service.reads_per_hour[action.lower() == _JOBS] - 1
         limit = limits.jobs_per_hour if action.lower() == _JOBS else limits.per_hour
-        if self._backup_reads is None:
-            return limit - 1
         hour = self._hours.setdefault(action.lower(), _Hour(limit, now))
         if (wait := hour.take(now)) is not None:
             seconds = _whole(wait)

@@ -11,7 +11,7 @@ from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
 from local.simulator.naming import encoded
 from local.simulator.policies import accepted_policy, check_policy_name
-from local.simulator.security import GUARDED, check_guard, denied_on_immutable, is_immutable, shortens
+from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.world import World
 
 _VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
@@ -141,7 +141,7 @@ def _refuse_weaker(vault: Vault, call: Call, body: dict[str, Any]) -> None:
     if immutability in states and states.index(immutability) < states.index(vault.immutability):
         if vault.immutability == "Locked":
             raise denied_on_immutable()
-        check_guard(vault, call)
+        check_guard(vault, call, "reduceImmutabilityStateRequests")
     _check_soft_delete(vault, call, wanted["softDelete"], wanted["softDeleteDays"])
 
 
@@ -170,7 +170,7 @@ def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
         )
     weaker = state == "Disabled" and vault.soft_delete != "Disabled"
     if weaker or (days is not None and days < vault.soft_delete_days):
-        check_guard(vault, call)
+        check_guard(vault, call, "disableSoftDeleteRequests")
 
 
 def _nested(value: Any, *path: str) -> Any:
@@ -265,31 +265,6 @@ def _render_config(call: Call, vault: Vault) -> dict[str, Any]:
     }
 
 
-def list_resource_guard_proxies(world: World, call: Call) -> Answer:
-    """GET the vault's links to resource guards: one at most."""
-    vault = world.vault(call)
-    if not vault.resource_guard:
-        return Answer(200, {"value": []})
-    guard = (
-        f"/subscriptions/{world.scenario.subscription_id}/resourceGroups/{vault.resource_group}"
-        f"/providers/Microsoft.DataProtection/resourceGuards/{vault.name}-guard"
-    )
-    proxy = {
-        "id": f"{call.vault_id(vault)}/backupResourceGuardProxies/VaultProxy",
-        "name": "VaultProxy",
-        "type": "Microsoft.RecoveryServices/vaults/backupResourceGuardProxies",
-        "properties": {
-            "resourceGuardResourceId": guard,
-            "description": "Simulated resource guard",
-            "resourceGuardOperationDetails": [
-                {"vaultCriticalOperation": operation, "defaultResourceRequest": f"{guard}/{request}/default"}
-                for operation, request in GUARDED.items()
-            ],
-        },
-    }
-    return Answer(200, {"value": [proxy]})
-
-
 # ---- policies
 
 
@@ -343,7 +318,7 @@ def put_policy(world: World, call: Call) -> Answer:
     if shortens(policy, Policy(name, properties, 0)):
         if is_immutable(vault):
             raise denied_on_immutable()
-        check_guard(vault, call)
+        check_guard(vault, call, "updateProtectionPolicyRequests")
     items = [item for item in vault.items() if item.policy is policy]
     changed = policy
     changed.properties = properties

@@ -41,6 +41,7 @@ from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName, container_key, encoded, encoded_segment, item_key
 from local.simulator.operations import Operation
 from local.simulator.policies import default_vm_policies, scenario_policy
+from local.simulator.resource_guards import ALWAYS, EVERY_REQUEST, ResourceGuard
 from local.simulator.scenario import (
     AvailabilityGroupScenario,
     DatabaseScenario,
@@ -130,7 +131,15 @@ class World:
                 states = {"alwaysOn": "AlwaysON", True: "Enabled", False: "Disabled"}
                 vault.soft_delete = states[entry.soft_delete]
             vault.soft_delete_days = entry.soft_delete_retention_days
-            vault.resource_guard = entry.resource_guard
+            if entry.resource_guard:
+                vault.resource_guard = ResourceGuard(
+                    f"/subscriptions/{scenario.subscription_id}/resourcegroups/{entry.resource_group}"
+                    f"/providers/Microsoft.DataProtection/resourceGuards/{entry.name}-guard",
+                    EVERY_REQUEST
+                    if isinstance(entry.resource_guard, bool)
+                    else ALWAYS.union(entry.resource_guard),
+                    scenario.start_time,
+                )
             if entry.immutability != "Disabled":
                 vault.set_immutability(entry.immutability)
         for group in scenario.availability_groups:

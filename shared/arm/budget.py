@@ -51,6 +51,8 @@ _BUCKETS: Final = {
     "subscription-deletes": (200, 10.0),
 }
 _VAULT: Final = "microsoft.recoveryservices/vaults/"
+#: Reads that the service counts among the subscription's alone: recorded answers to them name no counter of their own.
+_NOT_BY_ACTION: Final = frozenset({f"{_VAULT}read", f"{_VAULT}backupresourceguardproxies/read"})
 #: Reads of jobs, listed or single.
 JOB_READS: Final = f"{_VAULT}backupjobs/read"
 #: Single reads of protected items; their list is another action.
@@ -429,7 +431,7 @@ def _counted_in(method: str, path: str) -> tuple[str, ...]:
     if method != "GET":
         return (WRITES,)
     action = action_of(method, path)
-    if action.startswith(_VAULT) and action != f"{_VAULT}read":
+    if action.startswith(_VAULT) and action not in _NOT_BY_ACTION:
         return ("subscription-reads", action)
     return ("subscription-reads",)
 

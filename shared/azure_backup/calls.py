@@ -22,6 +22,7 @@ from shared.azure_backup.models import (
     ProtectableItem,
     ProtectedItem,
     RecoveryPoint,
+    ResourceGuardProxy,
     StartedOperation,
     Vault,
     WorkloadItem,
@@ -36,6 +37,8 @@ class Reads(Protocol):
     def get_vault(self, vault: VaultId) -> Vault | None: ...
 
     def list_vaults(self, subscription_id: str) -> Listing[Vault]: ...
+
+    def get_resource_guard(self, vault: VaultId) -> ResourceGuardProxy | None: ...
 
     def list_policies(self, vault: VaultId) -> list[Policy]: ...
 

@@ -35,6 +35,7 @@ __all__ = [
     "DataDirectory",
     "DataFile",
     "ErrorDetail",
+    "GuardedOperation",
     "Inquiry",
     "InquiryDetail",
     "Job",
@@ -49,6 +50,7 @@ __all__ = [
     "ProtectableItem",
     "ProtectedItem",
     "RecoveryPoint",
+    "ResourceGuardProxy",
     "StartedOperation",
     "TimeRange",
     "Vault",
@@ -89,6 +91,13 @@ class TimeRange(NamedTuple):
             return None
         start = self.start.replace(microsecond=0)
         return TimeRange(start if start == self.start else start + timedelta(seconds=1), end)
+
+
+class GuardedOperation(NamedTuple):
+    """What a resource guard guards, and what a client names to have it done."""
+
+    operation: str
+    default_request: str
 
 
 class JobTask(NamedTuple):
@@ -284,6 +293,27 @@ class Vault(WireModel):
     def has_failed(self) -> bool:
         """Whether its creation has ended without a usable vault."""
         return self.provisioning_state.lower() in ("failed", "canceled", "cancelled")
+
+
+#: What a resource guard calls a restore.
+_RESTORE: Final = (
+    "microsoft.recoveryservices/vaults/backupfabrics/protectioncontainers/protecteditems"
+    "/recoverypoints/restore/action"
+)
+
+
+class ResourceGuardProxy(WireModel):
+    """A vault's link to the resource guard that has to consent to critical operations (multi-user authorization)."""
+
+    resource_guard_id: Text = Field(default="", validation_alias=_in_properties("resourceGuardResourceId"))
+    operations: Annotated[
+        tuple[GuardedOperation, ...], _listed("vaultCriticalOperation", "defaultResourceRequest")
+    ] = Field(default=(), validation_alias=_in_properties("resourceGuardOperationDetails"))
+
+    @property
+    def guards_restores(self) -> bool:
+        """Whether restores need the guard's consent: its owner chooses which operations do."""
+        return any(guarded.operation.lower() == _RESTORE for guarded in self.operations)
 
 
 class Policy(WireModel):

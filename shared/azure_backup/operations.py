@@ -40,6 +40,7 @@ from shared.azure_backup.models import (
     ProtectableItem,
     ProtectedItem,
     RecoveryPoint,
+    ResourceGuardProxy,
     StartedOperation,
     Vault,
     WireModel,
@@ -148,6 +149,19 @@ class AzureBackup:
             if created.is_provisioned:
                 return created
         return self._started(response)
+
+    def get_resource_guard(self, vault: VaultId) -> ResourceGuardProxy | None:
+        """The vault's link to a resource guard (multi-user authorization); None where it has none.
+
+        See https://learn.microsoft.com/azure/backup/multi-user-authorization-concept.
+        """
+        proxies = self._list(
+            ResourceGuardProxy,
+            "get the vault's resource guard",
+            f"{vault.url_path}/backupResourceGuardProxies",
+            params=_version(),
+        )
+        return next(iter(proxies), None)
 
     # Policies
 

@@ -17,6 +17,12 @@ CONFLICT_CODES: Final = frozenset({"operationcancelledbecauseconflictingoperatio
 
 #: The service names no single code for this: https://learn.microsoft.com/azure/backup/sql-support-matrix
 _CHANGE_DATA_CAPTURE: Final = re.compile(r"change data capture|cdc(?![a-z])", re.IGNORECASE)
+#: The service documents no code for this: its text, and the id of a guard in one of Resource Manager's.
+_RESOURCE_GUARD: Final = re.compile(
+    r"resource ?guard ?operation ?request|protected (by|with|using) (a |the )?resource ?guard"
+    r"|microsoft\.dataprotection/resourceguards/",
+    re.IGNORECASE,
+)
 _AS_FILES: Final = (
     "A database with change data capture is restored as files only: ask for a target of kind files, and restore"
     " those by hand."
@@ -55,9 +61,10 @@ ADVICE: Final[dict[str, str]] = {
     " backup holds bulk-logged changes and can be restored only to its end.",
     "usererroroperationdeniedonimmutableitem": "The vault is immutable: choose a policy that keeps backups at least as"
     " long as the present one.",
-    "usererrorresourceguardoperationrequestidmissing": "A resource guard protects the vault from this operation, which"
-    " shortens or ends the keeping of backups: have its owner approve it and do it in the portal, or ask for a policy"
-    " that keeps backups at least as long.",
+    ErrorCode.PROTECTED_BY_RESOURCE_GUARD.lower(): "This app asks no resource guard for its consent. Have the guard's"
+    " owner approve the operation (role Backup MUA Operator on the guard) and do it in the portal or with az, or have"
+    " the owner leave the operation out of what is guarded. Of a policy: one that keeps backups at least as long needs"
+    " no consent.",
     "autoprotectioncancelledornotvalid": "Auto-protection of the instance was removed while it was at work: enable"
     " it again, or protect the database by a request.",
     "workloadextensionnotreachable": _REREGISTER,
@@ -98,6 +105,13 @@ def is_quota(code: str) -> bool:
     return code.lower().startswith("clouddos")
 
 
+def is_guarded(error: ErrorInfo) -> bool:
+    """Whether the service says that a resource guard has to consent first, in whatever code."""
+    return error.code != ErrorCode.PROTECTED_BY_RESOURCE_GUARD and (
+        "resourceguard" in error.code.lower() or _RESOURCE_GUARD.search(error.message) is not None
+    )
+
+
 def advised(error: ErrorInfo | None) -> ErrorInfo | None:
     """The error with what to do about it, where the service does not say so itself."""
     if error is None:
@@ -105,6 +119,9 @@ def advised(error: ErrorInfo | None) -> ErrorInfo | None:
     if is_quota(error.code):
         text = error.message if error.code in error.message else f"{error.code}: {error.message}"
         error = error.model_copy(update={"code": ErrorCode.QUOTA_EXHAUSTED, "message": text})
+    elif is_guarded(error):
+        text = f"{error.code}: {error.message}"
+        error = error.model_copy(update={"code": ErrorCode.PROTECTED_BY_RESOURCE_GUARD, "message": text})
     if any(text.strip() for text in error.recommendations):
         return error
     advice = ADVICE.get(error.code.lower())

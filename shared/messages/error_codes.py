@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     NOTHING_TO_DO = "NothingToDo"
     TOO_LATE = "TooLate"
     RECOVERY_POINT_NOT_FOUND = "RecoveryPointNotFound"
+    PROTECTED_BY_RESOURCE_GUARD = "ProtectedByResourceGuard"
     OVERWRITE_NOT_REQUESTED = "OverwriteNotRequested"
     OVERWRITE_NOT_ALLOWED = "OverwriteNotAllowed"
     ORIGINAL_RESTORE_OF_AVAILABILITY_GROUP = "OriginalRestoreOfAvailabilityGroup"

@@ -32,7 +32,7 @@ from shared.steps import selection
 from shared.steps.database_files import known_files, map_files
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
-from shared.steps.vaults import protected_items
+from shared.steps.vaults import protected_items, restores_guarded
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Container, Job, ProtectedItem
@@ -275,6 +275,8 @@ def restore_properties(
 ) -> dict[str, Any] | Failure:
     """The properties of the restore request, as the REST API takes them."""
     task = message.payload
+    if (guarded := restores_guarded(c, item.vault)) is not None:
+        return guarded
     moment = task.recovery_point.point_in_time
     properties: dict[str, Any] = {
         "objectType": (

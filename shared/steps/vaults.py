@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import VaultId
+from shared.arm.redaction import printable
 from shared.engine.result import Collaborators, Failure
 from shared.messages.error_codes import ErrorCode
 from shared.steps.selection import listing
@@ -22,6 +23,27 @@ def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
     return Failure(
         ErrorCode.VAULT_NOT_FOUND,
         f"there is no vault {vault_id}; subscription {vault_id.subscription_id} has: {there}.",
+    )
+
+
+def restores_guarded(c: Collaborators, vault_id: VaultId) -> Failure | None:
+    """The error for a vault whose resource guard has to consent to restores.
+
+    One read per restore, when all else that its call says is read: a guard may be linked at any time. Where the link
+    cannot be read (an identity whose role lacks that right, a cloud without the route) the service decides.
+    """
+    try:
+        guard = c.azure.get_resource_guard(vault_id)
+    except ArmStatusError as error:
+        if error.status in (400, 403, 404):
+            return None
+        raise
+    if guard is None or not guard.guards_restores:
+        return None
+    return Failure(
+        ErrorCode.PROTECTED_BY_RESOURCE_GUARD,
+        f"vault {vault_id.name} restores nothing without the consent of its resource guard"
+        f" {printable(guard.resource_guard_id, limit=512)} (multi-user authorization); the restore was not sent.",
     )
 
 

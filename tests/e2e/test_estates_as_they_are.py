@@ -295,8 +295,19 @@ def test_names_are_found_in_any_case_and_each_database_once(azure: Estate) -> No
     assert azure.mutations["ConfigureBackup"] == 1
 
 
+EVERYTHING_ALLOWED = {
+    "RESTORE_ALLOW_OVERWRITE": "true",
+    "RESTORE_ALLOWED_TARGETS": '["*"]',
+    "RESTORE_ALLOWED_PATHS": '["*"]',
+}
+
+
 def estate_of(
-    estate: OpenEstate, *faults: dict[str, Any], vault: dict[str, Any] | None = None, **vm: Any
+    estate: OpenEstate,
+    *faults: dict[str, Any],
+    vault: dict[str, Any] | None = None,
+    settings: dict[str, str] | None = None,
+    **vm: Any,
 ) -> Estate:
     """A VM with a protected database and one that is not, and a target for restores beside it."""
     return estate(
@@ -308,14 +319,14 @@ def estate_of(
             ],
             "faults": faults,
         },
-        {"RESTORE_ALLOWED_TARGETS": '["*"]'},
+        settings or {"RESTORE_ALLOWED_TARGETS": '["*"]'},
     )
 
 
 @pytest.mark.parametrize(
     ("vault", "code", "advice"),
     [
-        ({"resourceGuard": True}, "UserErrorResourceGuardOperationRequestIdMissing", "owner approve"),
+        ({"resourceGuard": True}, "ProtectedByResourceGuard", "owner approve"),
         ({"immutability": "Locked"}, "UserErrorOperationDeniedOnImmutableItem", "at least as long"),
     ],
     ids=["resource guard", "immutable"],
@@ -334,6 +345,86 @@ def test_a_guarded_vault_refuses_a_shorter_retention_only(
     assert azure.mutations["ConfigureBackup"] == 0
     assert azure.run(azure.protect("billing"))[0]["data"]["status"] == "succeeded"
     assert azure.run(azure.backup("orders"))[0]["data"]["status"] == "succeeded"
+
+
+def guard_reads(azure: Estate) -> int:
+    """How often the vault was asked for its resource guard."""
+    return sum(entry["route"] == "ListResourceGuardProxies" for entry in azure.simulator.access_entries)
+
+
+@pytest.mark.parametrize("target", ["original", "alternate", "files"])
+def test_a_restore_that_a_resource_guard_guards_is_refused_before_it_is_sent(
+    estate: OpenEstate, target: str
+) -> None:
+    azure = estate_of(estate, vault={"resourceGuard": True}, settings=EVERYTHING_ALLOWED)
+    wanted: dict[str, dict[str, Any]] = {
+        "original": {"target": {"kind": "original"}, "overwrite": True},
+        "alternate": {"target": beside(azure)},
+        "files": {"target": {"kind": "files", "vmId": azure.vm_id("sqlvm2"), "path": "F:\\restores\\orders"}},
+    }
+    (outcome,) = azure.run(azure.restore("orders", **wanted[target]))
+    status, code, message = error_of(outcome)
+    assert (status, code) == ("failed", "ProtectedByResourceGuard")
+    assert "Microsoft.DataProtection/resourceGuards/vault1-guard" in message
+    assert "owner approve" in " ".join(outcome["data"]["error"]["recommendations"])
+    assert "Restore" not in {entry["route"] for entry in azure.simulator.access_entries}
+    assert guard_reads(azure) == 1
+
+
+def test_a_guard_that_leaves_restores_out_stops_none(estate: OpenEstate) -> None:
+    azure = estate_of(estate, vault={"resourceGuard": ["deleteProtectedItemRequests"]})
+    (outcome,) = azure.run(azure.restore("orders", "copy"))
+    assert outcome["data"]["status"] == "succeeded"
+
+
+def test_a_guard_that_is_linked_after_the_look_is_recognised_in_the_services_refusal(
+    estate: OpenEstate,
+) -> None:
+    azure = estate_of(estate, {"route": "Restore", "fault": "throttle", "nth": 1, "retryAfter": 60})
+    following = azure.send(azure.restore("orders", "copy"))
+    azure.step_until(lambda: "Restore" in {entry["route"] for entry in azure.simulator.access_entries})
+    guard = f"{azure.vault_id.rpartition('/providers/')[0]}/providers/Microsoft.DataProtection/resourceGuards/guard"
+    answer = requests.put(
+        f"{azure.url}{azure.vault_id}/backupResourceGuardProxies/VaultProxy",
+        params=API,
+        headers=TOKEN,
+        json={"properties": {"resourceGuardResourceId": guard}},
+        timeout=10,
+    )
+    assert answer.status_code == 200, answer.text
+    (outcome,) = azure.finish(following)
+    status, code, message = error_of(outcome)
+    assert (status, code) == ("failed", "ProtectedByResourceGuard")
+    assert "ResourceGuard Operation requestid" in message
+    assert "owner approve" in " ".join(outcome["data"]["error"]["recommendations"])
+    assert azure.mutations["Restore"] == 0
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_where_the_guard_cannot_be_read_the_service_decides(estate: OpenEstate, status: int) -> None:
+    unreadable = {
+        "route": "ListResourceGuardProxies",
+        "fault": "status",
+        "status": status,
+        "code": "AuthorizationFailed" if status == 403 else "NotSupported",
+    }
+    azure = estate_of(estate, unreadable)
+    assert azure.run(azure.restore("orders", "copy"))[0]["data"]["status"] == "succeeded"
+    azure = estate_of(estate, unreadable, vault={"resourceGuard": True})
+    assert error_of(azure.run(azure.restore("orders", "copy"))[0])[:2] == (
+        "failed",
+        "ProtectedByResourceGuard",
+    )
+
+
+def test_a_guard_that_cannot_be_read_just_now_is_read_again(estate: OpenEstate) -> None:
+    passing = {"route": "ListResourceGuardProxies", "fault": "status", "nth": [1, 2, 3, 4]}
+    azure = estate_of(estate, passing, vault={"resourceGuard": True})
+    assert error_of(azure.run(azure.restore("orders", "copy"))[0])[:2] == (
+        "failed",
+        "ProtectedByResourceGuard",
+    )
+    assert azure.mutations["Restore"] == 0
 
 
 def test_a_vm_that_is_down_is_one_clear_error_for_each_operation(estate: OpenEstate) -> None:

@@ -181,15 +181,27 @@ def sources() -> list[Path]:
 
 
 def test_nothing_is_deleted_stopped_or_disabled() -> None:
-    """The app has no way to delete, stop or disable: no such verb, no such operation, no such state."""
+    """The app has no way to delete, stop or disable: no such verb, no such operation, no such state.
+
+    A vault's link to a resource guard is listed, and never addressed.
+    """
     forbidden = re.compile(
-        r"\.delete\(|\"DELETE\",|backupResourceGuardProxies|softDeleteFeatureState|unlockDelete|"
+        r"\.delete\(|(?-i:\"DELETE\",)|backupResourceGuardProxies/(?!read\")|VaultProxy|softDeleteFeatureState|unlockDelete|"
+        r"resourceGuardOperationRequests|"
         r"\"(Unregister|deleteWithRetain|StopProtection)\"",
         re.IGNORECASE,
     )
     for path in sources():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             assert not forbidden.search(line), f"{path.name}:{number}: {line.strip()}"
+
+
+def test_a_vaults_resource_guard_is_only_read() -> None:
+    operations = (ROOT / "shared/azure_backup/operations.py").read_text(encoding="utf-8")
+    assert operations.count("backupResourceGuardProxies") == 1
+    (read,) = re.findall(r"def get_resource_guard\(.*?\n    def ", operations, re.DOTALL)
+    assert "self._list(" in read
+    assert not re.search(r"_arm\.(put|post|patch|delete)", read)
 
 
 def test_the_only_state_that_is_ever_set_is_that_of_an_undelete() -> None:

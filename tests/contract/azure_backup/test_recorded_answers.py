@@ -165,6 +165,23 @@ def get_vault(replay: Replay, exchange: Exchange) -> None:
     assert vault.soft_delete_state == soft_delete.get("softDeleteState")
 
 
+@case("GET", r"backupResourceGuardProxies")
+def get_resource_guard(replay: Replay, exchange: Exchange) -> None:
+    guard = replay.backup.get_resource_guard(exchange.vault)
+    replay.asked_as(exchange)
+    if not exchange.body["value"]:
+        assert guard is None
+        return
+    assert guard is not None
+    (proxy,) = exchange.body["value"]
+    assert guard.resource_guard_id == proxy["properties"]["resourceGuardResourceId"]
+    assert list(guard.operations) == [
+        (detail["vaultCriticalOperation"], detail["defaultResourceRequest"])
+        for detail in proxy["properties"]["resourceGuardOperationDetails"]
+    ]
+    assert guard.guards_restores
+
+
 @case("PUT", r"")
 def create_vault(replay: Replay, exchange: Exchange) -> None:
     vault = replay.backup.create_vault(
@@ -290,6 +307,9 @@ def _is_container(container: Container | None, body: Mapping[str, Any]) -> None:
     assert container.virtual_machine_id.key == properties["sourceResourceId"].lower()
     assert container.registration_status == properties.get("registrationStatus", "")
     assert container.health_status == properties.get("healthStatus", "")
+    assert container.last_updated == parse_time(properties.get("lastUpdatedTime"))
+    assert container.friendly_name == properties["friendlyName"]
+    assert container.container_type == properties["containerType"]
     assert container.host_server_name == properties["extendedInfo"]["hostServerName"]
     assert container.inquiry is not None
     inquired = properties["extendedInfo"]["inquiryInfo"]
@@ -594,7 +614,9 @@ UNUSED = {
     ("DELETE", "backupPolicies/[^/]+"),
     ("POST", rf"{ITEM}/recoveryPoints/[^/]+/move"),
     ("GET", "backupProtectionIntents"),
-    ("GET", "backupResourceGuardProxies"),
+    ("(PUT|DELETE)", "backupResourceGuardProxies/[^/]+"),
+    ("POST", "backupResourceGuardProxies/[^/]+/unlockDelete"),
+    ("PATCH", "backupconfig/vaultconfig"),
     ("DELETE", ITEM),
     ("DELETE", "backupFabrics/Azure/protectionContainers/[^/]+"),
     ("DELETE", "backupFabrics/Azure/backupProtectionIntent/[^/]+"),
@@ -617,7 +639,7 @@ def _is_unused(exchange: Exchange) -> bool:
     if "/Microsoft.Compute/" in exchange.path:
         return True
     return any(
-        method == exchange.method and re.fullmatch(tail, exchange.tail, re.IGNORECASE)
+        re.fullmatch(method, exchange.method) and re.fullmatch(tail, exchange.tail, re.IGNORECASE)
         for method, tail in UNUSED
     )
 

@@ -30,6 +30,7 @@ Value = TypeVar("Value")
 Model = TypeVar("Model")
 
 NOT_MODELLED = {
+    "objectType": "in the answer of backupStatus that was recorded in 2024",
     "IsProtectable": "recorded with this capital; the SDK expects isProtectable",
     "softDeleteRetentionPeriod": "in every item recorded since 2023; the SDK expects softDeleteRetentionPeriodInDays",
     "taskType": "recorded in 2024 as Normal; the SDK does not have it",
@@ -509,3 +510,150 @@ def test_the_sdk_knows_availability_groups_and_failover_clusters(tmp_path: Path)
         sound(client.protected_items.get(VAULT, GROUP, FABRIC, container, item.name))
         points = list(client.recovery_points.list(VAULT, GROUP, FABRIC, container, item.name))
         assert [sound(point).name for point in points][-1] == "DefaultRangeRecoveryPoint"
+
+
+def test_the_sdk_asks_what_a_vault_and_a_region_tell_in_one_answer(tmp_path: Path) -> None:
+    machine = {
+        "name": "sqlvm1",
+        "registeredTo": "vault1",
+        "instances": [
+            {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
+        ],
+    }
+    with sdk(tmp_path, virtualMachines=[machine]) as (client, simulator):
+        vm_id = simulator.vm_id("sqlvm1")
+        status = sound(
+            client.backup_status.get(
+                "westeurope",
+                models.BackupStatusRequest(
+                    resource_type="SQLDataBase", resource_id=vm_id, po_logical_name="MSSQLSERVER;orders"
+                ),
+            )
+        )
+        assert (status.protection_status, status.policy_name) == ("Protected", "HourlyLogBackup")
+        assert (status.vault_id, status.container_name, status.protected_item_name.lower()) == (
+            simulator.vault_id(),
+            CONTAINER,
+            ITEM.lower(),
+        )
+        nothing = client.backup_status.get(
+            "westeurope", models.BackupStatusRequest(resource_type="VM", resource_id=vm_id)
+        )
+        assert (sound(nothing).protection_status, nothing.vault_id) == ("NotProtected", None)
+        validated = sound(
+            client.protection_intent.validate(
+                "westeurope",
+                models.PreValidateEnableBackupRequest(
+                    resource_type="VM", resource_id=vm_id, vault_id=simulator.vault_id(), properties=""
+                ),
+            )
+        )
+        assert (validated.status, validated.container_name) == ("Succeeded", CONTAINER)
+        for kind in ("BackupProtectedItemCountSummary", "BackupProtectionContainerCountSummary"):
+            (summary,) = client.backup_usage_summaries.list(VAULT, GROUP, filter=f"type eq '{kind}'")
+            assert (sound(summary).current_value, summary.name.value) == (1, "AzureWorkload")
+        storage = sound(client.backup_resource_storage_configs_non_crr.get(VAULT, GROUP))
+        assert (storage.properties.storage_type, storage.properties.storage_type_state) == (
+            "GeoRedundant",
+            "Locked",
+        )
+
+
+def test_the_sdk_has_a_restore_validated(tmp_path: Path) -> None:
+    machine = {
+        "name": "sqlvm1",
+        "registeredTo": "vault1",
+        "instances": [
+            {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
+        ],
+    }
+    with sdk(tmp_path, virtualMachines=[machine]) as (client, simulator):
+        (point, *_) = client.recovery_points.list(VAULT, GROUP, FABRIC, CONTAINER, ITEM)
+
+        def validate(database: str) -> Any:
+            container = f"{simulator.vault_id()}/backupFabrics/Azure/protectionContainers/{CONTAINER}"
+            request = models.AzureWorkloadSQLRestoreRequest(
+                recovery_type="AlternateLocation",
+                source_resource_id=simulator.vm_id("sqlvm1"),
+                target_virtual_machine_id=simulator.vm_id("sqlvm1"),
+                should_use_alternate_target_location=True,
+                target_info=models.TargetRestoreInfo(
+                    overwrite_option="FailOnConflict",
+                    container_id=container,
+                    database_name=f"MSSQLSERVER/{database}",
+                ),
+            )
+            resource = models.ValidateOperationRequestResource(
+                id=point.id,
+                properties=models.ValidateAzureWorkloadRestoreOperationRequest(restore_request=request),
+            )
+            headers: dict[str, str] = {}
+            client.validate_operation.begin_trigger(
+                VAULT,
+                GROUP,
+                resource,
+                polling=False,
+                raw_response_hook=lambda response: headers.update(response.http_response.headers),
+            )
+            simulator_id = operation_id(headers)
+            assert "/backupValidateOperationsStatuses/" in headers["Azure-AsyncOperation"]
+            return until(
+                lambda: (
+                    status
+                    if (
+                        status := sound(client.validate_operation_statuses.get(VAULT, GROUP, simulator_id))
+                    ).status
+                    == "Succeeded"
+                    else None
+                ),
+                "the validation",
+            ).properties.validate_operation_response.validation_results
+
+        assert validate("copy") == []
+        (refused,) = validate("orders")
+        assert refused.code == "UserErrorCannotRestoreExistingDBWithoutForceOverwrite"
+        assert list(client.backup_jobs.list(VAULT, GROUP, filter=f"{SQL} and operation eq 'Restore'")) == []
+
+
+def test_the_sdk_restores_with_the_consent_of_a_resource_guard(tmp_path: Path) -> None:
+    machine = {
+        "name": "sqlvm1",
+        "registeredTo": "vault1",
+        "instances": [
+            {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
+        ],
+    }
+    guard = (
+        "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/security"
+        "/providers/Microsoft.DataProtection/resourceGuards/guard"
+    )
+    with sdk(tmp_path, virtualMachines=[machine]) as (client, _):
+        proxy = models.ResourceGuardProxyBaseResource(
+            properties=models.ResourceGuardProxyBase(resource_guard_resource_id=guard)
+        )
+        sound(client.resource_guard_proxy.put(VAULT, GROUP, "VaultProxy", proxy))
+        (found,) = client.resource_guard_proxies.get(VAULT, GROUP)
+        (point, *_) = client.recovery_points.list(VAULT, GROUP, FABRIC, CONTAINER, ITEM)
+        request = models.AzureWorkloadSQLRestoreRequest(recovery_type="OriginalLocation")
+        with pytest.raises(HttpResponseError, match="ResourceGuard Operation requestid"):
+            restore(client, point.name, request)
+        (consent,) = (
+            detail.default_resource_request
+            for detail in sound(found).properties.resource_guard_operation_details
+            if detail.vault_critical_operation.endswith("/recoveryPoints/restore/action")
+        )
+        request.resource_guard_operation_requests = [consent]
+        restore(client, point.name, request)
+        unlocked = client.resource_guard_proxy.unlock_delete(
+            VAULT,
+            GROUP,
+            "VaultProxy",
+            models.UnlockDeleteRequest(
+                resource_guard_operation_requests=[
+                    consent.replace("triggerRestoreRequests", "deleteResourceGuardProxyRequests")
+                ]
+            ),
+        )
+        assert sound(unlocked).unlock_delete_expiry_time is not None
+        client.resource_guard_proxy.delete(VAULT, GROUP, "VaultProxy")
+        assert list(client.resource_guard_proxies.get(VAULT, GROUP)) == []

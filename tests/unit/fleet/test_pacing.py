@@ -11,6 +11,7 @@ import pytest
 
 from local.simulator.errors import ServiceError
 from local.simulator.scenario import SERVICE_LIMITS, ThrottlingScenario
+from local.simulator.service_version import DEFAULT, ServiceVersion
 from local.simulator.throttling import Throttle
 from shared.arm.budget import JOB_READS, Admission, RequestBudget, action_of, coming_back
 from shared.clock import SteppedClock
@@ -348,7 +349,7 @@ def test_a_process_that_begins_in_anothers_hour_asks_again_after_a_slot() -> Non
 def test_who_asks_as_often_as_the_budget_lets_him_is_never_refused(cost: int, every: int) -> None:
     asker = Asker()
     limits = ThrottlingScenario.model_validate(SERVICE_LIMITS)
-    service = Throttle(limits, SUBSCRIPTION, asker.clock.now())
+    service = Throttle(limits, SUBSCRIPTION, asker.clock.now(), ServiceVersion(DEFAULT))
     hours, made, waiting = 5, 0, False
     while asker.clock.monotonic() < hours * 3600:
         with coming_back(waiting):
@@ -380,3 +381,11 @@ def test_nonsense_in_the_headers_changes_nothing() -> None:
         asker.budget.answered(admission, {_WRITES: text})
     assert isinstance(asker.ask(), Admission)
     assert asker.budget.left(SUBSCRIPTION, JOB_READS) == 450
+
+
+@pytest.mark.parametrize("path", [VAULT, f"{VAULT}/backupResourceGuardProxies"])
+def test_reads_without_a_counter_of_their_own_are_counted_among_the_subscriptions(path: str) -> None:
+    asker = Asker()
+    admission = asker.ask("GET", path)
+    assert isinstance(admission, Admission)
+    assert [name for _, name in admission.counters] == ["subscription-reads"]

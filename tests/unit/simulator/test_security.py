@@ -155,14 +155,21 @@ def test_an_unlocked_vault_can_be_opened_again() -> None:
 def test_a_resource_guard_stands_before_critical_operations_only() -> None:
     driver = guarded(resourceGuard=True, softDelete=True)
     (proxy,) = driver.get("/backupResourceGuardProxies")["value"]
-    operations = proxy["properties"]["resourceGuardOperationDetails"]
-    assert f"{ITEMS}/delete" in [entry["vaultCriticalOperation"] for entry in operations]
+    assert driver.get("/backupResourceGuardProxies/VaultProxy") == proxy
+    requests = {
+        entry["vaultCriticalOperation"]: entry["defaultResourceRequest"]
+        for entry in proxy["properties"]["resourceGuardOperationDetails"]
+    }
     assert driver.get("")["properties"]["securitySettings"]["multiUserAuthorization"] == "Enabled"
     off: dict[str, Any] = {"properties": {"softDeleteFeatureState": "Disabled"}}
+    point = driver.points()[0]["name"]
     refusals = [
         driver.call("DELETE", driver.item()),
         driver.call("PUT", "/backupconfig/vaultconfig", off),
         driver.call("PUT", f"/backupPolicies/{POLICY}", {"properties": shorter(driver)}),
+        driver.put(driver.item(), policyId="", protectionState="ProtectionStopped"),
+        driver.restore(point, recoveryType="OriginalLocation"),
+        driver.call("DELETE", "/backupResourceGuardProxies/VaultProxy"),
     ]
     driver.call("PUT", "/backupPolicies/Weekly", {"properties": shorter(driver)})
     refusals.append(driver.protect(policy="Weekly"))
@@ -170,8 +177,47 @@ def test_a_resource_guard_stands_before_critical_operations_only() -> None:
         (400, "UserErrorResourceGuardOperationRequestIdMissing")
     }
     assert "ResourceGuard Operation requestid" in refusals[0].body["error"]["message"]
-    off["properties"]["resourceGuardOperationRequests"] = [operations[-1]["defaultResourceRequest"]]
+    # The consent to one operation is none to another.
+    restoring = requests[f"{ITEMS}/recoveryPoints/restore/action"]
+    off["properties"]["resourceGuardOperationRequests"] = [restoring]
+    assert driver.call("PUT", "/backupconfig/vaultconfig", off).status == 400
+    off["properties"]["resourceGuardOperationRequests"] = [
+        requests["Microsoft.RecoveryServices/vaults/backupconfig/write"]
+    ]
     assert driver.call("PUT", "/backupconfig/vaultconfig", off).status == 200
     assert driver.job(driver.backup())["status"] == "Completed"
+    restored = driver.restore(
+        point, recoveryType="OriginalLocation", resourceGuardOperationRequests=[restoring]
+    )
+    assert driver.job(restored)["status"] == "Completed"
+
+
+def test_what_a_guard_leaves_out_is_not_guarded() -> None:
+    driver = guarded(resourceGuard=["deleteProtectedItemRequests"])
     point = driver.points()[0]["name"]
     assert driver.job(driver.restore(point, recoveryType="OriginalLocation"))["status"] == "Completed"
+    assert driver.call("DELETE", driver.item()).status == 400
+    # Nobody can leave these two out.
+    assert driver.call("DELETE", "/backupResourceGuardProxies/VaultProxy").status == 400
+
+
+def test_what_is_unlocked_can_be_deleted_for_half_an_hour() -> None:
+    driver = guarded(resourceGuard=True)
+    vault = driver.get("")["id"]
+    guard = driver.get("/backupResourceGuardProxies/VaultProxy")["properties"]["resourceGuardResourceId"]
+    unlock = "/backupResourceGuardProxies/VaultProxy/unlockDelete"
+    item = {
+        "resourceGuardOperationRequests": [f"{guard}/deleteProtectedItemRequests/default"],
+        "resourceToBeDeleted": f"{vault}{driver.item()}",
+    }
+    assert driver.call("POST", unlock, {"resourceToBeDeleted": f"{vault}{driver.item()}"}).status == 400
+    assert driver.call("POST", unlock, item).status == 200
+    driver.wait(31 * 60)
+    assert driver.call("DELETE", driver.item()).status == 400
+    assert driver.call("POST", unlock, item).status == 200
+    assert driver.call("DELETE", driver.item()).status == 202
+    link = {"resourceGuardOperationRequests": [f"{guard}/deleteResourceGuardProxyRequests/default"]}
+    assert driver.call("POST", unlock, link).status == 200
+    assert driver.call("DELETE", "/backupResourceGuardProxies/VaultProxy").status == 200
+    assert driver.get("/backupResourceGuardProxies")["value"] == []
+    assert driver.call("GET", "/backupResourceGuardProxies/VaultProxy").status == 404
