@@ -431,6 +431,10 @@ class Scenario(_Part):
             raise ScenarioError(f"The scenario file {path} cannot be read: it is not UTF-8 text.") from error
         except ValueError as error:
             raise ScenarioError(f"The scenario file {path} is not JSON: {error}.") from error
+        except RecursionError as error:
+            raise ScenarioError(
+                f"The scenario file {path} cannot be used: it is nested too deeply."
+            ) from error
         try:
             return cls.model_validate(data)
         except ValidationError as error:

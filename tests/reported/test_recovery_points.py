@@ -269,3 +269,72 @@ def test_a_point_in_both_tiers_can_be_restored() -> None:
 def test_an_archived_point_says_what_it_is() -> None:
     failure = refused({"name": "2"}, full("2", "2026-02-02T00:00:00Z", **ARCHIVED))
     assert "2 (Full, 2026-02-02T00:00:00Z, archived)" in failure.message
+
+
+# ---- tiers that hold nothing, snapshots, threats
+
+
+def tiered(*tiers: tuple[str, str]) -> dict[str, Any]:
+    return {"recoveryPointTierDetails": [{"type": kind, "status": status} for kind, status in tiers]}
+
+
+#: The states of RecoveryPointTierStatus and the kinds of RecoveryPointTierType, azure-mgmt-recoveryservicesbackup 11.2.0.
+GONE = {
+    "deleted": tiered(("HardenedRP", "Deleted")),
+    "invalid": tiered(("HardenedRP", "Invalid"), ("ArchivedRP", "Invalid")),
+    "disabled": tiered(("InstantRP", "Disabled"), ("HardenedRP", "Disabled")),
+    "deleted and invalid": tiered(("InstantRP", "Deleted"), ("HardenedRP", "Invalid")),
+    "archived": tiered(("HardenedRP", "Deleted"), ("ArchivedRP", "Valid")),
+    "snapshot": tiered(("IASnapshotRP", "Valid"), ("HardenedRP", "Deleted")),
+    "snapshot ": {"type": "SnapshotFull", **VAULTED},
+    "threats found": {"threatStatus": "UnHealthy", **VAULTED},
+}
+
+
+@pytest.mark.parametrize(("state", "properties"), GONE.items())
+def test_the_newest_point_is_passed_over_where_it_should_not_be_restored(
+    state: str, properties: dict[str, Any]
+) -> None:
+    points = (full("2", "2026-02-02T00:00:00Z", **properties), full("1", "2026-02-01T00:00:00Z", **VAULTED))
+    for choice in ({"latest": "any"}, {"latest": "full"}, {"before": "2026-03-01T00:00:00Z"}):
+        assert choose(choice, *points)[0] == "1"
+        assert state.strip() in refused(choice, points[0]).message
+
+
+@pytest.mark.parametrize(("state", "properties"), GONE.items())
+def test_a_point_that_is_named_is_restored_only_where_it_can_be(
+    state: str, properties: dict[str, Any]
+) -> None:
+    point = full("2", "2026-02-02T00:00:00Z", **properties)
+    if state == "threats found":
+        # Whoever names it has looked at it.
+        assert choose({"name": "2"}, point)[0] == "2"
+    else:
+        assert state.strip() in refused({"name": "2"}, point).message
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {},
+        tiered(("HardenedRP", "Valid"), ("ArchivedRP", "Deleted")),
+        tiered(("InstantRP", "Valid"), ("HardenedRP", "Valid")),
+        tiered(("ArchivedRP", "Valid"), ("HardenedRP", "Rehydrated")),
+        {"recoveryPointTierDetails": [{"type": "HardenedRP"}]},
+        {"recoveryPointTierDetails": []},
+        {"threatStatus": "Warning", "threatInfo": [{"threatSeverity": "High"}]},
+        {"recoveryPointProperties": {"expiryTime": "2020-01-01T00:00:00.0000000Z"}},
+        {"extendedInfo": {"snapshotRecoveryPointInfo": {}}},
+    ],
+    ids=str,
+)
+def test_a_point_that_can_be_restored_is_the_newest(properties: dict[str, Any]) -> None:
+    points = (full("2", "2026-02-02T00:00:00Z", **properties), full("1", "2026-02-01T00:00:00Z", **VAULTED))
+    assert choose({"latest": "any"}, *points)[0] == "2"
+
+
+def test_log_ranges_of_points_that_are_gone_are_none() -> None:
+    span = logs(("2026-01-19T15:22:11Z", "2026-02-03T11:32:19Z"))
+    span["properties"] |= DELETED
+    for choice in ({"latest": "any"}, {"pointInTime": "2026-02-01T00:00:00Z"}):
+        assert "Log ranges: none" in refused(choice, span).message
