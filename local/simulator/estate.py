@@ -148,6 +148,17 @@ class RecoveryPoint:
     archived: bool = False
     rehydrated: bool = False
     soft_deleted: bool = False
+    purge_at: datetime | None = None
+    """Until when it stays soft-deleted, where a shorter retention did that to it."""
+    tier_deleted: bool = False
+    """Whether the vault tier has lost it."""
+    threatened: bool = False
+    """Whether a scan found threats in it."""
+
+    def is_kept(self, now: datetime) -> bool:
+        """Whether it is there: its retention has not passed, nor its time as a soft-deleted point."""
+        ends = self.purge_at if self.purge_at is not None else self.expires
+        return ends is None or ends > now
 
 
 @dataclass
@@ -244,8 +255,8 @@ class ProtectedItem:
         return self.chains[-1] if self.chains and not self.chains[-1].closed else None
 
     def kept(self, now: datetime) -> list[RecoveryPoint]:
-        """The recovery points whose retention has not passed, the oldest first."""
-        return [point for point in self.recovery_points if point.expires is None or point.expires > now]
+        """The recovery points that are there, soft-deleted ones too, the oldest first."""
+        return [point for point in self.recovery_points if point.is_kept(now)]
 
     def last_backup(self, now: datetime) -> datetime | None:
         """When the last backup was taken, the policy's log backups included."""
@@ -285,6 +296,16 @@ class Inquiry:
 
 
 @dataclass
+class WholeInstance:
+    """An instance that is protected as a whole, with every database it had then."""
+
+    name: str
+    policy: Policy
+    source_id: str
+    databases: list[str]
+
+
+@dataclass
 class Container:
     """A virtual machine registered with a vault, or an availability group that was found on such.
 
@@ -297,6 +318,8 @@ class Container:
     sequence: int
     inquiry: Inquiry = field(default_factory=Inquiry)
     items: dict[tuple[str, str], ProtectedItem] = field(default_factory=dict)
+    whole_instances: dict[str, WholeInstance] = field(default_factory=dict)
+    """Instances that are protected as a whole, by lower-cased name."""
 
     @property
     def name(self) -> VmName | GroupName:
@@ -325,6 +348,10 @@ class Container:
         found = self.source.instances.get(instance.lower())
         return None if found is None else found.databases.get(name.lower())
 
+    def whole_instance(self, name: str) -> WholeInstance | None:
+        """The protection of that instance as a whole, where there is any."""
+        return self.whole_instances.get(name.lower())
+
     def item_name(self, instance: str, database: str) -> str:
         """The name that a protected item has: lower case as recorded, of groups in their own casing as reported."""
         name = f"{instance};{database}"
@@ -340,6 +367,17 @@ class Intent:
     instance: str
     policy: Policy
     sequence: int
+
+
+@dataclass
+class DeletedVault:
+    """A vault that was deleted, until what is soft-deleted in it is purged; at once where it held nothing."""
+
+    name: str
+    vault: Vault
+    vault_id: str
+    deleted: datetime
+    purge_at: datetime
 
 
 @dataclass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
-from local.simulator.estate import Database, Policy, ProtectedItem, Vault
+from local.simulator.estate import Container, Database, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
+from local.simulator.instance_items import instance_item, instance_items
 from local.simulator.jobs import Job
 from local.simulator.naming import VmName, container_key, encoded, item_key, parse_id
 from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
@@ -53,6 +54,19 @@ def busy_error() -> JobError:
         "Operation cancelled as a conflicting operation was already running on the same database.",
         ["Please wait for the other operation on the database to end and try the operation again."],
     )
+
+
+def refuse_under_instance(container: Container, instance: str) -> None:
+    """Raise ServiceError for what is asked of one database whose instance is protected as a whole.
+
+    That it is refused, and how, is inferred: the preview of 2026 is about operations on instances.
+    """
+    if container.whole_instance(instance) is not None:
+        raise ServiceError(
+            400,
+            "UserErrorOperationNotAllowedOnDatabaseUnderInstance",
+            f"The database is protected with its instance {instance}. Do this to the instance.",
+        )
 
 
 def _health(item: ProtectedItem) -> str:
@@ -131,6 +145,8 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         "workloadType": "SQLDataBase",
         "containerName": item.container_name,
     }
+    if container.whole_instance(item.instance) is not None:
+        properties |= {"parentProtectedItem": item.instance, "protectionLevel": "DatabaseUnderInstance"}
     if container.group is None:
         # In every year the resource group's name is in lower case here, and only here.
         machine = container.machine.name
@@ -185,6 +201,12 @@ def list_items(world: World, call: Call) -> Answer:
     )
     # In the order of their data sources' numbers, as recorded: not that of their protection.
     found.sort(key=attrgetter("source_number"))
+    of_workloads = matches("AzureWorkload", wanted.get("backupmanagementtype"))
+    if of_workloads and (kind is None or kind.lower() == "sqlinstance"):
+        wholes = [] if narrowed else instance_items(world, call, vault)
+        if wholes:
+            entries = [*wholes, *(_listed(world, call, item, prefix) for item in found)]
+            return world.page(call, list(enumerate(entries)), itemgetter(0), itemgetter(1))
     return world.page(
         call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
     )
@@ -211,7 +233,10 @@ def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[
 
 def get_item(world: World, call: Call) -> Answer:
     """GET a protected item."""
-    item = world.item(call, world.vault(call))
+    vault = world.vault(call)
+    if call.parameters["item"].lower().startswith("sqlinstance;"):
+        return Answer(200, instance_item(world, call, vault))
+    item = world.item(call, vault)
     return Answer(200, render_item(world, call, item, details=True))
 
 
@@ -299,6 +324,7 @@ def configure(world: World, call: Call) -> Answer:
     )
     if existing is None and real is None:
         raise item_not_found()
+    refuse_under_instance(container, key[0])
     if (vault.key, container.name.key, key) in world.configuring:
         raise _conflict()
     instance, database = (existing.instance, existing.database) if existing is not None else real or key
@@ -400,6 +426,7 @@ def stop(world: World, call: Call) -> Answer:
     _check_kind(properties)
     state = properties["protectionState"]
     item = world.item(call, vault)
+    refuse_under_instance(item.container, item.instance)
     if item.soft_deleted:
         raise ServiceError(
             400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
@@ -448,6 +475,7 @@ def delete(world: World, call: Call) -> Answer:
     container = item.container
     if item.soft_deleted:
         return Answer(204)
+    refuse_under_instance(container, item.instance)
     if is_immutable(vault) and item.kept(world.now):
         raise denied_on_immutable()
     check_guard(vault, call)
@@ -544,6 +572,7 @@ def backup(world: World, call: Call) -> Answer:
     if not isinstance(properties.get("enableCompression", False), bool | None):
         raise invalid_input("Parameter enableCompression in request is invalid.")
     item = world.item(call, vault)
+    refuse_under_instance(item.container, item.instance)
     if item.soft_deleted or item.stopped:
         raise ServiceError(
             400,

@@ -19,7 +19,7 @@ from local.simulator.estate import (
     Vault,
 )
 from local.simulator.filters import parse_filter
-from local.simulator.item_handlers import busy_error
+from local.simulator.item_handlers import busy_error, refuse_under_instance
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, parse_id
 from local.simulator.timing import filter_time, instant, request_time, whole_seconds
@@ -242,6 +242,7 @@ def restore(world: World, call: Call) -> Answer:
         "AzureWorkloadSQLPointInTimeRestoreWithRehydrateRequest",
     ):
         raise invalid_input("Parameter objectType in request is invalid.")
+    refuse_under_instance(item.container, item.instance)
     if item.soft_deleted:
         raise ServiceError(
             400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."

@@ -95,6 +95,11 @@ class ServiceVersion:
         return self._since("2024-01")
 
     @property
+    def vaults_are_deleted_in_the_background(self) -> bool:
+        """DELETE of a vault answers 202 with an operation of the vault's own: recorded in 2026-07, not in 2024."""
+        return self._since("2026-01")
+
+    @property
     def protectable_item_count(self) -> bool:
         """Inquiries count what they found by kind: not in 2024-05, in 2025-05."""
         return self._since("2025-05")

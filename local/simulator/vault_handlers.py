@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
+from local.simulator.deleted_vaults import note_deletion
 from local.simulator.errors import ServiceError, arm, invalid_input, policy_not_found
 from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
@@ -201,7 +202,10 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
 
 
 def delete_vault(world: World, call: Call) -> Answer:
-    """DELETE a vault, which must hold nothing: 200, from 2024-04-01 on 204, which one that is not there gets too."""
+    """DELETE a vault, which must hold nothing but what is soft-deleted.
+
+    It answers 200, from 2024-04-01 on 204, which one that is not there gets too, and 202 since 2026.
+    """
     try:
         vault = world.vault(call)
     except ServiceError as error:
@@ -226,10 +230,7 @@ def delete_vault(world: World, call: Call) -> Answer:
             "backup items, protected servers or backup management servers associated with this vault. Unregister "
             f"the following containers associated with this vault before proceeding for deletion : {', '.join(names)}",
         )
-    del world.vaults[vault.key]
-    # Later versions know 202 and 204 only, and their clients take 200 for an error.
-    status = 200 if call.api_version < "2024-04-01" else 204
-    return Answer(status, effect=Effect(world.canonical_vault_id(vault)))
+    return note_deletion(world, call, vault)
 
 
 def get_vault_config(world: World, call: Call) -> Answer:

@@ -196,3 +196,103 @@ def test_names_that_print_alike_are_not_the_same() -> None:
     assert len({one.name for one in found}) == len(alike)
     assert found[0].shown == found[1].shown == "a\\nb"
     assert all(one.shown.isprintable() and len(one.name) <= 512 for one in found)
+
+
+# ---- instances that are protected as a whole, and policies for them
+
+
+def with_whole_instance() -> JsonObject:
+    scenario = protected_estate("db1")
+    (machine,) = scenario["virtualMachines"]
+    whole = {"name": "WHOLE", "protectedBy": "HourlyLogBackup", "databases": [{"name": "a"}, {"name": "b"}]}
+    return {**scenario, "virtualMachines": [{**machine, "instances": [*machine["instances"], whole]}]}
+
+
+def on_whole(azure: Any, operation: str, database: str) -> JsonObject:
+    if operation == "restore":
+        request: JsonObject = azure.restore(database, "copy")
+        request["data"]["instance"] = "WHOLE"
+        return request
+    request = getattr(azure, operation)(database)
+    request["data"]["databases"] = [{"instance": "WHOLE", "database": database}]
+    return request
+
+
+@pytest.mark.parametrize("operation", ["protect", "backup", "restore"])
+@pytest.mark.parametrize("database", ["a", "B"])
+@pytest.mark.parametrize("listing", ["databases", "instance", "instance without names"])
+def test_nothing_is_done_to_a_database_of_a_whole_instance(
+    operation: str, database: str, listing: str
+) -> None:
+    """The service may list its databases, the instance with their names, or the instance alone."""
+    with open_faulty(with_whole_instance(), listed_as(listing)) as azure:
+        (outcome,) = run(azure, on_whole(azure, operation, database))
+        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "ProtectedAsInstance")
+        # To look again for what was not found changes nothing.
+        assert set(azure.mutations) <= {"Inquire"}
+
+
+def listed_as(how: str) -> Plan:
+    """Another form of the listing of protected items."""
+    if how == "databases":
+        return Plan()
+
+    def mangle(_: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if not path.endswith("/backupProtectedItems") or answer.status != 200:
+            return answer
+        body = json.loads(answer.body)
+        inside = [entry for entry in body["value"] if entry["properties"]["parentName"] == "WHOLE"]
+        others = [entry for entry in body["value"] if entry not in inside]
+        whole = json.loads(json.dumps(inside[0]))
+        whole["id"] = whole["id"].replace("SQLDataBase;whole;a", "SQLInstance;whole")
+        whole["name"] = "SQLInstance;whole"
+        whole["properties"] |= {
+            "friendlyName": "WHOLE",
+            "protectedItemType": "AzureVmWorkloadSQLInstance",
+            **({"childDatabaseNameList": ["a", "b"]} if how == "instance" else {}),
+        }
+        body["value"] = [whole, *others]
+        return RawAnswer(answer.status, answer.headers, json.dumps(body).encode())
+
+    return Plan(mangle=mangle)
+
+
+@pytest.mark.parametrize("listing", ["databases", "instance", "instance without names"])
+def test_a_pattern_passes_over_a_whole_instance(listing: str) -> None:
+    with open_faulty(with_whole_instance(), listed_as(listing)) as azure:
+        request = azure.backup("*")
+        request["data"]["databases"] = [{"instance": "*", "database": "*"}]
+        (outcome,) = run(azure, request)
+        assert (outcome["database"], outcome["status"]) == ("db1", "succeeded")
+        (accepted,) = [event for event in azure.events() if ".accepted." in event["type"]]
+        assert list(accepted["data"]["skipped"]) == ["protectedAsInstance"]
+        assert all(name.startswith("WHOLE/") for name in accepted["data"]["skippedNames"])
+
+
+def test_what_a_whole_instance_has_got_since_is_not_protected_one_by_one() -> None:
+    with open_faulty(with_whole_instance(), listed_as("instance without names")) as azure:
+        request = azure.protect("*")
+        request["data"]["databases"] = [{"instance": "WHOLE", "database": "*"}]
+        outcomes = run(azure, request)
+        assert azure.mutations.get("ConfigureBackup", 0) == 0
+        assert {outcome["status"] for outcome in outcomes} <= {"skipped", "failed"}
+
+
+POLICIES: list[JsonObject] = [
+    {"workLoadType": "SQLInstance"},
+    {"vmWorkloadPolicyType": "SnapshotV1"},
+    {"vmWorkloadPolicyType": "SnapshotV2"},
+    {"subProtectionPolicy": [{"policyType": "SnapshotFull"}]},
+]
+
+
+@pytest.mark.parametrize("kind", POLICIES, ids=str)
+def test_a_policy_that_streams_no_databases_is_neither_used_nor_overwritten(kind: JsonObject) -> None:
+    properties = {"workLoadType": "SQLDataBase", "subProtectionPolicy": [], **kind}
+    vaults = [{"policies": ["HourlyLogBackup", {"name": "Fast", "properties": properties}]}]
+    create = {"full": {"time": "18:00", "retentionDays": 30}}
+    with open_faulty(protected_estate("db1", vaults=vaults)) as azure:
+        for more in ({}, {"createPolicy": create}):
+            (outcome,) = run(azure, azure.protect("db1", policyName="Fast", **more))
+            assert (outcome["status"], outcome["error"]["code"]) == ("failed", "PolicyNotSupported")
+        assert azure.mutations == {}

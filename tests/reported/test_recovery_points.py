@@ -278,7 +278,7 @@ def tiered(*tiers: tuple[str, str]) -> dict[str, Any]:
     return {"recoveryPointTierDetails": [{"type": kind, "status": status} for kind, status in tiers]}
 
 
-#: The states of RecoveryPointTierStatus and the kinds of RecoveryPointTierType, azure-mgmt-recoveryservicesbackup 11.2.0.
+#: What RecoveryPointTierStatus and RecoveryPointTierType may be (azure-mgmt-recoveryservicesbackup 11.2.0).
 GONE = {
     "deleted": tiered(("HardenedRP", "Deleted")),
     "invalid": tiered(("HardenedRP", "Invalid"), ("ArchivedRP", "Invalid")),
