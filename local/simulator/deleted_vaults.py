@@ -84,9 +84,8 @@ def note_deletion(world: World, call: Call, vault: Vault) -> Answer:
         if purge_at > world.now:
             world.agenda.at(purge_at, lambda: _purge(world, entry))
     effect = Effect(vault_id)
-    if world.service.vaults_are_deleted_in_the_background:
-        operation = _operation(world, call, call.vault_path(vault), "operationStatus", "operationResults")
-        return world.accepted(call, operation, effect)
+    if world.service.vaults_in_the_background:
+        return world.accepted(call, vault_operation(world, call, vault), effect)
     # Later versions know 202 and 204 only, and their clients take 200 for an error.
     return Answer(200 if call.api_version < "2024-04-01" else 204, effect=effect)
 
@@ -94,6 +93,16 @@ def note_deletion(world: World, call: Call, vault: Vault) -> Answer:
 def _purge(world: World, entry: DeletedVault) -> None:
     if entry in world.deleted_vaults:
         world.deleted_vaults.remove(entry)
+
+
+def vault_operation(world: World, call: Call, vault: Vault) -> Operation:
+    """An operation of a vault as a whole; one that creates it runs until the vault can be used."""
+    operation = _operation(world, call, call.vault_path(vault), "operationStatus", "operationResults")
+    until = vault.provisioned_from
+    if until is not None and until > world.now:
+        operation.status, operation.end = "InProgress", None
+        world.agenda.at(until, lambda: operation.finish(until))
+    return operation
 
 
 def _operation(world: World, call: Call, path: str, status: str, result: str) -> Operation:
@@ -145,14 +154,14 @@ def _found(world: World, call: Call) -> Operation:
 
 
 def operation_status(world: World, call: Call) -> Answer:
-    """GET the status of the deletion of a vault, or of bringing it back."""
+    """GET the status of the creation or the deletion of a vault, or of bringing it back."""
     operation = _found(world, call)
-    return Answer(
-        200, {"id": encoded(operation.status_path), "name": operation.id, "status": operation.status}
-    )
+    headers = {"Retry-After": str(world.scenario.retry_after)} if operation.running else {}
+    body = {"id": encoded(operation.status_path), "name": operation.id, "status": operation.status}
+    return Answer(200, body, headers)
 
 
 def operation_result(world: World, call: Call) -> Answer:
     """GET the result of the deletion of a vault, or of bringing it back."""
-    _found(world, call)
-    return Answer(204)
+    operation = _found(world, call)
+    return world.accepted(call, operation) if operation.running else Answer(204)

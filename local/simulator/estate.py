@@ -392,6 +392,8 @@ class Vault:
     """Enabled, Disabled or AlwaysON."""
     sku: dict[str, Any]
     soft_delete_days: int = 14
+    provisioned_from: datetime | None = None
+    """From when on it can be used; None where it could at once."""
     tags: dict[str, str] | None = None
     identity: dict[str, Any] | None = None
     properties: dict[str, Any] = field(default_factory=dict)

@@ -95,8 +95,11 @@ class ServiceVersion:
         return self._since("2024-01")
 
     @property
-    def vaults_are_deleted_in_the_background(self) -> bool:
-        """DELETE of a vault answers 202 with an operation of the vault's own: recorded in 2026-07, not in 2024."""
+    def vaults_in_the_background(self) -> bool:
+        """Vaults are created and deleted by operations of their own, and say more of their security.
+
+        Recorded in 2026-07, not in 2024 nor in 2025-10.
+        """
         return self._since("2026-01")
 
     @property

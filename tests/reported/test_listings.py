@@ -292,7 +292,8 @@ def test_a_policy_that_streams_no_databases_is_neither_used_nor_overwritten(kind
     vaults = [{"policies": ["HourlyLogBackup", {"name": "Fast", "properties": properties}]}]
     create = {"full": {"time": "18:00", "retentionDays": 30}}
     with open_faulty(protected_estate("db1", vaults=vaults)) as azure:
-        for more in ({}, {"createPolicy": create}):
+        wanted: tuple[dict[str, Any], ...] = ({}, {"createPolicy": create})
+        for more in wanted:
             (outcome,) = run(azure, azure.protect("db1", policyName="Fast", **more))
             assert (outcome["status"], outcome["error"]["code"]) == ("failed", "PolicyNotSupported")
         assert azure.mutations == {}

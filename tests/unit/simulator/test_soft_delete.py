@@ -101,6 +101,21 @@ def test_since_2026_a_vault_is_deleted_in_the_background() -> None:
     assert driver.call("GET", answer.headers["location"]).status == 204
 
 
+def test_since_2026_a_vault_is_created_in_the_background() -> None:
+    driver = Driver({"serviceVersion": "2026-07", "vaults": [{"name": "other"}]})
+    body = {"location": "westeurope", "sku": {"name": "Standard"}, "properties": {}}
+    vault = driver.vault.replace("other", "vault1")
+    answer = driver.call("PUT", vault, body)
+    assert (answer.status, answer.body["properties"]["provisioningState"]) == (201, "Provisioning")
+    assert "location" not in answer.headers
+    assert driver.get(answer.headers["azure-asyncoperation"])["status"] == "InProgress"
+    driver.wait(90)
+    assert driver.get(answer.headers["azure-asyncoperation"])["status"] == "Succeeded"
+    properties = driver.get(vault)["properties"]
+    assert properties["provisioningState"] == "Succeeded"
+    assert properties["securitySettings"]["softDeleteSettings"]["enhancedSecurityState"] == "AlwaysON"
+
+
 # ---- recovery points
 
 
