@@ -17,6 +17,7 @@ from local.simulator.estate import (
     ProtectedItem,
     RecoveryPoint,
     Vault,
+    VirtualMachine,
 )
 from local.simulator.filters import parse_filter
 from local.simulator.item_handlers import busy_error, refuse_under_instance
@@ -493,6 +494,13 @@ def _finish(
                 "Restore failed as the database could not be brought offline.",
                 ["Take the database out of the availability group, or change the target database name."],
             )
+        if (clash := _file_of_another(machine, existing, target.files)) is not None:
+            raise JobError(
+                520123,
+                "UserErrorRestoreFailedTargetFileAlreadyExists",
+                f"Restore failed as the file {clash} already exists and belongs to another database.",
+                ["Map the files of the database to other paths."],
+            )
         source = world.database(item)
         size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")
         restored = Database(
@@ -509,6 +517,20 @@ def _finish(
         if targeted is not None:
             # Restoring over a database breaks its log chain; the next full begins a new one.
             targeted.log_chain_broken = True
+
+
+def _file_of_another(
+    machine: VirtualMachine, restored_over: Database | None, files: list[tuple[str, str, str]]
+) -> str | None:
+    """The first of these paths that a database of the machine has, but for the one that is restored over."""
+    taken = {
+        path.lower()
+        for instance in machine.instances.values()
+        for database in instance.databases.values()
+        if database is not restored_over
+        for _, _, path in database.files
+    }
+    return next((path for _, _, path in files if path.lower() in taken), None)
 
 
 def item_size(world: World, item: ProtectedItem) -> float:

@@ -183,6 +183,22 @@ def test_a_recovery_point_that_cannot_be_read_is_avoided_and_named(
         assert (outcome["status"], outcome["recoveryPoint"]["kind"]) == ("succeeded", "Log")
 
 
+def test_a_job_with_nested_values_has_its_outcome() -> None:
+    """A property bag holds texts; what is none is shown as JSON, and keeps nobody from the job's end."""
+    odd = {"a": {"b": [1]}, "c": True, "d": 4.5, "e": None}
+
+    def mangle(_: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if "/backupJobs/" not in path or answer.status != 200:
+            return answer
+        body = json.loads(answer.body)
+        body["properties"]["extendedInfo"]["propertyBag"] |= odd
+        return RawAnswer(answer.status, answer.headers, json.dumps(body).encode())
+
+    with open_faulty(protected_estate("db1"), Plan(mangle=mangle)) as azure:
+        (outcome,) = run(azure, azure.backup("db1"))
+        assert outcome["status"] == "succeeded"
+
+
 # ---- names
 
 

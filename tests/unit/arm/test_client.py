@@ -264,7 +264,15 @@ HTML = b"<html><body>Sign in to the guest network? Bearer abcdefghijkl</body></h
 
 @pytest.mark.parametrize(
     "body",
-    [HTML, b"{", b'{"value": NaN}', b"[" * 100_000, b'\xff\xfe{"a":1}', b'{"a": 1} trailing'],
+    [
+        HTML,
+        b"{",
+        b'{"value": NaN}',
+        b"[" * 100_000,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b'\xff\xfe{"a":1}',
+        b'{"a": 1} trailing',
+    ],
 )
 def test_a_success_that_is_no_json_is_no_success(server: Server, arm: ArmClient, body: bytes) -> None:
     server.answer(Answer(202, body, {"Content-Type": "text/html", "x-ms-request-id": "r1"}))

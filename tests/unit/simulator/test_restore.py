@@ -215,3 +215,27 @@ def test_files_are_restored_to_a_directory(driver: Driver) -> None:
 def test_a_database_restored_without_recovery_is_not_usable_yet(driver: Driver) -> None:
     driver.restore(full(driver), isNonRecoverable=True, **alternate(driver))
     assert databases(driver) == ["orders", "billing"]
+
+
+@pytest.mark.parametrize(("path", "fails"), [("F:\\data\\BILLING.mdf", True), ("F:\\data\\new.mdf", False)])
+def test_a_file_of_another_database_is_not_overwritten(path: str, fails: bool) -> None:
+    driver = Driver(estate({"name": "orders", "historyDays": 2}, {"name": "billing"}))
+    target = {
+        "overwriteOption": "FailOnConflict",
+        "containerId": driver.vault + driver.container(),
+        "databaseName": "MSSQLSERVER/copy",
+    }
+    files = [
+        {"mappingType": "Data", "sourceLogicalName": "orders", "targetPath": path},
+        {"mappingType": "Log", "sourceLogicalName": "orders_log", "targetPath": "G:\\log\\new.ldf"},
+    ]
+    answer = driver.restore(
+        driver.points()[0]["name"],
+        recoveryType="AlternateLocation",
+        targetInfo=target,
+        alternateDirectoryPaths=files,
+    )
+    job = driver.job(answer)
+    assert job["status"] == ("Failed" if fails else "Completed")
+    if fails:
+        assert job["errorDetails"][0]["errorCode"] == 520123
