@@ -338,3 +338,29 @@ def test_log_ranges_of_points_that_are_gone_are_none() -> None:
     span["properties"] |= DELETED
     for choice in ({"latest": "any"}, {"pointInTime": "2026-02-01T00:00:00Z"}):
         assert "Log ranges: none" in refused(choice, span).message
+
+
+def test_what_the_simulator_lists_is_told_and_avoided(
+    estate: OpenEstate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = {**ORDERS, "historyDays": 6, "threatsWithinDays": 2, "vaultTierDeletedAfterDays": 4}
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", database, registeredTo="vault1")]})
+    command = ["--vault", azure.vault_id, "--vm", azure.vm_id(), "--database", "orders"]
+    assert main(["recovery-points", *command, "--arm-endpoint", azure.url, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    fulls = [row for row in rows if row["kind"] == "Full"]
+    assert [row.get("state") for row in fulls] == [
+        "threats found",
+        "threats found",
+        None,
+        None,
+        "deleted",
+        "deleted",
+    ]
+    assert fulls[2]["expires"] == fulls[2]["time"].replace("2026-01-02", "2026-02-01")
+    assert restored(azure, "copy", latest="full")["time"] == fulls[2]["time"]
+    (outcome,) = azure.run(azure.restore("orders", "late", recoveryPoint={"name": fulls[4]["name"]}))
+    assert outcome["data"]["error"]["code"] == "RecoveryPointNotFound"
+    assert f"{fulls[4]['name']} (Full, {fulls[4]['time']}, deleted)" in outcome["data"]["error"]["message"]
+    # Whoever names a point with threats has looked at it.
+    assert restored(azure, "named", name=fulls[0]["name"])["time"] == fulls[0]["time"]
