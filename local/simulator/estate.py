@@ -146,7 +146,8 @@ class RecoveryPoint:
     rule: str = ""
     """The part of the policy's retention that keeps it; none where a user asked for it."""
     archived: bool = False
-    rehydrated: bool = False
+    rehydrated_until: datetime | None = None
+    """Until when an archived one can be restored as if it were not."""
     soft_deleted: bool = False
     purge_at: datetime | None = None
     """Until when it stays soft-deleted, where a shorter retention did that to it."""

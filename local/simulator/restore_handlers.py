@@ -168,7 +168,7 @@ def list_points(world: World, call: Call) -> Answer:
         for point in reversed(item.kept(world.now))
         if point.kind in kinds
         and (soft_deleted_too or not point.soft_deleted)
-        and (not only_ready or move_readiness(point, world.now)[0])
+        and (not only_ready or move_readiness(item, point, world.now)[0])
         and (since is None or point.time >= since)
         and (until is None or point.time <= until)
     ]
@@ -250,7 +250,7 @@ def restore(world: World, call: Call) -> Answer:
         )
     if point_in_time != (name.lower() == RANGE.lower()):
         raise _invalid(f"A request of type {kind} does not fit the recovery point {name}.")
-    archived: tuple[timedelta, dict[str, str]] | None = None
+    archived: tuple[timedelta, dict[str, str], timedelta] | None = None
     point: RecoveryPoint | None = None
     if point_in_time:
         moment = _moment(world, item, properties.get("pointInTime"))
@@ -259,7 +259,7 @@ def restore(world: World, call: Call) -> Answer:
         shown = "Log"
     else:
         point = _point(world, item, name)
-        archived = rehydration(point, properties)
+        archived = rehydration(point, properties, world.now)
         moment, files = point.time, point.files
         shown = "Full" if point.kind == "CopyOnlyFull" else point.kind
     target = _target(world, vault, item, properties, files)
@@ -286,7 +286,7 @@ def restore(world: World, call: Call) -> Answer:
             **(archived[1] if archived is not None else {}),
         }
         if archived is not None and point is not None:
-            point.rehydrated = True
+            point.rehydrated_until = world.now + archived[2]
         for found in claimed:
             if found.busy_with is job:
                 found.busy_with = None

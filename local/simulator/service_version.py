@@ -47,6 +47,11 @@ class ServiceVersion:
         return self._since("2021-06")
 
     @property
+    def named_tiers(self) -> bool:
+        """Tiers and their states have names: numbers in 2021-06, names in 2022-05."""
+        return self._since("2022-01")
+
+    @property
     def vault_of_items(self) -> bool:
         """Items say vaultId and softDeleteRetentionPeriod."""
         return self._since("2023-01")

@@ -161,11 +161,22 @@ def _tiers(value: object) -> object:
     if not isinstance(value, list | tuple):
         raise ValueError("a list is expected")
     return tuple(
-        Tier(str(tier.get("type") or "").lower(), str(tier.get("status") or "").lower())
+        Tier(_word(tier.get("type"), _TIER_TYPES), _word(tier.get("status"), _TIER_STATES))
         if isinstance(tier, dict)
         else tier
         for tier in value
     )
+
+
+#: RecoveryPointTierType and RecoveryPointTierStatus in the order of their numbers, which answers of 2021 have instead.
+_TIER_TYPES: Final = ("invalid", "instantrp", "hardenedrp", "archivedrp", "iasnapshotrp")
+_TIER_STATES: Final = ("invalid", "valid", "disabled", "deleted", "rehydrated")
+
+
+def _word(value: object, words: Sequence[str]) -> str:
+    """A value of an enumeration in lower case, empty where there is none; answers of 2021 have its number instead."""
+    text = "" if value is None else str(value).lower()
+    return words[int(text)] if re.fullmatch(r"\d", text) and int(text) < len(words) else text
 
 
 def _virtual_machine_or_none(value: object) -> object:
@@ -654,19 +665,25 @@ class RecoveryPoint(WireModel):
         return self.unreadable is not None or (self.time is None and not self.is_log)
 
     @property
-    def _restorable_tiers(self) -> set[str]:
-        return {tier.type for tier in self.tiers if tier.status in _RESTORABLE and tier.type != "invalid"}
+    def _restorable_tiers(self) -> set[Tier]:
+        return {tier for tier in self.tiers if tier.status in _RESTORABLE and tier.type != "invalid"}
 
     @property
     def is_archived(self) -> bool:
-        """Whether the archive tier alone has it: it is to be rehydrated before it can be restored."""
-        return self._restorable_tiers == {"archivedrp"}
+        """Whether the archive tier alone has it: it is to be rehydrated before it can be restored.
+
+        One that is rehydrated says so of its archive tier, and of no other (recorded 2021-06-22).
+        """
+        tiers = self._restorable_tiers
+        return bool(tiers) and all(
+            tier.type == "archivedrp" and tier.status != "rehydrated" for tier in tiers
+        )
 
     @property
     def is_snapshot(self) -> bool:
         """Whether it is a snapshot of disks, which is restored by another kind of request."""
-        tiers = self._restorable_tiers
-        return self.kind.lower().startswith("snapshot") or (bool(tiers) and tiers <= _SNAPSHOT_TIERS)
+        types = {tier.type for tier in self._restorable_tiers}
+        return self.kind.lower().startswith("snapshot") or (bool(types) and types <= _SNAPSHOT_TIERS)
 
     @property
     def cannot_restore(self) -> str | None:

@@ -285,6 +285,8 @@ GONE = {
     "disabled": tiered(("InstantRP", "Disabled"), ("HardenedRP", "Disabled")),
     "deleted and invalid": tiered(("InstantRP", "Deleted"), ("HardenedRP", "Invalid")),
     "archived": tiered(("HardenedRP", "Deleted"), ("ArchivedRP", "Valid")),
+    "archived ": {"recoveryPointTierDetails": [{"type": 3, "status": 1}]},
+    "deleted ": {"recoveryPointTierDetails": [{"type": 2, "status": 3}]},
     "snapshot": tiered(("IASnapshotRP", "Valid"), ("HardenedRP", "Deleted")),
     "snapshot ": {"type": "SnapshotFull", **VAULTED},
     "threats found": {"threatStatus": "UnHealthy", **VAULTED},
@@ -320,6 +322,18 @@ def test_a_point_that_is_named_is_restored_only_where_it_can_be(
         tiered(("HardenedRP", "Valid"), ("ArchivedRP", "Deleted")),
         tiered(("InstantRP", "Valid"), ("HardenedRP", "Valid")),
         tiered(("ArchivedRP", "Valid"), ("HardenedRP", "Rehydrated")),
+        tiered(("ArchivedRP", "Rehydrated")),
+        # As in 2021 (Azure/azure-cli test_workload_archive_sql, 2021-06-22).
+        {"recoveryPointTierDetails": [{"type": 2, "status": 1}]},
+        {
+            "recoveryPointTierDetails": [
+                {
+                    "type": 3,
+                    "status": 4,
+                    "extendedInfo": {"RehydratedRPExpiryTime": "2021-07-06T14:58:52.6325184Z"},
+                }
+            ]
+        },
         {"recoveryPointTierDetails": [{"type": "HardenedRP"}]},
         {"recoveryPointTierDetails": []},
         {"threatStatus": "Warning", "threatInfo": [{"threatSeverity": "High"}]},

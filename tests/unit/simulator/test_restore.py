@@ -239,3 +239,38 @@ def test_a_file_of_another_database_is_not_overwritten(path: str, fails: bool) -
     assert job["status"] == ("Failed" if fails else "Completed")
     if fails:
         assert job["errorDetails"][0]["errorCode"] == 520123
+
+
+@pytest.mark.parametrize(
+    ("month", "archived", "rehydrated"),
+    [("2021-06", (3, 1), (3, 4)), ("2024-05", ("ArchivedRP", "Valid"), ("ArchivedRP", "Rehydrated"))],
+)
+def test_a_point_that_was_brought_back_says_until_when(
+    month: str, archived: tuple[Any, Any], rehydrated: tuple[Any, Any]
+) -> None:
+    driver = Driver(
+        {**estate({"name": "orders", "historyDays": 3, "archivedAfterDays": 0}), "serviceVersion": month}
+    )
+
+    def tier() -> dict[str, Any]:
+        (found,) = driver.points()[0]["properties"]["recoveryPointTierDetails"]
+        assert isinstance(found, dict)
+        return found
+
+    name = driver.points()[0]["name"]
+    assert (tier()["type"], tier()["status"]) == archived
+    asked: dict[str, Any] = {
+        "objectType": "AzureWorkloadSQLRestoreWithRehydrateRequest",
+        "recoveryType": "OriginalLocation",
+        "recoveryPointRehydrationInfo": {
+            "rehydrationPriority": "High",
+            "rehydrationRetentionDuration": "P2D",
+        },
+    }
+    assert driver.restore(name, recoveryType="OriginalLocation").status == 400
+    assert driver.restore(name, 2 * 3600, **asked).status == 202
+    assert (tier()["type"], tier()["status"]) == rehydrated
+    assert tier()["extendedInfo"]["RehydratedRPExpiryTime"].startswith("2026-01-07T09:")
+    assert driver.restore(name, recoveryType="OriginalLocation").status == 202
+    driver.wait(days=2)
+    assert (tier()["type"], tier()["status"]) == archived
