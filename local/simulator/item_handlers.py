@@ -75,15 +75,16 @@ def _health(item: ProtectedItem) -> str:
     return {"Healthy": "Healthy", "Unhealthy": "Unhealthy"}.get(item.last_backup_status, "IRPending")
 
 
-def _kpi(healthy: bool, title: str, message: str) -> dict[str, Any]:
+def _kpi(status: str, problem: JobError | None = None) -> dict[str, Any]:
+    """The health of one kind of operation, as recorded in 2022 of a restore that failed."""
     return {
-        "resourceHealthStatus": "Healthy" if healthy else "TransientUnhealthy",
+        "resourceHealthStatus": status,
         "resourceHealthDetails": [
             {
-                "code": 0 if healthy else 1,
-                "title": "Success" if healthy else title,
-                "message": "" if healthy else message,
-                "recommendations": [],
+                "code": problem.number if problem is not None else 0,
+                "title": problem.title if problem is not None else "Success",
+                "message": problem.message if problem is not None else "",
+                "recommendations": problem.recommendations if problem is not None else [],
             }
         ],
     }
@@ -97,13 +98,17 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
     service = world.service
     kpis: dict[str, Any] = {}
     if item.last_backup_time is not None and (item.recovery_points or item.last_error is None):
+        error = item.last_error
+        problem = JobError(1, error["code"], error["message"], error["recommendations"]) if error else None
         healthy = item.last_backup_status == "Healthy"
-        error = item.last_error or {}
-        kpis["BackupOperationStatusKPI"] = _kpi(healthy, str(error.get("code")), str(error.get("message")))
+        kpis["BackupOperationStatusKPI"] = _kpi("Healthy") if healthy else _kpi("TransientUnhealthy", problem)
     if (restore := item.last_restore) is not None:
         failure = restore.errors[-1] if restore.status == "Failed" and restore.errors else None
-        kpis["RestoreOperationStatusKPI"] = _kpi(
-            restore.status != "Failed", failure.title if failure else "", failure.message if failure else ""
+        # Recorded as degraded of the service's own trouble (530010); that a user's is worse is inferred.
+        by_user = failure is not None and "usererror" in failure.title.lower()
+        failed = "TransientUnhealthy" if by_user else "TransientDegraded"
+        kpis["RestoreOperationStatusKPI"] = (
+            _kpi(failed, failure) if restore.status == "Failed" else _kpi("Healthy")
         )
     properties: dict[str, Any] = {"kpisHealths": kpis} if service.health_of_items else {}
     properties |= {

@@ -78,8 +78,13 @@ class ServiceVersion:
 
     @property
     def new_front_end(self) -> bool:
-        """Answers say their charset, and URLs of operations are signed."""
+        """URLs of operations are signed, and answers are of another server."""
         return self._since("2024-01")
+
+    @property
+    def charset(self) -> bool:
+        """Answers say their charset: recorded in 2022-05 and in 2024, not in 2021 nor in 2023-05."""
+        return self.new_front_end or (self._since("2022-01") and not self._since("2023-01"))
 
     @property
     def unregistration_of_stopped(self) -> bool:

@@ -268,9 +268,9 @@ def test_a_point_that_was_brought_back_says_until_when(
         },
     }
     assert driver.restore(name, recoveryType="OriginalLocation").status == 400
-    assert driver.restore(name, 2 * 3600, **asked).status == 202
+    assert driver.restore(name, 4 * 3600, **asked).status == 202
     assert (tier()["type"], tier()["status"]) == rehydrated
-    assert tier()["extendedInfo"]["RehydratedRPExpiryTime"].startswith("2026-01-07T09:")
+    assert tier()["extendedInfo"]["RehydratedRPExpiryTime"].startswith("2026-01-07T11:")
     assert driver.restore(name, recoveryType="OriginalLocation").status == 202
     driver.wait(days=2)
     assert (tier()["type"], tier()["status"]) == archived
