@@ -24,7 +24,15 @@ from shared.steps.recovery_points import (
     restorable_ranges,
     state_of,
 )
-from shared.steps.selection import NOTHING, Candidate, called, candidates, listing
+from shared.steps.selection import (
+    NOTHING,
+    Candidate,
+    called,
+    candidates,
+    inside,
+    listing,
+    protected_as_a_whole,
+)
 from shared.steps.vaults import vault_not_found
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ _DATABASES: Final = (
     "lastBackup",
     "lastBackupStatus",
 )
-_RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to", "state")
+_RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to", "state", "expires")
 
 Id = TypeVar("Id", VaultId, VirtualMachineId)
 
@@ -93,7 +101,7 @@ def _candidates(
         machine = container.virtual_machine_id
         if machine is None or (vm_id is not None and machine != vm_id):
             continue
-        for candidate in candidates(NOTHING, protectable, vm_id=machine, container=container.id):
+        for candidate in candidates(protected, protectable, vm_id=machine, container=container.id):
             known.setdefault((candidate.database.key, candidate.database.name), candidate)
     of_vm = [candidate for candidate in known.values() if candidate.database.vm_id is not None]
     if vm_id is not None and vm_id not in machines and not of_vm:
@@ -110,12 +118,12 @@ def _candidates(
 def _container_row(container: Unusable) -> JsonObject:
     machine = container.virtual_machine_id
     return {
-        "vm": machine.name if machine is not None else container.name,
+        "vm": machine.name if machine is not None else container.shown,
         "vmId": machine.path if machine is not None else None,
         "instance": "*",
         "database": "*",
         "state": "Unusable",
-        "reason": f"the container {container.name} {container.why}",
+        "reason": f"the container {container.shown} {container.why}",
     }
 
 
@@ -167,6 +175,8 @@ def _protected(asked: Database, known: list[Candidate]) -> ProtectedItem:
     """The protected database of that name. Raises CommandError where there is not just one."""
     chosen = called([one for one in known if one.protected is not None or one.unusable is not None], asked)
     if not chosen:
+        if (whole := protected_as_a_whole(inside(known, asked))) is not None:
+            raise CommandError(f"{asked} {whole.why}.", status=FAILED)
         there = listing(str(one.database) for one in known if one.protected is not None)
         if called(known, asked):
             raise CommandError(
@@ -188,12 +198,27 @@ def _recovery_point_rows(points: Sequence[RecoveryPoint]) -> list[JsonObject]:
     """What there is, the newest first, with log ranges in the whole seconds that can be asked for."""
     rows: list[tuple[datetime, JsonObject]] = []
     for time, point in newest_first(points):
-        row = {"name": point.name, "kind": point.kind, "time": _moment(time), "state": state_of(point)}
-        rows.append((time, {name: value for name, value in row.items() if value is not None}))
+        row = {
+            "name": point.name,
+            "kind": point.kind,
+            "time": _moment(time),
+            "state": state_of(point),
+            "expires": _moment(point.expires),
+        }
+        rows.append((time, _present(row)))
     for span in restorable_ranges(points):
         told = {"from": format_moment(span.start), "to": format_moment(span.end)}
         rows.append((span.end, {"name": LOG_RECOVERY_POINT, "kind": "log range", **told}))
-    return [row for _, row in sorted(rows, key=lambda pair: pair[0], reverse=True)]
+    without_moment = [
+        _present({"name": point.name, "kind": point.kind or None, "state": state_of(point)})
+        for point in points
+        if point.time is None and state_of(point) is not None
+    ]
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0], reverse=True)] + without_moment
+
+
+def _present(row: JsonObject) -> JsonObject:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -244,6 +244,8 @@ def _json_file(path: Path | None, flag: str) -> Any:
     try:
         # Bytes: JSON as Windows PowerShell writes it begins with a byte order mark, or is UTF-16.
         return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise CommandError(f"{flag}: {path} cannot be read as JSON (it is nested too deeply).") from error
     except (OSError, ValueError) as error:
         raise CommandError(f"{flag}: {path} cannot be read as JSON ({error}).") from error
 

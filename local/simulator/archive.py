@@ -1,11 +1,13 @@
 """Tiers of recovery points, their expiry, and moving them to the archive tier.
 
 Follows recordings of 2024-05-15 (Azure/azure-cli test_backup_wl_sql_archive) and
-https://learn.microsoft.com/azure/backup/archive-tier-support: points are moved after 45 days, with 180 days left.
+https://learn.microsoft.com/azure/backup/archive-tier-support: points are moved that have 180 days left. That they must
+be 45 days old does not hold: some of two days were ready in 2021 and 2022 (its test_workload_archive_sql).
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,19 +15,19 @@ from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, invalid_input
 from local.simulator.estate import ProtectedItem, RecoveryPoint
 from local.simulator.jobs import Job
-from local.simulator.timing import whole_seconds
+from local.simulator.timing import instant, whole_seconds
 from local.simulator.world import World
 
 HARDENED, ARCHIVED = "HardenedRP", "ArchivedRP"
 UNDECIDED = timedelta(hours=1)
 """How long the service cannot say yet whether a point can be moved; recorded after two minutes, the rest assumed."""
-YOUNGEST_TO_MOVE = timedelta(days=45)
 LEAST_LIFE = timedelta(days=180)
-REHYDRATION = {"standard": timedelta(hours=15), "high": timedelta(hours=1)}
-"""At most so long, by priority (https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview)."""
+REHYDRATION = {"standard": timedelta(hours=15), "high": timedelta(hours=3, minutes=20)}
+"""By priority: the standard one at most so long (https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview);
+one of high priority still ran after 3 h 16 min on 2021-06-22, which that page says takes an hour."""
 
 
-def move_readiness(point: RecoveryPoint, now: datetime) -> tuple[bool, str]:
+def move_readiness(item: ProtectedItem, point: RecoveryPoint, now: datetime) -> tuple[bool, str]:
     """Whether a recovery point can be moved to the archive tier, and why not in the service's words."""
     if point.archived:
         return False, (
@@ -38,8 +40,11 @@ def move_readiness(point: RecoveryPoint, now: datetime) -> tuple[bool, str]:
         )
     if point.expires is not None and point.expires - now < LEAST_LIFE:
         return False, "Recovery-Point remaining lifespan is lesser than the required minimum\u201d. "
-    if age < YOUNGEST_TO_MOVE:
-        return False, "Recovery-Point is not old enough to be moved. "
+    if point is item.full():
+        return (
+            False,
+            "Recovery-Point having active dependencies for restore is not eligible for Archive Move. ",
+        )
     return True, ""
 
 
@@ -47,10 +52,12 @@ def render_tiers(world: World, item: ProtectedItem, point: RecoveryPoint, *, det
     """What a recovery point's properties say of its tier and, in lists, of its expiry."""
     shown: dict[str, Any] = {}
     if world.service.tiers:
-        ready, why = move_readiness(point, world.now)
-        tiers = [{"type": ARCHIVED if point.archived else HARDENED, "status": "Valid"}]
-        if point.archived and point.rehydrated:
-            tiers.append({"type": HARDENED, "status": "Rehydrated"})
+        ready, why = move_readiness(item, point, world.now)
+        tiers: list[dict[str, Any]] = []
+        if point.tier_deleted or not point.archived:
+            tiers.append(_tier(world, HARDENED, "Deleted" if point.tier_deleted else "Valid"))
+        if point.archived:
+            tiers.append(_archive_tier(world, point))
         shown["recoveryPointTierDetails"] = tiers
         shown["recoveryPointMoveReadinessInfo"] = {ARCHIVED: {"isReadyForMove": ready, "additionalInfo": why}}
     # The one recorded point that a user asked for had none of this.
@@ -60,19 +67,61 @@ def render_tiers(world: World, item: ProtectedItem, point: RecoveryPoint, *, det
             "ruleName": point.rule,
             "isSoftDeleted": item.soft_deleted or point.soft_deleted,
         }
+    if point.threatened:
+        shown |= {"threatStatus": "UnHealthy", "threatInfo": [_threat(point)]}
     return shown
 
 
-def rehydration(point: RecoveryPoint, properties: dict[str, Any]) -> tuple[timedelta, dict[str, str]] | None:
-    """How long a restore first takes to bring the point back, and what its job says of that; None where it need not.
+def _archive_tier(world: World, point: RecoveryPoint) -> dict[str, Any]:
+    until = point.rehydrated_until
+    if until is None or until <= world.now:
+        return _tier(world, ARCHIVED, "Valid")
+    expiry = {"extendedInfo": {"RehydratedRPExpiryTime": instant(until)}}
+    return _tier(world, ARCHIVED, "Rehydrated") | expiry
+
+
+_TIER_NUMBERS = {HARDENED: 2, ARCHIVED: 3}
+_STATE_NUMBERS = {"Valid": 1, "Deleted": 3, "Rehydrated": 4}
+
+
+def _tier(world: World, kind: str, status: str) -> dict[str, Any]:
+    if world.service.named_tiers:
+        return {"type": kind, "status": status}
+    return {"type": _TIER_NUMBERS[kind], "status": _STATE_NUMBERS[status]}
+
+
+def _threat(point: RecoveryPoint) -> dict[str, str]:
+    """One finding; its moments have no zone letter, as recorded (2026-09-14, of a virtual machine)."""
+    found = point.time.strftime("%Y-%m-%dT%H:%M:%S.0000000")
+    return {
+        "threatTitle": "Simulated threat",
+        "threatDescription": "Simulated threat",
+        "lastUpdatedTime": found,
+        "threatState": "Active",
+        "threatStartTime": found,
+        "threatEndTime": found,
+        "threatURI": "https://portal.azure.com/#blade/Simulated",
+        "threatSeverity": "High",
+    }
+
+
+def rehydration(
+    point: RecoveryPoint, properties: dict[str, Any], now: datetime
+) -> tuple[timedelta, dict[str, str], timedelta] | None:
+    """How long a restore first takes to bring the point back, what its job says of that, and how long it then stays.
+
+    None where it need not be brought back.
 
     Raises ServiceError (400) for an archived point that is asked for without, and for one that is soft-deleted. The
     codes are not recorded.
     """
     if point.soft_deleted:
         raise ServiceError(400, "UserErrorRecoveryPointSoftDeleted", "The recovery point is soft deleted.")
+    if point.tier_deleted and not point.archived:
+        raise ServiceError(400, "UserErrorRecoveryPointDeleted", "No tier holds the recovery point any more.")
     asked = str(properties.get("objectType", "")).endswith("WithRehydrateRequest")
-    if not point.archived or point.rehydrated:
+    back = point.rehydrated_until is not None and point.rehydrated_until > now
+    if not point.archived or back:
         return None
     if not asked:
         raise ServiceError(
@@ -86,10 +135,11 @@ def rehydration(point: RecoveryPoint, properties: dict[str, Any]) -> tuple[timed
     if priority.lower() not in REHYDRATION:
         raise invalid_input("Parameter rehydrationPriority in request is invalid.")
     kept = str(info.get("rehydrationRetentionDuration", "P15D"))
-    return REHYDRATION[priority.lower()], {
-        "Rehydration Priority": priority,
-        "Rehydrated Recovery Point Retention": kept,
-    }
+    days = re.fullmatch(r"P(\d{1,3})D", kept)
+    if days is None:
+        raise invalid_input("Parameter rehydrationRetentionDuration in request is invalid.")
+    told = {"Rehydration Priority": priority, "Rehydrated Recovery Point Retention": kept}
+    return REHYDRATION[priority.lower()], told, timedelta(days=int(days[1]))
 
 
 def move(world: World, call: Call) -> Answer:
@@ -107,7 +157,7 @@ def move(world: World, call: Call) -> Answer:
     body = call.json()
     if (body.get("sourceTierType"), body.get("targetTierType")) != (HARDENED, ARCHIVED):
         raise invalid_input("Parameter targetTierType in request is invalid.")
-    ready, why = move_readiness(point, world.now)
+    ready, why = move_readiness(item, point, world.now)
     if not ready:
         raise ServiceError(400, "UserErrorRecoveryPointNotReadyForMove", why.strip())
 

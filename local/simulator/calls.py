@@ -11,6 +11,7 @@ from local.simulator.estate import Vault
 from local.simulator.faults import Fault
 from local.simulator.http_messages import Request
 from local.simulator.naming import encoded
+from shared.nesting import is_nested_too_deeply
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Call:
             ) from error
         if not isinstance(value, dict):
             raise arm(400, "InvalidRequestContent", "The request content is not a JSON object.")
+        if is_nested_too_deeply(value):
+            raise arm(400, "InvalidRequestContent", "The request content is nested too deeply.")
         return value
 
     def properties(self) -> dict[str, Any]:

@@ -147,8 +147,20 @@ class RecoveryPoint:
     rule: str = ""
     """The part of the policy's retention that keeps it; none where a user asked for it."""
     archived: bool = False
-    rehydrated: bool = False
+    rehydrated_until: datetime | None = None
+    """Until when an archived one can be restored as if it were not."""
     soft_deleted: bool = False
+    purge_at: datetime | None = None
+    """Until when it stays soft-deleted, where a shorter retention did that to it."""
+    tier_deleted: bool = False
+    """Whether the vault tier has lost it."""
+    threatened: bool = False
+    """Whether a scan found threats in it."""
+
+    def is_kept(self, now: datetime) -> bool:
+        """Whether it is there: its retention has not passed, nor its time as a soft-deleted point."""
+        ends = self.purge_at if self.purge_at is not None else self.expires
+        return ends is None or ends > now
 
 
 @dataclass
@@ -245,8 +257,8 @@ class ProtectedItem:
         return self.chains[-1] if self.chains and not self.chains[-1].closed else None
 
     def kept(self, now: datetime) -> list[RecoveryPoint]:
-        """The recovery points whose retention has not passed, the oldest first."""
-        return [point for point in self.recovery_points if point.expires is None or point.expires > now]
+        """The recovery points that are there, soft-deleted ones too, the oldest first."""
+        return [point for point in self.recovery_points if point.is_kept(now)]
 
     def last_backup(self, now: datetime) -> datetime | None:
         """When the last backup was taken, the policy's log backups included."""
@@ -286,6 +298,16 @@ class Inquiry:
 
 
 @dataclass
+class WholeInstance:
+    """An instance that is protected as a whole, with every database it had then."""
+
+    name: str
+    policy: Policy
+    source_id: str
+    databases: list[str]
+
+
+@dataclass
 class Container:
     """A virtual machine registered with a vault, or an availability group that was found on such.
 
@@ -298,6 +320,8 @@ class Container:
     sequence: int
     inquiry: Inquiry = field(default_factory=Inquiry)
     items: dict[tuple[str, str], ProtectedItem] = field(default_factory=dict)
+    whole_instances: dict[str, WholeInstance] = field(default_factory=dict)
+    """Instances that are protected as a whole, by lower-cased name."""
 
     @property
     def name(self) -> VmName | GroupName:
@@ -326,6 +350,10 @@ class Container:
         found = self.source.instances.get(instance.lower())
         return None if found is None else found.databases.get(name.lower())
 
+    def whole_instance(self, name: str) -> WholeInstance | None:
+        """The protection of that instance as a whole, where there is any."""
+        return self.whole_instances.get(name.lower())
+
     def item_name(self, instance: str, database: str) -> str:
         """The name that a protected item has: lower case as recorded, of groups in their own casing as reported."""
         name = f"{instance};{database}"
@@ -344,6 +372,17 @@ class Intent:
 
 
 @dataclass
+class DeletedVault:
+    """A vault that was deleted, until what is soft-deleted in it is purged; at once where it held nothing."""
+
+    name: str
+    vault: Vault
+    vault_id: str
+    deleted: datetime
+    purge_at: datetime
+
+
+@dataclass
 class Vault:
     """A Recovery Services vault; everything in it by lower-cased name."""
 
@@ -355,6 +394,8 @@ class Vault:
     """Enabled, Disabled or AlwaysON."""
     sku: dict[str, Any]
     soft_delete_days: int = 14
+    provisioned_from: datetime | None = None
+    """From when on it can be used; None where it could at once."""
     tags: dict[str, str] | None = None
     identity: dict[str, Any] | None = None
     properties: dict[str, Any] = field(default_factory=dict)

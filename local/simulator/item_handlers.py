@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
-from local.simulator.estate import Database, Policy, ProtectedItem, Vault
+from local.simulator.estate import Container, Database, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
+from local.simulator.instance_items import instance_item, instance_items
 from local.simulator.jobs import Job
 from local.simulator.naming import VmName, container_key, encoded, item_key, parse_id
 from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
@@ -55,21 +56,35 @@ def busy_error() -> JobError:
     )
 
 
+def refuse_under_instance(container: Container, instance: str) -> None:
+    """Raise ServiceError for what is asked of one database whose instance is protected as a whole.
+
+    That it is refused, and how, is inferred: the preview of 2026 is about operations on instances.
+    """
+    if container.whole_instance(instance) is not None:
+        raise ServiceError(
+            400,
+            "UserErrorOperationNotAllowedOnDatabaseUnderInstance",
+            f"The database is protected with its instance {instance}. Do this to the instance.",
+        )
+
+
 def _health(item: ProtectedItem) -> str:
     if not item.container.machine.running:
         return "NotReachable"
     return {"Healthy": "Healthy", "Unhealthy": "Unhealthy"}.get(item.last_backup_status, "IRPending")
 
 
-def _kpi(healthy: bool, title: str, message: str) -> dict[str, Any]:
+def _kpi(status: str, problem: JobError | None = None) -> dict[str, Any]:
+    """The health of one kind of operation, as recorded in 2022 of a restore that failed."""
     return {
-        "resourceHealthStatus": "Healthy" if healthy else "TransientUnhealthy",
+        "resourceHealthStatus": status,
         "resourceHealthDetails": [
             {
-                "code": 0 if healthy else 1,
-                "title": "Success" if healthy else title,
-                "message": "" if healthy else message,
-                "recommendations": [],
+                "code": problem.number if problem is not None else 0,
+                "title": problem.title if problem is not None else "Success",
+                "message": problem.message if problem is not None else "",
+                "recommendations": problem.recommendations if problem is not None else [],
             }
         ],
     }
@@ -83,13 +98,17 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
     service = world.service
     kpis: dict[str, Any] = {}
     if item.last_backup_time is not None and (item.recovery_points or item.last_error is None):
+        error = item.last_error
+        problem = JobError(1, error["code"], error["message"], error["recommendations"]) if error else None
         healthy = item.last_backup_status == "Healthy"
-        error = item.last_error or {}
-        kpis["BackupOperationStatusKPI"] = _kpi(healthy, str(error.get("code")), str(error.get("message")))
+        kpis["BackupOperationStatusKPI"] = _kpi("Healthy") if healthy else _kpi("TransientUnhealthy", problem)
     if (restore := item.last_restore) is not None:
         failure = restore.errors[-1] if restore.status == "Failed" and restore.errors else None
-        kpis["RestoreOperationStatusKPI"] = _kpi(
-            restore.status != "Failed", failure.title if failure else "", failure.message if failure else ""
+        # Recorded as degraded of the service's own trouble (530010); that a user's is worse is inferred.
+        by_user = failure is not None and "usererror" in failure.title.lower()
+        failed = "TransientUnhealthy" if by_user else "TransientDegraded"
+        kpis["RestoreOperationStatusKPI"] = (
+            _kpi(failed, failure) if restore.status == "Failed" else _kpi("Healthy")
         )
     properties: dict[str, Any] = {"kpisHealths": kpis} if service.health_of_items else {}
     properties |= {
@@ -131,6 +150,8 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         "workloadType": "SQLDataBase",
         "containerName": item.container_name,
     }
+    if container.whole_instance(item.instance) is not None:
+        properties |= {"parentProtectedItem": item.instance, "protectionLevel": "DatabaseUnderInstance"}
     if container.group is None:
         # In every year the resource group's name is in lower case here, and only here.
         machine = container.machine.name
@@ -185,6 +206,12 @@ def list_items(world: World, call: Call) -> Answer:
     )
     # In the order of their data sources' numbers, as recorded: not that of their protection.
     found.sort(key=attrgetter("source_number"))
+    of_workloads = matches("AzureWorkload", wanted.get("backupmanagementtype"))
+    if of_workloads and (kind is None or kind.lower() == "sqlinstance"):
+        wholes = [] if narrowed else instance_items(world, call, vault)
+        if wholes:
+            entries = [*wholes, *(_listed(world, call, item, prefix) for item in found)]
+            return world.page(call, list(enumerate(entries)), itemgetter(0), itemgetter(1))
     return world.page(
         call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
     )
@@ -211,7 +238,10 @@ def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[
 
 def get_item(world: World, call: Call) -> Answer:
     """GET a protected item."""
-    item = world.item(call, world.vault(call))
+    vault = world.vault(call)
+    if call.parameters["item"].lower().startswith("sqlinstance;"):
+        return Answer(200, instance_item(world, call, vault))
+    item = world.item(call, vault)
     return Answer(200, render_item(world, call, item, details=True))
 
 
@@ -299,6 +329,7 @@ def configure(world: World, call: Call) -> Answer:
     )
     if existing is None and real is None:
         raise item_not_found()
+    refuse_under_instance(container, key[0])
     if (vault.key, container.name.key, key) in world.configuring:
         raise _conflict()
     instance, database = (existing.instance, existing.database) if existing is not None else real or key
@@ -400,6 +431,7 @@ def stop(world: World, call: Call) -> Answer:
     _check_kind(properties)
     state = properties["protectionState"]
     item = world.item(call, vault)
+    refuse_under_instance(item.container, item.instance)
     if item.soft_deleted:
         raise ServiceError(
             400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
@@ -449,6 +481,7 @@ def delete(world: World, call: Call) -> Answer:
     container = item.container
     if item.soft_deleted:
         return Answer(204)
+    refuse_under_instance(container, item.instance)
     if is_immutable(vault) and item.kept(world.now):
         raise denied_on_immutable()
     if vault.resource_guard is None or not vault.resource_guard.is_unlocked(call.path, world.now):
@@ -546,6 +579,7 @@ def backup(world: World, call: Call) -> Answer:
     if not isinstance(properties.get("enableCompression", False), bool | None):
         raise invalid_input("Parameter enableCompression in request is invalid.")
     item = world.item(call, vault)
+    refuse_under_instance(item.container, item.instance)
     if item.soft_deleted or item.stopped:
         raise ServiceError(
             400,

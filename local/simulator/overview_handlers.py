@@ -9,26 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
-from local.simulator.errors import ServiceError, arm, invalid_input
+from local.simulator.errors import ServiceError, invalid_input
 from local.simulator.estate import Container, Vault, VirtualMachine
 from local.simulator.filters import parse_filter
 from local.simulator.naming import parse_id
-from local.simulator.world import World
+from local.simulator.world import World, region_of
 
 _STORAGE_TYPES = ("GeoRedundant", "LocallyRedundant", "ZoneRedundant", "ReadAccessGeoZoneRedundant")
-
-
-def _region(world: World, call: Call) -> str:
-    world.subscription(call)
-    region = call.parameters["location"].replace(" ", "").lower()
-    known = {world.scenario.location.lower()} | {vault.location.lower() for vault in world.vaults.values()}
-    if region not in known | {machine.location.lower() for machine in world.machines.values()}:
-        raise arm(
-            400,
-            "NoRegisteredProviderFound",
-            f"No registered resource provider found for location '{call.parameters['location']}'.",
-        )
-    return region
 
 
 def _machine(world: World, body: dict[str, Any]) -> VirtualMachine | None:
@@ -62,7 +49,8 @@ def backup_status(world: World, call: Call) -> Answer:
     SQL Server's databases are asked for by resourceType SQLDataBase; for VM the answer speaks of whole machines, which
     the simulator does not protect.
     """
-    _region(world, call)
+    world.subscription(call)
+    region_of(world, call)
     body = call.json()
     kind = str(body.get("resourceType", "")).lower()
     if kind not in ("vm", "sqldatabase", "azurefileshare", "sapascedatabase", "saphanadatabase"):
@@ -100,7 +88,8 @@ def backup_status(world: World, call: Call) -> Answer:
 
 def pre_validate(world: World, call: Call) -> Answer:
     """POST backupPreValidateProtection: whether a machine, or SQL Server in it, could be protected in a vault."""
-    _region(world, call)
+    world.subscription(call)
+    region_of(world, call)
     body = call.json()
     machine = _machine(world, body)
     vault_id = parse_id(body.get("vaultId"))

@@ -17,9 +17,10 @@ from local.simulator.estate import (
     ProtectedItem,
     RecoveryPoint,
     Vault,
+    VirtualMachine,
 )
 from local.simulator.filters import parse_filter
-from local.simulator.item_handlers import busy_error
+from local.simulator.item_handlers import busy_error, refuse_under_instance
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, parse_id
 from local.simulator.security import check_guard
@@ -168,7 +169,7 @@ def list_points(world: World, call: Call) -> Answer:
         for point in reversed(item.kept(world.now))
         if point.kind in kinds
         and (soft_deleted_too or not point.soft_deleted)
-        and (not only_ready or move_readiness(point, world.now)[0])
+        and (not only_ready or move_readiness(item, point, world.now)[0])
         and (since is None or point.time >= since)
         and (until is None or point.time <= until)
     ]
@@ -237,8 +238,8 @@ class _Plan:
     target: _Target
     point: RecoveryPoint | None
     """None for a moment of the log ranges."""
-    archived: tuple[timedelta, dict[str, str]] | None
-    """How long its rehydration takes, and what the job says of it."""
+    archived: tuple[timedelta, dict[str, str], timedelta] | None
+    """How long its rehydration takes, what the job says of it, and how long it stays rehydrated."""
 
 
 def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties: dict[str, Any]) -> _Plan:
@@ -252,13 +253,14 @@ def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties
         "AzureWorkloadSQLPointInTimeRestoreWithRehydrateRequest",
     ):
         raise invalid_input("Parameter objectType in request is invalid.")
+    refuse_under_instance(item.container, item.instance)
     if item.soft_deleted:
         raise ServiceError(
             400, "UserErrorItemInSoftDeletedState", "The backup item is in soft deleted state."
         )
     if point_in_time != (name.lower() == RANGE.lower()):
         raise _invalid(f"A request of type {kind} does not fit the recovery point {name}.")
-    archived: tuple[timedelta, dict[str, str]] | None = None
+    archived: tuple[timedelta, dict[str, str], timedelta] | None = None
     point: RecoveryPoint | None = None
     if point_in_time:
         moment = _moment(world, item, properties.get("pointInTime"))
@@ -267,7 +269,7 @@ def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties
         shown = "Log"
     else:
         point = _point(world, item, name)
-        archived = rehydration(point, properties)
+        archived = rehydration(point, properties, world.now)
         moment, files = point.time, point.files
         shown = "Full" if point.kind == "CopyOnlyFull" else point.kind
     return _Plan(moment, shown, _target(world, vault, item, properties, files), point, archived)
@@ -348,7 +350,7 @@ def restore(world: World, call: Call) -> Answer:
             **(archived[1] if archived is not None else {}),
         }
         if archived is not None and point is not None:
-            point.rehydrated = True
+            point.rehydrated_until = world.now + archived[2]
         for found in claimed:
             if found.busy_with is job:
                 found.busy_with = None
@@ -550,6 +552,13 @@ def _check_target(target: _Target) -> None:
             "Restore failed as the database could not be brought offline.",
             ["Take the database out of the availability group, or change the target database name."],
         )
+    if (clash := _file_of_another(machine, existing, target.files)) is not None:
+        raise JobError(
+            520123,
+            "UserErrorRestoreFailedTargetFileAlreadyExists",
+            f"Restore failed as the file {clash} already exists and belongs to another database.",
+            ["Map the files of the database to other paths."],
+        )
 
 
 def _finish(
@@ -580,6 +589,20 @@ def _finish(
         if targeted is not None:
             # Restoring over a database breaks its log chain; the next full begins a new one.
             targeted.log_chain_broken = True
+
+
+def _file_of_another(
+    machine: VirtualMachine, restored_over: Database | None, files: list[tuple[str, str, str]]
+) -> str | None:
+    """The first of these paths that a database of the machine has, but for the one that is restored over."""
+    taken = {
+        path.lower()
+        for instance in machine.instances.values()
+        for database in instance.databases.values()
+        if database is not restored_over
+        for _, _, path in database.files
+    }
+    return next((path for _, _, path in files if path.lower() in taken), None)
 
 
 def item_size(world: World, item: ProtectedItem) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from local.simulator import (
     archive,
     container_handlers,
+    deleted_vaults,
     identity_handlers,
     intent_handlers,
     item_handlers,
@@ -140,6 +141,26 @@ def build_routes() -> RouteTable:
         ("backupPreValidateProtection", "PreValidateProtection", overview_handlers.pre_validate),
     ):
         table.add("POST", f"{region}/{path}", Route(name, handler))
+    deleted = f"{region}/deletedVaults"
+    for method, path, name, handler in (
+        ("GET", "", "ListDeletedVaults", deleted_vaults.list_deleted),
+        ("GET", "/{deleted}", "GetDeletedVault", deleted_vaults.get_deleted),
+        ("POST", "/{deleted}/undelete", "UndeleteVault", deleted_vaults.undelete),
+        ("GET", "/{deleted}/operations/{operation}", "OperationStatus", deleted_vaults.operation_status),
+        (
+            "GET",
+            "/{deleted}/operationResults/{operation}",
+            "OperationResult",
+            deleted_vaults.operation_result,
+        ),
+    ):
+        table.add(method, f"{deleted}{path}", Route(name, handler))
+    vault = f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}"
+    for path, name, handler in (
+        ("operationStatus", "OperationStatus", deleted_vaults.operation_status),
+        ("operationResults", "OperationResult", deleted_vaults.operation_result),
+    ):
+        table.add("GET", f"{vault}/{path}/{{operation}}", Route(name, handler))
     _add_backup_routes(table, f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}")
     return table
 

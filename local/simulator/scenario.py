@@ -52,7 +52,8 @@ class DatabaseScenario(_Part):
     """A database. Sizes in MB; `history_days` of recovery points need a policy.
 
     Without `files` it has those that SQL Server gives it. Of its history, points older than `archived_after_days`
-    are in the archive tier, and those older than `soft_deleted_after_days` are soft-deleted.
+    are in the archive tier, those older than `soft_deleted_after_days` are soft-deleted, and the vault tier has lost
+    those older than `vault_tier_deleted_after_days`. A scan found threats in those of the last `threats_within_days`.
     """
 
     name: DatabaseName
@@ -65,6 +66,8 @@ class DatabaseScenario(_Part):
     extended_info: Literal["All", "FullAndDifferential", "None"] = "All"
     archived_after_days: int | None = Field(None, ge=0)
     soft_deleted_after_days: int | None = Field(None, ge=0)
+    vault_tier_deleted_after_days: int | None = Field(None, ge=0)
+    threats_within_days: int | None = Field(None, ge=0)
     item_casing: Literal["lower", "own"] = "lower"
 
     @property
@@ -89,16 +92,25 @@ class DatabaseScenario(_Part):
 
 
 class InstanceScenario(_Part):
-    """A SQL Server instance with its default directories."""
+    """A SQL Server instance with its default directories; `protected_by` protects it as a whole."""
 
     name: Name = "MSSQLSERVER"
     databases: tuple[DatabaseScenario, ...] = ()
     data_directory: str = "F:\\data\\"
     log_directory: str = "G:\\log\\"
     failover_cluster: bool = False
+    protected_by: str | None = None
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
+        if self.protected_by is not None:
+            if self.failover_cluster:
+                raise ValueError(f"instance {self.name} is a failover cluster instance, and has protectedBy")
+            for database in self.databases:
+                if database.protected_by is not None:
+                    raise ValueError(
+                        f"database {database.name} has protectedBy, but instance {self.name} is protected as a whole"
+                    )
         _no_duplicates([database.name for database in self.databases], f"databases of instance {self.name}")
         if self.failover_cluster:
             for database in self.databases:
@@ -135,6 +147,11 @@ class VirtualMachineScenario(_Part):
             raise ValueError(f"{self.name} is deleted, but has no registeredTo: there would be nothing of it")
         if self.registered_to is None:
             for instance in self.instances:
+                if instance.protected_by is not None:
+                    raise ValueError(
+                        f"instance {instance.name} of {self.name} has protectedBy, "
+                        f"but {self.name} has no registeredTo"
+                    )
                 for database in instance.databases:
                     if database.protected_by is not None:
                         raise ValueError(
@@ -359,6 +376,12 @@ class Scenario(_Part):
                     f"{machine.name} is registeredTo {machine.registered_to}, which is not among the vaults"
                 )
             for instance in machine.instances:
+                whole = instance.protected_by
+                if whole is not None and whole.lower() not in known:
+                    raise ValueError(
+                        f"instance {instance.name} of {machine.name} is protectedBy {whole}, which vault "
+                        f"{machine.registered_to} does not have"
+                    )
                 for database in instance.databases:
                     if database.protected_by is not None and database.protected_by.lower() not in known:
                         raise ValueError(
@@ -433,6 +456,10 @@ class Scenario(_Part):
             raise ScenarioError(f"The scenario file {path} cannot be read: it is not UTF-8 text.") from error
         except ValueError as error:
             raise ScenarioError(f"The scenario file {path} is not JSON: {error}.") from error
+        except RecursionError as error:
+            raise ScenarioError(
+                f"The scenario file {path} cannot be used: it is nested too deeply."
+            ) from error
         try:
             return cls.model_validate(data)
         except ValidationError as error:

@@ -55,6 +55,11 @@ class ServiceVersion:
         return not self._since("2023-01")
 
     @property
+    def named_tiers(self) -> bool:
+        """Tiers and their states have names: numbers in 2021-06, names in 2022-05."""
+        return self._since("2022-01")
+
+    @property
     def vault_of_items(self) -> bool:
         """Items say vaultId and softDeleteRetentionPeriod."""
         return self._since("2023-01")
@@ -81,8 +86,13 @@ class ServiceVersion:
 
     @property
     def new_front_end(self) -> bool:
-        """Answers say their charset and who asked, and come from another server; URLs of operations are signed."""
+        """Answers say who asked, and come from another server; URLs of operations are signed."""
         return self._since("2024-01")
+
+    @property
+    def charset(self) -> bool:
+        """Answers say their charset: recorded in 2022-05 and in 2024, not in 2021 nor in 2023-05."""
+        return self.new_front_end or (self._since("2022-01") and not self._since("2023-01"))
 
     @property
     def reads_per_hour(self) -> tuple[int, int]:
@@ -111,6 +121,14 @@ class ServiceVersion:
         (https://learn.microsoft.com/azure/backup/secure-by-default).
         """
         return self._since("2024-01")
+
+    @property
+    def vaults_in_the_background(self) -> bool:
+        """Vaults are created and deleted by operations of their own, and say more of their security.
+
+        Recorded in 2026-07, not in 2024 nor in 2025-10.
+        """
+        return self._since("2026-01")
 
     @property
     def protectable_item_count(self) -> bool:

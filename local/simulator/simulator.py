@@ -293,7 +293,7 @@ class Simulator:
         if answer.body is not None:
             body = answer.body if isinstance(answer.body, bytes) else to_json(answer.body)
         content_type = answer.headers.pop("Content-Type", answer.content_type if body else "")
-        if content_type == "application/json" and world.service.new_front_end:
+        if content_type == "application/json" and world.service.charset:
             content_type = "application/json; charset=utf-8"
         lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache")]
         if answer.status != 204 or world.service.new_front_end:

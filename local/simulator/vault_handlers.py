@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
+from local.simulator.deleted_vaults import note_deletion, vault_operation
 from local.simulator.errors import ServiceError, arm, invalid_input, policy_not_found
 from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
@@ -14,18 +16,21 @@ from local.simulator.policies import accepted_policy, check_policy_name
 from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.world import World
 
+PROVISIONING = timedelta(seconds=90)
+"""How long a vault takes to be created since 2026, as recorded."""
 _VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
 _POLICY_FIELDS = frozenset({"backupmanagementtype", "workloadtype", "fabricname"})
 
 
 def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
     created = vault.created.strftime("%Y-%m-%dT%H%%3A%M%%3A%S.%f")
+    provisioning = vault.provisioned_from is not None and vault.provisioned_from > world.now
     body: dict[str, Any] = {
         "location": vault.location,
         "name": vault.name,
         "etag": f"W/\"datetime'{created}9Z'\"",
         "properties": {
-            "provisioningState": "Succeeded",
+            "provisioningState": "Provisioning" if provisioning else "Succeeded",
             "privateEndpointStateForBackup": "None",
             "privateEndpointStateForSiteRecovery": "None",
         },
@@ -54,6 +59,8 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
                 "crossSubscriptionRestoreSettings": {"crossSubscriptionRestoreState": "Enabled"}
             },
         }
+        if world.service.vaults_in_the_background:
+            _tell_security(body["properties"], vault, provisioning=provisioning)
         for name, value in vault.properties.items():
             own = body["properties"].get(name)
             merge = isinstance(value, dict) and isinstance(own, dict)
@@ -63,7 +70,7 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
             "softDeleteSettings": {
                 "softDeleteRetentionPeriodInDays": vault.soft_delete_days,
                 "softDeleteState": vault.soft_delete,
-                "enhancedSecurityState": "Enabled",
+                "enhancedSecurityState": "AlwaysON" if world.service.vaults_in_the_background else "Enabled",
             },
         }
     if vault.tags is not None:
@@ -71,6 +78,24 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
     if vault.identity is not None:
         body["identity"] = vault.identity
     return body
+
+
+def _tell_security(properties: dict[str, Any], vault: Vault, *, provisioning: bool) -> None:
+    """What vaults say of their security since 2026."""
+    if provisioning:
+        del properties["backupStorageVersion"]
+    elif not vault.containers:
+        properties["backupStorageVersion"] = "Unassigned"
+    guarded = "Enabled" if vault.resource_guard else "Disabled"
+    properties["securitySettings"] = {
+        "multiUserAuthorization": "Invalid" if provisioning else guarded,
+        "sourceScanConfiguration": {"state": "Disabled"},
+    }
+    properties |= {
+        "regionOfChoiceSettings": {"status": "Disabled"},
+        "secureScore": "Adequate",
+        "bcdrSecurityLevel": "Good",
+    }
 
 
 def list_vaults(world: World, call: Call) -> Answer:
@@ -106,8 +131,13 @@ def put_vault(world: World, call: Call) -> Answer:
     location = location.replace(" ", "").lower()
     vault = world.vaults.get(f"{group}/{name}".lower())
     status = 200 if vault is not None else 201
+    headers: dict[str, str] = {}
     if vault is None:
         vault = world.new_vault(world.resource_groups[key], name, location)
+        if world.service.vaults_in_the_background:
+            vault.provisioned_from = world.now + PROVISIONING
+            polled = world.poll_headers(call, vault_operation(world, call, vault))
+            headers = {"Azure-AsyncOperation": polled["Azure-AsyncOperation"]}
     elif vault.location.lower() != location:
         raise arm(
             409,
@@ -119,7 +149,8 @@ def put_vault(world: World, call: Call) -> Answer:
         _refuse_weaker(vault, call, body)
     vault.sku = dict(sku)
     _update(vault, body)
-    return Answer(status, _render_vault(world, call, vault), effect=Effect(world.canonical_vault_id(vault)))
+    effect = Effect(world.canonical_vault_id(vault))
+    return Answer(status, _render_vault(world, call, vault), headers, effect)
 
 
 def patch_vault(world: World, call: Call) -> Answer:
@@ -201,7 +232,10 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
 
 
 def delete_vault(world: World, call: Call) -> Answer:
-    """DELETE a vault, which must hold nothing: 200, from 2024-04-01 on 204, which one that is not there gets too."""
+    """DELETE a vault, which must hold nothing but what is soft-deleted.
+
+    It answers 200, from 2024-04-01 on 204, which one that is not there gets too, and 202 since 2026.
+    """
     try:
         vault = world.vault(call)
     except ServiceError as error:
@@ -226,10 +260,7 @@ def delete_vault(world: World, call: Call) -> Answer:
             "backup items, protected servers or backup management servers associated with this vault. Unregister "
             f"the following containers associated with this vault before proceeding for deletion : {', '.join(names)}",
         )
-    del world.vaults[vault.key]
-    # Later versions know 202 and 204 only, and their clients take 200 for an error.
-    status = 200 if call.api_version < "2024-04-01" else 204
-    return Answer(status, effect=Effect(world.canonical_vault_id(vault)))
+    return note_deletion(world, call, vault)
 
 
 def get_vault_config(world: World, call: Call) -> Answer:

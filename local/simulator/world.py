@@ -26,6 +26,7 @@ from local.simulator.estate import (
     AvailabilityGroup,
     Container,
     Database,
+    DeletedVault,
     Inquiry,
     Instance,
     Intent,
@@ -35,6 +36,7 @@ from local.simulator.estate import (
     RecoveryPoint,
     Vault,
     VirtualMachine,
+    WholeInstance,
 )
 from local.simulator.identifiers import Identifiers, UrlSigner
 from local.simulator.jobs import Job
@@ -94,6 +96,9 @@ class World:
         )
         self.machines: dict[str, VirtualMachine] = {}
         self.vaults: dict[str, Vault] = {}
+        self.deleted_vaults: list[DeletedVault] = []
+        self.vault_operations: dict[str, Operation] = {}
+        """Those of vaults as a whole, which outlive them."""
         self.resource_groups: dict[str, str] = {}
         self.groups: list[AvailabilityGroup] = []
         self.principals: dict[str, Principal] = {}
@@ -152,6 +157,10 @@ class World:
             vault = next(v for v in self.vaults.values() if v.name.lower() == machine.registered_to.lower())
             container = self.register(vault, self.machines[VmName(machine.resource_group, machine.name).key])
             for instance in machine.instances:
+                if instance.protected_by is not None:
+                    self.protect_instance(
+                        container, instance.name, vault.policies[instance.protected_by.lower()]
+                    )
                 for database in instance.databases:
                     if database.protected_by is not None:
                         policy = vault.policies[database.protected_by.lower()]
@@ -655,6 +664,14 @@ class World:
         self.schedule_backups(item)
         return item
 
+    def protect_instance(self, container: Container, instance: str, policy: Policy) -> None:
+        """Put an instance under protection as a whole, with every database that was found on it."""
+        found = container.inquiry.found.get(instance, [])
+        whole = WholeInstance(instance, policy, self.ids.number(), list(found))
+        container.whole_instances[instance.lower()] = whole
+        for database in found:
+            self.protect(container, instance, database, policy)
+
     def set_policy(self, item: ProtectedItem, policy: Policy) -> None:
         """Protect an item that exists by that policy; one that was stopped is resumed."""
         resumed = item.stopped
@@ -665,7 +682,28 @@ class World:
         if chain is not None:
             chain.end = chain.end_at(self.now)
             chain.interval, chain.base = policy.log_interval(), chain.end or chain.start
+        self._apply_retention(item, policy)
         self.schedule_backups(item)
+
+    def _apply_retention(self, item: ProtectedItem, policy: Policy) -> None:
+        """Let the policy's retention hold for the points that a policy keeps, longer or shorter.
+
+        What it keeps no longer is soft-deleted for as long as the vault says, and comes back once it is kept again
+        (https://learn.microsoft.com/azure/backup/secure-by-default#soft-delete-of-recovery-points).
+        """
+        vault = item.container.vault
+        softly = self.service.soft_delete_always_on and vault.soft_delete != "Disabled"
+        for point in item.kept(self.now):
+            if not point.rule or policy.sub_policy(point.kind) is None:
+                continue
+            kept_for, point.rule = retention_rule(policy, point.kind)
+            point.expires = point.time + kept_for
+            if point.expires > self.now:
+                if point.purge_at is not None:
+                    point.soft_deleted, point.purge_at = False, None
+            elif softly and not point.soft_deleted:
+                point.soft_deleted = True
+                point.purge_at = self.now + timedelta(days=vault.soft_delete_days)
 
     def stop(self, item: ProtectedItem, state: str) -> None:
         """Stop protection and keep what there is."""
@@ -782,9 +820,12 @@ class World:
             for limit, mark in (
                 (scenario.archived_after_days, "archived"),
                 (scenario.soft_deleted_after_days, "soft_deleted"),
+                (scenario.vault_tier_deleted_after_days, "tier_deleted"),
             ):
                 if limit is not None and age >= timedelta(days=limit):
                     setattr(point, mark, True)
+            recent = scenario.threats_within_days
+            point.threatened = recent is not None and age < timedelta(days=recent)
         if item.recovery_points:
             item.last_backup_time = item.recovery_points[-1].time + WRITTEN
             item.last_backup_status = "Healthy"
@@ -839,6 +880,20 @@ class World:
             link = f"{call.request.origin}{quote(call.path, safe=_SAFE_IN_PATH)}?{query}"
             body += b',"nextLink":' + to_json(link)
         return Answer(200, body + b"}")
+
+
+def region_of(world: World, call: Call) -> str:
+    """The region in the URL. Raises ServiceError (400) for one that nothing is in."""
+    region = call.parameters["location"].replace(" ", "").lower()
+    vaults = [*world.vaults.values(), *(entry.vault for entry in world.deleted_vaults)]
+    known = {world.scenario.location.lower()} | {vault.location.lower() for vault in vaults}
+    if region not in known | {machine.location.lower() for machine in world.machines.values()}:
+        raise arm(
+            400,
+            "NoRegisteredProviderFound",
+            f"No registered resource provider found for location '{call.parameters['location']}'.",
+        )
+    return region
 
 
 def machine_down(machine: VirtualMachine) -> JobError:

@@ -43,6 +43,7 @@ from shared.arm.retry_after import parse as parse_retry_after
 from shared.arm.retry_after import parse_http_date
 from shared.clock import Clock, ServiceClock
 from shared.log import logger
+from shared.nesting import MOST_LEVELS, is_nested_too_deeply
 
 if TYPE_CHECKING:
     from shared.arm.transport import RawAnswer, Transport, TransportError
@@ -204,8 +205,8 @@ class ArmClient:
         *,
         params: Mapping[str, str],
         counted: Callable[[int], None] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """The items of a listing, all pages of it, in the service's order.
+    ) -> Iterator[Any]:
+        """The items of a listing, all pages of it, in the service's order: objects, where the service is right.
 
         `counted` is told at the end how many pages there were.
 
@@ -238,14 +239,7 @@ class ArmClient:
                     f"the list is longer than {_MOST_ITEMS:,} items or {_MOST_BYTES:,} bytes",
                     request_id=_request_id(response),
                 )
-            for item in body["value"]:
-                if not isinstance(item, dict):
-                    raise call.failed(
-                        ArmProtocolError,
-                        "the answer lists something that is no resource",
-                        request_id=_request_id(response),
-                    )
-                yield item
+            yield from body["value"]
             link = body.get("nextLink")
             if link is None or link == "":
                 self.budget.listed(operation, number + 1)
@@ -482,6 +476,12 @@ class ArmClient:
         if answer.body.strip():
             try:
                 body = _parsed(answer.body)
+            except _NestedTooDeeplyError:
+                raise call.failed(
+                    ArmProtocolError,
+                    f"Azure answered {answer.status} with no JSON that can be read: it has over {MOST_LEVELS} levels",
+                    request_id=request_id,
+                ) from None
             except ValueError:
                 kind = printable(answer.headers.get("content-type", "no content type"), limit=60)
                 raise call.failed(
@@ -516,8 +516,12 @@ def _serialised(content: object) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+class _NestedTooDeeplyError(ValueError):
+    """JSON is nested beyond reason."""
+
+
 def _parsed(body: bytes) -> Any:
-    """The JSON in a body; ValueError for what is none, or is nested beyond reason.
+    """The JSON in a body; ValueError for what is none, _NestedTooDeeplyError for what is nested beyond reason.
 
     Half of a surrogate pair is legal in JSON, but no text: neither a message nor a URL could hold it. U+FFFD
     stands in for it, so that it harms nothing but the text that it is in.
@@ -533,9 +537,11 @@ def _parsed(body: bytes) -> Any:
             value = json.loads(
                 _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(value, ensure_ascii=False))
             )
-        return value
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise _NestedTooDeeplyError from None
+    if is_nested_too_deeply(value):
+        raise _NestedTooDeeplyError
+    return value
 
 
 def _claims_in(headers: Mapping[str, str]) -> str | None:

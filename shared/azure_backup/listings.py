@@ -5,7 +5,8 @@ Both come in one value that has to be taken apart, so that nobody forgets the se
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+import hashlib
+from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import AliasPath, BeforeValidator, Field
 
@@ -17,14 +18,18 @@ from shared.azure_backup.models import (
     WireModel,
 )
 
-__all__ = ["Listing", "Unusable", "unusable_entries"]
+__all__ = ["LONGEST_NAME", "Listing", "Unusable", "unusable_entries"]
 
 M = TypeVar("M")
 
-_LONGEST_SHOWN = 512
+#: No name of a thing is longer: SQL Server's have 128 characters.
+LONGEST_NAME: Final = 512
+_WHOLE: Final = "*"
 
 #: Why an entry cannot be used: the code of the error where it is named outright.
-UnusableCode = Literal["NotAddressable", "ProtectedAsInstance", "KindNotSupported"]
+UnusableCode = Literal[
+    "NotAddressable", "NotReadable", "ProtectedAsInstance", "ProtectedBySnapshots", "KindNotSupported"
+]
 
 
 class Unusable(WireModel):
@@ -33,15 +38,24 @@ class Unusable(WireModel):
     code: UnusableCode
     #: for people, without its subject
     why: str
-    #: as Azure calls it; of a database, the database's name
+    #: as Azure calls it, and so nothing to print as it is; of a database, the database's name
     name: str
-    #: the instance or the availability group of a database
+    #: neither that nor its id says what it is called: `name` is its place in the listing
+    is_nameless: bool = False
+    #: the instance or the availability group of a database; empty where that cannot be told
     parent: str = ""
+    #: an instance is protected as a whole: this entry, `*`, means each of its databases
+    is_whole_instance: bool = False
     in_availability_group: bool = False
     virtual_machine_id: OptionalVirtualMachine = None
     #: what it is listed in, where that can be told
     container: ContainerId | None = None
     is_database: bool = True
+
+    @property
+    def shown(self) -> str:
+        """Its name for people."""
+        return printable(self.name)
 
     @property
     def reason(self) -> str:
@@ -82,37 +96,67 @@ class _Entry(WireModel):
     #: of an instance that is protected as a whole
     databases: Any = Field(default=None, validation_alias=AliasPath("properties", "childDatabaseNameList"))
 
+    @property
+    def own_name(self) -> str:
+        """What it is called, as far as anything says so; empty where nothing does."""
+        return (
+            self.friendly_name
+            or self.name.rpartition(";")[2]
+            or self.id.rpartition("/")[2].rpartition(";")[2]
+        )
 
-def unusable_entries(body: object, code: UnusableCode, why: str) -> list[Unusable]:
-    """An entry of a listing that cannot be used: of an instance that is protected as a whole, its databases."""
-    entry = _Entry.from_wire(body)
+    @property
+    def parent(self) -> str:
+        """The instance or availability group, by the entry's name where nothing else says so."""
+        kind, _, rest = self.name.partition(";")
+        of_name = rest.partition(";")[0] if kind.lower() == "sqldatabase" and ";" in rest else ""
+        return self.parent_name if 0 < len(self.parent_name) <= LONGEST_NAME else of_name or self.parent_name
+
+
+def unusable_entries(body: object, code: UnusableCode, why: str, *, position: int) -> list[Unusable]:
+    """An entry of a listing that cannot be used: of an instance that is protected as a whole, its databases.
+
+    `position` is its place in the listing, from 1 on, by which one without a name is called.
+    """
+    entry = _Entry.from_wire(body if isinstance(body, dict) else {})
     container = _container(entry)
     in_group = entry.parent_type.lower() == "azurevmworkloadsqlavailabilitygroup" or (
         container is not None and container.name.lower().startswith(AVAILABILITY_GROUP_CONTAINER)
     )
     is_instance = "instance" in entry.protected_type.lower() or "instance" in entry.item_type.lower()
-    own_name = entry.friendly_name or entry.name.rpartition(";")[2] or entry.id.rpartition("/")[2]
+    whole = is_instance and code == "ProtectedAsInstance"
+    own_name = _bounded(entry.own_name or f"(entry {position})")
     children = entry.databases if isinstance(entry.databases, list) else []
     names = [_of_child(child) for child in children if isinstance(child, str)] if is_instance else [own_name]
     return [
         Unusable(
             code=code,
             why=why,
-            name=printable(name, limit=_LONGEST_SHOWN),
-            parent=printable(own_name if is_instance else entry.parent_name, limit=_LONGEST_SHOWN),
+            name=_bounded(name),
+            is_nameless=not entry.own_name,
+            parent=own_name if is_instance else _bounded(entry.parent),
+            is_whole_instance=whole and name == _WHOLE,
             in_availability_group=in_group,
             virtual_machine_id=entry.virtual_machine_id,
             container=container,
             is_database=entry.item_type.lower() in ("", "sqldatabase"),
         )
-        # What an instance holds may not be said: then all of it is meant.
-        for name in names or ["*"]
+        # What an instance holds may not be said, or not all of it.
+        for name in dict.fromkeys([*names, _WHOLE] if whole else names or [_WHOLE])
     ]
 
 
 def _of_child(name: str) -> str:
     kind, _, rest = name.partition(";")
     return rest.partition(";")[2] if kind.lower() == "sqldatabase" and ";" in rest else name
+
+
+def _bounded(name: str) -> str:
+    """A name that fits into messages, and is still that of this entry alone where it is cut."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name[: LONGEST_NAME - 20]}...{digest[:16]}"
 
 
 def _container(entry: _Entry) -> ContainerId | None:

@@ -8,14 +8,24 @@ specification Microsoft.RecoveryServices 2024-04-01 and recorded answers of the 
 from __future__ import annotations
 
 import enum
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from sys import intern
 from typing import Annotated, Any, Final, NamedTuple, Self
 
-from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from shared.arm.ids import (
     ContainerId,
@@ -52,6 +62,7 @@ __all__ = [
     "RecoveryPoint",
     "ResourceGuardProxy",
     "StartedOperation",
+    "Tier",
     "TimeRange",
     "Vault",
     "WireModel",
@@ -100,6 +111,13 @@ class GuardedOperation(NamedTuple):
     default_request: str
 
 
+class Tier(NamedTuple):
+    """Where a recovery point is stored (`ArchivedRP`, `HardenedRP`, `InstantRP`) and how it is there, in lower case."""
+
+    type: str
+    status: str
+
+
 class JobTask(NamedTuple):
     """A step of a job, as the portal shows it."""
 
@@ -146,16 +164,28 @@ def _time_ranges(value: object) -> object:
     return tuple(ranges)
 
 
-def _is_archived(value: object) -> object:
-    """Whether the archive tier alone has it (`RecoveryPointTierInformationV2`)."""
+def _tiers(value: object) -> object:
+    if value is None:
+        return ()
     if not isinstance(value, list | tuple):
-        return False if value is None else value
-    tiers = {
-        str(tier.get("type")).lower()
+        raise ValueError("a list is expected")
+    return tuple(
+        Tier(_word(tier.get("type"), _TIER_TYPES), _word(tier.get("status"), _TIER_STATES))
+        if isinstance(tier, dict)
+        else tier
         for tier in value
-        if isinstance(tier, dict) and str(tier.get("status")).lower() in ("valid", "rehydrated")
-    }
-    return tiers == {"archivedrp"}
+    )
+
+
+#: RecoveryPointTierType and RecoveryPointTierStatus in the order of their numbers, which answers of 2021 have instead.
+_TIER_TYPES: Final = ("invalid", "instantrp", "hardenedrp", "archivedrp", "iasnapshotrp")
+_TIER_STATES: Final = ("invalid", "valid", "disabled", "deleted", "rehydrated")
+
+
+def _word(value: object, words: Sequence[str]) -> str:
+    """A value of an enumeration in lower case, empty where there is none; answers of 2021 have its number instead."""
+    text = "" if value is None else str(value).lower()
+    return words[int(text)] if re.fullmatch(r"\d", text) and int(text) < len(words) else text
 
 
 def _virtual_machine_or_none(value: object) -> object:
@@ -243,6 +273,52 @@ class WireModel(BaseModel):
         object.__setattr__(model, "__pydantic_fields_set__", _NOT_KEPT)
         return model
 
+    @classmethod
+    def readable_part(cls, body: object) -> Self | None:
+        """The model of a body without what is wrong in it; None where nothing is left that it could be made of."""
+        part = _copy(body) if isinstance(body, dict) else {}
+        for _ in range(_MOST_REPAIRS):
+            try:
+                return cls.from_wire(part)
+            except ValidationError as error:
+                taken = [_without(part, problem["loc"]) for problem in error.errors(include_url=False)]
+                if not any(taken):
+                    return None
+        return None
+
+
+#: What is wrong with a field may come to light only once another is gone.
+_MOST_REPAIRS: Final = 8
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copy(entry) for name, entry in value.items()}
+    return list(map(_copy, value)) if isinstance(value, list) else value
+
+
+def _without(body: Any, place: Sequence[int | str]) -> bool:
+    """Take out of a body what is at a place in it, or else the nearest thing around it; whether anything was there."""
+    if not place:
+        return False
+    *above, last = place
+    holder = body
+    for step in above:
+        try:
+            holder = holder[step]
+        except (KeyError, IndexError, TypeError):
+            return _without(body, above)
+    if isinstance(holder, dict):
+        return holder.pop(last, _NOTHING) is not _NOTHING
+    if isinstance(holder, list) and isinstance(last, int) and last < len(holder):
+        # Nothing moves up: later problems are told by their places.
+        holder[last] = {}
+        return True
+    return _without(body, above)
+
+
+_NOTHING: Final = object()
+
 
 class ErrorDetail(WireModel):
     """What is wrong with an item or an instance, in the service's words."""
@@ -326,22 +402,40 @@ class Policy(WireModel):
     protected_items_count: int | None = Field(
         default=None, validation_alias=_in_properties("protectedItemsCount")
     )
+    #: `Streaming`, or which kind of `Snapshot`; nothing in answers of 2024 and before
+    policy_type: Text = Field(default="", validation_alias=_in_properties("vmWorkloadPolicyType"))
     properties: dict[str, Any] = {}
+    #: what is wrong with the answer, where no more than its name can be read of it
+    unreadable: str | None = None
 
     @property
     def is_for_sql(self) -> bool:
-        """Whether it is for SQL databases in Azure VMs."""
+        """Whether it is for SQL Server in Azure VMs: for databases, or for whole instances."""
         return self.backup_management_type.lower() == "azureworkload" and self.workload_type.lower() in (
             "sqldatabase",
             "sql",
+            "sqlinstance",
         )
+
+    @property
+    def cannot_protect(self) -> str | None:
+        """Why this app protects no database by it, as the end of a sentence about it; None where it does."""
+        if self.unreadable is not None:
+            return f"cannot be read: {self.unreadable}"
+        if self.workload_type.lower() == "sqlinstance":
+            return "is for whole instances, and this app protects databases one by one"
+        snapshots = [kind for kind in self.backup_types if kind.lower().startswith("snapshot")]
+        if snapshots or self.policy_type.lower().startswith("snapshot"):
+            return "takes snapshots of disks, which this app does not handle"
+        return None
 
     @property
     def backup_types(self) -> tuple[str, ...]:
         """`Full`, `Differential`, `Log`: what it schedules."""
+        parts = self.properties.get("subProtectionPolicy")
         return tuple(
             sub["policyType"]
-            for sub in self.properties.get("subProtectionPolicy") or ()
+            for sub in (parts if isinstance(parts, list) else ())
             if isinstance(sub, dict) and isinstance(sub.get("policyType"), str)
         )
 
@@ -349,7 +443,7 @@ class Policy(WireModel):
 class ProtectableContainer(WireModel):
     """A VM that may be registered to the vault; whether SQL Server is on it is not known yet."""
 
-    id: str
+    id: Text = ""
     name: str
     virtual_machine_id: OptionalVirtualMachine = Field(
         default=None, validation_alias=_in_properties("containerId")
@@ -502,6 +596,10 @@ class ProtectedItem(WireModel):
     parent_type: Text = Field(default="", validation_alias=_in_properties("parentType"))
     protected_item_type: Text = Field(default="", validation_alias=_in_properties("protectedItemType"))
     protection_level: Text = Field(default="", validation_alias=_in_properties("protectionLevel"))
+    #: `SnapshotV1` and `SnapshotV2` where its policy takes snapshots
+    policy_type: Text = Field(
+        default="", validation_alias=_in_properties("vmWorkloadPolicyType", "policyType")
+    )
     protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     protection_status: Text = Field(default="", validation_alias=_in_properties("protectionStatus"))
     last_backup_status: Text = Field(default="", validation_alias=_in_properties("lastBackupStatus"))
@@ -537,6 +635,11 @@ class ProtectedItem(WireModel):
         )
 
 
+#: the states of a tier in which a recovery point can be restored from it; one that is not told is none that is gone
+_RESTORABLE: Final = ("valid", "rehydrated", "")
+_SNAPSHOT_TIERS: Final = frozenset({"instantrp", "iasnapshotrp"})
+
+
 class RecoveryPoint(WireModel):
     """A backup that can be restored, or all log ranges at once under `DefaultRangeRecoveryPoint`."""
 
@@ -551,18 +654,91 @@ class RecoveryPoint(WireModel):
     data_directories: Annotated[tuple[DataFile, ...], _listed("type", "path", "logicalName")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.dataDirectoryPaths")
     )
-    #: valid in the archive tier alone: it is to be rehydrated before it can be restored
-    is_archived: Annotated[bool, BeforeValidator(_is_archived)] = Field(
-        default=False, validation_alias=_in_properties("recoveryPointTierDetails")
+    #: none where the service does not tell (before 2021-06)
+    tiers: Annotated[tuple[Tier, ...], BeforeValidator(_tiers)] = Field(
+        default=(), validation_alias=_in_properties("recoveryPointTierDetails")
     )
     is_soft_deleted: Flag = Field(
         default=False, validation_alias=_in_properties("recoveryPointProperties.isSoftDeleted")
     )
+    #: when its retention ends
+    expires: WireTime = Field(
+        default=None, validation_alias=_in_properties("recoveryPointProperties.expiryTime")
+    )
+    #: the rule of the policy that keeps it (`Daily`, `Weekly`, ...)
+    kept_by: OptionalText = Field(
+        default=None, validation_alias=_in_properties("recoveryPointProperties.ruleName")
+    )
+    #: what a scan for threats found of it: `Healthy`, `UnHealthy`, `Warning`, `Unknown`, `NotAvailable`
+    threat_status: OptionalText = Field(default=None, validation_alias=_in_properties("threatStatus"))
+    #: the resource group of its disk snapshots, where it has any
+    snapshot_resource_group: OptionalText = Field(
+        default=None,
+        validation_alias=_in_properties("extendedInfo.snapshotRecoveryPointInfo.snapshotResourceGroup"),
+    )
+    #: what is wrong with the answer, where no more than its name can be read of it
+    unreadable: str | None = None
+
+    @classmethod
+    def not_readable(cls, name: str, why: str) -> Self:
+        """One of which no more than the name can be read."""
+        return cls(id=None, name=name, unreadable=why)
 
     @property
     def is_log(self) -> bool:
         """Whether it stands for the log ranges."""
         return self.kind.lower() == "log"
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether too little can be read of it to know what it goes back to."""
+        return self.unreadable is not None or (self.time is None and not self.is_log)
+
+    @property
+    def _restorable_tiers(self) -> set[Tier]:
+        return {tier for tier in self.tiers if tier.status in _RESTORABLE and tier.type != "invalid"}
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether the archive tier alone has it: it is to be rehydrated before it can be restored.
+
+        One that is rehydrated says so of its archive tier, and of no other (recorded 2021-06-22).
+        """
+        tiers = self._restorable_tiers
+        return bool(tiers) and all(
+            tier.type == "archivedrp" and tier.status != "rehydrated" for tier in tiers
+        )
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it is a snapshot of disks, which is restored by another kind of request."""
+        types = {tier.type for tier in self._restorable_tiers}
+        return self.kind.lower().startswith("snapshot") or (bool(types) and types <= _SNAPSHOT_TIERS)
+
+    @property
+    def cannot_restore(self) -> str | None:
+        """Why a plain restore cannot go back to it, in a word or two; None where it can.
+
+        A tier that is `Deleted`, `Disabled` or `Invalid` holds nothing to restore from (`RecoveryPointTierStatus`
+        of the REST specification).
+        """
+        if self.is_unreadable:
+            return "not readable"
+        if self.is_soft_deleted:
+            return "soft-deleted"
+        if self.tiers and not self._restorable_tiers:
+            states = dict.fromkeys(
+                "invalid" if tier.type == "invalid" else tier.status for tier in self.tiers
+            )
+            return " and ".join(states)
+        if self.is_archived:
+            return "archived"
+        return "snapshot" if self.is_snapshot else None
+
+    @property
+    def is_threatened(self) -> bool:
+        """Whether a scan found threats in what it holds."""
+        return (self.threat_status or "").lower() == "unhealthy"
 
 
 class JobStatus(enum.StrEnum):
@@ -617,16 +793,20 @@ def _activity(value: object) -> object:
 
 
 def _bag(value: object) -> object:
-    """A property bag as texts."""
-    if value is None:
+    """A property bag as texts: what is none is shown as JSON, and no bag is an empty one."""
+    if not isinstance(value, dict):
         return {}
-    if isinstance(value, dict):
-        return {str(name): "" if text is None else text for name, text in value.items()}
-    return value
+    return {
+        str(name): "" if text is None else text if isinstance(text, str) else json.dumps(text)
+        for name, text in value.items()
+    }
 
 
 class Job(WireModel):
-    """A backup job. A list gives no tasks, properties or errors: those come with the job itself."""
+    """A backup job. A list gives no tasks, properties or errors: those come with the job itself.
+
+    Its id is empty where a list names it nowhere.
+    """
 
     id: str = Field(validation_alias="name")
     status: Annotated[JobStatus, BeforeValidator(_job_status)] = Field(

@@ -26,10 +26,11 @@ from shared.arm.ids import (
     ResourceId,
     VaultId,
     check_new_policy_name,
+    decoded_name,
     quote_segment,
 )
 from shared.arm.redaction import printable, redact
-from shared.azure_backup.listings import Listing, Unusable, UnusableCode, unusable_entries
+from shared.azure_backup.listings import LONGEST_NAME, Listing, Unusable, UnusableCode, unusable_entries
 from shared.azure_backup.models import (
     Container,
     Job,
@@ -47,6 +48,7 @@ from shared.azure_backup.models import (
     WorkloadItem,
 )
 from shared.azure_backup.wire import filter_time, odata_filter, uuid_text, wire_time
+from shared.log import logger
 
 __all__ = ["BACKUP_API_VERSION", "VAULTS_API_VERSION", "AzureBackup"]
 
@@ -62,14 +64,21 @@ _PROTECTED_INSTANCE = "azurevmworkloadsqlinstance"
 #: `protectionLevel` of a database whose instance is protected
 _UNDER_INSTANCE = "databaseunderinstance"
 
+_UNREADABLE = "is listed in a form that this app cannot read"
+
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
 _PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
 _NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
 
 _M = TypeVar("_M", bound=WireModel)
+_log = logger(__name__)
 #: A job may have started while the request was on its way, and the service's clock may be misjudged by hours.
 _AHEAD = timedelta(days=1)
+
+
+class _UnreadableError(ValueError):
+    """An answer is not what it should be; the text names the fields."""
 
 
 class AzureBackup:
@@ -166,14 +175,15 @@ class AzureBackup:
     # Policies
 
     def list_policies(self, vault: VaultId) -> list[Policy]:
-        """The policies for SQL databases."""
+        """The policies for SQL Server: those too that this app does not protect by, each with its reason."""
         policies = self._list(
             Policy,
             "list policies",
             f"{vault.url_path}/backupPolicies",
             params=_filtered(backupManagementType=_WORKLOAD),
+            otherwise=lambda name, why: Policy(id="", name=name, unreadable=why),
         )
-        return [policy for policy in policies if policy.is_for_sql]
+        return [policy for policy in policies if policy.is_for_sql or policy.unreadable is not None]
 
     def create_policy(
         self, vault: VaultId, name: str, properties: dict[str, Any], *, client_request_id: str
@@ -226,6 +236,7 @@ class AzureBackup:
             "list registered containers",
             f"{vault.url_path}/backupProtectionContainers",
             params=_filtered(backupManagementType=_WORKLOAD, status="Registered"),
+            refuse=_without_machine,
         )
 
     def get_container(self, container: ContainerId) -> Container | None:
@@ -415,13 +426,19 @@ class AzureBackup:
     ) -> list[RecoveryPoint]:
         """What can be restored, newest first; the log ranges are one point among them.
 
+        A point that cannot be read is among them, with what is wrong.
+
         `query_type` is `Full`, `Log`, `Differential`, `FullAndDifferential` or `All`; with `extended_info`
         the points bring the database's files.
         """
         params = _filtered(extendedInfo="True" if extended_info else None, restorePointQueryType=query_type)
         return list(
             self._list(
-                RecoveryPoint, "list recovery points", f"{item.url_path}/recoveryPoints", params=params
+                RecoveryPoint,
+                "list recovery points",
+                f"{item.url_path}/recoveryPoints",
+                params=params,
+                otherwise=RecoveryPoint.not_readable,
             )
         )
 
@@ -514,7 +531,7 @@ class AzureBackup:
         operation: str | None = None,
         status: str | None = None,
         counted: Callable[[int], None] | None = None,
-        kept: Callable[[Job], bool] = lambda _: True,
+        kept: Callable[[Job], bool] | None = None,
     ) -> list[Job]:
         """The jobs that started from `start` on, scheduled log backups excepted, which Azure does not list.
 
@@ -522,6 +539,9 @@ class AzureBackup:
         `operation` is one of `Backup`, `Restore`, `ConfigureBackup`, ...; `status` one of `InProgress`,
         `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`. `counted` is told how many
         pages the listing had. Only what is `kept` is held in memory, for whoever looks for a few of many.
+
+        What cannot be read of a job is left out of it. A job without an id is passed over, unless it is one to be
+        `kept`: then it may be the one that is looked for, and an ArmProtocolError says so.
         """
         if end is None:
             end = self._arm.service_clock.now() + _AHEAD
@@ -533,8 +553,15 @@ class AzureBackup:
             status=status,
         )
         path = f"{vault.url_path}/backupJobs"
-        jobs = self._list(Job, "list jobs", path, params=params, counted=counted)
-        return [job for job in jobs if kept(job)]
+        jobs = []
+        for job in self._list(Job, "list jobs", path, params=params, counted=counted, nameless=True):
+            if kept is not None and not kept(job):
+                continue
+            if job.id:
+                jobs.append(job)
+            elif kept is not None:
+                self._garbled("list jobs", path, "a job that may be the one looked for has no id")
+        return jobs
 
     # What the methods share
 
@@ -554,10 +581,31 @@ class AzureBackup:
         *,
         params: Mapping[str, str],
         counted: Callable[[int], None] | None = None,
+        otherwise: Callable[[str, str], _M] | None = None,
+        nameless: bool = False,
     ) -> Iterator[_M]:
-        """The models of a listing whose entries are used by their names alone."""
-        for body in self._arm.pages(operation, path, params=params, counted=counted):
-            yield self._read(model, body, operation, path)
+        """The models of a listing whose entries are used by their names alone.
+
+        One wrong entry does not end it: `otherwise` makes of its name and what is wrong what stands for it; without
+        that it is what can be read of it. One without a name is then given only where `nameless`.
+        """
+        for position, body in enumerate(self._arm.pages(operation, path, params=params, counted=counted), 1):
+            try:
+                yield self._validate(model, body)
+                continue
+            except (_UnreadableError, InvalidResourceIdError) as error:
+                why = str(error)
+            name = _name_of(body)
+            _log.warning(
+                "an entry of a listing cannot be read whole",
+                extra={"action": operation, "entry": printable(name, limit=120), "reason": why},
+            )
+            if otherwise is not None:
+                yield otherwise(name or f"(entry {position})", why)
+            elif name or nameless:
+                part = model.readable_part({**(body if isinstance(body, dict) else {}), "name": name})
+                if part is not None:
+                    yield part
 
     def _listing(
         self,
@@ -571,30 +619,33 @@ class AzureBackup:
         """A listing whose entries are used by their ids; `refuse` tells why this app cannot use one."""
         usable: list[_M] = []
         unusable: list[Unusable] = []
-        for body in self._arm.pages(operation, path, params=params):
+        for position, body in enumerate(self._arm.pages(operation, path, params=params), 1):
             refused: tuple[UnusableCode, str] | None
             try:
-                item = self._validate(model, body, operation, path)
+                item = self._validate(model, body)
                 refused = refuse(item)
             except InvalidResourceIdError as error:
                 refused = (
                     "NotAddressable",
                     f"cannot be addressed in the service's REST API: {error.problem}",
                 )
+            except _UnreadableError as error:
+                refused = "NotReadable", f"{_UNREADABLE}: {error}"
             if refused is None:
                 usable.append(item)
             else:
-                unusable += unusable_entries(body, *refused)
+                unusable += unusable_entries(body, *refused, position=position)
         return Listing(usable, unusable)
 
     def _read(self, model: type[_M], body: object, operation: str, path: str) -> _M:
         """The model of a body; ArmProtocolError, naming the fields, where it is none."""
         try:
-            return self._validate(model, body, operation, path)
-        except InvalidResourceIdError as error:
+            return self._validate(model, body)
+        except (_UnreadableError, InvalidResourceIdError) as error:
             self._garbled(operation, path, f"the answer is no {model.__name__}: {error}")
 
-    def _validate(self, model: type[_M], body: object, operation: str, path: str) -> _M:
+    def _validate(self, model: type[_M], body: object) -> _M:
+        """The model of a body; _UnreadableError, naming the fields, or InvalidResourceIdError where it is none."""
         try:
             return model.from_wire(body)
         except ValidationError as error:
@@ -607,9 +658,7 @@ class AzureBackup:
                 for problem in error.errors(include_url=False, include_input=False)
             }
             described = "; ".join(f"{name}: {said}" for name, said in fields.items())
-            self._garbled(
-                operation, path, f"the answer is no {model.__name__}: {redact(described, limit=400)}"
-            )
+            raise _UnreadableError(redact(described, limit=400)) from None
 
     def _garbled(self, operation: str, path: str, problem: str) -> NoReturn:
         raise ArmProtocolError(problem, operation=operation, method="GET", path=path, client_request_id=None)
@@ -626,10 +675,44 @@ class AzureBackup:
         return response.retry_after(self._arm.service_clock.now())
 
 
+def _name_of(body: object) -> str:
+    """The name of an entry that cannot be read: by its id where it says none itself, empty where neither is one."""
+    if not isinstance(body, dict):
+        return ""
+    name, of_id = body.get("name"), body.get("id")
+    if isinstance(name, str) and name:
+        return name
+    return decoded_name(of_id.rpartition("/")[2]) if isinstance(of_id, str) else ""
+
+
+def _without_machine(container: Container) -> tuple[UnusableCode, str] | None:
+    """Why a container that should be one of a VM is none that this app can use."""
+    of_machine = container.id.name.lower().startswith("vmappcontainer;compute;")
+    if of_machine and container.virtual_machine_id is None:
+        return (
+            "NotReadable",
+            f"{_UNREADABLE}: properties.sourceResourceId is not the id of its virtual machine",
+        )
+    return None
+
+
+def _without_name(item: ProtectableItem | ProtectedItem) -> tuple[UnusableCode, str] | None:
+    """Why no message could name a database."""
+    if not item.name:
+        return "NotReadable", f"{_UNREADABLE}: properties.friendlyName is missing"
+    for field, value in (("friendlyName", item.name), ("parentName", item.instance)):
+        if len(value) > LONGEST_NAME:
+            return (
+                "NotReadable",
+                f"{_UNREADABLE}: properties.{field} has {len(value):,} characters, over {LONGEST_NAME}",
+            )
+    return None
+
+
 def _without_address(item: ProtectableItem) -> tuple[UnusableCode, str] | None:
     # Read for the error that it raises where there is none.
     assert item.protected_item_id is not None
-    return None
+    return _without_name(item)
 
 
 def _protected_otherwise(item: ProtectedItem) -> tuple[UnusableCode, str] | None:
@@ -640,6 +723,10 @@ def _protected_otherwise(item: ProtectedItem) -> tuple[UnusableCode, str] | None
             "ProtectedAsInstance",
             "is protected with its whole instance; this app handles databases that are protected one by one",
         )
+    if item.policy_type.lower().startswith("snapshot"):
+        return "ProtectedBySnapshots", "is protected by snapshots of disks, which this app does not handle"
+    if (nameless := _without_name(item)) is not None:
+        return nameless
     if kind in ("", _PROTECTED_SQL.lower()):
         return None
     shown = printable(item.protected_item_type, limit=60)

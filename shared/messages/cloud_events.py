@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from shared.nesting import MOST_LEVELS, is_nested_too_deeply
+
 CONTENT_TYPE: Final = "application/cloudevents+json"
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -26,6 +28,7 @@ _EXCERPT: Final = 80
 #: What the platform puts in place of bytes that are not UTF-8, before the app sees them.
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _NOT_UTF_8: Final = "expected JSON in UTF-8"
+_LEVELS: Final = f"expected JSON nested to at most {MOST_LEVELS} levels"
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,15 @@ def read_json(body: bytes) -> Any:
         if _SURROGATE.search(text):
             # Half of a pair is legal JSON, but no text: nothing that holds it could be published.
             json.dumps(value, ensure_ascii=False).encode()
-        return value
+        if not is_nested_too_deeply(value):
+            return value
+        problem = Problem("body", "nested too deeply", _LEVELS)
     except UnicodeEncodeError:
         problem = Problem("body", "half of a surrogate pair", "expected whole characters in every string")
     except UnicodeDecodeError as error:
         problem = Problem("body", f"byte {error.start} is not UTF-8", _NOT_UTF_8)
     except RecursionError:
-        problem = Problem("body", "nested too deeply", "expected JSON nested at most a few levels")
+        problem = Problem("body", "nested too deeply", _LEVELS)
     except ValueError as error:
         reason = (
             f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)

@@ -64,4 +64,5 @@ class ErrorCode(StrEnum):
     REPLAY_REFUSED = "ReplayRefused"
     AMBIGUOUS_DATABASE = "AmbiguousDatabase"
     AMBIGUOUS_POLICY = "AmbiguousPolicy"
+    POLICY_NOT_SUPPORTED = "PolicyNotSupported"
     INVALID_POLICY_NAME = "InvalidPolicyName"

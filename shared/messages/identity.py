@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from shared.arm.redaction import printable
 from shared.messages.model import Duration, TolerantModel, VaultIdField, VirtualMachineIdField
 from shared.messages.requests import Operation
 from shared.names import name_key
@@ -66,7 +67,8 @@ class Database(TolerantModel):
         return ";".join((place, *names))
 
     def __str__(self) -> str:
-        return f"{self.parent}/{self.name}"
+        # For people: whoever named it may have put anything into it.
+        return printable(f"{self.parent}/{self.name}")
 
 
 def fingerprint(*parts: object) -> str:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.arm.ids import ContainerId, InvalidResourceIdError, ProtectedItemId, check_new_policy_name
+from shared.arm.redaction import printable
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Container, Policy, ProtectableContainer, Vault
 from shared.engine.message import StepMessage
@@ -94,7 +95,9 @@ def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result
         return chosen.end
     if chosen is None:
         if plan.data.create_policy is None:
-            there = selection.listing(policy.name for policy in policies)
+            there = selection.listing(
+                printable(policy.name) for policy in policies if policy.cannot_protect is None
+            )
             return Failure(
                 ErrorCode.POLICY_NOT_FOUND,
                 f"vault {plan.data.vault_id.name} has no SQL policy {wanted}; it has: {there}.",
@@ -121,11 +124,21 @@ def invalid_new_name(policy_name: str) -> Failure | None:
 
 
 def policy_named(name: str, policies: Iterable[Policy]) -> Policy | Failure | None:
-    """The policy of that name; None where there is none. A Failure where it cannot be told which."""
+    """The policy of that name; None where there is none.
+
+    A Failure where it cannot be told which, and for one that this app protects no databases by.
+    """
     try:
-        return only_named(name, policies, lambda policy: policy.name)
+        found = only_named(name, policies, lambda policy: policy.name)
     except AmbiguousNameError as error:
         return Failure(ErrorCode.AMBIGUOUS_POLICY, f"{error}. Name one exactly.")
+    if found is not None and found.cannot_protect is not None:
+        return Failure(
+            ErrorCode.POLICY_NOT_SUPPORTED,
+            f"the policy {printable(found.name)} {found.cannot_protect}; name a policy for SQL databases that streams"
+            " its backups.",
+        )
+    return found
 
 
 def _with_policy(plan: ProtectPlan, chosen: Policy) -> Continue:

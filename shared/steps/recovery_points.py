@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from shared.arm.redaction import printable
 from shared.engine.result import Failure
 from shared.messages.error_codes import ErrorCode
 from shared.messages.model import format_moment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LOG_RECOVERY_POINT: Final = "DefaultRangeRecoveryPoint"
 _SECOND: Final = timedelta(seconds=1)
+_THREATS: Final = "threats found"
 #: Recovery points with their moments, the newest first.
 Snapshots: TypeAlias = "list[tuple[datetime, RecoveryPoint]]"
 
@@ -28,15 +30,21 @@ Snapshots: TypeAlias = "list[tuple[datetime, RecoveryPoint]]"
 def choose_recovery_point(
     choice: RecoveryPointChoice, points: Sequence[RecoveryPoint], database: str
 ) -> ChosenRecoveryPoint | Failure:
-    """The recovery point that a request means; a Failure that says which there are."""
+    """The recovery point that a request means; a Failure that says which there are.
+
+    What cannot be restored is none that it means. Neither is one in which a scan found threats, unless the request
+    names it.
+    """
     snapshots = newest_first(points)
     ranges = restorable_ranges(points)
-    restorable = [(time, point) for time, point in snapshots if _restorable(point)]
-    chosen = _chosen(choice, restorable, ranges)
+    clean = [point for point in points if not point.is_threatened]
+    meant = points if choice.name is not None or choice.point_in_time is not None else clean
+    restorable = [(time, point) for time, point in newest_first(meant) if point.cannot_restore is None]
+    chosen = _chosen(choice, restorable, restorable_ranges(meant))
     if chosen is None:
         # It may lie far below the newest that are listed.
-        meant = _chosen(choice, snapshots, ranges)
-        which = f": that is {_told(meant, snapshots)}" if meant is not None else ""
+        avoided = _chosen(choice, snapshots, ranges)
+        which = f": that is {_told(avoided, snapshots)}" if avoided is not None else ""
         return Failure(
             ErrorCode.RECOVERY_POINT_NOT_FOUND,
             f"{database} cannot be restored to {choice}{which}. {available_points(points)}",
@@ -59,12 +67,8 @@ def _chosen(
 
 def _told(chosen: ChosenRecoveryPoint, snapshots: Snapshots) -> str:
     """A recovery point as messages name it."""
-    return next(_label(time, point) for time, point in snapshots if point.name == chosen.name)
-
-
-def _restorable(point: RecoveryPoint) -> bool:
-    """Whether a restore request of the app's kind restores it: an archived one is to be rehydrated first."""
-    return not (point.is_archived or point.is_soft_deleted or point.kind.lower().startswith("snapshot"))
+    named = (_label(time, point) for time, point in snapshots if point.name == chosen.name)
+    return next(named, f"{chosen.name} ({_THREATS})")
 
 
 def _at_moment(moment: datetime) -> ChosenRecoveryPoint:
@@ -121,7 +125,11 @@ def restorable_ranges(points: Iterable[RecoveryPoint]) -> list[TimeRange]:
     The service takes a point in time in whole seconds, and lists ranges that begin within one.
     """
     spans = [
-        whole for point in points for span in point.time_ranges if (whole := span.whole_seconds) is not None
+        whole
+        for point in points
+        if point.cannot_restore is None
+        for span in point.time_ranges
+        if (whole := span.whole_seconds) is not None
     ]
     return sorted(spans, key=lambda span: span.end, reverse=True)
 
@@ -134,8 +142,10 @@ def available_points(points: Sequence[RecoveryPoint]) -> str:
         f"{format_moment(span.start)} to {format_moment(span.end)}" for span in restorable_ranges(points)
     ]
     more = f" and {len(snapshots) - 10} older" if len(snapshots) > 10 else ""
+    garbled = [printable(point.name, limit=60) for point in points if point.is_unreadable]
+    unread = f" Not readable: {', '.join(garbled[:10])}." if garbled else ""
     log = "; ".join(spans[:10]) if spans else "none"
-    return f"Recovery points: {', '.join(named) if named else 'none'}{more}. Log ranges: {log}."
+    return f"Recovery points: {', '.join(named) if named else 'none'}{more}. Log ranges: {log}.{unread}"
 
 
 def _label(time: datetime, point: RecoveryPoint) -> str:
@@ -144,7 +154,5 @@ def _label(time: datetime, point: RecoveryPoint) -> str:
 
 
 def state_of(point: RecoveryPoint) -> str | None:
-    """Why a recovery point cannot be restored as it is; None where it can."""
-    if point.is_soft_deleted:
-        return "soft-deleted"
-    return "archived" if point.is_archived else None
+    """Why a recovery point cannot be restored as it is, or should not be; None where nothing is wrong with it."""
+    return point.cannot_restore or (_THREATS if point.is_threatened else None)

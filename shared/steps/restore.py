@@ -177,7 +177,8 @@ def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem | Failure:
         return protected
     available = selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
     parent = data.instance or data.availability_group or ""
-    for found in selection.called(available, RestorePlan(data=data).about):
+    asked = RestorePlan(data=data).about
+    for found in selection.called(available, asked):
         if found.cannot is not None:
             return found.cannot[1]
         item = found.candidate.protected
@@ -188,6 +189,8 @@ def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem | Failure:
                 f"the backups of {found.candidate.database} are soft-deleted: undelete it before it is restored.",
             )
         return item
+    if (whole := selection.protected_as_a_whole(selection.inside(available, asked))) is not None:
+        return Failure(whole.code, f"{asked} {whole.why}.")
     place = f" on {data.vm_id}" if data.vm_id is not None else ""
     there = selection.listing(str(candidate.database) for candidate in available)
     instead = selection.machines_instead(protected, data.vm_id)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from shared.arm.ids import ContainerId, ProtectedItemId, VirtualMachineId
 from shared.azure_backup.listings import Listing, Unusable
@@ -149,10 +149,12 @@ NOTHING: Final[Listing[Any]] = Listing([], [])
 def unusable_container(containers: Iterable[Unusable], vm_id: VirtualMachineId | None) -> Failure | None:
     """The Failure where the VM is registered as a container that this app cannot use."""
     for container in containers:
-        if vm_id is not None and container.virtual_machine_id == vm_id:
+        machine = container.virtual_machine_id
+        told = machine is not None or container.container is not None
+        if vm_id is not None and told and _is_on(vm_id, machine, container.container):
             return Failure(
                 container.code,
-                f"the virtual machine {vm_id} is registered as {container.name}, which {container.why}.",
+                f"the virtual machine {vm_id} is registered as {container.shown}, which {container.why}.",
             )
     return None
 
@@ -177,7 +179,7 @@ def candidates(
 
     for item in protected.usable:
         is_group = item.in_availability_group
-        if vm_id is not None and not is_group and item.virtual_machine_id != vm_id:
+        if not is_group and not _is_on(vm_id, item.virtual_machine_id, item.id.container):
             continue
         database = Database(
             # As the request spells it: the service writes part of it in lower case.
@@ -192,10 +194,15 @@ def candidates(
             known.protected is not None and known.protected.is_scheduled_for_deferred_delete
         ):
             found[known_as(database)] = Candidate(database=database, protected=item)
+    whole: dict[tuple[str, str], Unusable] = {}
     for unusable in protected.unusable:
-        of_vm = unusable.in_availability_group or vm_id is None or unusable.virtual_machine_id == vm_id
-        if of_vm:
-            database = _unusable_database(unusable, unusable.virtual_machine_id)
+        machine = unusable.virtual_machine_id
+        if not unusable.in_availability_group and not _is_on(vm_id, machine, unusable.container):
+            continue
+        database = _unusable_database(unusable, vm_id or machine)
+        if unusable.is_whole_instance:
+            whole[_place(database)] = unusable
+        else:
             found.setdefault(known_as(database), Candidate(database=database, unusable=unusable))
     for offered in protectable.usable:
         if not offered.is_database:
@@ -219,7 +226,40 @@ def candidates(
         if unusable.is_database and (unusable.in_availability_group or not elsewhere):
             database = _unusable_database(unusable, vm_id)
             found.setdefault(known_as(database), Candidate(database=database, unusable=unusable))
-    return list(found.values())
+    if not whole:
+        return list(found.values())
+    # What is not protected one by one is protected with its instance, or will be.
+    told = [
+        replace(one, protectable=None, unusable=whole[place])
+        if one.protected is None and one.unusable is None and (place := _place(one.database)) in whole
+        else one
+        for one in found.values()
+    ]
+    known_places = {_place(one.database) for one in told}
+    return told + [
+        Candidate(database=_unusable_database(entry, vm_id or entry.virtual_machine_id), unusable=entry)
+        for place, entry in whole.items()
+        if place not in known_places
+    ]
+
+
+def _is_on(
+    vm_id: VirtualMachineId | None, machine: VirtualMachineId | None, container: ContainerId | None
+) -> bool:
+    """Whether what is listed with that machine, in that container, is on the VM, or may be; on any, for None.
+
+    The container's name tells where the machine is not, or is wrong; what neither tells may be on every VM.
+    """
+    if vm_id is None or machine is not None or container is None:
+        return vm_id is None or machine is None or machine == vm_id
+    group, _, name = container.name.rpartition(";")
+    return same_name(name, vm_id.name) and same_name(group.rpartition(";")[2], vm_id.resource_group)
+
+
+def _place(database: Database) -> tuple[str, str]:
+    """What is equal for the databases of one instance or availability group."""
+    vm = database.vm_id.key if database.vm_id is not None else ""
+    return vm, name_key(database.parent)
 
 
 def _unusable_database(unusable: Unusable, vm_id: VirtualMachineId | None) -> Database:
@@ -236,18 +276,46 @@ def _parent(candidate: Candidate) -> tuple[str, bool]:
     return candidate.database.parent, candidate.database.availability_group is not None
 
 
-ByName: TypeAlias = "Mapping[str, Sequence[Candidate]]"
+def _may_be_inside(selector: DatabaseSelector, candidate: Candidate) -> bool:
+    """Whether a selector means databases of the candidate's instance or group: any does that of an unknown one."""
+    unknown = candidate.unusable is not None and not candidate.database.parent
+    return unknown or selector.matches_parent(*_parent(candidate))
 
 
-def by_name(available: Iterable[Candidate]) -> ByName:
-    """The candidates by what is the same for names that are: thousands are looked up thousands of times."""
-    found: dict[str, list[Candidate]] = {}
+def _may_match(selector: DatabaseSelector, candidate: Candidate) -> bool:
+    """Whether a selector means the candidate as a pattern; what has no name at all may be anything."""
+    if candidate.unusable is not None and candidate.unusable.is_nameless:
+        return _may_be_inside(selector, candidate)
+    parent, is_group = _parent(candidate)
+    known = parent or (selector.parent if candidate.unusable is not None else parent)
+    return selector.matches(known, candidate.database.name, is_group)
+
+
+class KnownNames(NamedTuple):
+    """Candidates by what is the same for names that are: thousands are looked up thousands of times."""
+
+    by_name: dict[str, list[Candidate]]
+    #: those whose names are shown escaped, by what is shown: nobody could type them otherwise
+    by_shown: dict[str, list[Candidate]]
+
+    def called(self, name: str) -> list[Candidate]:
+        """The candidates of that name."""
+        key = name_key(name)
+        return self.by_name.get(key) or self.by_shown.get(key, [])
+
+
+def known_names(available: Iterable[Candidate]) -> KnownNames:
+    """The candidates by their names."""
+    known = KnownNames({}, {})
     for candidate in available:
-        found.setdefault(name_key(candidate.database.name), []).append(candidate)
-    return found
+        known.by_name.setdefault(name_key(candidate.database.name), []).append(candidate)
+        unusable = candidate.unusable
+        if unusable is not None and unusable.shown != unusable.name:
+            known.by_shown.setdefault(name_key(unusable.shown), []).append(candidate)
+    return known
 
 
-def meant_by(selector: DatabaseSelector, available: ByName) -> tuple[list[list[Candidate]], bool]:
+def meant_by(selector: DatabaseSelector, available: KnownNames) -> tuple[list[list[Candidate]], bool]:
     """The candidates that a selector means, and whether it spells out their names.
 
     A name that is spelled out means the databases that are called so, and nothing that it would mean as a pattern; but
@@ -256,9 +324,9 @@ def meant_by(selector: DatabaseSelector, available: ByName) -> tuple[list[list[C
     cannot be told apart.
     """
     named: dict[str, list[Candidate]] = {}
-    spelled_out = () if selector.database == "*" else available.get(name_key(selector.database), ())
+    spelled_out = () if selector.database == "*" else available.called(selector.database)
     for candidate in spelled_out:
-        if selector.matches_parent(*_parent(candidate)):
+        if _may_be_inside(selector, candidate):
             named.setdefault(candidate.database.key, []).append(candidate)
     if named:
         return [
@@ -267,9 +335,8 @@ def meant_by(selector: DatabaseSelector, available: ByName) -> tuple[list[list[C
     if not selector.is_pattern:
         return [], False
     matched: dict[str, list[Candidate]] = {}
-    for candidate in chain.from_iterable(available.values()):
-        parent, is_group = _parent(candidate)
-        if selector.matches(parent, candidate.database.name, is_group):
+    for candidate in chain.from_iterable(available.by_name.values()):
+        if _may_match(selector, candidate):
             matched.setdefault(candidate.database.key, []).append(candidate)
     return list(matched.values()), False
 
@@ -277,16 +344,31 @@ def meant_by(selector: DatabaseSelector, available: ByName) -> tuple[list[list[C
 def called(available: Sequence[Candidate], database: Database) -> list[Match]:
     """The candidates of that name, on that instance or in that group, on whichever VM; no pattern counts."""
     named: dict[str, list[Candidate]] = {}
-    for candidate in available:
+    for candidate in known_names(available).called(database.name):
         other = candidate.database
-        if (
-            (other.availability_group is None) == (database.availability_group is None)
-            and same_name(other.parent, database.parent)
-            and same_name(other.name, database.name)
-        ):
+        same_kind = (other.availability_group is None) == (database.availability_group is None)
+        if same_kind and same_name(other.parent, database.parent):
             named.setdefault(other.key, []).append(candidate)
     exactly = [[one for one in same if one.database.name == database.name] or same for same in named.values()]
     return [Match(same[0], by_pattern=False, namesakes=tuple(same[1:])) for same in exactly]
+
+
+def protected_as_a_whole(available: Sequence[Candidate]) -> Unusable | None:
+    """The entry of an instance whose databases are not listed, where there is nothing but such."""
+    wholes = [
+        one.unusable for one in available if one.unusable is not None and one.unusable.is_whole_instance
+    ]
+    return wholes[0] if wholes and len(wholes) == len(available) else None
+
+
+def inside(available: Iterable[Candidate], database: Database) -> list[Candidate]:
+    """The candidates on the instance, or in the availability group, that a database is on or in."""
+    is_group = database.availability_group is not None
+    return [
+        one
+        for one in available
+        if _parent(one)[1] == is_group and same_name(one.database.parent, database.parent)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,19 +391,16 @@ def match(
     include_system: bool,
 ) -> Meaning:
     """The candidates that the selectors mean, each once, the selectors that mean none, and what is left out."""
-    known_by_name = by_name(available)
+    names = known_names(available)
     excluded = {
-        id(candidate)
-        for selector in exclude
-        for same in meant_by(selector, known_by_name)[0]
-        for candidate in same
+        id(candidate) for selector in exclude for same in meant_by(selector, names)[0] for candidate in same
     }
     named: dict[str, list[Candidate]] = {}
     matched: dict[str, list[Candidate]] = {}
     #: by what their outcomes are told apart: a name that is given twice, in two spellings, has one outcome
     missed: dict[str, DatabaseSelector] = {}
     for selector in databases:
-        groups, spelled_out = meant_by(selector, known_by_name)
+        groups, spelled_out = meant_by(selector, names)
         if not any(spelled_out or include_system or not same[0].is_system for same in groups):
             missed.setdefault(name_key(str(selector)), selector)
         meant = named if spelled_out else matched
@@ -388,18 +467,16 @@ def missing(
     place = f" on {vm_id.path}" if vm_id is not None else ""
     asked = "no database matches" if selector.is_pattern else "there is no database"
     there = listing(str(candidate.database) for candidate in available)
+    there_too = [one for one in available if selector.matches_parent(*_parent(one))]
+    if (whole := protected_as_a_whole(there_too)) is not None:
+        return database, Failure(whole.code, f"{database} {whole.why}.")
     code: str = ErrorCode.DATABASE_NOT_FOUND
     trouble = next(
         (found for name, found in parents.items() if selector.matches_parent(name, found.is_group)), trouble
     )
     if trouble is not None:
         why = trouble.text
-        if not any(
-            selector.matches_parent(
-                candidate.database.parent, candidate.database.availability_group is not None
-            )
-            for candidate in available
-        ):
+        if not there_too:
             code = trouble.code
     return database, Failure(
         code, f"{asked} {selector}{place}; there are: {there}.{f' {why}' if why else ''}"

@@ -93,6 +93,20 @@ def test_a_vault_and_a_policy_are_made_where_there_are_none(azure: Estate) -> No
     assert vault["properties"]["redundancySettings"]["standardTierStorageRedundancy"] == "ZoneRedundant"
 
 
+@pytest.mark.parametrize("month", ["2019-06", "2021-06", "2026-07"])
+def test_a_vault_is_made_whatever_the_year(estate: OpenEstate, month: str) -> None:
+    """Since 2026 a vault is made in the background: it answers 201 and is `Provisioning` for a while."""
+    azure = estate({"serviceVersion": month, "virtualMachines": [virtual_machine("sqlvm1", "orders")]})
+    vault_id = azure.vault_id.replace("vault1", "vault9")
+    create = {"location": "westeurope", "redundancy": "LocallyRedundant"}
+    policy = {"full": {"time": "18:00", "retentionDays": 30}}
+    (outcome,) = azure.run(
+        azure.protect("orders", vaultId=vault_id, policyName="New", createVault=create, createPolicy=policy)
+    )
+    assert outcome["data"]["status"] == "succeeded", outcome["data"]
+    assert azure.mutations["PutVault"] == 1
+
+
 def test_another_policy_fails_is_kept_or_is_changed_as_asked(azure: Estate) -> None:
     made: dict[str, Any] = {
         "createPolicy": {"full": {"time": "18:00", "retentionDays": 30}},

@@ -315,7 +315,11 @@ def test_an_encoded_id_may_be_longer_than_any_that_is_sent(service: tuple[Server
     sent = f"{quote(vault.path)}/backupFabrics/Azure/protectionContainers/{quote(name, safe=';')}"
     assert len(sent) > 1700
     database = f"SQLDataBase;mssqlserver;{'庫' * 128}"
-    entry = {"id": f"{sent}/protectedItems/{quote(database)}", "name": database, "properties": {}}
+    entry = {
+        "id": f"{sent}/protectedItems/{quote(database)}",
+        "name": database,
+        "properties": {"friendlyName": "庫" * 128},
+    }
     server.answer(Answer(200, {"value": [entry]}))
     (found,), unusable = backup.list_protected_items(vault)
     assert unusable == []

@@ -269,3 +269,112 @@ def test_a_point_in_both_tiers_can_be_restored() -> None:
 def test_an_archived_point_says_what_it_is() -> None:
     failure = refused({"name": "2"}, full("2", "2026-02-02T00:00:00Z", **ARCHIVED))
     assert "2 (Full, 2026-02-02T00:00:00Z, archived)" in failure.message
+
+
+# ---- tiers that hold nothing, snapshots, threats
+
+
+def tiered(*tiers: tuple[str, str]) -> dict[str, Any]:
+    return {"recoveryPointTierDetails": [{"type": kind, "status": status} for kind, status in tiers]}
+
+
+#: What RecoveryPointTierStatus and RecoveryPointTierType may be (azure-mgmt-recoveryservicesbackup 11.2.0).
+GONE = {
+    "deleted": tiered(("HardenedRP", "Deleted")),
+    "invalid": tiered(("HardenedRP", "Invalid"), ("ArchivedRP", "Invalid")),
+    "disabled": tiered(("InstantRP", "Disabled"), ("HardenedRP", "Disabled")),
+    "deleted and invalid": tiered(("InstantRP", "Deleted"), ("HardenedRP", "Invalid")),
+    "archived": tiered(("HardenedRP", "Deleted"), ("ArchivedRP", "Valid")),
+    "archived ": {"recoveryPointTierDetails": [{"type": 3, "status": 1}]},
+    "deleted ": {"recoveryPointTierDetails": [{"type": 2, "status": 3}]},
+    "snapshot": tiered(("IASnapshotRP", "Valid"), ("HardenedRP", "Deleted")),
+    "snapshot ": {"type": "SnapshotFull", **VAULTED},
+    "threats found": {"threatStatus": "UnHealthy", **VAULTED},
+}
+
+
+@pytest.mark.parametrize(("state", "properties"), GONE.items())
+def test_the_newest_point_is_passed_over_where_it_should_not_be_restored(
+    state: str, properties: dict[str, Any]
+) -> None:
+    points = (full("2", "2026-02-02T00:00:00Z", **properties), full("1", "2026-02-01T00:00:00Z", **VAULTED))
+    for choice in ({"latest": "any"}, {"latest": "full"}, {"before": "2026-03-01T00:00:00Z"}):
+        assert choose(choice, *points)[0] == "1"
+        assert state.strip() in refused(choice, points[0]).message
+
+
+@pytest.mark.parametrize(("state", "properties"), GONE.items())
+def test_a_point_that_is_named_is_restored_only_where_it_can_be(
+    state: str, properties: dict[str, Any]
+) -> None:
+    point = full("2", "2026-02-02T00:00:00Z", **properties)
+    if state == "threats found":
+        # Whoever names it has looked at it.
+        assert choose({"name": "2"}, point)[0] == "2"
+    else:
+        assert state.strip() in refused({"name": "2"}, point).message
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {},
+        tiered(("HardenedRP", "Valid"), ("ArchivedRP", "Deleted")),
+        tiered(("InstantRP", "Valid"), ("HardenedRP", "Valid")),
+        tiered(("ArchivedRP", "Valid"), ("HardenedRP", "Rehydrated")),
+        tiered(("ArchivedRP", "Rehydrated")),
+        # As in 2021 (Azure/azure-cli test_workload_archive_sql, 2021-06-22).
+        {"recoveryPointTierDetails": [{"type": 2, "status": 1}]},
+        {
+            "recoveryPointTierDetails": [
+                {
+                    "type": 3,
+                    "status": 4,
+                    "extendedInfo": {"RehydratedRPExpiryTime": "2021-07-06T14:58:52.6325184Z"},
+                }
+            ]
+        },
+        {"recoveryPointTierDetails": [{"type": "HardenedRP"}]},
+        {"recoveryPointTierDetails": []},
+        {"threatStatus": "Warning", "threatInfo": [{"threatSeverity": "High"}]},
+        {"recoveryPointProperties": {"expiryTime": "2020-01-01T00:00:00.0000000Z"}},
+        {"extendedInfo": {"snapshotRecoveryPointInfo": {}}},
+    ],
+    ids=str,
+)
+def test_a_point_that_can_be_restored_is_the_newest(properties: dict[str, Any]) -> None:
+    points = (full("2", "2026-02-02T00:00:00Z", **properties), full("1", "2026-02-01T00:00:00Z", **VAULTED))
+    assert choose({"latest": "any"}, *points)[0] == "2"
+
+
+def test_log_ranges_of_points_that_are_gone_are_none() -> None:
+    span = logs(("2026-01-19T15:22:11Z", "2026-02-03T11:32:19Z"))
+    span["properties"] |= DELETED
+    for choice in ({"latest": "any"}, {"pointInTime": "2026-02-01T00:00:00Z"}):
+        assert "Log ranges: none" in refused(choice, span).message
+
+
+def test_what_the_simulator_lists_is_told_and_avoided(
+    estate: OpenEstate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = {**ORDERS, "historyDays": 6, "threatsWithinDays": 2, "vaultTierDeletedAfterDays": 4}
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", database, registeredTo="vault1")]})
+    command = ["--vault", azure.vault_id, "--vm", azure.vm_id(), "--database", "orders"]
+    assert main(["recovery-points", *command, "--arm-endpoint", azure.url, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    fulls = [row for row in rows if row["kind"] == "Full"]
+    assert [row.get("state") for row in fulls] == [
+        "threats found",
+        "threats found",
+        None,
+        None,
+        "deleted",
+        "deleted",
+    ]
+    assert fulls[2]["expires"] == fulls[2]["time"].replace("2026-01-02", "2026-02-01")
+    assert restored(azure, "copy", latest="full")["time"] == fulls[2]["time"]
+    (outcome,) = azure.run(azure.restore("orders", "late", recoveryPoint={"name": fulls[4]["name"]}))
+    assert outcome["data"]["error"]["code"] == "RecoveryPointNotFound"
+    assert f"{fulls[4]['name']} (Full, {fulls[4]['time']}, deleted)" in outcome["data"]["error"]["message"]
+    # Whoever names a point with threats has looked at it.
+    assert restored(azure, "named", name=fulls[0]["name"])["time"] == fulls[0]["time"]

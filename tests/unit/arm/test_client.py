@@ -264,7 +264,15 @@ HTML = b"<html><body>Sign in to the guest network? Bearer abcdefghijkl</body></h
 
 @pytest.mark.parametrize(
     "body",
-    [HTML, b"{", b'{"value": NaN}', b"[" * 100_000, b'\xff\xfe{"a":1}', b'{"a": 1} trailing'],
+    [
+        HTML,
+        b"{",
+        b'{"value": NaN}',
+        b"[" * 100_000,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b'\xff\xfe{"a":1}',
+        b'{"a": 1} trailing',
+    ],
 )
 def test_a_success_that_is_no_json_is_no_success(server: Server, arm: ArmClient, body: bytes) -> None:
     server.answer(Answer(202, body, {"Content-Type": "text/html", "x-ms-request-id": "r1"}))
@@ -610,7 +618,7 @@ def test_f43_pages_that_lead_elsewhere_or_nowhere(
     with pytest.raises(ArmProtocolError, match="in a circle"):
         ask()
 
-    no_pages: list[object] = [{}, {"value": None}, {"value": {}}, [], None, {"value": [1]}]
+    no_pages: list[object] = [{}, {"value": None}, {"value": {}}, [], None]
     for body in (*no_pages, {"value": [], "nextLink": 7}):
         server.answer(Answer(200, body))
         with pytest.raises(ArmProtocolError) as caught:

@@ -81,6 +81,7 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "not a number": (b'{"a": NaN}', ["body: expected a JSON object"]),
     "half a surrogate pair": (b'{"a": "\\ud800"}', ["whole characters"]),
     "nested without end": (b"[" * 100_000, ["nested"]),
+    "nested too deeply": (b'{"data":' + b"[" * 64 + b"]" * 64 + b"}", ["nested to at most 64 levels"]),
     "a list": ([], ["CloudEvent"]),
     "no envelope": ({}, ["specversion", "type", "source", "id"]),
     "another version": (event(specversion="0.3"), ["specversion"]),

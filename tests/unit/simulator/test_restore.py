@@ -215,3 +215,62 @@ def test_files_are_restored_to_a_directory(driver: Driver) -> None:
 def test_a_database_restored_without_recovery_is_not_usable_yet(driver: Driver) -> None:
     driver.restore(full(driver), isNonRecoverable=True, **alternate(driver))
     assert databases(driver) == ["orders", "billing"]
+
+
+@pytest.mark.parametrize(("path", "fails"), [("F:\\data\\BILLING.mdf", True), ("F:\\data\\new.mdf", False)])
+def test_a_file_of_another_database_is_not_overwritten(path: str, fails: bool) -> None:
+    driver = Driver(estate({"name": "orders", "historyDays": 2}, {"name": "billing"}))
+    target = {
+        "overwriteOption": "FailOnConflict",
+        "containerId": driver.vault + driver.container(),
+        "databaseName": "MSSQLSERVER/copy",
+    }
+    files = [
+        {"mappingType": "Data", "sourceLogicalName": "orders", "targetPath": path},
+        {"mappingType": "Log", "sourceLogicalName": "orders_log", "targetPath": "G:\\log\\new.ldf"},
+    ]
+    answer = driver.restore(
+        driver.points()[0]["name"],
+        recoveryType="AlternateLocation",
+        targetInfo=target,
+        alternateDirectoryPaths=files,
+    )
+    job = driver.job(answer)
+    assert job["status"] == ("Failed" if fails else "Completed")
+    if fails:
+        assert job["errorDetails"][0]["errorCode"] == 520123
+
+
+@pytest.mark.parametrize(
+    ("month", "archived", "rehydrated"),
+    [("2021-06", (3, 1), (3, 4)), ("2024-05", ("ArchivedRP", "Valid"), ("ArchivedRP", "Rehydrated"))],
+)
+def test_a_point_that_was_brought_back_says_until_when(
+    month: str, archived: tuple[Any, Any], rehydrated: tuple[Any, Any]
+) -> None:
+    driver = Driver(
+        {**estate({"name": "orders", "historyDays": 3, "archivedAfterDays": 0}), "serviceVersion": month}
+    )
+
+    def tier() -> dict[str, Any]:
+        (found,) = driver.points()[0]["properties"]["recoveryPointTierDetails"]
+        assert isinstance(found, dict)
+        return found
+
+    name = driver.points()[0]["name"]
+    assert (tier()["type"], tier()["status"]) == archived
+    asked: dict[str, Any] = {
+        "objectType": "AzureWorkloadSQLRestoreWithRehydrateRequest",
+        "recoveryType": "OriginalLocation",
+        "recoveryPointRehydrationInfo": {
+            "rehydrationPriority": "High",
+            "rehydrationRetentionDuration": "P2D",
+        },
+    }
+    assert driver.restore(name, recoveryType="OriginalLocation").status == 400
+    assert driver.restore(name, 4 * 3600, **asked).status == 202
+    assert (tier()["type"], tier()["status"]) == rehydrated
+    assert tier()["extendedInfo"]["RehydratedRPExpiryTime"].startswith("2026-01-07T11:")
+    assert driver.restore(name, recoveryType="OriginalLocation").status == 202
+    driver.wait(days=2)
+    assert (tier()["type"], tier()["status"]) == archived

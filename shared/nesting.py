@@ -1,0 +1,25 @@
+"""How deeply JSON may be nested: what is nested deeper is meant to hurt whoever takes it apart."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["MOST_LEVELS", "is_nested_too_deeply"]
+
+#: No answer of Azure, and no request to the app, has a quarter of these.
+MOST_LEVELS: Final = 64
+
+
+def is_nested_too_deeply(value: Any) -> bool:
+    """Whether objects and lists are inside each other to more than `MOST_LEVELS` levels."""
+    level = [value] if type(value) in (dict, list) else []
+    for _ in range(MOST_LEVELS):
+        if not level:
+            return False
+        level = [
+            entry
+            for holder in level
+            for entry in (holder.values() if type(holder) is dict else holder)
+            if type(entry) in (dict, list)
+        ]
+    return bool(level)
