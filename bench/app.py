@@ -151,8 +151,11 @@ class App:
             "backup", {"databases": [{"instance": "*", "database": "*"}], "backupType": "Full", **more}
         )
 
-    def back_up_by_hand(self, vm: str, database: str) -> None:
-        """Start a backup as somebody else does: the app hears of it only in the vault's jobs."""
+    def back_up_by_hand(self, vm: str, database: str) -> bool:
+        """Start a backup as somebody else does: the app hears of it only in the vault's jobs.
+
+        Returns whether the service's limits let it start.
+        """
         item = (
             f"{self.simulator.vault_id()}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
             f"/protectedItems/SQLDataBase;mssqlserver;{database}/backup"
@@ -163,7 +166,8 @@ class App:
             "POST", item, "api-version=2024-04-01", headers, json.dumps(body).encode(), "http://127.0.0.1:9"
         )
         answer = self.simulator.handle(asked)
-        assert answer.status == 202, answer.body
+        assert answer.status in (202, 429), answer.body
+        return answer.status == 202
 
     def next_tracker(self) -> None:
         """The next batch of polls goes to another instance, where there are several."""
