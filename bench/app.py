@@ -87,6 +87,7 @@ class App:
         #: instances of the tracker, each with a listing of its own; a batch goes to the next
         self._trackers = trackers
         self._runtimes: list[Runtime] = []
+        self.executions = 0
         self.track_calls = 0
         self.track_messages = 0
         self.steps = 0
@@ -211,6 +212,8 @@ class _CountingReceiver(InProcessReceiver):
 
     def receive(self, entity: str, max_messages: int) -> Any:
         messages = super().receive(entity, max_messages)
+        if messages:
+            self._app.executions += 1
         if entity == "track" and messages:
             self._app.next_tracker()
             self._app.track_calls += 1
