@@ -26,6 +26,7 @@ from shared.clock import Clock
 
 __all__ = [
     "JOB_READS",
+    "PROTECTED_ITEM_LISTS",
     "PROTECTED_ITEM_READS",
     "READ_WINDOW",
     "UNTOUCHED_WRITES",
@@ -57,6 +58,7 @@ _NOT_BY_ACTION: Final = frozenset({f"{_VAULT}read", f"{_VAULT}backupresourceguar
 JOB_READS: Final = f"{_VAULT}backupjobs/read"
 #: Single reads of protected items; their list is another action.
 PROTECTED_ITEM_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/read"
+PROTECTED_ITEM_LISTS: Final = f"{_VAULT}backupprotecteditems/read"
 _READS_PER_HOUR: Final = 300
 _JOB_READS_PER_HOUR: Final = 450
 _SLOT: Final = timedelta(minutes=5)
