@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from cli.output import Output
 from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
 
@@ -23,7 +24,7 @@ _INSTANCE: Final = "MSSQLSERVER"
 _SYSTEM: Final = ("master", "model", "msdb")
 
 
-def demo(databases: int, virtual_machines: int, *, as_json: bool) -> int:
+def demo(databases: int, virtual_machines: int, *, output: Output) -> int:
     """Run the demonstration; returns the exit status."""
     with simulated_azure(databases, virtual_machines) as endpoint:
         environment = {
@@ -40,7 +41,7 @@ def demo(databases: int, virtual_machines: int, *, as_json: bool) -> int:
         options = RunOptions(
             arm_endpoint=endpoint,
             in_order=True,
-            as_json=as_json,
+            output=output,
             left="the simulated Azure has ended with it.",
         )
         return run_requests(list(_requests(databases, virtual_machines)), options, environment)

@@ -70,6 +70,18 @@ class FollowedRequest:
         return replay is not None and replay.complete
 
     @property
+    def accepted(self) -> JsonObject | None:
+        """The data of the newest epoch's accepted event, where there is one."""
+        found = [self.epochs[epoch].accepted for epoch in sorted(self.epochs)]
+        newest = next((event for event in reversed(found) if event is not None), None)
+        return None if newest is None else newest["data"]
+
+    @property
+    def begun(self) -> set[str]:
+        """The outcome keys whose jobs have started, in any epoch."""
+        return {key for epoch in self.epochs.values() for key in epoch.started}
+
+    @property
     def known(self) -> bool:
         """Whether the app has said anything about it yet."""
         return any(epoch.accepted or epoch.outcomes for epoch in self.epochs.values())
@@ -178,7 +190,7 @@ def _refuses_all(data: JsonObject) -> bool:
 def event_kind(event: JsonObject) -> str | None:
     """`accepted`, `started`, `outcome`, or None for what is no event of this app."""
     parts = str(event.get("type", "")).split(".")
-    if len(parts) != 4 or parts[0] != "sqlvmbackup":
+    if len(parts) != 4 or parts[0] != "sqlvmbackup" or parts[2] == "requested":
         return None
     return parts[2] if parts[2] in ("accepted", "started") else "outcome"
 

@@ -387,8 +387,10 @@ def _job_error(job: Job) -> ErrorInfo:
         return ErrorInfo(code=f"Job{job.status.value}", message=text)
     first = job.error_details[0]
     more = f" {job.dynamic_error_message}" if job.dynamic_error_message else ""
+    # People look errors up by either: the code is symbolic where there is a symbol.
+    number = f" (error {first.code})" if first.title and first.code is not None else ""
     return ErrorInfo(
         code=first.title or str(first.code),
-        message=f"{first.message}{more}",
+        message=f"{first.message}{more}{number}",
         recommendations=first.recommendations[:20],
     )

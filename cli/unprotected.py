@@ -1,0 +1,80 @@
+"""What a backup of everything cannot reach, since nothing protects it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cli.embedded import EmbeddedApp
+from cli.request_lines import RequestLine
+from cli.results import LeftOut
+from shared.arm.errors import ArmError, TokenError
+from shared.arm.ids import VaultId, VirtualMachineId
+from shared.azure_backup.calls import Reads
+from shared.messages.cloud_events import InvalidMessageError
+from shared.messages.identity import Database
+from shared.messages.requests import BackupData, read_data
+from shared.steps.selection import candidates
+
+
+def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
+    """The databases and VMs that a backup request means by a pattern and that are not protected."""
+    if line.envelope is None or app.runtime.service_clock.is_known is False:
+        return []
+    try:
+        _, data = read_data(line.envelope)
+    except InvalidMessageError:
+        return []
+    if not isinstance(data, BackupData):
+        return []
+    return left_unprotected(data, app.runtime.backup)
+
+
+def left_unprotected(data: BackupData, azure: Reads) -> list[LeftOut]:
+    """As `unprotected`, of the request's data. What cannot be read now is not told: it changes no outcome."""
+    if not any(selector.is_pattern for selector in data.databases):
+        return []
+    try:
+        names = sorted(_names(data, azure), key=str.lower)
+    except (ArmError, TokenError):
+        return []
+    return [LeftOut("notProtected", len(names), tuple(names))] if names else []
+
+
+def _names(data: BackupData, azure: Reads) -> Iterator[str]:
+    protectable = azure.list_protectable_items(data.vault_id)
+    protected = azure.list_protected_items(data.vault_id)
+    registered, _ = azure.list_registered_containers(data.vault_id)
+    machines: set[VirtualMachineId] = set()
+    seen: set[str] = set()
+    for container in registered:
+        machine = container.virtual_machine_id
+        if machine is not None:
+            machines.add(machine)
+        if machine is None or data.vm_id not in (None, machine):
+            continue
+        for one in candidates(protected, protectable, vm_id=machine, container=container.id):
+            database = one.database
+            if (
+                one.protectable is None
+                or one.is_system
+                or database.key in seen
+                or not _is_meant(data, database)
+            ):
+                continue
+            seen.add(database.key)
+            yield str(database) if database.vm_id is None else f"{machine.name}/{database}"
+    if data.vm_id is None and any(selector.is_everything for selector in data.databases):
+        yield from _unregistered(data.vault_id, machines, azure)
+
+
+def _unregistered(vault_id: VaultId, known: set[VirtualMachineId], azure: Reads) -> Iterator[str]:
+    for container in azure.list_protectable_containers(vault_id):
+        machine = container.virtual_machine_id
+        if machine is not None and machine not in known:
+            yield f"VM {machine.name} (not registered)"
+
+
+def _is_meant(data: BackupData, database: Database) -> bool:
+    is_group = database.availability_group is not None
+    meant = any(one.matches(database.parent, database.name, is_group) for one in data.databases)
+    return meant and not any(one.matches(database.parent, database.name, is_group) for one in data.exclude)
