@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cli.following import Following, is_success
 from cli.output import Output, console, print_table, write_data
+from cli.request_lines import RequestLine
 from shared.arm.redaction import printable
 
 JsonObject = dict[str, Any]
@@ -21,6 +22,8 @@ Said = Callable[[str], str]
 STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}
 #: From this many columns on, an outcome is one line.
 _WIDE: Final = 130
+#: Up to so many columns, a name and how it ended are all there is room for.
+_NARROW: Final = 60
 #: So many outcomes are told with all there is, however narrow the terminal: they fit on it.
 _FEW: Final = 10
 #: So many databases that are left out are named for each reason.
@@ -117,6 +120,20 @@ def restored_to(data: JsonObject) -> str:
     return "/".join(part for part in (vm, instance, name) if part)
 
 
+def going_to(line: RequestLine, data: JsonObject) -> str:
+    """Where a restore goes, as its event or else its request says: ` to sqlvm2/MSSQLSERVER/orders`."""
+    target = data.get("target")
+    if target is None:
+        asked = line.envelope.data if line.envelope is not None else None
+        target = asked.get("target") if isinstance(asked, dict) else None
+    if not isinstance(target, dict) or data.get("database") is None:
+        return ""
+    try:
+        return f" to {restored_to({**data, 'target': target})}"
+    except (KeyError, TypeError):
+        return ""  # the app says what is wrong with it
+
+
 def print_outcomes(
     following: Following,
     output: Output,
@@ -134,6 +151,7 @@ def print_outcomes(
         elapsed: how long it took.
         said: puts a message in the words of whoever reads it.
     """
+    asked = {id(outcome): one.line for one in following.requests for outcome in one.final_outcomes()}
     outcomes = list(following.final_outcomes())
     wanted = [one for one in outcomes if not output.failed_only or not is_success(one)]
     # Failures last: the end is what stays on the screen.
@@ -144,7 +162,7 @@ def print_outcomes(
         _print_successes([one for one in wanted if is_success(one)])
         for one in left_out:
             print(f"Left out: {said(str(one))}.")
-        _print_failures([one for one in wanted if not is_success(one)], said)
+        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
     if outcomes:
         to = sys.stdout if output.is_table else sys.stderr
         print(_sums(outcomes, left_out, elapsed), file=to, flush=True)
@@ -156,10 +174,11 @@ def _sums(outcomes: Sequence[JsonObject], left_out: Sequence[LeftOut], elapsed: 
     databases = all(outcome["data"].get("database") is not None for outcome in outcomes)
     operations = {outcome["type"].split(".")[1] for outcome in outcomes}
     noun = "database" if databases and len(operations) == 1 else "outcome"
+    of = f"{next(iter(operations)).capitalize()} of " if noun == "database" else ""
     parts = ", ".join(f"{count:,} {status}" for status, count in ordered)
     more = f"; {sum(one.count for one in left_out):,} left out" if left_out else ""
     took = f" ({spoken(elapsed)})" if elapsed is not None else ""
-    return f"{count_of(len(outcomes), noun)}: {parts}{more}{took}."
+    return f"{of}{count_of(len(outcomes), noun)}: {parts}{more}{took}."
 
 
 def _print_successes(outcomes: Sequence[JsonObject]) -> None:
@@ -169,12 +188,18 @@ def _print_successes(outcomes: Sequence[JsonObject]) -> None:
     if console().width >= _WIDE:
         print_table(("request", "database", "status", "took", "job", "remarks"), rows, styles=STYLES)
         return
-    few = len(rows) <= _FEW
-    stacked = [
+    few = len(rows) <= _FEW and console().width >= _NARROW
+    stacked: list[tuple[str, ...]] = [
         (operation, "\n  ".join(_told(outcome, place, job, remarks, few=few)), status, took)
         for outcome, (operation, place, status, took, job, remarks) in zip(outcomes, rows, strict=True)
     ]
-    print_table(("request", "database", "status", "took"), stacked, styles=STYLES)
+    columns = ["request", "database", "status", "took"]
+    if len({operation for operation, *_ in stacked}) == 1:
+        # The sums say which it is.
+        columns, stacked = columns[1:], [row[1:] for row in stacked]
+    if console().width < _NARROW:
+        columns, stacked = columns[:-1], [row[:-1] for row in stacked]
+    print_table(columns, stacked, styles=STYLES)
 
 
 def _told(outcome: JsonObject, place: str, job: str, remarks: str, *, few: bool) -> Iterator[str]:
@@ -227,9 +252,9 @@ class _Cause:
     advice: tuple[str, ...]
 
 
-def _print_failures(outcomes: Sequence[JsonObject], said: Said) -> None:
-    causes: dict[_Cause, list[JsonObject]] = {}
-    for outcome in outcomes:
+def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Said) -> None:
+    causes: dict[_Cause, list[str]] = {}
+    for line, outcome in outcomes:
         data = outcome["data"]
         error = data.get("error", {})
         cause = _Cause(
@@ -239,12 +264,12 @@ def _print_failures(outcomes: Sequence[JsonObject], said: Said) -> None:
             message=said(str(error.get("message", "")).strip()),
             advice=tuple(said(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
         )
-        causes.setdefault(cause, []).append(outcome)
+        causes.setdefault(cause, []).append(_failed_place(line, data))
     for cause, those in causes.items():
         _print_lines(
             [
                 f"{cause.operation} {cause.status}{f', {cause.code}' if cause.code else ''}:",
-                *(f"  {_failed_place(outcome['data'])}" for outcome in those),
+                *(f"  {place}" for place in those),
                 *([f"  {cause.message}"] if cause.message else []),
                 *(f"  What to do: {text}" for text in cause.advice),
             ],
@@ -252,13 +277,11 @@ def _print_failures(outcomes: Sequence[JsonObject], said: Said) -> None:
         )
 
 
-def _failed_place(data: JsonObject) -> str:
-    target = data.get("target")
-    to = f" to {restored_to(data)}" if isinstance(target, dict) else ""
+def _failed_place(line: RequestLine, data: JsonObject) -> str:
     job = data.get("job", {}).get("id")
     took = _took(data)
     after = f", after {took}" if took else ""
-    return f"{place_of(data)}{to}{f' (job {job}{after})' if job else ''}"
+    return f"{place_of(data)}{going_to(line, data)}{f' (job {job}{after})' if job else ''}"
 
 
 def _print_lines(lines: Sequence[str], *, style: str) -> None:
