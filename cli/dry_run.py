@@ -50,12 +50,15 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id
         )
-        if isinstance(data, ProtectData):
-            rows = _protect(data, request, c)
-        elif isinstance(data, BackupData):
-            rows = _backup(data, request, c)
-        else:
-            rows = [_restore(data, request, c)]
+        try:
+            if isinstance(data, ProtectData):
+                rows = _protect(data, request, c)
+            elif isinstance(data, BackupData):
+                rows = _backup(data, request, c)
+            else:
+                rows = [_restore(data, request, c)]
+        except CommandError as error:
+            raise CommandError(in_flags(str(error)), status=error.status) from error
     rows = [{**row, "how": in_flags(row["how"])} for row in rows]
     rows.sort(key=lambda row: row["would"] == "fail")
     print_rows(
@@ -139,7 +142,7 @@ def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue
     result = step(message, c)
     if isinstance(result, End):
         assert result.error is not None
-        raise CommandError(result.error.message, status=FAILED)
+        raise CommandError(f"{result.error.code}: {result.error.message}", status=FAILED)
     assert isinstance(result, Continue), f"step {message.step} would change something"
     return result
 

@@ -77,7 +77,8 @@ class Parser(argparse.ArgumentParser):
             return f"there is no command {given}.{_did_you_mean(meant)} There are: {', '.join(commands)}."
         action = next((one for one in self._actions if name in (*one.option_strings, one.dest)), None)
         choices = [str(choice) for choice in (action.choices or ())] if action is not None else []
-        meant = get_close_matches(given, choices, n=1)
+        lower = {choice.lower(): choice for choice in choices}
+        meant = [lower[one] for one in get_close_matches(given.lower(), lower, n=1)]
         return f"{name}: expected {_or(choices)}, not {given!r}.{_did_you_mean(meant)}"
 
 

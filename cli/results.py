@@ -26,6 +26,8 @@ _WIDE: Final = 130
 _NARROW: Final = 60
 #: So many outcomes are told with all there is, however narrow the terminal: they fit on it.
 _FEW: Final = 10
+#: Lines of a terminal below the failures: the sums, and where the next command is typed.
+_BELOW: Final = 2
 #: So many databases that are left out are named for each reason.
 _MOST_NAMES: Final = 20
 
@@ -252,8 +254,16 @@ class _Cause:
     advice: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """One database that did not succeed."""
+
+    place: str
+    job: str
+
+
 def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Said) -> None:
-    causes: dict[_Cause, list[str]] = {}
+    causes: dict[_Cause, list[_Failed]] = {}
     for line, outcome in outcomes:
         data = outcome["data"]
         error = data.get("error", {})
@@ -264,37 +274,49 @@ def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Sa
             message=said(str(error.get("message", "")).strip()),
             advice=tuple(said(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
         )
-        causes.setdefault(cause, []).append(_failed_place(line, data))
-    for cause, those in causes.items():
-        _print_lines(
-            [
-                f"{cause.operation} {cause.status}{f', {cause.code}' if cause.code else ''}:",
-                *(f"  {place}" for place in those),
-                *([f"  {cause.message}"] if cause.message else []),
-                *(f"  What to do: {text}" for text in cause.advice),
-            ],
-            style=STYLES.get(cause.status, "red"),
-        )
+        place = f"{place_of(data)}{going_to(line, data)}"
+        causes.setdefault(cause, []).append(_Failed(place, data.get("job", {}).get("id", "")))
+    for compact in (False, True):
+        blocks = [_block(cause, those, compact=compact) for cause, those in causes.items()]
+        lines = [line for block in blocks for line in block]
+        # The last screen shows them all, if there is any way to.
+        if not sys.stdout.isatty() or len(lines) <= console().height - _BELOW:
+            break
+    for line in lines:
+        if sys.stdout.isatty():
+            console().print(line, soft_wrap=True)
+        else:
+            print(line.plain)
 
 
-def _failed_place(line: RequestLine, data: JsonObject) -> str:
-    job = data.get("job", {}).get("id")
-    took = _took(data)
-    after = f", after {took}" if took else ""
-    return f"{place_of(data)}{going_to(line, data)}{f' (job {job}{after})' if job else ''}"
+def _block(cause: _Cause, those: Sequence[_Failed], *, compact: bool) -> list[Text]:
+    """The lines of one cause, as wide as the terminal. `compact`: without the jobs, and in one paragraph."""
+    code = f", {cause.code}" if cause.code else ""
+    advice = [f"What to do: {text}" for text in cause.advice]
+    if compact:
+        alone = f"{those[0].place}: " if len(those) == 1 else ""
+        places = [one.place for one in those] if len(those) > 1 else []
+        texts = [*places, " ".join(filter(None, (cause.message, *advice)))]
+        head = f"{alone}{cause.operation} {cause.status}{code}:"
+    else:
+        jobs = [f"{one.place}{f' (job {one.job})' if one.job else ''}" for one in those]
+        texts = [*jobs, cause.message, *advice]
+        head = f"{cause.operation} {cause.status}{code}:"
+    lines = _wrapped(head, "", STYLES.get(cause.status, "red"))
+    for text in filter(None, texts):
+        lines += _wrapped(text, "  ", "")
+    return lines
 
 
-def _print_lines(lines: Sequence[str], *, style: str) -> None:
+def _wrapped(text: str, indent: str, style: str) -> list[Text]:
+    shown = Text(printable(text), style=style)
+    if not sys.stdout.isatty():
+        return [Text(indent) + shown]
     wide = console()
-    for number, line in enumerate(lines):
-        indent = "  " if number else ""
-        text = Text(printable(line.strip()), style=style if number == 0 else "")
-        if not sys.stdout.isatty():
-            print(f"{indent}{text.plain}")
-            continue
-        for part in text.wrap(wide, max(20, wide.width - len(indent))):
-            part.rstrip()
-            wide.print(Text(indent) + part, soft_wrap=True)
+    parts = shown.wrap(wide, max(20, wide.width - len(indent)))
+    for part in parts:
+        part.rstrip()
+    return [Text(indent) + part for part in parts]
 
 
 def flat_outcome(outcome: JsonObject) -> JsonObject:
