@@ -59,7 +59,8 @@ def vault_path(options: argparse.Namespace, environment: Mapping[str, str]) -> s
     if missing:
         whole = {"-g": "-g GROUP (its resource group)", "-v": "-v NAME (its name)"}
         raise CommandError(
-            f"of the vault {' and '.join(whole[flag] for flag in missing)} is missing: a vault is given as -g GROUP -v NAME."
+            f"of the vault {' and '.join(whole[flag] for flag in missing)} is missing: a vault is given as"
+            " -g GROUP -v NAME."
         )
     try:
         return VaultId(

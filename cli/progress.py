@@ -50,6 +50,9 @@ class Moving:
 
 NOTHING_MOVES: Final = Moving()
 
+#: So many durations tell how long the others take.
+_ENOUGH: Final = 5
+
 
 def in_flight(app: EmbeddedApp, most: int) -> Moving:
     """The messages that are tracked and those between steps: `most` of them, and the true number of all."""
@@ -170,7 +173,7 @@ class Stopwatch:
             for outcome in outcomes
             if isinstance(outcome["data"].get("durationSeconds"), int | float)
         ]
-        if not durations or so_far.ended >= total:
+        if len(durations) < min(_ENOUGH, total) or so_far.ended >= total:
             return so_far
         one = timedelta(seconds=median(durations))
         remaining = one

@@ -282,11 +282,11 @@ def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Sa
         # The last screen shows them all, if there is any way to.
         if not sys.stdout.isatty() or len(lines) <= console().height - _BELOW:
             break
-    for line in lines:
+    for text in lines:
         if sys.stdout.isatty():
-            console().print(line, soft_wrap=True)
+            console().print(text, soft_wrap=True)
         else:
-            print(line.plain)
+            print(text.plain)
 
 
 def _block(cause: _Cause, those: Sequence[_Failed], *, compact: bool) -> list[Text]:
