@@ -139,7 +139,7 @@ class Stopwatch:
         self._following = following
         self._scale = scale
         self._began = began
-        self._started_before: int | None = None
+        self._started_before = 0
 
     def begin(self) -> None:
         """What is known now was done by an earlier run: it tells nothing of how fast this one is."""
@@ -177,8 +177,10 @@ class Stopwatch:
             return so_far
         one = timedelta(seconds=median(durations))
         remaining = one
-        begun = self._started() - (self._started_before or 0)
-        if so_far.waiting and begun > 0:
+        if so_far.waiting:
+            begun = self._started() - self._started_before
+            if not begun:
+                return so_far
             # The last of those that wait starts as late as the pace so far has it, and takes as long as others.
             remaining = one + elapsed * (so_far.waiting / begun)
         return Progress(**{**so_far.__dict__, "remaining": remaining})

@@ -165,12 +165,15 @@ def print_outcomes(
         for one in left_out:
             print(f"Left out: {said(str(one))}.")
         _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
+    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
     if outcomes:
         to = sys.stdout if output.is_table else sys.stderr
-        print(_sums(outcomes, left_out, elapsed), file=to, flush=True)
+        print(_sums(outcomes, expected, left_out, elapsed), file=to, flush=True)
 
 
-def _sums(outcomes: Sequence[JsonObject], left_out: Sequence[LeftOut], elapsed: timedelta | None) -> str:
+def _sums(
+    outcomes: Sequence[JsonObject], expected: int, left_out: Sequence[LeftOut], elapsed: timedelta | None
+) -> str:
     statuses = Counter(outcome["data"]["status"] for outcome in outcomes)
     ordered = sorted(statuses.items(), key=lambda pair: (not pair[0].startswith("succeeded"), pair[0]))
     databases = all(outcome["data"].get("database") is not None for outcome in outcomes)
@@ -178,9 +181,12 @@ def _sums(outcomes: Sequence[JsonObject], left_out: Sequence[LeftOut], elapsed: 
     noun = "database" if databases and len(operations) == 1 else "outcome"
     of = f"{next(iter(operations)).capitalize()} of " if noun == "database" else ""
     parts = ", ".join(f"{count:,} {status}" for status, count in ordered)
+    missing = expected - len(outcomes)
+    if missing > 0:
+        parts += f", {missing:,} not ended"
     more = f"; {sum(one.count for one in left_out):,} left out" if left_out else ""
     took = f" ({spoken(elapsed)})" if elapsed is not None else ""
-    return f"{of}{count_of(len(outcomes), noun)}: {parts}{more}{took}."
+    return f"{of}{count_of(expected, noun)}: {parts}{more}{took}."
 
 
 def _print_successes(outcomes: Sequence[JsonObject]) -> None:
