@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,9 @@ ROOT = Path(__file__).parents[3]
     ("text", "expected"),
     [
         ("14d", "P14D"),
-        ("36h", "P1DT43200S"),
-        ("90m", "PT5400S"),
-        ("2w", "P14D"),
+        ("36h", "PT36H"),
+        ("90m", "PT90M"),
+        ("2w", "P2W"),
         ("1d12h", "P1DT43200S"),
         ("14D", "P14D"),
         ("P45D", "P45D"),
@@ -34,7 +35,23 @@ def test_durations(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "14", "d", "14 d", "1.5d", "-3d", "0d", "P0D", "PT", "soon", "P1M", "9999999d", "²d"]
+    "text",
+    [
+        "",
+        "14",
+        "d",
+        "14 d",
+        "1.5d",
+        "-3d",
+        "0d",
+        "P0D",
+        "PT",
+        "soon",
+        "P1M",
+        "9999999d",
+        "9999999999d1h",
+        "²d",
+    ],
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
@@ -69,9 +86,8 @@ def test_moments(text: str, expected: str) -> None:
     ],
 )
 def test_what_is_no_moment(text: str, zone: str | None, said: str) -> None:
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError, match=re.escape(said)):
         read_moment(text, ZoneInfo(zone) if zone else None)
-    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +117,7 @@ def test_what_is_no_time_zone(name: str) -> None:
         (["backup", "--database"], "--database: expected a value"),
         (
             ["backup", "--type", "ful"],
-            "--type: expected Full, Differential, Log or CopyOnlyFull, not 'ful'. Did you mean Full?",
+            "expected Full, Differential, Log or CopyOnlyFull, not 'ful'. Did you mean Full?",
         ),
         (["backup", "-o", "xml"], "--output: expected table, json, jsonl, csv or tsv, not 'xml'."),
         (["protect"], "--policy: required, and not given."),
