@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,9 +21,6 @@ from shared.steps.selection import candidates
 
 JsonObject = dict[str, Any]
 
-#: The reason of `accepted` for what a request excludes.
-_EXCLUDED: Final = "excluded"
-
 
 def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
     """The databases and VMs that a backup request means by a pattern and that are not protected."""
@@ -40,23 +37,18 @@ def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
 
 def excluded_in_vain(data: BackupData | ProtectData, accepted: AcceptedData) -> list[str]:
     """The names to exclude that have excluded nothing, as far as the names in `accepted` tell."""
-    names = list(accepted.skipped_names)
-    for reason, count in accepted.skipped.items():
-        mine, names = names[:count], names[count:]
-        if reason == _EXCLUDED and len(mine) < count:
-            return []  # not all of them are named
-        if reason == _EXCLUDED:
-            found = [name.partition("/")[::2] for name in mine]
-            break
-    else:
-        found = []
-    return [
+    if len(accepted.skipped_names) < sum(accepted.skipped.values()):
+        return []  # not all of them are named
+    # What is left out for another reason as well is there all the same.
+    found = [name.partition("/")[::2] for name in accepted.skipped_names]
+    vain = [
         str(one).removeprefix("*/")
         for one in data.exclude
         if not any(
             one.matches(parent, name, is_group) for parent, name in found for is_group in (False, True)
         )
     ]
+    return list(dict.fromkeys(vain))
 
 
 def note_on_excludes(line: RequestLine, accepted: JsonObject | None) -> str | None:

@@ -160,11 +160,11 @@ def run_requests(
     with ExitStack() as stack:
         app = stack.enter_context(embedded_app(settings, options.state))
         lines = [*lines, *_beside(lines, app, options)]
-        if not lines and options.nothing:
-            print(options.nothing, file=sys.stderr)
         file = None
         if options.outcomes is not None:
             file = stack.enter_context(OutcomesFile(options.outcomes, resumed=app.resumed))
+        if not lines and options.nothing:
+            print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
         said = in_flags if options.from_flags else str
         shown = display(requests=len(lines), said=said)
