@@ -113,7 +113,7 @@ class _Lines:
             known = data["outcomeCount"] - len(at_once)
             text = f"accepted, {count_of(known, 'database')}, and {len(at_once)} that cannot be done"
         if left_out:
-            text += f"; left out: {'; '.join(map(str, left_out))}"
+            text += f"; left out: {self._said('; '.join(map(str, left_out)))}"
         return f"{observed.request.line.label}: {text}"
 
     def _line(self, observed: Observed) -> str:

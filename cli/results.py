@@ -33,14 +33,19 @@ _MOST_NAMES: Final = 20
 
 #: Why databases are left out, for people.
 _REASONS: Final = {
-    "systemDatabase": "system databases (--include-system takes them)",
+    "systemDatabase": "system database (includeSystem takes it)",
     "excluded": "excluded",
     "protectionStopped": "protection stopped",
     "softDeleted": "soft-deleted",
     "typeNotSupported": "this type of backup does not apply",
-    "ambiguousName": "names that only their case tells apart",
+    "ambiguousName": "name that only its case tells apart",
     "notProtectable": "not offered for protection",
     "notProtected": "not protected",
+}
+
+_OF_MANY: Final = {
+    "systemDatabase": "system databases (includeSystem takes them)",
+    "ambiguousName": "names that only their case tells apart",
 }
 
 
@@ -54,6 +59,8 @@ class LeftOut:
 
     def __str__(self) -> str:
         words = _REASONS.get(self.reason, self.reason)
+        if self.count > 1:
+            words = _OF_MANY.get(self.reason, words)
         shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
         more = f" and {self.count - len(self.names[:_MOST_NAMES])} more" if self.count > _MOST_NAMES else ""
         return f"{self.count} {words}{f': {shown}{more}' if shown else ''}"

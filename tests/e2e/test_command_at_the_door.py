@@ -90,14 +90,16 @@ def an_operator_stops(cloud: Azure, item: str) -> None:
         f"{cloud.simulator.vault_id()}/backupFabrics/Azure/protectionContainers"
         f"/VMAppContainer;compute;rg-sql;sqlvm1/protectedItems/{item}?api-version=2024-04-01"
     )
-    answer = requests.put(
-        cloud.url + path,
-        json={"properties": {**stopped, "policyId": ""}},
-        headers={"Authorization": f"Bearer {FIXED_TOKEN}"},
-        timeout=PATIENCE,
-    )
+    headers = {"Authorization": f"Bearer {FIXED_TOKEN}"}
+    body = {"properties": {**stopped, "policyId": ""}}
+    answer = requests.put(cloud.url + path, json=body, headers=headers, timeout=PATIENCE)
     assert answer.status_code == 202
-    wait_until(lambda: cloud.mutations["ConfigureBackup"] > 0)
+
+    def has_stopped() -> bool:
+        found = requests.get(cloud.url + path, headers=headers, timeout=PATIENCE).json()
+        return str(found["properties"]["protectionState"]) == "ProtectionStopped"
+
+    wait_until(has_stopped)
 
 
 def one_vm(*databases: str, **durations: float) -> JsonObject:

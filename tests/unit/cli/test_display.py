@@ -150,9 +150,9 @@ def test_a_terminal_that_has_changed_its_size_is_cleared_and_keeps_the_notes(
 def test_what_is_accepted_is_told_before_what_cannot_be_done(capsys: pytest.CaptureFixture[str]) -> None:
     requests = following("nightly")
     shown = display.display(requests=1)
-    missed = {"error": {"code": "DatabaseNotFound", "message": "there is no database PROD/nope."}}
+    error = {"code": "DatabaseNotFound", "message": "there is no database PROD/nope."}
     # The topic gives them in the order in which they were published.
-    shown.observed(seen(requests, event("failed", "nope", **missed)))
+    shown.observed(seen(requests, event("failed", "nope", error=error)))
     shown.observed(seen(requests, event("accepted")))
     shown.observed(seen(requests, event("started", "orders"), event("succeeded", "orders")))
     shown.close()

@@ -24,7 +24,8 @@ RESTORE = ("restore", "--vault", VAULT, "--vm", VM, "--database", "orders")
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
-    return build_parser().parse_args(arguments)
+    options: argparse.Namespace = build_parser().parse_args(arguments)
+    return options
 
 
 def data_of(*arguments: str) -> Any:
