@@ -86,6 +86,19 @@ class FollowedRequest:
         """Whether the app has said anything about it yet."""
         return any(epoch.accepted or epoch.outcomes for epoch in self.epochs.values())
 
+    def take(self, kind: str, event: JsonObject, epoch: int) -> None:
+        """Take note of an event of an epoch of this request; `kind` is what `event_kind` says of it."""
+        data = event["data"]
+        progress = self.epochs.setdefault(epoch, EpochProgress())
+        if isinstance(data.get("outcomeCount"), int):
+            progress.outcome_count = max(progress.outcome_count or 1, data["outcomeCount"])
+        if kind == "accepted":
+            progress.accepted = event
+        elif kind == "started":
+            progress.started[data["outcomeKey"]] = event
+        else:
+            progress.outcomes.setdefault(data["outcomeKey"], event)
+
     def final_outcomes(self) -> list[JsonObject]:
         """The outcome of each database, of the highest epoch that has one."""
         final: dict[str, JsonObject] = {}
@@ -170,15 +183,7 @@ class Following:
             if _refuses_all(data) and event.get("id") not in request.line.refusal_ids(epoch):
                 # Somebody else has sent a message that names the same source and id: it is not taken, this one is.
                 return None
-        progress = request.epochs.setdefault(epoch, EpochProgress())
-        if isinstance(data.get("outcomeCount"), int):
-            progress.outcome_count = max(progress.outcome_count or 1, data["outcomeCount"])
-        if kind == "accepted":
-            progress.accepted = event
-        elif kind == "started":
-            progress.started[data["outcomeKey"]] = event
-        else:
-            progress.outcomes.setdefault(data["outcomeKey"], event)
+        request.take(kind, event, epoch)
         return Observed(request, kind, event)
 
 

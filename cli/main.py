@@ -8,13 +8,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Final
 
 from cli.encoding import escape_what_cannot_be_written
 from cli.errors import INTERRUPTED, UNUSABLE, CommandError
-from cli.parsing import Parser, any_case, whole_number
+from cli.parsing import Parser, any_case, read_duration, whole_number
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BACKUP_TYPES: Final = ("Full", "Differential", "Log", "CopyOnlyFull")
@@ -22,6 +23,26 @@ _REDUNDANCIES: Final = ("LocallyRedundant", "ZoneRedundant", "GeoRedundant")
 _ON_EXISTING: Final = ("fail", "keep", "changePolicy")
 _FORMATS: Final = ("table", "json", "jsonl", "csv", "tsv")
 _SHELLS: Final = ("bash", "zsh", "fish", "powershell")
+_JOB_STATUSES: Final = (
+    "InProgress",
+    "Completed",
+    "CompletedWithWarnings",
+    "Failed",
+    "Cancelling",
+    "Cancelled",
+)
+#: As the service's filter of jobs has them (`JobOperationType`, API version 2024-04-01).
+_JOB_OPERATIONS: Final = (
+    "Backup",
+    "Restore",
+    "ConfigureBackup",
+    "DisableBackup",
+    "DeleteBackupData",
+    "Undelete",
+    "Register",
+    "UnRegister",
+    "CrossRegionRestore",
+)
 _VERBOSE: Final = "log what the app does"
 #: Set by a shell that asks what may be typed next (argcomplete).
 _COMPLETING: Final = "_ARGCOMPLETE"
@@ -136,6 +157,9 @@ def build_parser() -> Parser:
     _add_restore(commands)
     _add_databases(commands)
     _add_recovery_points(commands)
+    _add_jobs(commands)
+    _add_policies(commands)
+    _add_runs(commands)
     _add_replay(commands)
     _add_completion(commands)
     _add_simulator(commands)
@@ -157,6 +181,16 @@ def _add(
     # Before the command and after it mean the same: what is not given after it leaves the other alone.
     parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=_VERBOSE)
     return parser
+
+
+def _duration(text: str) -> timedelta:
+    """A duration of an option. The parser tells what it raises."""
+    from shared.messages.model import parse_duration
+
+    try:
+        return parse_duration(read_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _add_output(
@@ -287,8 +321,9 @@ def _add_request_options(parser: argparse.ArgumentParser) -> None:
     _add_run_options(parser)
 
 
-def _add_vault(parser: argparse.ArgumentParser, *, vm: str) -> None:
-    group = parser.add_argument_group("vault and VM")
+def _add_vault(parser: argparse.ArgumentParser, *, vm: str | None = None) -> None:
+    """The vault, and the VM where one may be named; `vm` is what its help adds."""
+    group = parser.add_argument_group("vault" if vm is None else "vault and VM")
     group.add_argument(
         "--vault",
         metavar="ID",
@@ -301,7 +336,8 @@ def _add_vault(parser: argparse.ArgumentParser, *, vm: str) -> None:
         metavar="ID",
         help="the vault's subscription, by id or name (default: AZURE_SUBSCRIPTION_ID, then that of `az`)",
     )
-    group.add_argument("--vm", metavar="VM", help=f"name or full ARM id of the VM{vm}")
+    if vm is not None:
+        group.add_argument("--vm", metavar="VM", help=f"name or full ARM id of the VM{vm}")
 
 
 def _add_selection(parser: argparse.ArgumentParser, *, every: str) -> None:
@@ -522,6 +558,169 @@ def _add_recovery_points(commands: _SubCommands) -> None:
     _add_vault(parser, vm=" (where the name is not unique in the vault)")
     _add_database(parser)
     _add_reading(parser)
+
+
+def _add_group(commands: _SubCommands, name: str, *, summary: str) -> _SubCommands:
+    """A command of several actions, each with options and help of its own."""
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=_VERBOSE)
+    return parser.add_subparsers(dest="action", required=True)
+
+
+def _add_jobs(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli import jobs
+
+        actions: dict[str, Handler] = {
+            "list": jobs.list_jobs,
+            "show": jobs.show_job,
+            "wait": jobs.wait_for_jobs,
+            "cancel": jobs.cancel_job,
+        }
+        return actions[options.action](options)
+
+    actions = _add_group(commands, "jobs", summary="the vault's jobs, whoever started them")
+    parser = _add(
+        actions,
+        "list",
+        summary="list the jobs of a vault, those that failed last",
+        example="""
+          sqlvmbackup jobs list -g rg-backup -v vault1 --status Failed --since 7d
+        """,
+        notes="""
+        Azure Backup lists no log backups that a policy's schedule started.
+        """,
+        handler=handler,
+    )
+    _add_vault(parser)
+    parser.add_argument(
+        "--since",
+        type=_duration,
+        default=timedelta(days=1),
+        metavar="DURATION",
+        help="how far back: 24h, 7d or ISO 8601 such as PT12H (default: 24h)",
+    )
+    parser.add_argument(
+        "--status",
+        action="append",
+        type=any_case(_JOB_STATUSES),
+        choices=_JOB_STATUSES,
+        help="only these; may be repeated",
+    )
+    parser.add_argument(
+        "--operation", type=any_case(_JOB_OPERATIONS), choices=_JOB_OPERATIONS, help="only this operation"
+    )
+    parser.add_argument(
+        "--database",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only of these databases, by name, by pattern or as INSTANCE/NAME; may be repeated",
+    )
+    _add_reading(parser, failed="jobs that failed or were cancelled")
+
+    parser = _add(
+        actions,
+        "show",
+        summary="show all that is known of a job",
+        example="""
+          sqlvmbackup jobs show fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
+        """,
+        handler=handler,
+    )
+    parser.add_argument("id", metavar="ID", help="as `jobs list` shows it")
+    _add_vault(parser)
+    _add_reading(parser)
+
+    parser = _add(
+        actions,
+        "wait",
+        summary="wait until jobs have ended",
+        example="""
+          sqlvmbackup jobs wait fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
+        """,
+        notes="""
+        Exit status: 0 all completed (warnings included), 1 some did not, 2 it could not be done.
+        """,
+        handler=handler,
+    )
+    parser.add_argument("ids", nargs="+", metavar="ID", help="as `jobs list` shows it")
+    _add_vault(parser)
+    parser.add_argument(
+        "--timeout", type=_duration, metavar="DURATION", help="such as 2h (default: however long it takes)"
+    )
+    _add_reading(parser)
+
+    parser = _add(
+        actions,
+        "cancel",
+        summary="cancel a running backup or restore, and wait until it has stopped",
+        example="""
+          sqlvmbackup jobs cancel fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
+        """,
+        notes="""
+        A cancelled backup leaves no recovery point. A cancelled restore may leave its target unusable.
+        Exit status: 0 it is cancelled, 1 it ended otherwise or cannot be cancelled, 2 it could not be done.
+        """,
+        handler=handler,
+    )
+    parser.add_argument("id", metavar="ID", help="as `jobs list` shows it")
+    _add_vault(parser)
+    parser.add_argument(
+        "--no-wait", action="store_true", help="return once the service has taken the cancellation"
+    )
+    _add_reading(parser)
+
+
+def _add_policies(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli import policies
+
+        return policies.list_policies(options) if options.action == "list" else policies.show_policy(options)
+
+    actions = _add_group(commands, "policies", summary="the vault's policies for SQL Server, in words")
+    parser = _add(
+        actions,
+        "list",
+        summary="list what the policies of a vault take when, and how long it is kept",
+        example="""
+          sqlvmbackup policies list -g rg-backup -v vault1
+        """,
+        handler=handler,
+    )
+    _add_vault(parser)
+    _add_reading(parser)
+    parser = _add(
+        actions,
+        "show",
+        summary="show a policy in words",
+        example="""
+          sqlvmbackup policies show HourlyLogBackup -g rg-backup -v vault1
+        """,
+        handler=handler,
+    )
+    parser.add_argument("name", metavar="NAME", help="the policy's name")
+    _add_vault(parser)
+    _add_reading(parser)
+
+
+def _add_runs(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.runs import show_runs
+
+        return show_runs(options)
+
+    parser = _add(
+        commands,
+        "runs",
+        summary="show the requests that a state folder holds, and how to go on with those that are unfinished",
+        example="""
+          sqlvmbackup runs --state .sqlvmbackup
+        """,
+        handler=handler,
+    )
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="of earlier runs")
+    _add_output(parser)
 
 
 def _add_replay(commands: _SubCommands) -> None:

@@ -214,7 +214,9 @@ def console() -> Console:
 #: Columns that a name needs at the least.
 _LEAST_NAME: Final = 12
 #: Columns whose cells may be broken into lines: names and sentences. Everything else is there to be copied.
-_BROKEN: Final = frozenset({"database", "description", "how", "remarks", "reason", "policy", "advice"})
+_BROKEN: Final = frozenset(
+    {"database", "description", "databases", "how", "remarks", "reason", "policy", "advice", "takes"}
+)
 
 
 def _width(cell: str) -> int:
@@ -230,6 +232,17 @@ def _print_records(wide: Console, columns: Sequence[str], rows: Sequence[Sequenc
             for line in cell.split("\n") if cell else ():
                 text = Text(f"{column}: {printable(line.strip())}")
                 print("\n".join(part.plain.rstrip() for part in text.wrap(wide, wide.width)))
+    sys.stdout.flush()
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """What is known of one thing, on standard output: a line for each field, and more for a long one."""
+    wide = console()
+    left = max(len(name) for name, _ in fields) + _GAP
+    for name, value in fields:
+        text = Text(printable(value)).wrap(wide, max(wide.width - left, _LEAST_NAME))
+        for place, line in enumerate(text):
+            print(f"{name if place == 0 else '':{left}}{line.plain.rstrip()}")
     sys.stdout.flush()
 
 

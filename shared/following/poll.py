@@ -289,7 +289,7 @@ class Poll:
 
     def _job_ended(self, job: Job) -> Result:
         status = _OUTCOMES[job.status]
-        error = _job_error(job) if status not in events.SUCCESSES else None
+        error = job_error(job) if status not in events.SUCCESSES else None
         origin = self._origin
         job_of = self._row.job
         assert job_of is not None
@@ -381,7 +381,8 @@ def job_info(job: Job) -> JobInfo:
     )
 
 
-def _job_error(job: Job) -> ErrorInfo:
+def job_error(job: Job) -> ErrorInfo:
+    """Why a job did not succeed, as events tell it."""
     if not job.error_details:
         text = job.dynamic_error_message or f"the job ended as {job.status.value} and gives no reason"
         return ErrorInfo(code=f"Job{job.status.value}", message=text)

@@ -13,13 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from shlex import split
 from threading import Event
 from typing import Any
 
 import pytest
 
 from cli import demo
+from cli.embedded import open_broker
 from cli.main import main
+from cli.request_lines import read_request_lines
 from local.simulator import Scenario, Simulator, SimulatorServer
 from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
 
@@ -419,6 +422,35 @@ def test_listings(here: Here) -> None:
     assert (
         "the vault protects no MSSQLSERVER/nope; it protects: MSSQLSERVER/billing, MSSQLSERVER/orders" in err
     )
+
+
+def test_a_state_folder_says_what_it_holds_and_how_to_go_on(here: Here, tmp_path: Path) -> None:
+    cloud, call = here
+    state = tmp_path / "a state"
+    backup = ("backup", "--vault", cloud.simulator.vault_id(), "--database", "orders", "--id", "done")
+    assert call(*backup, "--state", str(state))[0] == 0
+    # A run that was killed before it did anything.
+    waiting = cloud.backup("left")
+    (line,) = read_request_lines([waiting])
+    with open_broker(state) as broker:
+        broker.send(line.message().entity, [line.message()])
+    status, (first, second), _ = call("runs", "--state", str(state))
+    assert status == 0
+    assert (first["id"], first["state"], first["outcomes"]) == ("done", "finished", {"succeeded": 1})
+    assert first["succeeded"]
+    assert "toGoOn" not in first
+    assert (second["id"], second["state"], second["moving"]) == ("left", "waiting", {"backup-requests": 1})
+    assert second["toGoOn"] == f"sqlvmbackup run --state '{state}'"
+    # What it says is so.
+    assert call(*split(second["toGoOn"])[1:])[0] == 0
+    assert {row["state"] for row in call("runs", "--state", str(state))[1]} == {"finished"}
+
+
+def test_a_folder_that_keeps_no_run(here: Here, tmp_path: Path) -> None:
+    _, call = here
+    status, _, err = call("runs", "--state", str(tmp_path))
+    assert (status, "keeps no run" in err) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: Path) -> None:
