@@ -77,11 +77,11 @@ $(VENV)-audit/bin/pip-audit: $(BIN)/python
 	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 lock: $(DEVELOPMENT)
-	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
-	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt --extra cli \
-		--output-file requirements-cli.txt pyproject.toml -
-	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt --extra cli --extra dev \
-		--output-file requirements-dev.txt pyproject.toml -
+	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt \
+		--output-file requirements-cli.txt requirements.in requirements-cli.in -
+	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt \
+		--output-file requirements-dev.txt requirements.in requirements-cli.in requirements-dev.in -
 
 # A name that cannot be run (a shim without its Python) is passed over.
 $(BIN)/python:

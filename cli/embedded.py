@@ -241,5 +241,8 @@ def _functions(settings: Mapping[str, str]) -> Any:
 
 def _host_json() -> Path:
     import function_app
+    import local.host
 
-    return Path(function_app.__file__).parent / "host.json"
+    # At the root of a checkout, where the platform has it; a wheel carries it beside the host.
+    root = Path(function_app.__file__).parent / "host.json"
+    return root if root.exists() else Path(local.host.__file__).parent / "host.json"
