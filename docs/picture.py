@@ -17,7 +17,7 @@ from rich.text import Text
 PICTURE: Final = Path(__file__).parent / "demo.svg"
 ARGUMENTS: Final = ("demo", "--databases", "4")
 #: Wide enough for a line for each database.
-_COLUMNS: Final = 135
+_COLUMNS: Final = 145
 
 
 def shown() -> str:

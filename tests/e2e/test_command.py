@@ -299,15 +299,6 @@ def test_the_demo_shows_three_outcomes_with_their_jobs(
     assert "Azure is simulated at http://127.0.0.1:" in err
     assert "protect-sqlvm1: accepted, 1 database\n" in err
     assert not [line for line in out.splitlines() if line != line.rstrip()]
-    transcript = (ROOT / "README.md").read_text().partition("prints this:\n\n```\n")[2].partition("```")[0]
-    assert _but_for_chance(err + out) == _but_for_chance(transcript)
-
-
-def _but_for_chance(text: str) -> str:
-    text = re.sub(r"127\.0\.0\.1:\d+; its clock runs \d+ times", "PORT; its clock runs N times", text)
-    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
-    text = re.sub(r"succeeded \(.*\)\.", "succeeded (DURATION).", text)
-    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "MOMENT", text)
 
 
 def test_a_fleet_in_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

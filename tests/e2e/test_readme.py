@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from cli import demo
 from cli.main import main
+from docs.picture import ARGUMENTS, PICTURE
 from tests.unit.docs.markdown import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -130,6 +132,29 @@ def shapes(value: Any) -> Any:
     if isinstance(value, str):
         return re.sub(r"[0-9a-f-]{32,}|\d{4}-\d\d-\d\dT[\d:.]+Z", "X", value)
     return value if isinstance(value, bool) else type(value).__name__
+
+
+def test_the_picture_is_of_the_demo_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "TIME_SCALE", FASTER)
+    assert main(list(ARGUMENTS)) == 0
+    printed = capsys.readouterr().out
+    lines: dict[str, str] = {}
+    for y, text in re.findall(
+        r'<text [^>]* y="([\d.]+)"[^>]*>(.*?)</text>', PICTURE.read_text(encoding="utf-8")
+    ):
+        lines[y] = lines.get(y, "") + html.unescape(text)
+    assert f"$ sqlvmbackup {' '.join(ARGUMENTS)}" in " ".join(lines.values()).replace("\xa0", " ")
+    assert results("\n".join(lines.values())) == results(printed)
+
+
+def results(text: str) -> list[str]:
+    """The lines of the table and the sum, but for what chance and time decide."""
+    masked = re.sub(
+        r"[0-9a-f-]{36}|\d{4}-\d\d-\d\d\S*|\(.*\)|\d+ (min|s|h)\b", "X", text.replace("\xa0", " ")
+    )
+    return sorted(" ".join(line.split()) for line in masked.splitlines() if "succeeded" in line)
 
 
 def test_what_the_demo_says_comes_next_works_as_printed(
