@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -170,6 +171,6 @@ def test_what_the_demo_says_comes_next_works_as_printed(
         assert line.startswith("/nowhere/sqlvmbackup ")
         shell(line.removeprefix("/nowhere/"))
     # Where the command is found by its name, that is what is to be typed.
-    monkeypatch.setattr(demo.shutil, "which", lambda _name: "/nowhere/sqlvmbackup")
+    monkeypatch.setattr(shutil, "which", lambda _name: "/nowhere/sqlvmbackup")
     assert main(["demo"]) == 0
     assert "\n  sqlvmbackup demo --databases 20" in capsys.readouterr().err
