@@ -11,20 +11,21 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --system-certs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check docs format bench chaos test-az audit lock
+.PHONY: help setup run test smoke check docs picture format bench chaos test-az audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
-	@echo "make run      protect, back up and restore a database on the embedded default"
+	@echo "make run      protect, back up and restore a database without Azure"
 	@echo "make test     every linter, type check and test"
 	@echo "make smoke    the tests of what may differ between versions of Python; with VENV and PYTHON, of another one"
 	@echo "make check    the linters and type checks alone"
 	@echo "make docs     generate the schemas, tables and the diagram anew"
+	@echo "make picture  draw the README's picture anew from a run of the demo"
 	@echo "make format   format the code"
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
-	@echo "make audit    hold the locks against published advisories (needs the internet)"
+	@echo "make audit    check the locks for packages with published advisories (needs the internet)"
 	@echo "make lock     resolve the dependencies anew into requirements*.txt"
 
 setup: $(RUNTIME)
@@ -49,6 +50,9 @@ check: $(DEVELOPMENT)
 
 docs: $(DEVELOPMENT)
 	$(BIN)/python -m docs.generate
+
+picture: $(RUNTIME)
+	$(BIN)/python -m docs.picture
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .
@@ -77,11 +81,11 @@ $(VENV)-audit/bin/pip-audit: $(BIN)/python
 	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 lock: $(DEVELOPMENT)
-	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
-	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt --extra cli \
-		--output-file requirements-cli.txt pyproject.toml -
-	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt --extra cli --extra dev \
-		--output-file requirements-dev.txt pyproject.toml -
+	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt \
+		--output-file requirements-cli.txt requirements.in requirements-cli.in -
+	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt \
+		--output-file requirements-dev.txt requirements.in requirements-cli.in requirements-dev.in -
 
 # A name that cannot be run (a shim without its Python) is passed over.
 $(BIN)/python:

@@ -1,16 +1,22 @@
-"""Azure, as the read-only commands see it: the app's own client, without a bus."""
+"""Azure, as the commands see it that need no bus: the app's own client."""
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from cli.errors import FAILED, CommandError
+from cli.embedded import settings_of_a_run
+from cli.errors import FAILED, CommandError, failed
 from shared import composition
 from shared.arm.errors import ArmError, TokenError
+from shared.arm.ids import VaultId
 from shared.bus import BusError, OutgoingMessage
 from shared.engine.result import Collaborators
+from shared.engine.runtime import Runtime
 from shared.settings import SettingsError
+from shared.steps.vaults import vault_not_found
 
 
 class _NoBus:
@@ -21,8 +27,8 @@ class _NoBus:
 
 
 @contextmanager
-def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
-    """What the app's steps read Azure through.
+def connected(settings: Mapping[str, str]) -> Iterator[Runtime]:
+    """The app's runtime without a bus; its connections are closed at the end.
 
     Raises:
         CommandError: the settings cannot be used, or Azure did not give what was asked for.
@@ -32,13 +38,42 @@ def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
     except SettingsError as error:
         raise CommandError(str(error)) from error
     try:
-        yield Collaborators(
-            azure=runtime.backup,
-            settings=runtime.settings,
-            now=runtime.service_clock.now,
-            machine_now=runtime.clock.now,
-        )
+        yield runtime
     except TokenError as error:
         raise CommandError(f"{error}.") from error
     except ArmError as error:
         raise CommandError(str(error), status=FAILED) from error
+    finally:
+        runtime.backup.close()
+
+
+@contextmanager
+def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
+    """What the app's steps read Azure through. Raises what `connected` raises."""
+    with connected(settings) as runtime:
+        yield _reads(runtime)
+
+
+@contextmanager
+def vault_named(options: argparse.Namespace) -> Iterator[tuple[Runtime, VaultId]]:
+    """The vault that the options name (`find_places` has read them), which is there, and the way to it.
+
+    It is asked for first, so that the service's clock is known, by which everything else is reckoned.
+
+    Raises:
+        CommandError: as `connected` does, and where there is no such vault.
+    """
+    vault_id = VaultId.parse(options.vault)
+    with connected(settings_of_a_run(os.environ, options.arm_endpoint)) as runtime:
+        if runtime.backup.get_vault(vault_id) is None:
+            raise failed(vault_not_found(_reads(runtime), vault_id))
+        yield runtime, vault_id
+
+
+def _reads(runtime: Runtime) -> Collaborators:
+    return Collaborators(
+        azure=runtime.backup,
+        settings=runtime.settings,
+        now=runtime.service_clock.now,
+        machine_now=runtime.clock.now,
+    )

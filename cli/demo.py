@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
+from cli.output import Output
 from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
 
@@ -18,12 +21,13 @@ _VAULT: Final = (
     f"/subscriptions/{_SUBSCRIPTION}/resourceGroups/rg-backup/providers/Microsoft.RecoveryServices"
     "/vaults/vault1"
 )
+_PORT: Final = 8080
 _POLICY: Final = "HourlyLogBackup"
 _INSTANCE: Final = "MSSQLSERVER"
 _SYSTEM: Final = ("master", "model", "msdb")
 
 
-def demo(databases: int, virtual_machines: int, *, as_json: bool) -> int:
+def demo(databases: int, virtual_machines: int, *, output: Output) -> int:
     """Run the demonstration; returns the exit status."""
     with simulated_azure(databases, virtual_machines) as endpoint:
         environment = {
@@ -40,10 +44,35 @@ def demo(databases: int, virtual_machines: int, *, as_json: bool) -> int:
         options = RunOptions(
             arm_endpoint=endpoint,
             in_order=True,
-            as_json=as_json,
+            output=output,
             left="the simulated Azure has ended with it.",
         )
-        return run_requests(list(_requests(databases, virtual_machines)), options, environment)
+        status = run_requests(list(_requests(databases, virtual_machines)), options, environment)
+    if status == 0 and output.is_table:
+        _say_what_next()
+    return status
+
+
+def _say_what_next() -> None:
+    """Three commands that work as printed, from where this one was given."""
+    command = _own_name()
+    print(
+        f"""
+Next:
+  {command} demo --databases 20 --vms 2    # a fleet
+  {command} simulator --port {_PORT}           # a simulated Azure that stays, until Ctrl-C
+  {command} databases --arm-endpoint http://127.0.0.1:{_PORT} --vault {_VAULT}    # in another terminal""",
+        file=sys.stderr,
+    )
+
+
+def _own_name() -> str:
+    """What to type for this command: as it was typed, where that is not found by its name alone."""
+    given = Path(sys.argv[0])
+    if given.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m cli"
+    found = shutil.which(given.stem)
+    return given.stem if found is not None and Path(found).resolve() == given.resolve() else str(given)
 
 
 @contextmanager

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import Any, Final
 
 from cli.azure import azure
-from cli.display import json_lines, print_rows, restored_to
 from cli.embedded import settings_of_a_run
-from cli.errors import FAILED, CommandError, failed
+from cli.errors import FAILED, CommandError
+from cli.errors import failed as as_failed
+from cli.flags import in_flags
+from cli.left_out import excluded_in_vain, left_unprotected
+from cli.output import output_of, print_rows
 from cli.request_lines import RequestLine
+from cli.results import left_out_of, restored_to
 from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Failure, Step
+from shared.messages.error_codes import ErrorCode
 from shared.messages.events import AcceptedData, Event, OutcomeData
 from shared.messages.identity import Request
 from shared.messages.model import format_moment
-from shared.messages.requests import BackupData, ProtectData, RestoreData, read_data
+from shared.messages.requests import AlternateTarget, BackupData, ProtectData, RestoreData, read_data
 from shared.steps import backup, protect, restore
 from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
 from shared.steps.selection import unusable_container
@@ -26,6 +32,7 @@ from shared.steps.vaults import vault_not_found
 JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("vm", "database", "would", "how")
+_NOT_DONE: Final = frozenset({"fail", "be skipped", "be left out"})
 _ACTIONS: Final = {
     "enable": "be protected",
     "already": "stay as it is",
@@ -43,14 +50,27 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id
         )
-        if isinstance(data, ProtectData):
-            rows = _protect(data, request, c)
-        elif isinstance(data, BackupData):
-            rows = _backup(data, request, c)
-        else:
-            rows = [_restore(data, request, c)]
-    print_rows(_COLUMNS, rows, as_json=json_lines(options.json), nothing="It would do nothing.")
-    return 1 if any(row["would"] == "fail" for row in rows) else 0
+        try:
+            if isinstance(data, ProtectData):
+                rows = _protect(data, request, c)
+            elif isinstance(data, BackupData):
+                rows = _backup(data, request, c)
+            else:
+                rows = [_restore(data, request, c)]
+        except CommandError as error:
+            raise CommandError(in_flags(str(error)), status=error.status) from error
+    rows = [{**row, "how": in_flags(row["how"])} for row in rows]
+    rows.sort(key=lambda row: row["would"] == "fail")
+    print_rows(
+        _COLUMNS,
+        rows,
+        output_of(options),
+        nothing="It would do nothing.",
+        name=("vm", "database"),
+        failed=lambda row: row["would"] == "fail",
+    )
+    done = [row for row in rows if row["would"] not in _NOT_DONE]
+    return 0 if done and not any(row["would"] == "fail" for row in rows) else 1
 
 
 def _message(step: str, request: Request, payload: Any, c: Collaborators) -> StepMessage[Any]:
@@ -63,7 +83,7 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
     everything = _row("every database that is found", "be protected", f"policy {data.policy_name}")
     if c.azure.get_vault(data.vault_id) is None:
         if data.create_vault is None:
-            raise failed(vault_not_found(c, data.vault_id))
+            raise as_failed(vault_not_found(c, data.vault_id))
         wanted = data.create_vault
         prepared.append(
             _row(f"vault {data.vault_id.name}", "be created", f"{wanted.location}, {wanted.redundancy}")
@@ -71,17 +91,17 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
         return [*prepared, everything]
     policy = protect.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
     if isinstance(policy, Failure):
-        raise failed(policy)
+        raise as_failed(policy)
     if policy is None and data.create_policy is not None:
         if (invalid := protect.invalid_new_name(data.policy_name)) is not None:
-            raise failed(invalid)
+            raise as_failed(invalid)
         prepared.append(_row(f"policy {data.policy_name}", "be created", ""))
     elif policy is None:
         # The step says which there are.
         _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
     registered, others = c.azure.list_registered_containers(data.vault_id)
     if (unusable := unusable_container(others, data.vm_id)) is not None:
-        raise failed(unusable)
+        raise as_failed(unusable)
     container = next(
         (found for found in registered if data.vm_id is not None and found.virtual_machine_id == data.vm_id),
         None,
@@ -104,7 +124,17 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
     # As after the inquiry that a run may make: nothing is asked of the VM now.
     known = plan.model_copy(update={"inquired": True})
     result = _spread(protect.select_databases, _message("select_databases", request, known, c), c)
-    return [*prepared, *_rows(result)]
+    rows = _rows(result, data)
+    if prepared and prepared[-1]["would"] == "be inquired":
+        rows = [
+            _not_known_yet(row) if row.get("code") == ErrorCode.DATABASE_NOT_FOUND else row for row in rows
+        ]
+    return [*prepared, *rows]
+
+
+def _not_known_yet(row: JsonObject) -> JsonObject:
+    how = "it is not known yet: the request fails for it if the inquiry does not find it"
+    return {**row, "would": "be looked for", "how": how}
 
 
 def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
@@ -112,7 +142,7 @@ def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue
     result = step(message, c)
     if isinstance(result, End):
         assert result.error is not None
-        raise CommandError(result.error.message, status=FAILED)
+        raise CommandError(f"{result.error.code}: {result.error.message}", status=FAILED)
     assert isinstance(result, Continue), f"step {message.step} would change something"
     return result
 
@@ -136,7 +166,12 @@ def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -
 
 def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonObject]:
     first = _message("select_items", request, BackupPlan(data=data), c)
-    return _rows(_spread(backup.select_items, first, c), c)
+    rows = _rows(_spread(backup.select_items, first, c), data, c)
+    return rows + [
+        _row(name, "be left out", "not protected")
+        for one in left_unprotected(data, c.azure)
+        for name in one.names
+    ]
 
 
 def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObject:
@@ -146,12 +181,17 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
     following = _message("trigger_restore", request, task, c)
     properties = restore.restore_properties(following, c, ProtectedItemId.parse(task.item_id))
     if isinstance(properties, Failure):
-        raise failed(properties)
+        raise as_failed(properties)
     target = task.target.model_dump(mode="json", by_alias=True, exclude_none=True)
     files = [item["targetPath"] for item in properties.get("alternateDirectoryPaths", [])]
     notes = [*([f"files: {', '.join(files)}"] if files else []), *restore.warnings_of(task, properties)]
     chosen = task.recovery_point
     source = task.database.model_dump(mode="json", by_alias=True)
+    if isinstance(task.target, AlternateTarget) and not task.overwrite:
+        known = (
+            f"as of the VM's last inquiry, there is no {task.target.instance}/{task.target.database} there"
+        )
+        notes.insert(0, f"{known}; if there is by now, it fails")
     how = f"from {chosen.kind} {format_moment(chosen.time)} to {restored_to({**source, 'target': target})}"
     return _row(
         str(task.database),
@@ -163,12 +203,16 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
     )
 
 
-def _rows(result: Continue, c: Collaborators | None = None) -> list[JsonObject]:
+def _rows(
+    result: Continue, asked: ProtectData | BackupData, c: Collaborators | None = None
+) -> list[JsonObject]:
     rows = [_task_row(to.payload, c) for to in result.to]
     for event in result.events:
         rows += _outcome_rows(event)
     if result.accepted is not None and isinstance(result.accepted.data, AcceptedData):
         rows += _skipped_rows(result.accepted.data)
+        if vain := excluded_in_vain(asked, result.accepted.data):
+            print(f"--exclude: no database that is asked for is called {', '.join(vain)}.", file=sys.stderr)
     return rows
 
 
@@ -188,18 +232,17 @@ def _outcome_rows(event: Event) -> list[JsonObject]:
         parent = data.instance or data.availability_group
         name = f"{parent}/{data.database}" if data.database is not None else "the request"
         would = "be skipped" if data.status == "skipped" else "fail"
-        return [_row(name, would, data.error.message, vm_id=data.vm_id)]
+        how = f"{data.error.code}: {data.error.message}"
+        return [_row(name, would, how, vm_id=data.vm_id, code=data.error.code)]
     return []
 
 
 def _skipped_rows(data: AcceptedData) -> list[JsonObject]:
-    # Names are in the order of the reasons.
-    reasons = [reason for reason, count in data.skipped.items() for _ in range(count)]
-    rows = [
-        _row(name, "be skipped", reason) for name, reason in zip(data.skipped_names, reasons, strict=False)
-    ]
-    if more := len(reasons) - len(rows):
-        rows.append(_row(f"{more} more", "be skipped", ", ".join(dict.fromkeys(reasons[len(rows) :]))))
+    rows = []
+    for one in left_out_of(data.model_dump(by_alias=True)):
+        rows += [_row(name, "be skipped", one.reason) for name in one.names]
+        if more := one.count - len(one.names):
+            rows.append(_row(f"{more} more", "be skipped", one.reason))
     return rows
 
 

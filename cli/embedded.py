@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +45,8 @@ OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
 #: Settings of a deployed app that do not shape a run from the command line.
 _NOT_OF_A_RUN: Final = frozenset({"WORKFLOWS", "BACKUP_SCHEDULES"})
 _PAGE: Final = 200
+#: Seconds that a simulator is given to say what time it is.
+_TIME_TIMEOUT: Final = 2.0
 _FOR_EVER: Final = timedelta(days=100 * 365)
 
 
@@ -197,6 +202,7 @@ def embedded_app(
         try:
             # Steps retry for minutes, since a role or a secret may be on its way; a person is told at once.
             runtime.backup.authenticate()
+            _ask_the_time(runtime)
             yield EmbeddedApp(broker, host, runtime, resumed=resumed)
         except TokenError as error:
             raise CommandError(f"{error}.") from error
@@ -205,6 +211,22 @@ def embedded_app(
             runtime.backup.close()
     finally:
         broker.close()
+
+
+def _ask_the_time(runtime: Runtime) -> None:
+    """Learn what time it is for a simulator, whose clock is its own, before anything is dated."""
+    if not runtime.settings.on_loopback:
+        return
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(runtime.settings.arm_endpoint, timeout=_TIME_TIMEOUT) as answer:  # on loopback
+            date = answer.headers.get("Date")
+    except urllib.error.HTTPError as error:
+        date = error.headers.get("Date")
+    except OSError:
+        return
+    with suppress(TypeError, ValueError):
+        runtime.service_clock.answered(parsedate_to_datetime(date))
 
 
 def _functions(settings: Mapping[str, str]) -> Any:
@@ -219,5 +241,8 @@ def _functions(settings: Mapping[str, str]) -> Any:
 
 def _host_json() -> Path:
     import function_app
+    import local.host
 
-    return Path(function_app.__file__).parent / "host.json"
+    # At the root of a checkout, where the platform has it; a wheel carries it beside the host.
+    root = Path(function_app.__file__).parent / "host.json"
+    return root if root.exists() else Path(local.host.__file__).parent / "host.json"

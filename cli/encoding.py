@@ -36,7 +36,7 @@ def _is_shown(character: str, encoding: str) -> bool:
         return False
 
 
-def replace_what_cannot_be_written() -> None:
-    """Have standard output replace the characters that its encoding lacks (cp1252 in a pipe on Windows)."""
+def escape_what_cannot_be_written() -> None:
+    """Have standard output escape the characters that its encoding lacks (cp1252 in a pipe on Windows)."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -7,6 +7,8 @@ from typing import Final
 from shared.engine.result import Failure
 
 UNUSABLE: Final = 2
+#: As a shell has it for a command that SIGINT has ended.
+INTERRUPTED: Final = 130
 #: Azure, or the estate, does not have what was asked for.
 FAILED: Final = 1
 

@@ -70,9 +70,34 @@ class FollowedRequest:
         return replay is not None and replay.complete
 
     @property
+    def accepted(self) -> JsonObject | None:
+        """The data of the newest epoch's accepted event, where there is one."""
+        found = [self.epochs[epoch].accepted for epoch in sorted(self.epochs)]
+        newest = next((event for event in reversed(found) if event is not None), None)
+        return None if newest is None else newest["data"]
+
+    @property
+    def begun(self) -> set[str]:
+        """The outcome keys whose jobs have started, in any epoch."""
+        return {key for epoch in self.epochs.values() for key in epoch.started}
+
+    @property
     def known(self) -> bool:
         """Whether the app has said anything about it yet."""
         return any(epoch.accepted or epoch.outcomes for epoch in self.epochs.values())
+
+    def take(self, kind: str, event: JsonObject, epoch: int) -> None:
+        """Take note of an event of an epoch of this request; `kind` is what `event_kind` says of it."""
+        data = event["data"]
+        progress = self.epochs.setdefault(epoch, EpochProgress())
+        if isinstance(data.get("outcomeCount"), int):
+            progress.outcome_count = max(progress.outcome_count or 1, data["outcomeCount"])
+        if kind == "accepted":
+            progress.accepted = event
+        elif kind == "started":
+            progress.started[data["outcomeKey"]] = event
+        else:
+            progress.outcomes.setdefault(data["outcomeKey"], event)
 
     def final_outcomes(self) -> list[JsonObject]:
         """The outcome of each database, of the highest epoch that has one."""
@@ -158,15 +183,7 @@ class Following:
             if _refuses_all(data) and event.get("id") not in request.line.refusal_ids(epoch):
                 # Somebody else has sent a message that names the same source and id: it is not taken, this one is.
                 return None
-        progress = request.epochs.setdefault(epoch, EpochProgress())
-        if isinstance(data.get("outcomeCount"), int):
-            progress.outcome_count = max(progress.outcome_count or 1, data["outcomeCount"])
-        if kind == "accepted":
-            progress.accepted = event
-        elif kind == "started":
-            progress.started[data["outcomeKey"]] = event
-        else:
-            progress.outcomes.setdefault(data["outcomeKey"], event)
+        request.take(kind, event, epoch)
         return Observed(request, kind, event)
 
 
@@ -178,7 +195,7 @@ def _refuses_all(data: JsonObject) -> bool:
 def event_kind(event: JsonObject) -> str | None:
     """`accepted`, `started`, `outcome`, or None for what is no event of this app."""
     parts = str(event.get("type", "")).split(".")
-    if len(parts) != 4 or parts[0] != "sqlvmbackup":
+    if len(parts) != 4 or parts[0] != "sqlvmbackup" or parts[2] == "requested":
         return None
     return parts[2] if parts[2] in ("accepted", "started") else "outcome"
 

@@ -6,12 +6,12 @@ import argparse
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.azure import azure
-from cli.display import json_lines, print_rows
 from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError, failed
+from cli.output import output_of, print_rows
 from cli.requesting import one_database
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.engine.result import Collaborators
@@ -50,22 +50,26 @@ _DATABASES: Final = (
     "lastBackup",
     "lastBackupStatus",
 )
+#: The service's words for a last backup that is as it should be, or that is yet to come.
+_GOOD: Final = frozenset({"healthy", "completed", "irpending"})
 _RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to", "state", "expires")
 
-Id = TypeVar("Id", VaultId, VirtualMachineId)
+#: What a narrow terminal does without, the first of them first: the name and how it is go last.
+_SPARED: Final = ("policy", "lastBackup", "reason", "state")
 
 
-def _parse(kind: type[Id], text: str, flag: str) -> Id:
+def _places(options: argparse.Namespace) -> tuple[VaultId, VirtualMachineId | None]:
     try:
-        return kind.parse(text)
+        vm_id = VirtualMachineId.parse(options.vm) if options.vm is not None else None
     except InvalidResourceIdError as error:
-        raise CommandError(f"{flag}: {error}.") from error
+        raise CommandError(f"--vm: {error}.") from error
+    return VaultId.parse(options.vault), vm_id
 
 
 def show_databases(options: argparse.Namespace) -> int:
     """List the databases of a vault, protected or protectable."""
-    vault_id = _parse(VaultId, options.vault, "--vault")
-    vm_id = _parse(VirtualMachineId, options.vm, "--vm") if options.vm is not None else None
+    vault_id, vm_id = _places(options)
+    output = output_of(options)
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
         found, containers = _candidates(c, vault_id, vm_id)
         rows = [_database_row(candidate) for candidate in found]
@@ -74,11 +78,20 @@ def show_databases(options: argparse.Namespace) -> int:
     print_rows(
         (*_DATABASES, "reason") if any("reason" in row for row in rows) else _DATABASES,
         rows,
-        as_json=json_lines(options.json),
-        nothing="The vault knows no database there: a protect request registers a VM and looks for its databases.",
-        spared=("lastBackupStatus",),
+        output,
+        nothing="No database needs a look."
+        if rows and output.failed_only
+        else "The vault knows no database there: a protect request registers a VM and looks for its databases.",
+        spared=_SPARED,
+        name=("vm", "instance", "database"),
+        failed=_needs_a_look,
     )
     return 0
+
+
+def _needs_a_look(row: JsonObject) -> bool:
+    status = row.get("lastBackupStatus")
+    return "reason" in row or (status is not None and status.lower() not in _GOOD)
 
 
 def _candidates(
@@ -154,8 +167,8 @@ def _database_row(candidate: Candidate) -> JsonObject:
 
 def show_recovery_points(options: argparse.Namespace) -> int:
     """List what a database can be restored to."""
-    vault_id = _parse(VaultId, options.vault, "--vault")
-    vm_id = _parse(VirtualMachineId, options.vm, "--vm") if options.vm is not None else None
+    vault_id, vm_id = _places(options)
+    output = output_of(options)
     named = one_database(options)
     asked = Database(
         instance=named.get("instance"),
@@ -167,7 +180,7 @@ def show_recovery_points(options: argparse.Namespace) -> int:
         item = _protected(asked, known)
         rows = _recovery_point_rows(c.azure.list_recovery_points(item.id))
     nothing = f"{asked} has no recovery point yet: back it up."
-    print_rows(_RECOVERY_POINTS, rows, as_json=json_lines(options.json), nothing=nothing)
+    print_rows(_RECOVERY_POINTS, rows, output, nothing=nothing, spared=("state", "name"))
     return 0
 
 

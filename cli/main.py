@@ -8,27 +8,57 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Final
 
-from cli.encoding import replace_what_cannot_be_written
-from cli.errors import UNUSABLE, CommandError
+from cli.encoding import escape_what_cannot_be_written
+from cli.errors import INTERRUPTED, UNUSABLE, CommandError
+from cli.parsing import Parser, any_case, read_duration, whole_number
 
-_INTERRUPTED: Final = 1
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DEFAULT_INSTANCE: Final = "MSSQLSERVER"
 _BACKUP_TYPES: Final = ("Full", "Differential", "Log", "CopyOnlyFull")
 _REDUNDANCIES: Final = ("LocallyRedundant", "ZoneRedundant", "GeoRedundant")
+_ON_EXISTING: Final = ("fail", "keep", "changePolicy")
+_FORMATS: Final = ("table", "json", "jsonl", "csv", "tsv")
+_SHELLS: Final = ("bash", "zsh", "fish", "powershell")
+_JOB_STATUSES: Final = (
+    "InProgress",
+    "Completed",
+    "CompletedWithWarnings",
+    "Failed",
+    "Cancelling",
+    "Cancelled",
+)
+#: As the service's filter of jobs has them (`JobOperationType`, API version 2024-04-01).
+_JOB_OPERATIONS: Final = (
+    "Backup",
+    "Restore",
+    "ConfigureBackup",
+    "DisableBackup",
+    "DeleteBackupData",
+    "Undelete",
+    "Register",
+    "UnRegister",
+    "CrossRegionRestore",
+)
 _VERBOSE: Final = "log what the app does"
+#: Set by a shell that asks what may be typed next (argcomplete).
+_COMPLETING: Final = "_ARGCOMPLETE"
+_OF_OUTCOMES: Final = "what did not succeed"
 
 Handler = Callable[[argparse.Namespace], int]
 if TYPE_CHECKING:
-    _SubCommands = argparse._SubParsersAction[argparse.ArgumentParser]
+    _SubCommands = argparse._SubParsersAction[Parser]
+    _Group = argparse._ArgumentGroup
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 all succeeded, 1 some did not, 2 it could not be done."""
+    """Run the command.
+
+    Returns the exit status: 0 all succeeded, 1 some did not, 2 it could not be done, 130 it was interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = next((place for place, word in enumerate(arguments) if not word.startswith("-")), None)
     if command is not None and arguments[command] == "simulator":
@@ -36,11 +66,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from local.simulator import main as simulator
 
         return simulator(arguments[command + 1 :])
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    if _COMPLETING in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    escape_what_cannot_be_written()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
     _log_to_standard_error(verbose=options.verbose)
     handler: Handler = options.handler
-    replace_what_cannot_be_written()
     try:
+        if hasattr(options, "vault_name") and handler is not _request_handler:
+            # (Those who build a request tell what is wrong with it all at once.)
+            from cli.places import find_places
+
+            find_places(options)
         status = handler(options)
         sys.stdout.flush()
         return status
@@ -49,11 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.status
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone: there is nobody left to tell.
         sys.stderr.close()
-        return _INTERRUPTED
+        return 1
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -74,23 +117,39 @@ def _discard_output() -> None:
 
 def _log_to_standard_error(*, verbose: bool) -> None:
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
+        level=logging.DEBUG if verbose else logging.ERROR,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     if verbose:
         # It would log the URLs that the app does not: those of operations are signed.
         logging.getLogger("urllib3").setLevel(logging.INFO)
 
 
-def build_parser() -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Looked up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_arguments: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("sql-vm-backup-functions")
+        except PackageNotFoundError:
+            found = "(a checkout that is not installed)"
+        print(f"sqlvmbackup {found}")
+        parser.exit()
+
+
+def build_parser() -> Parser:
     """Every command with its options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sqlvmbackup",
         description="Protect, back up and restore SQL Server databases in Azure VMs.",
-        epilog="Each command has its own --help with an example.",
-        allow_abbrev=False,
+        epilog="Each command has its own --help with an example. Exit status: 0 all succeeded, 1 some did not,"
+        " 2 it could not be done, 130 it was interrupted.",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help=_VERBOSE)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    parser.add_argument("--verbose", action="store_true", help=_VERBOSE)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(commands)
     _add_run(commands)
     _add_protect(commands)
@@ -98,60 +157,76 @@ def build_parser() -> argparse.ArgumentParser:
     _add_restore(commands)
     _add_databases(commands)
     _add_recovery_points(commands)
+    _add_jobs(commands)
+    _add_policies(commands)
+    _add_runs(commands)
     _add_replay(commands)
+    _add_completion(commands)
     _add_simulator(commands)
     return parser
 
 
 def _add(
     commands: _SubCommands, name: str, *, summary: str, example: str, handler: Handler, notes: str = ""
-) -> argparse.ArgumentParser:
+) -> Parser:
     shown = f"example:\n{indent(dedent(example).strip(), '  ')}\n\n{dedent(notes).strip()}"
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=shown,
+        epilog=shown.rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.set_defaults(handler=handler)
     # Before the command and after it mean the same: what is not given after it leaves the other alone.
-    parser.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help=_VERBOSE)
+    parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=_VERBOSE)
     return parser
 
 
-def _add_json(
-    parser: argparse.ArgumentParser, *, default: str = "a table on a terminal, JSON lines in a pipe"
+def _duration(text: str) -> timedelta:
+    """A duration of an option. The parser tells what it raises."""
+    from shared.messages.model import parse_duration
+
+    try:
+        return parse_duration(read_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _add_output(
+    parser: argparse.ArgumentParser,
+    *,
+    default: str = "a table on a terminal, JSON lines in a pipe",
+    failed: str | None = None,
 ) -> None:
-    parser.add_argument(
-        "--json",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help=f"results as JSON lines, or as a table (default: {default})",
+    """How results are written. `failed`: what `--failed-only` keeps, where there is such a thing."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-o",
+        "--output",
+        type=any_case(_FORMATS),
+        choices=_FORMATS,
+        metavar="FORMAT",
+        help=f"table, json, jsonl, csv or tsv (default: {default})",
     )
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _any_case(*values: str) -> Callable[[str], str]:
-    """One of these values, in whatever case it is typed."""
-    canonical = {value.lower(): value for value in values}
-    return lambda text: canonical.get(text.lower(), text)
+    group.add_argument(
+        "--query",
+        metavar="JMESPATH",
+        help="what to take of the results, as `az` has it (default output: json)",
+    )
+    if failed is not None:
+        group.add_argument("--failed-only", action="store_true", help=f"only {failed}")
+    # What scripts have used.
+    for flag, format_ in (("--json", "jsonl"), ("--no-json", "table")):
+        group.add_argument(flag, dest="output", action="store_const", const=format_, help=argparse.SUPPRESS)
 
 
 def _add_demo(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
         from cli.demo import demo
+        from cli.output import Format, output_of
 
-        return demo(options.databases, options.vms, as_json=bool(options.json))
+        return demo(options.databases, options.vms, output=output_of(options, default=Format.TABLE))
 
     parser = _add(
         commands,
@@ -162,25 +237,20 @@ def _add_demo(commands: _SubCommands) -> None:
         """,
         handler=handler,
     )
-    parser.add_argument("--databases", type=_number(1, 2000), default=1, metavar="N", help="on each VM (1)")
-    parser.add_argument("--vms", type=_number(1, 50), default=1, metavar="M", help="virtual machines (1)")
-    _add_json(parser, default="a table")
+    parser.add_argument(
+        "--databases", type=whole_number(1, 2000), default=1, metavar="N", help="on each VM (1)"
+    )
+    parser.add_argument(
+        "--vms", type=whole_number(1, 50), default=1, metavar="M", help="virtual machines (1)"
+    )
+    _add_output(parser, default="a table", failed=_OF_OUTCOMES)
 
 
 def _add_run(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
-        from cli.run import RunOptions, read_file, run_requests
+        from cli.run import run_file
 
-        return run_requests(
-            read_file(options.requests),
-            RunOptions(
-                arm_endpoint=options.arm_endpoint,
-                outcomes=options.outcomes,
-                state=options.state,
-                in_order=options.in_order,
-                as_json=options.json,
-            ),
-        )
+        return run_file(options)
 
     parser = _add(
         commands,
@@ -195,12 +265,13 @@ def _add_run(commands: _SubCommands) -> None:
            "data": {"vaultId": "/subscriptions/.../vaults/vault1", "backupType": "Full",
                     "databases": [{"instance": "MSSQLSERVER", "database": "orders"}]}}
 
+        Without --requests, what the state of an earlier run holds is finished.
         Settings come from the environment (docs/settings.md); credentials as azure-identity finds them.
-        Exit status: 0 all succeeded, 1 some did not, 2 options, settings or files cannot be used.
+        Exit status: 0 all succeeded, 1 some did not, 2 it could not be done, 130 it was interrupted.
         """,
         handler=handler,
     )
-    parser.add_argument("--requests", required=True, metavar="FILE", help="JSONL; - reads standard input")
+    parser.add_argument("--requests", metavar="FILE", help="JSONL; - reads standard input")
     parser.add_argument(
         "--in-order", action="store_true", help="wait for each request before the next (default: all at once)"
     )
@@ -208,14 +279,24 @@ def _add_run(commands: _SubCommands) -> None:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group("the run")
+    _add_endpoint(group)
+    group.add_argument(
+        "--outcomes", type=Path, metavar="FILE", help="each outcome is added to it, a JSON line each"
+    )
+    group.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="keeps the run: `sqlvmbackup run --state DIR` goes on where it was",
+    )
+    _add_output(parser, failed=_OF_OUTCOMES)
+
+
+def _add_endpoint(group: _Group) -> None:
+    group.add_argument(
         "--arm-endpoint", metavar="URL", help="Azure Resource Manager (default: ARM_ENDPOINT, then Azure)"
     )
-    parser.add_argument("--outcomes", type=Path, metavar="FILE", help="gets each outcome, a JSON line each")
-    parser.add_argument(
-        "--state", type=Path, metavar="DIR", help="keeps the run: started again, it goes on where it was"
-    )
-    _add_json(parser)
 
 
 def _request_handler(options: argparse.Namespace) -> int:
@@ -225,48 +306,64 @@ def _request_handler(options: argparse.Namespace) -> int:
 
 
 def _add_request_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--job-timeout", metavar="DURATION", help="ISO 8601, such as PT12H (default P7D)")
-    parser.add_argument("--source", metavar="TEXT", help="who asks: `source` of the request")
-    parser.add_argument(
+    group = parser.add_argument_group("the request")
+    group.add_argument("--dry-run", action="store_true", help="show what it would do, and change nothing")
+    group.add_argument(
+        "--job-timeout", metavar="DURATION", help="how long its jobs are followed, such as 12h (default: 7d)"
+    )
+    group.add_argument("--source", metavar="TEXT", help="who asks: `source` of the request")
+    group.add_argument(
         "--id", metavar="TEXT", help="what tells the request from others of its source (default: a new one)"
     )
-    parser.add_argument("--correlation-id", metavar="TEXT", help="carried through to every event")
-    parser.add_argument("--dry-run", action="store_true", help="show what it would do, and change nothing")
-    parser.add_argument("--namespace", metavar="NAME", help="send it to the app deployed with this namespace")
-    parser.add_argument("--no-wait", action="store_true", help="with --namespace: do not wait for outcomes")
+    group.add_argument("--correlation-id", metavar="TEXT", help="carried through to every event")
+    group.add_argument("--namespace", metavar="NAME", help="send it to the app deployed with this namespace")
+    group.add_argument("--no-wait", action="store_true", help="with --namespace: do not wait for outcomes")
     _add_run_options(parser)
 
 
-def _add_vault(parser: argparse.ArgumentParser, *, vm: str) -> None:
-    parser.add_argument("--vault", required=True, metavar="ID", help="full ARM id of the vault")
-    parser.add_argument("--vm", metavar="ID", help=f"full ARM id of the VM{vm}")
-
-
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--instance",
-        metavar="NAME",
-        help="SQL Server instance (default: every one)",
+def _add_vault(parser: argparse.ArgumentParser, *, vm: str | None = None) -> None:
+    """The vault, and the VM where one may be named; `vm` is what its help adds."""
+    group = parser.add_argument_group("vault" if vm is None else "vault and VM")
+    group.add_argument(
+        "--vault",
+        metavar="ID",
+        help="full ARM id of the vault (default: SQLVMBACKUP_VAULT), or by its names:",
     )
-    parser.add_argument(
+    group.add_argument("-g", "--resource-group", metavar="NAME", help="the vault's resource group")
+    group.add_argument("-v", "--vault-name", metavar="NAME", help="the vault's name")
+    group.add_argument(
+        "--subscription",
+        metavar="ID",
+        help="the vault's subscription, by id or name (default: AZURE_SUBSCRIPTION_ID, then that of `az`)",
+    )
+    if vm is not None:
+        group.add_argument("--vm", metavar="VM", help=f"name or full ARM id of the VM{vm}")
+
+
+def _add_selection(parser: argparse.ArgumentParser, *, every: str) -> None:
+    group = parser.add_argument_group("databases")
+    group.add_argument("--instance", metavar="NAME", help="SQL Server instance (default: every one)")
+    group.add_argument(
         "--database",
         action="append",
         default=[],
         metavar="NAME",
-        help="a database or a pattern, of the instance or as INSTANCE/NAME; may be repeated (default: all)",
+        help=f"a database or a pattern, as NAME or INSTANCE/NAME; may be repeated (default: {every})",
     )
-    parser.add_argument(
+    group.add_argument(
         "--group-database",
         action="append",
         default=[],
         metavar="GROUP/NAME",
         help="a database of an availability group; may be repeated",
     )
-    parser.add_argument(
+    group.add_argument(
         "--exclude", action="append", default=[], metavar="NAME", help="not these; may be repeated"
     )
-    parser.add_argument(
-        "--include-system", action="store_true", help="patterns mean master, model and msdb as well"
+    group.add_argument(
+        "--include-system",
+        action="store_true",
+        help="patterns take master, model and msdb too; without it, only their names do",
     )
 
 
@@ -282,25 +379,27 @@ def _add_protect(commands: _SubCommands) -> None:
         handler=_request_handler,
     )
     _add_vault(parser, vm=" (not for availability groups)")
-    parser.add_argument("--policy", required=True, metavar="NAME", help="the policy's name")
-    _add_selection(parser)
-    parser.add_argument(
+    _add_selection(parser, every="all user databases of the VM's instances")
+    group = parser.add_argument_group("protection")
+    group.add_argument("--policy", required=True, metavar="NAME", help="the policy's name")
+    group.add_argument(
         "--on-existing",
-        choices=("fail", "keep", "changePolicy"),
+        type=any_case(_ON_EXISTING),
+        choices=_ON_EXISTING,
         help="where another policy protects a database (default: fail)",
     )
-    parser.add_argument("--resume", action="store_true", help="resume protection that was stopped")
-    parser.add_argument("--undelete", action="store_true", help="bring back what was soft-deleted")
-    parser.add_argument("--first-backup-now", action="store_true", help="take a full once it is protected")
-    parser.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
-    parser.add_argument(
+    group.add_argument("--resume", action="store_true", help="resume protection that was stopped")
+    group.add_argument("--undelete", action="store_true", help="bring back what was soft-deleted")
+    group.add_argument("--first-backup-now", action="store_true", help="take a full once it is protected")
+    group.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
+    group.add_argument(
         "--redundancy",
-        type=_any_case(*_REDUNDANCIES),
+        type=any_case(_REDUNDANCIES),
         choices=_REDUNDANCIES,
         help="of the vault that is created; fixed once it protects anything",
     )
-    parser.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="of that vault")
-    parser.add_argument(
+    group.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="of that vault")
+    group.add_argument(
         "--create-policy", type=Path, metavar="FILE", help="JSON of `createPolicy`, used where there is none"
     )
     _add_request_options(parser)
@@ -312,31 +411,47 @@ def _add_backup(commands: _SubCommands) -> None:
         "backup",
         summary="back up protected databases now",
         example="""
-          sqlvmbackup backup --vault /subscriptions/.../vaults/vault1 --type CopyOnlyFull --retain-for P14D \\
+          sqlvmbackup backup -g rg-backup -v vault1 --type CopyOnlyFull --retain-for 14d \\
             --database orders
         """,
         handler=_request_handler,
     )
     _add_vault(parser, vm=" (default: every VM of the vault)")
-    _add_selection(parser)
-    parser.add_argument(
+    _add_selection(parser, every="all user databases")
+    group = parser.add_argument_group("backup")
+    group.add_argument(
         "--type",
         default="Full",
-        type=_any_case(*_BACKUP_TYPES),
+        type=any_case(_BACKUP_TYPES),
         choices=_BACKUP_TYPES,
-        help="default: Full",
+        metavar="TYPE",
+        help="Full, Differential, Log or CopyOnlyFull (default: Full)",
     )
-    parser.add_argument(
-        "--retain-for", metavar="DURATION", help="ISO 8601, such as P45D (the default of Full)"
+    group.add_argument(
+        "--retain-for",
+        metavar="DURATION",
+        help="how long it is kept, such as 14d (default: 45d for Full, 30d for CopyOnlyFull)",
     )
-    parser.add_argument("--retain-until", metavar="MOMENT", help="such as 2027-01-31T00:00:00Z")
-    parser.add_argument(
+    group.add_argument("--retain-until", metavar="MOMENT", help="such as 2027-01-31")
+    group.add_argument(
         "--compression", action=argparse.BooleanOptionalAction, default=None, help="compress it"
     )
-    parser.add_argument(
-        "--if-running", choices=("wait", "skip"), help="where another operation runs (default: wait)"
+    group.add_argument(
+        "--if-running",
+        type=str.lower,
+        choices=("wait", "skip"),
+        help="where another operation runs (default: wait)",
     )
+    _add_time_zone(group)
     _add_request_options(parser)
+
+
+def _add_time_zone(group: _Group) -> None:
+    group.add_argument(
+        "--time-zone",
+        metavar="ZONE",
+        help="of moments that name no offset, such as Europe/Berlin (default: none, and such are refused)",
+    )
 
 
 def _add_restore(commands: _SubCommands) -> None:
@@ -356,46 +471,47 @@ def _add_restore(commands: _SubCommands) -> None:
     )
     _add_vault(parser, vm=" that the database is on")
     _add_database(parser)
-    when = parser.add_mutually_exclusive_group()
+    group = parser.add_argument_group("what it goes back to")
+    when = group.add_mutually_exclusive_group()
     when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
     when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
     when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
     when.add_argument(
         "--latest",
+        type=str.lower,
         choices=("any", "full"),
         help="the newest moment, of the log or of any backup; or the newest full (default: any)",
     )
-    parser.add_argument(
+    _add_time_zone(group)
+    group = parser.add_argument_group("where it goes")
+    group.add_argument(
         "--to-original", action="store_true", help="over the database itself; needs --overwrite"
     )
-    parser.add_argument("--to-database", metavar="NAME", help="its new name (default: NAME_restored_MOMENT)")
-    parser.add_argument("--to-vm", metavar="ID", help="full ARM id of another VM (default: the same)")
-    parser.add_argument("--to-instance", metavar="NAME", help="another instance (default: the same)")
-    parser.add_argument("--to-files", metavar="PATH", help="as backup files in this directory of the VM")
-    parser.add_argument("--data-directory", metavar="PATH", help="for data files (default: the instance's)")
-    parser.add_argument("--log-directory", metavar="PATH", help="for log files (default: the instance's)")
-    parser.add_argument(
+    group.add_argument("--to-database", metavar="NAME", help="its new name (default: NAME_restored_MOMENT)")
+    group.add_argument("--to-vm", metavar="VM", help="name or full ARM id of another VM (default: the same)")
+    group.add_argument("--to-instance", metavar="NAME", help="another instance (default: the same)")
+    group.add_argument("--to-files", metavar="PATH", help="as backup files in this directory of the VM")
+    group.add_argument("--data-directory", metavar="PATH", help="for data files (default: the instance's)")
+    group.add_argument("--log-directory", metavar="PATH", help="for log files (default: the instance's)")
+    group.add_argument(
         "--file",
         action="append",
         default=[],
         metavar="LOGICAL=PATH",
         help="where one file goes; may be repeated",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a database that is there")
-    parser.add_argument("--no-recovery", action="store_true", help="leave it ready for more log backups")
+    group.add_argument("--overwrite", action="store_true", help="replace a database that is there")
+    group.add_argument("--no-recovery", action="store_true", help="leave it ready for more log backups")
     _add_request_options(parser)
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--database", required=True, metavar="NAME", help="the database, by its name or as INSTANCE/NAME"
+    group = parser.add_argument_group("database")
+    group.add_argument(
+        "--database", required=True, metavar="NAME", help="the database, as NAME or INSTANCE/NAME"
     )
-    parser.add_argument(
-        "--instance",
-        metavar="NAME",
-        help=f"SQL Server instance ({_DEFAULT_INSTANCE})",
-    )
-    parser.add_argument("--availability-group", metavar="NAME", help="instead of an instance")
+    group.add_argument("--instance", metavar="NAME", help="SQL Server instance (default: MSSQLSERVER)")
+    group.add_argument("--availability-group", metavar="NAME", help="instead of an instance")
 
 
 def _add_databases(commands: _SubCommands) -> None:
@@ -409,19 +525,18 @@ def _add_databases(commands: _SubCommands) -> None:
         "databases",
         summary="list databases, protected and protectable",
         example="""
-          sqlvmbackup databases --vault /subscriptions/.../vaults/vault1
+          sqlvmbackup databases -g rg-backup -v vault1
+          sqlvmbackup databases -g rg-backup -v vault1 -o csv --query "[?lastBackupStatus!='Healthy']"
         """,
         handler=handler,
     )
     _add_vault(parser, vm=" (default: every VM of the vault)")
-    _add_reading(parser)
+    _add_reading(parser, failed="databases whose last backup failed, or that cannot be used")
 
 
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--arm-endpoint", metavar="URL", help="Azure Resource Manager (default: ARM_ENDPOINT, then Azure)"
-    )
-    _add_json(parser)
+def _add_reading(parser: argparse.ArgumentParser, *, failed: str | None = None) -> None:
+    _add_endpoint(parser.add_argument_group("Azure"))
+    _add_output(parser, failed=failed)
 
 
 def _add_recovery_points(commands: _SubCommands) -> None:
@@ -445,6 +560,169 @@ def _add_recovery_points(commands: _SubCommands) -> None:
     _add_reading(parser)
 
 
+def _add_group(commands: _SubCommands, name: str, *, summary: str) -> _SubCommands:
+    """A command of several actions, each with options and help of its own."""
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=_VERBOSE)
+    return parser.add_subparsers(dest="action", required=True)
+
+
+def _add_jobs(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli import jobs
+
+        actions: dict[str, Handler] = {
+            "list": jobs.list_jobs,
+            "show": jobs.show_job,
+            "wait": jobs.wait_for_jobs,
+            "cancel": jobs.cancel_job,
+        }
+        return actions[options.action](options)
+
+    actions = _add_group(commands, "jobs", summary="the vault's jobs, whoever started them")
+    parser = _add(
+        actions,
+        "list",
+        summary="list the jobs of a vault, those that failed last",
+        example="""
+          sqlvmbackup jobs list -g rg-backup -v vault1 --status Failed --since 7d
+        """,
+        notes="""
+        Azure Backup lists no log backups that a policy's schedule started.
+        """,
+        handler=handler,
+    )
+    _add_vault(parser)
+    parser.add_argument(
+        "--since",
+        type=_duration,
+        default=timedelta(days=1),
+        metavar="DURATION",
+        help="how far back: 24h, 7d or ISO 8601 such as PT12H (default: 24h)",
+    )
+    parser.add_argument(
+        "--status",
+        action="append",
+        type=any_case(_JOB_STATUSES),
+        choices=_JOB_STATUSES,
+        help="only these; may be repeated",
+    )
+    parser.add_argument(
+        "--operation", type=any_case(_JOB_OPERATIONS), choices=_JOB_OPERATIONS, help="only this operation"
+    )
+    parser.add_argument(
+        "--database",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only of these databases, by name, by pattern or as INSTANCE/NAME; may be repeated",
+    )
+    _add_reading(parser, failed="jobs that failed or were cancelled")
+
+    parser = _add(
+        actions,
+        "show",
+        summary="show all that is known of a job",
+        example="""
+          sqlvmbackup jobs show fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
+        """,
+        handler=handler,
+    )
+    parser.add_argument("id", metavar="ID", help="as `jobs list` shows it")
+    _add_vault(parser)
+    _add_reading(parser)
+
+    parser = _add(
+        actions,
+        "wait",
+        summary="wait until jobs have ended",
+        example="""
+          sqlvmbackup jobs wait fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
+        """,
+        notes="""
+        Exit status: 0 all completed (warnings included), 1 some did not, 2 it could not be done.
+        """,
+        handler=handler,
+    )
+    parser.add_argument("ids", nargs="+", metavar="ID", help="as `jobs list` shows it")
+    _add_vault(parser)
+    parser.add_argument(
+        "--timeout", type=_duration, metavar="DURATION", help="such as 2h (default: however long it takes)"
+    )
+    _add_reading(parser)
+
+    parser = _add(
+        actions,
+        "cancel",
+        summary="cancel a running backup or restore, and wait until it has stopped",
+        example="""
+          sqlvmbackup jobs cancel fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
+        """,
+        notes="""
+        A cancelled backup leaves no recovery point. A cancelled restore may leave its target unusable.
+        Exit status: 0 it is cancelled, 1 it ended otherwise or cannot be cancelled, 2 it could not be done.
+        """,
+        handler=handler,
+    )
+    parser.add_argument("id", metavar="ID", help="as `jobs list` shows it")
+    _add_vault(parser)
+    parser.add_argument(
+        "--no-wait", action="store_true", help="return once the service has taken the cancellation"
+    )
+    _add_reading(parser)
+
+
+def _add_policies(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli import policies
+
+        return policies.list_policies(options) if options.action == "list" else policies.show_policy(options)
+
+    actions = _add_group(commands, "policies", summary="the vault's policies for SQL Server, in words")
+    parser = _add(
+        actions,
+        "list",
+        summary="list what the policies of a vault take when, and how long it is kept",
+        example="""
+          sqlvmbackup policies list -g rg-backup -v vault1
+        """,
+        handler=handler,
+    )
+    _add_vault(parser)
+    _add_reading(parser)
+    parser = _add(
+        actions,
+        "show",
+        summary="show a policy in words",
+        example="""
+          sqlvmbackup policies show HourlyLogBackup -g rg-backup -v vault1
+        """,
+        handler=handler,
+    )
+    parser.add_argument("name", metavar="NAME", help="the policy's name")
+    _add_vault(parser)
+    _add_reading(parser)
+
+
+def _add_runs(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.runs import show_runs
+
+        return show_runs(options)
+
+    parser = _add(
+        commands,
+        "runs",
+        summary="show the requests that a state folder holds, and how to go on with those that are unfinished",
+        example="""
+          sqlvmbackup runs --state .sqlvmbackup
+        """,
+        handler=handler,
+    )
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="of earlier runs")
+    _add_output(parser)
+
+
 def _add_replay(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
         from cli.replay import replay
@@ -463,10 +741,19 @@ def _add_replay(commands: _SubCommands) -> None:
         handler=handler,
     )
     parser.add_argument(
-        "action", nargs="?", choices=("list", "show", "send"), default="list", help="default: list"
+        "action",
+        nargs="?",
+        type=str.lower,
+        choices=("list", "show", "send"),
+        default="list",
+        help="default: list",
     )
     parser.add_argument(
-        "numbers", nargs="*", type=_number(0, 2**63 - 1), metavar="N", help="numbers, as `list` shows them"
+        "numbers",
+        nargs="*",
+        type=whole_number(0, 2**63 - 1),
+        metavar="N",
+        help="numbers, as `list` shows them",
     )
     parser.add_argument("--all", action="store_true", help="every parked message")
     parser.add_argument(
@@ -477,7 +764,32 @@ def _add_replay(commands: _SubCommands) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--state", type=Path, metavar="DIR", help="of a run")
     where.add_argument("--namespace", metavar="NAME", help="of a deployed app")
-    _add_json(parser)
+    _add_output(parser)
+
+
+def _add_completion(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from argcomplete.shell_integration import shellcode
+
+        print(shellcode(["sqlvmbackup"], shell=options.shell))
+        return 0
+
+    parser = _add(
+        commands,
+        "completion",
+        summary="print the script by which a shell completes commands and options",
+        example="""
+          sqlvmbackup completion bash > ~/.local/share/bash-completion/completions/sqlvmbackup
+        """,
+        notes="""
+        zsh, fish and PowerShell:
+          sqlvmbackup completion zsh > "${fpath[1]}/_sqlvmbackup"
+          sqlvmbackup completion fish > ~/.config/fish/completions/sqlvmbackup.fish
+          sqlvmbackup completion powershell | Out-String | Invoke-Expression
+        """,
+        handler=handler,
+    )
+    parser.add_argument("shell", type=str.lower, choices=_SHELLS, help="bash, zsh, fish or powershell")
 
 
 def _add_simulator(commands: _SubCommands) -> None:

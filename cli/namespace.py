@@ -8,18 +8,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cli.display import display, json_lines, print_outcomes
-from cli.errors import CommandError
+from cli.display import display
+from cli.errors import INTERRUPTED, CommandError
+from cli.flags import in_flags
 from cli.following import Following
 from cli.outcomes_file import OutcomesFile
+from cli.output import output_of
+from cli.progress import NOTHING_MOVES, Stopwatch
 from cli.replay import Parked, UnusableError, message_again
 from cli.request_lines import RequestLine
+from cli.results import all_left_out, print_outcomes
 from local.broker import PeekedMessage
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
@@ -42,6 +48,7 @@ _WAIT: Final = 5.0
 
 def send_and_wait(line: RequestLine, options: argparse.Namespace) -> int:
     """Send one request to a deployed app and, unless told not to, wait for its outcomes."""
+    output = output_of(options)
     with ExitStack() as stack:
         bus, client = stack.enter_context(_connected(options.namespace))
         if options.no_wait:
@@ -49,40 +56,45 @@ def send_and_wait(line: RequestLine, options: argparse.Namespace) -> int:
             print(f"{line.label} is sent; its outcomes come on topic {JOB_OUTCOMES}.", file=sys.stderr)
             return 0
         file = (
-            stack.enter_context(OutcomesFile(options.outcomes, keep=False))
+            stack.enter_context(OutcomesFile(options.outcomes, resumed=False))
             if options.outcomes is not None
             else None
         )
         stop = stack.enter_context(stop_requested())
         receiver = stack.enter_context(client.get_subscription_receiver(JOB_OUTCOMES, ALL_OUTCOMES))
-        shown = display()
+        shown = display(said=in_flags)
         stack.callback(shown.close)
         following = Following([line])
+        watch = Stopwatch(following, scale=1.0, began=time.monotonic())
         events = _Events(receiver)
         # What is there already is passed over, but for answers to this very request from before.
         for event in events.new():
             following.observe(event)
         bus.send([line.message()])
         while not following.complete and not stop.is_set():
-            for event in events.new():
-                observed = following.observe(event)
-                if observed is not None:
-                    shown.observed(observed)
-            shown.refresh(following, ())
+            news = [found for event in events.new() if (found := following.observe(event)) is not None]
+            shown.observed(news)
+            shown.refresh(following, NOTHING_MOVES, watch.progress(time.monotonic()))
             if not following.complete:
                 stop.wait(_LOOK)
         shown.close()
-        outcomes = list(following.final_outcomes())
-        for outcome in outcomes:
+        for outcome in following.final_outcomes():
             if file is not None:
                 file.write(outcome)
-        print_outcomes(outcomes, as_json=json_lines(options.json))
+        print_outcomes(
+            following,
+            output,
+            left_out=all_left_out(following),
+            elapsed=watch.elapsed(time.monotonic()),
+            said=in_flags,
+        )
         if not following.complete:
             print(
                 f"Interrupted; the app goes on with {line.label}, and its outcomes come on topic"
                 f" {JOB_OUTCOMES}.",
                 file=sys.stderr,
             )
+            return INTERRUPTED
         return 0 if following.succeeded else 1
 
 
@@ -201,11 +213,24 @@ def _connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient
                 bus.close()
     except (AzureError, BusError, TokenError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if not _has_an_address(host):
+            raise CommandError(
+                f"--namespace: there is no host {host}: check the name, and that this network resolves it (a private"
+                " endpoint, VPN). A namespace is given as NAME, or by its whole host name in another cloud."
+            ) from error
         raise CommandError(
             f"namespace {host} cannot be used: {reason} Sending needs the role Azure"
             " Service Bus Data Sender, looking at outcomes Azure Service Bus Data Receiver.",
             status=1,
         ) from error
+
+
+def _has_an_address(host: str) -> bool:
+    try:
+        socket.getaddrinfo(urlsplit(f"//{host}").hostname, None)
+    except (OSError, ValueError, UnicodeError):
+        return False
+    return True
 
 
 def _host_of(connection_string: str) -> str | None:

@@ -6,32 +6,33 @@ import json
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from cli.errors import CommandError
-from cli.following import JsonObject
+from cli.following import JsonObject, event_kind
+
+#: What every outcome begins with.
+_BEGINNING: Final = b'{"specversion":"1.0"'
 
 
 class OutcomesFile:
-    """Appends outcomes, flushed line by line, and remembers which are there.
+    """Adds outcomes to a file, flushed line by line. What is there stays, but for a torn last line.
 
     Args:
         path: the file; it is created where there is none.
-        keep: go on with what an earlier run has written: a torn last line is cut off, and outcomes that are
-            there are not written again. Otherwise the file is begun anew.
+        resumed: this is the rest of an earlier run: outcomes that are there are not written again.
 
     Raises:
-        CommandError: the file cannot be written, or is not a file of outcomes.
+        CommandError: the file cannot be written, or holds something else than outcomes.
     """
 
-    def __init__(self, path: Path, *, keep: bool) -> None:
-        self._ids: set[str] = set()
+    def __init__(self, path: Path, *, resumed: bool) -> None:
         self._path = path
+        self._ids: set[str] = set()
         try:
-            whole = _repair(path) if keep and path.exists() else b""
-            for number, line in enumerate(whole.splitlines(), start=1):
-                self._ids.add(_id_of(path, number, line))
-            self._file = path.open("ab" if keep else "wb")
+            known = _repair(path) if path.is_file() else set()
+            self._ids = known if resumed else set()
+            self._file = path.open("ab")
         except OSError as error:
             raise CommandError(
                 f"the outcomes file {path} cannot be written ({error.strerror}): name another with --outcomes."
@@ -66,20 +67,50 @@ class OutcomesFile:
         self.close()
 
 
-def _repair(path: Path) -> bytes:
+def _repair(path: Path) -> set[str]:
+    """The ids of the outcomes in a file, whose last line is mended. Raises CommandError where it is no such file."""
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return whole
+    *lines, last = content.split(b"\n")
+    ids = {_id_of(path, number, line) for number, line in enumerate(lines, start=1)}
+    if not last:
+        return ids
+    if _outcome_id(last) is not None:
+        # Whoever has edited the file has left out the end of its last line.
+        with path.open("ab") as file:
+            file.write(b"\n")
+        return {*ids, _id_of(path, len(lines) + 1, last)}
+    if _is_json(last) or not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
+        raise _no_outcome(path, len(lines) + 1)
+    with path.open("r+b") as file:
+        file.truncate(len(content) - len(last))
+    return ids
 
 
 def _id_of(path: Path, number: int, line: bytes) -> str:
+    found = _outcome_id(line)
+    if found is None:
+        raise _no_outcome(path, number)
+    return found
+
+
+def _outcome_id(line: bytes) -> str | None:
     try:
-        return str(json.loads(line)["id"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CommandError(
-            f"line {number} of {path} is no outcome, so nothing is added to that file: name another with"
-            " --outcomes."
-        ) from error
+        event = json.loads(line)
+    except ValueError:
+        return None
+    kind = event_kind(event) if isinstance(event, dict) else None
+    return str(event["id"]) if kind == "outcome" and "id" in event else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_outcome(path: Path, number: int) -> CommandError:
+    return CommandError(
+        f"line {number} of {path} is no outcome, so nothing is added to that file: name another with --outcomes."
+    )

@@ -1,18 +1,18 @@
-"""What is going on: which database is at which step, and for how long."""
+"""How far requests are: what has started, ended and failed, how long it took, and how long it may still take."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from statistics import median
 from typing import Any, Final
 
 from cli.embedded import EmbeddedApp
+from cli.following import Following, is_success
+from cli.results import restored_to
 from shared.bus.topology import STEP_QUEUES, TRACK
-
-#: Of one queue; a person reads no more.
-_MOST: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,12 @@ class InFlight:
     #: None: the request as a whole
     database: str | None
     step: str
-    age: timedelta
+    #: None where the service's clock is not known yet
+    age: timedelta | None
     job_id: str | None = None
     percent: float | None = None
+    #: calls to Azure have not succeeded for it, one after another
+    failing: bool = False
 
     @property
     def doing(self) -> str:
@@ -37,22 +40,44 @@ class InFlight:
         return self.step.replace("_", " ").replace("-", " ")
 
 
-def in_flight(app: EmbeddedApp) -> Iterator[InFlight]:
-    """The messages between steps and those that are tracked, oldest first in each queue."""
-    now = app.runtime.service_clock.now()
-    for queue in (*STEP_QUEUES, TRACK):
-        for message in app.messages(queue, _MOST):
-            found = _read(message.body, now)
-            if found is not None:
-                yield found
+@dataclass(frozen=True)
+class Moving:
+    """What is on its way: some of it, jobs first, and how much there is of it."""
+
+    shown: Sequence[InFlight] = ()
+    total: int = 0
 
 
-def _read(body: bytes, now: datetime) -> InFlight | None:
+NOTHING_MOVES: Final = Moving()
+
+#: So many durations tell how long the others take.
+_ENOUGH: Final = 5
+
+
+def in_flight(app: EmbeddedApp, most: int) -> Moving:
+    """The messages that are tracked and those between steps: `most` of them, and the true number of all."""
+    clock = app.runtime.service_clock
+    now = clock.now() if clock.is_known else None
+    shown: list[InFlight] = []
+    total = 0
+    for queue in (TRACK, *STEP_QUEUES):
+        counts = app.broker.counts(queue)
+        total += counts.active + counts.scheduled + counts.locked
+        if len(shown) < most:
+            for message in app.messages(queue, most - len(shown)):
+                found = _read(message.body, now)
+                if found is not None:
+                    shown.append(found)
+    return Moving(shown, total)
+
+
+def _read(body: bytes, now: datetime | None) -> InFlight | None:
     try:
         content: Any = json.loads(body)
         request, payload = content["request"], content["payload"]
         tracked = content["step"] == TRACK
         task = payload["payload"] if tracked else payload
+        followed = payload["of"] if tracked else {}
         began = datetime.fromisoformat(payload["began"] if tracked else content["since"])
         return InFlight(
             source=request["source"],
@@ -60,11 +85,12 @@ def _read(body: bytes, now: datetime) -> InFlight | None:
             operation=request["operation"],
             database=_database(task),
             step=payload["origin"] if tracked else content["step"],
-            age=max(timedelta(), now - began),
-            job_id=payload.get("jobId") if tracked else None,
-            percent=payload.get("percentComplete") if tracked else None,
+            age=None if now is None else max(timedelta(), now - began),
+            job_id=followed.get("jobId"),
+            percent=followed.get("percentComplete"),
+            failing=content.get("failingSince") is not None,
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # of another version: the app says what it thinks of it
 
 
@@ -74,4 +100,87 @@ def _database(task: dict[str, Any]) -> str | None:
         return None
     machine = str(database.get("vmId") or "").rpartition("/")[2]
     parent = database.get("instance") or database.get("availabilityGroup") or ""
-    return "/".join(part for part in (machine, parent, database["name"]) if part)
+    place = "/".join(part for part in (machine, parent, database["name"]) if part)
+    if isinstance(task.get("target"), dict):
+        source = {**database, "database": database["name"], "target": task["target"]}
+        return f"{place} to {restored_to(source)}"
+    return place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """The sums of a run so far."""
+
+    #: databases, as far as they are known
+    total: int = 0
+    ended: int = 0
+    failed: int = 0
+    running: int = 0
+    elapsed: timedelta = timedelta()
+    #: None where nothing has ended yet that would tell
+    remaining: timedelta | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Databases whose job has not started."""
+        return max(0, self.total - self.ended - self.running)
+
+
+class Stopwatch:
+    """Reckons the progress of a run. Durations are those of the service, as everywhere.
+
+    Args:
+        following: the requests.
+        scale: this machine's seconds in a second of the service.
+        began: when the run began, by the machine's monotonic clock, in seconds.
+    """
+
+    def __init__(self, following: Following, *, scale: float, began: float) -> None:
+        self._following = following
+        self._scale = scale
+        self._began = began
+        self._started_before = 0
+
+    def begin(self) -> None:
+        """What is known now was done by an earlier run: it tells nothing of how fast this one is."""
+        self._started_before = self._started()
+
+    def elapsed(self, at: float) -> timedelta:
+        """How long the run has taken."""
+        return timedelta(seconds=max(0.0, at - self._began) / self._scale)
+
+    def _started(self) -> int:
+        return sum(len(request.begun) for request in self._following.requests)
+
+    def progress(self, at: float) -> Progress:
+        """The sums. `at`: by the machine's monotonic clock, in seconds."""
+        outcomes = list(self._following.final_outcomes())
+        total = sum(request.outcome_count or 0 for request in self._following.requests)
+        running = sum(
+            len(request.begun - {outcome["data"]["outcomeKey"] for outcome in request.final_outcomes()})
+            for request in self._following.requests
+        )
+        elapsed = self.elapsed(at)
+        so_far = Progress(
+            total=total,
+            ended=len(outcomes),
+            failed=sum(not is_success(outcome) for outcome in outcomes),
+            running=running,
+            elapsed=elapsed,
+        )
+        durations = [
+            outcome["data"]["durationSeconds"]
+            for outcome in outcomes
+            if isinstance(outcome["data"].get("durationSeconds"), int | float)
+        ]
+        if len(durations) < min(_ENOUGH, total) or so_far.ended >= total:
+            return so_far
+        one = timedelta(seconds=median(durations))
+        remaining = one
+        if so_far.waiting:
+            begun = self._started() - self._started_before
+            if not begun:
+                return so_far
+            # The last of those that wait starts as late as the pace so far has it, and takes as long as others.
+            remaining = one + elapsed * (so_far.waiting / begun)
+        return Progress(**{**so_far.__dict__, "remaining": remaining})

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from cli.display import json_lines, print_rows
 from cli.embedded import BROKER_FILE, open_broker, step_request
 from cli.encoding import json_text
 from cli.errors import CommandError
+from cli.output import output_of, print_rows, write_data
 from local.broker import Broker, PeekedMessage, ReceivedMessage
 from shared.arm.redaction import printable
 from shared.bus import OutgoingMessage
@@ -193,22 +193,28 @@ class ParkedInState:
 
 def replay(options: argparse.Namespace) -> int:
     """List, show or send again."""
+    output = output_of(options)
     with _parked(options) as parked:
         messages = parked.peek()
         if options.action == "list":
             print_rows(
                 _COLUMNS,
                 [_row(message) for message in messages],
-                as_json=json_lines(options.json),
+                output,
                 nothing="No message is parked.",
-                spared=("epoch", "parked"),
+                spared=("epoch", "parked", "queue"),
             )
             return 1 if any(_problem(message) for message in messages) else 0
         numbers = _numbers(options, messages)
         chosen = [message for message in messages if message.sequence_number in numbers]
         if options.action == "show":
-            for message in chosen:
-                _show(message, as_json=json_lines(options.json))
+            shown = [_whole(message) for message in chosen]
+            if output.is_table:
+                # A body has no place in a table.
+                for row in shown:
+                    print(json_text(row, indent=2))
+            else:
+                write_data(shown, output)
             return 1 if any(_problem(message) for message in chosen) else 0
         now = datetime.now(UTC)
         kept = {message.sequence_number: why_not(message, again=options.again, now=now) for message in chosen}
@@ -223,7 +229,7 @@ def replay(options: argparse.Namespace) -> int:
 def _what_next(options: argparse.Namespace) -> str:
     if options.state is None:
         return ""
-    return f" They are handled by the next `sqlvmbackup run --state {options.state}`."
+    return f" They are handled by `sqlvmbackup run --state {options.state}`."
 
 
 @contextmanager
@@ -277,7 +283,7 @@ def _row(message: PeekedMessage) -> JsonObject:
     }
 
 
-def _show(message: PeekedMessage, *, as_json: bool) -> None:
+def _whole(message: PeekedMessage) -> JsonObject:
     shown = _row(message)
     try:
         body = read_parked(message).body
@@ -285,4 +291,4 @@ def _show(message: PeekedMessage, *, as_json: bool) -> None:
     except UnusableError:
         body = message.body
     shown["body"] = body.decode("utf-8", "backslashreplace")
-    print(json_text(shown, indent=None if as_json else 2))
+    return shown

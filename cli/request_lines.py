@@ -115,9 +115,14 @@ def read_request_lines(lines: Iterable[bytes]) -> list[RequestLine]:
         body = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip()
         if not body:
             continue
-        line = RequestLine(number=number, body=body, envelope=_envelope(body))
+        line = line_of(body, number)
         found.setdefault(line.key, line)
     return list(found.values())
+
+
+def line_of(body: bytes, number: int) -> RequestLine:
+    """One message as a line, whatever it is."""
+    return RequestLine(number=number, body=body, envelope=_envelope(body))
 
 
 def request_line(event: dict[str, Any]) -> RequestLine:

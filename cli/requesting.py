@@ -5,51 +5,53 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
-from cli.errors import CommandError
+from cli.errors import UNUSABLE, CommandError
+from cli.flags import problem_in_flags
+from cli.output import output_of
+from cli.parsing import read_duration, read_moment, read_time_zone
+from cli.places import find_places
 from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
+from shared.arm.ids import VaultId, VirtualMachineId
 from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.requests import read_data
 
 JsonObject = dict[str, Any]
+T = TypeVar("T")
 
 #: What a database that is restored is on where nothing else is said, as SQL Server itself has it.
 DEFAULT_INSTANCE: Final = "MSSQLSERVER"
 EVERY_INSTANCE: Final = "*"
 
-_FLAGS: Final = {
-    "vaultId": "--vault",
-    "vmId": "--vm",
-    "target.vmId": "--to-vm, or --vm for the same",
-    "target.instance": "--to-instance",
-    "target.database": "--to-database",
-    "target.path": "--to-files",
-    "target.dataDirectory": "--data-directory",
-    "target.logDirectory": "--log-directory",
-    "target.files": "--file",
-    "policyName": "--policy",
-    "databases": "--database",
-    "database": "--database",
-    "retainFor": "--retain-for",
-    "retainUntil": "--retain-until",
-    "jobTimeout": "--job-timeout",
-    "createPolicy": "--create-policy",
-    "createVault": "--create-vault",
-    "recoveryPoint.pointInTime": "--point-in-time",
-    "recoveryPoint.name": "--recovery-point",
-    "recoveryPoint.before": "--before",
-    "recoveryPoint": "--point-in-time, --recovery-point, --before or --latest",
-}
+#: Stands in for a vault that is not named rightly, so that everything else is checked as well.
+_SOME_VAULT: Final = VaultId("00000000-0000-0000-0000-000000000000", "g", "v1").path
+_SOME_VM: Final = VirtualMachineId("00000000-0000-0000-0000-000000000000", "g", "v1").path
 
 
 def request_from(options: argparse.Namespace) -> RequestLine:
-    """The request that the flags ask for, checked as the app checks it. Raises CommandError."""
-    data = {"protect": _protect, "backup": _backup, "restore": _restore}[options.command](options)
+    """The request that the flags ask for, checked as the app checks it.
+
+    Raises CommandError with everything that is wrong with them.
+    """
+    problems: list[str] = []
+    try:
+        find_places(options)
+    except CommandError as error:
+        problems.append(str(error))
+        if error.status != UNUSABLE:
+            raise
+        options.vault = _SOME_VAULT
+        for name in ("vm", "to_vm"):
+            if "/" not in (getattr(options, name, None) or "/"):
+                setattr(options, name, _SOME_VM)
+    data = {"protect": _protect, "backup": _backup, "restore": _restore}[options.command](options, problems)
     event = {
         "specversion": "1.0",
         "type": f"sqlvmbackup.{options.command}.requested.v1",
@@ -62,20 +64,16 @@ def request_from(options: argparse.Namespace) -> RequestLine:
     try:
         read_data(read_envelope(json.dumps(event).encode()))
     except InvalidMessageError as error:
-        raise CommandError("; ".join(_of_flag(str(problem)) for problem in error.problems)) from error
+        problems += [problem_in_flags(problem) for problem in error.problems]
+    if problems:
+        raise CommandError(" ".join(dict.fromkeys(problems)))
     return request_line(event)
-
-
-def _of_flag(problem: str) -> str:
-    field = problem.partition(":")[0].split(".")
-    inner = [".".join(field[1:end]) for end in range(len(field), 1, -1)]
-    flag = next((_FLAGS[name] for name in inner if name in _FLAGS), None)
-    return f"{problem} ({flag})" if flag is not None else problem
 
 
 def send_request(options: argparse.Namespace) -> int:
     """Run the request here, or send it to a deployed app; or show what it would do."""
     line = request_from(options)
+    output_of(options)
     if options.dry_run:
         from cli.dry_run import dry_run
 
@@ -86,22 +84,58 @@ def send_request(options: argparse.Namespace) -> int:
         return send_and_wait(line, options)
     if options.no_wait:
         raise CommandError("--no-wait goes with --namespace: without one, the app runs in this command.")
-    assert line.envelope is not None
-    again = f"run the same command with --id {line.envelope.id} again" if not options.id else RunOptions.again
+    again = f"go on with `sqlvmbackup run --state {options.state}`" if options.state else RunOptions.again
     return run_requests(
         [line],
         RunOptions(
             arm_endpoint=options.arm_endpoint,
             outcomes=options.outcomes,
             state=options.state,
-            as_json=options.json,
+            output=output_of(options),
             again=again,
+            from_flags=True,
         ),
         os.environ,
     )
 
 
-def _protect(options: argparse.Namespace) -> JsonObject:
+class _Checked:
+    """Values of flags, read as people write them; what is wrong with them is gathered."""
+
+    def __init__(self, options: argparse.Namespace, problems: list[str]) -> None:
+        self._options = options
+        self._problems = problems
+        self._zone: ZoneInfo | None = None
+        if getattr(options, "time_zone", None) is not None:
+            self._zone = self._read("--time-zone", options.time_zone, read_time_zone)
+
+    def duration(self, flag: str) -> str | None:
+        """A duration in ISO 8601."""
+        return self._read(flag, self._given(flag), read_duration)
+
+    def moment(self, flag: str) -> str | None:
+        """A moment in RFC 3339."""
+        if self._zone is None and getattr(self._options, "time_zone", None) is not None:
+            return None  # what is wrong is the zone
+        return self._read(flag, self._given(flag), lambda text: read_moment(text, self._zone))
+
+    def _given(self, flag: str) -> str | None:
+        found: str | None = getattr(self._options, flag.removeprefix("--").replace("-", "_"))
+        return found
+
+    def _read(self, flag: str, text: str | None, read: Callable[[str], T]) -> T | None:
+        if text is None:
+            return None
+        try:
+            return read(text)
+        except ValueError as error:
+            said = str(error)
+            self._problems.append(f"{flag}: {said}{'' if said[-1] in '.?' else '.'}")
+            return None
+
+
+def _protect(options: argparse.Namespace, problems: list[str]) -> JsonObject:
+    checked = _Checked(options, problems)
     return {
         "vaultId": options.vault,
         "vmId": options.vm,
@@ -113,7 +147,7 @@ def _protect(options: argparse.Namespace) -> JsonObject:
         "firstBackup": "now" if options.first_backup_now else None,
         "createVault": _create_vault(options),
         "createPolicy": _json_file(options.create_policy, "--create-policy"),
-        "jobTimeout": options.job_timeout,
+        "jobTimeout": checked.duration("--job-timeout"),
     }
 
 
@@ -133,30 +167,32 @@ def _create_vault(options: argparse.Namespace) -> JsonObject | None:
     }
 
 
-def _backup(options: argparse.Namespace) -> JsonObject:
+def _backup(options: argparse.Namespace, problems: list[str]) -> JsonObject:
+    checked = _Checked(options, problems)
     return {
         "vaultId": options.vault,
         "vmId": options.vm,
         **_selection(options),
         "backupType": options.type,
-        "retainFor": options.retain_for,
-        "retainUntil": options.retain_until,
+        "retainFor": checked.duration("--retain-for"),
+        "retainUntil": checked.moment("--retain-until"),
         "compression": options.compression,
         "ifRunning": options.if_running,
-        "jobTimeout": options.job_timeout,
+        "jobTimeout": checked.duration("--job-timeout"),
     }
 
 
-def _restore(options: argparse.Namespace) -> JsonObject:
+def _restore(options: argparse.Namespace, problems: list[str]) -> JsonObject:
+    checked = _Checked(options, problems)
     return {
         "vaultId": options.vault,
         "vmId": options.vm,
         **one_database(options),
-        "recoveryPoint": _recovery_point(options),
+        "recoveryPoint": _recovery_point(options, checked),
         "target": _target(options),
         "overwrite": options.overwrite or None,
         "noRecovery": options.no_recovery or None,
-        "jobTimeout": options.job_timeout,
+        "jobTimeout": checked.duration("--job-timeout"),
     }
 
 
@@ -164,14 +200,14 @@ def one_database(options: argparse.Namespace) -> JsonObject:
     """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
         return {"availabilityGroup": options.availability_group, "database": options.database}
-    return _database(options.database, options.instance or DEFAULT_INSTANCE)
+    return _database(options.database, options.instance or DEFAULT_INSTANCE, "--database")
 
 
-def _recovery_point(options: argparse.Namespace) -> JsonObject:
+def _recovery_point(options: argparse.Namespace, checked: _Checked) -> JsonObject:
     choices = {
-        "pointInTime": options.point_in_time,
+        "pointInTime": checked.moment("--point-in-time"),
         "name": options.recovery_point,
-        "before": options.before,
+        "before": checked.moment("--before"),
         "latest": options.latest,
     }
     chosen = {name: value for name, value in choices.items() if value is not None}
@@ -206,19 +242,47 @@ def _target(options: argparse.Namespace) -> JsonObject:
 
 def _selection(options: argparse.Namespace) -> JsonObject:
     instance = options.instance or EVERY_INSTANCE
+    everything = [{"instance": instance, "database": "*"}]
+    if options.command == "backup" and options.instance is None and options.vm is None:
+        # Databases of availability groups are on no one VM.
+        everything.append({"availabilityGroup": "*", "database": "*"})
     groups = [_group_database(text) for text in options.group_database]
-    named = [_database(text, instance) for text in options.database]
+    named = [_database(text, instance, "--database") for text in options.database]
+    excluded = [_database(text, instance, "--exclude") for text in options.exclude]
+    if everything[1:] and not (named or groups):
+        excluded += [
+            {"availabilityGroup": "*", "database": one["database"]}
+            for one in excluded
+            if one["instance"] == "*"
+        ]
     return {
-        "databases": named + groups or [{"instance": instance, "database": "*"}],
-        "exclude": [_database(text, instance) for text in options.exclude] or None,
+        "databases": named + groups or everything,
+        "exclude": excluded or None,
         "includeSystem": options.include_system or None,
     }
 
 
-def _database(text: str, instance: str) -> JsonObject:
+def _database(text: str, instance: str, flag: str) -> JsonObject:
     # An instance's name holds no slash; a database's may.
     head, slash, tail = text.partition("/")
-    return {"instance": head, "database": tail} if slash else {"instance": instance, "database": text}
+    if slash:
+        return {"instance": head, "database": tail}
+    whole = f"; a database that is called so is given as {flag} INSTANCE/{text}."
+    if "\\" in text:
+        machine, _, name = text.rpartition("\\")
+        raise CommandError(
+            f"{flag}: an instance and its database are written INSTANCE/NAME: {flag}"
+            f" {machine.rpartition(chr(92))[2]}/{name}, not {text}{whole}"
+        )
+    if text.startswith("[") and text.endswith("]") and len(text) > 2:
+        bare = text[1:-1].replace("]]", "]")
+        raise CommandError(
+            f"{flag}: names are written without brackets: {flag} {shlex.quote(bare)}, not {text}{whole}"
+        )
+    if "," in text:
+        each = " ".join(f"{flag} {shlex.quote(part.strip())}" for part in text.split(",") if part.strip())
+        raise CommandError(f"{flag}: several names are given one by one: {each}, not {text}{whole}")
+    return {"instance": instance, "database": text}
 
 
 def _group_database(text: str) -> JsonObject:

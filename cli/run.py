@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,14 +16,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from cli.display import Display, display, json_lines, print_outcomes
+from cli.display import Display, display
 from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
 from cli.encoding import in_utf_8
-from cli.errors import CommandError
+from cli.errors import INTERRUPTED, CommandError
+from cli.flags import in_flags
 from cli.following import FollowedRequest, Following
+from cli.left_out import note_on_excludes, unprotected
 from cli.outcomes_file import OutcomesFile
-from cli.progress import in_flight
+from cli.output import Format, Output, output_of
+from cli.progress import Moving, Stopwatch, in_flight
 from cli.request_lines import RequestLine, read_request_lines
+from cli.results import all_left_out, print_outcomes
+from cli.state import unfinished
 from local.broker import BrokerStorageError
 from local.host.host import DRAIN
 from local.host.signals import stop_requested
@@ -34,6 +42,14 @@ from shared.messages.requests import REQUEST_TYPES
 _REFRESH: Final = 0.25
 #: How long functions that run are waited for where the state cannot be written any more.
 _AFTER_FAILURE: Final = timedelta(seconds=2)
+#: Who tells of calls to Azure that did not succeed.
+_ENGINE: Final = "shared.engine.failures"
+#: Seconds of real time without any success after which a person is told, and told again.
+_SILENCE: Final = 5.0
+_TOLD_AGAIN: Final = 60.0
+
+
+JSON_LINES: Final = Output(format=Format.JSONL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +60,61 @@ class RunOptions:
     outcomes: Path | None = None
     state: Path | None = None
     in_order: bool = False
-    as_json: bool | None = None
+    output: Output = JSON_LINES
+    #: the request was built of flags, and messages speak of those
+    from_flags: bool = False
+    #: what else the state holds is finished as well
+    with_unfinished: bool = False
+    #: said where there is no request at all
+    nothing: str = ""
     #: what to type to go on after an interruption
     again: str = "run the same command again"
     #: what an interruption means where nothing keeps the run
     left: str = (
-        "what was started goes on in Azure, and its outcomes are in the vault's jobs. With --state DIR, the same"
-        " command goes on where it was."
+        "what was started goes on in Azure, and its outcomes are in the vault's jobs. A run with --state DIR goes"
+        " on where it was."
     )
+
+
+def run_file(options: argparse.Namespace) -> int:
+    """Run the requests of a file, and what the state holds; returns the exit status. Raises CommandError."""
+    if options.requests is None and options.state is None:
+        raise CommandError(
+            "there is nothing to run: name a file with --requests FILE, or with --state DIR the state of an earlier"
+            " run that is to go on."
+        )
+    output = output_of(options)
+    _refuse_to_overwrite(options.requests, options.outcomes)
+    lines = read_file(options.requests) if options.requests is not None else []
+    return run_requests(
+        lines,
+        RunOptions(
+            arm_endpoint=options.arm_endpoint,
+            outcomes=options.outcomes,
+            state=options.state,
+            in_order=options.in_order,
+            output=output,
+            with_unfinished=True,
+            nothing=f"There is no request in {_named(options.requests)}."
+            if options.requests is not None
+            else f"Nothing in {options.state} is unfinished.",
+        ),
+    )
+
+
+def _named(requests: str) -> str:
+    return "standard input" if requests == "-" else requests
+
+
+def _refuse_to_overwrite(requests: str | None, outcomes: Path | None) -> None:
+    if requests in (None, "-") or outcomes is None:
+        return
+    try:
+        same = outcomes.samefile(str(requests))
+    except OSError:
+        return  # one of them is not there
+    if same and outcomes.is_file():
+        raise CommandError(f"--outcomes: {outcomes} holds the requests: name another file.")
 
 
 def read_file(name: str) -> list[RequestLine]:
@@ -93,30 +156,102 @@ def run_requests(
         CommandError: options, settings or files cannot be used, or not any more.
     """
     settings = settings_of_a_run(os.environ if environment is None else environment, options.arm_endpoint)
+    began = time.monotonic()
     with ExitStack() as stack:
         app = stack.enter_context(embedded_app(settings, options.state))
+        lines = [*lines, *_beside(lines, app, options)]
         file = None
         if options.outcomes is not None:
-            file = stack.enter_context(OutcomesFile(options.outcomes, keep=app.resumed))
+            file = stack.enter_context(OutcomesFile(options.outcomes, resumed=app.resumed))
+        if not lines and options.nothing:
+            print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
-        shown = display()
+        said = in_flags if options.from_flags else str
+        shown = display(requests=len(lines), said=said)
         stack.callback(shown.close)
-        run = Run(app, Following(lines), file, shown, stop)
+        following = Following(lines)
+        watch = Stopwatch(following, scale=app.runtime.service_clock.scale, began=began)
+        run = Run(app, following, file, shown, stop, watch=watch)
         try:
             finished = run.to_the_end(in_order=options.in_order)
         except BrokerStorageError as error:
             raise CommandError(f"the state is not kept any more: {error}; then {options.again}.") from error
         shown.close()
-        print_outcomes(run.following.final_outcomes(), as_json=json_lines(options.as_json))
+        left_out = all_left_out(following)
+        if finished and options.from_flags:
+            left_out += unprotected(lines[0], app)
+            note = note_on_excludes(lines[0], following.requests[0].accepted)
+            if note is not None:
+                shown.note(note)
+        print_outcomes(
+            following,
+            options.output,
+            left_out=left_out,
+            elapsed=watch.elapsed(time.monotonic()),
+            said=said,
+        )
         if not finished:
             shown.note(_how_to_go_on(options))
-        return 0 if finished and run.following.succeeded else 1
+            return INTERRUPTED
+        return 0 if following.succeeded else 1
+
+
+def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:
+    """What the state holds beside the requests that are given.
+
+    Raises CommandError where the one request of a command is not to be mixed with it.
+    """
+    if not app.resumed:
+        return []
+    given = {line.key for line in lines}
+    others = [line for line in unfinished(app) if line.key not in given]
+    if not others:
+        return []
+    names = ", ".join(line.label for line in others[:5])
+    more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+    if not options.with_unfinished:
+        raise CommandError(
+            f"the state in {options.state} holds what has not ended: {names}{more}. Finish it with"
+            f" `sqlvmbackup run --state {options.state}`, or give this request another directory."
+        )
+    print(f"Going on with what the state holds: {names}{more}.", file=sys.stderr)
+    return others
 
 
 def _how_to_go_on(options: RunOptions) -> str:
     if options.state is not None:
         return f"Interrupted; {options.again} to go on where it was."
     return f"Interrupted; {options.left}"
+
+
+class Trouble(logging.Handler):
+    """The last call to Azure that did not succeed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+        self._since: float | None = None
+        self._told: float | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what was logged of it."""
+        error = next((one for one in record.args or () if isinstance(one, Exception)), None)
+        if error is not None:
+            self.text = str(error)
+
+    def to_tell(self, moving: Moving, at: float) -> str | None:
+        """What is to be said, where nothing that is on its way has had an answer for a while; once a minute."""
+        if not self.text or not moving.shown or not all(one.failing for one in moving.shown):
+            self._since = None
+            return None
+        self._since = self._since or at
+        lasting = at - self._since
+        if lasting < _SILENCE or (self._told is not None and at - self._told < _TOLD_AGAIN):
+            return None
+        self._told = at
+        return (
+            f"Azure does not do what it is asked; it is asked again and again (Ctrl-C ends that). {self.text}"
+        )
 
 
 class Run:
@@ -129,7 +264,11 @@ class Run:
         file: OutcomesFile | None,
         shown: Display,
         stop: threading.Event,
+        *,
+        watch: Stopwatch,
     ) -> None:
+        self._watch = watch
+        self._trouble = Trouble()
         self.following = following
         self._app = app
         self._file = file
@@ -140,12 +279,21 @@ class Run:
         """Send the requests and wait for all outcomes; False where it was asked to stop before."""
         self._expect_replays()
         self._take_events(quietly=True)
+        self._watch.begin()
         self._app.host.start()
+        log = logging.getLogger(_ENGINE)
+        before = log.level, log.propagate
+        if not log.isEnabledFor(logging.WARNING):
+            log.setLevel(logging.WARNING)
+            log.propagate = False
+        log.addHandler(self._trouble)
         try:
             if in_order:
                 return all(self._send_and_wait([request]) for request in self.following.requests)
             return self._send_and_wait(self.following.requests)
         finally:
+            log.removeHandler(self._trouble)
+            log.level, log.propagate = before
             if self._stop.is_set():
                 self._shown.note("Stopping: what runs is finished first, at most 30 seconds.")
             # What cannot be kept is not worth waiting for: it is as if the process had been killed.
@@ -185,7 +333,10 @@ class Run:
                 raise failure
             version = self._app.broker.version
             news = self._take_events()
-            self._shown.refresh(self.following, list(in_flight(self._app)))
+            moving, at = in_flight(self._app, self._shown.room), time.monotonic()
+            self._shown.refresh(self.following, moving, self._watch.progress(at))
+            if (trouble := self._trouble.to_tell(moving, at)) is not None:
+                self._shown.note(trouble)
             if news:
                 continue
             if self._app.idle and not self._take_events():
@@ -224,14 +375,10 @@ class Run:
 
     def _take_events(self, *, quietly: bool = False) -> bool:
         """Take note of what was published; whether there was anything."""
-        news = False
-        for event in self._app.new_events():
-            observed = self.following.observe(event)
-            if observed is None:
-                continue
-            news = True
+        news = [found for event in self._app.new_events() if (found := self.following.observe(event))]
+        for observed in news:
             if observed.kind == "outcome" and self._file is not None:
-                self._file.write(event)
-            if not quietly:
-                self._shown.observed(observed)
-        return news
+                self._file.write(observed.event)
+        if not quietly:
+            self._shown.observed(news)
+        return bool(news)

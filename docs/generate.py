@@ -258,7 +258,7 @@ def diagram() -> str:
         lines.append("  end")
     for step in TABLE.rows.values():
         for following in step.follows:
-            arrow = '== "one a database" ==>' if step.fans_out_to == following else "-->"
+            arrow = '== "one per database" ==>' if step.fans_out_to == following else "-->"
             lines.append(f"  {step.name} {arrow} {following}")
     track = TABLE.rows["track"]
     lines.append(f'  track_queue[("{track.queue}")] --> track["track<br/>{track.does}"]')

@@ -29,7 +29,7 @@ _installed: Runtime | None = None
 def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Clock | None = None) -> Runtime:
     """Wire a runtime by the settings in `environment`.
 
-    `bus` and `clock` stand in for Service Bus and the machine's clock (the embedded default, tests).
+    `bus` and `clock` stand in for Service Bus and the machine's clock (runs of the command, tests).
 
     Raises:
         SettingsError: the settings cannot be used; every problem is listed.

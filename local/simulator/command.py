@@ -118,6 +118,14 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     print(f"Azure Backup simulator ready at {server.url}", flush=True)  # noqa: T201
-    ended.wait()
+    if options.time_scale != 1:
+        # Else the app waits by a clock of its own, and everything seems to hang.
+        told = (
+            f"Set ARM_ENDPOINT={server.url} and TIME_SCALE={options.time_scale:g} for commands that use it."
+        )
+        print(told, file=sys.stderr, flush=True)  # noqa: T201
+    # Where a wait has no end, Windows does not interrupt it.
+    while not ended.wait(1):
+        pass
     server.stop()
     return 0

@@ -537,8 +537,11 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
         return TokenUnavailableError(f"{prefix}: {where} cannot be reached ({_shown(error, choice)})")
     if isinstance(error, CredentialUnavailableError):
         if choice.kind is CredentialKind.AZURE_CLI:
+            install = (
+                "install the Azure CLI and run az login" if "not found on path" in text else "run az login"
+            )
             return AuthenticationError(
-                f"{prefix}: {_shown(error, choice)}; run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID "
+                f"{prefix}: {_shown(error, choice)}; {install}, or set AZURE_TENANT_ID, AZURE_CLIENT_ID "
                 "and AZURE_CLIENT_SECRET for a service principal"
             )
         if choice.kind is CredentialKind.MANAGED_IDENTITY:

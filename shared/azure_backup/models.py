@@ -792,6 +792,15 @@ def _activity(value: object) -> object:
     return uuid_text(value) if isinstance(value, str) and value else None
 
 
+def _is_cancellable(value: object) -> object:
+    """Whether `Cancellable` is among the actions: by its name, or by the number that older answers have for it."""
+    if isinstance(value, bool | None):
+        return bool(value)
+    if not isinstance(value, list | tuple):
+        return value
+    return any(action in (1, "1") or str(action).lower() == "cancellable" for action in value)
+
+
 def _bag(value: object) -> object:
     """A property bag as texts: what is none is shown as JSON, and no bag is an empty one."""
     if not isinstance(value, dict):
@@ -823,6 +832,11 @@ class Job(WireModel):
         default=None, validation_alias=_in_properties("activityId")
     )
     duration: WireDuration = Field(default=None, validation_alias=_in_properties("duration"))
+    #: False: the policy's schedule started it; None: it is not said
+    is_user_triggered: bool | None = Field(default=None, validation_alias=_in_properties("isUserTriggered"))
+    is_cancellable: Annotated[bool, BeforeValidator(_is_cancellable)] = Field(
+        default=False, validation_alias=_in_properties("actionsInfo")
+    )
     tasks: Annotated[tuple[JobTask, ...], _listed("taskId", "status")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.tasksList")
     )
@@ -844,6 +858,12 @@ class Job(WireModel):
     def database(self) -> str:
         """The database's name: `sqltest6` of `sqltest6 [sqlvm]`."""
         return re.sub(r" \[[^\[\]]*\]$", "", self.entity_name)
+
+    @property
+    def server(self) -> str:
+        """The server's name: `sqlvm` of `sqltest6 [sqlvm]`; `""` where it is not said, as of a young job."""
+        found = re.search(r" \[([^\[\]]*)\]$", self.entity_name)
+        return found.group(1) if found is not None else ""
 
 
 @dataclass(frozen=True, kw_only=True)

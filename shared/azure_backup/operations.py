@@ -507,10 +507,8 @@ class AzureBackup:
 
     def get_job(self, vault: VaultId, job_id: str) -> Job | None:
         """A job with its tasks and errors; None where there is none of that id (yet)."""
-        if not _JOB_ID.fullmatch(job_id):
-            raise InvalidResourceIdError(job_id, "the id of a job", "it is no name of a job")
         operation = "get the job"
-        path = f"{vault.url_path}/backupJobs/{quote_segment(job_id)}"
+        path = _job_path(vault, job_id)
         try:
             response = self._arm.get(operation, path, params=_version())
         except ArmStatusError as error:
@@ -562,6 +560,21 @@ class AzureBackup:
             elif kept is not None:
                 self._garbled("list jobs", path, "a job that may be the one looked for has no id")
         return jobs
+
+    def cancel_job(self, vault: VaultId, job_id: str, *, client_request_id: str) -> StartedOperation:
+        """Have a running backup or restore stopped; the service cancels no other kind of job.
+
+        The operation ends while the job is still `Cancelling`: how it ends is in the job.
+        Follows https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger.
+        """
+        response = self._arm.post(
+            "cancel the job",
+            f"{_job_path(vault, job_id)}/cancel",
+            params=_version(),
+            json=None,
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
 
     # What the methods share
 
@@ -707,6 +720,12 @@ def _without_name(item: ProtectableItem | ProtectedItem) -> tuple[UnusableCode, 
                 f"{_UNREADABLE}: properties.{field} has {len(value):,} characters, over {LONGEST_NAME}",
             )
     return None
+
+
+def _job_path(vault: VaultId, job_id: str) -> str:
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidResourceIdError(job_id, "the id of a job", "it is no name of a job")
+    return f"{vault.url_path}/backupJobs/{quote_segment(job_id)}"
 
 
 def _without_address(item: ProtectableItem) -> tuple[UnusableCode, str] | None:

@@ -1,6 +1,6 @@
 """The queues, the topic and their properties, as data.
 
-The broker of the embedded default is built from it, and a test holds the app's triggers against it.
+The embedded broker is built from it, and a test holds the app's triggers against it.
 Durations and limits follow https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas and
 https://learn.microsoft.com/azure/service-bus-messaging/duplicate-detection.
 """

@@ -5,7 +5,7 @@ request id of the call that started it, and this app's ids bear a mark, which pr
 operation (https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api shows both ids as equal).
 
 The rule: whatever a delivery comes to, it hands over to the tracker under one message id, that of the effect
-(`claim`). The broker keeps the first and drops the others, so that no doubt overtakes a certainty.
+(`claim`). The broker keeps the first and drops the others: what is known is never replaced by a doubt.
 """
 
 from __future__ import annotations

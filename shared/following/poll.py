@@ -304,7 +304,7 @@ class Poll:
 
     def _job_ended(self, job: Job) -> Result:
         status = _OUTCOMES[job.status]
-        error = _job_error(job) if status not in events.SUCCESSES else None
+        error = job_error(job) if status not in events.SUCCESSES else None
         origin = self._origin
         job_of = self._row.job
         assert job_of is not None
@@ -402,14 +402,17 @@ def job_info(job: Job) -> JobInfo:
     )
 
 
-def _job_error(job: Job) -> ErrorInfo:
+def job_error(job: Job) -> ErrorInfo:
+    """Why a job did not succeed, as events tell it."""
     if not job.error_details:
         text = job.dynamic_error_message or f"the job ended as {job.status.value} and gives no reason"
         return ErrorInfo(code=f"Job{job.status.value}", message=text)
     first = job.error_details[0]
     more = f" {job.dynamic_error_message}" if job.dynamic_error_message else ""
+    # People look errors up by either: the code is symbolic where there is a symbol.
+    number = f" (error {first.code})" if first.title and first.code is not None else ""
     return ErrorInfo(
         code=first.title or str(first.code),
-        message=f"{first.message}{more}",
+        message=f"{first.message}{more}{number}",
         recommendations=first.recommendations[:20],
     )

@@ -1,4 +1,4 @@
-"""Requests in: each is understood whole or rejected whole, with every problem named.
+"""Requests in: each is accepted only if all of it is valid, or rejected with every problem named.
 
 A request goes straight to the first step of its workflow, whichever queue it came by.
 """

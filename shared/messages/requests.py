@@ -92,6 +92,11 @@ class DatabaseSelector(StrictModel):
         """Whether it may mean more than the one database it spells out."""
         return _is_pattern(self.parent) or _is_pattern(self.database)
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether it names nothing: every database of every instance, or of every group."""
+        return self.parent == "*" and self.database == "*"
+
     def matches(self, parent: str, database: str, is_group: bool) -> bool:
         """Whether the database of that instance (or availability group) is meant."""
         return (

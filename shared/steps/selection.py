@@ -399,14 +399,20 @@ def match(
     matched: dict[str, list[Candidate]] = {}
     #: by what their outcomes are told apart: a name that is given twice, in two spellings, has one outcome
     missed: dict[str, DatabaseSelector] = {}
+    found_any = False
     for selector in databases:
         groups, spelled_out = meant_by(selector, names)
-        if not any(spelled_out or include_system or not same[0].is_system for same in groups):
+        if any(spelled_out or include_system or not same[0].is_system for same in groups):
+            found_any = True
+        else:
             missed.setdefault(name_key(str(selector)), selector)
         meant = named if spelled_out else matched
         for same in groups:
             known = meant.setdefault(same[0].database.key, [])
             known += [candidate for candidate in same if candidate not in known]
+    if found_any:
+        # Who asks for all there is, of instances and of groups, misses nothing where there are no groups.
+        missed = {key: selector for key, selector in missed.items() if not selector.is_everything}
     matches: list[Match] = []
     left_out: list[tuple[Database, str]] = []
     for key in {**named, **matched}:
@@ -456,8 +462,12 @@ def missing(
     why: str = "",
     trouble: Trouble | None = None,
     parents: Mapping[str, Trouble] = MappingProxyType({}),
+    protected_only: bool = False,
 ) -> tuple[Database, Failure]:
-    """The failure of a selector that means no database: what was asked, and what there is."""
+    """The failure of a selector that means no database: what was asked, and what there is.
+
+    `protected_only`: of what is not protected nothing is known, so that it may be there all the same.
+    """
     database = Database(
         vm_id=vm_id if selector.availability_group is None else None,
         instance=selector.instance,
@@ -466,21 +476,23 @@ def missing(
     )
     place = f" on {vm_id.path}" if vm_id is not None else ""
     asked = "no database matches" if selector.is_pattern else "there is no database"
+    found = "there are"
+    if protected_only:
+        asked = "no protected database matches" if selector.is_pattern else "the vault protects no database"
+        found = "it protects there" if vm_id is not None else "it protects"
     there = listing(str(candidate.database) for candidate in available)
     there_too = [one for one in available if selector.matches_parent(*_parent(one))]
     if (whole := protected_as_a_whole(there_too)) is not None:
         return database, Failure(whole.code, f"{database} {whole.why}.")
     code: str = ErrorCode.DATABASE_NOT_FOUND
     trouble = next(
-        (found for name, found in parents.items() if selector.matches_parent(name, found.is_group)), trouble
+        (known for name, known in parents.items() if selector.matches_parent(name, known.is_group)), trouble
     )
     if trouble is not None:
         why = trouble.text
         if not there_too:
             code = trouble.code
-    return database, Failure(
-        code, f"{asked} {selector}{place}; there are: {there}.{f' {why}' if why else ''}"
-    )
+    return database, Failure(code, f"{asked} {selector}{place}; {found}: {there}.{f' {why}' if why else ''}")
 
 
 @dataclass(frozen=True)
@@ -626,7 +638,10 @@ def select_for_backup(
     live = [one for one in available if one.protected is not None or one.unusable is not None]
     meaning = match(live, databases=data.databases, exclude=data.exclude, include_system=data.include_system)
     selection: Selection[BackupChoice] = Selection(
-        failures=[missing(selector, live, vm_id=data.vm_id, why=why) for selector in meaning.missed]
+        failures=[
+            missing(selector, live, vm_id=data.vm_id, why=why, protected_only=True)
+            for selector in meaning.missed
+        ]
     )
     for found in meaning.matches:
         item = found.candidate.protected

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
-    """The error for an unknown vault, naming those there are."""
+    """The error for an unknown vault, naming the existing ones."""
     vaults, others = c.azure.list_vaults(vault_id.subscription_id)
     there = listing((*(vault.id.path for vault in vaults), *(other.name for other in others)))
     return Failure(

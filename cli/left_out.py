@@ -1,0 +1,116 @@
+"""What a request leaves out, and does not say itself: what is not protected, and what is not there to exclude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from cli.embedded import EmbeddedApp
+from cli.request_lines import RequestLine
+from cli.results import LeftOut
+from shared.arm.errors import ArmError, TokenError
+from shared.arm.ids import VaultId, VirtualMachineId
+from shared.azure_backup.calls import Reads
+from shared.messages.cloud_events import InvalidMessageError
+from shared.messages.events import AcceptedData
+from shared.messages.identity import Database
+from shared.messages.requests import BackupData, ProtectData, RestoreData, read_data
+from shared.steps.selection import candidates
+
+JsonObject = dict[str, Any]
+
+
+def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
+    """The databases and VMs that a backup request means by a pattern and that are not protected."""
+    if line.envelope is None or app.runtime.service_clock.is_known is False:
+        return []
+    try:
+        _, data = read_data(line.envelope)
+    except InvalidMessageError:
+        return []
+    if not isinstance(data, BackupData):
+        return []
+    return left_unprotected(data, app.runtime.backup)
+
+
+def excluded_in_vain(data: BackupData | ProtectData, accepted: AcceptedData) -> list[str]:
+    """The names to exclude that have excluded nothing, as far as the names in `accepted` tell."""
+    if len(accepted.skipped_names) < sum(accepted.skipped.values()):
+        return []  # not all of them are named
+    # What is left out for another reason as well is there all the same.
+    found = [name.partition("/")[::2] for name in accepted.skipped_names]
+    vain = [
+        str(one).removeprefix("*/")
+        for one in data.exclude
+        if not any(
+            one.matches(parent, name, is_group) for parent, name in found for is_group in (False, True)
+        )
+    ]
+    return list(dict.fromkeys(vain))
+
+
+def note_on_excludes(line: RequestLine, accepted: JsonObject | None) -> str | None:
+    """What is to be said of names to exclude that have excluded nothing."""
+    if line.envelope is None or accepted is None:
+        return None
+    try:
+        _, data = read_data(line.envelope)
+        known = AcceptedData.model_validate(accepted)
+    except (InvalidMessageError, ValidationError):
+        return None
+    if isinstance(data, RestoreData) or not (vain := excluded_in_vain(data, known)):
+        return None
+    return f"--exclude: no database that is asked for is called {', '.join(vain)}."
+
+
+def left_unprotected(data: BackupData, azure: Reads) -> list[LeftOut]:
+    """As `unprotected`, of the request's data. What cannot be read now is not told: it changes no outcome."""
+    if not any(selector.is_pattern for selector in data.databases):
+        return []
+    try:
+        names = sorted(_names(data, azure), key=str.lower)
+    except (ArmError, TokenError):
+        return []
+    return [LeftOut("notProtected", len(names), tuple(names))] if names else []
+
+
+def _names(data: BackupData, azure: Reads) -> Iterator[str]:
+    protectable = azure.list_protectable_items(data.vault_id)
+    protected = azure.list_protected_items(data.vault_id)
+    registered, _ = azure.list_registered_containers(data.vault_id)
+    machines: set[VirtualMachineId] = set()
+    seen: set[str] = set()
+    for container in registered:
+        machine = container.virtual_machine_id
+        if machine is not None:
+            machines.add(machine)
+        if machine is None or data.vm_id not in (None, machine):
+            continue
+        for one in candidates(protected, protectable, vm_id=machine, container=container.id):
+            database = one.database
+            if (
+                one.protectable is None
+                or one.is_system
+                or database.key in seen
+                or not _is_meant(data, database)
+            ):
+                continue
+            seen.add(database.key)
+            yield str(database) if database.vm_id is None else f"{machine.name}/{database}"
+    if data.vm_id is None and any(selector.is_everything for selector in data.databases):
+        yield from _unregistered(data.vault_id, machines, azure)
+
+
+def _unregistered(vault_id: VaultId, known: set[VirtualMachineId], azure: Reads) -> Iterator[str]:
+    for container in azure.list_protectable_containers(vault_id):
+        machine = container.virtual_machine_id
+        if machine is not None and machine not in known:
+            yield f"VM {machine.name} (not registered)"
+
+
+def _is_meant(data: BackupData, database: Database) -> bool:
+    is_group = database.availability_group is not None
+    meant = any(one.matches(database.parent, database.name, is_group) for one in data.databases)
+    return meant and not any(one.matches(database.parent, database.name, is_group) for one in data.exclude)

@@ -1,0 +1,277 @@
+"""Results on standard output, in the format that is asked for: a table, JSON, JSON lines, CSV or TSV."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.encoding import json_text
+from cli.errors import CommandError
+from shared.arm.redaction import printable
+
+JsonObject = dict[str, Any]
+
+#: Wide enough for a job id beside a sentence, where no terminal says how wide it is.
+_PLAIN_WIDTH: Final = 160
+_GAP: Final = 2
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"  #: for people
+    JSON = "json"  #: one list
+    JSONL = "jsonl"  #: a line each
+    CSV = "csv"  #: with a line of names, flat
+    TSV = "tsv"  #: as `az` has it: without names, flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is written of a command's results."""
+
+    format: Format
+    query: ParsedResult | None = field(default=None, repr=False)
+    #: leave out what is as it should be
+    failed_only: bool = False
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a person reads it, as it comes."""
+        return self.format is Format.TABLE and self.query is None
+
+
+def output_of(options: argparse.Namespace, *, default: Format | None = None) -> Output:
+    """What the options ask for; else a table on a terminal, JSON lines in a pipe. Raises CommandError."""
+    asked = getattr(options, "output", None)
+    text = getattr(options, "query", None)
+    query = None
+    if text is not None:
+        try:
+            query = jmespath.compile(text)
+        except JMESPathError as error:
+            reason = " ".join(str(error).split())
+            raise CommandError(
+                f"--query: {text!r} is no JMESPath expression ({reason}); for example"
+                " --query '[].{database: data.database, status: data.status}'."
+            ) from error
+    if asked is not None:
+        format_ = Format(asked)
+    elif query is not None:
+        format_ = Format.JSON
+    else:
+        format_ = default or (Format.TABLE if sys.stdout.isatty() else Format.JSONL)
+    return Output(format=format_, query=query, failed_only=bool(getattr(options, "failed_only", False)))
+
+
+def write_data(
+    rows: Sequence[JsonObject],
+    output: Output,
+    *,
+    flat: Callable[[JsonObject], JsonObject] = dict,
+) -> None:
+    """Write rows for a program, or what a query makes of them.
+
+    Args:
+        rows: as JSON has them.
+        output: anything but a plain table.
+        flat: makes a row of one level, for CSV and TSV.
+    """
+    if output.query is None:
+        _write(rows, output.format, flat)
+        return
+    try:
+        found = output.query.search(list(rows))
+    except JMESPathError as error:
+        reason = " ".join(str(error).split())
+        raise CommandError(f"--query: it does not apply to these results ({reason}).") from error
+    _write(found, output.format, dict)
+
+
+def _write(value: Any, format_: Format, flat: Callable[[JsonObject], JsonObject]) -> None:
+    if format_ is Format.JSON:
+        print(json_text(value, indent=2))
+    elif format_ is Format.JSONL:
+        for one in value if isinstance(value, list | tuple) else [value]:
+            print(json_text(one, separators=(",", ":")))
+    else:
+        _write_flat(value, format_, flat)
+    sys.stdout.flush()
+
+
+def _write_flat(value: Any, format_: Format, flat: Callable[[JsonObject], JsonObject]) -> None:
+    records = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+    if records and all(isinstance(one, dict) for one in records):
+        rows = [flat(one) for one in records]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    else:
+        cells = [[_cell(part) for part in (one if isinstance(one, list) else [one])] for one in records]
+        columns = []
+    if format_ is Format.TABLE:
+        widest = max((len(row) for row in cells), default=0)
+        names = columns or [f"column{number}" for number in range(1, widest + 1)]
+        if cells:
+            print_table(names, [[*row, *[""] * (widest - len(row))] for row in cells])
+    elif format_ is Format.TSV:
+        for row in cells:
+            print("\t".join(row))
+    else:
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerows([columns, *cells] if columns else cells)
+        print(lines.getvalue(), end="")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list):
+        return json_text(value, separators=(",", ":"))
+    return printable(value)
+
+
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[JsonObject],
+    output: Output,
+    *,
+    nothing: str,
+    spared: Sequence[str] = (),
+    name: Sequence[str] = (),
+    failed: Callable[[JsonObject], bool] = lambda _row: False,
+) -> None:
+    """Rows of a listing, on standard output.
+
+    Args:
+        columns: of the table.
+        rows: what they hold, and more of it for programs.
+        output: how they are written.
+        nothing: said where there is none; on standard error where a program reads the output.
+        spared: columns that a narrow terminal does without, the first of them first.
+        name: columns that become one, written with slashes, where that is not enough.
+        failed: whether a row is one that `--failed-only` keeps.
+    """
+    rows = [row for row in rows if not output.failed_only or failed(row)]
+    if not rows:
+        print(nothing, file=sys.stdout if output.is_table else sys.stderr)
+        if output.is_table:
+            return
+    if not output.is_table:
+        write_data(rows, output)
+        return
+    shown, cells = _fitted(
+        list(columns), [{column: _cell(row.get(column)) for column in columns} for row in rows], spared, name
+    )
+    print_table(shown, [[row[column] for column in shown] for row in cells])
+
+
+def _fitted(
+    columns: list[str], rows: list[dict[str, str]], spared: Sequence[str], name: Sequence[str]
+) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns that there is room for, and their cells."""
+    room = console().width
+
+    def width(column: str) -> int:
+        return max(len(column), *(cell_len(row[column]) for row in rows))
+
+    def too_wide() -> bool:
+        return sum(map(width, columns)) + _GAP * (len(columns) - 1) > room
+
+    # A column of nothing tells nothing.
+    columns = [column for column in columns if any(row[column] for row in rows)]
+    for column in spared:
+        if too_wide() and column in columns and len(columns) > 1:
+            columns.remove(column)
+    parts = [column for column in name if column in columns]
+    if len(parts) > 1 and too_wide():
+        last = parts[-1]
+        rows = [{**row, last: "/".join(filter(None, (row[part] for part in parts)))} for row in rows]
+        columns = [column for column in columns if column not in parts[:-1]]
+    return columns, rows
+
+
+def console() -> Console:
+    """Standard output, as wide as its terminal."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+#: Columns that a name needs at the least.
+_LEAST_NAME: Final = 12
+#: Columns whose cells may be broken into lines: names and sentences. Everything else is there to be copied.
+_BROKEN: Final = frozenset(
+    {"database", "description", "databases", "how", "remarks", "reason", "policy", "advice", "takes"}
+)
+
+
+def _width(cell: str) -> int:
+    return max(cell_len(line) for line in cell.split("\n"))
+
+
+def _print_records(wide: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows one under another, where there is no room for them side by side."""
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        for column, cell in zip(columns, row, strict=True):
+            for line in cell.split("\n") if cell else ():
+                text = Text(f"{column}: {printable(line.strip())}")
+                print("\n".join(part.plain.rstrip() for part in text.wrap(wide, wide.width)))
+    sys.stdout.flush()
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """What is known of one thing, on standard output: a line for each field, and more for a long one."""
+    wide = console()
+    left = max(len(name) for name, _ in fields) + _GAP
+    for name, value in fields:
+        text = Text(printable(value)).wrap(wide, max(wide.width - left, _LEAST_NAME))
+        for place, line in enumerate(text):
+            print(f"{name if place == 0 else '':{left}}{line.plain.rstrip()}")
+    sys.stdout.flush()
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[str, str] | None = None
+) -> None:
+    """A table on standard output; `styles` are of the cells of the column `status`."""
+    wide = console()
+    room = sum(
+        _LEAST_NAME if column in _BROKEN else max(len(column), *(_width(row[place]) for row in rows))
+        for place, column in enumerate(columns)
+    )
+    if rows and room + _GAP * (len(columns) - 1) > wide.width:
+        _print_records(wide, columns, rows)
+        return
+    table = Table(header_style="bold", box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+    for column in columns:
+        # Ids are there to be copied: they are not broken into lines.
+        table.add_column(column, overflow="fold", no_wrap=column not in _BROKEN)
+    for row in rows:
+        cells = [Text("\n".join(map(printable, cell.split("\n")))) for cell in row]
+        if styles is not None and "status" in columns:
+            place = columns.index("status")
+            cells[place].stylize(styles.get(row[place], "red"))
+        table.add_row(*cells)
+    if sys.stdout.isatty():
+        wide.print(table)
+        return
+    with wide.capture() as captured:
+        wide.print(table)
+    # Columns are filled up with blanks, which end in what people paste.
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)

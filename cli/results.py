@@ -1,0 +1,362 @@
+"""What came of requests, for people: what succeeded, what was left out, what did not succeed, and the sums."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from rich.text import Text
+
+from cli.following import Following, is_success
+from cli.output import Output, console, print_table, write_data
+from cli.request_lines import RequestLine
+from shared.arm.redaction import printable
+
+JsonObject = dict[str, Any]
+Said = Callable[[str], str]
+
+STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}
+#: From this many columns on, an outcome is one line.
+_WIDE: Final = 130
+#: Up to so many columns, a name and how it ended are all there is room for.
+_NARROW: Final = 60
+#: So many outcomes are told with all there is, however narrow the terminal: they fit on it.
+_FEW: Final = 10
+#: Lines of a terminal below the failures: the sums, and where the next command is typed.
+_BELOW: Final = 2
+#: So many databases that are left out are named for each reason.
+_MOST_NAMES: Final = 20
+
+#: Why databases are left out, for people.
+_REASONS: Final = {
+    "systemDatabase": "system database (includeSystem takes it)",
+    "excluded": "excluded",
+    "protectionStopped": "protection stopped",
+    "softDeleted": "soft-deleted",
+    "typeNotSupported": "this type of backup does not apply",
+    "ambiguousName": "name that only its case tells apart",
+    "notProtectable": "not offered for protection",
+    "notProtected": "not protected",
+}
+
+_OF_MANY: Final = {
+    "systemDatabase": "system databases (includeSystem takes them)",
+    "ambiguousName": "names that only their case tells apart",
+}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Databases that a request does nothing to, for one reason."""
+
+    reason: str
+    count: int
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        words = _REASONS.get(self.reason, self.reason)
+        if self.count > 1:
+            words = _OF_MANY.get(self.reason, words)
+        shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
+        more = f" and {self.count - len(self.names[:_MOST_NAMES])} more" if self.count > _MOST_NAMES else ""
+        return f"{self.count} {words}{f': {shown}{more}' if shown else ''}"
+
+
+def left_out_of(accepted: JsonObject) -> list[LeftOut]:
+    """What the data of an accepted event says was left out; its names are in the order of its reasons."""
+    names = list(accepted.get("skippedNames", ()))
+    found = []
+    for reason, count in accepted.get("skipped", {}).items():
+        mine, names = names[:count], names[count:]
+        found.append(LeftOut(reason, count, tuple(mine)))
+    return found
+
+
+def all_left_out(following: Following) -> list[LeftOut]:
+    """What the requests left out, each reason once."""
+    found: dict[str, LeftOut] = {}
+    for request in following.requests:
+        accepted = request.accepted
+        for one in left_out_of(accepted) if accepted is not None else ():
+            before = found.get(one.reason, LeftOut(one.reason, 0))
+            found[one.reason] = LeftOut(one.reason, before.count + one.count, before.names + one.names)
+    return list(found.values())
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def spoken(duration: timedelta) -> str:
+    """A duration for people: `42 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
+    seconds = int(duration.total_seconds())
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+def place_of(data: JsonObject) -> str:
+    """A database for people: VM, instance or group, and name."""
+    if data.get("database") is None:
+        return "the request"
+    parent = data.get("instance") or data.get("availabilityGroup") or ""
+    machine = str(data.get("vmId") or "").rpartition("/")[2]
+    return "/".join(part for part in (machine, parent, data["database"]) if part)
+
+
+def restored_to(data: JsonObject) -> str:
+    """Where a restore goes: a name or a path, behind the VM and the instance where those are not the source's."""
+    target = data["target"]
+    if target["kind"] == "original":
+        return "the original"
+    machine = str(target["vmId"])
+    same_machine = machine.lower() == str(data.get("vmId", "")).lower()
+    vm = "" if same_machine else machine.rpartition("/")[2]
+    if target["kind"] == "files":
+        return f"{target['path']} on {vm}" if vm else str(target["path"])
+    same_instance = same_machine and str(target["instance"]).lower() == str(data.get("instance", "")).lower()
+    instance = "" if same_instance else str(target["instance"])
+    name = target.get("database") or f"{data.get('database')}_restored_…"
+    return "/".join(part for part in (vm, instance, name) if part)
+
+
+def going_to(line: RequestLine, data: JsonObject) -> str:
+    """Where a restore goes, as its event or else its request says: ` to sqlvm2/MSSQLSERVER/orders`."""
+    target = data.get("target")
+    if target is None:
+        asked = line.envelope.data if line.envelope is not None else None
+        target = asked.get("target") if isinstance(asked, dict) else None
+    if not isinstance(target, dict) or data.get("database") is None:
+        return ""
+    try:
+        return f" to {restored_to({**data, 'target': target})}"
+    except (KeyError, TypeError):
+        return ""  # the app says what is wrong with it
+
+
+def print_outcomes(
+    following: Following,
+    output: Output,
+    *,
+    left_out: Sequence[LeftOut] = (),
+    elapsed: timedelta | None = None,
+    said: Said = str,
+) -> None:
+    """The outcomes, on standard output: what succeeded, then what did not, and the sums.
+
+    Args:
+        following: the requests with what is known of them.
+        output: how it is written; a program gets the events as they are, and the sums on standard error.
+        left_out: what the requests did nothing to.
+        elapsed: how long it took.
+        said: puts a message in the words of whoever reads it.
+    """
+    asked = {id(outcome): one.line for one in following.requests for outcome in one.final_outcomes()}
+    outcomes = list(following.final_outcomes())
+    wanted = [one for one in outcomes if not output.failed_only or not is_success(one)]
+    # Failures last: the end is what stays on the screen.
+    wanted.sort(key=lambda outcome: not is_success(outcome))
+    if not output.is_table:
+        write_data(wanted, output, flat=flat_outcome)
+    else:
+        _print_successes([one for one in wanted if is_success(one)])
+        for one in left_out:
+            print(f"Left out: {said(str(one))}.")
+        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
+    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
+    if outcomes:
+        to = sys.stdout if output.is_table else sys.stderr
+        print(_sums(outcomes, expected, left_out, elapsed), file=to, flush=True)
+
+
+def _sums(
+    outcomes: Sequence[JsonObject], expected: int, left_out: Sequence[LeftOut], elapsed: timedelta | None
+) -> str:
+    statuses = Counter(outcome["data"]["status"] for outcome in outcomes)
+    ordered = sorted(statuses.items(), key=lambda pair: (not pair[0].startswith("succeeded"), pair[0]))
+    databases = all(outcome["data"].get("database") is not None for outcome in outcomes)
+    operations = {outcome["type"].split(".")[1] for outcome in outcomes}
+    noun = "database" if databases and len(operations) == 1 else "outcome"
+    of = f"{next(iter(operations)).capitalize()} of " if noun == "database" else ""
+    parts = ", ".join(f"{count:,} {status}" for status, count in ordered)
+    missing = expected - len(outcomes)
+    if missing > 0:
+        parts += f", {missing:,} not ended"
+    more = f"; {sum(one.count for one in left_out):,} left out" if left_out else ""
+    took = f" ({spoken(elapsed)})" if elapsed is not None else ""
+    return f"{of}{count_of(expected, noun)}: {parts}{more}{took}."
+
+
+def _print_successes(outcomes: Sequence[JsonObject]) -> None:
+    rows = [tuple(map(printable, _row(outcome))) for outcome in outcomes]
+    if not rows:
+        return
+    if console().width >= _WIDE:
+        print_table(("request", "database", "status", "took", "job", "remarks"), rows, styles=STYLES)
+        return
+    few = len(rows) <= _FEW and console().width >= _NARROW
+    stacked: list[tuple[str, ...]] = [
+        (operation, "\n  ".join(_told(outcome, place, job, remarks, few=few)), status, took)
+        for outcome, (operation, place, status, took, job, remarks) in zip(outcomes, rows, strict=True)
+    ]
+    columns = ["request", "database", "status", "took"]
+    if len({operation for operation, *_ in stacked}) == 1:
+        # The sums say which it is.
+        columns, stacked = columns[1:], [row[1:] for row in stacked]
+    if console().width < _NARROW:
+        columns, stacked = columns[:-1], [row[:-1] for row in stacked]
+    print_table(columns, stacked, styles=STYLES)
+
+
+def _told(outcome: JsonObject, place: str, job: str, remarks: str, *, few: bool) -> Iterator[str]:
+    """What a narrow terminal has room for, under the database's name."""
+    yield place
+    if few and job:
+        yield f"job {job}"
+    # Where a restore went, and what is to be known of a success, is told of however many there are.
+    if remarks and (few or outcome["data"].get("target") or outcome["data"].get("warnings")):
+        yield remarks
+
+
+def _row(outcome: JsonObject) -> tuple[str, ...]:
+    data = outcome["data"]
+    return (
+        str(outcome["type"]).split(".")[1],
+        place_of(data),
+        data["status"],
+        _took(data),
+        data.get("job", {}).get("id", ""),
+        "; ".join(_remarks(data)),
+    )
+
+
+def _took(data: JsonObject) -> str:
+    seconds = data.get("durationSeconds")
+    return spoken(timedelta(seconds=seconds)) if isinstance(seconds, int | float) else ""
+
+
+def _remarks(data: JsonObject) -> Iterator[str]:
+    yield from data.get("warnings", ())
+    if data.get("operation") == "protect" and data.get("policyName"):
+        yield f"policy {data['policyName']}"
+    if data.get("backupType"):
+        until = f", kept until {data['retainUntil'][:10]}" if data.get("retainUntil") else ""
+        yield f"{data['backupType']}{until}"
+    target = data.get("target")
+    if isinstance(target, dict) and data.get("recoveryPoint"):
+        yield f"{data['recoveryPoint']['time']} to {restored_to(data)}"
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """Why something did not succeed: databases of one cause are told together."""
+
+    operation: str
+    status: str
+    code: str
+    message: str
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """One database that did not succeed."""
+
+    place: str
+    job: str
+
+
+def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Said) -> None:
+    causes: dict[_Cause, list[_Failed]] = {}
+    for line, outcome in outcomes:
+        data = outcome["data"]
+        error = data.get("error", {})
+        cause = _Cause(
+            operation=str(outcome["type"]).split(".")[1],
+            status=data["status"],
+            code=str(error.get("code", "")),
+            message=said(str(error.get("message", "")).strip()),
+            advice=tuple(said(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
+        )
+        place = f"{place_of(data)}{going_to(line, data)}"
+        causes.setdefault(cause, []).append(_Failed(place, data.get("job", {}).get("id", "")))
+    for compact in (False, True):
+        blocks = [_block(cause, those, compact=compact) for cause, those in causes.items()]
+        lines = [line for block in blocks for line in block]
+        # The last screen shows them all, if there is any way to.
+        if not sys.stdout.isatty() or len(lines) <= console().height - _BELOW:
+            break
+    for text in lines:
+        if sys.stdout.isatty():
+            console().print(text, soft_wrap=True)
+        else:
+            print(text.plain)
+
+
+def _block(cause: _Cause, those: Sequence[_Failed], *, compact: bool) -> list[Text]:
+    """The lines of one cause, as wide as the terminal. `compact`: without the jobs, and in one paragraph."""
+    code = f", {cause.code}" if cause.code else ""
+    advice = [f"What to do: {text}" for text in cause.advice]
+    if compact:
+        alone = f"{those[0].place}: " if len(those) == 1 else ""
+        places = [one.place for one in those] if len(those) > 1 else []
+        texts = [*places, " ".join(filter(None, (cause.message, *advice)))]
+        head = f"{alone}{cause.operation} {cause.status}{code}:"
+    else:
+        jobs = [f"{one.place}{f' (job {one.job})' if one.job else ''}" for one in those]
+        texts = [*jobs, cause.message, *advice]
+        head = f"{cause.operation} {cause.status}{code}:"
+    lines = _wrapped(head, "", STYLES.get(cause.status, "red"))
+    for text in filter(None, texts):
+        lines += _wrapped(text, "  ", "")
+    return lines
+
+
+def _wrapped(text: str, indent: str, style: str) -> list[Text]:
+    shown = Text(printable(text), style=style)
+    if not sys.stdout.isatty():
+        return [Text(indent) + shown]
+    wide = console()
+    parts = shown.wrap(wide, max(20, wide.width - len(indent)))
+    for part in parts:
+        part.rstrip()
+    return [Text(indent) + part for part in parts]
+
+
+def flat_outcome(outcome: JsonObject) -> JsonObject:
+    """An outcome of one level, for CSV and TSV."""
+    data = outcome["data"]
+    error = data.get("error", {})
+    target = data.get("target")
+    point = data.get("recoveryPoint") or {}
+    return {
+        "operation": str(outcome["type"]).split(".")[1],
+        "status": data["status"],
+        "vm": str(data.get("vmId") or "").rpartition("/")[2],
+        "instance": data.get("instance"),
+        "availabilityGroup": data.get("availabilityGroup"),
+        "database": data.get("database"),
+        "startTime": data.get("startTime"),
+        "endTime": data.get("endTime"),
+        "durationSeconds": data.get("durationSeconds"),
+        "jobId": data.get("job", {}).get("id"),
+        "policy": data.get("policyName"),
+        "backupType": data.get("backupType"),
+        "retainUntil": data.get("retainUntil"),
+        "recoveryPointTime": point.get("time"),
+        "restoredTo": restored_to(data) if isinstance(target, dict) else None,
+        "errorCode": error.get("code"),
+        "errorMessage": error.get("message"),
+        "recommendations": " ".join(error.get("recommendations", ())),
+        "warnings": " ".join(data.get("warnings", ())),
+        "requestId": data.get("requestId"),
+    }

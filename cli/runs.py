@@ -1,0 +1,243 @@
+"""`sqlvmbackup runs`: the requests that a state folder holds, what is unfinished, and how to go on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+from typing import Any, Final
+
+from cli.embedded import BROKER_FILE, OUTCOMES, open_broker, step_request
+from cli.errors import CommandError
+from cli.following import FollowedRequest, JsonObject, event_kind
+from cli.output import output_of, print_rows
+from cli.replay import UnusableError, read_parked
+from cli.request_lines import request_key, request_label, request_line
+from local.broker import Broker, PeekedMessage
+from shared.arm.redaction import printable
+from shared.bus.topology import (
+    DEAD_LETTERS,
+    PARKED_MESSAGES,
+    REPLAYS,
+    REQUEST_QUEUES,
+    STEP_QUEUES,
+    TRACK,
+)
+from shared.messages.cloud_events import InvalidMessageError, read_envelope
+from shared.messages.events import SUCCESSES
+from shared.messages.identity import MOST_EPOCHS
+from shared.messages.requests import REQUEST_TYPES
+
+_COLUMNS: Final = ("request", "state", "databases", "began", "last")
+_PAGE: Final = 200
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass
+class KeptRequest:
+    """A request as a state folder knows it."""
+
+    operation: str
+    source: str
+    id: str
+    request: FollowedRequest
+    began: datetime | None = None
+    #: when it was last heard of
+    last: datetime | None = None
+    #: what is on its way, by step
+    moving: Counter[str] = field(default_factory=Counter)
+    #: messages of it that were put away
+    parked: int = 0
+
+    @property
+    def state(self) -> str:
+        """`finished`, `parked`, `unfinished`, or `waiting` where nothing of it has begun."""
+        if self.moving or not self.request.answered:
+            if self.request.known or set(self.moving) - REQUEST_QUEUES:
+                return "unfinished"
+            return "waiting"
+        return "parked" if self.parked else "finished"
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run has still to do something for it."""
+        return self.state in ("unfinished", "waiting")
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How many of its databases have ended how."""
+        return Counter(outcome["data"]["status"] for outcome in self.request.final_outcomes())
+
+    def heard(self, moment: datetime | None) -> None:
+        """It was heard of at that moment."""
+        if moment is None:
+            return
+        self.began = min(self.began or moment, moment)
+        self.last = max(self.last or moment, moment)
+
+    def how_to_go_on(self, state: Path) -> str | None:
+        """What to type, where something is left to do."""
+        folder = quote(str(state))
+        if self.is_unfinished:
+            return f"sqlvmbackup run --state {folder}"
+        if self.parked:
+            return f"sqlvmbackup replay list --state {folder}"
+        return None
+
+
+def kept_requests(broker: Broker) -> list[KeptRequest]:
+    """The requests that a state's broker knows of, those that began first first."""
+    found: dict[str, KeptRequest] = {}
+
+    def kept(operation: object, source: object, request_id: object) -> KeptRequest | None:
+        if not (isinstance(operation, str) and isinstance(source, str) and isinstance(request_id, str)):
+            return None
+        key = request_key(operation, source, request_id)
+        if key not in found:
+            try:
+                line = request_line(
+                    {
+                        "specversion": "1.0",
+                        "type": f"sqlvmbackup.{operation}.requested.v1",
+                        "source": source,
+                        "id": request_id,
+                    }
+                )
+            except InvalidMessageError:
+                return None
+            found[key] = KeptRequest(operation, source, request_id, FollowedRequest(line))
+        return found[key]
+
+    for message in _pages(broker, OUTCOMES):
+        event = _object(message.body)
+        kind, data = event_kind(event), event.get("data")
+        if kind is None or not isinstance(data, dict):
+            continue
+        operation = str(event["type"]).split(".")[1]
+        request = kept(operation, data.get("requestSource"), data.get("requestId"))
+        epoch = data.get("epoch", 0)
+        if request is not None and type(epoch) is int and 0 <= epoch <= MOST_EPOCHS:
+            request.request.take(kind, event, epoch)
+            request.heard(_moment(event.get("time")))
+    for queue in (*sorted(REQUEST_QUEUES), REPLAYS, *STEP_QUEUES, TRACK, DEAD_LETTERS):
+        for message in _pages(broker, queue):
+            request = kept(*_identity(message.body))
+            if request is not None:
+                request.moving[queue] += 1
+                request.heard(message.enqueued_time if queue in REQUEST_QUEUES else _since(message.body))
+    for message in _pages(broker, PARKED_MESSAGES):
+        try:
+            parked = read_parked(message)
+        except UnusableError:
+            continue
+        request = kept(*_identity(parked.body))
+        if request is not None:
+            request.parked += 1
+    return sorted(found.values(), key=lambda one: (one.began is None, one.began or _NEVER, one.id))
+
+
+def show_runs(options: argparse.Namespace) -> int:
+    """Show what a state folder holds; returns the exit status."""
+    state: Path = options.state
+    output = output_of(options)
+    if not (state / BROKER_FILE).exists():
+        raise CommandError(f"{state} keeps no run: name the directory that was given with --state.")
+    with open_broker(state) as broker:
+        requests = kept_requests(broker)
+    # What is left to do comes last, next to the prompt.
+    requests.sort(key=lambda request: request.how_to_go_on(state) is not None)
+    print_rows(
+        _COLUMNS,
+        [_row(request, state) if not output.is_table else _shown(request) for request in requests],
+        output,
+        nothing="The folder holds no request.",
+        spared=("began", "last"),
+    )
+    if output.is_table:
+        for how in dict.fromkeys(filter(None, (request.how_to_go_on(state) for request in requests))):
+            print(printable(f"To go on: {how}"))
+    return 0
+
+
+def _row(request: KeptRequest, state: Path) -> JsonObject:
+    count = request.request.outcome_count
+    row: JsonObject = {
+        "operation": request.operation,
+        "source": request.source,
+        "id": request.id,
+        "state": request.state,
+        "outcomeCount": count,
+        "outcomes": dict(request.statuses),
+        "succeeded": not request.is_unfinished
+        and all(status in set(SUCCESSES) for status in request.statuses),
+        "moving": dict(request.moving),
+        "parked": request.parked,
+        "began": _text(request.began),
+        "last": _text(request.last),
+        "toGoOn": request.how_to_go_on(state),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _shown(request: KeptRequest) -> JsonObject:
+    count = request.request.outcome_count
+    statuses = request.statuses
+    told = ", ".join(f"{number} {status}" for status, number in statuses.items())
+    done = f"{statuses.total()} of {count} done" if count is not None else ""
+    moving = ", ".join(f"{number} in {queue}" for queue, number in request.moving.items())
+    return {
+        "request": request_label(request.operation, request.id),
+        "state": request.state if not request.parked else f"{request.state}, {request.parked} parked",
+        "databases": "; ".join(filter(None, (done, told, moving))),
+        "began": _text(request.began),
+        "last": _text(request.last),
+    }
+
+
+def _pages(broker: Broker, entity: str) -> Iterator[PeekedMessage]:
+    start = 0
+    while page := broker.peek(entity, start, _PAGE):
+        yield from page
+        start = page[-1].sequence_number + 1
+
+
+def _identity(body: bytes) -> tuple[object, object, object]:
+    """Operation, source and id of the request that a message is, or belongs to."""
+    step = step_request(body)
+    if step:
+        return step.get("operation"), step.get("source"), step.get("id")
+    try:
+        envelope = read_envelope(body)
+    except InvalidMessageError:
+        return None, None, None
+    known = REQUEST_TYPES.get(envelope.type)
+    return (known[0].value if known is not None else None), envelope.source, envelope.id
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _since(body: bytes) -> datetime | None:
+    return _moment(_object(body).get("since"))
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z") if moment is not None else None

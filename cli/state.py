@@ -1,0 +1,42 @@
+"""What the state of a run holds that has not ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+from cli.embedded import EmbeddedApp, step_request
+from cli.request_lines import RequestLine, line_of
+from shared.bus.topology import DEAD_LETTERS, INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
+from shared.messages.cloud_events import Envelope
+from shared.messages.requests import REQUEST_TYPES, Operation
+
+_TYPES = {operation: type_ for type_, (operation, _) in REQUEST_TYPES.items()}
+
+
+def unfinished(app: EmbeddedApp) -> list[RequestLine]:
+    """The requests that the state of an earlier run holds and that have not ended, each once."""
+    found: dict[str, RequestLine] = {}
+    numbers = count(1)
+    for queue in sorted({*REQUEST_QUEUES, *INTERNAL_QUEUES, DEAD_LETTERS, REPLAYS}):
+        for message in app.messages(queue):
+            for line in _lines(message.body, next(numbers)):
+                found.setdefault(line.key, line)
+    return list(found.values())
+
+
+def _lines(body: bytes, number: int) -> Iterator[RequestLine]:
+    of_step = step_request(body)
+    if not of_step:
+        # As it was sent: a request, or what is none.
+        yield line_of(body, number)
+        return
+    operation, source, request_id = (of_step.get(name) for name in ("operation", "source", "id"))
+    if (
+        isinstance(source, str)
+        and isinstance(request_id, str)
+        and operation in {str(one) for one in Operation}
+    ):
+        type_ = _TYPES[Operation(operation)]
+        envelope = Envelope(type=type_, source=source, id=request_id, data=None)
+        yield RequestLine(number=number, body=body, envelope=envelope)
