@@ -38,7 +38,11 @@ FAILED: dict[str, Any] = {
     "last_backup_status": "Unhealthy",
     "last_backup_error": ErrorDetail(code="UserErrorSQLPODoesNotExist", message="It is gone."),
 }
-PENDING: dict[str, Any] = {"protection_state": "IRPending", "last_backup_status": "IRPending", "health_status": "IRPending"}
+PENDING: dict[str, Any] = {
+    "protection_state": "IRPending",
+    "last_backup_status": "IRPending",
+    "health_status": "IRPending",
+}
 
 #: what is listed, what is asked, the state and the code
 CASES: dict[str, tuple[Listed, dict[str, Any], str, str]] = {
