@@ -136,6 +136,7 @@ def build_parser() -> Parser:
     _add_restore(commands)
     _add_databases(commands)
     _add_recovery_points(commands)
+    _add_report(commands)
     _add_replay(commands)
     _add_completion(commands)
     _add_simulator(commands)
@@ -521,6 +522,52 @@ def _add_recovery_points(commands: _SubCommands) -> None:
     )
     _add_vault(parser, vm=" (where the name is not unique in the vault)")
     _add_database(parser)
+    _add_reading(parser)
+
+
+def _add_report(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.report import show_report
+
+        return show_report(options)
+
+    parser = _add(
+        commands,
+        "report",
+        summary="tell how databases are backed up, the worst first; changes nothing",
+        example="""
+          sqlvmbackup report --vault /subscriptions/.../vaults/vault1 --html coverage.html
+          sqlvmbackup report --subscription 00000000-0000-0000-0000-000000000001 --max-age 26h
+        """,
+        notes="""
+        Ages are held against the schedules of the policies, or against --max-age. docs/coverage.md says what each state
+        means and what cannot be known.
+        Exit status: 0 no gap, 1 a gap or something that could not be read, 2 options or settings cannot be used.
+        """,
+        handler=handler,
+    )
+    parser.add_argument(
+        "--vault", action="append", default=[], metavar="ID", help="full ARM id of a vault; may be repeated"
+    )
+    parser.add_argument(
+        "--subscription",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="all vaults of it, and the SQL VMs that none of them knows; may be repeated",
+    )
+    parser.add_argument(
+        "--max-age",
+        metavar="DURATION",
+        help="how old the last backup may be, such as 26h or P2D (default: by the policy's schedule)",
+    )
+    parser.add_argument("--include-system", action="store_true", help="master, model and msdb as well")
+    parser.add_argument(
+        "--read-singly",
+        action="store_true",
+        help="read up to 75 databases of a vault one by one, whose recovery model decides",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs nothing else")
     _add_reading(parser)
 
 

@@ -393,7 +393,9 @@ def _counted_in(method: str, path: str) -> tuple[str, ...]:
     if method == "DELETE":
         return ("subscription-deletes",)
     if method != "GET":
-        return ("subscription-writes",)
+        # A query of Resource Graph changes nothing, whatever its method.
+        asks = action_of(method, path).startswith("microsoft.resourcegraph/")
+        return ("subscription-reads",) if asks else ("subscription-writes",)
     action = action_of(method, path)
     if action.startswith(_VAULT) and action != f"{_VAULT}read":
         return ("subscription-reads", action)
