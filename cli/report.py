@@ -299,8 +299,8 @@ def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[s
     if steps:
         lines.append("What to do first:")
         for number, step in enumerate(most_pressing(steps), 1):
-            lines.append(f"  {number}. {step.state.value}: {step.what} {step.where}")
-            lines.append(f"     {step.advice}")
+            lines.append(f"  {number}. {step.advice}")
+            lines.append(f"     {step.state.value}: {step.what}, {step.where}. {step.why}")
         if len(steps) > len(most_pressing(steps)):
             lines.append(f"  and {len(steps) - len(most_pressing(steps))} more causes, in the list.")
     return lines

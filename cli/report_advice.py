@@ -31,8 +31,12 @@ class Step:
 
     state: CoverageState
     count: int
+    #: how many of what
     what: str
+    #: on which VM, and their names
     where: str
+    #: the code, and the message where all have the same
+    why: str
     advice: str
 
 
@@ -99,24 +103,36 @@ def most_pressing(steps: Sequence[Step]) -> Sequence[Step]:
 
 def _step(members: Sequence[DatabaseCoverage]) -> Step:
     one = members[0]
-    whole = [member for member in members if member.database.name == EVERY_DATABASE]
-    noun = "VM or instance" if len(whole) == len(members) else "database"
-    what = f"{len(members):,} {noun if len(members) == 1 else _plural(noun)}"
+    whole = all(member.database.name == EVERY_DATABASE for member in members)
+    what = count_of(len(members), "database") if not whole else _whole(len(members))
     messages = {member.message for member in members}
-    cause = f", {one.code}" if one.code else ""
-    if len(messages) == 1 and one.message:
-        cause = f", {one.code}: {one.message}"
-    places = list(dict.fromkeys(_name(member) for member in members))
-    shown = ", ".join(places[:_MOST_NAMES])
-    more = f" and {len(places) - _MOST_NAMES:,} more" if len(places) > _MOST_NAMES else ""
-    return Step(one.state, len(members), f"{what}{cause}", f"({shown}{more})", one.advice)
+    why = f"{one.code}: {one.message}" if len(messages) == 1 and one.message else f"{one.code}."
+    return Step(one.state, len(members), what, _where(members), why, one.advice)
 
 
-def _plural(noun: str) -> str:
-    return "VMs or instances" if noun == "VM or instance" else f"{noun}s"
+def _whole(count: int) -> str:
+    return "a whole VM or instance" if count == 1 else f"{count:,} whole VMs or instances"
 
 
-def _name(one: DatabaseCoverage) -> str:
-    database = one.database
-    parts = (one.place if database.availability_group is None else "", database.parent, database.name)
-    return "/".join(part for part in parts if part and part != EVERY_DATABASE) or EVERY_DATABASE
+def _where(members: Sequence[DatabaseCoverage]) -> str:
+    """`on sql1/MSSQLSERVER: orders, billing and 3 more`, with the place before each where they have several."""
+    places = {_place(member) for member in members}
+    alone = len(places) == 1
+    names = list(dict.fromkeys(_name(member, with_place=not alone) for member in members))
+    shown = ", ".join(names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    if not alone:
+        return f"on {len(places):,} instances: {shown}{more}"
+    (place,) = places
+    return f"on {place}" if names == [""] else f"on {place}: {shown}{more}"
+
+
+def _place(one: DatabaseCoverage) -> str:
+    machine = one.place if one.database.availability_group is None else ""
+    parts = (machine, one.database.parent)
+    return "/".join(part for part in parts if part and part != EVERY_DATABASE) or "an unnamed VM"
+
+
+def _name(one: DatabaseCoverage, *, with_place: bool) -> str:
+    name = "" if one.database.name == EVERY_DATABASE else one.database.name
+    return "/".join(part for part in (_place(one) if with_place else "", name) if part)

@@ -48,7 +48,7 @@
   }
 
   function cellOf(row, column) {
-    const cell = element("td");
+    const cell = element("td", null, `at-${column.name}`);
     if (column.name === "state") {
       cell.append(stateOf(row));
     } else if (column.name === "backup") {
@@ -108,7 +108,7 @@
     document.querySelector("#table tbody").replaceChildren(body);
     at("shown").textContent = found.length === 0
       ? "No database matches. Clear the search or the filters to see all."
-      : `${(first + 1).toLocaleString("en")} to ${(first + shown.length).toLocaleString("en")} of ${count(found.length, "entry").replace("entrys", "entries")}`
+      : `${(first + 1).toLocaleString("en")} to ${(first + shown.length).toLocaleString("en")} of ${count(found.length, "row")}`
         + (found.length < rows.length ? `, of ${rows.length.toLocaleString("en")} in all` : "");
     at("page").textContent = `Page ${view.page + 1} of ${pages.toLocaleString("en")}`;
     at("before").disabled = view.page === 0;

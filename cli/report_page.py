@@ -186,8 +186,9 @@ def _first(steps: Sequence[Step]) -> str:
     if not steps:
         return ""
     items = "".join(
-        f'<li><span class="state of-{step.state.value}">{escape(label_of(step.state))}</span>: {escape(step.what)}'
-        f' <span class="where">{escape(step.where)}</span><p>{escape(step.advice)}</p></li>'
+        f"<li><strong>{escape(step.advice)}</strong>"
+        f'<p><span class="state of-{step.state.value}">{escape(label_of(step.state))}</span>:'
+        f" {escape(step.what)}, {escape(step.where)}. {escape(step.why)}</p></li>"
         for step in steps
     )
     return (
@@ -213,7 +214,7 @@ def _vaults(databases: Sequence[DatabaseCoverage], vaults: Sequence[str]) -> str
         f'<th scope="col" class="number">{name}</th>' for name in ("Databases", "Gaps")
     )
     return (
-        '<section aria-labelledby="by-vault"><h2 id="by-vault">By vault</h2><div class="scroll" tabindex="0"'
+        '<section aria-labelledby="by-vault"><h2 id="by-vault">By vault</h2><div class="scroll narrow" tabindex="0"'
         ' role="region" aria-labelledby="by-vault"><table><thead><tr>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
@@ -226,7 +227,7 @@ def _knowledge(notes: Sequence[str], machines: Sequence[tuple[str, str, str]]) -
         for name, health, since in machines
     )
     table = (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Registered VMs"><table><thead><tr>'
+        '<div class="scroll narrow" tabindex="0" role="region" aria-label="Registered VMs"><table><thead><tr>'
         '<th scope="col">VM</th><th scope="col">Health</th><th scope="col">Registration changed</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
         if rows
