@@ -546,29 +546,37 @@ def _add_report(commands: _SubCommands) -> None:
         """,
         handler=handler,
     )
-    parser.add_argument(
-        "--vault", action="append", default=[], metavar="ID", help="full ARM id of a vault; may be repeated"
+    group = parser.add_argument_group("vaults")
+    group.add_argument(
+        "--vault",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="full ARM id of a vault; may be repeated (default: SQLVMBACKUP_VAULT)",
     )
-    parser.add_argument(
+    group.add_argument("-g", "--resource-group", dest="group", metavar="NAME", help="or by its names")
+    group.add_argument("-v", "--vault-name", dest="name", metavar="NAME", help="(with -g)")
+    group.add_argument(
         "--subscription",
         action="append",
         default=[],
         metavar="ID",
-        help="all vaults of it, and the SQL VMs that none of them knows; may be repeated",
+        help="all vaults of it, and the SQL VMs that none of them knows; may be repeated (with -g and -v: theirs)",
     )
-    parser.add_argument(
+    group = parser.add_argument_group("coverage")
+    group.add_argument(
         "--max-age",
         metavar="DURATION",
-        help="how old the last backup may be, such as 26h or P2D (default: by the policy's schedule)",
+        help="how old a last backup may be, such as 26h or P2D (default: as the policy's schedule has it)",
     )
-    parser.add_argument("--include-system", action="store_true", help="master, model and msdb as well")
-    parser.add_argument(
+    group.add_argument("--include-system", action="store_true", help="master, model and msdb as well")
+    group.add_argument(
         "--read-singly",
         action="store_true",
-        help="read up to 75 databases of a vault one by one, whose recovery model decides",
+        help="read up to 75 databases of a subscription one by one, whose recovery model decides",
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs nothing else")
-    _add_reading(parser)
+    group.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs nothing else")
+    _add_reading(parser, failed="databases with a gap")
 
 
 def _add_replay(commands: _SubCommands) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from cli.azure import azure
-from cli.display import json_lines, print_table
 from cli.embedded import settings_of_a_run
-from cli.encoding import json_text
 from cli.errors import FAILED, CommandError
+from cli.output import Output, output_of, print_rows, write_data
+from cli.parsing import read_duration
+from cli.places import several_places
 from cli.report_advice import first_steps, headline, left_out_text, most_pressing, sums
 from shared.arm.errors import ArmError, ArmStatusError
-from shared.arm.ids import InvalidResourceIdError, VaultId
+from shared.arm.ids import VaultId
 from shared.arm.redaction import printable
 from shared.coverage.estate import together, unregistered
 from shared.coverage.reading import read_listings, single_reads_left, unread, with_read
@@ -46,7 +46,8 @@ JsonObject = dict[str, Any]
 _COLUMNS: Final = ("state", "vm", "instance", "database", "policy", "lastBackup", "code")
 #: In a table, so many that are as they should be are listed; where there are more, they are counted alone.
 _MOST_COVERED: Final = 40
-_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+#: What a narrow terminal does without, the first of them first.
+_SPARED: Final = ("lastBackup", "policy", "vault")
 _TRIES: Final = 4
 #: One process asks, one call after the other: there is nobody to be kept apart from.
 _JITTER: Final = 0.5
@@ -77,10 +78,10 @@ class _Survey:
 
 def show_report(options: argparse.Namespace) -> int:
     """Tell how the databases are backed up, the worst first. 1 where there is a gap, or something was not read."""
-    vaults = [_vault(text) for text in options.vault]
-    subscriptions = list(dict.fromkeys(_subscription(text).lower() for text in options.subscription))
-    if not vaults and not subscriptions:
-        raise CommandError("--vault or --subscription: give at least one of them.")
+    output = output_of(options)
+    vaults, subscriptions = several_places(
+        options.vault, options.subscription, group=options.group, name=options.name, environment=os.environ
+    )
     scope = Scope(
         databases=EVERYTHING, include_system=options.include_system, max_age=_max_age(options.max_age)
     )
@@ -90,40 +91,18 @@ def show_report(options: argparse.Namespace) -> int:
     databases = found.databases
     if options.html is not None:
         _write_page(options.html, found, databases, at, scope)
-    _write(databases, found, options)
+    _write(databases, found, output)
     incomplete = bool(found.problems)
     return FAILED if incomplete or any(one.is_gap for one in databases) else 0
-
-
-def _vault(text: str) -> VaultId:
-    try:
-        return VaultId.parse(text)
-    except InvalidResourceIdError as error:
-        raise CommandError(f"--vault: {error}.") from error
-
-
-def _subscription(text: str) -> str:
-    found = text.strip().removeprefix("/subscriptions/").rstrip("/")
-    if not _GUID.fullmatch(found):
-        raise CommandError(
-            f"--subscription: expected the id of a subscription (a GUID), not {printable(text)!r}."
-        )
-    return found
 
 
 def _max_age(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    short = re.fullmatch(r"(\d{1,6})([dh])", text.strip().lower(), re.ASCII)
     try:
-        if short:
-            unit = short[2].upper()
-            text = f"P{short[1]}D" if unit == "D" else f"PT{short[1]}H"
-        return parse_positive_duration(text.strip().upper())
+        return parse_positive_duration(read_duration(text.strip()))
     except ValueError as error:
-        raise CommandError(
-            f"--max-age: expected a duration such as 36h, 2d or PT36H, not {printable(text)!r}."
-        ) from error
+        raise CommandError(f"--max-age: {error}.") from error
 
 
 # -- reading
@@ -259,34 +238,37 @@ def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else format_moment(moment.replace(microsecond=0))
 
 
-def _write(databases: Sequence[DatabaseCoverage], found: _Survey, options: argparse.Namespace) -> None:
+def _write(databases: Sequence[DatabaseCoverage], found: _Survey, output: Output) -> None:
     rows = [_row(one) for one in databases]
-    if json_lines(options.json):
-        for row in rows:
-            print(json_text(row))
-        told = sys.stderr
+    if output.is_table:
+        _write_table(rows, found, output)
     else:
-        _write_table(databases, found)
-        told = sys.stdout
+        gaps = [row for row, one in zip(rows, databases, strict=True) if one.is_gap]
+        write_data(gaps if output.failed_only else rows, output)
+    # What a person reads last; a program's output is not mixed with it.
     for line in _last_lines(databases, found):
-        print(printable(line), file=told)
+        print(printable(line), file=sys.stdout if output.is_table else sys.stderr)
 
 
-def _write_table(databases: Sequence[DatabaseCoverage], found: _Survey) -> None:
-    covered = [one for one in databases if one.state is CoverageState.COVERED]
-    shown = [one for one in databases if one.state is not CoverageState.COVERED]
-    if len(covered) <= _MOST_COVERED:
-        shown += covered
-    if not shown:
-        return
-    columns = [*(("vault",) if len(found.vaults) > 1 else ()), *_COLUMNS]
-    cells = []
-    for one in shown:
-        row = _row(one)
-        row["instance"] = row["instance"] or row["availabilityGroup"]
-        cells.append(["" if row[column] is None else str(row[column]) for column in columns])
-    print_table(columns, cells)
-    print()
+def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> None:
+    covered = sum(row["state"] == CoverageState.COVERED for row in rows)
+    shown = [
+        {**row, "instance": row["instance"] or row["availabilityGroup"]}
+        for row in rows
+        if covered <= _MOST_COVERED or row["state"] != CoverageState.COVERED
+    ]
+    gap_states = {state.value for state in CoverageState if state.is_gap}
+    print_rows(
+        [*(("vault",) if len(found.vaults) > 1 else ()), *_COLUMNS],
+        shown,
+        output,
+        nothing="",
+        spared=_SPARED,
+        name=("vm", "instance", "database"),
+        failed=lambda row: row["state"] in gap_states,
+    )
+    if shown:
+        print()
 
 
 def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
