@@ -257,6 +257,8 @@ def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> 
         for row in rows
         if covered <= _MOST_COVERED or row["state"] != CoverageState.COVERED
     ]
+    if not shown:
+        return
     gap_states = {state.value for state in CoverageState if state.is_gap}
     print_rows(
         [*(("vault",) if len(found.vaults) > 1 else ()), *_COLUMNS],
@@ -267,8 +269,7 @@ def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> 
         name=("vm", "instance", "database"),
         failed=lambda row: row["state"] in gap_states,
     )
-    if shown:
-        print()
+    print()
 
 
 def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:

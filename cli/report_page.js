@@ -184,6 +184,8 @@
     });
   }
 
+  at("filters").hidden = at("theme").hidden = false;
+
   // Paper has no pages to turn: as many rows as there may be, from the first on.
   addEventListener("beforeprint", () => { view.before = view.page; view.page = 0; show(most); });
   addEventListener("afterprint", () => { view.page = view.before ?? 0; show(); });

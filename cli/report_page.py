@@ -215,7 +215,7 @@ def _vaults(databases: Sequence[DatabaseCoverage], vaults: Sequence[str]) -> str
     )
     return (
         '<section aria-labelledby="by-vault"><h2 id="by-vault">By vault</h2><div class="scroll narrow" tabindex="0"'
-        ' role="region" aria-labelledby="by-vault"><table><thead><tr>'
+        ' role="region" aria-label="The list of vaults"><table><thead><tr>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
@@ -227,7 +227,7 @@ def _knowledge(notes: Sequence[str], machines: Sequence[tuple[str, str, str]]) -
         for name, health, since in machines
     )
     table = (
-        '<div class="scroll narrow" tabindex="0" role="region" aria-label="Registered VMs"><table><thead><tr>'
+        '<div class="scroll narrow" tabindex="0" role="region" aria-label="The list of registered VMs"><table><thead><tr>'
         '<th scope="col">VM</th><th scope="col">Health</th><th scope="col">Registration changed</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
         if rows

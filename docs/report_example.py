@@ -50,7 +50,9 @@ def entry(
         "policy_name": "HourlyLogBackup" if age is not None else None,
         "last_backup_time": AT - age if age is not None else None,
         "last_backup_status": "Healthy" if age is not None else "",
-        "item_id": ProtectedItemId(container, f"SQLDataBase;mssqlserver;{name}") if age is not None else None,
+        "item_id": ProtectedItemId(container, f"SQLDataBase;mssqlserver;{name}")
+        if name.isidentifier()
+        else None,
         "server_name": vm,
     }
     return DatabaseCoverage(**{**fields, **details})
