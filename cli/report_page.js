@@ -186,8 +186,20 @@
 
   at("filters").hidden = at("theme").hidden = false;
 
-  // Paper has no pages to turn: as many rows as there may be, from the first on.
-  addEventListener("beforeprint", () => { view.before = view.page; view.page = 0; show(most); });
-  addEventListener("afterprint", () => { view.page = view.before ?? 0; show(); });
+  // Paper has no pages to turn and no filters: as many rows as there may be, and where no state is chosen, of those that
+  // are not covered.
+  let onScreen = null;
+  addEventListener("beforeprint", () => {
+    onScreen ??= { page: view.page, states: view.states };
+    const wanting = states.filter((state) => state.name !== "covered").map((state) => state.name);
+    view.page = 0;
+    if (view.states.size === 0 && rows.some((row) => wanting.includes(row.state))) view.states = new Set(wanting);
+    show(most);
+  });
+  addEventListener("afterprint", () => {
+    Object.assign(view, onScreen ?? {});
+    onScreen = null;
+    show();
+  });
   show();
 })();

@@ -227,7 +227,8 @@ def _knowledge(notes: Sequence[str], machines: Sequence[tuple[str, str, str]]) -
         for name, health, since in machines
     )
     table = (
-        '<div class="scroll narrow" tabindex="0" role="region" aria-label="The list of registered VMs"><table><thead><tr>'
+        '<div class="scroll narrow" tabindex="0" role="region" aria-label="The list of registered VMs">'
+        "<table><thead><tr>"
         '<th scope="col">VM</th><th scope="col">Health</th><th scope="col">Registration changed</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
         if rows

@@ -136,7 +136,7 @@ def test_there_are_never_more_than_300_rows(shown: Any) -> None:
     seen.page.get_by_role("button", name="Next").click()
     assert seen.rows == 300
     assert seen.said.startswith("301 to 600 of 5,021")
-    seen.page.emulate_media(media="print")
+    seen.page.get_by_role("button", name="Covered").click()
     seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert seen.rows == 300
 
@@ -252,6 +252,15 @@ def test_it_prints_without_its_controls(shown: Any) -> None:
     )
     pdf = seen.page.pdf(prefer_css_page_size=True)
     assert pdf.startswith(b"%PDF")
+
+
+def test_what_is_printed_is_what_is_not_covered(shown: Any) -> None:
+    seen = shown(example_page())
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert seen.said == "1 to 21 of 21 rows, of 1,501 in all"
+    assert "Covered" not in seen.column(1)
+    seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert seen.said == "1 to 100 of 1,501 rows"
 
 
 def test_without_script_the_sums_are_there(shown: Any) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.azure_backup.listings import Listing, Unusable
-from shared.azure_backup.models import Container, Job, Policy, ProtectableItem, ProtectedItem
+from shared.azure_backup.models import Container, ErrorDetail, Job, Policy, ProtectableItem, ProtectedItem
 from shared.coverage.states import DatabaseCoverage, VaultCoverage
 from shared.coverage.survey import Scope, VaultListings, survey
 from tests.unit.examples import CONTAINER, VAULT, VM, protected
@@ -15,6 +15,10 @@ from tests.unit.examples import CONTAINER, VAULT, VM, protected
 #: a Monday
 NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+FAILED_LAST: dict[str, Any] = {
+    "last_backup_status": "Unhealthy",
+    "last_backup_error": ErrorDetail(code="UserErrorSQLPODoesNotExist", message="It is gone."),
+}
 
 
 def sub_policy(kind: str, *, days: Sequence[str] = (), at: Sequence[str] = ("18:00",)) -> dict[str, Any]:

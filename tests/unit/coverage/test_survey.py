@@ -21,6 +21,7 @@ from shared.coverage.states import CoverageState
 from shared.coverage.survey import DrillTarget, Scope
 from shared.messages.requests import DatabaseSelector
 from tests.unit.coverage.estate import (
+    FAILED_LAST,
     HOUR,
     NOW,
     container,
@@ -34,10 +35,7 @@ from tests.unit.coverage.estate import (
 from tests.unit.examples import CONTAINER, SUBSCRIPTION, VAULT, VM, job, protectable
 
 Listed = ProtectedItem | ProtectableItem
-FAILED: dict[str, Any] = {
-    "last_backup_status": "Unhealthy",
-    "last_backup_error": ErrorDetail(code="UserErrorSQLPODoesNotExist", message="It is gone."),
-}
+FAILED = FAILED_LAST
 PENDING: dict[str, Any] = {
     "protection_state": "IRPending",
     "last_backup_status": "IRPending",
