@@ -6,6 +6,7 @@ The picture needs the development extras and a Chromium.
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -183,9 +184,10 @@ def main(html: str, png: str | None = None) -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium-headless-shell", args=["--no-sandbox"]
+            executable_path=shutil.which("chromium-headless-shell") or shutil.which("chromium"),
+            args=["--no-sandbox"],
         )
-        shown = browser.new_page(viewport={"width": 1280, "height": 1000})
+        shown = browser.new_page(viewport={"width": 1240, "height": 1120})
         shown.goto(Path(html).absolute().as_uri())
         shown.screenshot(path=png)
         browser.close()
