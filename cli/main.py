@@ -563,13 +563,17 @@ def _add_report(commands: _SubCommands) -> None:
         metavar="ID",
         help="all vaults of it, and the SQL VMs that none of them knows; may be repeated (with -g and -v: theirs)",
     )
+    _add_selection(parser, every="all user databases")
+    parser.set_defaults(vm=None)
     group = parser.add_argument_group("coverage")
+    group.add_argument(
+        "--policy", metavar="NAME", help="the policy that should protect them (default: any will do)"
+    )
     group.add_argument(
         "--max-age",
         metavar="DURATION",
         help="how old a last backup may be, such as 26h or P2D (default: as the policy's schedule has it)",
     )
-    group.add_argument("--include-system", action="store_true", help="master, model and msdb as well")
     group.add_argument(
         "--read-singly",
         action="store_true",

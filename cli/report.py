@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
 
 from cli.azure import azure
 from cli.embedded import settings_of_a_run
@@ -21,6 +23,7 @@ from cli.output import Output, output_of, print_rows, write_data
 from cli.parsing import read_duration
 from cli.places import several_places
 from cli.report_advice import first_steps, headline, left_out_text, most_pressing, sums
+from cli.requesting import selection
 from shared.arm.errors import ArmError, ArmStatusError
 from shared.arm.ids import VaultId
 from shared.arm.redaction import printable
@@ -33,12 +36,13 @@ from shared.coverage.states import (
     DatabaseCoverage,
     VaultCoverage,
 )
-from shared.coverage.survey import EVERYTHING, Scope, survey
+from shared.coverage.survey import Scope, survey
 from shared.engine.result import Collaborators
 from shared.engine.retry import Retry, decide
 from shared.messages.error_codes import ErrorCode
 from shared.messages.identity import Database
 from shared.messages.model import format_moment, parse_positive_duration
+from shared.messages.requests import DatabaseSelector
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]
@@ -82,9 +86,7 @@ def show_report(options: argparse.Namespace) -> int:
     vaults, subscriptions = several_places(
         options.vault, options.subscription, group=options.group, name=options.name, environment=os.environ
     )
-    scope = Scope(
-        databases=EVERYTHING, include_system=options.include_system, max_age=_max_age(options.max_age)
-    )
+    scope = _scope(options)
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
         found = _survey(c, vaults, subscriptions, scope, singly=options.read_singly)
         at = c.now()
@@ -94,6 +96,28 @@ def show_report(options: argparse.Namespace) -> int:
     _write(databases, found, output)
     incomplete = bool(found.problems)
     return FAILED if incomplete or any(one.is_gap for one in databases) else 0
+
+
+def _scope(options: argparse.Namespace) -> Scope:
+    asked = selection(options)
+    return Scope(
+        databases=_selectors(asked["databases"], "--database"),
+        exclude=_selectors(asked["exclude"] or (), "--exclude"),
+        include_system=options.include_system,
+        max_age=_max_age(options.max_age),
+        policy_name=options.policy,
+    )
+
+
+def _selectors(asked: Iterable[JsonObject], flag: str) -> tuple[DatabaseSelector, ...]:
+    try:
+        return tuple(DatabaseSelector.model_validate(one) for one in asked)
+    except ValidationError as error:
+        given = error.errors()[0]["input"]
+        raise CommandError(
+            f"{flag}: expected the name of a database, such as orders or SQL2019/orders, not"
+            f" {printable(str(given))!r}."
+        ) from error
 
 
 def _max_age(text: str | None) -> timedelta | None:
@@ -135,6 +159,10 @@ def _survey(
             unread_in.add(vault_id.subscription_id.lower())
         else:
             found.vaults.append(coverage)
+    missed = [set(vault.missed) for vault in found.vaults]
+    found.problems += [
+        f"No database matches {selector}." for selector in sorted(set.intersection(*missed) if missed else ())
+    ]
     for subscription in subscriptions:
         machines = _read(
             c,

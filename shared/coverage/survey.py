@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing, Unusable
@@ -51,21 +51,24 @@ _DRILL_DATABASE: Final = re.compile(r"drill_.{0,90}_[0-9a-f]{8}", re.DOTALL)
 _UNREACHABLE: Final = frozenset({"notreachable", "unhealthy"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class DrillTarget:
-    """An instance that restore drills restore to: their databases there are nobody's loss."""
+class DrillTarget(Protocol):
+    """An instance that restore drills restore to: what they leave there is nobody's loss."""
 
-    vm_id: VirtualMachineId
-    instance: str
+    @property
+    def vm_id(self) -> VirtualMachineId: ...
 
-    def holds(self, database: Database) -> bool:
-        """Whether a database is one that a drill restored there, by its place and its name."""
-        return (
-            database.vm_id == self.vm_id
-            and database.instance is not None
-            and same_name(database.instance, self.instance)
-            and _DRILL_DATABASE.fullmatch(database.name) is not None
-        )
+    @property
+    def instance(self) -> str: ...
+
+
+def is_of_a_drill(database: Database, targets: Iterable[DrillTarget]) -> bool:
+    """Whether a database is one that a drill restored, by its place and its name."""
+    return _DRILL_DATABASE.fullmatch(database.name) is not None and any(
+        database.vm_id == target.vm_id
+        and database.instance is not None
+        and same_name(database.instance, target.instance)
+        for target in targets
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +192,8 @@ class _Estate:
                 found[("unusable", number)] = Candidate(
                     database=self._unusable_database(entry), unusable=entry
                 )
-        kept = [one for one in found.values() if not self._is_of_a_drill(one.database)]
+        targets = self._scope.drill_targets
+        kept = [one for one in found.values() if not is_of_a_drill(one.database, targets)]
         for one in kept:
             if (container_of := _container_of(one)) is not None:
                 self._namesakes[container_of, name_key(one.database.name)] += 1
@@ -214,9 +218,6 @@ class _Estate:
             availability_group=entry.parent if group else None,
             name=entry.name,
         )
-
-    def _is_of_a_drill(self, database: Database) -> bool:
-        return any(target.holds(database) for target in self._scope.drill_targets)
 
     # -- how each stands
 

@@ -145,6 +145,29 @@ def test_a_maximum_age_that_is_none_is_refused(azure: OpenAzure, report: Asked) 
     assert "'soon'" in told.err
 
 
+def test_databases_are_chosen_and_excluded_as_in_requests(azure: OpenAzure, report: Asked) -> None:
+    cloud = azure(estate(protected("orders"), "orders_old", "scratch", "msdb"))
+    vault = ("--vault", cloud.vault_id())
+    assert report(*vault, "--exclude", "scratch", "--exclude", "*_old").status == 0
+    assert report(*vault, "--database", "orders*").states == {
+        "orders": "covered",
+        "orders_old": "unprotected",
+    }
+    assert report(*vault, "--database", "sqlvm/x").status == 1
+    assert "No database matches sqlvm/x." in report(*vault, "--database", "sqlvm/x").err
+    assert "msdb" in report(*vault, "--include-system").states
+    told = report(*vault, "--database", "a,b")
+    assert told.status == 2
+    assert "--database" in told.err
+
+
+def test_another_policy_than_asked_for_is_a_gap(azure: OpenAzure, report: Asked) -> None:
+    cloud = azure(estate(protected("orders")))
+    (row,) = report("--vault", cloud.vault_id(), "--policy", "Gold").rows
+    assert (row["state"], row["code"], row["policy"]) == ("wrongPolicy", "ProtectedByAnotherPolicy", POLICY)
+    assert report("--vault", cloud.vault_id(), "--policy", POLICY.upper()).status == 0
+
+
 def test_formats(azure: OpenAzure, report: Asked) -> None:
     cloud = azure(estate(protected("orders"), "a,b =1"))
     vault = ("--vault", cloud.vault_id())

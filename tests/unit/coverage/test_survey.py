@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from shared.azure_backup.models import (
     ProtectedItem,
 )
 from shared.coverage.states import CoverageState
-from shared.coverage.survey import DrillTarget, Scope
+from shared.coverage.survey import Scope
 from shared.messages.requests import DatabaseSelector
 from tests.unit.coverage.estate import (
     FAILED_LAST,
@@ -392,6 +393,12 @@ def test_databases_of_availability_groups_are_told_by_their_group() -> None:
     found = only(one)
     assert found.database.availability_group == "ag1"
     assert found.state == "covered"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrillTarget:
+    vm_id: VirtualMachineId
+    instance: str
 
 
 DRILLS = DrillTarget(vm_id=VM, instance="mssqlserver")
