@@ -55,28 +55,40 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def headline(databases: Sequence[DatabaseCoverage]) -> str:
+def headline(entries: Sequence[DatabaseCoverage]) -> str:
     """The report in one sentence."""
+    databases = [one for one in entries if not _is_whole(one)]
+    whole = len(entries) - len(databases)
+    unseen = f"{_wholes(whole)} cannot be looked into" if whole else ""
     if not databases:
-        return "There are no databases"
-    whole = len(databases)
+        return f"There are no databases{f', and {unseen}' if unseen else ''}"
+    covered = sum(one.state is CoverageState.COVERED for one in databases)
     gaps = sum(one.is_gap for one in databases)
-    covered = counts_of(databases).get(CoverageState.COVERED, 0)
-    if covered == whole:
-        return (
-            f"All {count_of(whole, 'database')} are covered" if whole > 1 else "The one database is covered"
-        )
-    told = f"{covered:,} of {count_of(whole, 'database')} {'is' if covered == 1 else 'are'} covered"
-    if gaps:
-        return f"{told}, {gaps:,} {'has' if gaps == 1 else 'have'} a gap"
-    return f"{told}, nothing can be said of the others"
+    if covered == len(databases):
+        told = "The one database is covered" if covered == 1 else f"All {covered:,} databases are covered"
+    else:
+        verb = "is" if covered == 1 else "are"
+        told = f"{covered:,} of {count_of(len(databases), 'database')} {verb} covered"
+        told += f", {gaps:,} {'has' if gaps == 1 else 'have'} a gap" if gaps else ", the others are unknown"
+    return f"{told}, and {unseen}" if unseen else told
 
 
-def sums(databases: Iterable[DatabaseCoverage]) -> str:
+def sums(entries: Sequence[DatabaseCoverage]) -> str:
     """How many there are in each state, the worst first."""
-    counts = counts_of(databases)
-    parts = ", ".join(f"{count:,} {label_of(state).lower()}" for state, count in counts.items())
-    return f"{count_of(sum(counts.values()), 'database')}{f': {parts}' if parts else ''}."
+    whole = sum(map(_is_whole, entries))
+    parts = ", ".join(f"{count:,} {label_of(state).lower()}" for state, count in counts_of(entries).items())
+    what = count_of(len(entries) - whole, "database")
+    what += f" and {_wholes(whole)}" if whole else ""
+    return f"{what}{f': {parts}' if parts else ''}."
+
+
+def _is_whole(one: DatabaseCoverage) -> bool:
+    """Whether an entry stands for all databases of a VM, an instance or a vault, none of which is known."""
+    return one.database.name == EVERY_DATABASE
+
+
+def _wholes(count: int) -> str:
+    return f"{count:,} whole VM or instance" if count == 1 else f"{count:,} whole VMs or instances"
 
 
 def left_out_text(left_out: dict[str, int]) -> str:
@@ -103,15 +115,11 @@ def most_pressing(steps: Sequence[Step]) -> Sequence[Step]:
 
 def _step(members: Sequence[DatabaseCoverage]) -> Step:
     one = members[0]
-    whole = all(member.database.name == EVERY_DATABASE for member in members)
-    what = count_of(len(members), "database") if not whole else _whole(len(members))
+    whole = all(map(_is_whole, members))
+    what = _wholes(len(members)) if whole else count_of(len(members), "database")
     messages = {member.message for member in members}
     why = f"{one.code}: {one.message}" if len(messages) == 1 and one.message else f"{one.code}."
     return Step(one.state, len(members), what, _where(members), why, one.advice)
-
-
-def _whole(count: int) -> str:
-    return "a whole VM or instance" if count == 1 else f"{count:,} whole VMs or instances"
 
 
 def _where(members: Sequence[DatabaseCoverage]) -> str:

@@ -633,7 +633,9 @@ def _words_of(error: ErrorDetail | None, code: str, otherwise: str) -> tuple[str
         recommendations=error.recommendations if error is not None else (),
     )
     known = advised(info) or info
-    return known.code, known.message, " ".join(known.recommendations) or "Look at it in the vault."
+    # Nobody has sent a request that could be sent again.
+    advice = " ".join(known.recommendations).replace(", then send the request again", "")
+    return known.code, known.message, advice or "Look at it in the vault."
 
 
 _RENAMED: Final = " If it was renamed, its new name is among the unprotected databases of the instance."

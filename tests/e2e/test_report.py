@@ -16,6 +16,7 @@ import pytest
 
 from cli.main import main
 from local.simulator import Scenario, Simulator, SimulatorServer
+from local.simulator.route_names import ROUTES
 from tests.e2e.harness import POLICY, JsonObject, virtual_machine
 
 OpenAzure = Callable[..., Simulator]
@@ -190,6 +191,32 @@ def test_several_vaults_are_one_report(azure: OpenAzure, report: Asked) -> None:
     assert "1 of 2 databases is covered, 1 has a gap." in told.out
     by_name = report("-g", "rg-backup", "-v", "vault2", "--subscription", cloud.subscription_id)
     assert [row["database"] for row in by_name.rows] == ["new"]
+
+
+@pytest.mark.skipif("QueryResources" not in ROUTES, reason="the simulator answers no Resource Graph")
+def test_a_whole_subscription_with_the_vms_that_no_vault_knows(azure: OpenAzure, report: Asked) -> None:
+    cloud = azure(
+        estate(protected("orders"), name="sqlvm1"),
+        virtual_machine("lonely", "x"),
+        virtual_machine("nosql", instances=[]),
+        vaults=[{"name": "vault1"}, {"name": "vault2"}],
+    )
+    told = report("--subscription", cloud.subscription_id)
+    assert told.status == 1
+    assert [(row["vm"], row["database"], row["state"], row["code"]) for row in told.rows] == [
+        ("lonely", "*", "unprotected", "NotRegistered"),
+        ("sqlvm1", "orders", "covered", None),
+    ]
+    assert {entry["method"] for entry in cloud.access_entries if entry["route"] != "QueryResources"} == {
+        "GET"
+    }
+
+
+def test_a_subscription_that_cannot_be_read_is_told(azure: OpenAzure, report: Asked) -> None:
+    cloud = azure(faults=[{"route": "ListVaults", "probability": 1, "fault": "status", "status": 403}])
+    told = report("--subscription", cloud.subscription_id)
+    assert told.status == 1
+    assert f"Subscription {cloud.subscription_id} could not be read" in told.err
 
 
 def test_a_vault_that_is_not_there_is_told_beside_the_others(azure: OpenAzure, report: Asked) -> None:

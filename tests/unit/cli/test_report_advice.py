@@ -18,8 +18,12 @@ FAILING, STALE, UNKNOWN = CoverageState.FAILING, CoverageState.STALE, CoverageSt
         ([CoverageState.COVERED], "The one database is covered"),
         ([CoverageState.COVERED] * 2, "All 2 databases are covered"),
         ([CoverageState.COVERED, FAILING], "1 of 2 databases is covered, 1 has a gap"),
-        ([CoverageState.COVERED, CoverageState.COVERED, UNKNOWN], "2 of 3 databases are covered"),
+        (
+            [CoverageState.COVERED, CoverageState.COVERED, UNKNOWN],
+            "2 of 3 databases are covered, the others are unknown",
+        ),
         ([FAILING, STALE], "0 of 2 databases are covered, 2 have a gap"),
+        ([UNKNOWN], "0 of 1 database are covered, the others are unknown"),
     ],
 )
 def test_the_headline(states: list[CoverageState], said: str) -> None:
@@ -30,6 +34,18 @@ def test_the_sums_name_each_state_the_worst_first() -> None:
     assert sums(databases(10)) == (
         "31 databases: 10 failing, 2 stale, 1 never backed up, 4 unprotected, 1 stopped, 3 unknown, 10 covered."
     )
+
+
+def test_vms_that_cannot_be_looked_into_are_no_databases() -> None:
+    whole = entry("*", CoverageState.UNHEALTHY)
+    assert headline([entry("a"), whole]) == (
+        "The one database is covered, and 1 whole VM or instance cannot be looked into"
+    )
+    assert (
+        headline([whole, whole])
+        == "There are no databases, and 2 whole VMs or instances cannot be looked into"
+    )
+    assert sums([entry("a"), whole]) == "1 database and 1 whole VM or instance: 1 unhealthy, 1 covered."
 
 
 def test_what_shares_a_cause_is_one_thing_to_do() -> None:
@@ -64,5 +80,5 @@ def test_what_is_unknown_or_covered_is_nothing_to_do() -> None:
 def test_a_whole_vm_is_told_as_one() -> None:
     one = entry("*", CoverageState.UNHEALTHY, code="UserErrorOpeningSQLConnection", message="No way in.")
     (step,) = first_steps([one])
-    assert step.what == "a whole VM or instance"
+    assert step.what == "1 whole VM or instance"
     assert step.where == "on sqlprod01/MSSQLSERVER"
