@@ -147,7 +147,9 @@ def _survey(
         for entry in listed.unusable:
             unread_in.add(subscription)
             found.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
-    for vault_id in wanted:
+    for number, vault_id in enumerate(wanted, 1):
+        if sys.stderr.isatty() and len(wanted) > 1:
+            print(f"Reading vault {vault_id.name} ({number} of {len(wanted)})", file=sys.stderr)
         coverage = _read(
             c,
             found,
@@ -353,9 +355,13 @@ def _write_page(
         left_out=found.left_out,
         rule="ages by the policies" if scope.max_age is None else f"maximum age {_spoken(scope.max_age)}",
     )
+    # A page that is there already stays whole until the new one is.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(path)
     except OSError as error:
+        draft.unlink(missing_ok=True)
         raise CommandError(f"--html: {path} cannot be written ({error.strerror}).") from error
     print(f"The page is in {path}.", file=sys.stderr)
 

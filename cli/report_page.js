@@ -24,7 +24,7 @@
     { name: "backup", label: "Last backup", by: (row) => row.backup },
     { name: "code", label: "Why, and what to do", by: (row) => row.code },
   ];
-  const most = 300;
+  const most = 250;
   const view = { search: "", machine: "", vault: "", states: new Set(), sort: null, down: false, page: 0, size: 100 };
   const at = (id) => document.getElementById(id);
   const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
@@ -54,7 +54,8 @@
     } else if (column.name === "backup") {
       if (row.backup) {
         cell.append(element("span", row.backup.slice(0, 16).replace("T", " "), "moment"));
-        cell.append(element("small", spoken(Date.parse(data.at) - Date.parse(row.backup))));
+        const age = spoken(Date.parse(data.at) - Date.parse(row.backup));
+        cell.append(element("small", row.state === "failing" ? `${age}, failed` : age));
       }
     } else if (column.name === "code") {
       if (row.message) cell.append(element("span", row.message));

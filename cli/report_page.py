@@ -19,7 +19,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from cli.report_advice import Step, headline, label_of, left_out_text, meaning_of
+from cli.report_advice import Step, count_of, headline, label_of, left_out_text, meaning_of
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
 from shared.messages.model import format_moment
 
@@ -41,6 +41,8 @@ _COLUMNS: Final = (
     "reason",
 )
 _BAR: Final = 1000
+#: Beside the list's 250 rows at most, so that the page never has more than 300.
+_MOST_BESIDE: Final = 20
 
 
 def page(
@@ -208,29 +210,38 @@ def _vaults(databases: Sequence[DatabaseCoverage], vaults: Sequence[str]) -> str
         gaps[name] += one.is_gap
     rows = "".join(
         f'<tr><td>{escape(name)}</td><td class="number">{count:,}</td><td class="number">{gaps[name]:,}</td></tr>'
-        for name, count in sorted(whole.items(), key=lambda pair: (-gaps[pair[0]], pair[0]))
+        for name, count in sorted(whole.items(), key=lambda pair: (-gaps[pair[0]], pair[0]))[:_MOST_BESIDE]
     )
+    more = len(whole) - _MOST_BESIDE
     head = '<th scope="col">Vault</th>' + "".join(
         f'<th scope="col" class="number">{name}</th>' for name in ("Databases", "Gaps")
     )
     return (
         '<section aria-labelledby="by-vault"><h2 id="by-vault">By vault</h2><div class="scroll narrow" tabindex="0"'
         ' role="region" aria-label="The list of vaults"><table><thead><tr>'
-        f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{_and_more(more, 'vault', 'of fewer gaps')}</section>"
     )
+
+
+def _and_more(count: int, noun: str, which: str) -> str:
+    return f'<p class="note">And {count_of(count, noun)} {which}.</p>' if count > 0 else ""
 
 
 def _knowledge(notes: Sequence[str], machines: Sequence[tuple[str, str, str]]) -> str:
     told = "".join(f"<li>{escape(note)}</li>" for note in notes)
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{escape(health)}</td><td>{escape(since)}</td></tr>"
-        for name, health, since in machines
+        for name, health, since in sorted(machines, key=lambda one: (one[1].lower() == "healthy", one[0]))[
+            :_MOST_BESIDE
+        ]
     )
     table = (
         '<div class="scroll narrow" tabindex="0" role="region" aria-label="The list of registered VMs">'
         "<table><thead><tr>"
         '<th scope="col">VM</th><th scope="col">Health</th><th scope="col">Registration changed</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{_and_more(len(machines) - _MOST_BESIDE, 'registered VM', 'of the same or better health')}"
         if rows
         else ""
     )

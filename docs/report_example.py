@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ AT = datetime(2026, 1, 7, 3, 0, tzinfo=UTC)
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 _WORDS = ("orders", "billing", "crm", "stock", "payroll", "wiki", "tickets", "archive", "web", "reports")
 _VAULTS = ("vault-production", "vault-finance", "vault-test")
+_MACHINES = (
+    ("sqlfin03", "Healthy", "2025-11-03T09:12:40Z"),
+    ("sqlprod17", "Unhealthy", "2024-02-19T14:02:02Z"),
+)
 _FAILED = (
     "UserErrorVMInternetConnectivityIssue",
     "The VM cannot reach the Azure Backup service because of internet connectivity issues.",
@@ -153,7 +157,9 @@ def _gaps() -> Iterator[DatabaseCoverage]:
         )
 
 
-def example_page(entries: list[DatabaseCoverage] | None = None) -> str:
+def example_page(
+    entries: list[DatabaseCoverage] | None = None, machines: Sequence[tuple[str, str, str]] = _MACHINES
+) -> str:
     """The page of the example, or of other databases."""
     entries = databases() if entries is None else entries
     vaults = list(dict.fromkeys(one.vault_id.name for one in entries if one.vault_id is not None))
@@ -166,10 +172,7 @@ def example_page(entries: list[DatabaseCoverage] | None = None) -> str:
             "Databases that are new since the last inquiry of their VM are not seen, and the service does not tell when"
             " that was: a protect request inquires."
         ],
-        machines=[
-            ("sqlfin03", "Healthy", "2025-11-03T09:12:40Z"),
-            ("sqlprod17", "Unhealthy", "2024-02-19T14:02:02Z"),
-        ],
+        machines=machines,
         left_out={"systemDatabase": 81},
         rule="ages by the policies",
     )

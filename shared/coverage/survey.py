@@ -448,6 +448,20 @@ class _Estate:
                     server_name=unusable.name,
                 )
             )
+        for entry in self._listings.protectable.unusable:
+            if not entry.is_database:
+                told.append(
+                    DatabaseCoverage(
+                        vault_id=self._listings.vault_id,
+                        database=self._unusable_database(entry).model_copy(
+                            update={"instance": entry.name, "name": EVERY_DATABASE}
+                        ),
+                        state=CoverageState.UNKNOWN,
+                        code=entry.code,
+                        message=f"It {entry.why}.",
+                        advice=_ADVICE_OF_UNUSABLE.get(entry.code, ""),
+                    )
+                )
         for container in self._listings.containers.usable:
             failure = container.inquiry.failure if container.inquiry is not None else None
             if failure is None or _is_for_others(container) or container.health_status.lower() == "deleted":

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.arm.ids import ContainerId, VirtualMachineId
 from shared.azure_backup.listings import Unusable
@@ -330,6 +332,12 @@ def test_unusable_entries_are_unknown_with_their_reason() -> None:
     assert found.gaps == ()
 
 
+def test_an_instance_that_cannot_be_used_is_unknown_as_a_whole() -> None:
+    bad = Unusable(code="NotAddressable", why="cannot be addressed", name="ODD", is_database=False)
+    (found,) = surveyed(unusable_protectable=[bad]).databases
+    assert (found.database.instance, found.database.name, found.state) == ("ODD", "*", "unknown")
+
+
 def test_unusable_containers_are_unknown_with_their_reason() -> None:
     bad = Unusable(code="NotAddressable", why="cannot be addressed", name="odd", virtual_machine_id=VM)
     (found,) = surveyed(unusable_containers=[bad]).databases
@@ -474,3 +482,46 @@ def test_it_is_told_how_old_the_knowledge_of_a_vm_is() -> None:
     assert known.inquired is None
     assert known.updated == NOW - timedelta(days=90)
     assert registered.id == CONTAINER
+
+
+_names = st.sampled_from(["orders", "Orders", "orders ", "a/b", "drill_x_0123abcd", "*", "master", "Кадры"])
+_words = st.sampled_from(["", "Healthy", "Unhealthy", "IRPending", "NotReachable", "Odd", "HEALTHY"])
+_protection = st.sampled_from(["", "Protected", "IRPending", "ProtectionStopped", "ProtectionError", "Odd"])
+_ages = st.none() | st.integers(-(10**6), 10**9)
+
+
+@st.composite
+def _items(draw: st.DrawFn) -> ProtectedItem:
+    seconds = draw(_ages)
+    return item(
+        "x",
+        instance=draw(st.sampled_from(["MSSQLSERVER", "SECOND"])),
+        protection_state=draw(_protection),
+        last_backup_status=draw(_words),
+        health_status=draw(_words),
+        last_backup_time=None if seconds is None else NOW - timedelta(seconds=seconds),
+        policy_name=draw(st.sampled_from([None, "Daily", "Gone"])),
+        recovery_model=draw(st.sampled_from([None, "SIMPLE", "FULL"])),
+        is_scheduled_for_deferred_delete=draw(st.booleans()),
+        virtual_machine_id=draw(st.sampled_from([None, VM])),
+    ).model_copy(update={"name": draw(_names)})
+
+
+@given(
+    items=st.lists(_items(), max_size=12),
+    offered=st.lists(_names, max_size=12),
+    registered=st.booleans(),
+    hours=st.none() | st.integers(1, 100),
+)
+def test_whatever_is_listed_is_told_once(
+    items: list[ProtectedItem], offered: list[str], registered: bool, hours: int | None
+) -> None:
+    scope = Scope(include_system=True, max_age=None if hours is None else hours * HOUR)
+    plain = [protectable("x").model_copy(update={"name": name}) for name in offered]
+    found = surveyed(*items, *plain, containers=[container()] if registered else [], scope=scope)
+    listed = {(one.instance, one.name) for one in [*items, *plain]}
+    told = [(one.database.instance, one.database.name) for one in found.databases]
+    assert sorted(told) == sorted(listed)
+    for one in found.databases:
+        assert (one.state == "covered") == (not one.code)
+        assert bool(one.message and one.advice) == (one.state != "covered")
