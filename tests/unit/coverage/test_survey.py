@@ -519,7 +519,7 @@ def test_whatever_is_listed_is_told_once(
     scope = Scope(include_system=True, max_age=None if hours is None else hours * HOUR)
     plain = [protectable("x").model_copy(update={"name": name}) for name in offered]
     found = surveyed(*items, *plain, containers=[container()] if registered else [], scope=scope)
-    listed = {(one.instance, one.name) for one in [*items, *plain]}
+    listed = {(one.instance, one.name) for one in items} | {(one.instance, one.name) for one in plain}
     told = [(one.database.instance, one.database.name) for one in found.databases]
     assert sorted(told) == sorted(listed)
     for one in found.databases:
