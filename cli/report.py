@@ -358,7 +358,7 @@ def _write_page(
     # A page that is there already stays whole until the new one is.
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.write_text(text, encoding="utf-8", errors="replace", newline="\n")
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)

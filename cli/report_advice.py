@@ -88,7 +88,7 @@ def _is_whole(one: DatabaseCoverage) -> bool:
 
 
 def _wholes(count: int) -> str:
-    return f"{count:,} whole VM or instance" if count == 1 else f"{count:,} whole VMs or instances"
+    return "1 whole VM, instance or vault" if count == 1 else f"{count:,} whole VMs, instances or vaults"
 
 
 def left_out_text(left_out: dict[str, int]) -> str:

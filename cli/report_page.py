@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from cli.report_advice import Step, count_of, headline, label_of, left_out_text, meaning_of
+from shared.arm.redaction import printable
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
 from shared.messages.model import format_moment
 
@@ -83,11 +84,11 @@ def page(
         ),
         "title": f"Backup coverage, {_moment(at)}",
         "style": style,
-        "made": escape(made),
-        "headline": escape(headline(databases)),
+        "made": _escape(made),
+        "headline": _escape(headline(databases)),
         "bar": _bar(counts),
         "tiles": "".join(map(_tile, counts, counts.values())),
-        "left_out": f'<p class="note">{escape(text)}</p>' if (text := left_out_text(left_out)) else "",
+        "left_out": f'<p class="note">{_escape(text)}</p>' if (text := left_out_text(left_out)) else "",
         "first": _first(first),
         "vaults": _vaults(databases, vaults),
         "knowledge": _knowledge(notes, machines),
@@ -96,6 +97,11 @@ def page(
         "script": script,
     }
     return _PLACE.sub(lambda place: parts[place[1]], _part("report_page.html"))
+
+
+def _escape(text: str) -> str:
+    """Text for the page: no markup, and nothing that turns the direction of what follows it."""
+    return html.escape(printable(text))
 
 
 @cache
@@ -179,8 +185,8 @@ def _bar(counts: dict[CoverageState, int]) -> str:
 
 def _tile(state: CoverageState, count: int) -> str:
     return (
-        f'<li class="of-{state.value}"><strong>{count:,}</strong><span class="state">{escape(label_of(state))}</span>'
-        f"<small>{escape(meaning_of(state))}</small></li>"
+        f'<li class="of-{state.value}"><strong>{count:,}</strong><span class="state">{_escape(label_of(state))}</span>'
+        f"<small>{_escape(meaning_of(state))}</small></li>"
     )
 
 
@@ -188,9 +194,9 @@ def _first(steps: Sequence[Step]) -> str:
     if not steps:
         return ""
     items = "".join(
-        f"<li><strong>{escape(step.advice)}</strong>"
-        f'<p><span class="state of-{step.state.value}">{escape(label_of(step.state))}</span>:'
-        f" {escape(step.what)}, {escape(step.where)}. {escape(step.why)}</p></li>"
+        f"<li><strong>{_escape(step.advice)}</strong>"
+        f'<p><span class="state of-{step.state.value}">{_escape(label_of(step.state))}</span>:'
+        f" {_escape(step.what)}, {_escape(step.where)}. {_escape(step.why)}</p></li>"
         for step in steps
     )
     return (
@@ -209,7 +215,7 @@ def _vaults(databases: Sequence[DatabaseCoverage], vaults: Sequence[str]) -> str
         whole[name] += 1
         gaps[name] += one.is_gap
     rows = "".join(
-        f'<tr><td>{escape(name)}</td><td class="number">{count:,}</td><td class="number">{gaps[name]:,}</td></tr>'
+        f'<tr><td>{_escape(name)}</td><td class="number">{count:,}</td><td class="number">{gaps[name]:,}</td></tr>'
         for name, count in sorted(whole.items(), key=lambda pair: (-gaps[pair[0]], pair[0]))[:_MOST_BESIDE]
     )
     more = len(whole) - _MOST_BESIDE
@@ -229,9 +235,9 @@ def _and_more(count: int, noun: str, which: str) -> str:
 
 
 def _knowledge(notes: Sequence[str], machines: Sequence[tuple[str, str, str]]) -> str:
-    told = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    told = "".join(f"<li>{_escape(note)}</li>" for note in notes)
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(health)}</td><td>{escape(since)}</td></tr>"
+        f"<tr><td>{_escape(name)}</td><td>{_escape(health)}</td><td>{_escape(since)}</td></tr>"
         for name, health, since in sorted(machines, key=lambda one: (one[1].lower() == "healthy", one[0]))[
             :_MOST_BESIDE
         ]

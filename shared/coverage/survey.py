@@ -349,7 +349,7 @@ class _Estate:
                 f"The schedule of its policy ({name}) is not known, so neither is how old its backups may be.",
                 "Give a maximum age, or see that the policy can be read.",
             )
-        if name_key(item.name) == "master" and item.virtual_machine_id is not None:
+        if name_key(item.name) == "master" and not item.in_availability_group:
             # It takes fulls alone.
             data, ages = ages.full or data, PolicyAges(full=ages.full, data=ages.full, log=None)
         rule = f"by policy {name} none is older than"

@@ -276,7 +276,13 @@ def test_two_thousand_databases_take_forty_reads_of_listings_alone(
         "ListProtectableItems",
         "ListPolicies",
     }
-    assert (tmp_path / "page.html").stat().st_size < 1_000_000
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len(text) < 1_000_000
+    data = json.loads(
+        text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    )
+    assert len(data["rows"]) == 2000
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_a_page_that_cannot_be_written_is_an_error(azure: OpenAzure, report: Asked, tmp_path: Path) -> None:

@@ -39,13 +39,15 @@ def test_the_sums_name_each_state_the_worst_first() -> None:
 def test_vms_that_cannot_be_looked_into_are_no_databases() -> None:
     whole = entry("*", CoverageState.UNHEALTHY)
     assert headline([entry("a"), whole]) == (
-        "The one database is covered, and 1 whole VM or instance cannot be looked into"
+        "The one database is covered, and 1 whole VM, instance or vault cannot be looked into"
     )
     assert (
         headline([whole, whole])
-        == "There are no databases, and 2 whole VMs or instances cannot be looked into"
+        == "There are no databases, and 2 whole VMs, instances or vaults cannot be looked into"
     )
-    assert sums([entry("a"), whole]) == "1 database and 1 whole VM or instance: 1 unhealthy, 1 covered."
+    assert (
+        sums([entry("a"), whole]) == "1 database and 1 whole VM, instance or vault: 1 unhealthy, 1 covered."
+    )
 
 
 def test_what_shares_a_cause_is_one_thing_to_do() -> None:
@@ -80,5 +82,5 @@ def test_what_is_unknown_or_covered_is_nothing_to_do() -> None:
 def test_a_whole_vm_is_told_as_one() -> None:
     one = entry("*", CoverageState.UNHEALTHY, code="UserErrorOpeningSQLConnection", message="No way in.")
     (step,) = first_steps([one])
-    assert step.what == "1 whole VM or instance"
+    assert step.what == "1 whole VM, instance or vault"
     assert step.where == "on sqlprod01/MSSQLSERVER"

@@ -86,6 +86,12 @@ def test_hostile_names_are_in_the_data_as_they_are() -> None:
     assert [row[data["columns"].index("database")] for row in data["rows"]] == HOSTILE
 
 
+def test_no_name_turns_the_direction_of_the_sentences_around_it() -> None:
+    static = re.sub(r"<script.*?</script>", "", hostile_page(), flags=re.DOTALL)
+    assert "\u202e" not in static
+    assert "\u2028" not in static
+
+
 def test_the_policy_lets_nothing_run_but_the_pages_own_script_and_style() -> None:
     parsed = elements(hostile_page())
     policies = [
