@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is no Chromium here ({', '.join(NAMES)})")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason=f"there is no Chromium here ({', '.join(NAMES)})"),
+    pytest.mark.timeout(300),  # a browser on a busy machine
+]
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -99,7 +102,7 @@ def test_it_shows_a_page_of_rows_the_worst_first_and_asks_nobody(shown: Any) -> 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(shown: Any, scheme: str) -> None:
-    seen = shown(example_page(), color_scheme=scheme)
+    seen = shown(example_page(databases(20)), color_scheme=scheme)
     assert seen.violations() == []
     # What is pressed, empty or at an end is held to the rules as well.
     seen.page.get_by_role("button", name="Failing 10").click()
@@ -111,14 +114,14 @@ def test_axe_finds_nothing(shown: Any, scheme: str) -> None:
 
 
 def test_axe_finds_nothing_on_a_narrow_screen(shown: Any) -> None:
-    seen = shown(example_page(), screen={"width": 390, "height": 800})
+    seen = shown(example_page(databases(20)), screen={"width": 390, "height": 800})
     seen.page.set_viewport_size({"width": 390, "height": 800})
     assert seen.violations() == []
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_the_colours_can_be_chosen(shown: Any) -> None:
-    seen = shown(example_page(), color_scheme="light")
+    seen = shown(example_page(databases(20)), color_scheme="light")
 
     def background() -> str:
         return str(seen.page.evaluate("getComputedStyle(document.body).backgroundColor"))
