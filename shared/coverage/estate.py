@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -57,13 +57,12 @@ def unregistered(
     vaults: Iterable[VaultCoverage],
     *,
     vaults_unread: bool,
-    excluded: Collection[VirtualMachineId] = (),
 ) -> list[DatabaseCoverage]:
     """The VMs with SQL Server that none of the vaults knows, each as one entry `*`.
 
     `vaults_unread`: there are vaults in the subscription that could not be read, so one of them may know a VM.
     """
-    known = {container.vm_id for vault in vaults for container in vault.containers} | set(excluded)
+    known = {container.vm_id for vault in vaults for container in vault.containers}
     state = CoverageState.UNKNOWN if vaults_unread else CoverageState.UNPROTECTED
     message = "SQL Server is on it, and no vault of its subscription knows it"
     found = [

@@ -48,7 +48,9 @@ EVERYTHING: Final = (
     DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
 )
 _DRILL_DATABASE: Final = re.compile(r"drill_.{0,90}_[0-9a-f]{8}", re.DOTALL)
-_UNREACHABLE: Final = frozenset({"notreachable", "unhealthy"})
+#: Words for the health of an item or a container that mean no backup. Others are let be: recorded are `Healthy` and
+#: `NotReachable` of items, `Healthy` and `Deleted` of containers.
+_UNREACHABLE: Final = frozenset({"notreachable", "unhealthy", "actionrequired"})
 
 
 class DrillTarget(Protocol):
@@ -423,7 +425,7 @@ class _Estate:
             code = CoverageCode.NOT_REACHABLE
             message = f"The service finds it {said}: its next backup will hardly succeed."
             advice = "Start the VM and see that its backup extension answers."
-        elif health and health.lower() not in ("healthy", "registered"):
+        elif health.lower() in _UNREACHABLE:
             code, message = CoverageCode.CONTAINER_UNHEALTHY, f"The service finds its VM {health}."
             advice = "Start the VM, or register it again where its backup extension does not answer."
         else:

@@ -387,6 +387,19 @@ def test_the_databases_of_a_deleted_vm_say_so() -> None:
     assert (found.state, found.code) == ("unhealthy", "VirtualMachineDeleted")
 
 
+@pytest.mark.parametrize(
+    ("health", "state"),
+    [("Healthy", "covered"), ("", "covered"), ("Odd", "covered"), ("Unhealthy", "unhealthy")],
+)
+def test_the_health_of_the_vm_counts_where_it_means_no_backup(health: str, state: str) -> None:
+    assert only(item(), containers=[container(health_status=health)]).state == state
+
+
+def test_a_database_whose_vm_is_registered_no_more_is_unhealthy() -> None:
+    found = only(item(), containers=[])
+    assert (found.state, found.code) == ("unhealthy", "ContainerUnhealthy")
+
+
 def test_databases_on_vms_without_an_id_are_not_taken_for_one() -> None:
     other = ContainerId(VAULT, "Azure", "VMAppContainer;Compute;rg-sql;sqlvm2")
     one = item(virtual_machine_id=None)
