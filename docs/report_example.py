@@ -119,7 +119,7 @@ def _gaps() -> Iterator[DatabaseCoverage]:
         age=None,
         policy_name="HourlyLogBackup",
         code="FirstBackupPending",
-        message="It is protected, but its first backup has not been taken: nothing can be restored yet.",
+        message="It is protected, but no first backup of it has ended: nothing can be restored yet.",
         advice="Wait for the policy's next full, or take one now.",
     )
     for name in ("orders_new", "loyalty", "campaigns", "invoices_2026"):

@@ -300,16 +300,18 @@ class _Estate:
                 advice,
                 since=self._last_good(candidate, item),
             )
-        if status == "irpending" or (status == "healthy" and item.last_backup_time is None):
+        # A single read may tell of a recovery point before the status does.
+        pending = status == "irpending" and item.last_recovery_point is None
+        if pending or item.last_backup_time is None:
             return self._say(
                 candidate,
                 CoverageState.NEVER_BACKED_UP,
                 CoverageCode.FIRST_BACKUP_PENDING,
-                "It is protected, but its first backup has not been taken: nothing can be restored yet.",
+                "It is protected, but no first backup of it has ended: nothing can be restored yet.",
                 "Wait for the policy's next full, or take one now.",
                 since=self._last_job(candidate, "ConfigureBackup"),
             )
-        aged = self._by_age(candidate, item, healthy=status == "healthy")
+        aged = self._by_age(candidate, item, healthy=status in ("healthy", "irpending"))
         if aged.state is CoverageState.STALE:
             return aged
         if (unhealthy := self._unhealthy(candidate, item)) is not None:

@@ -227,6 +227,13 @@ def test_what_was_read_singly_settles_what_the_listing_left_open() -> None:
     assert only(listed, read=[read.model_copy(update={"recovery_model": "SIMPLE"})]).state == "covered"
 
 
+def test_a_recovery_point_that_was_read_counts_before_the_status_tells_of_it() -> None:
+    listed = item(**PENDING)
+    assert only(listed).state == "neverBackedUp"
+    read = listed.model_copy(update={"last_recovery_point": NOW - HOUR, "recovery_model": "FULL"})
+    assert only(listed, read=[read]).state == "covered"
+
+
 def test_since_is_the_last_good_backup_as_far_as_it_is_known() -> None:
     failed = item(**FAILED)
     assert only(failed).since is None
