@@ -17,7 +17,7 @@ from rich.text import Text
 from cli.following import FollowedRequest, Following, Observed
 from cli.progress import Moving, Progress
 from cli.request_lines import request_key
-from cli.results import Said, count_of, left_out_of, place_of, restored_to, spoken
+from cli.results import Said, count_of, going_to, left_out_of, place_of, spoken
 from shared.arm.redaction import printable
 from shared.messages.events import REQUEST_KEY
 
@@ -113,12 +113,12 @@ class _Lines:
             known = data["outcomeCount"] - len(at_once)
             text = f"accepted, {count_of(known, 'database')}, and {len(at_once)} that cannot be done"
         if left_out:
-            text += f"; left out: {'; '.join(map(str, left_out))}"
+            text += f"; left out: {self._said('; '.join(map(str, left_out)))}"
         return f"{observed.request.line.label}: {text}"
 
     def _line(self, observed: Observed) -> str:
         label, data = observed.request.line.label, observed.event["data"]
-        to = _going_to(observed)
+        to = going_to(observed.request.line, data)
         before = f"{label}: " if self._several or data.get("database") is None else ""
         job = data.get("job", {}).get("id")
         named = f" (job {job})" if job else ""
@@ -127,22 +127,6 @@ class _Lines:
         error = data.get("error") or {}
         why = f": {error.get('code', '')}: {self._said(error.get('message', ''))}" if error else ""
         return f"{before}{place_of(data)}{to} {data['status']}{named}{why}"
-
-
-def _going_to(observed: Observed) -> str:
-    """Where a restore goes, as its outcome or else its request says."""
-    data = observed.event["data"]
-    target = data.get("target")
-    if target is None:
-        envelope = observed.request.line.envelope
-        asked = envelope.data if envelope is not None else None
-        target = asked.get("target") if isinstance(asked, dict) else None
-    if not isinstance(target, dict) or data.get("database") is None:
-        return ""
-    try:
-        return f" to {restored_to({**data, 'target': target})}"
-    except (KeyError, TypeError):
-        return ""  # the app says what is wrong with it
 
 
 class PlainDisplay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import Any, Final
 
 from cli.azure import azure
@@ -11,10 +12,10 @@ from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError
 from cli.errors import failed as as_failed
 from cli.flags import in_flags
+from cli.left_out import excluded_in_vain, left_unprotected
 from cli.output import output_of, print_rows
 from cli.request_lines import RequestLine
 from cli.results import left_out_of, restored_to
-from cli.unprotected import left_unprotected
 from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Failure, Step
@@ -49,12 +50,15 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id
         )
-        if isinstance(data, ProtectData):
-            rows = _protect(data, request, c)
-        elif isinstance(data, BackupData):
-            rows = _backup(data, request, c)
-        else:
-            rows = [_restore(data, request, c)]
+        try:
+            if isinstance(data, ProtectData):
+                rows = _protect(data, request, c)
+            elif isinstance(data, BackupData):
+                rows = _backup(data, request, c)
+            else:
+                rows = [_restore(data, request, c)]
+        except CommandError as error:
+            raise CommandError(in_flags(str(error)), status=error.status) from error
     rows = [{**row, "how": in_flags(row["how"])} for row in rows]
     rows.sort(key=lambda row: row["would"] == "fail")
     print_rows(
@@ -120,7 +124,7 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
     # As after the inquiry that a run may make: nothing is asked of the VM now.
     known = plan.model_copy(update={"inquired": True})
     result = _spread(protect.select_databases, _message("select_databases", request, known, c), c)
-    rows = _rows(result)
+    rows = _rows(result, data)
     if prepared and prepared[-1]["would"] == "be inquired":
         rows = [
             _not_known_yet(row) if row.get("code") == ErrorCode.DATABASE_NOT_FOUND else row for row in rows
@@ -138,7 +142,7 @@ def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue
     result = step(message, c)
     if isinstance(result, End):
         assert result.error is not None
-        raise CommandError(result.error.message, status=FAILED)
+        raise CommandError(f"{result.error.code}: {result.error.message}", status=FAILED)
     assert isinstance(result, Continue), f"step {message.step} would change something"
     return result
 
@@ -162,7 +166,7 @@ def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -
 
 def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonObject]:
     first = _message("select_items", request, BackupPlan(data=data), c)
-    rows = _rows(_spread(backup.select_items, first, c), c)
+    rows = _rows(_spread(backup.select_items, first, c), data, c)
     return rows + [
         _row(name, "be left out", "not protected")
         for one in left_unprotected(data, c.azure)
@@ -199,12 +203,16 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
     )
 
 
-def _rows(result: Continue, c: Collaborators | None = None) -> list[JsonObject]:
+def _rows(
+    result: Continue, asked: ProtectData | BackupData, c: Collaborators | None = None
+) -> list[JsonObject]:
     rows = [_task_row(to.payload, c) for to in result.to]
     for event in result.events:
         rows += _outcome_rows(event)
     if result.accepted is not None and isinstance(result.accepted.data, AcceptedData):
         rows += _skipped_rows(result.accepted.data)
+        if vain := excluded_in_vain(asked, result.accepted.data):
+            print(f"--exclude: no database that is asked for is called {', '.join(vain)}.", file=sys.stderr)
     return rows
 
 

@@ -62,6 +62,7 @@ _ACCEPTED: Final = {
     "--to-database": "expected the name of a database, such as orders_copy",
     "--exclude": "expected the name of a database, such as orders_old or SQL2019/orders_old",
 }
+_OR_ELSE: Final = {"--to-vm": ", nor is --vm, which would be the same"}
 _PHRASES: Final = (
     (re.compile(r"\bset (overwrite|resume|undelete) to\s+true\b"), r"give --\1"),
     (re.compile(r"\bset onExisting to\s+changePolicy or keep\b"), "give --on-existing changePolicy or keep"),
@@ -101,6 +102,8 @@ def problem_in_flags(problem: Problem) -> str:
     if problem.field == "data":
         # Of several fields: the sentence names them.
         return f"{accepted[:1].upper()}{accepted[1:]}."
+    if problem.given == "nothing" and accepted == "is required":
+        return f"{flag}: {within}required, and not given{_OR_ELSE.get(flag, '')}."
     given = "" if problem.given in ("nothing", "an object") else f", not {problem.given}"
     return f"{flag}: {within}{accepted}{given}."
 

@@ -79,7 +79,7 @@ def _repair(path: Path) -> set[str]:
         with path.open("ab") as file:
             file.write(b"\n")
         return {*ids, _id_of(path, len(lines) + 1, last)}
-    if not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
+    if _is_json(last) or not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
         raise _no_outcome(path, len(lines) + 1)
     with path.open("r+b") as file:
         file.truncate(len(content) - len(last))
@@ -100,6 +100,14 @@ def _outcome_id(line: bytes) -> str | None:
         return None
     kind = event_kind(event) if isinstance(event, dict) else None
     return str(event["id"]) if kind == "outcome" and "id" in event else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _no_outcome(path: Path, number: int) -> CommandError:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -187,7 +188,7 @@ def _fitted(
     room = console().width
 
     def width(column: str) -> int:
-        return max(len(column), *(len(row[column]) for row in rows))
+        return max(len(column), *(cell_len(row[column]) for row in rows))
 
     def too_wide() -> bool:
         return sum(map(width, columns)) + _GAP * (len(columns) - 1) > room
@@ -210,8 +211,26 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
+#: Columns that a name needs at the least.
+_LEAST_NAME: Final = 12
 #: Columns whose cells may be broken into lines: names and sentences. Everything else is there to be copied.
 _BROKEN: Final = frozenset({"database", "description", "how", "remarks", "reason", "policy", "advice"})
+
+
+def _width(cell: str) -> int:
+    return max(cell_len(line) for line in cell.split("\n"))
+
+
+def _print_records(wide: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows one under another, where there is no room for them side by side."""
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        for column, cell in zip(columns, row, strict=True):
+            for line in cell.split("\n") if cell else ():
+                text = Text(f"{column}: {printable(line.strip())}")
+                print("\n".join(part.plain.rstrip() for part in text.wrap(wide, wide.width)))
+    sys.stdout.flush()
 
 
 def print_table(
@@ -219,6 +238,13 @@ def print_table(
 ) -> None:
     """A table on standard output; `styles` are of the cells of the column `status`."""
     wide = console()
+    room = sum(
+        _LEAST_NAME if column in _BROKEN else max(len(column), *(_width(row[place]) for row in rows))
+        for place, column in enumerate(columns)
+    )
+    if rows and room + _GAP * (len(columns) - 1) > wide.width:
+        _print_records(wide, columns, rows)
+        return
     table = Table(header_style="bold", box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     for column in columns:
         # Ids are there to be copied: they are not broken into lines.

@@ -15,7 +15,7 @@ from cli.errors import UNUSABLE
 from shared.messages.model import format_duration, format_moment, parse_positive_duration
 from shared.time_zones import WINDOWS_ZONES, windows_zone
 
-_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_UNITS: Final = {"W": "weeks", "D": "days", "H": "hours", "M": "minutes", "S": "seconds"}
 _SHORT_DURATION: Final = re.compile(r"(\d+[wdhms])+", re.IGNORECASE | re.ASCII)
 _PART: Final = re.compile(r"(\d+)([wdhms])", re.IGNORECASE | re.ASCII)
 _MOMENT: Final = "expected a moment such as 2026-01-05T07:30:00Z or 2026-01-05T08:30+01:00"
@@ -77,7 +77,8 @@ class Parser(argparse.ArgumentParser):
             return f"there is no command {given}.{_did_you_mean(meant)} There are: {', '.join(commands)}."
         action = next((one for one in self._actions if name in (*one.option_strings, one.dest)), None)
         choices = [str(choice) for choice in (action.choices or ())] if action is not None else []
-        meant = get_close_matches(given, choices, n=1)
+        lower = {choice.lower(): choice for choice in choices}
+        meant = [lower[one] for one in get_close_matches(given.lower(), lower, n=1)]
         return f"{name}: expected {_or(choices)}, not {given!r}.{_did_you_mean(meant)}"
 
 
@@ -108,20 +109,29 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 def read_duration(text: str) -> str:
     """A duration as people write it, `14d`, `36h`, `1d12h` or ISO 8601 in any case, in ISO 8601. Raises ValueError."""
-    if _SHORT_DURATION.fullmatch(text):
-        try:
-            parts = [timedelta(**{_UNITS[unit.lower()]: int(number)}) for number, unit in _PART.findall(text)]
-            return format_duration(parse_positive_duration(sum(parts, timedelta())))
-        except OverflowError:
-            raise ValueError("expected a duration of at most 100 years") from None
+    iso = _in_iso(text) if _SHORT_DURATION.fullmatch(text) else text.upper()
     try:
-        parse_positive_duration(text.upper())
+        parse_positive_duration(iso)
     except ValueError as error:
-        given = str(error)
-        more = f", since {given.partition('since ')[2]}" if "since" in given else ""
-        example = "longer than zero" if "zero" in given else "such as 14d, 36h or P14D"
-        raise ValueError(f"expected a duration {example}, not {text!r}{more}") from None
-    return text.upper()
+        said = str(error)
+        if "longer than" in said or "at most" in said:
+            raise ValueError(f"{said}, not {text!r}") from None
+        more = f", since {said.partition('since ')[2]}" if "since" in said else ""
+        raise ValueError(f"expected a duration such as 14d, 36h or P14D, not {text!r}{more}") from None
+    return iso
+
+
+def _in_iso(text: str) -> str:
+    parts = _PART.findall(text.upper())
+    if len(parts) == 1:
+        number, unit = parts[0]
+        return f"P{'' if unit in 'WD' else 'T'}{number}{unit}"
+    try:
+        return format_duration(
+            sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
+        )
+    except OverflowError:
+        raise ValueError(f"expected a duration of at most 100 years, not {text!r}") from None
 
 
 def read_time_zone(text: str) -> ZoneInfo:

@@ -58,7 +58,10 @@ def vault_path(options: argparse.Namespace, environment: Mapping[str, str]) -> s
     missing = [flag for flag in ("-g", "-v") if by_name[flag] is None]
     if missing:
         whole = {"-g": "-g GROUP (its resource group)", "-v": "-v NAME (its name)"}
-        raise CommandError(f"of the vault {' and '.join(whole[flag] for flag in missing)} is missing.")
+        raise CommandError(
+            f"of the vault {' and '.join(whole[flag] for flag in missing)} is missing: a vault is given as"
+            " -g GROUP -v NAME."
+        )
     try:
         return VaultId(
             _subscription(options.subscription, environment), options.resource_group, options.vault_name

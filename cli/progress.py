@@ -50,6 +50,9 @@ class Moving:
 
 NOTHING_MOVES: Final = Moving()
 
+#: So many durations tell how long the others take.
+_ENOUGH: Final = 5
+
 
 def in_flight(app: EmbeddedApp, most: int) -> Moving:
     """The messages that are tracked and those between steps: `most` of them, and the true number of all."""
@@ -136,7 +139,7 @@ class Stopwatch:
         self._following = following
         self._scale = scale
         self._began = began
-        self._started_before: int | None = None
+        self._started_before = 0
 
     def begin(self) -> None:
         """What is known now was done by an earlier run: it tells nothing of how fast this one is."""
@@ -170,12 +173,14 @@ class Stopwatch:
             for outcome in outcomes
             if isinstance(outcome["data"].get("durationSeconds"), int | float)
         ]
-        if not durations or so_far.ended >= total:
+        if len(durations) < min(_ENOUGH, total) or so_far.ended >= total:
             return so_far
         one = timedelta(seconds=median(durations))
         remaining = one
-        begun = self._started() - (self._started_before or 0)
-        if so_far.waiting and begun > 0:
+        if so_far.waiting:
+            begun = self._started() - self._started_before
+            if not begun:
+                return so_far
             # The last of those that wait starts as late as the pace so far has it, and takes as long as others.
             remaining = one + elapsed * (so_far.waiting / begun)
         return Progress(**{**so_far.__dict__, "remaining": remaining})

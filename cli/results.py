@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cli.following import Following, is_success
 from cli.output import Output, console, print_table, write_data
+from cli.request_lines import RequestLine
 from shared.arm.redaction import printable
 
 JsonObject = dict[str, Any]
@@ -21,21 +22,30 @@ Said = Callable[[str], str]
 STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}
 #: From this many columns on, an outcome is one line.
 _WIDE: Final = 130
+#: Up to so many columns, a name and how it ended are all there is room for.
+_NARROW: Final = 60
 #: So many outcomes are told with all there is, however narrow the terminal: they fit on it.
 _FEW: Final = 10
+#: Lines of a terminal below the failures: the sums, and where the next command is typed.
+_BELOW: Final = 2
 #: So many databases that are left out are named for each reason.
 _MOST_NAMES: Final = 20
 
 #: Why databases are left out, for people.
 _REASONS: Final = {
-    "systemDatabase": "system databases (--include-system takes them)",
+    "systemDatabase": "system database (includeSystem takes it)",
     "excluded": "excluded",
     "protectionStopped": "protection stopped",
     "softDeleted": "soft-deleted",
     "typeNotSupported": "this type of backup does not apply",
-    "ambiguousName": "names that only their case tells apart",
+    "ambiguousName": "name that only its case tells apart",
     "notProtectable": "not offered for protection",
     "notProtected": "not protected",
+}
+
+_OF_MANY: Final = {
+    "systemDatabase": "system databases (includeSystem takes them)",
+    "ambiguousName": "names that only their case tells apart",
 }
 
 
@@ -49,6 +59,8 @@ class LeftOut:
 
     def __str__(self) -> str:
         words = _REASONS.get(self.reason, self.reason)
+        if self.count > 1:
+            words = _OF_MANY.get(self.reason, words)
         shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
         more = f" and {self.count - len(self.names[:_MOST_NAMES])} more" if self.count > _MOST_NAMES else ""
         return f"{self.count} {words}{f': {shown}{more}' if shown else ''}"
@@ -117,6 +129,20 @@ def restored_to(data: JsonObject) -> str:
     return "/".join(part for part in (vm, instance, name) if part)
 
 
+def going_to(line: RequestLine, data: JsonObject) -> str:
+    """Where a restore goes, as its event or else its request says: ` to sqlvm2/MSSQLSERVER/orders`."""
+    target = data.get("target")
+    if target is None:
+        asked = line.envelope.data if line.envelope is not None else None
+        target = asked.get("target") if isinstance(asked, dict) else None
+    if not isinstance(target, dict) or data.get("database") is None:
+        return ""
+    try:
+        return f" to {restored_to({**data, 'target': target})}"
+    except (KeyError, TypeError):
+        return ""  # the app says what is wrong with it
+
+
 def print_outcomes(
     following: Following,
     output: Output,
@@ -134,6 +160,7 @@ def print_outcomes(
         elapsed: how long it took.
         said: puts a message in the words of whoever reads it.
     """
+    asked = {id(outcome): one.line for one in following.requests for outcome in one.final_outcomes()}
     outcomes = list(following.final_outcomes())
     wanted = [one for one in outcomes if not output.failed_only or not is_success(one)]
     # Failures last: the end is what stays on the screen.
@@ -144,22 +171,29 @@ def print_outcomes(
         _print_successes([one for one in wanted if is_success(one)])
         for one in left_out:
             print(f"Left out: {said(str(one))}.")
-        _print_failures([one for one in wanted if not is_success(one)], said)
+        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
+    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
     if outcomes:
         to = sys.stdout if output.is_table else sys.stderr
-        print(_sums(outcomes, left_out, elapsed), file=to, flush=True)
+        print(_sums(outcomes, expected, left_out, elapsed), file=to, flush=True)
 
 
-def _sums(outcomes: Sequence[JsonObject], left_out: Sequence[LeftOut], elapsed: timedelta | None) -> str:
+def _sums(
+    outcomes: Sequence[JsonObject], expected: int, left_out: Sequence[LeftOut], elapsed: timedelta | None
+) -> str:
     statuses = Counter(outcome["data"]["status"] for outcome in outcomes)
     ordered = sorted(statuses.items(), key=lambda pair: (not pair[0].startswith("succeeded"), pair[0]))
     databases = all(outcome["data"].get("database") is not None for outcome in outcomes)
     operations = {outcome["type"].split(".")[1] for outcome in outcomes}
     noun = "database" if databases and len(operations) == 1 else "outcome"
+    of = f"{next(iter(operations)).capitalize()} of " if noun == "database" else ""
     parts = ", ".join(f"{count:,} {status}" for status, count in ordered)
+    missing = expected - len(outcomes)
+    if missing > 0:
+        parts += f", {missing:,} not ended"
     more = f"; {sum(one.count for one in left_out):,} left out" if left_out else ""
     took = f" ({spoken(elapsed)})" if elapsed is not None else ""
-    return f"{count_of(len(outcomes), noun)}: {parts}{more}{took}."
+    return f"{of}{count_of(expected, noun)}: {parts}{more}{took}."
 
 
 def _print_successes(outcomes: Sequence[JsonObject]) -> None:
@@ -169,12 +203,18 @@ def _print_successes(outcomes: Sequence[JsonObject]) -> None:
     if console().width >= _WIDE:
         print_table(("request", "database", "status", "took", "job", "remarks"), rows, styles=STYLES)
         return
-    few = len(rows) <= _FEW
-    stacked = [
+    few = len(rows) <= _FEW and console().width >= _NARROW
+    stacked: list[tuple[str, ...]] = [
         (operation, "\n  ".join(_told(outcome, place, job, remarks, few=few)), status, took)
         for outcome, (operation, place, status, took, job, remarks) in zip(outcomes, rows, strict=True)
     ]
-    print_table(("request", "database", "status", "took"), stacked, styles=STYLES)
+    columns = ["request", "database", "status", "took"]
+    if len({operation for operation, *_ in stacked}) == 1:
+        # The sums say which it is.
+        columns, stacked = columns[1:], [row[1:] for row in stacked]
+    if console().width < _NARROW:
+        columns, stacked = columns[:-1], [row[:-1] for row in stacked]
+    print_table(columns, stacked, styles=STYLES)
 
 
 def _told(outcome: JsonObject, place: str, job: str, remarks: str, *, few: bool) -> Iterator[str]:
@@ -227,9 +267,17 @@ class _Cause:
     advice: tuple[str, ...]
 
 
-def _print_failures(outcomes: Sequence[JsonObject], said: Said) -> None:
-    causes: dict[_Cause, list[JsonObject]] = {}
-    for outcome in outcomes:
+@dataclass(frozen=True)
+class _Failed:
+    """One database that did not succeed."""
+
+    place: str
+    job: str
+
+
+def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Said) -> None:
+    causes: dict[_Cause, list[_Failed]] = {}
+    for line, outcome in outcomes:
         data = outcome["data"]
         error = data.get("error", {})
         cause = _Cause(
@@ -239,39 +287,49 @@ def _print_failures(outcomes: Sequence[JsonObject], said: Said) -> None:
             message=said(str(error.get("message", "")).strip()),
             advice=tuple(said(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
         )
-        causes.setdefault(cause, []).append(outcome)
-    for cause, those in causes.items():
-        _print_lines(
-            [
-                f"{cause.operation} {cause.status}{f', {cause.code}' if cause.code else ''}:",
-                *(f"  {_failed_place(outcome['data'])}" for outcome in those),
-                *([f"  {cause.message}"] if cause.message else []),
-                *(f"  What to do: {text}" for text in cause.advice),
-            ],
-            style=STYLES.get(cause.status, "red"),
-        )
+        place = f"{place_of(data)}{going_to(line, data)}"
+        causes.setdefault(cause, []).append(_Failed(place, data.get("job", {}).get("id", "")))
+    for compact in (False, True):
+        blocks = [_block(cause, those, compact=compact) for cause, those in causes.items()]
+        lines = [line for block in blocks for line in block]
+        # The last screen shows them all, if there is any way to.
+        if not sys.stdout.isatty() or len(lines) <= console().height - _BELOW:
+            break
+    for text in lines:
+        if sys.stdout.isatty():
+            console().print(text, soft_wrap=True)
+        else:
+            print(text.plain)
 
 
-def _failed_place(data: JsonObject) -> str:
-    target = data.get("target")
-    to = f" to {restored_to(data)}" if isinstance(target, dict) else ""
-    job = data.get("job", {}).get("id")
-    took = _took(data)
-    after = f", after {took}" if took else ""
-    return f"{place_of(data)}{to}{f' (job {job}{after})' if job else ''}"
+def _block(cause: _Cause, those: Sequence[_Failed], *, compact: bool) -> list[Text]:
+    """The lines of one cause, as wide as the terminal. `compact`: without the jobs, and in one paragraph."""
+    code = f", {cause.code}" if cause.code else ""
+    advice = [f"What to do: {text}" for text in cause.advice]
+    if compact:
+        alone = f"{those[0].place}: " if len(those) == 1 else ""
+        places = [one.place for one in those] if len(those) > 1 else []
+        texts = [*places, " ".join(filter(None, (cause.message, *advice)))]
+        head = f"{alone}{cause.operation} {cause.status}{code}:"
+    else:
+        jobs = [f"{one.place}{f' (job {one.job})' if one.job else ''}" for one in those]
+        texts = [*jobs, cause.message, *advice]
+        head = f"{cause.operation} {cause.status}{code}:"
+    lines = _wrapped(head, "", STYLES.get(cause.status, "red"))
+    for text in filter(None, texts):
+        lines += _wrapped(text, "  ", "")
+    return lines
 
 
-def _print_lines(lines: Sequence[str], *, style: str) -> None:
+def _wrapped(text: str, indent: str, style: str) -> list[Text]:
+    shown = Text(printable(text), style=style)
+    if not sys.stdout.isatty():
+        return [Text(indent) + shown]
     wide = console()
-    for number, line in enumerate(lines):
-        indent = "  " if number else ""
-        text = Text(printable(line.strip()), style=style if number == 0 else "")
-        if not sys.stdout.isatty():
-            print(f"{indent}{text.plain}")
-            continue
-        for part in text.wrap(wide, max(20, wide.width - len(indent))):
-            part.rstrip()
-            wide.print(Text(indent) + part, soft_wrap=True)
+    parts = shown.wrap(wide, max(20, wide.width - len(indent)))
+    for part in parts:
+        part.rstrip()
+    return [Text(indent) + part for part in parts]
 
 
 def flat_outcome(outcome: JsonObject) -> JsonObject:

@@ -22,13 +22,13 @@ from cli.encoding import in_utf_8
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
 from cli.following import FollowedRequest, Following
+from cli.left_out import note_on_excludes, unprotected
 from cli.outcomes_file import OutcomesFile
 from cli.output import Format, Output, output_of
 from cli.progress import Moving, Stopwatch, in_flight
 from cli.request_lines import RequestLine, read_request_lines
 from cli.results import all_left_out, print_outcomes
 from cli.state import unfinished
-from cli.unprotected import unprotected
 from local.broker import BrokerStorageError
 from local.host.host import DRAIN
 from local.host.signals import stop_requested
@@ -65,6 +65,8 @@ class RunOptions:
     from_flags: bool = False
     #: what else the state holds is finished as well
     with_unfinished: bool = False
+    #: said where there is no request at all
+    nothing: str = ""
     #: what to type to go on after an interruption
     again: str = "run the same command again"
     #: what an interruption means where nothing keeps the run
@@ -84,8 +86,6 @@ def run_file(options: argparse.Namespace) -> int:
     output = output_of(options)
     _refuse_to_overwrite(options.requests, options.outcomes)
     lines = read_file(options.requests) if options.requests is not None else []
-    if not lines and options.requests is not None:
-        print(f"There is no request in {_named(options.requests)}.", file=sys.stderr)
     return run_requests(
         lines,
         RunOptions(
@@ -95,6 +95,9 @@ def run_file(options: argparse.Namespace) -> int:
             in_order=options.in_order,
             output=output,
             with_unfinished=True,
+            nothing=f"There is no request in {_named(options.requests)}."
+            if options.requests is not None
+            else f"Nothing in {options.state} is unfinished.",
         ),
     )
 
@@ -160,6 +163,8 @@ def run_requests(
         file = None
         if options.outcomes is not None:
             file = stack.enter_context(OutcomesFile(options.outcomes, resumed=app.resumed))
+        if not lines and options.nothing:
+            print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
         said = in_flags if options.from_flags else str
         shown = display(requests=len(lines), said=said)
@@ -175,6 +180,9 @@ def run_requests(
         left_out = all_left_out(following)
         if finished and options.from_flags:
             left_out += unprotected(lines[0], app)
+            note = note_on_excludes(lines[0], following.requests[0].accepted)
+            if note is not None:
+                shown.note(note)
         print_outcomes(
             following,
             options.output,
@@ -198,8 +206,6 @@ def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions)
     given = {line.key for line in lines}
     others = [line for line in unfinished(app) if line.key not in given]
     if not others:
-        if options.with_unfinished and not lines:
-            print(f"Nothing in {options.state} is unfinished.", file=sys.stderr)
         return []
     names = ", ".join(line.label for line in others[:5])
     more = f" and {len(others) - 5} more" if len(others) > 5 else ""

@@ -20,6 +20,8 @@ from shared.arm.errors import (
 )
 
 FIRST_WAIT: Final = timedelta(seconds=2)
+#: A step makes several calls: on coming back for a turn, it finds more than the one call that was missing.
+SHORTEST_WAIT: Final = timedelta(seconds=1)
 LONGEST_WAIT: Final = timedelta(seconds=60)
 #: Role assignments take time to spread, and a token may predate them.
 FORBIDDEN_FOR: Final = timedelta(minutes=10)
@@ -102,6 +104,8 @@ def _is_throttled(error: ArmError) -> bool:
 def _wait(attempt: int, retry_after: timedelta | None, jitter: float) -> timedelta:
     if retry_after is not None:
         # Never earlier than asked; the spread keeps those that were asked together from coming together.
-        return retry_after + jitter * min(LONGEST_WAIT, max(FIRST_WAIT, retry_after * 0.1))
+        return max(retry_after, SHORTEST_WAIT) + jitter * min(
+            LONGEST_WAIT, max(FIRST_WAIT, retry_after * 0.1)
+        )
     backoff: timedelta = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 10))
     return backoff * (0.5 + jitter / 2)

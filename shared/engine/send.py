@@ -44,7 +44,7 @@ from shared.engine.table import Row
 from shared.engine.telemetry import log_context
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
-from shared.messages.events import ErrorInfo, Event, Status
+from shared.messages.events import DOUBTS, ErrorInfo, Event, Status
 
 _log: Final = logger(__name__)
 
@@ -100,16 +100,14 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
                 return (), [(message.again(at=at, payload=moved), timedelta())]
             return (), [(once.followed(message, of, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
-            return _operation(row, message, result, runtime, at)
+            return _operation(message, result, runtime, at)
         case End():
             return _end(row, message, result, at)
         case Call():
             raise AssertionError("a call is made before what follows on it is sent")
 
 
-def _operation(
-    row: Row, message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime
-) -> Parts:
+def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> Parts:
     operation = result.operation
     of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
     asked = operation.retry_after
@@ -122,7 +120,8 @@ def _operation(
         not_before=at + asked if asked is not None else None,
     )
     if asked is not None and at + asked > following.payload.deadline:
-        return _end(row, following, outcomes.timed_out(following.payload), at)
+        end = outcomes.timed_out(following.payload)
+        return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), timedelta())]
     wait = asked if asked is not None else _FIRST_POLL
     return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
 
@@ -211,12 +210,14 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
 
     An earlier delivery of the same message may have gone on, which knows better, and a later one may yet. So
     where there may have been one, or may be one, the outcome goes the way that going on would have gone: the
-    broker drops it if it is the second.
+    broker drops it if it is the second. A doubt goes that way always: where the process dies just after it, the
+    next delivery looks again, and may see more.
     """
     end = row.conclude(message.of_origin, end)
+    doubt = end.status in DOUBTS
     if isinstance(message.payload, Following):
         claimed = isinstance(message.payload.of, Ending)
-        if claimed or not message.effect.may_have_started:
+        if claimed or not (doubt or message.effect.may_have_started):
             return (*end.events, outcomes.outcome(message, end, at=at)), ()
         ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
         return end.events, [(message.again(at=at, payload=ending), timedelta())]
@@ -227,8 +228,8 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
     if row.calls_apart(message) and not message.effect.ready and message.ending is None:
         # What reading comes to goes one way, whether that is a call or the end.
         return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
-    doubtful = message.effect.may_have_started or (row.job is not None and end.called)
-    if not doubtful or message.ending is not None:
+    another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
+    if not another or message.ending is not None:
         return (*end.events, outcomes.outcome(message, end, at=at)), ()
     wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
     return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), wait)]

@@ -51,6 +51,8 @@ class Status(StrEnum):
 
 
 SUCCESSES: Final = frozenset({Status.SUCCEEDED, Status.SUCCEEDED_WITH_WARNINGS})
+#: what a look a little later may know better
+DOUBTS: Final = frozenset({Status.UNKNOWN, Status.TIMED_OUT})
 
 
 class EventModel(BaseModel):

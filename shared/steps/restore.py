@@ -89,7 +89,8 @@ def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Fail
     if (overwrites or asked.overwrite) and not settings.restore_allow_overwrite:
         return refused(
             ErrorCode.OVERWRITE_NOT_ALLOWED,
-            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
+            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow: set to"
+            " true, it does.",
         )
     if isinstance(target, OriginalTarget):
         if database.availability_group is not None:
@@ -106,7 +107,8 @@ def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Fail
         allowed = "the source VM only" if accepted is None else selection.listing(accepted)
         return refused(
             ErrorCode.TARGET_NOT_ALLOWED,
-            f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}.",
+            f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}."
+            f" A value that would: {json.dumps([destination])}.",
         )
     return _path_not_allowed(target, settings)
 

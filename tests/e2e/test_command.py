@@ -24,6 +24,7 @@ from local.simulator import Scenario, Simulator, SimulatorServer
 from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
 
 ROOT = Path(__file__).parents[2]
+VAULT = Simulator(Scenario()).vault_id()
 FAST = 0.002
 PATIENCE = 60.0  # seconds that a process may take on a busy machine
 
@@ -43,6 +44,7 @@ class Azure:
             "ARM_ENDPOINT": self.url,
             "TIME_SCALE": str(self.simulator.time_scale),
             "TRACK_INTERVAL": "PT10S",
+            "SQLVMBACKUP_VAULT": "",
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -189,7 +191,7 @@ def test_an_interrupted_run_drains_and_says_how_to_go_on(azure: OpenAzure, tmp_p
         wait_until(lambda: cloud.mutations["Refresh"] == 1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (1, "")
+    assert (process.returncode, out) == (130, "")
     assert "Interrupted; run the same command again to go on where it was." in err
     assert "Traceback" not in err
     status, shown, err = cloud.run(*arguments)
@@ -234,7 +236,7 @@ def test_an_interrupted_demo_says_what_became_of_it() -> None:
         assert any("accepted" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (1, "")
+    assert (process.returncode, out) == (130, "")
     assert "Interrupted; the simulated Azure has ended with it." in err
     assert "--state" not in err
 
@@ -282,7 +284,9 @@ def test_the_demo_shows_three_outcomes_with_their_jobs(
     monkeypatch.setattr(demo, "TIME_SCALE", FAST)
     assert main(["demo"]) == 0
     out, err = capsys.readouterr()
-    rows = [line.split() for line in out.splitlines()[1:]]
+    *lines, sums = out.splitlines()[1:]
+    assert sums.startswith("3 outcomes: 3 succeeded (")
+    rows = [line.split() for line in lines]
     assert [row[0] for row in rows] == ["protect", "backup", "restore"]
     assert all(row[1] == "sqlvm1/MSSQLSERVER/orders" and row[2] == "succeeded" for row in rows)
     assert all(
@@ -299,6 +303,7 @@ def test_the_demo_shows_three_outcomes_with_their_jobs(
 def _but_for_chance(text: str) -> str:
     text = re.sub(r"127\.0\.0\.1:\d+; its clock runs \d+ times", "PORT; its clock runs N times", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
+    text = re.sub(r"succeeded \(.*\)\.", "succeeded (DURATION).", text)
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "MOMENT", text)
 
 
@@ -319,7 +324,7 @@ def test_a_fleet_in_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.fixture
 def here(azure: OpenAzure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
     cloud = azure("orders", "billing", protected=True)
-    for name in ("ARM_ENDPOINT", "TIME_SCALE", "TRACK_INTERVAL"):
+    for name in ("ARM_ENDPOINT", "TIME_SCALE", "TRACK_INTERVAL", "SQLVMBACKUP_VAULT"):
         monkeypatch.setenv(name, cloud.environment[name])
 
     def call(*arguments: str) -> tuple[int, list[JsonObject], str]:
@@ -380,13 +385,14 @@ def test_a_dry_run_of_a_protect_says_what_of_the_vm_is_known(here: Here) -> None
     status, rows, _ = call(*protect, "--vm", machine + "x")
     assert (status, rows[0]["database"], rows[0]["would"]) == (0, "VM sqlvm1x", "be looked for")
     assert "does not offer it yet" in rows[0]["how"]
-    # A name that is not known may be found by the inquiry that a run makes for it.
+    # A name that is not known may be found by the inquiry that a run makes for it: only that can tell.
     status, rows, _ = call(*protect, "--vm", machine, "--database", "new")
-    assert status == 1
+    assert status == 0
     assert [(row["database"], row["would"]) for row in rows] == [
         ("VM sqlvm1", "be inquired"),
-        ("*/new", "fail"),
+        ("*/new", "be looked for"),
     ]
+    assert "fails for it if the inquiry does not find it" in rows[1]["how"]
     # For what is known no VM is looked at.
     status, rows, _ = call(*protect, "--vm", machine, "--database", "orders")
     assert [(row["database"], row["would"]) for row in rows] == [("MSSQLSERVER/orders", "stay as it is")]
@@ -453,14 +459,30 @@ def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: P
         (["run", "--requests", os.devnull, "--state", os.devnull], {}, "cannot be used"),
         (["run", "--requests", os.devnull, "--state", __file__], {}, "(it is a file): name a directory."),
         (["replay", "--state", "missing"], {}, "missing keeps no run"),
-        (["backup", "--vault", "v"], {}, "data.vaultId"),
+        (["run"], {}, "name a file with --requests FILE, or with --state DIR"),
+        (["backup", "--vault", "v"], {}, '--vault: "v" is not the id'),
+        (["databases", "--vault", "v"], {}, '--vault: "v" is not the id'),
+        (["databases"], {}, "no vault is named"),
         (
             ["restore", "--vault", "v", "--availability-group", "ag", "--database", "d"],
             {},
-            "data.target.vmId: is required (given: nothing) (--to-vm, or --vm for the same)",
+            "--to-vm: required, and not given, nor is --vm",
         ),
-        (["protect", "--vault", "v", "--vm", "m", "--policy", "a/b"], {}, "data.policyName"),
-        (["backup", "--vault", "v", "--no-wait"], {}, "data.vaultId"),
+        (["protect", "--vault", "v", "--vm", "m", "--policy", "a/b"], {}, "--policy: "),
+        (["backup", "--vault", "v", "--no-wait"], {}, "--vault: "),
+        (["databases", "--vault", VAULT, "--query", "["], {}, "--query: '[' is no JMESPath expression"),
+        (["backup", "--vault", VAULT, "--query", "["], {}, "--query: '[' is no JMESPath expression"),
+        (["backup", "--vault", VAULT, "--no-wait"], {}, "--no-wait goes with --namespace"),
+        (
+            ["replay", "--namespace", "no-such-namespace.invalid"],
+            {},
+            "there is no host no-such-namespace.invalid",
+        ),
+        (
+            ["run", "--requests", os.devnull],
+            {"TIME_SCALE": "fast", "JOB_TIMEOUT": "long", "RESTORE_ALLOW_OVERWRITE": "perhaps"},
+            'RESTORE_ALLOW_OVERWRITE: expected true or false, not "perhaps". JOB_TIMEOUT: ',
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_and_status_2(
@@ -499,12 +521,23 @@ def test_a_secret_that_is_wrong_is_one_sentence_and_status_2(
 
 
 def test_nothing_to_do_is_success(here: Here) -> None:
-    assert here[1]("run", "--requests", os.devnull) == (0, [], "")
+    assert here[1]("run", "--requests", os.devnull) == (0, [], f"There is no request in {os.devnull}.\n")
 
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "protect", "backup", "restore", "databases", "recovery-points", "replay", "simulator"],
+    [
+        "demo",
+        "run",
+        "protect",
+        "backup",
+        "restore",
+        "databases",
+        "recovery-points",
+        "replay",
+        "completion",
+        "simulator",
+    ],
 )
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -515,7 +548,7 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     assert text.partition("example:\n")[2].startswith(f"  sqlvmbackup {command}")
 
 
-@pytest.mark.parametrize("before", [[], ["-v"]])
+@pytest.mark.parametrize("before", [[], ["--verbose"]])
 def test_the_simulator_has_options_of_its_own(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*before, "simulator", "--nonsense"])

@@ -79,6 +79,13 @@ REGRESSIONS: dict[str, Schedule] = {
         faults=(("OperationStatus", "status", 1, (("status", 410),)),),
         slow=((0, 20), (5, 301)),
     ),
+    "a clock that leapt timed out a job that the next delivery found ended": Schedule(
+        flow="crowd",
+        crashes=((24, "after"), (3, "before")),
+        jumps=((12, 300),),
+        recovery="later",
+        order=(14, 15),
+    ),
 }
 
 

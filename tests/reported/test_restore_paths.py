@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
-from cli.display import print_outcomes
+from cli.following import Following
 from cli.main import main
+from cli.output import Format, Output
+from cli.request_lines import request_line
+from cli.results import print_outcomes
 from shared.engine.result import Failure
 from shared.messages.requests import AlternateTarget
 from shared.messages.windows_paths import LONGEST_PATH, length
@@ -394,6 +397,9 @@ def test_the_result_names_the_vm_that_a_restore_went_to(
         virtual_machine("sqlvm2", "x", registeredTo="vault1"),
     ]
     azure = estate({"virtualMachines": machines}, {"RESTORE_ALLOWED_TARGETS": '["*"]'})
-    outcomes = azure.run(azure.restore("orders", target=alternate(azure, vmId=azure.vm_id("sqlvm2"))))
-    print_outcomes(outcomes, as_json=False)
+    request = azure.restore("orders", target=alternate(azure, vmId=azure.vm_id("sqlvm2")))
+    following = Following([request_line(request)])
+    for outcome in azure.run(request):
+        following.observe(outcome)
+    print_outcomes(following, Output(format=Format.TABLE))
     assert f"to sqlvm2/{INSTANCE}/copy" in capsys.readouterr().out

@@ -1,8 +1,11 @@
-"""What a backup of everything cannot reach, since nothing protects it."""
+"""What a request leaves out, and does not say itself: what is not protected, and what is not there to exclude."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
 
 from cli.embedded import EmbeddedApp
 from cli.request_lines import RequestLine
@@ -11,9 +14,12 @@ from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.azure_backup.calls import Reads
 from shared.messages.cloud_events import InvalidMessageError
+from shared.messages.events import AcceptedData
 from shared.messages.identity import Database
-from shared.messages.requests import BackupData, read_data
+from shared.messages.requests import BackupData, ProtectData, RestoreData, read_data
 from shared.steps.selection import candidates
+
+JsonObject = dict[str, Any]
 
 
 def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
@@ -27,6 +33,36 @@ def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
     if not isinstance(data, BackupData):
         return []
     return left_unprotected(data, app.runtime.backup)
+
+
+def excluded_in_vain(data: BackupData | ProtectData, accepted: AcceptedData) -> list[str]:
+    """The names to exclude that have excluded nothing, as far as the names in `accepted` tell."""
+    if len(accepted.skipped_names) < sum(accepted.skipped.values()):
+        return []  # not all of them are named
+    # What is left out for another reason as well is there all the same.
+    found = [name.partition("/")[::2] for name in accepted.skipped_names]
+    vain = [
+        str(one).removeprefix("*/")
+        for one in data.exclude
+        if not any(
+            one.matches(parent, name, is_group) for parent, name in found for is_group in (False, True)
+        )
+    ]
+    return list(dict.fromkeys(vain))
+
+
+def note_on_excludes(line: RequestLine, accepted: JsonObject | None) -> str | None:
+    """What is to be said of names to exclude that have excluded nothing."""
+    if line.envelope is None or accepted is None:
+        return None
+    try:
+        _, data = read_data(line.envelope)
+        known = AcceptedData.model_validate(accepted)
+    except (InvalidMessageError, ValidationError):
+        return None
+    if isinstance(data, RestoreData) or not (vain := excluded_in_vain(data, known)):
+        return None
+    return f"--exclude: no database that is asked for is called {', '.join(vain)}."
 
 
 def left_unprotected(data: BackupData, azure: Reads) -> list[LeftOut]:
