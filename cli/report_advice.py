@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cli.results import LeftOut, count_of
 from shared.coverage.states import EVERY_DATABASE, SEVERITY, CoverageState, DatabaseCoverage, counts_of
 from shared.names import name_key
 
@@ -20,7 +21,6 @@ _LABELS: Final = {
     CoverageState.UNKNOWN: ("Unknown", "nothing can be said, for the reason given"),
     CoverageState.COVERED: ("Covered", "backed up as they should be"),
 }
-_LEFT_OUT: Final = {"systemDatabase": "system databases (--include-system)", "excluded": "excluded"}
 _MOST_STEPS: Final = 5
 _MOST_NAMES: Final = 3
 
@@ -48,11 +48,6 @@ def label_of(state: CoverageState) -> str:
 def meaning_of(state: CoverageState) -> str:
     """What a state means, in a few words."""
     return _LABELS[state][1]
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def headline(entries: Sequence[DatabaseCoverage]) -> str:
@@ -93,7 +88,7 @@ def _wholes(count: int) -> str:
 
 def left_out_text(left_out: dict[str, int]) -> str:
     """What was not looked at, and why; empty where that is nothing."""
-    parts = [f"{count:,} {_LEFT_OUT.get(reason, reason)}" for reason, count in left_out.items() if count]
+    parts = [str(LeftOut(reason, count)) for reason, count in left_out.items() if count]
     return f"Left out: {', '.join(parts)}." if parts else ""
 
 

@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from cli.report_advice import Step, count_of, headline, label_of, left_out_text, meaning_of
+from cli.report_advice import Step, headline, label_of, left_out_text, meaning_of
+from cli.results import count_of
 from shared.arm.redaction import printable
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
 from shared.messages.model import format_moment
