@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from shared.arm.budget import JOB_READS, READ_WINDOW, reads_per_hour
 from shared.azure_backup.wire import uuid_text
+from shared.messages.identity import is_marked
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
@@ -20,20 +21,21 @@ T = TypeVar("T")
 #: Jobs on a page, until a listing of several pages tells: documented nowhere.
 PAGE_SIZE: Final = 200
 #: At an even pace, listings take so much of the hour of job reads; the rest is for single looks.
-_SHARE_OF_LISTINGS: Final = 0.9
+_SHARE_OF_LISTINGS: Final = 0.95
 #: While much of the hour is left it is spent so much faster than evenly: most jobs end early.
-_HASTE: Final = 1.3
+_HASTE: Final = 1.5
 #: Nobody is left unseen for longer, where an even pace allows it.
-_LONGEST_TICK: Final = timedelta(seconds=120)
-#: A tick that grows a little with each listing would let nobody meet: it grows in steps.
-_STEP: Final = timedelta(seconds=10)
-#: Where a whole listing takes as many pages, the few jobs that still run are listed by themselves.
+_LONGEST_TICK: Final = timedelta(seconds=100)
+#: Service Bus delivers what is scheduled to the second or so.
+_STEP: Final = timedelta(seconds=1)
+#: Where a whole listing takes as many pages, the jobs that still run may be listed by themselves.
 _MANY_PAGES: Final = 3
 #: A listing serves the polls of one tick; those of the next may come a little early.
 _PART_OF_A_TICK: Final = 0.9
 #: A vault that nobody has asked about for so many ticks has no jobs in flight here any more.
 _TICKS_REMEMBERED: Final = 4
 _MOST_ITEM_LISTINGS: Final = 8
+_ITEMS_REMEMBERED: Final = timedelta(minutes=1)
 
 
 def tick_of(interval: timedelta, *, pages: int, left: int) -> timedelta:
@@ -63,6 +65,8 @@ class JobListing:
     #: how many jobs there are, ended ones included, as far as is known
     whole: int = 0
     running: int = 0
+    #: how many of those that are followed have ended since the listing before it
+    ended: int = 0
     page_size: int = PAGE_SIZE
     #: how many requests the listings of the subscription's other vaults take
     other_pages: int = 0
@@ -78,6 +82,11 @@ class JobListing:
     def whole_pages(self) -> int:
         """How many requests it takes with the jobs that have ended."""
         return max(1, ceil(self.whole / self.page_size))
+
+    @property
+    def running_pages(self) -> int:
+        """How many requests the jobs that were running take by themselves."""
+        return max(1, ceil(self.running / self.page_size))
 
     def tick(self, interval: timedelta) -> timedelta:
         """The interval at which such a listing and those of the other vaults are made anew."""
@@ -203,8 +212,11 @@ class JobListings:
                 running_only
                 and last is not None
                 and last.whole_pages >= _MANY_PAGES
-                and last.running <= last.page_size
+                # Each that has ended meanwhile is read by itself.
+                and last.running_pages + last.ended <= last.whole_pages
+                and last.running_pages < last.whole_pages
             )
+            ran = _own_running(last)
             page_size = last.page_size if last is not None else PAGE_SIZE
             whole = last.whole if few and last is not None else None
             # Two of them are not kept at once.
@@ -220,6 +232,7 @@ class JobListings:
                 running_only=few,
                 whole=len(jobs) if whole is None else whole,
                 running=sum(not job.status.has_ended for job in jobs),
+                ended=len(ran.difference(uuid_text(job.id) for job in jobs if not job.status.has_ended)),
                 page_size=max(1, page_size),
                 other_pages=others,
                 left=left(),
@@ -227,6 +240,15 @@ class JobListings:
             vault.pages = listing.pages
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
             return listing
+
+
+def _own_running(listing: JobListing | None) -> set[str]:
+    """The ids of a listing's running jobs that this app started, as far as the vault tells: else of all of them."""
+    if listing is None:
+        return set()
+    running = {key: job for key, job in listing.by_id.items() if not job.status.has_ended}
+    own = {key for key, job in running.items() if is_marked(job.activity_id)}
+    return own or set(running)
 
 
 class _Items:
@@ -243,13 +265,13 @@ class ItemListings:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Items] = {}
 
-    def forget(self, interval: timedelta, now: datetime) -> None:
-        """Drop what is too old to serve."""
+    def forget(self, now: datetime) -> None:
+        """Drop what is too old to serve anybody."""
         with self._lock:
             old = [
                 key
                 for key, vault in self._vaults.items()
-                if vault.at is not None and now - vault.at > interval
+                if vault.at is not None and now - vault.at > _ITEMS_REMEMBERED
             ]
             for key in old:
                 del self._vaults[key]

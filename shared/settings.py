@@ -51,7 +51,7 @@ class Settings:
     restore_allow_overwrite: bool = False
     operation_timeout: timedelta = timedelta(hours=2)
     job_timeout: timedelta = timedelta(days=7)
-    track_interval: timedelta = timedelta(seconds=30)
+    track_interval: timedelta = timedelta(seconds=5)
     time_scale: float = 1.0
     service_bus_transport: Transport = Transport.AMQP
 

@@ -28,7 +28,10 @@ __all__ = [
     "JOB_READS",
     "PROTECTED_ITEM_READS",
     "READ_WINDOW",
+    "UNTOUCHED_WRITES",
+    "WRITES",
     "Admission",
+    "Pace",
     "RequestBudget",
     "action_of",
     "coming_back",
@@ -39,10 +42,12 @@ _PREFIX = "x-ms-ratelimit-remaining-"
 #: The header in which the counter of an answer's own action is told.
 _OWN_COUNTER: Final = "subscription-resource-requests"
 
+#: The bucket of the calls that change something.
+WRITES: Final = "subscription-writes"
 #: ARM's buckets by the name of their header: how many at once, how many a second after that.
 _BUCKETS: Final = {
     "subscription-reads": (250, 25.0),
-    "subscription-writes": (200, 10.0),
+    WRITES: (200, 10.0),
     "subscription-deletes": (200, 10.0),
 }
 _VAULT: Final = "microsoft.recoveryservices/vaults/"
@@ -283,6 +288,26 @@ class _Hour(_Counter):
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How many calls that come together may be spread over time, a little being left to others."""
+
+    #: after so long, which others have been promised
+    after: timedelta
+    #: so many at once
+    at_once: int
+    #: the others at this rate
+    per_second: float
+
+    def of(self, number: int) -> timedelta:
+        """When the call with this number, counted from 0, is made."""
+        return self.after + timedelta(seconds=max(0, number + 1 - self.at_once) / self.per_second)
+
+
+#: The pace of a bucket of which nothing has been used.
+UNTOUCHED_WRITES: Final = Pace(timedelta(), int(_BUCKETS[WRITES][0] * _MARGIN), _BUCKETS[WRITES][1] * _MARGIN)
+
+
+@dataclass(frozen=True)
 class Admission:
     """A call that may be made: what it is counted in. To be given back with its answer."""
 
@@ -364,6 +389,15 @@ class RequestBudget:
             counter = self._counter(subscription_id, name, now)
             return 0 if now < counter.closed_until else max(0, int(counter.tokens))
 
+    def pace(self, subscription_id: str, name: str) -> Pace:
+        """How calls of a bucket that come together are spread: by what is left of it, and by who waits already."""
+        with self._lock:
+            now = self._now()
+            counter = self._counter(subscription_id, name, now)
+            after = max(counter.closed_until, counter.taken_until) - now
+            at_once = int(counter.tokens * _MARGIN) if after <= 0 else 0
+            return Pace(timedelta(seconds=max(0.0, after)), max(0, at_once), counter.per_second * _MARGIN)
+
     def listed(self, operation: str, pages: int) -> None:
         """A listing of this kind has taken so many calls."""
         with self._lock:
@@ -395,7 +429,7 @@ def _counted_in(method: str, path: str) -> tuple[str, ...]:
     if method != "GET":
         # A query of Resource Graph changes nothing, whatever its method.
         asks = action_of(method, path).startswith("microsoft.resourcegraph/")
-        return ("subscription-reads",) if asks else ("subscription-writes",)
+        return ("subscription-reads",) if asks else (WRITES,)
     action = action_of(method, path)
     if action.startswith(_VAULT) and action != f"{_VAULT}read":
         return ("subscription-reads", action)

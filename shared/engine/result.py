@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
+from shared.arm.budget import UNTOUCHED_WRITES, Pace
 from shared.engine.message import Effect, Ending, Payload, Repetition, StepMessage
 from shared.listings import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
@@ -188,6 +189,8 @@ class Collaborators:
     items: ItemListings = field(default_factory=ItemListings)
     #: whether more than half is left of the hour of an action (`shared.arm.budget.action_of`)
     may_read_more: Callable[[str], bool] = lambda _action: True
+    #: how the calls of a fan-out are spread over time
+    write_pace: Callable[[], Pace] = lambda: UNTOUCHED_WRITES
     #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
     grown_tick: GrownTick | None = None
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from shared.arm.budget import coming_back, reads_per_hour
+from shared.arm.budget import WRITES, coming_back, reads_per_hour
 from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
@@ -239,6 +239,9 @@ def collaborate(
         grown_tick=grown_tick,
         items=runtime.items,
         may_read_more=lambda action: plenty_of_reads(runtime, vault_id, action),
+        write_pace=lambda: runtime.backup.budget.pace(
+            vault_id.subscription_id if vault_id is not None else "", WRITES
+        ),
     )
 
 

@@ -52,7 +52,7 @@ from shared.engine.send import (
 )
 from shared.engine.table import Row
 from shared.engine.telemetry import delivery_context, log_context
-from shared.following.poll import Poll
+from shared.following.poll import Poll, adds_details
 from shared.listings import JobListing, tick_of
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
@@ -71,8 +71,9 @@ LONGEST_WORK: Final = timedelta(seconds=60)
 #: A message that this version cannot handle is tried this often before it is answered and parked.
 _MOST_DEFECTS: Final = 5
 _DEFECT_WAIT: Final = timedelta(seconds=30)
-#: An operation whose job is not listed after this many ticks is asked itself.
+#: An operation whose job is not listed after this many ticks, and so long, is asked itself.
 _TICKS_UNLISTED: Final = 2
+_LEAST_UNLISTED: Final = timedelta(minutes=1)
 #: The clocks of the service and of a listing filter agree to the second.
 _EARLIER: Final = timedelta(seconds=5)
 #: Messages that have died before are sent on so far apart, so that each has a batch to itself.
@@ -165,7 +166,7 @@ def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
         else:
             single.append(item)
     now = runtime.service_clock.now()
-    runtime.items.forget(runtime.settings.track_interval, now)
+    runtime.items.forget(now)
     runtime.listings.forget(runtime.settings.track_interval, now)
     results: list[tuple[_Item, Result | _Defect]] = []
     for items in vaults.values():
@@ -347,16 +348,13 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     job = _found(item, listing)
     if job is not None:
         clean = job.status.value == "Completed"
-        # A configuration that completed has nothing to add to its entry in the list.
-        assert item.row.job is not None
-        adds = item.row.job.operation != "ConfigureBackup"
-        worth = in_time and adds and _may_read_details(listing, vault_id, runtime)
+        worth = in_time and adds_details(item.row) and _may_read_details(listing, vault_id, runtime)
         return _one(
             item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=grown
         )
     now = runtime.service_clock.now()
     ended = listing.running_only and isinstance(following.of, OfJob)
-    early = not ended and now - following.began < tick * _TICKS_UNLISTED
+    early = not ended and now - following.began < max(tick * _TICKS_UNLISTED, _LEAST_UNLISTED)
     # One that has ended is read at once: those are fewer than the pages of a whole listing.
     affordable = ended or some_reads(runtime, vault_id, _single_read(following))
     # What is over its deadline has its outcome now, whether or not it may be asked once more.

@@ -64,10 +64,18 @@ _OUTCOMES: Final = {
 class Poll:
     """One look at what a message follows, for the step that started it."""
 
-    def __init__(self, message: StepMessage[Following], row: Row, c: Collaborators) -> None:
+    def __init__(
+        self,
+        message: StepMessage[Following],
+        row: Row,
+        c: Collaborators,
+        *,
+        details_left_out: bool = False,
+    ) -> None:
         self._message = message
         self._row = row
         self._c = c
+        self._details_left_out = details_left_out
 
     @property
     def _following(self) -> Following:
@@ -86,6 +94,8 @@ class Poll:
         if known is not None and details:
             assert vault_id is not None
             known = self._c.azure.get_job(vault_id, known.id) or known
+        elif known is not None:
+            self._details_left_out = adds_details(self._row)
         if following.not_before is not None and known is None:
             early = following.not_before - self._c.now()
             if early > timedelta():
@@ -224,7 +234,12 @@ class Poll:
         at = self._c.now()
         info = job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress")
         started = outcomes.started(self._message, info, at=at)
-        rest = Poll(self._message.model_copy(update={"payload": moved}), self._row, self._c)
+        rest = Poll(
+            self._message.model_copy(update={"payload": moved}),
+            self._row,
+            self._c,
+            details_left_out=self._details_left_out,
+        )
         if job is not None:
             return _with_event(started, rest._job(job_id, job))
         if at >= moved.deadline:
@@ -300,7 +315,8 @@ class Poll:
             if proof is not None:
                 return proof
         warnings = tuple(item.message for item in job.error_details[:_MOST_TEXTS]) if error is None else ()
-        return self._row.after_job(origin, job, End(status, error, _details(job, warnings)))
+        details = _details(job, warnings, left_out=self._details_left_out)
+        return self._row.after_job(origin, job, End(status, error, details))
 
     def _failed(self, error: ErrorInfo) -> Result:
         if error.code.lower() in CONFLICT_CODES:
@@ -353,14 +369,19 @@ def _with_event(event: Event, result: Result) -> Result:
     return result
 
 
-def _details(job: Job, warnings: tuple[str, ...]) -> OutcomeDetails:
+def adds_details(row: Row) -> bool:
+    """Whether a job of a step that completed has more to tell than its entry in a list: a configuration has not."""
+    return row.job is not None and row.job.operation != "ConfigureBackup"
+
+
+def _details(job: Job, warnings: tuple[str, ...], *, left_out: bool) -> OutcomeDetails:
     duration = (job.end_time - job.start_time).total_seconds() if job.start_time and job.end_time else None
     return OutcomeDetails(
         start_time=job.start_time,
         end_time=job.end_time,
         duration_seconds=duration,
         warnings=warnings,
-        job=job_info(job),
+        job=job_info(job).model_copy(update={"details_left_out": left_out or None}),
     )
 
 

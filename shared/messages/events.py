@@ -10,7 +10,7 @@ import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -86,6 +86,8 @@ class JobInfo(EventModel):
     activity_id: Word | None = None
     tasks: tuple[TaskInfo, ...] = ()
     properties: dict[Line, Line] = Field(default_factory=dict)
+    #: tasks and properties were not read: the service's hour of job reads had no room for them
+    details_left_out: Literal[True] | None = None
 
 
 class RecoveryPointInfo(EventModel):

@@ -33,6 +33,9 @@ DEFAULT_RETENTION: Final = {
     BackupType.COPY_ONLY_FULL: timedelta(days=30),
 }
 
+#: Requests that come together are served by one listing of what the vault protects.
+_ITEMS_SERVE: Final = timedelta(seconds=30)
+
 
 def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     """Select the protected databases that the request means, and fan out."""
@@ -57,7 +60,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     protected = c.items.get(
         vault_id.key,
         asked=message.since,
-        interval=c.settings.track_interval,
+        interval=_ITEMS_SERVE,
         now=c.now,
         load=load,
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shared.engine import outcomes
@@ -24,9 +23,6 @@ from shared.steps.payloads import CertainFailure, FixedSelection, Plan
 if TYPE_CHECKING:
     from shared.steps.selection import Selection
 
-#: A fan-out starts this many at once, then at this rate: ARM refills 10 writes a second.
-BURST: Final = 150
-WRITES_A_SECOND: Final = 8
 _NAMES_TOLD: Final = 100
 
 P = TypeVar("P", bound=Plan)
@@ -75,8 +71,9 @@ def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Pay
         )
         events.append(outcomes.outcome_beside_acceptance(message, End(Status.SKIPPED, nothing), at=at))
 
+    pace = c.write_pace()
+
     def task(number: int, raw: dict[str, Any]) -> To:
-        delay = timedelta(seconds=max(0, number - BURST) / WRITES_A_SECOND)
-        return To(step, model.model_validate(raw, extra="ignore"), delay)
+        return To(step, model.model_validate(raw, extra="ignore"), pace.of(number))
 
     return Continue(FanOut(fixed.tasks, task), tuple(events), accepted)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: For so long after a VM was registered, and inquired with that, a pattern means the databases that were found.
 INQUIRY_IS_FRESH: Final = timedelta(hours=4)
+#: A vault that is being made is looked at so often.
+_BETWEEN_LOOKS: Final = timedelta(seconds=30)
 
 
 def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
@@ -78,7 +80,7 @@ def _with_vault(message: StepMessage[ProtectPlan], c: Collaborators, vault: Vaul
                 f"vault {vault_id} was still in state {vault.provisioning_state} when the time was up.",
                 Status.TIMED_OUT,
             ).end
-        return Later(c.settings.track_interval)
+        return Later(_BETWEEN_LOOKS)
     return Continue((To("select_policy", message.payload),))
 
 

@@ -37,8 +37,8 @@ Side = Literal["before", "after"]
 #: No request takes longer than this, whatever happens: the longest deadline, three times over.
 LONGEST_LIFE: Final = timedelta(days=30)
 _MOST_STEPS: Final = 5000
-#: What a job says that gave way to another one and did nothing.
-GAVE_WAY: Final = b"510008"
+#: What a job says that did nothing: it gave way to another one, or what it was to make was there.
+DID_NOTHING: Final = (b"510008", b"520023")
 _LOOPBACK: Final = "http://127.0.0.1:9"
 #: Routes whose answers say when to ask again.
 _POLLS: Final = frozenset({"OperationStatus", "OperationResult"})
@@ -504,12 +504,13 @@ class FaultyEstate(Estate):
 
 
 def gave_way(simulator: Simulator, job_id: str) -> bool:
-    """Whether a job did nothing, because another operation was running on its database."""
+    """Whether a job did nothing, because of another operation on its database or what that had made."""
     headers = {"authorization": "Bearer local-simulator"}
     path = f"{simulator.vault_id()}/backupJobs/{job_id}"
     asked = Request("GET", path, "api-version=2024-04-01", headers, b"", _LOOPBACK)
     # A fault may be meant for this very call.
-    return any(GAVE_WAY in simulator.handle(asked).body for _ in range(10))
+    answers = [simulator.handle(asked).body for _ in range(10)]
+    return any(reason in answer for answer in answers for reason in DID_NOTHING)
 
 
 #: Short enough that a flow has few polls, long enough that there are some.

@@ -16,7 +16,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
     assert settings.workflows == frozenset(Operation)
     assert settings.operation_timeout == timedelta(hours=2)
     assert settings.job_timeout == timedelta(days=7)
-    assert settings.track_interval == timedelta(seconds=30)
+    assert settings.track_interval == timedelta(seconds=5)
     assert not settings.events_allow_restore
     assert not settings.restore_allow_overwrite
 

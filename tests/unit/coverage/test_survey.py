@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.arm.ids import ContainerId, VirtualMachineId
@@ -527,6 +527,7 @@ def _items(draw: st.DrawFn) -> ProtectedItem:
     ).model_copy(update={"name": draw(_names)})
 
 
+@settings(deadline=None)  # no speed is promised on a busy machine
 @given(
     items=st.lists(_items(), max_size=12),
     offered=st.lists(_names, max_size=12),

@@ -138,11 +138,13 @@ def moment(text: str) -> datetime:
 
 
 @contextmanager
-def open_fleet(scenario: Scenario, *, batch: int = 200) -> Iterator[Fleet]:
+def open_fleet(scenario: Scenario, *, batch: int = 200, tick: str | None = None) -> Iterator[Fleet]:
+    """A running app. `tick`: its TRACK_INTERVAL, where that is not to be the default."""
     clock = SteppedClock(scenario.start_time)
     simulator = Simulator(scenario, clock=clock)
     with SimulatorServer(simulator) as server, Broker(None, clock=clock) as broker:
-        runtime = composition.build({"ARM_ENDPOINT": server.url}, bus=InProcessBus(broker), clock=clock)
+        environment = {"ARM_ENDPOINT": server.url} | ({"TRACK_INTERVAL": tick} if tick is not None else {})
+        runtime = composition.build(environment, bus=InProcessBus(broker), clock=clock)
         composition.install(runtime)
         host = Host(
             index(function_app.app),

@@ -91,40 +91,41 @@ def test_the_window_reaches_back_to_what_other_batches_follow() -> None:
 @pytest.mark.parametrize(
     ("pages", "left", "seconds"),
     [
-        # Few pages: the hour is more than enough.
-        (1, 450, 30),
-        (1, 100, 30),
-        (3, 450, 30),
+        # One job, or as many as a page holds.
+        (1, 450, 6),
+        (1, 225, 12),
+        (1, 50, 52),
+        (1, 0, 100),
         # While much is left, soon; later, as late as nobody may wait longer than.
-        (10, 450, 70),
-        (10, 350, 90),
-        (10, 250, 120),
-        (10, 20, 120),
-        (10, 0, 120),
-        # More than can be listed every two minutes: an even pace.
-        (20, 450, 140),
-        (20, 250, 200),
-        (20, 0, 200),
-        (100, 450, 670),
+        (10, 450, 58),
+        (10, 350, 75),
+        (10, 250, 100),
+        (10, 0, 100),
+        # More than can be listed so often: an even pace.
+        (20, 450, 116),
+        (20, 250, 183),
+        (20, 0, 183),
+        (100, 450, 578),
         # The service allows more than was thought.
-        (10, 999, 40),
+        (1, 999, 5),
+        (10, 999, 27),
     ],
 )
 def test_the_tick_spends_the_hour(pages: int, left: int, seconds: float) -> None:
-    assert tick_of(TICK, pages=pages, left=left).total_seconds() == seconds
+    assert tick_of(5 * SECOND, pages=pages, left=left).total_seconds() == seconds
 
 
 def test_vaults_of_a_subscription_share_the_hour() -> None:
     listings = JobListings()
     ticks = [Vault(10).list(listings, key=f"vault{number}").tick(TICK) for number in range(10)]
-    assert (ticks[0], ticks[-1]) == (TICK, 70 * SECOND)
+    assert (ticks[0], ticks[-1]) == (TICK, 58 * SECOND)
 
 
 def test_a_grown_tick_is_waited_for() -> None:
     vault, listings = Vault(2000), JobListings()
     first = vault.list(listings)
-    assert vault.list(listings, at=60) is first
-    assert vault.list(listings, at=70) is not first
+    assert vault.list(listings, at=50) is first
+    assert vault.list(listings, at=58) is not first
 
 
 def test_jobs_are_found_by_id_and_by_activity_in_any_case() -> None:
@@ -147,12 +148,23 @@ def test_only_what_runs_is_listed_where_that_takes_fewer_pages() -> None:
     assert not vault.list(listings, at=61, running_only=False).running_only
 
 
-@pytest.mark.parametrize(("jobs", "running"), [(300, 10), (900, 500)], ids=["few pages", "many run"])
+@pytest.mark.parametrize(("jobs", "running"), [(300, 10), (900, 850)], ids=["few pages", "all run"])
 def test_all_are_listed_where_that_is_no_dearer(jobs: int, running: int) -> None:
     vault, listings = Vault(jobs, running=running), JobListings()
     vault.list(listings, running_only=True)
     vault.list(listings, at=60, running_only=True)
     assert [status for _, status in vault.asked] == [None, None]
+
+
+def test_all_are_listed_while_more_end_than_a_whole_listing_has_pages() -> None:
+    vault, listings = Vault(900, running=400), JobListings()
+    vault.list(listings, running_only=True)
+    vault.running = 380
+    vault.list(listings, at=60, running_only=True)
+    # Twenty have ended since the last look: each would be a read of its own.
+    vault.list(listings, at=120, running_only=True)
+    vault.list(listings, at=180, running_only=True)
+    assert [status for _, status in vault.asked] == [None, "InProgress", None, "InProgress"]
 
 
 def test_a_vault_whose_jobs_have_ended_is_forgotten() -> None:
