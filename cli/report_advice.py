@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cli.flags import in_flags
 from cli.results import LeftOut, count_of
 from shared.coverage.states import EVERY_DATABASE, SEVERITY, CoverageState, DatabaseCoverage, counts_of
 from shared.names import name_key
@@ -88,7 +89,7 @@ def _wholes(count: int) -> str:
 
 def left_out_text(left_out: dict[str, int]) -> str:
     """What was not looked at, and why; empty where that is nothing."""
-    parts = [str(LeftOut(reason, count)) for reason, count in left_out.items() if count]
+    parts = [in_flags(str(LeftOut(reason, count))) for reason, count in left_out.items() if count]
     return f"Left out: {', '.join(parts)}." if parts else ""
 
 

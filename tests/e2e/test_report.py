@@ -83,7 +83,7 @@ def test_without_a_gap_it_exits_0_and_says_so(azure: OpenAzure, report: Asked) -
     assert told.status == 0
     assert told.states == {"orders": "covered", "billing": "covered"}
     assert "All 2 databases are covered." in told.err
-    assert "1 system databases" in told.err
+    assert "1 system database (--include-system takes it)" in told.err
     assert "What to do first" not in told.err
 
 
