@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cli.azure import azure
 from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError, failed
-from cli.output import output_of, print_rows
+from cli.output import output_of, print_rows, print_sentence
 from cli.requesting import one_database
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.engine.result import Collaborators
@@ -78,6 +78,8 @@ def show_databases(options: argparse.Namespace) -> int:
         name=("vm", "instance", "database"),
         failed=_needs_a_look,
     )
+    if output.is_table and any(row["state"] == "IRPending" for row in rows):
+        print_sentence("IRPending: protected, and not restorable before its first full backup.")
     return 0
 
 

@@ -211,6 +211,14 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
+def print_sentence(text: str) -> None:
+    """A sentence on standard output, broken between words where a terminal is narrow."""
+    if sys.stdout.isatty():
+        console().print(Text(printable(text)))
+    else:
+        print(printable(text), flush=True)
+
+
 #: Columns that a name needs at the least.
 _LEAST_NAME: Final = 12
 #: Columns whose cells may be broken into lines: names and sentences. Everything else is there to be copied.

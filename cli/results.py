@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from cli.following import Following, is_success
-from cli.output import Output, console, print_table, write_data
+from cli.output import Output, console, print_sentence, print_table, write_data
 from cli.request_lines import RequestLine
 from shared.arm.redaction import printable
 
@@ -170,12 +170,15 @@ def print_outcomes(
     else:
         _print_successes([one for one in wanted if is_success(one)])
         for one in left_out:
-            print(f"Left out: {said(str(one))}.")
+            print_sentence(f"Left out: {said(str(one))}.")
         _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
     expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
     if outcomes:
-        to = sys.stdout if output.is_table else sys.stderr
-        print(_sums(outcomes, expected, left_out, elapsed), file=to, flush=True)
+        sums = _sums(outcomes, expected, left_out, elapsed)
+        if output.is_table:
+            print_sentence(sums)
+        else:
+            print(sums, file=sys.stderr, flush=True)
 
 
 def _sums(

@@ -407,6 +407,16 @@ def test_outcomes_are_added_to_those_of_last_night(azure: Open, tmp_path: Path) 
     assert told == ["1", "2"]
 
 
+def test_what_is_refused_before_azure_is_asked_is_dated_by_the_service(
+    azure: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = azure(one_vm("orders"))
+    lines = tmp_path / "requests.jsonl"
+    lines.write_bytes(cloud.request("backup", "bad", databases=[], backupType="Huge"))
+    assert main(["run", "--requests", str(lines), "-o", "tsv", "--query", "[].time"]) == 1
+    assert capsys.readouterr().out.startswith("2026-01-05T")
+
+
 # -- an Azure that does not answer
 
 
