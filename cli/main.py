@@ -160,6 +160,7 @@ def build_parser() -> Parser:
     _add_jobs(commands)
     _add_policies(commands)
     _add_runs(commands)
+    _add_report(commands)
     _add_replay(commands)
     _add_completion(commands)
     _add_simulator(commands)
@@ -721,6 +722,64 @@ def _add_runs(commands: _SubCommands) -> None:
     )
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="of earlier runs")
     _add_output(parser)
+
+
+def _add_report(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.report import show_report
+
+        return show_report(options)
+
+    parser = _add(
+        commands,
+        "report",
+        summary="tell how databases are backed up, the worst first; changes nothing",
+        example="""
+          sqlvmbackup report --vault /subscriptions/.../vaults/vault1 --html coverage.html
+          sqlvmbackup report --subscription 00000000-0000-0000-0000-000000000001 --max-age 26h
+        """,
+        notes="""
+        Ages are held against the schedules of the policies, or against --max-age. docs/coverage.md says what each state
+        means and what cannot be known.
+        Exit status: 0 no gap, 1 a gap or something that could not be read, 2 options or settings cannot be used.
+        """,
+        handler=handler,
+    )
+    group = parser.add_argument_group("vaults")
+    group.add_argument(
+        "--vault",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="full ARM id of a vault; may be repeated (default: SQLVMBACKUP_VAULT)",
+    )
+    group.add_argument("-g", "--resource-group", dest="group", metavar="NAME", help="or by its names")
+    group.add_argument("-v", "--vault-name", dest="name", metavar="NAME", help="(with -g)")
+    group.add_argument(
+        "--subscription",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="all vaults of it, and the SQL VMs that none of them knows; may be repeated (with -g and -v: theirs)",
+    )
+    _add_selection(parser, every="all user databases")
+    parser.set_defaults(vm=None)
+    group = parser.add_argument_group("coverage")
+    group.add_argument(
+        "--policy", metavar="NAME", help="the policy that should protect them (default: any will do)"
+    )
+    group.add_argument(
+        "--max-age",
+        metavar="DURATION",
+        help="how old a last backup may be, such as 26h or P2D (default: as the policy's schedule has it)",
+    )
+    group.add_argument(
+        "--read-singly",
+        action="store_true",
+        help="read up to 75 databases of a subscription one by one, whose recovery model decides",
+    )
+    group.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs nothing else")
+    _add_reading(parser, failed="databases with a gap")
 
 
 def _add_replay(commands: _SubCommands) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -68,6 +68,42 @@ def vault_path(options: argparse.Namespace, environment: Mapping[str, str]) -> s
         ).path
     except InvalidResourceIdError as error:
         raise CommandError(f"-g, -v: {error}.") from error
+
+
+def several_places(
+    vaults: Sequence[str],
+    subscriptions: Sequence[str],
+    *,
+    group: str | None,
+    name: str | None,
+    environment: Mapping[str, str],
+) -> tuple[list[VaultId], list[str]]:
+    """The vaults that are named, and the subscriptions all of whose vaults are meant. Raises CommandError.
+
+    Args:
+        vaults: full ARM ids.
+        subscriptions: ids or names; with `group` and `name` at most one, that of the vault so named.
+        group: the resource group of a vault.
+        name: the vault's name.
+        environment: names a vault where nothing else does.
+    """
+    if group is not None or name is not None or not (vaults or subscriptions):
+        if vaults:
+            flag = "-g" if group is not None else "-v"
+            raise CommandError(f"--vault is the whole id of a vault: it does not go with {flag}.")
+        if len(subscriptions) > 1:
+            raise CommandError(
+                "--subscription: a vault given by -g and -v is in one of them; give that alone."
+            )
+        one = argparse.Namespace(
+            vault=None,
+            resource_group=group,
+            vault_name=name,
+            subscription=subscriptions[0] if subscriptions else None,
+        )
+        return [VaultId.parse(vault_path(one, environment))], []
+    ids = [_subscription(text, environment).lower() for text in subscriptions]
+    return [VaultId.parse(_checked(text, "--vault")) for text in vaults], list(dict.fromkeys(ids))
 
 
 def _checked(text: str, flag: str) -> str:

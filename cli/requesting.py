@@ -140,7 +140,7 @@ def _protect(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         "vaultId": options.vault,
         "vmId": options.vm,
         "policyName": options.policy,
-        **_selection(options),
+        **selection(options),
         "onExisting": options.on_existing,
         "resume": options.resume or None,
         "undelete": options.undelete or None,
@@ -172,7 +172,7 @@ def _backup(options: argparse.Namespace, problems: list[str]) -> JsonObject:
     return {
         "vaultId": options.vault,
         "vmId": options.vm,
-        **_selection(options),
+        **selection(options),
         "backupType": options.type,
         "retainFor": checked.duration("--retain-for"),
         "retainUntil": checked.moment("--retain-until"),
@@ -240,10 +240,11 @@ def _target(options: argparse.Namespace) -> JsonObject:
     )
 
 
-def _selection(options: argparse.Namespace) -> JsonObject:
+def selection(options: argparse.Namespace) -> JsonObject:
+    """The databases that the flags mean, as a request has them."""
     instance = options.instance or EVERY_INSTANCE
     everything = [{"instance": instance, "database": "*"}]
-    if options.command == "backup" and options.instance is None and options.vm is None:
+    if options.command in ("backup", "report") and options.instance is None and options.vm is None:
         # Databases of availability groups are on no one VM.
         everything.append({"availabilityGroup": "*", "database": "*"})
     groups = [_group_database(text) for text in options.group_database]

@@ -431,7 +431,9 @@ def _counted_in(method: str, path: str) -> tuple[str, ...]:
     if method == "DELETE":
         return ("subscription-deletes",)
     if method != "GET":
-        return (WRITES,)
+        # A query of Resource Graph changes nothing, whatever its method.
+        asks = action_of(method, path).startswith("microsoft.resourcegraph/")
+        return ("subscription-reads",) if asks else (WRITES,)
     action = action_of(method, path)
     if action.startswith(_VAULT) and action not in _NOT_BY_ACTION:
         return ("subscription-reads", action)

@@ -63,6 +63,8 @@ _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+_RESOURCE_GRAPH_VERSION = "2021-03-01"
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 
@@ -188,6 +190,24 @@ class ArmClient:
         """POST `json` to `path`; `client_request_id` is what Azure is told to trace the call by."""
         return self._ask(
             self._call(operation, "POST", path, params, content=json, client_request_id=client_request_id)
+        )
+
+    def query_resource_graph(self, operation: str, query: Mapping[str, object]) -> ArmResponse:
+        """POST a query to Azure Resource Graph, which changes nothing.
+
+        It is the one address outside of a subscription that is ever asked; who may read what is up to the service.
+        https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
+        """
+        return self._ask(
+            _Call(
+                operation=operation,
+                method="POST",
+                path=_RESOURCE_GRAPH,
+                url=f"{self._endpoint.url}{_RESOURCE_GRAPH}?api-version={_RESOURCE_GRAPH_VERSION}",
+                subscription_id="",
+                client_request_id=str(uuid.uuid4()),
+                body=_serialised(query),
+            )
         )
 
     def get_url(self, operation: str, url: str, *, vault: VaultId) -> ArmResponse:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from shared.arm.ids import ContainerId, ProtectedItemId, RecoveryPointId, VaultId
+from shared.arm.budget import RequestBudget
+from shared.arm.ids import ContainerId, ProtectedItemId, RecoveryPointId, VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import (
     Container,
@@ -34,11 +35,16 @@ __all__ = ["Mutations", "Reads"]
 class Reads(Protocol):
     """What asks, and changes nothing."""
 
+    @property
+    def budget(self) -> RequestBudget: ...
+
     def get_vault(self, vault: VaultId) -> Vault | None: ...
 
     def list_vaults(self, subscription_id: str) -> Listing[Vault]: ...
 
     def get_resource_guard(self, vault: VaultId) -> ResourceGuardProxy | None: ...
+
+    def list_sql_virtual_machines(self, subscription_id: str) -> Listing[VirtualMachineId]: ...
 
     def list_policies(self, vault: VaultId) -> list[Policy]: ...
 

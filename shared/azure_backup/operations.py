@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ from shared.arm.ids import (
     RecoveryPointId,
     ResourceId,
     VaultId,
+    VirtualMachineId,
     check_new_policy_name,
     decoded_name,
     quote_segment,
@@ -70,6 +71,15 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
 _PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
 _NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
+
+_GRAPH: Final = "/providers/Microsoft.ResourceGraph/resources"
+_GRAPH_PAGE: Final = 1000
+_MOST_GRAPH_PAGES: Final = 200
+#: Only what shows its id in a stable order has a next page.
+_SQL_MACHINES: Final = (
+    "resources | where type =~ 'microsoft.sqlvirtualmachine/sqlvirtualmachines'"
+    " | project id, name, virtualMachineId = properties.virtualMachineResourceId | order by id asc"
+)
 
 _M = TypeVar("_M", bound=WireModel)
 _log = logger(__name__)
@@ -119,6 +129,52 @@ class AzureBackup:
             raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
         path = f"/subscriptions/{subscription_id}/providers/Microsoft.RecoveryServices/vaults"
         return self._listing(Vault, "list vaults", path, params=_version(VAULTS_API_VERSION))
+
+    def list_sql_virtual_machines(self, subscription_id: str) -> Listing[VirtualMachineId]:
+        """The VMs of a subscription on which SQL Server is known to be, as Resource Graph tells.
+
+        It knows those that are registered with the SQL IaaS Agent extension, and of them those that may be read: what
+        may not is missing without a sign.
+        """
+        if not _GUID.fullmatch(subscription_id):
+            raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
+        usable: dict[VirtualMachineId, None] = {}
+        unusable: list[Unusable] = []
+        rows = self._resource_graph("list SQL virtual machines", _SQL_MACHINES, subscription_id)
+        for position, row in enumerate(rows, 1):
+            machine = row.get("virtualMachineId")
+            try:
+                usable[VirtualMachineId.listed(machine if isinstance(machine, str) else "")] = None
+            except InvalidResourceIdError as error:
+                why = f"cannot be addressed in the service's REST API: {error.problem}"
+                unusable += unusable_entries(row, "NotAddressable", why, position=position)
+        return Listing(list(usable), unusable)
+
+    def _resource_graph(self, operation: str, query: str, subscription_id: str) -> Iterator[dict[str, Any]]:
+        """The rows of a query, all pages of it."""
+        token: str | None = None
+        for _ in range(_MOST_GRAPH_PAGES):
+            options: dict[str, object] = {"resultFormat": "objectArray", "$top": _GRAPH_PAGE}
+            if token is not None:
+                options["$skipToken"] = token
+            response = self._arm.query_resource_graph(
+                operation, {"query": query, "subscriptions": [subscription_id], "options": options}
+            )
+            body = response.body
+            rows = body.get("data") if isinstance(body, dict) else None
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                self._garbled(operation, _GRAPH, "the answer is no list of resources")
+            yield from rows
+            assert isinstance(body, dict)
+            following = body.get("$skipToken")
+            if not following:
+                if str(body.get("resultTruncated", "")).lower() == "true":
+                    self._garbled(operation, _GRAPH, "the answer was cut, and there is no next page")
+                return
+            if not isinstance(following, str) or following == token:
+                self._garbled(operation, _GRAPH, "the pages lead nowhere")
+            token = following
+        self._garbled(operation, _GRAPH, f"the list has more than {_MOST_GRAPH_PAGES} pages")
 
     def create_vault(
         self,

@@ -1,0 +1,371 @@
+"""`sqlvmbackup report`: how the databases of vaults and subscriptions are backed up; nothing is changed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from cli.azure import azure
+from cli.embedded import settings_of_a_run
+from cli.errors import FAILED, CommandError
+from cli.output import Output, output_of, print_rows, write_data
+from cli.parsing import read_duration
+from cli.places import several_places
+from cli.report_advice import first_steps, headline, left_out_text, most_pressing, sums
+from cli.requesting import selection
+from shared.arm.errors import ArmError, ArmStatusError
+from shared.arm.ids import VaultId
+from shared.arm.redaction import printable
+from shared.coverage.estate import together, unregistered
+from shared.coverage.reading import read_listings, single_reads_left, unread, with_read
+from shared.coverage.states import (
+    EVERY_DATABASE,
+    CoverageCode,
+    CoverageState,
+    DatabaseCoverage,
+    VaultCoverage,
+)
+from shared.coverage.survey import Scope, survey
+from shared.engine.result import Collaborators
+from shared.engine.retry import Retry, decide
+from shared.messages.error_codes import ErrorCode
+from shared.messages.identity import Database
+from shared.messages.model import format_moment, parse_positive_duration
+from shared.messages.requests import DatabaseSelector
+
+T = TypeVar("T")
+JsonObject = dict[str, Any]
+
+_COLUMNS: Final = ("state", "vm", "instance", "database", "policy", "lastBackup", "code")
+#: In a table, so many that are as they should be are listed; where there are more, they are counted alone.
+_MOST_COVERED: Final = 40
+#: What a narrow terminal does without, the first of them first.
+_SPARED: Final = ("lastBackup", "policy", "vault")
+_TRIES: Final = 4
+#: One process asks, one call after the other: there is nobody to be kept apart from.
+_JITTER: Final = 0.5
+_PATIENCE: Final = timedelta(minutes=2)
+
+
+@dataclass
+class _Survey:
+    """What was found out."""
+
+    vaults: list[VaultCoverage] = field(default_factory=list)
+    #: entries for what is known as a whole alone: vaults that could not be read, VMs that no vault knows
+    others: list[DatabaseCoverage] = field(default_factory=list)
+    #: what could not be read: the report is not whole
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def databases(self) -> tuple[DatabaseCoverage, ...]:
+        return tuple(sorted((*together(self.vaults), *self.others), key=lambda one: one.order))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for vault in self.vaults:
+            found.update(vault.left_out)
+        return dict(found)
+
+
+def show_report(options: argparse.Namespace) -> int:
+    """Tell how the databases are backed up, the worst first. 1 where there is a gap, or something was not read."""
+    output = output_of(options)
+    vaults, subscriptions = several_places(
+        options.vault, options.subscription, group=options.group, name=options.name, environment=os.environ
+    )
+    scope = _scope(options)
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
+        found = _survey(c, vaults, subscriptions, scope, singly=options.read_singly)
+        at = c.now()
+    databases = found.databases
+    if options.html is not None:
+        _write_page(options.html, found, databases, at, scope)
+    _write(databases, found, output)
+    incomplete = bool(found.problems)
+    return FAILED if incomplete or any(one.is_gap for one in databases) else 0
+
+
+def _scope(options: argparse.Namespace) -> Scope:
+    asked = selection(options)
+    return Scope(
+        databases=_selectors(asked["databases"], "--database"),
+        exclude=_selectors(asked["exclude"] or (), "--exclude"),
+        include_system=options.include_system,
+        max_age=_max_age(options.max_age),
+        policy_name=options.policy,
+    )
+
+
+def _selectors(asked: Iterable[JsonObject], flag: str) -> tuple[DatabaseSelector, ...]:
+    try:
+        return tuple(DatabaseSelector.model_validate(one) for one in asked)
+    except ValidationError as error:
+        given = error.errors()[0]["input"]
+        raise CommandError(
+            f"{flag}: expected the name of a database, such as orders or SQL2019/orders, not"
+            f" {printable(str(given))!r}."
+        ) from error
+
+
+def _max_age(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    try:
+        return parse_positive_duration(read_duration(text.strip()))
+    except ValueError as error:
+        raise CommandError(f"--max-age: {error}.") from error
+
+
+# -- reading
+
+
+def _survey(
+    c: Collaborators, named: Sequence[VaultId], subscriptions: Sequence[str], scope: Scope, *, singly: bool
+) -> _Survey:
+    found = _Survey()
+    wanted = dict.fromkeys(named)
+    unread_in: set[str] = set()
+    for subscription in subscriptions:
+        listed = _read(c, found, f"subscription {subscription}", partial(c.azure.list_vaults, subscription))
+        if listed is None:
+            unread_in.add(subscription)
+            continue
+        wanted |= dict.fromkeys(vault.id for vault in listed.usable)
+        for entry in listed.unusable:
+            unread_in.add(subscription)
+            found.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
+    for number, vault_id in enumerate(wanted, 1):
+        if sys.stderr.isatty() and len(wanted) > 1:
+            print(f"Reading vault {vault_id.name} ({number} of {len(wanted)})", file=sys.stderr)
+        coverage = _read(
+            c,
+            found,
+            f"vault {vault_id.name}",
+            partial(_survey_vault, c, vault_id, scope, singly=singly),
+            vault_id=vault_id,
+        )
+        if coverage is None:
+            unread_in.add(vault_id.subscription_id.lower())
+        else:
+            found.vaults.append(coverage)
+    missed = [set(vault.missed) for vault in found.vaults]
+    found.problems += [
+        f"No database matches {selector}." for selector in sorted(set.intersection(*missed) if missed else ())
+    ]
+    for subscription in subscriptions:
+        machines = _read(
+            c,
+            found,
+            f"the SQL virtual machines of subscription {subscription}",
+            partial(c.azure.list_sql_virtual_machines, subscription),
+        )
+        if machines is not None:
+            found.others += unregistered(machines, found.vaults, vaults_unread=subscription in unread_in)
+    return found
+
+
+def _survey_vault(c: Collaborators, vault_id: VaultId, scope: Scope, *, singly: bool) -> VaultCoverage:
+    listings = read_listings(c.azure, vault_id)
+    coverage = survey(listings, scope, c.now())
+    if not singly:
+        return coverage
+    items = unread(coverage.databases, single_reads_left(c.azure.budget, vault_id))
+    if not items:
+        return coverage
+    return survey(with_read(listings, items, c.azure.get_protected_item), scope, c.now())
+
+
+def _read(
+    c: Collaborators,
+    found: _Survey,
+    what: str,
+    read: Callable[[], T],
+    *,
+    vault_id: VaultId | None = None,
+) -> T | None:
+    """What `read` gives; None where it could not be had, which is told in the report and not passed over."""
+    try:
+        return _patiently(read, scale=c.settings.time_scale)
+    except ArmError as error:
+        code = error.code if isinstance(error, ArmStatusError) else type(error).__name__.removesuffix("Error")
+        if isinstance(error, ArmStatusError) and error.status == 404 and vault_id is not None:
+            code = ErrorCode.VAULT_NOT_FOUND
+        found.problems.append(f"{what[:1].upper()}{what[1:]} could not be read: {error}.")
+        if vault_id is not None:
+            found.others.append(
+                DatabaseCoverage(
+                    vault_id=vault_id,
+                    database=Database(instance=EVERY_DATABASE, name=EVERY_DATABASE),
+                    state=CoverageState.UNKNOWN,
+                    code=code,
+                    message=f"The vault could not be read: {error.summary}.",
+                    advice="See that its id is right and that you may read it (Backup Reader).",
+                )
+            )
+        return None
+
+
+def _patiently(read: Callable[[], T], *, scale: float) -> T:
+    """What `read` gives, asked again where the service was only busy."""
+    waited = timedelta()
+    for attempt in range(_TRIES):
+        try:
+            return read()
+        except ArmError as error:
+            refused = isinstance(error, ArmStatusError) and error.status in (401, 403)
+            next_time = decide(
+                error, attempt=attempt, age=waited, time_left=_PATIENCE - waited, jitter=_JITTER
+            )
+            if refused or not isinstance(next_time, Retry) or attempt + 1 == _TRIES:
+                raise
+            waited += next_time.after
+            time.sleep(next_time.after.total_seconds() * scale)
+    raise AssertionError("unreachable")
+
+
+# -- writing
+
+
+def _row(one: DatabaseCoverage) -> JsonObject:
+    database = one.database
+    return {
+        "state": one.state.value,
+        "vm": one.place if database.availability_group is None else None,
+        "instance": database.instance,
+        "availabilityGroup": database.availability_group,
+        "database": database.name,
+        "policy": one.policy_name,
+        "lastBackup": _moment(one.last_backup_time),
+        "lastBackupStatus": one.last_backup_status or None,
+        "since": _moment(one.since),
+        "allowedAgeSeconds": one.allowed_age.total_seconds() if one.allowed_age is not None else None,
+        "code": one.code or None,
+        "message": one.message or None,
+        "advice": one.advice or None,
+        "recoveryModel": one.recovery_model,
+        "autoProtected": one.auto_protected,
+        "vault": one.vault_id.name if one.vault_id is not None else None,
+        "vaultId": one.vault_id.path if one.vault_id is not None else None,
+        "vmId": database.vm_id.path if database.vm_id is not None else None,
+        "itemId": one.item_id.path if one.item_id is not None else None,
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else format_moment(moment.replace(microsecond=0))
+
+
+def _write(databases: Sequence[DatabaseCoverage], found: _Survey, output: Output) -> None:
+    rows = [_row(one) for one in databases]
+    if output.is_table:
+        _write_table(rows, found, output)
+    else:
+        gaps = [row for row, one in zip(rows, databases, strict=True) if one.is_gap]
+        write_data(gaps if output.failed_only else rows, output)
+    # What a person reads last; a program's output is not mixed with it.
+    for line in _last_lines(databases, found):
+        print(printable(line), file=sys.stdout if output.is_table else sys.stderr)
+
+
+def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> None:
+    covered = sum(row["state"] == CoverageState.COVERED for row in rows)
+    shown = [
+        {**row, "instance": row["instance"] or row["availabilityGroup"]}
+        for row in rows
+        if covered <= _MOST_COVERED or row["state"] != CoverageState.COVERED
+    ]
+    if not shown:
+        return
+    gap_states = {state.value for state in CoverageState if state.is_gap}
+    print_rows(
+        [*(("vault",) if len(found.vaults) > 1 else ()), *_COLUMNS],
+        shown,
+        output,
+        nothing="",
+        spared=_SPARED,
+        name=("vm", "instance", "database"),
+        failed=lambda row: row["state"] in gap_states,
+    )
+    print()
+
+
+def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
+    """The sums, what is not known, and at the very end what to do first."""
+    lines = [f"{headline(databases)}.", sums(databases)]
+    if text := left_out_text(found.left_out):
+        lines.append(text)
+    lines += _notes(databases, found)
+    steps = first_steps(databases)
+    if steps:
+        lines.append("What to do first:")
+        for number, step in enumerate(most_pressing(steps), 1):
+            lines.append(f"  {number}. {step.advice}")
+            lines.append(f"     {step.state.value}: {step.what}, {step.where}. {step.why}")
+        if len(steps) > len(most_pressing(steps)):
+            lines.append(f"  and {len(steps) - len(most_pressing(steps))} more causes, in the list.")
+    return lines
+
+
+def _notes(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
+    """What could not be read, and what nobody tells."""
+    notes = list(found.problems)
+    if open_ones := sum(one.code == CoverageCode.RECOVERY_MODEL_UNREAD for one in databases):
+        notes.append(
+            f"{open_ones:,} of unknown state may be in the simple recovery model, which no listing tells: --read-singly"
+            " reads up to 75 of them."
+        )
+    if any(vault.containers for vault in found.vaults):
+        notes.append(
+            "Databases that are new since the last inquiry of their VM are not seen, and the service does not tell when"
+            " that was: a protect request inquires."
+        )
+    return notes
+
+
+def _write_page(
+    path: Path, found: _Survey, databases: Sequence[DatabaseCoverage], at: datetime, scope: Scope
+) -> None:
+    from cli.report_page import page
+
+    steps = first_steps(databases)
+    text = page(
+        databases,
+        at=at,
+        vaults=[vault.vault_id.name for vault in found.vaults],
+        first=most_pressing(steps),
+        notes=_notes(databases, found),
+        machines=[
+            (container.name, container.health, _moment(container.updated) or "not told")
+            for vault in found.vaults
+            for container in vault.containers
+        ],
+        left_out=found.left_out,
+        rule="ages by the policies" if scope.max_age is None else f"maximum age {_spoken(scope.max_age)}",
+    )
+    # A page that is there already stays whole until the new one is.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise CommandError(f"--html: {path} cannot be written ({error.strerror}).") from error
+    print(f"The page is in {path}.", file=sys.stderr)
+
+
+def _spoken(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} h"

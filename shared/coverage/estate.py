@@ -1,0 +1,91 @@
+"""Several vaults together: each database once, and the VMs with SQL Server that no vault knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from shared.arm.ids import VirtualMachineId
+from shared.azure_backup.listings import Listing
+from shared.coverage.states import (
+    EVERY_DATABASE,
+    CoverageCode,
+    CoverageState,
+    DatabaseCoverage,
+    VaultCoverage,
+)
+from shared.messages.identity import Database
+
+#: What is told of a database by a vault that does not back it up.
+_ELSEWHERE: Final = frozenset({CoverageState.STOPPED, CoverageState.UNPROTECTED})
+
+
+def together(vaults: Sequence[VaultCoverage]) -> tuple[DatabaseCoverage, ...]:
+    """The databases of several vaults, the worst first, each once.
+
+    A VM that was moved to another vault leaves its stopped or deleted items in the first one: they are no gap where
+    the other backs the same database up, which then says where older backups of it are.
+    """
+    backed_up = {
+        (one.database.key, one.database.name)
+        for vault in vaults
+        for one in vault.databases
+        if one.database.vm_id is not None and one.item_id is not None and one.state not in _ELSEWHERE
+    }
+    kept: list[DatabaseCoverage] = []
+    older: dict[tuple[str, str], list[str]] = {}
+    for vault in vaults:
+        for one in vault.databases:
+            key = (one.database.key, one.database.name)
+            if one.state in _ELSEWHERE and key in backed_up:
+                if one.item_id is not None:
+                    older.setdefault(key, []).append(vault.vault_id.name)
+            else:
+                kept.append(one)
+    told = [
+        replace(one, message=f"{one.message} Older backups of it are in {' and '.join(names)}.".strip())
+        if one.item_id is not None and (names := older.get((one.database.key, one.database.name)))
+        else one
+        for one in kept
+    ]
+    return tuple(sorted(told, key=lambda one: one.order))
+
+
+def unregistered(
+    machines: Listing[VirtualMachineId],
+    vaults: Iterable[VaultCoverage],
+    *,
+    vaults_unread: bool,
+) -> list[DatabaseCoverage]:
+    """The VMs with SQL Server that none of the vaults knows, each as one entry `*`.
+
+    `vaults_unread`: there are vaults in the subscription that could not be read, so one of them may know a VM.
+    """
+    known = {container.vm_id for vault in vaults for container in vault.containers}
+    state = CoverageState.UNKNOWN if vaults_unread else CoverageState.UNPROTECTED
+    message = "SQL Server is on it, and no vault of its subscription knows it"
+    found = [
+        DatabaseCoverage(
+            vault_id=None,
+            database=Database(vm_id=machine, instance=EVERY_DATABASE, name=EVERY_DATABASE),
+            state=state,
+            code=CoverageCode.NOT_REGISTERED,
+            message=f"{message} that could be read." if vaults_unread else f"{message}.",
+            advice="Protect its databases: a protect request registers it.",
+        )
+        for machine in machines.usable
+        if machine not in known
+    ]
+    return found + [
+        DatabaseCoverage(
+            vault_id=None,
+            database=Database(instance=EVERY_DATABASE, name=EVERY_DATABASE),
+            state=CoverageState.UNKNOWN,
+            code=one.code,
+            message=f"The SQL virtual machine {one.name} {one.why}.",
+            advice="Look at it in the portal.",
+            server_name=one.name,
+        )
+        for one in machines.unusable
+    ]

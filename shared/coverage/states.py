@@ -1,0 +1,162 @@
+"""What is told of a database's backups: its state, since when, why, and what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
+from shared.messages.identity import Database
+from shared.names import name_key
+
+#: Stands for all databases of a VM or an instance, where none of them can be named.
+EVERY_DATABASE: Final = "*"
+
+
+class CoverageState(StrEnum):
+    """How a database's backups stand; the worst first."""
+
+    FAILING = "failing"  #: its last backup failed
+    STALE = "stale"  #: its last backup is older than the policy, or the request, allows
+    NEVER_BACKED_UP = "neverBackedUp"  #: it is protected, and there is nothing to restore yet
+    UNPROTECTED = "unprotected"
+    STOPPED = "stopped"  #: its protection was stopped, or its backups were deleted
+    UNHEALTHY = "unhealthy"  #: backed up until now; the service cannot reach it, or cannot look into its VM
+    WRONG_POLICY = "wrongPolicy"  #: another policy protects it than the request names
+    UNKNOWN = "unknown"  #: nothing can be said, for the reason that is given
+    COVERED = "covered"
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether somebody has to do something. What is not known is no gap, and is told all the same."""
+        return self not in (CoverageState.COVERED, CoverageState.UNKNOWN)
+
+
+SEVERITY: Final = {state: rank for rank, state in enumerate(CoverageState)}
+
+
+class CoverageCode(StrEnum):
+    """Why a database is in its state, where the service gives no code of its own."""
+
+    BACKUP_FAILED = "BackupFailed"
+    BACKUP_TOO_OLD = "BackupTooOld"
+    FIRST_BACKUP_PENDING = "FirstBackupPending"
+    NOT_PROTECTED = "NotProtected"
+    NOT_PROTECTABLE = "NotProtectable"
+    NOT_REGISTERED = "NotRegistered"
+    PROTECTION_STOPPED = "ProtectionStopped"
+    SOFT_DELETED = "ItemSoftDeleted"
+    PROTECTION_ERROR = "ProtectionError"
+    NOT_REACHABLE = "NotReachable"
+    CONTAINER_UNHEALTHY = "ContainerUnhealthy"
+    VM_DELETED = "VirtualMachineDeleted"
+    NOT_DISCOVERED = "NotDiscovered"
+    OTHER_POLICY = "ProtectedByAnotherPolicy"
+    RECOVERY_MODEL_UNREAD = "RecoveryModelUnread"
+    POLICY_UNREAD = "PolicyUnread"
+    STATUS_UNKNOWN = "BackupStatusUnknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatabaseCoverage:
+    """How one database's backups stand. `database.name` is `*` for all of a VM or an instance."""
+
+    vault_id: VaultId | None
+    database: Database
+    state: CoverageState
+    #: of the service where it gives one, else a CoverageCode; empty where it is covered
+    code: str = ""
+    #: what is the matter, a sentence
+    message: str = ""
+    #: what to do, sentences
+    advice: str = ""
+    #: failing and stale: the last good backup, as far as it is known; neverBackedUp: when it was protected;
+    #: unprotected and stopped: when protection was stopped or its backups were deleted; None where no listing tells
+    since: datetime | None = None
+    #: the last attempt, whatever became of it
+    last_backup_time: datetime | None = None
+    #: in the service's words
+    last_backup_status: str = ""
+    policy_name: str | None = None
+    item_id: ProtectedItemId | None = None
+    recovery_model: str | None = None
+    #: how old the last backup may be, where that is known
+    allowed_age: timedelta | None = None
+    #: a protection intent of its instance protects what is new there
+    auto_protected: bool = False
+    #: a backup of it is running
+    backup_running: bool = False
+    #: the host's name, as jobs have it
+    server_name: str = ""
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether somebody has to do something."""
+        return self.state.is_gap
+
+    @property
+    def needs_recovery_model(self) -> bool:
+        """Whether a single read of its protected item tells its state."""
+        return self.code == CoverageCode.RECOVERY_MODEL_UNREAD and self.item_id is not None
+
+    @property
+    def place(self) -> str:
+        """The VM's name, or the availability group's."""
+        database = self.database
+        if database.vm_id is not None:
+            return database.vm_id.name
+        return database.availability_group or self.server_name
+
+    @property
+    def order(self) -> tuple[int, str, str, str]:
+        """Sorts the worst first, then by VM, instance and name."""
+        parent = name_key(self.database.parent)
+        return SEVERITY[self.state], name_key(self.place), parent, name_key(self.database.name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerKnowledge:
+    """How well the databases of a registered VM (or availability group) are known."""
+
+    name: str
+    vm_id: VirtualMachineId | None
+    health: str
+    #: when its databases were last looked for; None where that is not known, since no answer of the service tells
+    inquired: datetime | None
+    #: when the service last changed its entry, which an inquiry does not
+    updated: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VaultCoverage:
+    """How the databases of a vault stand, at a moment of the service's time."""
+
+    vault_id: VaultId
+    at: datetime
+    #: the worst first
+    databases: tuple[DatabaseCoverage, ...]
+    containers: tuple[ContainerKnowledge, ...] = ()
+    #: what the request leaves out, by reason
+    left_out: dict[str, int] = field(default_factory=dict)
+    #: selectors of the request that mean no database
+    missed: tuple[str, ...] = ()
+
+    @property
+    def gaps(self) -> tuple[DatabaseCoverage, ...]:
+        """What somebody has to see to, the worst first."""
+        return tuple(one for one in self.databases if one.is_gap)
+
+    @property
+    def counts(self) -> dict[CoverageState, int]:
+        """How many there are in each state, those of none left out; the worst first."""
+        return counts_of(self.databases)
+
+
+def counts_of(databases: Iterable[DatabaseCoverage]) -> dict[CoverageState, int]:
+    """How many there are in each state, those of none left out; the worst first."""
+    found = Counter(one.state for one in databases)
+    return {state: found[state] for state in CoverageState if found[state]}
