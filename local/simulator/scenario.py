@@ -123,8 +123,8 @@ class VirtualMachineScenario(_Part):
     """A virtual machine; without `instances` it has no SQL Server.
 
     One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept. Where it is joined
-    to a `domain`, items name it by its full host name; its jobs do where `job_names` is full. Resource Graph knows it as
-    one with SQL Server only where it has the `sql_iaas_extension`.
+    to a `domain`, items name it by its full host name; its jobs do where `job_names` is full. Resource Graph knows it
+    as one with SQL Server only where it has the `sql_iaas_extension`.
     """
 
     resource_group: Name = "rg-sql"

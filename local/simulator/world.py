@@ -56,7 +56,7 @@ from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
 
 Entry = TypeVar("Entry")
 DISCOVERY = timedelta(hours=8)
-"""How often the service looks for new databases of an auto-protected instance (doc backup-sql-server-database-azure-vms)."""
+"""How often the service looks for new databases of an auto-protected instance (doc)."""
 SCHEDULED = ("Full", "Differential")
 """The kinds of backup that a policy takes as jobs at set times."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
