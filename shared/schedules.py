@@ -1,4 +1,4 @@
-"""Schedules of ad-hoc backups: NCRONTAB expressions in a time zone, and their occurrences.
+"""Schedules of ad-hoc backups and of coverage: NCRONTAB expressions in a time zone, and their occurrences.
 
 NCRONTAB has six fields, seconds first, and both day fields must match
 (https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions). A local
@@ -14,14 +14,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from itertools import combinations
+from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
-from shared.messages.requests import BackupData, BackupType, problems_of
+from shared.messages.requests import BackupData, BackupType, CoverageData, DatabaseSelector, problems_of
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -40,14 +41,13 @@ class ScheduleError(ValueError):
         self.problems = problems
 
 
-class BackupSchedule(StrictModel):
-    """One schedule: when (`schedule` in `timeZone`), how late at most, and the data of a backup request."""
+class Schedule(StrictModel):
+    """When (`schedule` in `timeZone`) something is due, and how late at most; what is due is its `request`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     schedule: str
     time_zone: str = "UTC"
     max_lateness: Duration = timedelta(hours=1)
-    request: BackupData
 
     @field_validator("schedule")
     @classmethod
@@ -109,6 +109,21 @@ class BackupSchedule(StrictModel):
                 yield moment
 
 
+class BackupSchedule(Schedule):
+    """A schedule with the data of a backup request."""
+
+    request: BackupData
+
+
+class CoverageSchedule(Schedule):
+    """A schedule with the data of a coverage request."""
+
+    request: CoverageData
+
+
+_S = TypeVar("_S", BackupSchedule, CoverageSchedule)
+
+
 def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
     """The moment at which the clock on the wall shows `wall`, in UTC.
 
@@ -141,13 +156,82 @@ def _weekdays(field: str) -> frozenset[int]:
 
 def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
     """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, BackupSchedule)
+    problems += [
+        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
+        f" {_MOST_FULLS_A_DAY}."
+        for fulls, crowded in _fulls_a_day(schedules)
+        if fulls > _MOST_FULLS_A_DAY
+    ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
+    """The schedules in the JSON list of `COVERAGE_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, CoverageSchedule)
+    problems += [
+        f"schedules {excerpt(one.name)}, {excerpt(other.name)}: they may mean one database, and {field} differs; one"
+        " database has one repair: let one of them report, or narrow databases or exclude."
+        for one, other in combinations(schedules, 2)
+        for field in _repairs_that_differ(one.request, other.request)
+    ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def _repairs_that_differ(one: CoverageData, other: CoverageData) -> list[str]:
+    """The rules by which one database of both would be repaired in two ways."""
+    pairs: dict[str, tuple[object, object]] = {
+        "onUnprotected": (one.on_unprotected, other.on_unprotected),
+        "onStale": (one.on_stale, other.on_stale),
+    }
+    differ = [name for name, (left, right) in pairs.items() if None not in (left, right) and left != right]
+    return differ if differ and _may_share_a_database(one, other) else []
+
+
+def _may_share_a_database(one: CoverageData, other: CoverageData) -> bool:
+    return _may_share_a_vault(one, other) and (
+        not one.databases
+        or not other.databases
+        or any(_may_mean_one(left, right) for left in one.databases for right in other.databases)
+    )
+
+
+def _may_share_a_vault(one: CoverageData, other: CoverageData) -> bool:
+    mine, others = set(one.vault_ids), set(other.vault_ids)
+    subscriptions = [
+        {text.lower() for text in each.subscription_ids}
+        | {vault.subscription_id.lower() for vault in each.vault_ids}
+        for each in (one, other)
+    ]
+    # Where one of them names no vaults, it means all of its subscriptions.
+    return bool(mine & others) if mine and others else bool(subscriptions[0] & subscriptions[1])
+
+
+def _may_mean_one(left: DatabaseSelector, right: DatabaseSelector) -> bool:
+    groups = (left.availability_group is not None, right.availability_group is not None)
+    if groups[0] != groups[1]:
+        return False
+    if left.is_pattern and right.is_pattern:
+        # Two patterns may always have a name in common that neither spells out.
+        return True
+    return left.matches(right.parent, right.database, groups[1]) or right.matches(
+        left.parent, left.database, groups[0]
+    )
+
+
+def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
+    """The schedules in a JSON list, and what is wrong with it. Raises ScheduleError where it is no list."""
     try:
         entries: Any = json.loads(text)
     except ValueError as error:
         raise ScheduleError([f"expected a JSON list of schedules ({error})."]) from error
     if not isinstance(entries, list):
         raise ScheduleError([f"expected a JSON list of schedules, not {excerpt(entries)}."])
-    schedules: list[BackupSchedule] = []
+    schedules: list[_S] = []
     problems: list[str] = []
     for number, entry in enumerate(entries):
         label = f"entry {number + 1}"
@@ -159,24 +243,16 @@ def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
         own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
         own["request"] = {key: value for key, value in entry.items() if key not in own}
         try:
-            schedules.append(BackupSchedule.model_validate(own))
+            schedules.append(kind.model_validate(own))
         except ValidationError as error:
-            for problem in problems_of(error, BackupSchedule):
+            for problem in problems_of(error, kind):
                 path = ".".join(problem.field.split(".")[1:]).removeprefix("request").removeprefix(".")
                 given = "" if problem.given == "nothing" else f", not {problem.given}"
                 problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
     for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
         if count > 1:
             problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
-    problems += [
-        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
-        f" {_MOST_FULLS_A_DAY}."
-        for fulls, crowded in _fulls_a_day(schedules)
-        if fulls > _MOST_FULLS_A_DAY
-    ]
-    if problems:
-        raise ScheduleError(problems)
-    return tuple(schedules)
+    return schedules, problems
 
 
 def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:

@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from local.simulator.errors import JobError
-from local.simulator.estate import LOG_LAG
+from local.simulator.estate import (
+    LOG_LAG,
+    Container,
+    Database,
+    Instance,
+    ProtectedItem,
+    Vault,
+    VirtualMachine,
+)
 from local.simulator.scenario import (
     DatabaseAppears,
     DatabaseIsDropped,
     DatabaseIsRenamed,
+    DatabaseScenario,
     MachineStarts,
     MachineStops,
+    Scenario,
     ScheduledFailureScenario,
     TimelineEvent,
 )
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from local.simulator.estate import Instance, ProtectedItem, VirtualMachine
-    from local.simulator.world import World
+from local.simulator.timing import Agenda
 
 #: The number in an error that the scenario asks for: the simulator's own.
 _NUMBER: Final = 520099
+
+
+class World(Protocol):
+    """What a course needs of the world that it happens in."""
+
+    scenario: Scenario
+    agenda: Agenda
+    vaults: dict[str, Vault]
+
+    @property
+    def now(self) -> datetime: ...
+
+    def machine(self, group: str, name: str) -> VirtualMachine: ...
+
+    def database(self, item: ProtectedItem) -> Database | None: ...
+
+    def new_database(self, entry: DatabaseScenario, instance: Instance) -> Database: ...
+
+    def unreachable(self, container: Container) -> JobError | None: ...
+
+    def database_is_gone(self, item: ProtectedItem) -> JobError: ...
 
 
 class Course:

@@ -30,6 +30,7 @@ __all__ = [
     "READ_WINDOW",
     "UNTOUCHED_WRITES",
     "WRITES",
+    "RECOVERY_POINT_READS",
     "Admission",
     "Pace",
     "RequestBudget",
@@ -55,6 +56,8 @@ _VAULT: Final = "microsoft.recoveryservices/vaults/"
 JOB_READS: Final = f"{_VAULT}backupjobs/read"
 #: Single reads of protected items; their list is another action.
 PROTECTED_ITEM_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/read"
+#: Lists of recovery points, and single reads of one.
+RECOVERY_POINT_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/recoverypoints/read"
 _READS_PER_HOUR: Final = 300
 _JOB_READS_PER_HOUR: Final = 450
 _SLOT: Final = timedelta(minutes=5)

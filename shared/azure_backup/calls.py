@@ -22,6 +22,7 @@ from shared.azure_backup.models import (
     ProtectableContainer,
     ProtectableItem,
     ProtectedItem,
+    ProtectionIntent,
     RecoveryPoint,
     StartedOperation,
     Vault,
@@ -52,6 +53,8 @@ class Reads(Protocol):
     def get_container(self, container: ContainerId) -> Container | None: ...
 
     def list_protectable_items(self, vault: VaultId) -> Listing[ProtectableItem]: ...
+
+    def list_protection_intents(self, vault: VaultId, item: ProtectableItem) -> list[ProtectionIntent]: ...
 
     def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]: ...
 

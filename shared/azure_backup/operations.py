@@ -40,6 +40,7 @@ from shared.azure_backup.models import (
     ProtectableContainer,
     ProtectableItem,
     ProtectedItem,
+    ProtectionIntent,
     RecoveryPoint,
     StartedOperation,
     Vault,
@@ -346,6 +347,22 @@ class AzureBackup:
             f"{vault.url_path}/backupProtectableItems",
             params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
             refuse=_without_address,
+        )
+
+    def list_protection_intents(self, vault: VaultId, item: ProtectableItem) -> list[ProtectionIntent]:
+        """The auto-protection of an instance or availability group: one intent, or none."""
+        return list(
+            self._list(
+                ProtectionIntent,
+                "list protection intents",
+                f"{vault.url_path}/backupProtectionIntents",
+                params=_filtered(
+                    backupManagementType=_WORKLOAD,
+                    itemName=item.name,
+                    itemType=item.item_type,
+                    parentName=item.container.name,
+                ),
+            )
         )
 
     def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]:

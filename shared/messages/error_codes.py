@@ -64,3 +64,4 @@ class ErrorCode(StrEnum):
     AMBIGUOUS_DATABASE = "AmbiguousDatabase"
     AMBIGUOUS_POLICY = "AmbiguousPolicy"
     INVALID_POLICY_NAME = "InvalidPolicyName"
+    MUTATIONS_OFF = "MutationsOff"

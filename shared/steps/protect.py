@@ -295,7 +295,7 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
     task = message.payload
     if task.action == "already":
         return _already(task.policy_name, task.protection_state)
-    if message.effect.waiting:
+    if message.effect.waiting or task.look_at_item:
         # What the app waited for may have been another request for the same, or for another policy.
         done = protected_already(message, c)
         if done is not None:

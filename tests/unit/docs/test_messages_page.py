@@ -6,12 +6,22 @@ import pytest
 from pydantic import BaseModel
 
 from docs.examples import event_examples
-from shared.messages.events import AcceptedData, OutcomeData, RequestRejectedData, StartedData, Status
+from shared.messages.events import (
+    AcceptedData,
+    CoverageInfo,
+    GapData,
+    OutcomeData,
+    RepairInfo,
+    RequestRejectedData,
+    StartedData,
+    Status,
+)
 from shared.messages.policies import CreatePolicy
 from shared.messages.requests import (
     REQUEST_TYPES,
     AlternateTarget,
     BackupData,
+    CoverageData,
     DatabaseSelector,
     ProtectData,
     RecoveryPointChoice,
@@ -40,6 +50,10 @@ def test_every_field_of_a_request_is_named(heading: str, model: type[BaseModel])
     assert named(section(PAGE, heading)) | named(COMMON) == fields(model)
 
 
+def test_every_field_of_a_coverage_request_is_named() -> None:
+    assert named(section(PAGE, "Coverage")) == fields(CoverageData)
+
+
 @pytest.mark.parametrize(
     ("heading", "table", "model"),
     [
@@ -62,9 +76,9 @@ def test_every_type_of_request_is_named() -> None:
 
 
 def test_every_field_of_an_event_is_named() -> None:
-    assert named(section(PAGE, "Fields of data")) == fields(AcceptedData) | fields(StartedData) | fields(
-        OutcomeData
-    )
+    told = fields(AcceptedData) | fields(StartedData) | fields(OutcomeData) | fields(GapData)
+    assert named(section(PAGE, "Fields of data")) == told
+    assert fields(CoverageInfo) | fields(RepairInfo) <= set(code(section(PAGE, "Fields of data")))
     assert fields(RequestRejectedData) <= set(code(section(PAGE, "A message that is no request")))
 
 
