@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.coverage.ages import MARGIN, ages_of
+from shared.coverage.dates import key_of
 from shared.coverage.gaps import Gap, place_of
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
 from shared.engine.message import StepMessage
@@ -64,6 +65,7 @@ class Repairs:
         *,
         now: datetime,
         mutations: bool,
+        doubtful: frozenset[tuple[str, str, str]],
         intent_policies: dict[tuple[str, str], str | None],
     ) -> None:
         self._request = request
@@ -71,6 +73,7 @@ class Repairs:
         self._listings = listings
         self._now = now
         self._mutations = mutations
+        self._doubtful = doubtful
         self._intent_policies = intent_policies
         self._policies: dict[str, Policy] = {name_key(policy.name): policy for policy in listings.policies}
         self._jobs: dict[str, list[Job]] = {}
@@ -165,6 +168,8 @@ class Repairs:
             return held("MutationsOff", "the setting MUTATIONS is off.")
         if one.backup_running:
             return held("BackupRunning", "a backup of it is running.")
+        if one.state is CoverageState.NEVER_BACKED_UP and key_of(one) in self._doubtful:
+            return held("FirstBackupScheduled", "when it was protected cannot be told.")
         if one.state is CoverageState.NEVER_BACKED_UP and one.since is not None:
             due = one.since + self._first_within(one.policy_name)
             if self._now < due:

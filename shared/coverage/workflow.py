@@ -11,10 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from shared.arm.budget import PROTECTED_ITEM_READS, RECOVERY_POINT_READS, reads_per_hour
+from shared.arm.budget import JOB_READS, PROTECTED_ITEM_READS, RECOVERY_POINT_READS, reads_per_hour
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing
+from shared.coverage.dates import dated
 from shared.coverage.estate import unregistered
 from shared.coverage.gaps import Gap, gap_of, gaps_of, place_of, with_last_good
 from shared.coverage.reading import read_listings, with_read
@@ -203,7 +204,12 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     coverage = survey(listings, scope, now)
     listings, last_good = _read_singly(coverage, listings, now, c)
     coverage = survey(listings, scope, now)
-    databases = with_last_good(coverage.databases, last_good)
+    databases, doubtful = dated(
+        with_last_good(coverage.databases, last_good),
+        jobs,
+        read=lambda job_id: c.azure.get_job(vault_id, job_id),
+        most_reads=_may_read(JOB_READS, c) // 2,
+    )
     told = gaps_of(databases, listings, now)
     repairs = Repairs(
         message.request,
@@ -212,6 +218,7 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
         jobs,
         now=now,
         mutations=c.settings.mutations,
+        doubtful=doubtful,
         intent_policies=_intents(databases, listings, task.data, c),
     )
     repairs.count_running(databases)
@@ -276,9 +283,7 @@ def _read_singly(
     """
 
     def in_turn(items: list[ProtectedItemId], action: str) -> list[ProtectedItemId]:
-        whole = reads_per_hour(action)
-        most = max(0, min(whole // _SHARE_OF_READS, c.reads_left(action) - whole // 2))
-        return sorted(items, key=lambda item: fingerprint(item.key, now.isoformat()))[:most]
+        return sorted(items, key=lambda item: fingerprint(item.key, now.isoformat()))[: _may_read(action, c)]
 
     failing = [
         one.item_id
@@ -293,6 +298,12 @@ def _read_singly(
         one.item_id for one in coverage.databases if one.needs_recovery_model and one.item_id is not None
     ]
     return with_read(listings, in_turn(unread, PROTECTED_ITEM_READS), c.azure.get_protected_item), last_good
+
+
+def _may_read(action: str, c: Collaborators) -> int:
+    """How many single reads of an action a survey may make: a quarter of the hour, where half of it is left beside."""
+    whole = reads_per_hour(action)
+    return max(0, min(whole // _SHARE_OF_READS, c.reads_left(action) - whole // 2))
 
 
 def _last_good(item: ProtectedItemId, c: Collaborators) -> datetime | None:

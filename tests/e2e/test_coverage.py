@@ -10,7 +10,6 @@ import pytest
 
 from tests.e2e.harness import POLICY, Estate, JsonObject, OpenEstate, virtual_machine
 
-pytest_plugins: list[str] = []
 START = "2026-01-05T08:00:00Z"  # a Monday
 
 
@@ -27,12 +26,6 @@ def scenario(*databases: str | JsonObject, **more: Any) -> JsonObject:
     }
 
 
-def coverage(azure: Estate, **data: Any) -> JsonObject:
-    request = azure.request("coverage", {"vaultIds": [azure.vault_id], **data})
-    del request["data"]["vaultId"]
-    return request
-
-
 def gaps(azure: Estate) -> list[JsonObject]:
     return [event for event in azure.events() if event["type"] == "sqlvmbackup.coverage.gap.v1"]
 
@@ -46,7 +39,7 @@ def repairs(azure: Estate) -> list[JsonObject]:
         event["data"]
         for event in azure.events()
         if event["data"].get("requestSource") == "sql-vm-backup-functions/coverage"
-        and event["type"].split(".")[2] not in ("accepted", "started")
+        and event["type"].split(".")[2] not in ("accepted", "started", "gap")
     ]
 
 
@@ -56,7 +49,7 @@ BACK_UP: JsonObject = {"onStale": {"backup": {"backupType": "Full"}}}
 
 def test_what_is_covered_and_what_is_not_is_told_once(estate: OpenEstate) -> None:
     azure = estate(scenario("orders", "billing", "sales", {"name": "new"}))
-    (outcome,) = azure.run(coverage(azure))
+    (outcome,) = azure.run(azure.coverage())
     data = outcome["data"]
     assert (data["status"], data["outcomeKey"]) == ("succeeded", azure.vault_id.lower())
     assert data["coverage"]["counts"] == {"unprotected": 1, "covered": 3}
@@ -66,7 +59,7 @@ def test_what_is_covered_and_what_is_not_is_told_once(estate: OpenEstate) -> Non
     assert (gap["data"]["state"], gap["data"]["database"]) == ("unprotected", "new")
     assert gap["data"]["recommendations"]
     assert azure.mutations == {"Inquire": 1}
-    azure.run(coverage(azure))
+    azure.run(azure.coverage())
     assert len(gaps(azure)) == 1, "another request finds the same gap, which is told once"
     assert azure.mutations == {"Inquire": 1}, "a VM is inquired once a day"
 
@@ -75,7 +68,7 @@ def test_a_database_that_appears_is_found_and_protected_by_the_rule(estate: Open
     appears = {"at": "2026-01-05T09:00:00Z", "event": "databaseAppears", "virtualMachine": "sqlvm1"}
     azure = estate(scenario("orders", "billing", timeline=[{**appears, "database": {"name": "new"}}]))
     azure.clock.advance(timedelta(hours=2))
-    (outcome,) = azure.run(coverage(azure, **PROTECT))
+    (outcome,) = azure.run(azure.coverage(**PROTECT))
     assert outcome["data"]["coverage"]["repairs"] == {"protect": 1}
     azure.settle()
     (repair,) = repairs(azure)
@@ -88,7 +81,7 @@ def test_a_backup_is_taken_of_what_failed_once_a_day(estate: OpenEstate) -> None
     failure = {"database": "orders", "kinds": ["Full"], "code": "UserErrorBackupFailedAsTransactionLogIsFull"}
     azure = estate(scenario("orders", "billing", "sales", scheduledFailures=[failure]))
     azure.clock.advance(timedelta(hours=20))
-    first = coverage(azure, **BACK_UP)
+    first = azure.coverage(**BACK_UP)
     (outcome,) = azure.run(first)
     azure.settle(within=timedelta(hours=1))
     assert outcome["data"]["coverage"]["repairs"] == {"backup": 1}
@@ -99,14 +92,14 @@ def test_a_backup_is_taken_of_what_failed_once_a_day(estate: OpenEstate) -> None
         "failing",
         "UserErrorBackupFailedAsTransactionLogIsFull",
     )
-    azure.run(coverage(azure, **BACK_UP))
+    azure.run(azure.coverage(**BACK_UP))
     azure.settle(within=timedelta(hours=1))
     assert azure.mutations["Backup"] == 1
 
 
 def test_nothing_is_changed_while_mutations_are_off(estate: OpenEstate) -> None:
     azure = estate(scenario("orders", "billing", "sales", {"name": "new"}), {"MUTATIONS": "off"})
-    (outcome,) = azure.run(coverage(azure, **PROTECT, **BACK_UP))
+    (outcome,) = azure.run(azure.coverage(**PROTECT, **BACK_UP))
     azure.settle()
     assert outcome["data"]["coverage"]["held"] == {"MutationsOff": 1}
     outcomes = [azure.run(azure.protect("new"))[0], azure.run(azure.backup("orders"))[0]]
@@ -131,7 +124,7 @@ def test_a_vm_in_trouble_is_one_gap_and_is_not_repaired(
 ) -> None:
     azure = estate(scenario(*databases, machine=machine))
     azure.clock.advance(timedelta(hours=12))
-    azure.run(coverage(azure, **PROTECT, **BACK_UP))
+    azure.run(azure.coverage(**PROTECT, **BACK_UP))
     azure.settle(within=timedelta(hours=1))
     assert told(azure) == {("*", "virtualMachine"): 1}
     assert set(azure.mutations) <= {"Inquire"}
@@ -142,7 +135,7 @@ def test_vaults_of_a_subscription_and_machines_that_no_vault_knows(estate: OpenE
     both["vaults"] = [{"name": "vault1"}, {"name": "vault2"}]
     both["virtualMachines"].append(virtual_machine("stray", "ledger"))
     azure = estate(both)
-    request = coverage(azure)
+    request = azure.coverage()
     request["data"] = {"subscriptionIds": [azure.simulator.subscription_id]}
     outcomes = azure.run(request)
     assert {one["data"]["outcomeKey"].rpartition("/")[2] for one in outcomes} == {"vault1", "vault2"}
@@ -153,7 +146,7 @@ def test_vaults_of_a_subscription_and_machines_that_no_vault_knows(estate: OpenE
 
 def test_a_vault_that_is_not_there_is_its_own_failure(estate: OpenEstate) -> None:
     azure = estate(scenario("orders"))
-    request = coverage(azure)
+    request = azure.coverage()
     request["data"]["vaultIds"].append(azure.vault_id.replace("vault1", "nowhere"))
     outcomes = {one["data"]["outcomeKey"].rpartition("/")[2]: one["data"] for one in azure.run(request)}
     assert outcomes["vault1"]["status"] == "succeeded"

@@ -19,9 +19,11 @@ from tests.faults.estate import (
     Side,
     bare_estate,
     fault,
+    gapped_estate,
     open_faulty,
     protected_estate,
 )
+from tests.faults.schedules import REPAIRED
 
 CREATE: JsonObject = {
     "createVault": {"location": "westeurope", "redundancy": "GeoRedundant"},
@@ -29,6 +31,7 @@ CREATE: JsonObject = {
 }
 
 
+STOPPED: JsonObject = {"status": 400, "code": "VMNotInRunningStateUserError", "message": "It is shut down."}
 CONFLICT: JsonObject = {"nth": 1, "status": 409, "code": "Conflict"}
 
 
@@ -116,6 +119,21 @@ FLOWS: dict[str, Flow] = {
         frozenset({"succeeded", "skipped"}),
         told="Backup",
         doubtful=True,
+    ),
+    "coverage, with repairs": Flow(
+        gapped_estate(),
+        lambda estate: estate.coverage(**REPAIRED),
+        once=("Backup", "ConfigureBackup"),
+    ),
+    "coverage, its inquiry fails and its repair meets another operation": Flow(
+        gapped_estate(
+            faults=[
+                fault("Inquire", "operationFailure", nth=1, **STOPPED),
+                fault("Backup", "status", **CONFLICT),
+            ]
+        ),
+        lambda estate: estate.coverage(**REPAIRED),
+        once=("ConfigureBackup",),
     ),
     "backup, its answer lost": Flow(
         protected_estate("orders", "billing", faults=[fault("Backup", "status", nth=2, status=503)]),
