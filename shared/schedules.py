@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,6 +24,7 @@ from pydantic import Field, ValidationError, field_validator
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
 from shared.messages.requests import BackupData, BackupType, CoverageData, DatabaseSelector, problems_of
+from shared.names import name_key
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -193,11 +195,25 @@ def _repairs_that_differ(one: CoverageData, other: CoverageData) -> list[str]:
 
 
 def _may_share_a_database(one: CoverageData, other: CoverageData) -> bool:
-    return _may_share_a_vault(one, other) and (
-        not one.databases
-        or not other.databases
-        or any(_may_mean_one(left, right) for left in one.databases for right in other.databases)
+    return _may_share_a_vault(one, other) and any(
+        _may_mean_one(left, right)
+        for left in _meant(one)
+        for right in _meant(other)
+        if not (_covers(one.exclude, right) or _covers(other.exclude, left))
     )
+
+
+def _meant(data: CoverageData) -> tuple[DatabaseSelector, ...]:
+    return data.databases or (
+        DatabaseSelector(instance="*", database="*"),
+        DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
+    )
+
+
+def _covers(excluded: Sequence[DatabaseSelector], selector: DatabaseSelector) -> bool:
+    """Whether all that a selector means is excluded; its pattern is held against theirs as a name would be."""
+    group = selector.availability_group is not None
+    return any(each.matches(selector.parent, selector.database, group) for each in excluded)
 
 
 def _may_share_a_vault(one: CoverageData, other: CoverageData) -> bool:
@@ -212,15 +228,27 @@ def _may_share_a_vault(one: CoverageData, other: CoverageData) -> bool:
 
 
 def _may_mean_one(left: DatabaseSelector, right: DatabaseSelector) -> bool:
-    groups = (left.availability_group is not None, right.availability_group is not None)
-    if groups[0] != groups[1]:
-        return False
-    if left.is_pattern and right.is_pattern:
-        # Two patterns may always have a name in common that neither spells out.
-        return True
-    return left.matches(right.parent, right.database, groups[1]) or right.matches(
-        left.parent, left.database, groups[0]
+    return (
+        (left.availability_group is not None) == (right.availability_group is not None)
+        and _may_match_one(left.parent, right.parent)
+        and _may_match_one(left.database, right.database)
     )
+
+
+def _may_match_one(left: str, right: str) -> bool:
+    """Whether a name may match both patterns, by what stands before their first and behind their last wildcard."""
+    heads = [re.split(r"[*?\[]", name_key(text), maxsplit=1)[0] for text in (left, right)]
+    tails = [re.split(r"[*?\]]", name_key(text))[-1] for text in (left, right)]
+    whole = [head == name_key(text) for head, text in zip(heads, (left, right), strict=True)]
+    if all(whole):
+        return heads[0] == heads[1]
+    if any(whole):
+        name, pattern = (left, right) if whole[0] else (right, left)
+        return fnmatchcase(name_key(name), name_key(pattern))
+    shorter = min(map(len, heads))
+    behind = min(map(len, tails))
+    same_end = not behind or tails[0][-behind:] == tails[1][-behind:]
+    return heads[0][:shorter] == heads[1][:shorter] and same_end
 
 
 def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
