@@ -32,6 +32,7 @@ FLAGS: Final = {
     "ifRunning": "--if-running",
     "retainFor": "--retain-for",
     "retainUntil": "--retain-until",
+    "unlessNewerThan": "--unless-newer-than",
     "jobTimeout": "--job-timeout",
     "createPolicy": "--create-policy",
     "createVault.location": "--create-vault",

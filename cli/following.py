@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cli.request_lines import RequestLine, request_key
+from shared.messages.error_codes import ErrorCode
 from shared.messages.events import REQUEST_KEY, SUCCESSES, Status
 from shared.messages.identity import MOST_EPOCHS
 
@@ -197,5 +198,8 @@ def event_kind(event: JsonObject) -> str | None:
 
 
 def is_success(outcome: JsonObject) -> bool:
-    """Whether it counts as one for the exit status."""
-    return outcome.get("data", {}).get("status") in set(SUCCESSES)
+    """Whether it counts as one for the exit status: a backup that was not needed does."""
+    data = outcome.get("data", {})
+    return (
+        data.get("status") in set(SUCCESSES) or data.get("error", {}).get("code") == ErrorCode.RECENT_ENOUGH
+    )

@@ -407,6 +407,17 @@ def _add_backup(commands: _SubCommands) -> None:
         choices=("wait", "skip"),
         help="where another operation runs (default: wait)",
     )
+    group.add_argument(
+        "--unless-newer-than",
+        metavar="DURATION",
+        help="before a change: take none where the database can be restored to a moment that is younger, such as 2h",
+    )
+    group.add_argument(
+        "--restore-request",
+        type=Path,
+        metavar="FILE",
+        help="write the restore request that goes back to it, for `sqlvmbackup run --requests FILE`",
+    )
     _add_time_zone(group)
     _add_request_options(parser)
 

@@ -128,6 +128,7 @@ _ROWS: Final = (
             not_started=ErrorCode.BACKUP_NOT_STARTED,
             noun="backup",
         ),
+        look_up=backup.with_recovery_point,
         after_job=backup.after_backup,
         conclude=backup.conclude,
     ),

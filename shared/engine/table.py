@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from shared.engine.message import VERSION, Following, Payload, StepMessage
-from shared.engine.result import Call, Continue, End, FollowJob, FollowOperation, NextEffect, Result, Step
+from shared.engine.result import (
+    Call,
+    Collaborators,
+    Continue,
+    End,
+    FollowJob,
+    FollowOperation,
+    NextEffect,
+    Result,
+    Step,
+)
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
@@ -59,6 +69,8 @@ class Row:
     after_operation: str | None = None
     #: the job that comes of its call
     job: JobOf | None = None
+    #: what is read once that job has ended, and what its outcome says of it
+    look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _c: end
     #: what comes once that job has ended, given its outcome
     after_job: Callable[[StepMessage[Any], Job, End], Continue | End] = lambda _message, _job, end: end
     #: the outcome as the step's own payload tells it

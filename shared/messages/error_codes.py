@@ -65,3 +65,5 @@ class ErrorCode(StrEnum):
     AMBIGUOUS_POLICY = "AmbiguousPolicy"
     INVALID_POLICY_NAME = "InvalidPolicyName"
     MUTATIONS_OFF = "MutationsOff"
+    RECENT_ENOUGH = "RecentEnough"
+    TOO_MANY_DATABASES = "TooManyDatabases"

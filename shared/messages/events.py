@@ -98,6 +98,20 @@ class RecoveryPointInfo(EventModel):
     time: Moment
 
 
+class RestorableInfo(EventModel):
+    """What a database can be restored to, once its backup is taken, or where none was needed."""
+
+    #: `Full`, `Differential`, `CopyOnlyFull` or `Log`
+    kind: Word
+    #: of a recovery point or the end of a log range that is listed, its moment; else the end of the backup's job, which
+    #: the moment lies before
+    time: Moment
+    #: whether it is listed
+    listed: bool
+    #: the recovery point's name, in requests of at most 20 databases
+    recovery_point: Word | None = None
+
+
 class EventData(EventModel):
     """What the data of every event has."""
 
@@ -208,6 +222,7 @@ class OutcomeDetails(EventModel):
     backup_type: Word | None = None
     data_transferred_mb: Annotated[float | None, Field(alias="dataTransferredMB")] = None
     retain_until: Moment | None = None
+    restorable: RestorableInfo | None = None
     recovery_point: RecoveryPointInfo | None = None
     target: dict[str, Any] | None = None
     coverage: CoverageInfo | None = None

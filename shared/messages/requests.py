@@ -209,6 +209,8 @@ class BackupData(_DatabaseSelection):
     retain_until: Moment | None = None
     compression: bool | None = None
     if_running: Literal["wait", "skip"] = "wait"
+    #: the change gate: no backup is taken where the newest restorable moment is younger
+    unless_newer_than: PositiveDuration | None = None
     job_timeout: PositiveDuration | None = None
 
     @model_validator(mode="after")

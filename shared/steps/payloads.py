@@ -149,6 +149,7 @@ class BackupTask(Payload):
     retain_until: Moment | None = None
     compression: bool | None = None
     if_running: Literal["wait", "skip"] = "wait"
+    unless_newer_than: Duration | None = None
     by_pattern: bool = False
     outcome_count: int
 

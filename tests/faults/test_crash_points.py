@@ -181,7 +181,15 @@ def test_a_first_delivery_that_succeeds_costs_no_call_more() -> None:
         estate.submit(estate.backup("orders"))
         estate.quiesce()
         calls = [entry["route"] for entry in estate.simulator.access_entries]
-    assert calls == ["ListProtectedItems", "Backup", "OperationStatus", "GetJob", "GetJob"]
+    # The last is of a small request alone: it names the recovery point.
+    assert calls == [
+        "ListProtectedItems",
+        "Backup",
+        "OperationStatus",
+        "GetJob",
+        "GetJob",
+        "ListRecoveryPoints",
+    ]
     with open_faulty(protected_estate()) as estate:
         estate.submit(estate.restore("orders"))
         estate.quiesce()
