@@ -46,6 +46,7 @@ _ACTIONS: Final = {
     "changePolicy": "change its policy",
     "resume": "be resumed",
     "undelete": "be undeleted, then resumed",
+    "autoProtect": "be auto-protected",
 }
 
 

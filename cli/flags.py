@@ -27,6 +27,7 @@ FLAGS: Final = {
     "includeSystem": "--include-system",
     "onExisting": "--on-existing",
     "firstBackup": "--first-backup-now",
+    "autoProtect": "--auto-protect",
     "backupType": "--type",
     "compression": "--compression",
     "ifRunning": "--if-running",

@@ -356,6 +356,13 @@ def _add_protect(commands: _SubCommands) -> None:
     group.add_argument("--resume", action="store_true", help="resume protection that was stopped")
     group.add_argument("--undelete", action="store_true", help="bring back what was soft-deleted")
     group.add_argument("--first-backup-now", action="store_true", help="take a full once it is protected")
+    group.add_argument(
+        "--auto-protect",
+        action="append",
+        default=[],
+        metavar="INSTANCE",
+        help="have the service protect databases that this instance gets later, too",
+    )
     group.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
     group.add_argument(
         "--redundancy",

@@ -159,6 +159,7 @@ def _protect(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         "resume": options.resume or None,
         "undelete": options.undelete or None,
         "firstBackup": "now" if options.first_backup_now else None,
+        "autoProtect": options.auto_protect or None,
         "createVault": _create_vault(options),
         "createPolicy": _json_file(options.create_policy, "--create-policy"),
         "jobTimeout": checked.duration("--job-timeout"),

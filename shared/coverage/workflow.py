@@ -349,7 +349,12 @@ def _intents(
         )
         key = (place, name_key(item.name))
         if key in wanted:
-            intents = c.azure.list_protection_intents(listings.vault_id, item)
+            intents = c.azure.list_protection_intents(
+                listings.vault_id,
+                item_name=item.name,
+                item_type=item.item_type,
+                container=item.container,
+            )
             found[key] = next((intent.policy_name for intent in intents if intent.policy_name), None)
     return found
 

@@ -65,5 +65,6 @@ class ErrorCode(StrEnum):
     AMBIGUOUS_POLICY = "AmbiguousPolicy"
     INVALID_POLICY_NAME = "InvalidPolicyName"
     MUTATIONS_OFF = "MutationsOff"
+    INSTANCE_NOT_FOUND = "InstanceNotFound"
     RECENT_ENOUGH = "RecentEnough"
     TOO_MANY_DATABASES = "TooManyDatabases"

@@ -161,6 +161,8 @@ class ProtectData(_DatabaseSelection):
     resume: bool = False
     undelete: bool = False
     first_backup: Literal["scheduled", "now"] = "scheduled"
+    #: instances whose databases to come the service protects as well, by its own intent
+    auto_protect: Annotated[tuple[InstanceName, ...], Field(max_length=100)] = ()
     create_vault: CreateVault | None = None
     create_policy: CreatePolicy | None = None
     job_timeout: PositiveDuration | None = None
@@ -183,8 +185,15 @@ class ProtectData(_DatabaseSelection):
         # As Azure shows it, it is encoded.
         return decoded_name(policy.name)
 
+    @field_validator("auto_protect", mode="before")
+    @classmethod
+    def _instances(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _vm_is_known(self) -> ProtectData:
+        if self.vm_id is None and self.auto_protect:
+            raise ValueError("vmId is needed where autoProtect names instances")
         if self.vm_id is None and any(item.availability_group is None for item in self.databases):
             raise ValueError("vmId is needed, except where every database is named by its availabilityGroup")
         return self

@@ -64,8 +64,8 @@ class ProtectTask(Payload):
     server_name: str = ""
     policy_id: str
     policy_name: str
-    #: already: nothing to do but to say so; undelete: then resume
-    action: Literal["enable", "already", "changePolicy", "resume", "undelete"]
+    #: already: nothing to do but to say so; undelete: then resume; autoProtect: its instance, whose id `item_id` is
+    action: Literal["enable", "already", "changePolicy", "resume", "undelete", "autoProtect"]
     #: of an item that is protected already
     protection_state: str | None = None
     #: where another request turns out to have protected it by another policy
