@@ -120,6 +120,11 @@ FLOWS: dict[str, Flow] = {
         told="Backup",
         doubtful=True,
     ),
+    "protect, auto-protected": Flow(
+        bare_estate("orders"),
+        lambda estate: estate.protect("*", autoProtect=["MSSQLSERVER"]),
+        once=("PutProtectionIntent",),
+    ),
     "coverage, with repairs": Flow(
         gapped_estate(),
         lambda estate: estate.coverage(**REPAIRED),
