@@ -30,7 +30,7 @@ from shared.messages.requests import (
 from tests.unit.docs.markdown import code, read, rows, section
 
 PAGE = read("docs/messages.md")
-COMMON = section(PAGE, "What the three have in common")
+COMMON = section(PAGE, "What they have in common")
 
 
 def fields(model: type[BaseModel]) -> set[str]:
@@ -57,7 +57,7 @@ def test_every_field_of_a_coverage_request_is_named() -> None:
 @pytest.mark.parametrize(
     ("heading", "table", "model"),
     [
-        ("What the three have in common", 1, DatabaseSelector),
+        ("What they have in common", 1, DatabaseSelector),
         ("Protect", 1, CreatePolicy),
         ("Restore", 1, RecoveryPointChoice),
     ],
