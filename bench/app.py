@@ -14,10 +14,12 @@ from local.host.host import Host
 from local.host.host_json import HostSettings
 from local.host.indexing import FunctionDefinition, index
 from local.host.receiver import InProcessReceiver
-from local.simulator import Scenario, Simulator, SimulatorServer
+from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
+from local.simulator.http_messages import Request
 from shared import composition
 from shared.bus import OutgoingMessage
 from shared.clock import SteppedClock
+from shared.engine.runtime import Runtime
 
 TOPIC = "job-outcomes"
 _STARTED = ("accepted", "started")
@@ -73,6 +75,7 @@ class App:
         *,
         settings: HostSettings | None = None,
         environment: dict[str, str] | None = None,
+        trackers: int = 1,
     ) -> None:
         self.clock = SteppedClock(scenario.start_time)
         self.simulator = Simulator(scenario, clock=self.clock)
@@ -81,6 +84,9 @@ class App:
         self.bus = RecordingBus(self.broker, self.clock)
         self._settings = settings or HostSettings(max_message_batch_size=200)
         self._environment = environment or {}
+        #: instances of the tracker, each with a listing of its own; a batch goes to the next
+        self._trackers = trackers
+        self._runtimes: list[Runtime] = []
         self.track_calls = 0
         self.track_messages = 0
         self.steps = 0
@@ -91,16 +97,19 @@ class App:
 
         self._server.start()
         environment = {"ARM_ENDPOINT": self._server.url, **self._environment}
-        composition.install(composition.build(environment, bus=self.bus, clock=self.clock))
+        self._runtimes = [
+            composition.build(environment, bus=self.bus, clock=self.clock) for _ in range(self._trackers)
+        ]
+        composition.install(self._runtimes[0])
         receiver = _CountingReceiver(self.broker, self)
         functions: list[FunctionDefinition] = index(function_app.app)
         self.host = Host(functions, receiver, settings=self._settings, clock=self.clock, timers=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        runtime = composition.runtime()
         composition.install(None)
-        runtime.backup.close()
+        for runtime in self._runtimes:
+            runtime.backup.close()
         self._server.stop()
         self.broker.close()
 
@@ -142,6 +151,25 @@ class App:
             "backup", {"databases": [{"instance": "*", "database": "*"}], "backupType": "Full", **more}
         )
 
+    def back_up_by_hand(self, vm: str, database: str) -> None:
+        """Start a backup as somebody else does: the app hears of it only in the vault's jobs."""
+        item = (
+            f"{self.simulator.vault_id()}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
+            f"/protectedItems/SQLDataBase;mssqlserver;{database}/backup"
+        )
+        body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
+        headers = {"authorization": f"Bearer {FIXED_TOKEN}", "content-type": "application/json"}
+        asked = Request(
+            "POST", item, "api-version=2024-04-01", headers, json.dumps(body).encode(), "http://127.0.0.1:9"
+        )
+        answer = self.simulator.handle(asked)
+        assert answer.status == 202, answer.body
+
+    def next_tracker(self) -> None:
+        """The next batch of polls goes to another instance, where there are several."""
+        self._runtimes.append(self._runtimes.pop(0))
+        composition.install(self._runtimes[0])
+
     def run(self, *, until: Callable[[], bool] | None = None, at_most: timedelta | None = None) -> None:
         """Go on until nothing is left to do, `until` holds, or `at_most` has passed."""
         end = self.clock.now() + at_most if at_most is not None else None
@@ -156,6 +184,22 @@ class App:
             self.clock.advance_to(due)
 
 
+def at(entry: dict[str, Any]) -> datetime:
+    """When a line of the access log was written."""
+    head, _, fraction = str(entry["time"]).rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00")
+
+
+def busiest_hour(moments: Sequence[datetime]) -> int:
+    """The most of these moments, in order, in any rolling hour."""
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] >= timedelta(hours=1):
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
 class _CountingReceiver(InProcessReceiver):
     def __init__(self, broker: Broker, app: App) -> None:
         super().__init__(broker)
@@ -164,6 +208,7 @@ class _CountingReceiver(InProcessReceiver):
     def receive(self, entity: str, max_messages: int) -> Any:
         messages = super().receive(entity, max_messages)
         if entity == "track" and messages:
+            self._app.next_tracker()
             self._app.track_calls += 1
             self._app.track_messages += len(messages)
         return messages
