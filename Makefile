@@ -11,7 +11,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --system-certs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check docs picture format bench chaos test-az audit lock
+.PHONY: help setup run test smoke check docs picture format bench chaos week test-az audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
@@ -24,6 +24,7 @@ help:
 	@echo "make format   format the code"
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
+	@echo "make week     a week of coverage over 200 databases, simulated"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
 	@echo "make audit    check the locks for packages with published advisories (needs the internet)"
 	@echo "make lock     resolve the dependencies anew into requirements*.txt"
@@ -60,6 +61,9 @@ format: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m bench
+
+week: $(DEVELOPMENT)
+	$(BIN)/python -m tests.e2e.week
 
 chaos: $(DEVELOPMENT)
 	CHAOS_SECONDS=60 $(BIN)/python -m pytest -q tests/unit/bus -k "sixteen or break_in" --timeout 600

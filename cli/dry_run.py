@@ -23,7 +23,14 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.events import AcceptedData, Event, OutcomeData
 from shared.messages.identity import Request
 from shared.messages.model import format_moment
-from shared.messages.requests import AlternateTarget, BackupData, ProtectData, RestoreData, read_data
+from shared.messages.requests import (
+    AlternateTarget,
+    BackupData,
+    CoverageData,
+    ProtectData,
+    RestoreData,
+    read_data,
+)
 from shared.steps import backup, protect, restore
 from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
 from shared.steps.selection import unusable_container
@@ -39,6 +46,7 @@ _ACTIONS: Final = {
     "changePolicy": "change its policy",
     "resume": "be resumed",
     "undelete": "be undeleted, then resumed",
+    "autoProtect": "be auto-protected",
 }
 
 
@@ -46,6 +54,7 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
     """Show what the request would do; returns the exit status: 1 where some of it would fail."""
     assert line.envelope is not None
     operation, data = read_data(line.envelope)
+    assert not isinstance(data, CoverageData), "no command asks for coverage with --dry-run"
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id

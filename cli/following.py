@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cli.request_lines import RequestLine, request_key
+from shared.messages.error_codes import ErrorCode
 from shared.messages.events import REQUEST_KEY, SUCCESSES, Status
 from shared.messages.identity import MOST_EPOCHS
 
@@ -167,7 +168,8 @@ class Following:
         """Take note of an event of the topic; None where it concerns no request of this run."""
         data = event.get("data")
         kind = event_kind(event)
-        if not isinstance(data, dict) or kind is None:
+        if not isinstance(data, dict) or kind in (None, "gap"):
+            # Gaps are in the outcome of their vault as well.
             return None
         if event.get("type") == _REJECTED:
             found = self.find_rejection(event.get("id"))
@@ -193,13 +195,16 @@ def _refuses_all(data: JsonObject) -> bool:
 
 
 def event_kind(event: JsonObject) -> str | None:
-    """`accepted`, `started`, `outcome`, or None for what is no event of this app."""
+    """`accepted`, `started`, `gap`, `outcome`, or None for what is no event of this app."""
     parts = str(event.get("type", "")).split(".")
     if len(parts) != 4 or parts[0] != "sqlvmbackup" or parts[2] == "requested":
         return None
-    return parts[2] if parts[2] in ("accepted", "started") else "outcome"
+    return parts[2] if parts[2] in ("accepted", "started", "gap") else "outcome"
 
 
 def is_success(outcome: JsonObject) -> bool:
-    """Whether it counts as one for the exit status."""
-    return outcome.get("data", {}).get("status") in set(SUCCESSES)
+    """Whether it counts as one for the exit status: a backup that was not needed does."""
+    data = outcome.get("data", {})
+    return (
+        data.get("status") in set(SUCCESSES) or data.get("error", {}).get("code") == ErrorCode.RECENT_ENOUGH
+    )

@@ -16,7 +16,7 @@ from shared.azure_backup.calls import Reads
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.events import AcceptedData
 from shared.messages.identity import Database
-from shared.messages.requests import BackupData, ProtectData, RestoreData, read_data
+from shared.messages.requests import BackupData, CoverageData, ProtectData, RestoreData, read_data
 from shared.steps.selection import candidates
 
 JsonObject = dict[str, Any]
@@ -60,7 +60,7 @@ def note_on_excludes(line: RequestLine, accepted: JsonObject | None) -> str | No
         known = AcceptedData.model_validate(accepted)
     except (InvalidMessageError, ValidationError):
         return None
-    if isinstance(data, RestoreData) or not (vain := excluded_in_vain(data, known)):
+    if isinstance(data, RestoreData | CoverageData) or not (vain := excluded_in_vain(data, known)):
         return None
     return f"--exclude: no database that is asked for is called {', '.join(vain)}."
 

@@ -392,6 +392,13 @@ def _add_protect(commands: _SubCommands) -> None:
     group.add_argument("--resume", action="store_true", help="resume protection that was stopped")
     group.add_argument("--undelete", action="store_true", help="bring back what was soft-deleted")
     group.add_argument("--first-backup-now", action="store_true", help="take a full once it is protected")
+    group.add_argument(
+        "--auto-protect",
+        action="append",
+        default=[],
+        metavar="INSTANCE",
+        help="have the service protect databases that this instance gets later, too",
+    )
     group.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
     group.add_argument(
         "--redundancy",
@@ -442,6 +449,17 @@ def _add_backup(commands: _SubCommands) -> None:
         type=str.lower,
         choices=("wait", "skip"),
         help="where another operation runs (default: wait)",
+    )
+    group.add_argument(
+        "--unless-newer-than",
+        metavar="DURATION",
+        help="before a change: take none where the database can be restored to a moment that is younger, such as 2h",
+    )
+    group.add_argument(
+        "--restore-request",
+        type=Path,
+        metavar="FILE",
+        help="write the restore request that goes back to it, for `sqlvmbackup run --requests FILE`",
     )
     _add_time_zone(group)
     _add_request_options(parser)

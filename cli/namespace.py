@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -46,8 +46,12 @@ _PARTITION: Final = 48
 _WAIT: Final = 5.0
 
 
-def send_and_wait(line: RequestLine, options: argparse.Namespace) -> int:
-    """Send one request to a deployed app and, unless told not to, wait for its outcomes."""
+def send_and_wait(
+    line: RequestLine,
+    options: argparse.Namespace,
+    finished: Callable[[Iterable[dict[str, Any]]], None] = lambda _outcomes: None,
+) -> int:
+    """Send one request to a deployed app and, unless told not to, wait for its outcomes, which go to `finished`."""
     output = output_of(options)
     with ExitStack() as stack:
         bus, client = stack.enter_context(_connected(options.namespace))
@@ -95,6 +99,7 @@ def send_and_wait(line: RequestLine, options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
+        finished(following.final_outcomes())
         return 0 if following.succeeded else 1
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import sys
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -81,7 +82,7 @@ def send_request(options: argparse.Namespace) -> int:
     if options.namespace is not None:
         from cli.namespace import send_and_wait
 
-        return send_and_wait(line, options)
+        return send_and_wait(line, options, lambda outcomes: _write_way_back(options, outcomes))
     if options.no_wait:
         raise CommandError("--no-wait goes with --namespace: without one, the app runs in this command.")
     again = f"go on with `sqlvmbackup run --state {options.state}`" if options.state else RunOptions.again
@@ -94,9 +95,22 @@ def send_request(options: argparse.Namespace) -> int:
             output=output_of(options),
             again=again,
             from_flags=True,
+            finished=lambda outcomes: _write_way_back(options, outcomes),
         ),
         os.environ,
     )
+
+
+def _write_way_back(options: argparse.Namespace, outcomes: Iterable[JsonObject]) -> None:
+    """Write the restore requests that `--restore-request` asks for. Raises CommandError."""
+    path: Path | None = getattr(options, "restore_request", None)
+    if path is not None:
+        from cli.restore_requests import write_restore_requests
+
+        written = write_restore_requests(path, outcomes)
+        which = "one restore request, which goes" if written == 1 else f"{written} restore requests, which go"
+        command = f"sqlvmbackup run --requests {shlex.quote(str(path))}"
+        print(f"{path} holds {which} back to before the change: {command}", file=sys.stderr)
 
 
 class _Checked:
@@ -145,6 +159,7 @@ def _protect(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         "resume": options.resume or None,
         "undelete": options.undelete or None,
         "firstBackup": "now" if options.first_backup_now else None,
+        "autoProtect": options.auto_protect or None,
         "createVault": _create_vault(options),
         "createPolicy": _json_file(options.create_policy, "--create-policy"),
         "jobTimeout": checked.duration("--job-timeout"),
@@ -178,6 +193,7 @@ def _backup(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         "retainUntil": checked.moment("--retain-until"),
         "compression": options.compression,
         "ifRunning": options.if_running,
+        "unlessNewerThan": checked.duration("--unless-newer-than"),
         "jobTimeout": checked.duration("--job-timeout"),
     }
 

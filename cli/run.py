@@ -9,12 +9,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cli.display import Display, display
 from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
@@ -67,6 +67,8 @@ class RunOptions:
     with_unfinished: bool = False
     #: said where there is no request at all
     nothing: str = ""
+    #: what is done with the outcomes, once all are there
+    finished: Callable[[Iterable[dict[str, Any]]], None] = lambda _outcomes: None
     #: what to type to go on after an interruption
     again: str = "run the same command again"
     #: what an interruption means where nothing keeps the run
@@ -190,6 +192,8 @@ def run_requests(
             elapsed=watch.elapsed(time.monotonic()),
             said=said,
         )
+        if finished:
+            options.finished(following.final_outcomes())
         if not finished:
             shown.note(_how_to_go_on(options))
             return INTERRUPTED

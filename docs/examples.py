@@ -10,16 +10,19 @@ from shared.arm.ids import VaultId
 from shared.messages import events
 from shared.messages.cloud_events import Envelope, InvalidMessageError, read_envelope
 from shared.messages.events import (
+    CoverageInfo,
     ErrorInfo,
     Event,
+    GapInfo,
     JobInfo,
     OutcomeDetails,
     RecoveryPointInfo,
+    RepairInfo,
     Status,
     TaskInfo,
 )
 from shared.messages.identity import Database, Request, marked_request_id
-from shared.messages.requests import read_data
+from shared.messages.requests import CoverageData, read_data
 
 _SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
 _AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)
@@ -38,6 +41,17 @@ def event_examples() -> dict[str, Event]:
         activity_id=marked_request_id(backup.source, backup.id),
         tasks=(TaskInfo(task_id="Transfer data to vault", status="Completed"),),
         properties={"Data Transferred (in MB)": "20.0845"},
+    )
+    coverage, vault = _coverage("coverage.json")
+    failing = GapInfo(
+        state="failing",
+        since=datetime(2026, 1, 3, 22, 0, 44, tzinfo=UTC),
+        vm_id=orders.vm_id.path if orders.vm_id is not None else None,
+        instance=orders.instance,
+        database=orders.name,
+        code="UserErrorBackupFailedAsTransactionLogIsFull",
+        message="The transaction log of the database is full.",
+        repair=RepairInfo(action="backup", request_id="5f0cd3d0a1bd4ea6a4f27c1c9be4f1f2/1"),
     )
     not_a_request = b'{"hello": "world"}'
     return {
@@ -112,6 +126,33 @@ def event_examples() -> dict[str, Event]:
                 message="the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
             ),
         ),
+        "coverage succeeded": events.outcome(
+            coverage,
+            Status.SUCCEEDED,
+            at=_AT,
+            part=vault.key,
+            details=OutcomeDetails(
+                coverage=CoverageInfo(
+                    at=_AT,
+                    counts={"failing": 1, "covered": 199},
+                    gaps=(failing,),
+                    repairs={"backup": 1},
+                    left_out={"excluded": 4},
+                )
+            ),
+        ),
+        "gap": events.gap(
+            coverage,
+            at=_AT,
+            identity=(vault.key, orders.key, "failing", "2026-01-03T22:00:44Z", 0),
+            subject=item,
+            data=failing,
+            outcome_count=1,
+            outcome_key=vault.key,
+            policy_name="HourlyLogBackup",
+            last_backup_time=_AT - timedelta(hours=10),
+            recommendations=("Free or extend the database's transaction log, then try again.",),
+        ),
         "request rejected": events.request_rejected(
             not_a_request,
             queue="events",
@@ -127,6 +168,7 @@ def event_examples() -> dict[str, Event]:
 def _request(sample: str) -> tuple[Request, Database]:
     envelope: Envelope = read_envelope((_SAMPLES / sample).read_bytes())
     operation, data = read_data(envelope)
+    assert not isinstance(data, CoverageData)
     request = Request(
         operation=operation,
         source=envelope.source,
@@ -136,6 +178,15 @@ def _request(sample: str) -> tuple[Request, Database]:
         traceparent=envelope.traceparent,
     )
     return request, Database(vm_id=data.vm_id, instance="MSSQLSERVER", name="orders")
+
+
+def _coverage(sample: str) -> tuple[Request, VaultId]:
+    """A coverage request, as it is sent on to its vault."""
+    envelope = read_envelope((_SAMPLES / sample).read_bytes())
+    operation, data = read_data(envelope)
+    assert isinstance(data, CoverageData)
+    (vault,) = data.vault_ids
+    return Request(operation=operation, source=envelope.source, id=envelope.id, vault_id=vault), vault
 
 
 def _item(vault_id: VaultId | None) -> str:

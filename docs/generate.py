@@ -28,6 +28,7 @@ from shared.engine.table import Row
 from shared.intake.senders import QUEUES
 from shared.messages.events import (
     AcceptedData,
+    GapData,
     OutcomeData,
     RequestRejectedData,
     StartedData,
@@ -75,6 +76,14 @@ def schemas() -> dict[str, Schema]:
         found[f"{name}.v1.json"] = _event_schema(
             name, says, {"pattern": pattern}, model, statuses=statuses, requested=True
         )
+    found["gap.v1.json"] = _event_schema(
+        "gap",
+        "A database, or a whole VM, is not backed up as it should be.",
+        {"const": "sqlvmbackup.coverage.gap.v1"},
+        GapData,
+        statuses=["gap"],
+        requested=True,
+    )
     found["request.rejected.v1.json"] = _event_schema(
         "request.rejected",
         "A message that is no request at all was refused.",
@@ -241,7 +250,7 @@ def diagram() -> str:
         '  operators(["CLI, pipelines, portal"])',
         '  replay(["sqlvmbackup replay"]) --> replays[("replays")] --> receive_replay',
         '  receive_replay -- "a request" --> workflows(["the first step, or where it was"])',
-        '  timer(["timer"]) --> plan_backups',
+        '  timer(["timer"]) --> plan_backups & plan_coverage',
     ]
     for operation, queue in QUEUES.items():
         node, receiver = _node(queue), f"receive_{operation}_request"
@@ -250,6 +259,7 @@ def diagram() -> str:
         lines.append(f"  receive_event {allowed} {first}")
         lines.append(f'  operators --> {node}[("{queue}")] --> {receiver} --> {first}')
     lines.append(f'  plan_backups -. "scheduled" .-> {TABLE.first[Operation.BACKUP.value]}')
+    lines.append(f'  plan_coverage -. "scheduled" .-> {TABLE.first[Operation.COVERAGE.value]}')
     for operation in Operation:
         lines.append(f"  subgraph {operation}")
         for step in _steps_of(operation):
@@ -258,7 +268,11 @@ def diagram() -> str:
         lines.append("  end")
     for step in TABLE.rows.values():
         for following in step.follows:
-            arrow = '== "one per database" ==>' if step.fans_out_to == following else "-->"
+            arrow = (
+                _FANNED.get(following, '== "one per database" ==>')
+                if following in step.fans_out_to
+                else "-->"
+            )
             lines.append(f"  {step.name} {arrow} {following}")
     track = TABLE.rows["track"]
     lines.append(f'  track_queue[("{track.queue}")] --> track["track<br/>{track.does}"]')
@@ -274,6 +288,11 @@ def diagram() -> str:
         "```",
     ]
     return "\n".join(lines)
+
+
+#: What a fan-out to a step sends one message for, where that is no database.
+_PER: Final = {"survey_vault": "vault or VM"}
+_FANNED: Final = {name: f'== "one per {what}" ==>' for name, what in _PER.items()}
 
 
 def _node(queue: str) -> str:
@@ -294,7 +313,8 @@ def steps_table() -> str:
                 f"a job, `{step.job.operation}`" if step.job is not None else f"`{step.after_operation}`"
             )
         follows = [
-            f"`{name}`" + (", one message per database" if step.fans_out_to == name else "")
+            f"`{name}`"
+            + (f", one message per {_PER.get(name, 'database')}" if name in step.fans_out_to else "")
             for name in step.follows
         ]
         if step.name == "track":
@@ -435,10 +455,13 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "protect request": _sample("protect.json"),
         "backup request": _sample("backup.json"),
         "restore request": _sample("restore-point-in-time.json"),
+        "coverage request": _sample("coverage.json"),
         "accepted event": _event("accepted"),
         "started event": _event("started"),
         "outcome of a backup": _event("backup succeeded"),
         "outcome of a restore": _event("restore rejected"),
+        "gap event": _event("gap"),
+        "outcome of coverage": _event("coverage succeeded"),
         "rejected message": _event("request rejected"),
     },
 }

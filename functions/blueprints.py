@@ -26,6 +26,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "backup": ("receive_backup_request", "plan_backups", "select_items", "trigger_backup"),
     "restore": ("receive_restore_request", "select_recovery_point", "trigger_restore"),
+    "coverage": ("receive_coverage_request", "plan_coverage", "find_vaults", "survey_vault"),
 }
 
 

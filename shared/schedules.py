@@ -1,4 +1,4 @@
-"""Schedules of ad-hoc backups: NCRONTAB expressions in a time zone, and their occurrences.
+"""Schedules of ad-hoc backups and of coverage: NCRONTAB expressions in a time zone, and their occurrences.
 
 NCRONTAB has six fields, seconds first, and both day fields must match
 (https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions). A local
@@ -12,16 +12,19 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from fnmatch import fnmatchcase
+from itertools import combinations
+from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
-from shared.messages.requests import BackupData, BackupType, problems_of
+from shared.messages.requests import BackupData, BackupType, CoverageData, DatabaseSelector, problems_of
+from shared.names import name_key
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -40,14 +43,13 @@ class ScheduleError(ValueError):
         self.problems = problems
 
 
-class BackupSchedule(StrictModel):
-    """One schedule: when (`schedule` in `timeZone`), how late at most, and the data of a backup request."""
+class Schedule(StrictModel):
+    """When (`schedule` in `timeZone`) something is due, and how late at most; what is due is its `request`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     schedule: str
     time_zone: str = "UTC"
     max_lateness: Duration = timedelta(hours=1)
-    request: BackupData
 
     @field_validator("schedule")
     @classmethod
@@ -109,6 +111,21 @@ class BackupSchedule(StrictModel):
                 yield moment
 
 
+class BackupSchedule(Schedule):
+    """A schedule with the data of a backup request."""
+
+    request: BackupData
+
+
+class CoverageSchedule(Schedule):
+    """A schedule with the data of a coverage request."""
+
+    request: CoverageData
+
+
+_S = TypeVar("_S", BackupSchedule, CoverageSchedule)
+
+
 def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
     """The moment at which the clock on the wall shows `wall`, in UTC.
 
@@ -141,13 +158,108 @@ def _weekdays(field: str) -> frozenset[int]:
 
 def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
     """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, BackupSchedule)
+    problems += [
+        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
+        f" {_MOST_FULLS_A_DAY}."
+        for fulls, crowded in _fulls_a_day(schedules)
+        if fulls > _MOST_FULLS_A_DAY
+    ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
+    """The schedules in the JSON list of `COVERAGE_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, CoverageSchedule)
+    problems += [
+        f"schedules {excerpt(one.name)}, {excerpt(other.name)}: they may mean one database, and {field} differs; one"
+        " database has one repair: let one of them report, or narrow databases or exclude."
+        for one, other in combinations(schedules, 2)
+        for field in _repairs_that_differ(one.request, other.request)
+    ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def _repairs_that_differ(one: CoverageData, other: CoverageData) -> list[str]:
+    """The rules by which one database of both would be repaired in two ways."""
+    pairs: dict[str, tuple[object, object]] = {
+        "onUnprotected": (one.on_unprotected, other.on_unprotected),
+        "onStale": (one.on_stale, other.on_stale),
+    }
+    differ = [name for name, (left, right) in pairs.items() if None not in (left, right) and left != right]
+    return differ if differ and _may_share_a_database(one, other) else []
+
+
+def _may_share_a_database(one: CoverageData, other: CoverageData) -> bool:
+    return _may_share_a_vault(one, other) and any(
+        _may_mean_one(left, right)
+        for left in _meant(one)
+        for right in _meant(other)
+        if not (_covers(one.exclude, right) or _covers(other.exclude, left))
+    )
+
+
+def _meant(data: CoverageData) -> tuple[DatabaseSelector, ...]:
+    return data.databases or (
+        DatabaseSelector(instance="*", database="*"),
+        DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
+    )
+
+
+def _covers(excluded: Sequence[DatabaseSelector], selector: DatabaseSelector) -> bool:
+    """Whether all that a selector means is excluded; its pattern is held against theirs as a name would be."""
+    group = selector.availability_group is not None
+    return any(each.matches(selector.parent, selector.database, group) for each in excluded)
+
+
+def _may_share_a_vault(one: CoverageData, other: CoverageData) -> bool:
+    mine, others = set(one.vault_ids), set(other.vault_ids)
+    subscriptions = [
+        {text.lower() for text in each.subscription_ids}
+        | {vault.subscription_id.lower() for vault in each.vault_ids}
+        for each in (one, other)
+    ]
+    # Where one of them names no vaults, it means all of its subscriptions.
+    return bool(mine & others) if mine and others else bool(subscriptions[0] & subscriptions[1])
+
+
+def _may_mean_one(left: DatabaseSelector, right: DatabaseSelector) -> bool:
+    return (
+        (left.availability_group is not None) == (right.availability_group is not None)
+        and _may_match_one(left.parent, right.parent)
+        and _may_match_one(left.database, right.database)
+    )
+
+
+def _may_match_one(left: str, right: str) -> bool:
+    """Whether a name may match both patterns, by what stands before their first and behind their last wildcard."""
+    heads = [re.split(r"[*?\[]", name_key(text), maxsplit=1)[0] for text in (left, right)]
+    tails = [re.split(r"[*?\]]", name_key(text))[-1] for text in (left, right)]
+    whole = [head == name_key(text) for head, text in zip(heads, (left, right), strict=True)]
+    if all(whole):
+        return heads[0] == heads[1]
+    if any(whole):
+        name, pattern = (left, right) if whole[0] else (right, left)
+        return fnmatchcase(name_key(name), name_key(pattern))
+    shorter = min(map(len, heads))
+    behind = min(map(len, tails))
+    same_end = not behind or tails[0][-behind:] == tails[1][-behind:]
+    return heads[0][:shorter] == heads[1][:shorter] and same_end
+
+
+def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
+    """The schedules in a JSON list, and what is wrong with it. Raises ScheduleError where it is no list."""
     try:
         entries: Any = json.loads(text)
     except ValueError as error:
         raise ScheduleError([f"expected a JSON list of schedules ({error})."]) from error
     if not isinstance(entries, list):
         raise ScheduleError([f"expected a JSON list of schedules, not {excerpt(entries)}."])
-    schedules: list[BackupSchedule] = []
+    schedules: list[_S] = []
     problems: list[str] = []
     for number, entry in enumerate(entries):
         label = f"entry {number + 1}"
@@ -159,24 +271,16 @@ def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
         own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
         own["request"] = {key: value for key, value in entry.items() if key not in own}
         try:
-            schedules.append(BackupSchedule.model_validate(own))
+            schedules.append(kind.model_validate(own))
         except ValidationError as error:
-            for problem in problems_of(error, BackupSchedule):
+            for problem in problems_of(error, kind):
                 path = ".".join(problem.field.split(".")[1:]).removeprefix("request").removeprefix(".")
                 given = "" if problem.given == "nothing" else f", not {problem.given}"
                 problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
     for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
         if count > 1:
             problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
-    problems += [
-        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
-        f" {_MOST_FULLS_A_DAY}."
-        for fulls, crowded in _fulls_a_day(schedules)
-        if fulls > _MOST_FULLS_A_DAY
-    ]
-    if problems:
-        raise ScheduleError(problems)
-    return tuple(schedules)
+    return schedules, problems
 
 
 def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:

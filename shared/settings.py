@@ -21,7 +21,13 @@ from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
 from shared.messages.requests import Operation
 from shared.names import name_key, same_name
-from shared.schedules import BackupSchedule, ScheduleError, read_schedules
+from shared.schedules import (
+    BackupSchedule,
+    CoverageSchedule,
+    ScheduleError,
+    read_coverage_schedules,
+    read_schedules,
+)
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -45,6 +51,9 @@ class Settings:
     arm_endpoint: str = "https://management.azure.com"
     workflows: frozenset[Operation] = field(default_factory=lambda: frozenset(Operation))
     schedules: tuple[BackupSchedule, ...] = ()
+    coverage_schedules: tuple[CoverageSchedule, ...] = ()
+    #: whether the app changes anything in Azure
+    mutations: bool = True
     events_allow_restore: bool = False
     restore_allowed_targets: tuple[str, ...] | None = None
     restore_allowed_paths: tuple[str, ...] = ()
@@ -106,6 +115,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         arm_endpoint=read("ARM_ENDPOINT", _endpoint, default.arm_endpoint),
         workflows=read("WORKFLOWS", _workflows, default.workflows),
         schedules=read("BACKUP_SCHEDULES", read_schedules, default.schedules),
+        coverage_schedules=read("COVERAGE_SCHEDULES", read_coverage_schedules, default.coverage_schedules),
+        mutations=read("MUTATIONS", _on_or_off, default.mutations),
         events_allow_restore=read("EVENTS_ALLOW_RESTORE", _boolean, default.events_allow_restore),
         restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, default.restore_allowed_targets),
         restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, default.restore_allowed_paths),
@@ -122,6 +133,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "TIME_SCALE: only for a simulator; expected 1 or an ARM_ENDPOINT on loopback,"
             f" not {settings.time_scale:g} with {settings.arm_endpoint}."
         )
+    problems += [
+        f"COVERAGE_SCHEDULES: schedule {excerpt(schedule.name)}: its repairs need {', '.join(missing)}, which"
+        " WORKFLOWS does not serve."
+        for schedule in settings.coverage_schedules
+        if (missing := sorted(schedule.request.repairs - settings.workflows))
+    ]
     if problems:
         raise SettingsError(problems)
     return settings
@@ -146,7 +163,7 @@ def _transport(text: str) -> Transport:
 def _workflows(text: str) -> frozenset[Operation]:
     names = {name.strip().lower() for name in text.split(",") if name.strip()}
     if not names or not names <= {operation.value for operation in Operation}:
-        raise ValueError("expected a comma-separated list of protect, backup and restore")
+        raise ValueError("expected a comma-separated list of protect, backup, restore and coverage")
     return frozenset(Operation(name) for name in names)
 
 
@@ -164,6 +181,12 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError("expected true or false")
     return text.lower() in ("true", "1")
+
+
+def _on_or_off(text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise ValueError("expected on or off")
+    return text.lower() == "on"
 
 
 def _positive_number(text: str) -> float:

@@ -70,15 +70,25 @@ def report(message: ServiceBusMessage) -> None:
 
 def plan(*, past_due: bool) -> None:
     """Plan the scheduled backups of the next day."""
+    from shared import composition
     from shared.intake.planning import plan_backups
 
-    if past_due:
-        _log.info(
-            "the timer fires late; what was planned before is on its way", extra={"action": "plan_backups"}
-        )
-    from shared import composition
-
+    _note_lateness("plan_backups", past_due=past_due)
     plan_backups(composition.runtime())
+
+
+def plan_coverage(*, past_due: bool) -> None:
+    """Plan the scheduled coverage of the next day."""
+    from shared import composition
+    from shared.intake import planning
+
+    _note_lateness("plan_coverage", past_due=past_due)
+    planning.plan_coverage(composition.runtime())
+
+
+def _note_lateness(action: str, *, past_due: bool) -> None:
+    if past_due:
+        _log.info("the timer fires late; what was planned before is on its way", extra={"action": action})
 
 
 def _without_effect(

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from typing import Final
 
+from shared.coverage import workflow as coverage
 from shared.engine.message import TRACK, Following
 from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
 from shared.steps import backup, protect, restore
-from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
+from shared.steps.payloads import (
+    BackupPlan,
+    BackupTask,
+    CoveragePlan,
+    ProtectPlan,
+    ProtectTask,
+    RestorePlan,
+    RestoreTask,
+    VaultTask,
+)
 
 _ROWS: Final = (
     Row(
@@ -73,7 +83,7 @@ _ROWS: Final = (
         payload=ProtectPlan,
         does="select the databases once, and send each on",
         follows=("select_databases", "enable_protection", "inquire_container"),
-        fans_out_to="enable_protection",
+        fans_out_to=("enable_protection",),
         ends_in="select_databases",
     ),
     Row(
@@ -101,7 +111,7 @@ _ROWS: Final = (
         payload=BackupPlan,
         does="select the protected databases once, and send each on",
         follows=("select_items", "trigger_backup"),
-        fans_out_to="trigger_backup",
+        fans_out_to=("trigger_backup",),
         ends_in="select_items",
     ),
     Row(
@@ -118,6 +128,7 @@ _ROWS: Final = (
             not_started=ErrorCode.BACKUP_NOT_STARTED,
             noun="backup",
         ),
+        look_up=backup.with_recovery_point,
         after_job=backup.after_backup,
         conclude=backup.conclude,
     ),
@@ -148,6 +159,27 @@ _ROWS: Final = (
         call_apart=True,
     ),
     Row(
+        name="find_vaults",
+        workflow="coverage",
+        run=coverage.find_vaults,
+        payload=CoveragePlan,
+        does="find the vaults once, and send each on",
+        follows=("find_vaults", "survey_vault"),
+        fans_out_to=("survey_vault",),
+        ends_in="find_vaults",
+    ),
+    Row(
+        name="survey_vault",
+        workflow="coverage",
+        run=coverage.survey_vault,
+        payload=VaultTask,
+        does="inquire its VMs, tell how its databases stand, and repair by rules",
+        follows=("survey_vault", "enable_protection", "trigger_backup"),
+        fans_out_to=("survey_vault", "enable_protection", "trigger_backup"),
+        tracked=True,
+        after_operation="survey_vault",
+    ),
+    Row(
         name=TRACK,
         workflow="every",
         run=None,
@@ -159,5 +191,10 @@ _ROWS: Final = (
 #: Every step of the app, and the first of each workflow.
 TABLE: Final = Table(
     rows={row.name: row for row in _ROWS},
-    first={"protect": "ensure_vault", "backup": "select_items", "restore": "select_recovery_point"},
+    first={
+        "protect": "ensure_vault",
+        "backup": "select_items",
+        "restore": "select_recovery_point",
+        "coverage": "find_vaults",
+    },
 )

@@ -70,6 +70,8 @@ class VirtualMachine:
     vm_guid: str
     deleted: bool = False
     domain: str | None = None
+    sql_iaas_extension: bool = True
+    """Whether Resource Graph knows it as a machine with SQL Server."""
     jobs_name_instance: bool = False
     """Whether jobs name a database as `INSTANCE/database [host.domain]`, not as `database [host]`."""
     registered_with: Vault | None = None
@@ -172,16 +174,32 @@ class LogChain:
     interval: timedelta | None = None
     base: datetime | None = None
     closed: bool = False
+    failing_since: datetime | None = None
+    """From then on its scheduled log backups fail: they are tried, and nothing comes of them."""
 
     def end_at(self, now: datetime) -> datetime | None:
         """The last restorable moment as known at `now`: scheduled log backups show after a lag."""
         if self.closed or self.interval is None or self.base is None:
             return self.end
+        if self.failing_since is not None:
+            now = min(now, self.failing_since)
         passed = (now - LOG_LAG - self.base) // self.interval
         scheduled = self.base + passed * self.interval if passed >= 1 else None
         if scheduled is None or (self.end is not None and self.end > scheduled):
             return self.end
         return scheduled
+
+    def tried_at(self, now: datetime) -> datetime | None:
+        """When a scheduled log backup was last taken or tried."""
+        if self.closed or self.interval is None or self.base is None:
+            return None
+        passed = (now - LOG_LAG - self.base) // self.interval
+        return self.base + passed * self.interval if passed >= 1 else None
+
+    def go_on(self, now: datetime) -> None:
+        """Scheduled log backups succeed again from now on; the next one holds what the failed ones would have."""
+        self.end = self.end_at(now)
+        self.base, self.failing_since = now, None
 
     def close(self, now: datetime) -> None:
         """No more scheduled log backups come."""
@@ -229,6 +247,10 @@ class ProtectedItem:
         self.container_name = self.container_name or self.container.name.container_in_item
         self.name = self.name or self.container.item_name(self.instance, self.database)
 
+    def note_error(self, code: str, message: str, recommendations: list[str]) -> None:
+        """Remember why the last backup failed."""
+        self.last_error = {"code": code, "message": message, "recommendations": recommendations}
+
     @property
     def job_name(self) -> str:
         """How a job names it: `database [host]`, in some estates `INSTANCE/database [host.domain]`."""
@@ -264,6 +286,9 @@ class ProtectedItem:
         """When the last backup was taken, the policy's log backups included."""
         chain = self.open_chain
         scheduled = chain.end_at(now) if chain is not None and chain.interval is not None else None
+        if chain is not None and chain.failing_since is not None:
+            # The last attempt counts, failed or not.
+            scheduled = chain.tried_at(now)
         moments = [self.last_backup_time, scheduled + WRITTEN if scheduled is not None else None]
         return max((moment for moment in moments if moment is not None), default=None)
 

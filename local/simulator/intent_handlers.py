@@ -97,8 +97,7 @@ def put_intent(world: World, call: Call) -> Answer:
     policy = policy_of(world, vault, properties)
     title = call.parameters["intent"]
     intent = Intent(title, container, instance, policy, next(world.sequence))
-    vault.intents[title.lower()] = intent
-    world.auto_protect(intent)
+    world.add_intent(vault, intent)
     effect = Effect(f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/backupProtectionIntent/{title}")
     return Answer(200, _render(call, vault, intent), effect=effect)
 

@@ -118,7 +118,7 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         "parentType": (
             "AzureVmWorkloadSQLInstance" if container.group is None else "AzureVmWorkloadSQLAvailabilityGroup"
         ),
-        "protectionStatus": "Healthy",
+        "protectionStatus": "Unhealthy" if item.last_backup_status == "Unhealthy" else "Healthy",
         "protectionState": item.state,
         "lastBackupStatus": item.last_backup_status,
     }
@@ -228,6 +228,7 @@ def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[
         item.last_backup_status,
         item.last_backup(world.now),
         item.last_error,
+        item.container.machine.running,
         item.last_restore,
         bool(item.recovery_points),
     )

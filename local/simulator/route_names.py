@@ -11,6 +11,7 @@ ROUTES: dict[str, str] = {
     "ListTenants": "GET /tenants",
     "ListVirtualMachines": "GET .../Microsoft.Compute/virtualMachines",
     "GetVirtualMachine": "GET .../Microsoft.Compute/virtualMachines/{vm}",
+    "QueryResources": "POST /providers/Microsoft.ResourceGraph/resources",
     "ListVaults": "GET .../Microsoft.RecoveryServices/vaults",
     "GetVault": "GET {vault}",
     "PutVault": "PUT {vault}",

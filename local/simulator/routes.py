@@ -11,6 +11,7 @@ from local.simulator import (
     archive,
     container_handlers,
     deleted_vaults,
+    graph_handlers,
     identity_handlers,
     intent_handlers,
     item_handlers,
@@ -123,6 +124,7 @@ def build_routes() -> RouteTable:
     plain("GET", "tenants", "ListTenants", identity_handlers.list_tenants)
     plain("GET", "subscriptions", "ListSubscriptions", identity_handlers.list_subscriptions)
     plain("GET", "subscriptions/{subscription}", "GetSubscription", identity_handlers.get_subscription)
+    plain("POST", "providers/Microsoft.ResourceGraph/resources", "QueryResources", graph_handlers.resources)
     group = "subscriptions/{subscription}/resourceGroups/{group}"
     for scope in ("subscriptions/{subscription}", group):
         machines = f"{scope}/providers/Microsoft.Compute/virtualMachines"

@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from local.simulator.faults import Fault
@@ -92,7 +101,10 @@ class DatabaseScenario(_Part):
 
 
 class InstanceScenario(_Part):
-    """A SQL Server instance with its default directories; `protected_by` protects it as a whole."""
+    """A SQL Server instance with its default directories.
+
+    `protected_by` protects it as a whole; `auto_protected_by` is the policy of its intent.
+    """
 
     name: Name = "MSSQLSERVER"
     databases: tuple[DatabaseScenario, ...] = ()
@@ -100,6 +112,7 @@ class InstanceScenario(_Part):
     log_directory: str = "G:\\log\\"
     failover_cluster: bool = False
     protected_by: str | None = None
+    auto_protected_by: str | None = None
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -126,7 +139,8 @@ class VirtualMachineScenario(_Part):
     """A virtual machine; without `instances` it has no SQL Server.
 
     One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept. Where it is joined
-    to a `domain`, items name it by its full host name; its jobs do where `job_names` is full.
+    to a `domain`, items name it by its full host name; its jobs do where `job_names` is full. Resource Graph knows it
+    as one with SQL Server only where it has the `sql_iaas_extension`.
     """
 
     resource_group: Name = "rg-sql"
@@ -138,6 +152,7 @@ class VirtualMachineScenario(_Part):
     deleted: bool = False
     domain: str | None = Field(None, min_length=1)
     job_names: Literal["short", "full"] = "short"
+    sql_iaas_extension: bool = True
     instances: tuple[InstanceScenario, ...] = ()
 
     @model_validator(mode="after")
@@ -150,6 +165,11 @@ class VirtualMachineScenario(_Part):
                 if instance.protected_by is not None:
                     raise ValueError(
                         f"instance {instance.name} of {self.name} has protectedBy, "
+                        f"but {self.name} has no registeredTo"
+                    )
+                if instance.auto_protected_by is not None:
+                    raise ValueError(
+                        f"instance {instance.name} of {self.name} has autoProtectedBy, "
                         f"but {self.name} has no registeredTo"
                     )
                 for database in instance.databases:
@@ -210,6 +230,105 @@ class ServicePrincipalScenario(_Part):
             if name not in (*RIGHTS, *ROUTE_NAMES):
                 raise ValueError(f"{name} is neither a route nor one of {', '.join(RIGHTS)}")
         return value
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("it must name its time zone, like 2026-01-05T08:00:00Z")
+    return value.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_aware)]
+
+
+class _Happening(_Part):
+    """Something that happens to a virtual machine of the scenario, at a moment of the simulator's clock."""
+
+    at: Moment
+    virtual_machine: Name
+
+
+class MachineStops(_Happening):
+    """The machine is shut down: what its policies would back up fails."""
+
+    event: Literal["machineStops"]
+
+
+class MachineStarts(_Happening):
+    """The machine is up again."""
+
+    event: Literal["machineStarts"]
+
+
+class DatabaseAppears(_Happening):
+    """A database is created on an instance; the next inquiry finds it."""
+
+    event: Literal["databaseAppears"]
+    instance: Name = "MSSQLSERVER"
+    database: DatabaseScenario
+
+    @model_validator(mode="after")
+    def _is_new(self) -> Self:
+        if self.database.protected_by is not None:
+            raise ValueError(f"database {self.database.name} appears, and has protectedBy; it is new")
+        return self
+
+
+class DatabaseIsRenamed(_Happening):
+    """A database gets another name; its protected item keeps the old one, and finds nothing under it."""
+
+    event: Literal["databaseIsRenamed"]
+    instance: Name = "MSSQLSERVER"
+    database: DatabaseName
+    to: DatabaseName
+
+
+class DatabaseIsDropped(_Happening):
+    """A database is dropped; its protected item stays."""
+
+    event: Literal["databaseIsDropped"]
+    instance: Name = "MSSQLSERVER"
+    database: DatabaseName
+
+
+TimelineEvent = Annotated[
+    MachineStops | MachineStarts | DatabaseAppears | DatabaseIsRenamed | DatabaseIsDropped,
+    Field(discriminator="event"),
+]
+
+
+class ScheduledFailureScenario(_Part):
+    """Backups that policies take fail for a while: of databases by shell-style patterns, of these kinds.
+
+    Backups on demand are not concerned: those fail by `faults`.
+    """
+
+    virtual_machine: str = "*"
+    database: str = "*"
+    kinds: tuple[Literal["Full", "Differential", "Log"], ...] = ("Full", "Differential", "Log")
+    since: Moment | None = Field(None, alias="from")
+    until: Moment | None = None
+    code: str = Field("UserErrorSQLPODoesNotExist", min_length=1)
+    message: str = "The backup failed as the scenario says."
+    recommendations: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ValueError("until must be later than from")
+        return self
+
+    def concerns(self, machine: str, database: str, kind: str) -> bool:
+        """Whether backups of that kind of the database are meant, whenever they are taken."""
+        return (
+            kind in self.kinds
+            and fnmatchcase(machine.lower(), self.virtual_machine.lower())
+            and fnmatchcase(database.lower(), self.database.lower())
+        )
+
+    def applies(self, at: datetime) -> bool:
+        """Whether backups fail at that moment."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
 
 class PolicyScenario(_Part):
@@ -322,12 +441,14 @@ class Scenario(_Part):
     tenant_id: str = "00000000-0000-0000-0000-0000000000aa"
     location: str = "westeurope"
     service_version: str = Field(DEFAULT, pattern=r"^20\d\d-(0[1-9]|1[0-2])$")
-    start_time: datetime = datetime(2026, 1, 5, 8, tzinfo=UTC)
+    start_time: Moment = datetime(2026, 1, 5, 8, tzinfo=UTC)
     seed: int = 1
     retry_after: int = Field(60, ge=0)
     page_size: int = Field(200, ge=1)
     echo_activity_id: bool = True
     scheduled_backups: bool = True
+    scheduled_failures: tuple[ScheduledFailureScenario, ...] = ()
+    timeline: tuple[TimelineEvent, ...] = ()
     vaults: tuple[VaultScenario, ...] = (VaultScenario(),)
     virtual_machines: tuple[VirtualMachineScenario, ...] = Field(default_factory=_default_machines)
     availability_groups: tuple[AvailabilityGroupScenario, ...] = ()
@@ -355,13 +476,6 @@ class Scenario(_Part):
         """Which year's service it is."""
         return ServiceVersion(self.service_version)
 
-    @field_validator("start_time")
-    @classmethod
-    def _aware(cls, value: datetime) -> datetime:
-        if value.tzinfo is None:
-            raise ValueError("it must name its time zone, like 2026-01-05T08:00:00Z")
-        return value.astimezone(UTC)
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _no_duplicates([f"{vault.resource_group}/{vault.name}" for vault in self.vaults], "vaults")
@@ -382,6 +496,12 @@ class Scenario(_Part):
                         f"instance {instance.name} of {machine.name} is protectedBy {whole}, which vault "
                         f"{machine.registered_to} does not have"
                     )
+                intended = instance.auto_protected_by
+                if intended is not None and intended.lower() not in known:
+                    raise ValueError(
+                        f"instance {instance.name} of {machine.name} is autoProtectedBy {intended}, "
+                        f"which vault {machine.registered_to} does not have"
+                    )
                 for database in instance.databases:
                     if database.protected_by is not None and database.protected_by.lower() not in known:
                         raise ValueError(
@@ -392,7 +512,41 @@ class Scenario(_Part):
         _no_duplicates([principal.client_id for principal in self.service_principals], "service principals")
         for group in self.availability_groups:
             self._check_group(group, policies)
+        self._check_timeline()
         return self
+
+    def _check_timeline(self) -> None:
+        """What happens must be able to happen: in the order of its moments."""
+        there = {
+            (machine.name.lower(), instance.name.lower()): {
+                entry.name.lower() for entry in instance.databases
+            }
+            for machine in self.virtual_machines
+            for instance in machine.instances
+        }
+        for event in sorted(self.timeline, key=lambda event: event.at):
+            machine = self.machine_named(event.virtual_machine)
+            if event.at < self.start_time:
+                raise ValueError(f"{event.event} of {machine.name} happens before startTime")
+            if isinstance(event, MachineStops | MachineStarts):
+                continue
+            names = there.get((machine.name.lower(), event.instance.lower()))
+            if names is None:
+                raise ValueError(f"{event.event}: {machine.name} has no instance {event.instance}")
+            if isinstance(event, DatabaseAppears):
+                gone, new = "", event.database.name
+            else:
+                gone = event.database
+                new = event.to if isinstance(event, DatabaseIsRenamed) else ""
+            place = f"instance {event.instance} of {machine.name}"
+            if gone:
+                if gone.lower() not in names:
+                    raise ValueError(f"{event.event}: {place} has no database {gone} then")
+                names.discard(gone.lower())
+            if new:
+                if new.lower() in names:
+                    raise ValueError(f"{event.event}: {place} has a database {new} already")
+                names.add(new.lower())
 
     def machine_named(self, name: str) -> VirtualMachineScenario:
         """The virtual machine of that name. Raises ValueError where there is not exactly one."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from local.simulator.calls import Answer, Call, Effect, to_json
+from local.simulator.course import Course
 from local.simulator.errors import (
     JobError,
     ServiceError,
@@ -51,11 +52,14 @@ from local.simulator.scenario import (
     PolicyScenario,
     Scenario,
     ServicePrincipalScenario,
+    VirtualMachineScenario,
 )
 from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
 
 Entry = TypeVar("Entry")
+DISCOVERY = timedelta(hours=8)
+"""How often the service looks for new databases of an auto-protected instance (doc)."""
 SCHEDULED = ("Full", "Differential")
 """The kinds of backup that a policy takes as jobs at set times."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
@@ -104,9 +108,12 @@ class World:
         self.principals: dict[str, Principal] = {}
         """By lower-cased client id; empty where any client gets a token."""
         self.tokens: dict[str, IssuedToken] = {}
+        self.graph_queries: list[datetime] = []
+        """When Resource Graph was asked lately."""
         self._past_runs: dict[tuple[int, datetime], list[tuple[datetime, str]]] = {}
         self.configuring: set[tuple[str, str, tuple[str, str]]] = set()
         """Items whose protection is being changed: (vault, container, item)."""
+        self.course = Course(self)
         self._build()
 
     # ---- construction
@@ -125,6 +132,7 @@ class World:
                 self.ids.guid(),
                 machine.deleted,
                 domain=machine.domain,
+                sql_iaas_extension=machine.sql_iaas_extension,
                 jobs_name_instance=machine.job_names == "full",
             )
         for entry in scenario.vaults:
@@ -182,6 +190,19 @@ class World:
                     container = registered.containers[found.name.key]
                     item = self.protect(container, found.name.name, database.name, policy)
                     self.give_history(item, database)
+        for machine in scenario.virtual_machines:
+            for instance in machine.instances:
+                if instance.auto_protected_by is not None:
+                    self._intend(machine, instance)
+        self.course.begin()
+
+    def _intend(self, entry: VirtualMachineScenario, instance: InstanceScenario) -> None:
+        machine = self.machine(entry.resource_group, entry.name)
+        vault = machine.registered_with
+        assert vault is not None and instance.auto_protected_by is not None
+        container = vault.containers[machine.name.key]
+        policy = vault.policies[instance.auto_protected_by.lower()]
+        self.add_intent(vault, Intent(self.ids.guid(), container, instance.name, policy, next(self.sequence)))
 
     def _group(self, entry: AvailabilityGroupScenario) -> AvailabilityGroup:
         nodes = []
@@ -274,6 +295,14 @@ class World:
         if item is None:
             raise item_not_found()
         return item
+
+    def machine(self, group: str, name: str) -> VirtualMachine:
+        """The virtual machine of that name in that resource group. Raises KeyError."""
+        return self.machines[VmName(group, name).key]
+
+    def new_database(self, entry: DatabaseScenario, instance: Instance) -> Database:
+        """A database as a scenario describes it, with its files where the instance puts them."""
+        return _database(entry, instance.data_directory, instance.log_directory)
 
     def database(self, item: ProtectedItem) -> Database | None:
         """The live database behind a protected item, None when it was dropped."""
@@ -496,11 +525,7 @@ class World:
         item.last_backup_time = self.now
         item.last_backup_status = "Unhealthy" if item.recovery_points else "IRPending"
         if error is not None:
-            item.last_error = {
-                "code": error.title,
-                "message": error.message,
-                "recommendations": error.recommendations,
-            }
+            item.note_error(error.title, error.message, error.recommendations)
 
     # ---- containers and items
 
@@ -580,6 +605,19 @@ class World:
         for intent in list(container.vault.intents.values()):
             if intent.container is container:
                 self.auto_protect(intent)
+
+    def add_intent(self, vault: Vault, intent: Intent) -> None:
+        """Auto-protect an instance: what is found now, and what the service finds every eight hours."""
+        vault.intents[intent.name.lower()] = intent
+        self.auto_protect(intent)
+        self.agenda.at(self.now + DISCOVERY, partial(self._discover_again, vault, intent))
+
+    def _discover_again(self, vault: Vault, intent: Intent) -> None:
+        if vault.intents.get(intent.name.lower()) is not intent:
+            return
+        if intent.container.machine.running:
+            self.inquire(intent.container)
+        self.agenda.at(self.now + DISCOVERY, partial(self._discover_again, vault, intent))
 
     def auto_protect(self, intent: Intent) -> None:
         """Start a job for each database of the intent's instance that was found and is not protected yet."""
@@ -731,12 +769,21 @@ class World:
             return
         database = self.database(item)
         vault = item.container.vault
-        allowed = database is not None and database.allows(kind)
+        # Of a database that is gone the job fails.
+        allowed = database is None or database.allows(kind)
         if kind == "Differential" and (item.full() is None or item.log_chain_broken):
             # The service heals by itself: what has nothing to build on becomes a full.
             kind = "Full"
-        if allowed and item.busy_with is None and self.unreachable(item.container) is None:
+        if allowed and item.busy_with is None:
             started = self.now
+
+            def complete(job: Job) -> str | None:
+                if (problem := self.unreachable(item.container)) is not None:
+                    raise problem
+                if (problem := self.course.failure(item, kind, started)) is not None:
+                    raise problem
+                return self.complete_backup(item, job, kind, started, None)
+
             job = self.start_job(
                 None,
                 vault,
@@ -745,7 +792,7 @@ class World:
                 named=item.job_name,
                 item=item,
                 length=self.durations.draw("backup"),
-                complete=lambda job: self.complete_backup(item, job, kind, started, None),
+                complete=complete,
                 user_triggered=False,
                 task="Transfer data to vault",
                 shown=f"Backup ({kind})",
@@ -762,12 +809,7 @@ class World:
         """What a successful backup of `kind` leaves: a recovery point or a longer log chain."""
         database = self.database(item)
         if database is None:
-            raise JobError(
-                520003,
-                "UserErrorSQLPODoesNotExist",
-                f"The database {item.database} does not exist on instance {item.instance}.",
-                ["Ensure that the database is online and run the discovery of databases again."],
-            )
+            raise self.database_is_gone(item)
         self.add_backup(item, database, kind, _moment_of_backup(started, self.now), expires)
         item.last_backup_time = self.now
         item.last_backup_status = "Healthy"
@@ -775,6 +817,15 @@ class World:
         share = {"Differential": 0.1, "Log": 0.01}.get(kind, 1.0)
         job.property_bag["Data Transferred (in MB)"] = f"{database.size_mb * share + 0.0845:.4f}"
         return None
+
+    def database_is_gone(self, item: ProtectedItem) -> JobError:
+        """The database of an item is not there any more, or has another name."""
+        return JobError(
+            520003,
+            "UserErrorSQLPODoesNotExist",
+            f"The database {item.database} does not exist on instance {item.instance}.",
+            ["Ensure that the database is online and run the discovery of databases again."],
+        )
 
     def add_backup(
         self, item: ProtectedItem, database: Database, kind: str, time: datetime, expires: datetime | None
@@ -802,6 +853,7 @@ class World:
         if kind == "Full" and item.open_chain is None and database.recovery_model != "Simple":
             interval = item.policy.log_interval() if item.policy is not None else None
             item.chains.append(LogChain(taken - timedelta(seconds=2), None, interval, time))
+            self.course.chain_begins(item)
 
     def give_history(self, item: ProtectedItem, scenario: DatabaseScenario) -> None:
         """The recovery points that the policy would have made in the last days of its history."""

@@ -29,6 +29,7 @@ __all__ = [
     "PROTECTED_ITEM_LISTS",
     "PROTECTED_ITEM_READS",
     "READ_WINDOW",
+    "RECOVERY_POINT_READS",
     "UNTOUCHED_WRITES",
     "WRITES",
     "Admission",
@@ -59,6 +60,8 @@ JOB_READS: Final = f"{_VAULT}backupjobs/read"
 #: Single reads of protected items; their list is another action.
 PROTECTED_ITEM_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/read"
 PROTECTED_ITEM_LISTS: Final = f"{_VAULT}backupprotecteditems/read"
+#: Lists of recovery points, and single reads of one.
+RECOVERY_POINT_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/recoverypoints/read"
 _READS_PER_HOUR: Final = 300
 _JOB_READS_PER_HOUR: Final = 450
 _SLOT: Final = timedelta(minutes=5)

@@ -22,6 +22,7 @@ from shared.azure_backup.models import (
     ProtectableContainer,
     ProtectableItem,
     ProtectedItem,
+    ProtectionIntent,
     RecoveryPoint,
     ResourceGuardProxy,
     StartedOperation,
@@ -55,6 +56,10 @@ class Reads(Protocol):
     def get_container(self, container: ContainerId) -> Container | None: ...
 
     def list_protectable_items(self, vault: VaultId) -> Listing[ProtectableItem]: ...
+
+    def list_protection_intents(
+        self, vault: VaultId, *, item_name: str, item_type: str, container: ContainerId
+    ) -> list[ProtectionIntent]: ...
 
     def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]: ...
 
@@ -117,6 +122,10 @@ class Mutations(Protocol):
     ) -> StartedOperation: ...
 
     def undelete(self, item: ProtectedItemId, *, client_request_id: str) -> StartedOperation: ...
+
+    def put_protection_intent(
+        self, vault: VaultId, name: str, *, item_id: str, policy_id: str, client_request_id: str
+    ) -> ProtectionIntent: ...
 
     def trigger_backup(
         self,

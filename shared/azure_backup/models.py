@@ -59,6 +59,7 @@ __all__ = [
     "ProtectableContainer",
     "ProtectableItem",
     "ProtectedItem",
+    "ProtectionIntent",
     "RecoveryPoint",
     "ResourceGuardProxy",
     "StartedOperation",
@@ -565,6 +566,15 @@ class ProtectableItem(WireModel):
     def in_availability_group(self) -> bool:
         """Whether its `instance` is the name of an availability group."""
         return self.container.name.lower().startswith(AVAILABILITY_GROUP_CONTAINER)
+
+
+class ProtectionIntent(WireModel):
+    """The intent to protect every database of an instance or availability group: auto-protection."""
+
+    name: str
+    policy_name: Annotated[str | None, BeforeValidator(_last_segment)] = Field(
+        default=None, validation_alias=_in_properties("policyId")
+    )
 
 
 class WorkloadItem(WireModel):

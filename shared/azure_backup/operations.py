@@ -41,6 +41,7 @@ from shared.azure_backup.models import (
     ProtectableContainer,
     ProtectableItem,
     ProtectedItem,
+    ProtectionIntent,
     RecoveryPoint,
     ResourceGuardProxy,
     StartedOperation,
@@ -373,6 +374,46 @@ class AzureBackup:
             params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
             refuse=_without_address,
         )
+
+    def list_protection_intents(
+        self, vault: VaultId, *, item_name: str, item_type: str, container: ContainerId
+    ) -> list[ProtectionIntent]:
+        """The auto-protection of an instance or availability group: one intent, or none."""
+        return list(
+            self._list(
+                ProtectionIntent,
+                "list protection intents",
+                f"{vault.url_path}/backupProtectionIntents",
+                params=_filtered(
+                    backupManagementType=_WORKLOAD,
+                    itemName=item_name,
+                    itemType=item_type,
+                    parentName=container.name,
+                ),
+            )
+        )
+
+    def put_protection_intent(
+        self, vault: VaultId, name: str, *, item_id: str, policy_id: str, client_request_id: str
+    ) -> ProtectionIntent:
+        """Auto-protect an instance by a policy; `item_id` is that of its protectable item. Done at once, by no job."""
+        operation = "auto-protect the instance"
+        path = f"{vault.url_path}/backupFabrics/{_FABRIC}/backupProtectionIntent/{quote_segment(name)}"
+        response = self._arm.put(
+            operation,
+            path,
+            params=_version(),
+            json={
+                "properties": {
+                    "protectionIntentItemType": "RecoveryServiceVaultItem",
+                    "backupManagementType": _WORKLOAD,
+                    "itemId": item_id,
+                    "policyId": policy_id,
+                }
+            },
+            client_request_id=client_request_id,
+        )
+        return self._read(ProtectionIntent, response.body, operation, path)
 
     def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]:
         """What is on a registered VM, protected or not; `item_type` is `SQLInstance` or `SQLDataBase`."""

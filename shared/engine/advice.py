@@ -75,6 +75,8 @@ ADVICE: Final[dict[str, str]] = {
     " again after 24 hours.",
     ErrorCode.NOT_AUTHORISED.lower(): "Grant the app's identity the role that the action needs"
     " (docs/operations.md lists them).",
+    ErrorCode.MUTATIONS_OFF.lower(): "Set MUTATIONS to on where the app is to change anything, then send the request"
+    " again under a new id.",
     "jobtimeout": "Look at the job in the vault: it may still complete. A longer jobTimeout follows it for longer.",
     "operationtimeout": "Look at the vault and its service health, then send the request again.",
     "conflictingoperation": "Look at that job in the vault, then send the request again.",

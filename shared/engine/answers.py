@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from shared.arm.ids import InvalidResourceIdError, VaultId
 from shared.bus.topology import INTERNAL_QUEUES
 from shared.engine import outcomes
 from shared.engine.message import TRACK, Delivery, Payload, StepMessage
@@ -26,9 +27,14 @@ class _Told(Payload):
     """What can be read of a payload that no model fits."""
 
     database: Database | None = None
+    vault: str | None = None
     item_id: str | None = None
     outcome_count: int = 1
     accepted: bool = False
+
+    @property
+    def part(self) -> str:
+        return self.vault if self.vault is not None else super().part
 
     @property
     def is_accepted(self) -> bool:
@@ -74,11 +80,13 @@ def _step_message(delivery: Delivery) -> tuple[StepMessage[_Told], str | None] |
     payload = _object(raw.get("payload"))
     of = _object(payload.get("of"))
     followed = _object(payload.get("payload")) or payload
+    vault = _vault(followed.get("vaultId"))
     told = _Told(
         database=_database(followed.get("database")),
+        vault=vault,
         item_id=_text(followed.get("itemId")),
         outcome_count=_count(followed.get("outcomeCount")),
-        accepted="data" not in followed,
+        accepted=vault is not None or "data" not in followed,
     )
     epoch = max(delivery.epoch, head.request.epoch)
     request = head.request.model_copy(update={"epoch": epoch})
@@ -98,6 +106,14 @@ def _text(value: Any) -> str | None:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 1
+
+
+def _vault(value: Any) -> str | None:
+    """The key of a vault that is surveyed."""
+    try:
+        return VaultId.parse(value).key if isinstance(value, str) else None
+    except InvalidResourceIdError:
+        return None
 
 
 def _database(value: Any) -> Database | None:

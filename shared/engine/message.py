@@ -205,6 +205,17 @@ class Payload(TolerantModel):
         return found if isinstance(found, Database) else None
 
     @property
+    def part(self) -> str:
+        """What tells its part of the request from the others: its database's key; empty where it is about them all."""
+        about = self.about
+        return about.key if about is not None else ""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody waits for its end, which is logged and no outcome."""
+        return False
+
+    @property
     def subject(self) -> str | None:
         """The ARM id of the protected item, where it is known."""
         found = getattr(self, "item_id", None)
@@ -292,6 +303,14 @@ class Following(Payload):
         return self.payload.about
 
     @property
+    def part(self) -> str:
+        return self.payload.part
+
+    @property
+    def is_silent(self) -> bool:
+        return self.payload.is_silent
+
+    @property
     def subject(self) -> str | None:
         return self.payload.subject
 
@@ -339,10 +358,9 @@ class StepMessage(TolerantModel, Generic[P]):
         if self.sender == REQUESTED and self.poll == 0:
             request = self.request
             return request_message_id(request.operation.value, request.source, request.id, request.epoch)
-        database = self.database
         return fingerprint(
             *self.request.key,
-            database.key if database is not None else "",
+            self.payload.part,
             self.step,
             self.sender,
             self.effect.n,
@@ -357,10 +375,9 @@ class StepMessage(TolerantModel, Generic[P]):
 
     def client_request_id_of(self, n: int, epoch: int) -> str:
         """The client request id of this step's effect number `n` in an epoch."""
-        database = self.database
         return marked_request_id(
             *self.request.key,
-            database.key if database is not None else "",
+            self.payload.part,
             self.step,
             self.payload.variant,
             n,

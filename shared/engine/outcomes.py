@@ -38,6 +38,7 @@ def outcome(message: StepMessage[Any], end: End, *, at: datetime, database: Data
         end.status,
         at=at,
         database=about,
+        part=payload.part,
         subject=payload.subject,
         outcome_count=payload.outcomes,
         vm_id=vm_id.path if vm_id is not None else None,

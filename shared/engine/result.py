@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
-from shared.arm.budget import UNTOUCHED_WRITES, Pace
+from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
 from shared.engine.message import Effect, Ending, Payload, Repetition, StepMessage
 from shared.listings import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
@@ -20,6 +20,7 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from shared.azure_backup.calls import Mutations, Reads
     from shared.azure_backup.models import StartedOperation
+    from shared.messages.identity import Request
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class To:
     step: str
     payload: Payload
     delay: timedelta = timedelta()
+    #: of a request that its own sends on, that request; None: it belongs to the same one
+    request: Request | None = None
+    #: somebody else may have made its call: its job is looked for first
+    look_first: bool = False
 
 
 class FanOut(Sequence[To]):
@@ -191,6 +196,8 @@ class Collaborators:
     may_read_more: Callable[[str], bool] = lambda _action: True
     #: how the calls of a fan-out are spread over time
     write_pace: Callable[[], Pace] = lambda: UNTOUCHED_WRITES
+    #: how many reads of an action are left of its hour
+    reads_left: Callable[[str], int] = reads_per_hour
     #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
     grown_tick: GrownTick | None = None
 

@@ -219,11 +219,21 @@ def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, r
         return Later(timedelta(), effect=ready, payload=call.payload, events=call.events)
     if runtime.clock.now() > delivery.taken + LOCK_DURATION / 2:
         return Later(_LATE_WAIT)
+    if not runtime.settings.mutations:
+        # The one place where anything is changed in Azure.
+        return _changes_nothing(message)
     answer = call.make(runtime.backup, message.client_request_id)
     if not isinstance(answer, StartedOperation):
         assert call.at_once is not None, f"step {row.name} has no use for an answer at once"
         return call.at_once(answer)
     return FollowOperation(answer, call.payload if call.payload is not None else message.payload)
+
+
+def _changes_nothing(message: StepMessage[Any]) -> End:
+    text = (
+        f"step {message.step} was to change something in Azure; the setting MUTATIONS is off, so nothing was."
+    )
+    return End(Status.REJECTED, ErrorInfo(code=ErrorCode.MUTATIONS_OFF, message=text))
 
 
 def collaborate(
@@ -242,6 +252,7 @@ def collaborate(
         write_pace=lambda: runtime.backup.budget.pace(
             vault_id.subscription_id if vault_id is not None else "", WRITES
         ),
+        reads_left=lambda action: round(_left(runtime, vault_id, action) * reads_per_hour(action)),
     )
 
 

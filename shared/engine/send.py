@@ -183,8 +183,8 @@ def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
         sender=sender,
         at=at,
         since=at + to.delay,
-        request=message.request,
-        effect=Effect(n=message.effect.n + 1 if to.step == sender else 1),
+        request=to.request or message.request,
+        effect=Effect(n=message.effect.n + 1 if to.step == sender else 1, look_first=to.look_first),
         payload=to.payload,
     )
 
@@ -215,6 +215,12 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
     """
     end = row.conclude(message.of_origin, end)
     doubt = end.status in DOUBTS
+    if message.payload.is_silent:
+        if end.error is not None:
+            _log.warning(
+                "step %s ended as %s: %s", row.name, end.status, end.error.message, extra=log_context(message)
+            )
+        return end.events, ()
     if isinstance(message.payload, Following):
         claimed = isinstance(message.payload.of, Ending)
         if claimed or not (doubt or message.effect.may_have_started):
@@ -222,7 +228,7 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
         ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
         return end.events, [(message.again(at=at, payload=ending), timedelta())]
     if row.ends_in is not None and message.ending is None:
-        others = {*row.follows} - {row.ends_in, row.fans_out_to}
+        others = {*row.follows} - {row.ends_in, *row.fans_out_to}
         wait = _ACCEPTED_WITHIN if others and message.effect.may_have_started else timedelta()
         return end.events, [(_ended(message, row.ends_in, end, at), wait)]
     if row.calls_apart(message) and not message.effect.ready and message.ending is None:
@@ -271,7 +277,12 @@ def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtim
     What cannot be written becomes the outcome of its own database and harms no other.
     """
     events, messages = parts(row, message, result, runtime)
-    found = [Carried(event.to_message(), message) for event in events]
+    *earlier, latest = [events[start : start + AT_A_TIME] for start in range(0, len(events), AT_A_TIME)] or [
+        events
+    ]
+    for portion in earlier:
+        yield [Carried(event.to_message(), message) for event in portion]
+    found = [Carried(event.to_message(), message) for event in latest]
     accepted = result.accepted if isinstance(result, Continue) else None
     for start in range(0, max(1, len(messages)), AT_A_TIME):
         for following, delay in messages[start : start + AT_A_TIME]:

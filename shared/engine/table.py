@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from shared.engine.message import VERSION, Following, Payload, StepMessage
-from shared.engine.result import Call, Continue, End, FollowJob, FollowOperation, NextEffect, Result, Step
+from shared.engine.result import (
+    Call,
+    Collaborators,
+    Continue,
+    End,
+    FollowJob,
+    FollowOperation,
+    NextEffect,
+    Result,
+    Step,
+)
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
@@ -51,14 +61,16 @@ class Row:
     does: str
     #: the steps that it, or the end of what it started, may send messages to
     follows: tuple[str, ...] = ()
-    #: the one of them that many messages may be sent to at once, one for each database
-    fans_out_to: str | None = None
+    #: those of them that many messages may be sent to at once, one for each database or vault
+    fans_out_to: tuple[str, ...] = ()
     #: it makes a mutating call whose operation is handed to the tracker
     tracked: bool = False
     #: of `follows`, what comes once its operation has ended, where no job comes of it
     after_operation: str | None = None
     #: the job that comes of its call
     job: JobOf | None = None
+    #: what is read once that job has ended, and what its outcome says of it
+    look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _c: end
     #: what comes once that job has ended, given its outcome
     after_job: Callable[[StepMessage[Any], Job, End], Continue | End] = lambda _message, _job, end: end
     #: the outcome as the step's own payload tells it
@@ -88,7 +100,7 @@ class Row:
                 raise TableError(
                     f"step {self.name} goes on to {sorted(strangers)}; its row lists {self.follows}"
                 )
-            if len(result.to) > 1 and any(to.step != self.fans_out_to for to in _sample(result)):
+            if len(result.to) > 1 and any(to.step not in self.fans_out_to for to in _sample(result)):
                 raise TableError(f"step {self.name} fans out; its row lets it fan out to {self.fans_out_to}")
         elif isinstance(result, Call | FollowOperation) and not self.tracked:
             raise TableError(f"step {self.name} makes a call; its row does not say that it is tracked")
@@ -113,7 +125,7 @@ class Table:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_queue", {row.queue: row for row in self.rows.values()})
         for row in self.rows.values():
-            known = {*row.follows, *filter(None, (row.fans_out_to, row.after_operation))}
+            known = {*row.follows, *row.fans_out_to, *filter(None, (row.after_operation,))}
             for name in known:
                 if name not in self.rows:
                     raise TableError(f"step {row.name} is followed by {name}, which is no step")

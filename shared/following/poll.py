@@ -316,7 +316,8 @@ class Poll:
                 return proof
         warnings = tuple(item.message for item in job.error_details[:_MOST_TEXTS]) if error is None else ()
         details = _details(job, warnings, left_out=self._details_left_out)
-        return self._row.after_job(origin, job, End(status, error, details))
+        end = self._row.look_up(origin, job, End(status, error, details), self._c)
+        return self._row.after_job(origin, job, end)
 
     def _failed(self, error: ErrorInfo) -> Result:
         if error.code.lower() in CONFLICT_CODES:

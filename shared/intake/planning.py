@@ -1,4 +1,4 @@
-"""Planning scheduled backups: each occurrence of the next day is a scheduled message, sent once.
+"""Planning what schedules ask for: each occurrence of the next day is a scheduled message, sent once.
 
 The broker holds the messages, so a timer that fires twice plans nothing twice, and one that stalls for
 hours delays nothing. They go straight to the first step, where no requester may send.
@@ -6,6 +6,7 @@ hours delays nothing. They go straight to the first step, where no requester may
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,13 +20,12 @@ from shared.log import logger
 from shared.messages.identity import Request, fingerprint
 from shared.messages.model import format_moment
 from shared.messages.requests import Operation
-from shared.schedules import BackupSchedule, warnings
-from shared.steps.payloads import BackupPlan, Planned
+from shared.schedules import BackupSchedule, CoverageSchedule, warnings
+from shared.steps.payloads import BackupPlan, CoveragePlan, Planned
 
 _log: Final = logger(__name__)
 
 AHEAD: Final = timedelta(days=1)
-_SENDER: Final = "plan_backups"
 
 
 def plan_backups(runtime: Runtime) -> int:
@@ -37,9 +37,20 @@ def plan_backups(runtime: Runtime) -> int:
     now = runtime.clock.now()
     for text in warnings(runtime.settings.schedules):
         _log.warning(text, extra={"action": "plan_backups"})
+    return _plan(runtime.settings.schedules, runtime, now)
+
+
+def plan_coverage(runtime: Runtime) -> int:
+    """The same for the schedules of coverage."""
+    return _plan(runtime.settings.coverage_schedules, runtime, runtime.clock.now())
+
+
+def _plan(
+    schedules: Sequence[BackupSchedule] | Sequence[CoverageSchedule], runtime: Runtime, now: datetime
+) -> int:
     messages = [
         planned(schedule, due, runtime)
-        for schedule in runtime.settings.schedules
+        for schedule in schedules
         for due in schedule.occurrences(now, now + AHEAD)
     ]
     if messages:
@@ -47,19 +58,26 @@ def plan_backups(runtime: Runtime) -> int:
     return len(messages)
 
 
-def planned(schedule: BackupSchedule, due: datetime, runtime: Runtime) -> OutgoingMessage:
-    """The message of one due backup."""
+def planned(schedule: BackupSchedule | CoverageSchedule, due: datetime, runtime: Runtime) -> OutgoingMessage:
+    """The message of what is due by a schedule at a moment."""
+    plan: BackupPlan | CoveragePlan
+    when = Planned(due=due, digest=schedule.digest)
+    if isinstance(schedule, CoverageSchedule):
+        operation, vault_id, sender = Operation.COVERAGE, None, "plan_coverage"
+        plan = CoveragePlan(data=schedule.request, planned=when)
+    else:
+        operation, vault_id, sender = Operation.BACKUP, schedule.request.vault_id, "plan_backups"
+        plan = BackupPlan(data=schedule.request, planned=when)
     request = Request(
-        operation=Operation.BACKUP,
+        operation=operation,
         source=SCHEDULES_SOURCE,
         id=f"{schedule.name}/{format_moment(due)}",
-        vault_id=schedule.request.vault_id,
+        vault_id=vault_id,
         schedule=schedule.name,
         job_timeout=schedule.request.job_timeout,
     )
-    plan = BackupPlan(data=schedule.request, planned=Planned(due=due, digest=schedule.digest))
     ahead = (due - runtime.clock.now()) / runtime.settings.time_scale
-    message = first_step(request, plan, runtime, at=runtime.service_clock.now() + ahead, sender=_SENDER)
+    message = first_step(request, plan, runtime, at=runtime.service_clock.now() + ahead, sender=sender)
     return replace(
         outgoing(message, timedelta(), runtime),
         message_id=fingerprint("schedule", schedule.name.lower(), format_moment(due), schedule.digest),

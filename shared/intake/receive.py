@@ -22,8 +22,16 @@ from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem,
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import REQUESTED, Request
-from shared.messages.requests import BackupData, Operation, ProtectData, RequestData, RestoreData, read_data
-from shared.steps.payloads import BackupPlan, Plan, ProtectPlan, RestorePlan
+from shared.messages.requests import (
+    BackupData,
+    CoverageData,
+    Operation,
+    ProtectData,
+    RequestData,
+    RestoreData,
+    read_data,
+)
+from shared.steps.payloads import BackupPlan, CoveragePlan, Plan, ProtectPlan, RestorePlan
 
 _log: Final = logger(__name__)
 
@@ -45,7 +53,7 @@ def receive_request(delivery: Delivery, runtime: Runtime) -> None:
         source=envelope.source,
         id=envelope.id,
         epoch=delivery.epoch,
-        vault_id=data.vault_id,
+        vault_id=None if isinstance(data, CoverageData) else data.vault_id,
         correlation_id=envelope.correlation_id,
         traceparent=envelope.traceparent,
         job_timeout=data.job_timeout,
@@ -62,9 +70,25 @@ def _read(delivery: Delivery, runtime: Runtime) -> tuple[Envelope, Operation, Re
         operation, data = read_data(envelope)
     except InvalidMessageError as error:
         raise InvalidMessageError([*problems, *error.problems]) from None
+    if isinstance(data, CoverageData):
+        problems += _repairs_not_served(data, runtime)
     if problems:
         raise InvalidMessageError(problems)
     return envelope, operation, data
+
+
+def _repairs_not_served(data: CoverageData, runtime: Runtime) -> list[Problem]:
+    served = runtime.settings.workflows
+    rules = {"onUnprotected": Operation.PROTECT, "onStale": Operation.BACKUP}
+    return [
+        Problem(
+            f"data.{field}",
+            f"a {operation}",
+            f"this app serves {', '.join(sorted(served))} (setting WORKFLOWS)",
+        )
+        for field, operation in rules.items()
+        if operation in data.repairs - served
+    ]
 
 
 def first_step(
@@ -91,11 +115,13 @@ def _send_on(message: OutgoingMessage, delivery: Delivery, runtime: Runtime) -> 
         reject(delivery, runtime, InvalidMessageError([problem]))
 
 
-def _plan(data: RequestData) -> ProtectPlan | BackupPlan | RestorePlan:
+def _plan(data: RequestData) -> ProtectPlan | BackupPlan | RestorePlan | CoveragePlan:
     if isinstance(data, ProtectData):
         return ProtectPlan(data=data)
     if isinstance(data, BackupData):
         return BackupPlan(data=data)
+    if isinstance(data, CoverageData):
+        return CoveragePlan(data=data)
     assert isinstance(data, RestoreData)
     return RestorePlan(data=data)
 

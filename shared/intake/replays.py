@@ -35,7 +35,7 @@ from shared.messages.events import ErrorInfo
 from shared.messages.identity import MOST_EPOCHS
 from shared.messages.reserved import DELIVERED, EPOCH, ORIGINAL_QUEUE, without_reserved
 from shared.settings import Settings
-from shared.steps.payloads import BackupPlan
+from shared.steps.payloads import BackupPlan, CoveragePlan
 
 _log: Final = logger(__name__)
 
@@ -126,7 +126,7 @@ def _check_served(queue: str, runtime: Runtime) -> None:
 def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMessage[Any]:
     """The message anew: what it waited for, and how long, is forgotten; what its effects have done is not."""
     payload = message.payload
-    if isinstance(payload, BackupPlan):
+    if isinstance(payload, BackupPlan | CoveragePlan):
         # Whoever sends it again by hand wants it now, whatever a schedule says.
         payload = payload.model_copy(update={"planned": None})
     fresh = {

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.bus.topology import BACKUP_REQUESTS, EVENTS, PROTECT_REQUESTS, RESTORE_REQUESTS
+from shared.bus.topology import (
+    BACKUP_REQUESTS,
+    COVERAGE_REQUESTS,
+    EVENTS,
+    PROTECT_REQUESTS,
+    RESTORE_REQUESTS,
+)
 from shared.messages.cloud_events import Envelope, Problem, excerpt
 from shared.messages.events import APP_NAME
 from shared.messages.requests import REQUEST_TYPES, Operation
@@ -18,6 +24,7 @@ QUEUES: Final = {
     Operation.PROTECT: PROTECT_REQUESTS,
     Operation.BACKUP: BACKUP_REQUESTS,
     Operation.RESTORE: RESTORE_REQUESTS,
+    Operation.COVERAGE: COVERAGE_REQUESTS,
 }
 #: The source of what the app's schedules ask for.
 SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"

@@ -66,3 +66,7 @@ class ErrorCode(StrEnum):
     AMBIGUOUS_POLICY = "AmbiguousPolicy"
     POLICY_NOT_SUPPORTED = "PolicyNotSupported"
     INVALID_POLICY_NAME = "InvalidPolicyName"
+    MUTATIONS_OFF = "MutationsOff"
+    INSTANCE_NOT_FOUND = "InstanceNotFound"
+    RECENT_ENOUGH = "RecentEnough"
+    TOO_MANY_DATABASES = "TooManyDatabases"

@@ -98,6 +98,20 @@ class RecoveryPointInfo(EventModel):
     time: Moment
 
 
+class RestorableInfo(EventModel):
+    """What a database can be restored to, once its backup is taken, or where none was needed."""
+
+    #: `Full`, `Differential`, `CopyOnlyFull` or `Log`
+    kind: Word
+    #: of a recovery point or the end of a log range that is listed, its moment; else the end of the backup's job, which
+    #: the moment lies before
+    time: Moment
+    #: whether it is listed
+    listed: bool
+    #: the recovery point's name, in requests of at most 20 databases
+    recovery_point: Word | None = None
+
+
 class EventData(EventModel):
     """What the data of every event has."""
 
@@ -133,6 +147,68 @@ class StartedData(EventData):
     schedule: str | None = None
 
 
+class RepairInfo(EventModel):
+    """What is done about a gap by a rule of the request, or why not."""
+
+    #: `protect` or `backup`
+    action: str
+    #: the request that was sent for it; absent where none was
+    request_id: str | None = None
+    #: when it begins, where it does not begin at once
+    not_before: Moment | None = None
+    #: why nothing is done: a word, and a sentence
+    reason: Word | None = None
+    message: Explanation | None = None
+
+
+class GapInfo(EventModel):
+    """A database, or a whole VM, that is not backed up as it should be."""
+
+    #: of a VM as a whole `VirtualMachine`, of a database its state
+    state: str
+    since: Moment | None = None
+    vm_id: str | None = None
+    instance: str | None = None
+    availability_group: str | None = None
+    #: absent where it is the VM's as a whole
+    database: str | None = None
+    code: Word | None = None
+    message: Explanation | None = None
+    repair: RepairInfo | None = None
+
+
+class CoverageInfo(EventModel):
+    """How the databases of a vault stand."""
+
+    #: when the vault was looked at
+    at: Moment
+    #: how many databases there are in each state
+    counts: dict[str, int]
+    #: up to 200 gaps, the worst first, and how many more there are
+    gaps: tuple[GapInfo, ...] = ()
+    gaps_left_out: int = 0
+    #: how many repairs were sent, by action
+    repairs: dict[str, int] = Field(default_factory=dict)
+    #: how many were not, by reason
+    held: dict[str, int] = Field(default_factory=dict)
+    #: databases that the request leaves out, by reason
+    left_out: dict[str, int] = Field(default_factory=dict)
+
+
+class GapData(GapInfo, EventData):
+    """One database, or a whole VM, that is not backed up as it should be; told once, then weekly."""
+
+    outcome_count: int
+    #: which outcome of the request it belongs to: the vault's
+    outcome_key: str
+    policy_name: Word | None = None
+    last_backup_time: Moment | None = None
+    recommendations: tuple[Line, ...] = ()
+    #: it was open a week ago and longer
+    reminder: bool = False
+    schedule: str | None = None
+
+
 class OutcomeDetails(EventModel):
     """What an outcome tells of the job and of the database, beside how it ended."""
 
@@ -146,8 +222,10 @@ class OutcomeDetails(EventModel):
     backup_type: Word | None = None
     data_transferred_mb: Annotated[float | None, Field(alias="dataTransferredMB")] = None
     retain_until: Moment | None = None
+    restorable: RestorableInfo | None = None
     recovery_point: RecoveryPointInfo | None = None
     target: dict[str, Any] | None = None
+    coverage: CoverageInfo | None = None
 
 
 NO_DETAILS: Final = OutcomeDetails()
@@ -189,7 +267,7 @@ class Event(EventModel):
     type: str
     subject: str | None
     time: Moment
-    data: AcceptedData | StartedData | OutcomeData | RequestRejectedData
+    data: AcceptedData | StartedData | OutcomeData | GapData | RequestRejectedData
     traceparent: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
@@ -230,6 +308,10 @@ class Event(EventModel):
             kept = tuple(text[:_SLIM_TEXT] for text in data.warnings[:_SLIM_LIST])
             left_out = len(data.warnings) - len(kept)
             changes["warnings"] = (*kept, f"{left_out} more warnings are left out.") if left_out else kept
+            if data.coverage is not None:
+                few = data.coverage.gaps[:_SLIM_LIST]
+                more = data.coverage.gaps_left_out + len(data.coverage.gaps) - len(few)
+                changes["coverage"] = data.coverage.model_copy(update={"gaps": few, "gaps_left_out": more})
         error = getattr(data, "error", None)
         if isinstance(error, ErrorInfo):
             advice = tuple(text[:_SLIM_TEXT] for text in error.recommendations[:_SLIM_LIST])
@@ -260,6 +342,8 @@ class Event(EventModel):
         database = getattr(self.data, "database", None)
         if database:
             properties["database"] = database
+        if isinstance(self.data, GapData):
+            properties["state"] = self.data.state
         return OutgoingMessage(
             entity=JOB_OUTCOMES,
             body=body,
@@ -283,7 +367,7 @@ def _event(
     identity: tuple[object, ...],
     subject: str | None,
     at: datetime,
-    data: AcceptedData | StartedData | OutcomeData,
+    data: AcceptedData | StartedData | OutcomeData | GapData,
 ) -> Event:
     return Event(
         id=event_id(request.key, *identity, epoch=request.epoch),
@@ -371,6 +455,7 @@ def outcome(
     *,
     at: datetime,
     database: Database | None = None,
+    part: str | None = None,
     subject: str | None = None,
     outcome_count: int = 1,
     vm_id: str | None = None,
@@ -379,9 +464,10 @@ def outcome(
 ) -> Event:
     """The terminal event of a database, or of the request where none is known.
 
-    Its id does not depend on the status: a database's part of a request ends once an epoch.
+    `part`: the key of what it is about, where that is no database. Its id does not depend on the status: a part of a
+    request ends once an epoch.
     """
-    key = database.key if database is not None else REQUEST_KEY
+    key = database.key if database is not None else part or REQUEST_KEY
     data = OutcomeData(
         **_common(request, status.value),
         **(_identity(database) or {"vm_id": vm_id}),
@@ -392,6 +478,28 @@ def outcome(
         error=error,
     )
     return _event(request, name=status.value, identity=("outcome", key), subject=subject, at=at, data=data)
+
+
+def gap(
+    request: Request,
+    *,
+    at: datetime,
+    identity: tuple[object, ...],
+    subject: str | None,
+    data: GapInfo,
+    **told: Any,
+) -> Event:
+    """A gap, told under an id that it has whoever finds it, and by whichever request; `identity` makes it."""
+    info = {name: getattr(data, name) for name in GapInfo.model_fields}
+    event = _event(
+        request,
+        name="gap",
+        identity=identity,
+        subject=subject,
+        at=at,
+        data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **told),
+    )
+    return event.model_copy(update={"id": fingerprint("gap", *identity)})
 
 
 def answer(

@@ -29,8 +29,8 @@ class Request(TolerantModel):
     source: str
     id: str
     epoch: Annotated[int, Field(ge=0, le=MOST_EPOCHS)] = 0
-    #: None only in what answers a request whose vault could not be read
-    vault_id: VaultIdField | None
+    #: None where it is about several vaults, and in what answers a request whose vault could not be read
+    vault_id: VaultIdField | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
     schedule: str | None = None

@@ -1,4 +1,4 @@
-"""The three requests, as other systems send them: CloudEvents whose data is checked to the last field.
+"""The requests, as other systems send them: CloudEvents whose data is checked to the last field.
 
 The models are the contract: the JSON Schemas in docs/schemas are generated from them.
 """
@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 
 from shared.arm.ids import PolicyId, decoded_name
 from shared.messages import windows_paths
@@ -47,6 +47,7 @@ class Operation(StrEnum):
     PROTECT = "protect"  #: configure backup of databases
     BACKUP = "backup"  #: an on-demand backup
     RESTORE = "restore"
+    COVERAGE = "coverage"  #: how the databases of vaults are backed up, and repairs by rules
 
 
 @lru_cache(maxsize=4096)
@@ -160,6 +161,8 @@ class ProtectData(_DatabaseSelection):
     resume: bool = False
     undelete: bool = False
     first_backup: Literal["scheduled", "now"] = "scheduled"
+    #: instances whose databases to come the service protects as well, by its own intent
+    auto_protect: Annotated[tuple[InstanceName, ...], Field(max_length=100)] = ()
     create_vault: CreateVault | None = None
     create_policy: CreatePolicy | None = None
     job_timeout: PositiveDuration | None = None
@@ -182,8 +185,15 @@ class ProtectData(_DatabaseSelection):
         # As Azure shows it, it is encoded.
         return decoded_name(policy.name)
 
+    @field_validator("auto_protect", mode="before")
+    @classmethod
+    def _instances(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _vm_is_known(self) -> ProtectData:
+        if self.vm_id is None and self.auto_protect:
+            raise ValueError("vmId is needed where autoProtect names instances")
         if self.vm_id is None and any(item.availability_group is None for item in self.databases):
             raise ValueError("vmId is needed, except where every database is named by its availabilityGroup")
         return self
@@ -208,6 +218,8 @@ class BackupData(_DatabaseSelection):
     retain_until: Moment | None = None
     compression: bool | None = None
     if_running: Literal["wait", "skip"] = "wait"
+    #: the change gate: no backup is taken where the newest restorable moment is younger
+    unless_newer_than: PositiveDuration | None = None
     job_timeout: PositiveDuration | None = None
 
     @model_validator(mode="after")
@@ -355,12 +367,117 @@ class RestoreData(StrictModel):
         return self
 
 
-RequestData = ProtectData | BackupData | RestoreData
+_GUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+SubscriptionId = Annotated[str, Field(pattern=_GUID)]
+MOST_VAULTS: Final = 200
+MOST_SUBSCRIPTIONS: Final = 50
 
-REQUEST_TYPES: Final[dict[str, tuple[Operation, type[ProtectData | BackupData | RestoreData]]]] = {
+
+class ProtectRepair(StrictModel):
+    """By which policy an unprotected database is protected."""
+
+    policy_name: Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,150}$")]
+
+
+class OnUnprotected(StrictModel):
+    """What is done about a database that no policy protects."""
+
+    protect: ProtectRepair
+
+
+class BackupRepair(StrictModel):
+    """Which backup is taken of a database whose last one failed or is too old."""
+
+    backup_type: Annotated[BackupType, Field(strict=False), in_any_case(*BackupType)]
+    retain_for: PositiveDuration | None = None
+    compression: bool | None = None
+
+    @model_validator(mode="after")
+    def _retention_applies(self) -> BackupRepair:
+        by_policy = self.backup_type in (BackupType.DIFFERENTIAL, BackupType.LOG)
+        if by_policy and self.retain_for is not None:
+            raise ValueError(
+                f"the retention of a {self.backup_type} backup comes from its policy; retainFor applies to Full and"
+                " CopyOnlyFull"
+            )
+        return self
+
+
+class OnStale(StrictModel):
+    """What is done about a database whose last backup failed or is too old."""
+
+    backup: BackupRepair
+
+
+class _ReportOr:
+    """A rule, or `report` (None here): nothing is done but to tell of it."""
+
+    def __init__(self, example: str) -> None:
+        self._example = example
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        inner = handler(source)
+
+        def read(value: Any) -> Any:
+            if value is None or value == "report":
+                return None
+            if isinstance(value, str):
+                raise ValueError(f"expected report, or an object such as {self._example}")
+            return value
+
+        return core_schema.no_info_before_validator_function(read, inner)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        choices = [choice for choice in handler(core).get("anyOf", ()) if choice != {"type": "null"}]
+        return {"anyOf": [{"const": "report"}, *choices]}
+
+
+class CoverageData(StrictModel):
+    """How the databases of vaults are backed up, and what is done about those that are not."""
+
+    vault_ids: Annotated[tuple[VaultIdField, ...], Field(max_length=MOST_VAULTS)] = ()
+    subscription_ids: Annotated[tuple[SubscriptionId, ...], Field(max_length=MOST_SUBSCRIPTIONS)] = ()
+    #: none: every user database
+    databases: Annotated[tuple[DatabaseSelector, ...], Field(max_length=2000)] = ()
+    exclude: Annotated[tuple[DatabaseSelector, ...], Field(max_length=2000)] = ()
+    include_system: bool = False
+    #: how old the last backup may be; by the policy where none is given
+    max_age: PositiveDuration | None = None
+    on_unprotected: Annotated[
+        OnUnprotected | None, _ReportOr('{"protect": {"policyName": "HourlyLogBackup"}}')
+    ] = Field(default=None, json_schema_extra={"default": "report"})
+    on_stale: Annotated[OnStale | None, _ReportOr('{"backup": {"backupType": "Full"}}')] = Field(
+        default=None, json_schema_extra={"default": "report"}
+    )
+    job_timeout: PositiveDuration | None = None
+
+    @field_validator("vault_ids", "subscription_ids", "databases", "exclude", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _of_something(self) -> CoverageData:
+        if bool(self.vault_ids) == bool(self.subscription_ids):
+            raise ValueError(
+                "expected exactly one of vaultIds and subscriptionIds, with at least one id in it"
+            )
+        return self
+
+    @property
+    def repairs(self) -> frozenset[Operation]:
+        """The operations that its rules may ask for."""
+        found = {Operation.PROTECT} if self.on_unprotected is not None else set()
+        return frozenset(found | ({Operation.BACKUP} if self.on_stale is not None else set()))
+
+
+RequestData = ProtectData | BackupData | RestoreData | CoverageData
+
+REQUEST_TYPES: Final[dict[str, tuple[Operation, type[RequestData]]]] = {
     "sqlvmbackup.protect.requested.v1": (Operation.PROTECT, ProtectData),
     "sqlvmbackup.backup.requested.v1": (Operation.BACKUP, BackupData),
     "sqlvmbackup.restore.requested.v1": (Operation.RESTORE, RestoreData),
+    "sqlvmbackup.coverage.requested.v1": (Operation.COVERAGE, CoverageData),
 }
 
 #: What pydantic says in terms of Python, said in terms of JSON.

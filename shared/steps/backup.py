@@ -9,24 +9,35 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from shared.arm.budget import PROTECTED_ITEM_READS
+from shared.arm.budget import PROTECTED_ITEM_READS, RECOVERY_POINT_READS
+from shared.arm.errors import ArmError
 from shared.arm.ids import ProtectedItemId
 from shared.engine.message import StepMessage
 from shared.engine.once import MOST_POSTS
-from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result
+from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, refused
+from shared.engine.telemetry import log_context
+from shared.log import logger
 from shared.messages.error_codes import ErrorCode
-from shared.messages.events import ErrorInfo, OutcomeDetails, Status
-from shared.messages.requests import BackupData, BackupType, Operation
+from shared.messages.events import ErrorInfo, OutcomeDetails, RestorableInfo, Status
+from shared.messages.requests import BackupData, BackupType, Operation, RecoveryPointChoice
 from shared.steps import selection
 from shared.steps.due import is_still_wanted
 from shared.steps.fixed import fix, spread
-from shared.steps.payloads import BackupPlan, BackupTask
+from shared.steps.payloads import BackupPlan, BackupTask, ChosenRecoveryPoint
+from shared.steps.recovery_points import LOG_RECOVERY_POINT, choose_recovery_point, newest_first
 from shared.steps.vaults import recent_items
 
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing
     from shared.azure_backup.models import Job, ProtectedItem
 
+_log: Final = logger(__name__)
+
+#: So many databases that patterns mean are looked at one by one, at most.
+MOST_GATED: Final = 100
+#: Outcomes of requests of so many databases name their recovery points.
+MOST_NAMED: Final = 20
+_CLOCKS_DIFFER: Final = timedelta(seconds=5)
 #: What Azure's own command fills in where a request names no retention.
 DEFAULT_RETENTION: Final = {
     BackupType.FULL: timedelta(days=45),
@@ -38,7 +49,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     """Select the protected databases that the request means, and fan out."""
     if message.payload.fixed is not None:
         return spread(message, c, "trigger_backup", BackupTask)
-    wanted = is_still_wanted(message, c)
+    wanted = is_still_wanted(message, c, c.settings.schedules)
     if isinstance(wanted, Failure):
         return wanted.end
     if not wanted:
@@ -56,6 +67,13 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     chosen = selection.select_for_backup(
         data, available, hint=selection.machines_instead(protected, data.vm_id)
     )
+    gated = sum(choice.by_pattern for choice in chosen.tasks)
+    if data.unless_newer_than is not None and gated > MOST_GATED:
+        return refused(
+            ErrorCode.TOO_MANY_DATABASES,
+            f"unlessNewerThan: the request's patterns mean {gated} databases; at most {MOST_GATED} are looked at one by"
+            " one. Name fewer, or leave it out.",
+        ).end
     tasks = [
         BackupTask(
             database=choice.candidate.database,
@@ -67,6 +85,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
             retain_until=data.retain_until,
             compression=data.compression,
             if_running=data.if_running,
+            unless_newer_than=data.unless_newer_than,
             by_pattern=choice.by_pattern,
             outcome_count=chosen.outcome_count,
         )
@@ -130,6 +149,10 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
             " expected a moment in the future.",
             Status.REJECTED,
         ).end
+    if task.unless_newer_than is not None:
+        recent = _recent_enough(task, task.unless_newer_than, c)
+        if recent is not None:
+            return recent
     return Call(
         make=lambda azure, request_id: azure.trigger_backup(
             ProtectedItemId.parse(task.item_id),
@@ -140,6 +163,56 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
         ),
         payload=task.model_copy(update={"retain_until": until}),
     )
+
+
+def _recent_enough(task: BackupTask, limit: timedelta, c: Collaborators) -> End | None:
+    """The end where what can be restored already is young enough; None where a backup is to be taken."""
+    points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
+    newest = choose_recovery_point(RecoveryPointChoice(latest="any"), points, str(task.database))
+    if isinstance(newest, Failure):
+        return None
+    age = c.now() - newest.time
+    if age >= limit:
+        return None
+    info = ErrorInfo(
+        code=ErrorCode.RECENT_ENOUGH,
+        message=f"{task.database} can be restored to {newest.time:%Y-%m-%dT%H:%M:%SZ}, which is younger than {limit}:"
+        " no backup was taken.",
+    )
+    details = OutcomeDetails(policy_name=task.policy_name, restorable=_restorable(newest, task))
+    return End(Status.SKIPPED, info, details)
+
+
+def _restorable(point: ChosenRecoveryPoint, task: BackupTask) -> RestorableInfo:
+    named = task.outcome_count <= MOST_NAMED and point.name != LOG_RECOVERY_POINT
+    return RestorableInfo(
+        kind=point.kind, time=point.time, listed=True, recovery_point=point.name if named else None
+    )
+
+
+def with_recovery_point(message: StepMessage[BackupTask], job: Job, end: End, c: Collaborators) -> End:
+    """The end of a backup with what it can be restored to, where that is listed: of small requests alone."""
+    task = message.payload
+    wanted = end.error is None and message.request.operation is Operation.BACKUP
+    few = task.outcome_count <= MOST_NAMED and c.may_read_more(RECOVERY_POINT_READS)
+    if not wanted or not few or job.start_time is None:
+        return end
+    try:
+        points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
+    except ArmError as error:
+        # What the backup has come to does not depend on it.
+        _log.info("its recovery point could not be read: %s", error, extra=log_context(message))
+        return end
+    newest = choose_recovery_point(RecoveryPointChoice(latest="any"), points, str(task.database))
+    if isinstance(newest, Failure) or newest.time < job.start_time - _CLOCKS_DIFFER:
+        return end
+    if task.backup_type is not BackupType.LOG:
+        snapshots = newest_first(points)
+        if not snapshots or snapshots[0][0] < job.start_time - _CLOCKS_DIFFER:
+            return end
+        time, point = snapshots[0]
+        newest = ChosenRecoveryPoint(name=point.name, kind=point.kind, time=time)
+    return replace(end, details=end.details.model_copy(update={"restorable": _restorable(newest, task)}))
 
 
 def attempts(message: StepMessage[BackupTask], _c: Collaborators) -> int:
@@ -178,7 +251,17 @@ def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
             "data_transferred_mb": _number(job.properties.get("Data Transferred (in MB)")),
             "retain_until": task.retain_until,
         }
+        told |= _told_by(job, task, end)
     return replace(end, details=OutcomeDetails(**{**dict(end.details), **told}))
+
+
+def _told_by(job: Job, task: BackupTask, end: End) -> dict[str, object]:
+    """What can be restored as the job itself tells it, where nothing better is known."""
+    if end.error is not None or end.details.restorable is not None or job.end_time is None:
+        return {}
+    # A moment in whole seconds that the backup's own lies before.
+    ended = job.end_time.replace(microsecond=0) + timedelta(seconds=1)
+    return {"restorable": RestorableInfo(kind=_backup_type(job, task), time=ended, listed=False)}
 
 
 def _does_not_apply(task: BackupTask, error: ErrorInfo) -> bool:

@@ -10,11 +10,12 @@ from shared.arm.ids import VirtualMachineId
 from shared.engine.message import Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
-from shared.messages.model import Duration, Moment, TolerantModel
+from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField, VirtualMachineIdField
 from shared.messages.requests import (
     AlternateTarget,
     BackupData,
     BackupType,
+    CoverageData,
     FilesTarget,
     OriginalTarget,
     ProtectData,
@@ -63,12 +64,14 @@ class ProtectTask(Payload):
     server_name: str = ""
     policy_id: str
     policy_name: str
-    #: already: nothing to do but to say so; undelete: then resume
-    action: Literal["enable", "already", "changePolicy", "resume", "undelete"]
+    #: already: nothing to do but to say so; undelete: then resume; autoProtect: its instance, whose id `item_id` is
+    action: Literal["enable", "already", "changePolicy", "resume", "undelete", "autoProtect"]
     #: of an item that is protected already
     protection_state: str | None = None
     #: where another request turns out to have protected it by another policy
     on_existing: Literal["fail", "keep", "changePolicy"] = "fail"
+    #: somebody else may have protected it since: that is looked at before the call
+    look_at_item: bool = False
     outcome_count: int
     first_backup: Literal["scheduled", "now"] = "scheduled"
 
@@ -88,6 +91,52 @@ class BackupPlan(Plan):
     planned: Planned | None = None
 
 
+class CoveragePlan(Plan):
+    """A coverage request on its way to its vaults."""
+
+    data: CoverageData
+    #: where a schedule asks for it: to be compared with the schedule as it is when it is due
+    planned: Planned | None = None
+    #: the vaults that were found, as ARM ids; whoever is delivered this looks for no others
+    vaults: tuple[str, ...] | None = None
+    #: virtual machines with SQL Server that no vault knows
+    unknown_machines: tuple[VirtualMachineIdField, ...] = ()
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.vaults is not None
+
+
+class VaultTask(Payload):
+    """One vault to be surveyed, or one VM of it to be inquired for that."""
+
+    vault_id: VaultIdField
+    outcome_count: int = 1
+    #: None in an inquiry
+    data: CoverageData | None = None
+    #: its VMs were inquired, as far as they had to be
+    inquired: bool = False
+    #: the container of the VM that is to be inquired
+    container_id: str | None = None
+
+    @property
+    def part(self) -> str:
+        return self.vault_id.key if self.container_id is None else self.container_id.lower()
+
+    @property
+    def subject(self) -> str | None:
+        return self.vault_id.path
+
+    @property
+    def is_accepted(self) -> bool:
+        return True
+
+    @property
+    def is_silent(self) -> bool:
+        """Nobody asked for an inquiry: what comes of it is seen by the survey."""
+        return self.container_id is not None
+
+
 class BackupTask(Payload):
     """One database to be backed up."""
 
@@ -100,6 +149,7 @@ class BackupTask(Payload):
     retain_until: Moment | None = None
     compression: bool | None = None
     if_running: Literal["wait", "skip"] = "wait"
+    unless_newer_than: Duration | None = None
     by_pattern: bool = False
     outcome_count: int
 

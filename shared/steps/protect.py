@@ -31,7 +31,7 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.events import SUCCESSES, OutcomeDetails, Status
 from shared.messages.requests import BackupType
 from shared.names import AmbiguousNameError, only_named, same_name
-from shared.steps import selection
+from shared.steps import auto_protection, selection
 from shared.steps.fixed import fix, spread
 from shared.steps.payloads import BackupTask, ProtectPlan, ProtectTask
 from shared.steps.vaults import vault_not_found
@@ -268,14 +268,19 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         trouble=trouble,
         parents=selection.parent_troubles(here),
     )
-    if container_id is not None and not plan.inquired and chosen.missed:
+    missed = chosen.missed
+    if data.auto_protect:
+        before = len(chosen.failures)
+        auto_protection.add_instances(data, here, chosen, policy_name=plan.policy_name)
+        missed += len(chosen.failures) - before
+    if container_id is not None and not plan.inquired and missed:
         # It may have been made, or mended, since the last inquiry.
         return Continue((To("inquire_container", plan),))
     policy_id = plan.policy_id
     tasks = [
         ProtectTask(
             database=choice.candidate.database,
-            item_id=choice.item.path,
+            item_id=_item_id(choice),
             server_name=choice.candidate.server_name,
             policy_id=policy_id,
             policy_name=choice.policy_name,
@@ -290,6 +295,11 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         for choice in chosen.tasks
     ]
     return fix(message, chosen, tasks)
+
+
+def _item_id(choice: selection.ProtectChoice) -> str:
+    offered = choice.candidate.protectable
+    return offered.id if choice.action == "autoProtect" and offered is not None else choice.item.path
 
 
 def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:
@@ -308,7 +318,9 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
     task = message.payload
     if task.action == "already":
         return _already(task.policy_name, task.protection_state)
-    if message.effect.waiting:
+    if task.action == "autoProtect":
+        return auto_protection.auto_protect(message, c)
+    if message.effect.waiting or task.look_at_item:
         # What the app waited for may have been another request for the same, or for another policy.
         done = protected_already(message, c)
         if done is not None:
@@ -341,6 +353,8 @@ def happened(message: StepMessage[ProtectTask], c: Collaborators) -> Result | No
     """What follows where the item itself shows that the call took effect; None where it does not."""
     if message.payload.action == "undelete":
         return None
+    if message.payload.action == "autoProtect":
+        return auto_protection.auto_protected(message, c)
     done = protected_already(message, c)
     if done is None or done.error is not None:
         return done

@@ -501,7 +501,7 @@ class ProtectChoice:
 
     candidate: Candidate
     item: ProtectedItemId
-    action: Literal["enable", "already", "changePolicy", "resume", "undelete"]
+    action: Literal["enable", "already", "changePolicy", "resume", "undelete", "autoProtect"]
     policy_name: str
 
 

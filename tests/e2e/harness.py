@@ -120,6 +120,12 @@ class Estate:
         }
         return self.request("restore", {**fields, **data})
 
+    def coverage(self, **data: Any) -> JsonObject:
+        """How the databases of the first vault stand."""
+        request = self.request("coverage", {"vaultIds": [self.vault_id], **data})
+        del request["data"]["vaultId"]
+        return request
+
     # -- running
 
     def send(self, *requests: JsonObject | bytes) -> Following:

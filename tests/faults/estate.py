@@ -376,7 +376,9 @@ class FaultyEstate(Estate):
     def outcomes(self) -> list[JsonObject]:
         """The outcomes that were published."""
         return [
-            event for event in self.events() if event["type"].split(".")[2] not in ("accepted", "started")
+            event
+            for event in self.events()
+            if event["type"].split(".")[2] not in ("accepted", "started", "gap")
         ]
 
     def outcomes_of(self, request: JsonObject, epoch: int = 0) -> list[JsonObject]:
@@ -448,6 +450,8 @@ class FaultyEstate(Estate):
         for request in self.requests:
             if isinstance(request, dict):
                 asked[request["type"].split(".")[1]] += 1
+        # Whatever finds a gap, and however often, it has one repair.
+        asked["backup"] += min(asked["coverage"], 1)
         for (route, item), count in seen.items():
             most = asked["backup"] + asked["protect"] if route == "Backup" else asked["restore"]
             if count > most:
@@ -526,6 +530,15 @@ def protected_estate(*databases: str, **scenario: Any) -> JsonObject:
         "durations": BRISK,
         **scenario,
     }
+
+
+def gapped_estate(**scenario: Any) -> JsonObject:
+    """A scenario of one registered VM with a database that no policy protects, and two without log backups."""
+    estate = protected_estate("orders", "billing", "sales", **scenario)
+    (instance,) = estate["virtualMachines"][0]["instances"]
+    simple = {"recoveryModel": "Simple", "protectedBy": POLICY, "historyDays": 1}
+    instance["databases"] += [{"name": "old", **simple}, {"name": "older", **simple}, {"name": "new"}]
+    return estate
 
 
 def bare_estate(*databases: str, **scenario: Any) -> JsonObject:

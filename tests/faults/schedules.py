@@ -25,6 +25,7 @@ from tests.faults.estate import (
     Plan,
     bare_estate,
     fault,
+    gapped_estate,
     gave_way,
     open_faulty,
     protected_estate,
@@ -57,6 +58,7 @@ _READS: Final = (
     "OperationResult",
     "ListJobs",
     "GetJob",
+    "GetProtectedItem",
 )
 _MUTATIONS: Final = ("Refresh", "Register", "Inquire", "ConfigureBackup", "Backup", "Restore")
 _ON_ANYTHING: Final[tuple[tuple[str, JsonObject], ...]] = (
@@ -167,7 +169,24 @@ class Jumping:
         return RawAnswer(answer.status, {**answer.headers, "date": date}, answer.body)
 
 
-FLOWS: Final = ("protect", "backup", "restore", "both", "two backups", "two restores", "crowd")
+#: What has no log backups is too old, and what no policy protects is protected.
+REPAIRED: Final[JsonObject] = {
+    "maxAge": "PT12H",
+    "onUnprotected": {"protect": {"policyName": "HourlyLogBackup"}},
+    "onStale": {"backup": {"backupType": "Full"}},
+}
+
+FLOWS: Final = (
+    "protect",
+    "backup",
+    "restore",
+    "both",
+    "two backups",
+    "two restores",
+    "crowd",
+    "coverage",
+    "two coverages",
+)
 
 
 def requests_of(estate: FaultyEstate, flow: str) -> list[JsonObject]:
@@ -180,6 +199,10 @@ def requests_of(estate: FaultyEstate, flow: str) -> list[JsonObject]:
         return [estate.restore("orders")]
     if flow == "both":
         return [estate.backup("orders"), estate.restore("orders")]
+    if flow == "coverage":
+        return [estate.coverage(**REPAIRED)]
+    if flow == "two coverages":
+        return [estate.coverage(**REPAIRED), estate.coverage(**REPAIRED)]
     if flow == "two restores":
         return [estate.restore("orders", "orders_one"), estate.restore("orders", "orders_two")]
     backups = [estate.backup("orders"), estate.backup("*", backup_type="CopyOnlyFull")]
@@ -265,8 +288,12 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
         )
         for route, name, nth, more in schedule.faults
     ]
-    base = bare_estate if schedule.flow == "protect" else protected_estate
-    scenario = base("orders", "billing", faults=faults, echoActivityId=schedule.echoes)
+    details = {"faults": faults, "echoActivityId": schedule.echoes}
+    if "coverage" in schedule.flow:
+        scenario = gapped_estate(**details)
+    else:
+        base = bare_estate if schedule.flow == "protect" else protected_estate
+        scenario = base("orders", "billing", **details)
     with open_faulty(scenario, schedule.plan, SETTINGS, order=schedule.order) as estate:
         for request in requests_of(estate, schedule.flow):
             estate.submit(request)

@@ -19,9 +19,11 @@ from tests.faults.estate import (
     Side,
     bare_estate,
     fault,
+    gapped_estate,
     open_faulty,
     protected_estate,
 )
+from tests.faults.schedules import REPAIRED
 
 CREATE: JsonObject = {
     "createVault": {"location": "westeurope", "redundancy": "GeoRedundant"},
@@ -29,6 +31,7 @@ CREATE: JsonObject = {
 }
 
 
+STOPPED: JsonObject = {"status": 400, "code": "VMNotInRunningStateUserError", "message": "It is shut down."}
 CONFLICT: JsonObject = {"nth": 1, "status": 409, "code": "Conflict"}
 
 
@@ -117,6 +120,26 @@ FLOWS: dict[str, Flow] = {
         told="Backup",
         doubtful=True,
     ),
+    "protect, auto-protected": Flow(
+        bare_estate("orders"),
+        lambda estate: estate.protect("*", autoProtect=["MSSQLSERVER"]),
+        once=("PutProtectionIntent",),
+    ),
+    "coverage, with repairs": Flow(
+        gapped_estate(),
+        lambda estate: estate.coverage(**REPAIRED),
+        once=("Backup", "ConfigureBackup"),
+    ),
+    "coverage, its inquiry fails and its repair meets another operation": Flow(
+        gapped_estate(
+            faults=[
+                fault("Inquire", "operationFailure", nth=1, **STOPPED),
+                fault("Backup", "status", **CONFLICT),
+            ]
+        ),
+        lambda estate: estate.coverage(**REPAIRED),
+        once=("ConfigureBackup",),
+    ),
     "backup, its answer lost": Flow(
         protected_estate("orders", "billing", faults=[fault("Backup", "status", nth=2, status=503)]),
         lambda estate: estate.backup("*"),
@@ -163,7 +186,15 @@ def test_a_first_delivery_that_succeeds_costs_no_call_more() -> None:
         estate.submit(estate.backup("orders"))
         estate.quiesce()
         calls = [entry["route"] for entry in estate.simulator.access_entries]
-    assert calls == ["ListProtectedItems", "Backup", "OperationStatus", "GetJob", "GetJob"]
+    # The last is of a small request alone: it names the recovery point.
+    assert calls == [
+        "ListProtectedItems",
+        "Backup",
+        "OperationStatus",
+        "GetJob",
+        "GetJob",
+        "ListRecoveryPoints",
+    ]
     with open_faulty(protected_estate()) as estate:
         estate.submit(estate.restore("orders"))
         estate.quiesce()

@@ -375,7 +375,7 @@ READ_ROUTES = [
     route=st.sampled_from(READ_ROUTES),
     path=st.lists(st.integers(0, 30), min_size=1, max_size=6),
     by=JSON,
-    operation=st.sampled_from(["protect", "backup", "restore"]),
+    operation=st.sampled_from(["protect", "backup", "restore", "coverage"]),
 )
 def test_an_answer_of_azure_with_anything_in_it_ends_in_one_outcome(
     route: str, path: list[int], by: Any, operation: str
@@ -390,6 +390,7 @@ def test_an_answer_of_azure_with_anything_in_it_ends_in_one_outcome(
         requests = {
             "protect": azure.protect("orders"),
             "backup": azure.backup("orders"),
+            "coverage": azure.coverage(onStale={"backup": {"backupType": "Full"}}, maxAge="PT1M"),
             "restore": azure.restore("orders"),
         }
         azure.submit(requests[operation])

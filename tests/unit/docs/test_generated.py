@@ -54,7 +54,8 @@ def created(workflows: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "workflows", [{"protect"}, {"backup"}, {"restore"}, {"protect", "backup", "restore"}]
+    "workflows",
+    [{"protect"}, {"backup"}, {"restore"}, {"coverage"}, {"protect", "backup", "restore", "coverage"}],
 )
 def test_the_template_creates_the_queues_that_trigger_the_app_and_no_others(workflows: set[str]) -> None:
     app = FunctionApp()

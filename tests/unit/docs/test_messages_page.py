@@ -6,12 +6,22 @@ import pytest
 from pydantic import BaseModel
 
 from docs.examples import event_examples
-from shared.messages.events import AcceptedData, OutcomeData, RequestRejectedData, StartedData, Status
+from shared.messages.events import (
+    AcceptedData,
+    CoverageInfo,
+    GapData,
+    OutcomeData,
+    RepairInfo,
+    RequestRejectedData,
+    StartedData,
+    Status,
+)
 from shared.messages.policies import CreatePolicy
 from shared.messages.requests import (
     REQUEST_TYPES,
     AlternateTarget,
     BackupData,
+    CoverageData,
     DatabaseSelector,
     ProtectData,
     RecoveryPointChoice,
@@ -20,7 +30,7 @@ from shared.messages.requests import (
 from tests.unit.docs.markdown import code, read, rows, section
 
 PAGE = read("docs/messages.md")
-COMMON = section(PAGE, "What the three have in common")
+COMMON = section(PAGE, "What they have in common")
 
 
 def fields(model: type[BaseModel]) -> set[str]:
@@ -40,10 +50,14 @@ def test_every_field_of_a_request_is_named(heading: str, model: type[BaseModel])
     assert named(section(PAGE, heading)) | named(COMMON) == fields(model)
 
 
+def test_every_field_of_a_coverage_request_is_named() -> None:
+    assert named(section(PAGE, "Coverage")) == fields(CoverageData)
+
+
 @pytest.mark.parametrize(
     ("heading", "table", "model"),
     [
-        ("What the three have in common", 1, DatabaseSelector),
+        ("What they have in common", 1, DatabaseSelector),
         ("Protect", 1, CreatePolicy),
         ("Restore", 1, RecoveryPointChoice),
     ],
@@ -62,9 +76,9 @@ def test_every_type_of_request_is_named() -> None:
 
 
 def test_every_field_of_an_event_is_named() -> None:
-    assert named(section(PAGE, "Fields of data")) == fields(AcceptedData) | fields(StartedData) | fields(
-        OutcomeData
-    )
+    told = fields(AcceptedData) | fields(StartedData) | fields(OutcomeData) | fields(GapData)
+    assert named(section(PAGE, "Fields of data")) == told
+    assert fields(CoverageInfo) | fields(RepairInfo) <= set(code(section(PAGE, "Fields of data")))
     assert fields(RequestRejectedData) <= set(code(section(PAGE, "A message that is no request")))
 
 

@@ -152,7 +152,7 @@ def test_the_pattern_of_durations_is_what_the_app_takes(text: str) -> None:
 def test_each_event_is_what_its_schema_says(name: str) -> None:
     event = json.loads(EVENTS[name].to_json())
     _, operation, status, version = event["type"].split(".")
-    by_kind = {"accepted": "accepted", "started": "started"}
+    by_kind = {"accepted": "accepted", "started": "started", "gap": "gap"}
     kind = "request.rejected" if operation == "request" else by_kind.get(status, "outcome")
     schema = validator(f"{kind}.{version}.json")
     schema.validate(event)

@@ -1,0 +1,105 @@
+"""Since when a gap has been open, where only the jobs that changed protection tell.
+
+Recorded jobs that configure, stop or delete name a database and nothing else (`entityFriendlyName` is `orders`, where a
+backup's is `orders [sqlvm1]`); read singly they name the container (`ContainerUniqueName`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from shared.azure_backup.models import JobStatus
+from shared.coverage.gaps import place_of
+from shared.coverage.states import CoverageState, DatabaseCoverage
+from shared.engine.once import is_of
+from shared.names import name_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.azure_backup.models import Job
+
+_CONTAINER: Final = "ContainerUniqueName"
+#: The jobs by which a database came into its state.
+_BY: Final = {
+    CoverageState.NEVER_BACKED_UP: ("ConfigureBackup",),
+    CoverageState.UNPROTECTED: ("DisableBackup", "DeleteBackupData"),
+    CoverageState.STOPPED: ("DisableBackup", "DeleteBackupData"),
+}
+#: Of so many jobs of one name the container is looked up at most.
+_MOST_LOOKED_UP: Final = 3
+
+
+class Dated(NamedTuple):
+    """Databases with the moments that jobs tell."""
+
+    databases: list[DatabaseCoverage]
+    #: those of which a job may tell, though not for certain: by place, instance and name
+    doubtful: frozenset[tuple[str, str, str]]
+
+
+def key_of(one: DatabaseCoverage) -> tuple[str, str, str]:
+    """What tells a database from the others of its vault."""
+    return place_of(one), name_key(one.database.parent), one.database.name
+
+
+def dated(
+    databases: Iterable[DatabaseCoverage],
+    jobs: Sequence[Job],
+    *,
+    read: Callable[[str], Job | None],
+    most_reads: int,
+) -> Dated:
+    """The databases with the moment at which each came into its state, as far as jobs tell.
+
+    `read` reads a job singly, at most `most_reads` times. Raises what `read` raises.
+    """
+    listed = list(databases)
+    by_name: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.entity_name == job.database and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            by_name.setdefault(name_key(job.entity_name), []).append(job)
+    called_so = Counter(name_key(one.database.name) for one in listed)
+    on_one_vm = Counter((place_of(one), name_key(one.database.name)) for one in listed)
+    containers: dict[str, str] = {}
+    found: list[DatabaseCoverage] = []
+    doubtful: set[tuple[str, str, str]] = set()
+    for one in listed:
+        name = name_key(one.database.name)
+        candidates = [
+            job
+            for job in by_name.get(name, ())
+            if one.since is None and any(is_of(job, operation) for operation in _BY.get(one.state, ()))
+        ]
+        candidates.sort(key=_started, reverse=True)
+        moment: datetime | None = None
+        if called_so[name] == 1 and candidates:
+            moment = candidates[0].start_time
+        elif candidates and on_one_vm[place_of(one), name] == 1:
+            for job in candidates[:_MOST_LOOKED_UP]:
+                if job.id not in containers and len(containers) < most_reads:
+                    whole = read(job.id)
+                    containers[job.id] = (whole.properties.get(_CONTAINER, "") if whole else "").lower()
+                if containers.get(job.id) and containers[job.id] == _container_of(one):
+                    moment = job.start_time
+                    break
+        if candidates and moment is None:
+            doubtful.add(key_of(one))
+        found.append(replace(one, since=moment) if moment is not None else one)
+    return Dated(found, frozenset(doubtful))
+
+
+def _started(job: Job) -> float:
+    return job.start_time.timestamp() if job.start_time is not None else 0.0
+
+
+def _container_of(one: DatabaseCoverage) -> str:
+    """The name of its container as jobs have it, without the kind in front."""
+    if one.item_id is not None:
+        return one.item_id.container.name.partition(";")[2].lower()
+    machine = one.database.vm_id
+    return f"compute;{machine.resource_group};{machine.name}".lower() if machine is not None else ""

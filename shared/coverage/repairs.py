@@ -1,0 +1,293 @@
+"""Which gaps are repaired by the rules of a request, and why the others are not.
+
+A repair is an ordinary request of the app's own, to an ordinary step. Its id is made of the gap and of how many days
+that has been open, and nothing else: schedules that overlap, and two apps, ask for the same one, and adopt its job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.coverage.ages import MARGIN, ages_of
+from shared.coverage.dates import key_of
+from shared.coverage.gaps import Gap, place_of
+from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
+from shared.engine.message import StepMessage
+from shared.engine.once import MOST_POSTS, is_of, names
+from shared.engine.result import To
+from shared.messages.events import APP_NAME, RepairInfo
+from shared.messages.identity import Request, as_uuid, fingerprint, is_marked
+from shared.messages.requests import BackupType, CoverageData, Operation
+from shared.names import name_key, same_name
+from shared.steps.payloads import BackupTask, ProtectTask
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job, Policy, ProtectableItem
+    from shared.coverage.survey import VaultListings
+
+#: The source of what coverage asks for.
+COVERAGE_SOURCE: Final = f"{APP_NAME}/coverage"
+#: One database is repaired once in so long, at most.
+ONCE_IN: Final = timedelta(hours=24)
+#: So long an instance with a protection intent is left to it.
+LEFT_TO_INTENT: Final = timedelta(hours=24)
+MOST_A_VM: Final = 5
+FULLS_A_DAY: Final = 9
+FULLS_LEFT: Final = 3
+_FULLS: Final = (BackupType.FULL, BackupType.COPY_ONLY_FULL)
+_REPAIRED_BY_BACKUP: Final = (CoverageState.STALE, CoverageState.FAILING, CoverageState.NEVER_BACKED_UP)
+#: How old the first backup may be where no policy tells.
+_A_DAY: Final = timedelta(days=1) + MARGIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """What is done about a gap: the message that begins it, unless it is held back."""
+
+    info: RepairInfo
+    request: Request | None = None
+    to: To | None = None
+
+
+class Repairs:
+    """The rules of a request, held against what a vault lists."""
+
+    def __init__(
+        self,
+        request: Request,
+        data: CoverageData,
+        listings: VaultListings,
+        jobs: Sequence[Job],
+        *,
+        now: datetime,
+        mutations: bool,
+        doubtful: frozenset[tuple[str, str, str]],
+        intent_policies: dict[tuple[str, str], str | None],
+    ) -> None:
+        self._request = request
+        self._data = data
+        self._listings = listings
+        self._now = now
+        self._mutations = mutations
+        self._doubtful = doubtful
+        self._intent_policies = intent_policies
+        self._policies: dict[str, Policy] = {name_key(policy.name): policy for policy in listings.policies}
+        self._jobs: dict[str, list[Job]] = {}
+        self._by_activity: dict[Any, list[Job]] = {}
+        for job in jobs:
+            self._jobs.setdefault(name_key(job.database), []).append(job)
+            if is_marked(job.activity_id):
+                self._by_activity.setdefault(as_uuid(job.activity_id), []).append(job)
+        self._protectable: dict[tuple[str, str, str], ProtectableItem] = {}
+        machines = {
+            container.id: container.virtual_machine_id.key
+            for container in listings.containers.usable
+            if container.virtual_machine_id is not None
+        }
+        for item in listings.protectable.usable:
+            if item.is_database:
+                place = (
+                    f"group;{item.instance.lower()}"
+                    if item.in_availability_group
+                    else machines.get(item.container, "")
+                )
+                self._protectable[place, name_key(item.instance), item.name] = item
+        #: repairs that run, or were sent just now, by place
+        self._busy: dict[str, int] = {}
+
+    def count_running(self, databases: Iterable[DatabaseCoverage]) -> None:
+        """Count what the app does already on each VM."""
+        for one in databases:
+            running = any(
+                not job.status.has_ended and is_marked(job.activity_id) for job in self._jobs_of(one)
+            )
+            if running:
+                self._busy[place_of(one)] = self._busy.get(place_of(one), 0) + 1
+
+    def of(self, gap: Gap) -> Repair | None:
+        """What is done about a gap; None where no rule of the request speaks of it."""
+        one = gap.of
+        if one is None:
+            return None
+        if one.state is CoverageState.UNPROTECTED and self._data.on_unprotected is not None:
+            return self._protect(gap, one, self._data.on_unprotected.protect.policy_name)
+        if one.state in _REPAIRED_BY_BACKUP and self._data.on_stale is not None:
+            return self._backup(gap, one)
+        return None
+
+    # -- protection of what no policy protects
+
+    def _protect(self, gap: Gap, one: DatabaseCoverage, policy_name: str) -> Repair:
+        held = partial(_held, "protect")
+        if not self._mutations:
+            return held("MutationsOff", "the setting MUTATIONS is off.")
+        if one.item_id is not None:
+            return held("SoftDeleted", "its backups were deleted: undelete it by a protect request.")
+        if one.code != CoverageCode.NOT_PROTECTED:
+            return held("NotProtectable", "the service does not offer it for protection.")
+        offered = self._protectable.get((place_of(one), name_key(one.database.parent), one.database.name))
+        policy = self._policies.get(name_key(policy_name))
+        if policy is None:
+            return held("PolicyNotFound", f"the vault has no SQL policy {policy_name}.")
+        if offered is None:
+            return held("NotProtectable", "the service does not offer it for protection.")
+        delay = timedelta()
+        if one.auto_protected:
+            intended = self._intent_policies.get((place_of(one), name_key(one.database.parent)))
+            if intended is not None and not same_name(intended, policy.name):
+                return held(
+                    "AutoProtectedByAnotherPolicy",
+                    f"its instance is auto-protected by policy {intended}, and the rule names {policy.name}: name"
+                    f" {intended} in onUnprotected, or exclude the instance.",
+                )
+            delay = LEFT_TO_INTENT
+        task = ProtectTask(
+            database=one.database,
+            item_id=offered.protected_item_id.path,
+            server_name=one.server_name,
+            policy_id=policy.id,
+            policy_name=policy.name,
+            action="enable",
+            on_existing="keep",
+            look_at_item=True,
+            outcome_count=1,
+        )
+        return self._sent(gap, one, task, delay=delay)
+
+    # -- a backup of what is too old, or failed
+
+    def _backup(self, gap: Gap, one: DatabaseCoverage) -> Repair:
+        assert self._data.on_stale is not None and one.item_id is not None
+        rule = self._data.on_stale.backup
+        held = partial(_held, "backup")
+        if not self._mutations:
+            return held("MutationsOff", "the setting MUTATIONS is off.")
+        if one.backup_running:
+            return held("BackupRunning", "a backup of it is running.")
+        if one.state is CoverageState.NEVER_BACKED_UP and key_of(one) in self._doubtful:
+            return held("FirstBackupScheduled", "when it was protected cannot be told.")
+        if one.state is CoverageState.NEVER_BACKED_UP and one.since is not None:
+            due = one.since + self._first_within(one.policy_name)
+            if self._now < due:
+                return held(
+                    "FirstBackupScheduled", f"its policy takes the first one until {due:%Y-%m-%d %H:%M} UTC."
+                )
+        if not _is_possible(rule.backup_type, one):
+            return held("TypeNotSupported", f"a {rule.backup_type} backup cannot be taken of it now.")
+        if rule.backup_type in _FULLS:
+            left = FULLS_A_DAY - self._fulls_today(one)
+            if left <= FULLS_LEFT:
+                return held(
+                    "FullsSpent",
+                    f"{left} of the day's {FULLS_A_DAY} full backups are left; {FULLS_LEFT} stay.",
+                )
+        task = BackupTask(
+            database=one.database,
+            item_id=one.item_id.path,
+            server_name=one.server_name,
+            policy_name=one.policy_name,
+            backup_type=rule.backup_type,
+            retain_for=rule.retain_for,
+            compression=rule.compression,
+            if_running="skip",
+            outcome_count=1,
+        )
+        return self._sent(gap, one, task)
+
+    def _first_within(self, policy_name: str | None) -> timedelta:
+        policy = self._policies.get(name_key(policy_name)) if policy_name is not None else None
+        return (ages_of(policy, self._now).full if policy is not None else None) or _A_DAY
+
+    def _fulls_today(self, one: DatabaseCoverage) -> int:
+        """How many fulls were tried since midnight UTC, whoever asked: a job says little while it is young."""
+        midnight = self._now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return sum(
+            is_of(job, "Backup")
+            and job.start_time is not None
+            and job.start_time >= midnight
+            and not any(kind in job.operation.lower() for kind in ("(diff", "(log", "(incr"))
+            for job in self._jobs_of(one)
+        )
+
+    # -- what both have
+
+    def _sent(
+        self,
+        gap: Gap,
+        one: DatabaseCoverage,
+        task: ProtectTask | BackupTask,
+        *,
+        delay: timedelta = timedelta(),
+    ) -> Repair:
+        if isinstance(task, ProtectTask):
+            operation, step = Operation.PROTECT, "enable_protection"
+        else:
+            operation, step = Operation.BACKUP, "trigger_backup"
+        held = partial(_held, operation.value)
+        # What waits for auto-protection is one message, however often it is found meanwhile.
+        day = 0 if delay else max(0, (self._now - gap.opened) // ONCE_IN)
+        requests = [self._repair_request(gap, operation, each) for each in (day, day - 1) if each >= 0]
+        for request in requests:
+            for job in self._started(request, step, task):
+                if not job.status.has_ended:
+                    return held("RepairRunning", f"job {job.id} is at work on it.")
+                if job.start_time is not None and job.start_time > self._now - ONCE_IN:
+                    return held("RepairedLately", f"it was tried within a day (job {job.id}).")
+        place = place_of(one)
+        if self._busy.get(place, 0) >= MOST_A_VM:
+            return held("VirtualMachineBusy", f"{MOST_A_VM} repairs of its VM are at work.")
+        self._busy[place] = self._busy.get(place, 0) + 1
+        info = RepairInfo(
+            action=operation.value,
+            request_id=requests[0].id,
+            not_before=self._now + delay if delay else None,
+        )
+        to = To(step, task, delay, request=requests[0], look_first=True)
+        return Repair(info=info, request=requests[0], to=to)
+
+    def _repair_request(self, gap: Gap, operation: Operation, day: int) -> Request:
+        vault, database, _, dated = gap.key
+        return Request(
+            operation=operation,
+            source=COVERAGE_SOURCE,
+            id=f"{fingerprint('repair', vault, database, operation.value, dated)[:32]}/{day}",
+            vault_id=self._listings.vault_id,
+            correlation_id=self._request.correlation_id,
+            traceparent=self._request.traceparent,
+            job_timeout=self._request.job_timeout,
+        )
+
+    def _started(self, request: Request, step: str, task: ProtectTask | BackupTask) -> list[Job]:
+        """The jobs that a repair has started."""
+        message: StepMessage[Any] = StepMessage(
+            step=step, sender=step, at=self._now, since=self._now, request=request, payload=task
+        )
+        ids = [as_uuid(request_id) for request_id, _ in message.client_request_ids(MOST_POSTS)]
+        return [job for each in ids for job in self._by_activity.get(each, ())]
+
+    def _jobs_of(self, one: DatabaseCoverage) -> list[Job]:
+        database = one.database
+        named = [
+            *self._jobs.get(name_key(database.name), ()),
+            *self._jobs.get(name_key(f"{database.parent}/{database.name}"), ()),
+        ]
+        return [job for job in named if names(job.entity_name, database, one.server_name)]
+
+
+def _held(action: str, reason: str, message: str) -> Repair:
+    """Nothing is done, and why."""
+    return Repair(info=RepairInfo(action=action, reason=reason, message=f"No repair: {message}"))
+
+
+def _is_possible(backup_type: BackupType, one: DatabaseCoverage) -> bool:
+    if backup_type is BackupType.FULL:
+        return True
+    if name_key(one.database.name) == "master":
+        return False
+    if backup_type is BackupType.LOG and (one.recovery_model or "").lower() == "simple":
+        return False
+    return backup_type is BackupType.COPY_ONLY_FULL or one.state is not CoverageState.NEVER_BACKED_UP

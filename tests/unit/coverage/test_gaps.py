@@ -1,0 +1,85 @@
+"""Gaps: what they are known by, when they are told again, and when a VM's are one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.coverage.gaps import MOST_IN_A_GAP, VM_STOPPED, VM_UNHEALTHY, Told, gap_of, gaps_of
+from shared.coverage.states import CoverageState
+from shared.coverage.survey import Scope, survey
+from tests.unit.coverage.estate import NOW, container, item, listings
+from tests.unit.examples import protectable
+
+STALE: dict[str, Any] = {"last_backup_time": NOW - timedelta(days=3)}
+WEEK = timedelta(weeks=1)
+
+
+def told(*items: Any, scope: Scope | None = None, **more: Any) -> Told:
+    found = listings(*items, **more)
+    return gaps_of(survey(found, scope or Scope(), NOW).databases, found, NOW)
+
+
+def test_a_gap_is_the_same_whoever_looks_and_whenever_within_its_week() -> None:
+    (gap,) = told(item("orders", **STALE), item("a"), item("b")).gaps
+    assert gap.since == NOW - timedelta(days=3)
+    later = gap_of(gap.of, NOW + timedelta(hours=5)) if gap.of is not None else gap
+    assert gap.identity(NOW) == later.identity(NOW + timedelta(hours=5))
+
+
+def test_a_gap_is_told_again_each_week_as_a_reminder() -> None:
+    (gap,) = told(item("orders", **STALE), item("a"), item("b")).gaps
+    assert gap.reminders(NOW) == 0
+    assert gap.reminders(gap.opened + WEEK) == 1
+    assert gap.identity(gap.opened + WEEK) != gap.identity(NOW)
+    assert gap.reminders(gap.opened + 2 * WEEK - timedelta(seconds=1)) == 1
+
+
+def test_what_nobody_knows_the_beginning_of_is_known_by_the_week() -> None:
+    (gap,) = told(protectable("new"), item("a"), item("b")).gaps
+    assert (gap.state, gap.since, gap.dated) == ("unprotected", None, "2026-W02")
+    assert gap.of is not None
+    assert gap_of(gap.of, NOW + timedelta(days=6)).key == gap.key
+    assert gap_of(gap.of, NOW + WEEK).key != gap.key
+
+
+@pytest.mark.parametrize(
+    ("items", "more", "code"),
+    [
+        ([item("a", health_status="NotReachable"), item("b", health_status="NotReachable")], {}, VM_STOPPED),
+        (
+            [item("a", **STALE), item("b")],
+            {"containers": [container(health_status="Unhealthy")]},
+            VM_UNHEALTHY,
+        ),
+        ([item("a", **STALE), item("b", **STALE), item("c")], {}, MOST_IN_A_GAP),
+    ],
+)
+def test_a_vm_in_trouble_is_one_gap(items: list[Any], more: dict[str, Any], code: str) -> None:
+    found = told(*items, **more)
+    (gap,) = found.gaps
+    assert (gap.state, gap.code) == ("virtualMachine", code)
+    assert gap.info(None).database is None
+    assert list(found.as_one.values()) == [gap]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [item("a", **STALE), item("b")],
+        # One that is unreachable among those that are not is its own.
+        [item("a", health_status="NotReachable"), item("b"), item("c")],
+    ],
+)
+def test_half_of_a_vm_is_not_most_of_it(items: list[Any]) -> None:
+    (gap,) = told(*items).gaps
+    assert gap.database.name == "a"
+
+
+def test_another_policy_is_no_sign_of_trouble() -> None:
+    found = told(
+        item("a", policy_name="Other"), item("b", policy_name="Other"), scope=Scope(policy_name="Daily")
+    )
+    assert [gap.state for gap in found.gaps] == [CoverageState.WRONG_POLICY.value] * 2
