@@ -20,6 +20,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DEFAULT_INSTANCE: Final = "MSSQLSERVER"
 _BACKUP_TYPES: Final = ("Full", "Differential", "Log", "CopyOnlyFull")
 _REDUNDANCIES: Final = ("LocallyRedundant", "ZoneRedundant", "GeoRedundant")
+_MOST_DRILLS: Final = 100
 _VERBOSE: Final = "log what the app does"
 
 Handler = Callable[[argparse.Namespace], int]
@@ -96,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_protect(commands)
     _add_backup(commands)
     _add_restore(commands)
+    _add_drill(commands)
     _add_databases(commands)
     _add_recovery_points(commands)
     _add_replay(commands)
@@ -243,6 +245,13 @@ def _add_vault(parser: argparse.ArgumentParser, *, vm: str) -> None:
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
+    _add_user_selection(parser)
+    parser.add_argument(
+        "--include-system", action="store_true", help="patterns mean master, model and msdb as well"
+    )
+
+
+def _add_user_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instance",
         metavar="NAME",
@@ -264,9 +273,6 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exclude", action="append", default=[], metavar="NAME", help="not these; may be repeated"
-    )
-    parser.add_argument(
-        "--include-system", action="store_true", help="patterns mean master, model and msdb as well"
     )
 
 
@@ -383,6 +389,52 @@ def _add_restore(commands: _SubCommands) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a database that is there")
     parser.add_argument("--no-recovery", action="store_true", help="leave it ready for more log backups")
+    _add_request_options(parser)
+
+
+def _add_drill(commands: _SubCommands) -> None:
+    parser = _add(
+        commands,
+        "drill",
+        summary="prove backups: restore, check and drop databases on a drill target",
+        example="""
+          export DRILL_TARGETS='[{"vmId": "/subscriptions/.../virtualMachines/drills1", "instance": "MSSQLSERVER"}]'
+          sqlvmbackup drill --vault /subscriptions/.../vaults/vault1 --count 10 \\
+            --to-vm /subscriptions/.../virtualMachines/drills1
+        """,
+        notes="""
+        Where drills may restore to is up to DRILL_TARGETS (docs/drills.md). One is done after the other.
+        """,
+        handler=_request_handler,
+    )
+    parser.add_argument("--vault", required=True, metavar="ID", help="full ARM id of the vault")
+    _add_user_selection(parser)
+    parser.add_argument(
+        "--count",
+        type=_number(1, _MOST_DRILLS),
+        metavar="N",
+        help="so many, those whose last drill is longest ago (default: all that are meant)",
+    )
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
+    when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
+    when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
+    when.add_argument("--latest", choices=("any", "full"), help="the newest moment, or full (default: any)")
+    parser.add_argument("--to-vm", required=True, metavar="ID", help="full ARM id of the drill target's VM")
+    parser.add_argument("--to-instance", metavar="NAME", help=f"its instance ({_DEFAULT_INSTANCE})")
+    parser.add_argument(
+        "--check",
+        default="checkdb",
+        type=_any_case("none", "checkdb"),
+        choices=("none", "checkdb"),
+        help="what is run on the restored database (default: checkdb)",
+    )
+    parser.add_argument(
+        "--clean-up",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="drop the restored database (default)",
+    )
     _add_request_options(parser)
 
 

@@ -1,4 +1,4 @@
-"""`sqlvmbackup protect`, `backup` and `restore`: one request, built from flags."""
+"""`sqlvmbackup protect`, `backup`, `restore` and `drill`: one request, built from flags."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ _FLAGS: Final = {
     "retainFor": "--retain-for",
     "retainUntil": "--retain-until",
     "jobTimeout": "--job-timeout",
+    "count": "--count",
+    "check": "--check",
     "createPolicy": "--create-policy",
     "createVault": "--create-vault",
     "recoveryPoint.pointInTime": "--point-in-time",
@@ -49,7 +51,9 @@ _FLAGS: Final = {
 
 def request_from(options: argparse.Namespace) -> RequestLine:
     """The request that the flags ask for, checked as the app checks it. Raises CommandError."""
-    data = {"protect": _protect, "backup": _backup, "restore": _restore}[options.command](options)
+    data = {"protect": _protect, "backup": _backup, "restore": _restore, "drill": _drill}[options.command](
+        options
+    )
     event = {
         "specversion": "1.0",
         "type": f"sqlvmbackup.{options.command}.requested.v1",
@@ -160,6 +164,19 @@ def _restore(options: argparse.Namespace) -> JsonObject:
     }
 
 
+def _drill(options: argparse.Namespace) -> JsonObject:
+    return {
+        "vaultId": options.vault,
+        **_user_selection(options),
+        "count": options.count,
+        "recoveryPoint": _recovery_point(options),
+        "target": {"vmId": options.to_vm, "instance": options.to_instance or DEFAULT_INSTANCE},
+        "check": options.check,
+        "cleanUp": options.clean_up,
+        "jobTimeout": options.job_timeout,
+    }
+
+
 def one_database(options: argparse.Namespace) -> JsonObject:
     """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
@@ -205,13 +222,16 @@ def _target(options: argparse.Namespace) -> JsonObject:
 
 
 def _selection(options: argparse.Namespace) -> JsonObject:
+    return {**_user_selection(options), "includeSystem": options.include_system or None}
+
+
+def _user_selection(options: argparse.Namespace) -> JsonObject:
     instance = options.instance or EVERY_INSTANCE
     groups = [_group_database(text) for text in options.group_database]
     named = [_database(text, instance) for text in options.database]
     return {
         "databases": named + groups or [{"instance": instance, "database": "*"}],
         "exclude": [_database(text, instance) for text in options.exclude] or None,
-        "includeSystem": options.include_system or None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Schedules of ad-hoc backups: NCRONTAB expressions in a time zone, and their occurrences.
+"""Schedules of ad-hoc backups and of drills: NCRONTAB expressions in a time zone, and their occurrences.
 
 NCRONTAB has six fields, seconds first, and both day fields must match
 (https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions). A local
@@ -14,14 +14,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
-from shared.messages.requests import BackupData, BackupType, problems_of
+from shared.messages.requests import BackupData, BackupType, DrillData, problems_of
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -40,14 +40,13 @@ class ScheduleError(ValueError):
         self.problems = problems
 
 
-class BackupSchedule(StrictModel):
-    """One schedule: when (`schedule` in `timeZone`), how late at most, and the data of a backup request."""
+class Schedule(StrictModel):
+    """When (`schedule` in `timeZone`) something is due, and how late at most; what is due is its `request`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     schedule: str
     time_zone: str = "UTC"
     max_lateness: Duration = timedelta(hours=1)
-    request: BackupData
 
     @field_validator("schedule")
     @classmethod
@@ -109,6 +108,21 @@ class BackupSchedule(StrictModel):
                 yield moment
 
 
+class BackupSchedule(Schedule):
+    """A schedule with the data of a backup request."""
+
+    request: BackupData
+
+
+class DrillSchedule(Schedule):
+    """A schedule with the data of a drill request."""
+
+    request: DrillData
+
+
+_S = TypeVar("_S", BackupSchedule, DrillSchedule)
+
+
 def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
     """The moment at which the clock on the wall shows `wall`, in UTC.
 
@@ -141,13 +155,35 @@ def _weekdays(field: str) -> frozenset[int]:
 
 def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
     """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, BackupSchedule)
+    problems += [
+        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
+        f" {_MOST_FULLS_A_DAY}."
+        for fulls, crowded in _fulls_a_day(schedules)
+        if fulls > _MOST_FULLS_A_DAY
+    ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
+    """The schedules in the JSON list of `DRILL_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, DrillSchedule)
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
+    """The schedules in a JSON list, and what is wrong with it. Raises ScheduleError where it is no list."""
     try:
         entries: Any = json.loads(text)
     except ValueError as error:
         raise ScheduleError([f"expected a JSON list of schedules ({error})."]) from error
     if not isinstance(entries, list):
         raise ScheduleError([f"expected a JSON list of schedules, not {excerpt(entries)}."])
-    schedules: list[BackupSchedule] = []
+    schedules: list[_S] = []
     problems: list[str] = []
     for number, entry in enumerate(entries):
         label = f"entry {number + 1}"
@@ -159,24 +195,16 @@ def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
         own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
         own["request"] = {key: value for key, value in entry.items() if key not in own}
         try:
-            schedules.append(BackupSchedule.model_validate(own))
+            schedules.append(kind.model_validate(own))
         except ValidationError as error:
-            for problem in problems_of(error, BackupSchedule):
+            for problem in problems_of(error, kind):
                 path = ".".join(problem.field.split(".")[1:]).removeprefix("request").removeprefix(".")
                 given = "" if problem.given == "nothing" else f", not {problem.given}"
                 problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
     for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
         if count > 1:
             problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
-    problems += [
-        f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
-        f" {_MOST_FULLS_A_DAY}."
-        for fulls, crowded in _fulls_a_day(schedules)
-        if fulls > _MOST_FULLS_A_DAY
-    ]
-    if problems:
-        raise ScheduleError(problems)
-    return tuple(schedules)
+    return schedules, problems
 
 
 def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:

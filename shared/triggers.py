@@ -72,13 +72,24 @@ def plan(*, past_due: bool) -> None:
     """Plan the scheduled backups of the next day."""
     from shared.intake.planning import plan_backups
 
-    if past_due:
-        _log.info(
-            "the timer fires late; what was planned before is on its way", extra={"action": "plan_backups"}
-        )
+    _plan(plan_backups, past_due=past_due)
+
+
+def plan_next_drills(*, past_due: bool) -> None:
+    """Plan the scheduled drills of the next day."""
+    from shared.intake.planning import plan_drills
+
+    _plan(plan_drills, past_due=past_due)
+
+
+def _plan(planner: Callable[[Runtime], int], *, past_due: bool) -> None:
     from shared import composition
 
-    plan_backups(composition.runtime())
+    if past_due:
+        _log.info(
+            "the timer fires late; what was planned before is on its way", extra={"action": planner.__name__}
+        )
+    planner(composition.runtime())
 
 
 def _without_effect(

@@ -12,8 +12,17 @@ from shared.engine.message import TRACK, Following
 from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
-from shared.steps import backup, protect, restore
-from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
+from shared.steps import backup, drill, protect, restore
+from shared.steps.drill_restores import next_drill
+from shared.steps.payloads import (
+    BackupPlan,
+    BackupTask,
+    DrillPlan,
+    ProtectPlan,
+    ProtectTask,
+    RestorePlan,
+    RestoreTask,
+)
 
 _ROWS: Final = (
     Row(
@@ -136,6 +145,7 @@ _ROWS: Final = (
         run=restore.trigger_restore,
         payload=RestoreTask,
         does="trigger the restore",
+        follows=("check_drill",),
         tracked=True,
         job=JobOf(
             operation="Restore",
@@ -145,7 +155,44 @@ _ROWS: Final = (
             noun="restore",
         ),
         after_job=restore.after_restore,
+        begins="trigger_restore",
+        sets_going=next_drill,
+        conclude=restore.conclude,
         call_apart=True,
+    ),
+    Row(
+        name="select_drills",
+        workflow="drill",
+        run=drill.select_drills,
+        payload=DrillPlan,
+        does="select the databases whose turn it is, and begin with the first",
+        follows=("select_drills", "trigger_restore"),
+        fans_out_to="trigger_restore",
+        ends_in="select_drills",
+    ),
+    Row(
+        name="check_drill",
+        workflow="drill",
+        run=drill.check_drill,
+        payload=RestoreTask,
+        does="check the restored database on its VM",
+        follows=("clean_up_drill",),
+        comes_back=True,
+        begins="trigger_restore",
+        sets_going=next_drill,
+        conclude=drill.conclude_check,
+        ends_in="clean_up_drill",
+    ),
+    Row(
+        name="clean_up_drill",
+        workflow="drill",
+        run=drill.clean_up_drill,
+        payload=RestoreTask,
+        does="drop the restored database; the next drill begins",
+        comes_back=True,
+        begins="trigger_restore",
+        sets_going=next_drill,
+        conclude=drill.conclude_clean_up,
     ),
     Row(
         name=TRACK,
@@ -159,5 +206,10 @@ _ROWS: Final = (
 #: Every step of the app, and the first of each workflow.
 TABLE: Final = Table(
     rows={row.name: row for row in _ROWS},
-    first={"protect": "ensure_vault", "backup": "select_items", "restore": "select_recovery_point"},
+    first={
+        "protect": "ensure_vault",
+        "backup": "select_items",
+        "restore": "select_recovery_point",
+        "drill": "select_drills",
+    },
 )

@@ -26,6 +26,7 @@ OUTCOME_TIME_TO_LIVE: Final = timedelta(days=14)
 PROTECT_REQUESTS: Final = "protect-requests"
 BACKUP_REQUESTS: Final = "backup-requests"
 RESTORE_REQUESTS: Final = "restore-requests"
+DRILL_REQUESTS: Final = "drill-requests"
 EVENTS: Final = "events"
 #: What operators send again; nobody else may send to it.
 REPLAYS: Final = "replays"
@@ -47,10 +48,15 @@ STEP_QUEUES: Final = (
     "trigger-backup",
     "select-recovery-point",
     "trigger-restore",
+    "select-drills",
+    "check-drill",
+    "clean-up-drill",
 )
 
 #: What requesters send to.
-REQUEST_QUEUES: Final = frozenset({PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, EVENTS})
+REQUEST_QUEUES: Final = frozenset(
+    {PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, DRILL_REQUESTS, EVENTS}
+)
 #: What only the app itself sends to: the queues between its steps, the tracker's among them.
 INTERNAL_QUEUES: Final = frozenset({*STEP_QUEUES, TRACK})
 
@@ -98,7 +104,10 @@ class Topology:
 
 TOPOLOGY: Final = Topology(
     queues=(
-        *(Queue(name=name) for name in (PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, EVENTS)),
+        *(
+            Queue(name=name)
+            for name in (PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, DRILL_REQUESTS, EVENTS)
+        ),
         Queue(name=REPLAYS),
         *(Queue(name=name) for name in STEP_QUEUES),
         Queue(name=TRACK, duplicate_detection_window=TRACK_WINDOW),

@@ -22,8 +22,16 @@ from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem,
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import REQUESTED, Request
-from shared.messages.requests import BackupData, Operation, ProtectData, RequestData, RestoreData, read_data
-from shared.steps.payloads import BackupPlan, Plan, ProtectPlan, RestorePlan
+from shared.messages.requests import (
+    BackupData,
+    DrillData,
+    Operation,
+    ProtectData,
+    RequestData,
+    RestoreData,
+    read_data,
+)
+from shared.steps.payloads import BackupPlan, DrillPlan, Plan, ProtectPlan, RestorePlan
 
 _log: Final = logger(__name__)
 
@@ -91,11 +99,13 @@ def _send_on(message: OutgoingMessage, delivery: Delivery, runtime: Runtime) -> 
         reject(delivery, runtime, InvalidMessageError([problem]))
 
 
-def _plan(data: RequestData) -> ProtectPlan | BackupPlan | RestorePlan:
+def _plan(data: RequestData) -> Plan:
     if isinstance(data, ProtectData):
         return ProtectPlan(data=data)
     if isinstance(data, BackupData):
         return BackupPlan(data=data)
+    if isinstance(data, DrillData):
+        return DrillPlan(data=data)
     assert isinstance(data, RestoreData)
     return RestorePlan(data=data)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.bus.topology import BACKUP_REQUESTS, EVENTS, PROTECT_REQUESTS, RESTORE_REQUESTS
+from shared.bus.topology import BACKUP_REQUESTS, DRILL_REQUESTS, EVENTS, PROTECT_REQUESTS, RESTORE_REQUESTS
 from shared.messages.cloud_events import Envelope, Problem, excerpt
 from shared.messages.events import APP_NAME
 from shared.messages.requests import REQUEST_TYPES, Operation
@@ -18,7 +18,10 @@ QUEUES: Final = {
     Operation.PROTECT: PROTECT_REQUESTS,
     Operation.BACKUP: BACKUP_REQUESTS,
     Operation.RESTORE: RESTORE_REQUESTS,
+    Operation.DRILL: DRILL_REQUESTS,
 }
+#: What no sender of `events` may ask for: the right to send to the queue itself is the authorisation.
+NOT_IN_EVENTS: Final = frozenset({Operation.DRILL})
 #: The source of what the app's schedules ask for.
 SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"
 
@@ -26,7 +29,7 @@ SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"
 def operations_of(queue: str, settings: Settings) -> frozenset[Operation]:
     """The operations that may be asked for in a request queue."""
     if queue == EVENTS:
-        allowed = frozenset(Operation)
+        allowed = frozenset(Operation) - NOT_IN_EVENTS
         return allowed if settings.events_allow_restore else allowed - {Operation.RESTORE}
     return frozenset(operation for operation, own in QUEUES.items() if own == queue)
 
@@ -49,7 +52,9 @@ def problems(envelope: Envelope, queue: str, settings: Settings) -> list[Problem
     found = []
     known = REQUEST_TYPES.get(envelope.type)
     if known is not None and known[0] not in operations_of(queue, settings):
-        if queue == EVENTS:
+        if queue == EVENTS and known[0] in NOT_IN_EVENTS:
+            accepted = f"{known[0]} requests are taken from queue {QUEUES[known[0]]} only"
+        elif queue == EVENTS:
             accepted = (
                 f"restore requests are taken from queue {RESTORE_REQUESTS} only; the setting"
                 " EVENTS_ALLOW_RESTORE does not allow them here"

@@ -38,7 +38,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     """Select the protected databases that the request means, and fan out."""
     if message.payload.fixed is not None:
         return spread(message, c, "trigger_backup", BackupTask)
-    wanted = is_still_wanted(message, c)
+    wanted = is_still_wanted(message, c, c.settings.schedules, "backup")
     if isinstance(wanted, Failure):
         return wanted.end
     if not wanted:

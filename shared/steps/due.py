@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,23 +12,32 @@ from shared.engine.telemetry import log_context
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
-from shared.steps.payloads import BackupPlan
+from shared.schedules import Schedule
+from shared.steps.payloads import BackupPlan, DrillPlan
 
 _log: Final = logger(__name__)
 
 
-def is_still_wanted(message: StepMessage[BackupPlan], c: Collaborators) -> bool | Failure:
-    """Whether a backup was not planned by a schedule, or the schedule is as it was, or it has begun already.
+def is_still_wanted(
+    message: StepMessage[BackupPlan] | StepMessage[DrillPlan],
+    c: Collaborators,
+    schedules: Sequence[Schedule],
+    what: str,
+) -> bool | Failure:
+    """Whether it was not planned by a schedule, or the schedule is as it was, or it has begun already.
+
+    `what` is planned, in a word.
 
     A Failure, `skipped`, for one that is taken later than its schedule's `maxLateness`.
     """
     planned, name = message.payload.planned, message.request.schedule
     if planned is None or message.poll > 0:
         return True
-    schedule = next((item for item in c.settings.schedules if item.name == name), None)
+    schedule = next((item for item in schedules if item.name == name), None)
     if schedule is None or schedule.digest != planned.digest:
         _log.info(
-            "a planned backup is dropped: its schedule has been changed or removed",
+            "a planned %s is dropped: its schedule has been changed or removed",
+            what,
             extra=log_context(message, schedule=name),
         )
         return False
@@ -36,7 +46,7 @@ def is_still_wanted(message: StepMessage[BackupPlan], c: Collaborators) -> bool 
         return True
     return Failure(
         ErrorCode.TOO_LATE,
-        f"the backup of schedule {name} was due at {planned.due:%Y-%m-%dT%H:%M:%SZ} and is"
+        f"the {what} of schedule {name} was due at {planned.due:%Y-%m-%dT%H:%M:%SZ} and is"
         f" {timedelta(seconds=round(late.total_seconds()))} late, more than its maxLateness of"
         f" {schedule.max_lateness}.",
         status=Status.SKIPPED,

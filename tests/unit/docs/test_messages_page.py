@@ -6,13 +6,21 @@ import pytest
 from pydantic import BaseModel
 
 from docs.examples import event_examples
-from shared.messages.events import AcceptedData, OutcomeData, RequestRejectedData, StartedData, Status
+from shared.messages.events import (
+    AcceptedData,
+    DrillInfo,
+    OutcomeData,
+    RequestRejectedData,
+    StartedData,
+    Status,
+)
 from shared.messages.policies import CreatePolicy
 from shared.messages.requests import (
     REQUEST_TYPES,
     AlternateTarget,
     BackupData,
     DatabaseSelector,
+    DrillData,
     ProtectData,
     RecoveryPointChoice,
     RestoreData,
@@ -20,7 +28,7 @@ from shared.messages.requests import (
 from tests.unit.docs.markdown import code, read, rows, section
 
 PAGE = read("docs/messages.md")
-COMMON = section(PAGE, "What the three have in common")
+COMMON = section(PAGE, "What they have in common")
 
 
 def fields(model: type[BaseModel]) -> set[str]:
@@ -43,7 +51,7 @@ def test_every_field_of_a_request_is_named(heading: str, model: type[BaseModel])
 @pytest.mark.parametrize(
     ("heading", "table", "model"),
     [
-        ("What the three have in common", 1, DatabaseSelector),
+        ("What they have in common", 1, DatabaseSelector),
         ("Protect", 1, CreatePolicy),
         ("Restore", 1, RecoveryPointChoice),
     ],
@@ -55,6 +63,15 @@ def test_every_field_inside_a_request_is_named(heading: str, table: int, model: 
 def test_every_field_of_an_alternate_target_is_named() -> None:
     targets = {code(row[0])[0]: row for row in rows(section(PAGE, "Restore")) if len(row) == 3}
     assert fields(AlternateTarget) - {"kind"} <= set(code(targets["alternate"][2]))
+
+
+def test_every_field_of_a_drill_request_is_named() -> None:
+    assert named(section(PAGE, "Drill")) | {"vaultId", "jobTimeout"} == fields(DrillData)
+
+
+def test_every_field_of_what_a_drill_proved_is_named() -> None:
+    row = next(row for row in rows(section(PAGE, "Fields of data")) if code(row[0]) == ["drill"])
+    assert set(code(row[2])) == fields(DrillInfo)
 
 
 def test_every_type_of_request_is_named() -> None:
