@@ -57,6 +57,8 @@ Entry = TypeVar("Entry")
 SCHEDULED = ("Full", "Differential")
 """The kinds of backup that a policy takes as jobs at set times."""
 _JOBS_KEPT = timedelta(days=30)
+_TOLD_BY_JOBS = timedelta(days=6)
+"""Of a history of a week the first backup is at least so old."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
 _SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
 
@@ -179,12 +181,16 @@ class World:
         self._give_jobs()
 
     def _give_jobs(self) -> None:
-        """The jobs that took the recovery points of the last month, which is as far as jobs reach."""
+        """The jobs that took the recovery points of the last month, which is as far as jobs reach.
+
+        A history of less than a week is of recovery points alone: whoever asks for one counts the jobs that follow.
+        """
         taken = [
             (point.time, point.kind, item)
             for vault in self.vaults.values()
             for container in vault.containers.values()
             for item in container.items.values()
+            if item.recovery_points and self.now - item.recovery_points[0].time >= _TOLD_BY_JOBS
             for point in item.recovery_points
             if self.now - point.time <= _JOBS_KEPT
         ]
