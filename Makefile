@@ -11,7 +11,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --system-certs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check docs format bench chaos test-az audit lock
+.PHONY: help setup run test smoke check docs format bench chaos drills test-az audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
@@ -23,6 +23,7 @@ help:
 	@echo "make format   format the code"
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
+	@echo "make drills   a whole month of nightly restore drills"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
 	@echo "make audit    hold the locks against published advisories (needs the internet)"
 	@echo "make lock     resolve the dependencies anew into requirements*.txt"
@@ -62,6 +63,9 @@ chaos: $(DEVELOPMENT)
 	CHAOS_SCHEDULES=10000 $(BIN)/python -m pytest -q -n 2 tests/faults/test_random_schedules.py --timeout 3600
 	$(BIN)/python -m tests.faults.chaos
 	$(BIN)/python -m tests.faults.chaos --copies
+
+drills: $(DEVELOPMENT)
+	DRILL_NIGHTS=30 $(BIN)/python -m pytest -q tests/e2e/test_month_of_drills.py --timeout 3600
 
 test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az
