@@ -61,43 +61,38 @@ def in_turn(
         count: how many have their turn on a day.
         now: decides the day, in UTC.
     """
-    fixed = sorted(databases, key=lambda database: fingerprint("drill turn", database.key))
+    named = {database.key: database for database in databases}
+    fixed = sorted(named, key=lambda key: fingerprint("drill turn", key))
     day = now.astimezone(UTC).date().toordinal()
     days = max(1, ceil(len(fixed) / count))
     midnight = datetime.combine(now.astimezone(UTC).date(), datetime.min.time(), UTC)
-    known: dict[str, datetime | None] = {}
-    came_by: dict[str, datetime] = {}
-    until: dict[str, int] = {}
-    for position, database in enumerate(fixed):
-        key = database.key
-        known[key] = drilled.get(drill_digest(key))
-        until[key] = (position // count - day) % days
-        # Its day of the rotation; that of today has not been yet.
-        came_by[key] = midnight - timedelta(days=days - until[key])
+    known = {key: drilled.get(drill_digest(key)) for key in fixed}
+    until = {key: (position // count - day) % days for position, key in enumerate(fixed)}
+    # Their day of the rotation; that of today has not been yet.
+    came_by = {key: midnight - timedelta(days=days - until[key]) for key in fixed}
 
-    def by_jobs(database: Database) -> tuple[Any, ...]:
-        last = known[database.key]
-        return (last is not None, last or midnight, until[database.key])
+    def by_jobs(key: str) -> tuple[Any, ...]:
+        last = known[key]
+        return (last is not None, last or midnight, until[key])
 
-    def by_rotation(database: Database) -> tuple[Any, ...]:
-        last = known[database.key]
-        came = came_by[database.key]
+    def by_rotation(key: str) -> tuple[Any, ...]:
+        last, came = known[key], came_by[key]
         # A drill counts for the day that it was done on.
         day_of = last.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) if last else came
-        return (max(day_of, came), last is not None, last or came, until[database.key])
+        return (max(day_of, came), last is not None, last or came, until[key])
 
     # Sorting is stable, so what is equal stays in the fixed order.
-    return list(_alternating(sorted(fixed, key=by_jobs), sorted(fixed, key=by_rotation)))
+    return [named[key] for key in _alternating(sorted(fixed, key=by_jobs), sorted(fixed, key=by_rotation))]
 
 
-def _alternating(one: Sequence[Database], other: Sequence[Database]) -> Iterator[Database]:
+def _alternating(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
     taken: set[str] = set()
     left, right = iter(one), iter(other)
     for _ in one:
         for turn in (left, right):
-            following = next((each for each in turn if each.key not in taken), None)
+            following = next((each for each in turn if each not in taken), None)
             if following is not None:
-                taken.add(following.key)
+                taken.add(following)
                 yield following
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -361,10 +360,3 @@ def test_a_schedule_plans_drills_and_they_are_done(estate: OpenEstate) -> None:
     outcomes = [event for event in it.events() if event["type"] == "sqlvmbackup.drill.succeeded.v1"]
     assert len(outcomes) == 1
     assert outcomes[0]["data"]["schedule"] == "nightly"
-
-
-def test_a_replay_of_one_drill_does_not_set_the_others_going_again(estate: OpenEstate) -> None:
-    it = estate(drill_estate("orders", "billing"), settings())
-    outcomes = it.run(drill(it))
-    assert statuses(outcomes) == {"succeeded": 2}
-    assert Counter(entry["route"] for entry in it.simulator.ledger_entries)["Restore"] == 2

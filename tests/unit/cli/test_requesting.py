@@ -164,3 +164,30 @@ def test_what_makes_no_request_is_said_in_a_sentence(arguments: tuple[str, ...],
     with pytest.raises(CommandError) as caught:
         request_from(parsed(*arguments))
     assert said in str(caught.value)
+
+
+def test_a_drill_is_of_all_databases_checked_and_cleaned_up_unless_it_is_said() -> None:
+    command = ("drill", "--vault", VAULT, "--to-vm", OTHER)
+    assert data_of(*command) == {
+        "vaultId": VAULT,
+        "databases": [{"instance": "*", "database": "*"}],
+        "recoveryPoint": {"latest": "any"},
+        "target": {"vmId": OTHER, "instance": "MSSQLSERVER"},
+        "check": "checkdb",
+        "cleanUp": True,
+    }
+    said = data_of(
+        *command,
+        "--database",
+        "orders",
+        "--count",
+        "3",
+        "--to-instance",
+        "DRILLS",
+        "--check",
+        "None",
+        "--no-clean-up",
+    )
+    assert (said["count"], said["target"]["instance"]) == (3, "DRILLS")
+    assert (said["check"], said["cleanUp"]) == ("none", False)
+    assert said["databases"] == [{"instance": "*", "database": "orders"}]

@@ -6,9 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.messages.identity import Database, drill_digest
+from shared.arm.ids import VaultId, VirtualMachineId
+from shared.drills import drill_database_name
+from shared.engine.message import StepMessage
+from shared.messages.identity import Database, Request, drill_digest
+from shared.messages.requests import AlternateTarget, Operation
+from shared.steps.drill_restores import first_drill, next_drill
 from shared.steps.drill_turns import JOBS_REACH, in_turn
+from shared.steps.payloads import Drill, DrillSource, RestoreTask
+from tests.e2e.drills import DRILL_VM, SUBSCRIPTION
 
+VAULT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/vault1"
+SOURCE_VM = DRILL_VM.replace("drills1", "sqlvm1")
 BEGAN = datetime(2026, 1, 5, 1, tzinfo=UTC)
 
 
@@ -45,9 +54,9 @@ def longest_pause(
     return whole, pause
 
 
-@pytest.mark.parametrize(("databases", "count", "nights"), [(60, 10, 6), (7, 3, 3), (300, 2, 150), (1, 5, 1)])
+@pytest.mark.parametrize(("databases", "count", "nights"), [(60, 10, 6), (7, 3, 3), (90, 2, 45), (1, 5, 1)])
 def test_each_has_its_turn_in_as_many_nights_as_it_takes(databases: int, count: int, nights: int) -> None:
-    """300 by two are in a turn what 1,500 by ten are: five times as many as the jobs of 30 days tell of."""
+    """90 by two are more than the jobs of 30 days tell of; 1,500 by ten are five times as many, and take 150."""
     assert longest_pause(databases=databases, count=count, nights=2 * nights + 5) == (nights, nights)
 
 
@@ -71,3 +80,47 @@ def test_the_longest_ago_comes_first_and_each_once() -> None:
     order = in_turn(databases, drilled, count=5, now=BEGAN)
     assert order[0] == databases[-1]
     assert len({database.key for database in order}) == 5
+
+
+# -- one after the other
+
+SOURCES = tuple(
+    DrillSource(
+        database=Database(instance="MSSQLSERVER", name=name, vm_id=VirtualMachineId.parse(SOURCE_VM)),
+        item_id=f"{VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg;sqlvm1/protectedItems/{name}",
+        outcome_count=3,
+    ).model_dump(mode="json", by_alias=True)
+    for name in ("orders", "billing", "stock")
+)
+
+
+def at_its_end(task: RestoreTask, *, epoch: int = 0) -> StepMessage[RestoreTask]:
+    request = Request(
+        operation=Operation.DRILL, source="/tests", id="one", vault_id=VaultId.parse(VAULT), epoch=epoch
+    )
+    return StepMessage[RestoreTask](
+        step="clean_up_drill", sender="check_drill", at=BEGAN, since=BEGAN, request=request, payload=task
+    )
+
+
+def test_each_drill_sets_the_next_one_going_and_the_last_none() -> None:
+    target = AlternateTarget(kind="alternate", vmId=VirtualMachineId.parse(DRILL_VM), instance="MSSQLSERVER")
+    following = first_drill(SOURCES, Drill(choice={"latest": "any"}, check="none", clean_up=True), target)
+    names = []
+    while following is not None:
+        task = following.payload
+        assert isinstance(task, RestoreTask)
+        assert isinstance(task.target, AlternateTarget)
+        assert task.target.database == drill_database_name(task.database)
+        assert (task.outcome_count, task.drill and task.drill.check) == (3, "none")
+        names.append(task.database.name)
+        following = next_drill(at_its_end(task))
+    assert names == ["orders", "billing", "stock"]
+
+
+def test_a_drill_that_is_replayed_does_not_set_the_next_one_going_again() -> None:
+    target = AlternateTarget(kind="alternate", vmId=VirtualMachineId.parse(DRILL_VM), instance="MSSQLSERVER")
+    first = first_drill(SOURCES, Drill(choice={"latest": "any"}, check="none", clean_up=True), target)
+    assert first is not None
+    assert isinstance(first.payload, RestoreTask)
+    assert next_drill(at_its_end(first.payload, epoch=1)) is None
