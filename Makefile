@@ -11,7 +11,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --system-certs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check docs picture format bench chaos week test-az audit lock
+.PHONY: help setup run test smoke check docs picture format bench chaos week drills test-az audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
 	@echo "make week     a week of coverage over 200 databases, simulated"
+	@echo "make drills   a whole month of nightly restore drills"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
 	@echo "make audit    check the locks for packages with published advisories (needs the internet)"
 	@echo "make lock     resolve the dependencies anew into requirements*.txt"
@@ -70,6 +71,9 @@ chaos: $(DEVELOPMENT)
 	CHAOS_SCHEDULES=10000 $(BIN)/python -m pytest -q -n 2 tests/faults/test_random_schedules.py --timeout 3600
 	$(BIN)/python -m tests.faults.chaos
 	$(BIN)/python -m tests.faults.chaos --copies
+
+drills: $(DEVELOPMENT)
+	DRILL_NIGHTS=30 $(BIN)/python -m pytest -q tests/e2e/test_month_of_drills.py --timeout 3600
 
 test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from typing import Any, Final
 
 from cli.azure import azure
@@ -27,12 +28,22 @@ from shared.messages.requests import (
     AlternateTarget,
     BackupData,
     CoverageData,
+    DrillData,
     ProtectData,
     RestoreData,
     read_data,
 )
-from shared.steps import backup, protect, restore
-from shared.steps.payloads import BackupPlan, BackupTask, ProtectPlan, ProtectTask, RestorePlan, RestoreTask
+from shared.steps import backup, drill, protect, restore
+from shared.steps.drill_restores import next_drill
+from shared.steps.payloads import (
+    BackupPlan,
+    BackupTask,
+    DrillPlan,
+    ProtectPlan,
+    ProtectTask,
+    RestorePlan,
+    RestoreTask,
+)
 from shared.steps.selection import unusable_container
 from shared.steps.vaults import vault_not_found
 
@@ -64,6 +75,8 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
                 rows = _protect(data, request, c)
             elif isinstance(data, BackupData):
                 rows = _backup(data, request, c)
+            elif isinstance(data, DrillData):
+                rows = _drill(data, request, c)
             else:
                 rows = [_restore(data, request, c)]
         except CommandError as error:
@@ -183,6 +196,22 @@ def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonOb
     ]
 
 
+def _drill(data: DrillData, request: Request, c: Collaborators) -> list[JsonObject]:
+    selected = _spread(drill.select_drills, _message("select_drills", request, DrillPlan(data=data), c), c)
+    rows = []
+    following = selected.to[0] if selected.to else None
+    while following is not None:
+        task = following.payload
+        assert isinstance(task, RestoreTask)
+        target = task.target.model_dump(mode="json", by_alias=True, exclude_none=True)
+        source = task.database.model_dump(mode="json", by_alias=True)
+        check = "without a check" if data.check == "none" else "then checked by DBCC CHECKDB"
+        how = f"{restored_to({**source, 'target': target})}, {check}{' and dropped' if data.clean_up else ''}"
+        rows.append(_row(str(task.database), "be drilled", how, vm_id=task.database.vm_id, target=target))
+        following = next_drill(_message("trigger_restore", request, task, c))
+    return [*rows, *_rows(replace(selected, to=()), data)]
+
+
 def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObject:
     first = _message("select_recovery_point", request, RestorePlan(data=data), c)
     task = _onward(restore.select_recovery_point, first, c).to[0].payload
@@ -195,6 +224,7 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
     files = [item["targetPath"] for item in properties.get("alternateDirectoryPaths", [])]
     notes = [*([f"files: {', '.join(files)}"] if files else []), *restore.warnings_of(task, properties)]
     chosen = task.recovery_point
+    assert chosen is not None
     source = task.database.model_dump(mode="json", by_alias=True)
     if isinstance(task.target, AlternateTarget) and not task.overwrite:
         known = (
@@ -213,7 +243,7 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
 
 
 def _rows(
-    result: Continue, asked: ProtectData | BackupData, c: Collaborators | None = None
+    result: Continue, asked: ProtectData | BackupData | DrillData, c: Collaborators | None = None
 ) -> list[JsonObject]:
     rows = [_task_row(to.payload, c) for to in result.to]
     for event in result.events:

@@ -16,7 +16,7 @@ from shared.azure_backup.calls import Reads
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.events import AcceptedData
 from shared.messages.identity import Database
-from shared.messages.requests import BackupData, CoverageData, ProtectData, RestoreData, read_data
+from shared.messages.requests import BackupData, CoverageData, DrillData, ProtectData, RestoreData, read_data
 from shared.steps.selection import candidates
 
 JsonObject = dict[str, Any]
@@ -35,7 +35,7 @@ def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:
     return left_unprotected(data, app.runtime.backup)
 
 
-def excluded_in_vain(data: BackupData | ProtectData, accepted: AcceptedData) -> list[str]:
+def excluded_in_vain(data: BackupData | DrillData | ProtectData, accepted: AcceptedData) -> list[str]:
     """The names to exclude that have excluded nothing, as far as the names in `accepted` tell."""
     if len(accepted.skipped_names) < sum(accepted.skipped.values()):
         return []  # not all of them are named

@@ -43,6 +43,7 @@ _JOB_OPERATIONS: Final = (
     "UnRegister",
     "CrossRegionRestore",
 )
+_MOST_DRILLS: Final = 100
 _VERBOSE: Final = "log what the app does"
 #: Set by a shell that asks what may be typed next (argcomplete).
 _COMPLETING: Final = "_ARGCOMPLETE"
@@ -155,6 +156,7 @@ def build_parser() -> Parser:
     _add_protect(commands)
     _add_backup(commands)
     _add_restore(commands)
+    _add_drill(commands)
     _add_databases(commands)
     _add_recovery_points(commands)
     _add_jobs(commands)
@@ -341,7 +343,8 @@ def _add_vault(parser: argparse.ArgumentParser, *, vm: str | None = None) -> Non
         group.add_argument("--vm", metavar="VM", help=f"name or full ARM id of the VM{vm}")
 
 
-def _add_selection(parser: argparse.ArgumentParser, *, every: str) -> None:
+def _add_selection(parser: argparse.ArgumentParser, *, every: str, system: bool = True) -> None:
+    """Which databases; `system` where those of the system can be among them."""
     group = parser.add_argument_group("databases")
     group.add_argument("--instance", metavar="NAME", help="SQL Server instance (default: every one)")
     group.add_argument(
@@ -361,11 +364,12 @@ def _add_selection(parser: argparse.ArgumentParser, *, every: str) -> None:
     group.add_argument(
         "--exclude", action="append", default=[], metavar="NAME", help="not these; may be repeated"
     )
-    group.add_argument(
-        "--include-system",
-        action="store_true",
-        help="patterns take master, model and msdb too; without it, only their names do",
-    )
+    if system:
+        group.add_argument(
+            "--include-system",
+            action="store_true",
+            help="patterns take master, model and msdb too; without it, only their names do",
+        )
 
 
 def _add_protect(commands: _SubCommands) -> None:
@@ -521,6 +525,55 @@ def _add_restore(commands: _SubCommands) -> None:
     )
     group.add_argument("--overwrite", action="store_true", help="replace a database that is there")
     group.add_argument("--no-recovery", action="store_true", help="leave it ready for more log backups")
+    _add_request_options(parser)
+
+
+def _add_drill(commands: _SubCommands) -> None:
+    parser = _add(
+        commands,
+        "drill",
+        summary="prove backups: restore, check and drop databases on a drill target",
+        example="""
+          export DRILL_TARGETS='[{"vmId": "/subscriptions/.../virtualMachines/drills1", "instance": "MSSQLSERVER"}]'
+          sqlvmbackup drill --vault /subscriptions/.../vaults/vault1 --count 10 \\
+            --to-vm /subscriptions/.../virtualMachines/drills1
+        """,
+        notes="""
+        Where drills may restore to is up to DRILL_TARGETS (docs/drills.md). One is done after the other.
+        """,
+        handler=_request_handler,
+    )
+    _add_vault(parser)
+    _add_selection(parser, every="all user databases of every instance", system=False)
+    group = parser.add_argument_group("the drills")
+    group.add_argument(
+        "--count",
+        type=whole_number(1, _MOST_DRILLS),
+        metavar="N",
+        help="so many, those whose last drill is longest ago (default: all that are meant)",
+    )
+    when = group.add_mutually_exclusive_group()
+    when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
+    when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
+    when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
+    when.add_argument("--latest", choices=("any", "full"), help="the newest moment, or full (default: any)")
+    group.add_argument(
+        "--to-vm", required=True, metavar="VM", help="name or full ARM id of the drill target's VM"
+    )
+    group.add_argument("--to-instance", metavar="NAME", help="its instance (default: MSSQLSERVER)")
+    group.add_argument(
+        "--check",
+        default="checkdb",
+        type=any_case(("none", "checkdb")),
+        choices=("none", "checkdb"),
+        help="what is run on the restored database (default: checkdb)",
+    )
+    group.add_argument(
+        "--clean-up",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="drop the restored database (default)",
+    )
     _add_request_options(parser)
 
 

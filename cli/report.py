@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,7 @@ def show_report(options: argparse.Namespace) -> int:
     )
     scope = _scope(options)
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
+        scope = replace(scope, drill_targets=c.settings.drill_targets)
         found = _survey(c, vaults, subscriptions, scope, singly=options.read_singly)
         at = c.now()
     databases = found.databases

@@ -1,4 +1,4 @@
-"""`sqlvmbackup protect`, `backup` and `restore`: one request, built from flags."""
+"""`sqlvmbackup protect`, `backup`, `restore` and `drill`: one request, built from flags."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def request_from(options: argparse.Namespace) -> RequestLine:
         for name in ("vm", "to_vm"):
             if "/" not in (getattr(options, name, None) or "/"):
                 setattr(options, name, _SOME_VM)
-    data = {"protect": _protect, "backup": _backup, "restore": _restore}[options.command](options, problems)
+    read = {"protect": _protect, "backup": _backup, "restore": _restore, "drill": _drill}[options.command]
+    data = read(options, problems)
     event = {
         "specversion": "1.0",
         "type": f"sqlvmbackup.{options.command}.requested.v1",
@@ -212,6 +213,20 @@ def _restore(options: argparse.Namespace, problems: list[str]) -> JsonObject:
     }
 
 
+def _drill(options: argparse.Namespace, problems: list[str]) -> JsonObject:
+    checked = _Checked(options, problems)
+    return {
+        "vaultId": options.vault,
+        **_user_selection(options),
+        "count": options.count,
+        "recoveryPoint": _recovery_point(options, checked),
+        "target": {"vmId": options.to_vm, "instance": options.to_instance or DEFAULT_INSTANCE},
+        "check": options.check,
+        "cleanUp": options.clean_up,
+        "jobTimeout": checked.duration("--job-timeout"),
+    }
+
+
 def one_database(options: argparse.Namespace) -> JsonObject:
     """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
@@ -258,6 +273,10 @@ def _target(options: argparse.Namespace) -> JsonObject:
 
 def selection(options: argparse.Namespace) -> JsonObject:
     """The databases that the flags mean, as a request has them."""
+    return {**_user_selection(options), "includeSystem": options.include_system or None}
+
+
+def _user_selection(options: argparse.Namespace) -> JsonObject:
     instance = options.instance or EVERY_INSTANCE
     everything = [{"instance": instance, "database": "*"}]
     if options.command in ("backup", "report") and options.instance is None and options.vm is None:
@@ -275,7 +294,6 @@ def selection(options: argparse.Namespace) -> JsonObject:
     return {
         "databases": named + groups or everything,
         "exclude": excluded or None,
-        "includeSystem": options.include_system or None,
     }
 
 

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from shared.arm.ids import VaultId
+from shared.arm.ids import VaultId, VirtualMachineId
+from shared.drills import drill_database_name
 from shared.messages import events
 from shared.messages.cloud_events import Envelope, InvalidMessageError, read_envelope
 from shared.messages.events import (
     CoverageInfo,
+    DrillInfo,
     ErrorInfo,
     Event,
     GapInfo,
@@ -22,10 +24,15 @@ from shared.messages.events import (
     TaskInfo,
 )
 from shared.messages.identity import Database, Request, marked_request_id
-from shared.messages.requests import CoverageData, read_data
+from shared.messages.requests import CoverageData, DrillData, read_data
 
 _SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
 _AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)
+_MACHINES: Final = (
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-sql"
+    "/providers/Microsoft.Compute/virtualMachines"
+)
+_VM: Final = f"{_MACHINES}/sqlvm1"
 _JOB: Final = "5e9302f2-b0af-42f7-9190-57b67bd48fc1"
 
 
@@ -34,6 +41,32 @@ def event_examples() -> dict[str, Event]:
     protect, protected = _request("protect.json")
     backup, orders = _request("backup.json")
     restore, _ = _request("restore-original.json")
+    drill, _ = _request("drill.json")
+    drilled = drill_database_name(orders)
+    drill_target = {"kind": "alternate", "vmId": f"{_MACHINES}/drills1", "instance": "MSSQLSERVER"}
+    proved = DrillInfo(
+        database=drilled,
+        check="checkdb",
+        achieved_rpo_seconds=906.0,
+        restore_seconds=272.0,
+        check_seconds=61.4,
+        measured_rto_seconds=333.4,
+        size_mb=20480,
+        free_mb=181_000,
+        check_errors=0,
+        cleaned_up=True,
+    )
+    restored = OutcomeDetails(
+        start_time=_AT,
+        end_time=_AT + timedelta(seconds=272),
+        duration_seconds=272.0,
+        job=JobInfo(id=_JOB, status="Completed"),
+        recovery_point=RecoveryPointInfo(
+            name="DefaultRangeRecoveryPoint", kind="Log", time=_AT - timedelta(minutes=15)
+        ),
+        target={**drill_target, "database": drilled},
+        drill=proved,
+    )
     item = _item(backup.vault_id)
     job = JobInfo(
         id=_JOB,
@@ -116,6 +149,41 @@ def event_examples() -> dict[str, Event]:
                 target={"kind": "original"},
             ),
         ),
+        "drill succeeded": events.outcome(
+            drill,
+            Status.SUCCEEDED,
+            at=_AT + timedelta(minutes=7),
+            database=orders,
+            subject=item,
+            outcome_count=10,
+            details=restored,
+        ),
+        "drill failed": events.outcome(
+            drill,
+            Status.FAILED,
+            at=_AT + timedelta(minutes=7),
+            database=orders,
+            subject=item,
+            outcome_count=10,
+            error=ErrorInfo(
+                code="DrillCheckFailed",
+                message=f"DBCC CHECKDB found 2 errors in the backup of {orders}, restored as {drilled}: Table error: …",
+            ),
+            details=restored.model_copy(
+                update={
+                    "drill": proved.model_copy(
+                        update={
+                            "check_errors": 2,
+                            "check_error_numbers": (8939, 8928),
+                            "check_messages": (
+                                "Table error: Object ID 0, index ID -1, page (1:153). Test failed.",
+                                "Object ID 245575913, index ID 1: Page (1:153) could not be processed.",
+                            ),
+                        }
+                    )
+                }
+            ),
+        ),
         "restore rejected": events.outcome(
             restore,
             Status.REJECTED,
@@ -177,7 +245,8 @@ def _request(sample: str) -> tuple[Request, Database]:
         correlation_id=envelope.correlation_id,
         traceparent=envelope.traceparent,
     )
-    return request, Database(vm_id=data.vm_id, instance="MSSQLSERVER", name="orders")
+    vm_id = VirtualMachineId.parse(_VM) if isinstance(data, DrillData) else data.vm_id
+    return request, Database(vm_id=vm_id, instance="MSSQLSERVER", name="orders")
 
 
 def _coverage(sample: str) -> tuple[Request, VaultId]:

@@ -22,10 +22,10 @@ from pydantic import BaseModel
 
 from docs.examples import event_examples
 from docs.namespace_template import iso_duration, namespace_template
-from functions.blueprints import blueprints
+from functions.blueprints import SHARED, blueprints
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.engine.table import Row
-from shared.intake.senders import QUEUES
+from shared.intake.senders import NOT_IN_EVENTS, QUEUES
 from shared.messages.events import (
     AcceptedData,
     GapData,
@@ -250,20 +250,22 @@ def diagram() -> str:
         '  operators(["CLI, pipelines, portal"])',
         '  replay(["sqlvmbackup replay"]) --> replays[("replays")] --> receive_replay',
         '  receive_replay -- "a request" --> workflows(["the first step, or where it was"])',
-        '  timer(["timer"]) --> plan_backups & plan_coverage',
+        '  timer(["timer"]) --> plan_backups & plan_coverage & plan_drills',
     ]
     for operation, queue in QUEUES.items():
         node, receiver = _node(queue), f"receive_{operation}_request"
         allowed = '-. "if allowed" .->' if operation is Operation.RESTORE else "-->"
         first = TABLE.first[operation.value]
-        lines.append(f"  receive_event {allowed} {first}")
+        if operation not in NOT_IN_EVENTS:
+            lines.append(f"  receive_event {allowed} {first}")
         lines.append(f'  operators --> {node}[("{queue}")] --> {receiver} --> {first}')
     lines.append(f'  plan_backups -. "scheduled" .-> {TABLE.first[Operation.BACKUP.value]}')
     lines.append(f'  plan_coverage -. "scheduled" .-> {TABLE.first[Operation.COVERAGE.value]}')
+    lines.append(f'  plan_drills -. "scheduled" .-> {TABLE.first[Operation.DRILL.value]}')
     for operation in Operation:
         lines.append(f"  subgraph {operation}")
         for step in _steps_of(operation):
-            mark = " ⟲" if step.tracked else ""
+            mark = " ⟲" if step.tracked or step.comes_back else ""
             lines.append(f'    {step.name}["{step.name}{mark}<br/>{step.does}"]')
         lines.append("  end")
     for step in TABLE.rows.values():
@@ -274,9 +276,12 @@ def diagram() -> str:
                 else "-->"
             )
             lines.append(f"  {step.name} {arrow} {following}")
+        if step.begins is not None:
+            lines.append(f'  {step.name} -. "its outcome: the next drill" .-> {step.begins}')
     track = TABLE.rows["track"]
     lines.append(f'  track_queue[("{track.queue}")] --> track["track<br/>{track.does}"]')
-    lines += [f'  {operation} -. "⟲" .-> track_queue' for operation in Operation]
+    tracking = {row.workflow for row in TABLE.rows.values() if row.tracked}
+    lines += [f'  {operation} -. "⟲" .-> track_queue' for operation in Operation if operation in tracking]
     resumed = sorted({row.workflow for row in TABLE.rows.values() if row.after_operation is not None})
     lines += [f'  track -. "no job came of it: the next step" .-> {workflow}' for workflow in resumed]
     lines += [
@@ -312,11 +317,15 @@ def steps_table() -> str:
             tracked = (
                 f"a job, `{step.job.operation}`" if step.job is not None else f"`{step.after_operation}`"
             )
+        elif step.comes_back:
+            tracked = "itself, until a run command has ended"
         follows = [
             f"`{name}`"
             + (f", one message per {_PER.get(name, 'database')}" if name in step.fans_out_to else "")
             for name in step.follows
         ]
+        if step.begins is not None:
+            follows.append(f"`{step.begins}` for the next drill, with the outcome of one")
         if step.name == "track":
             follows = ["itself again, the step after the operation, or an outcome"]
         rows.append((f"`{step.name}`", step.workflow, step.does, tracked, "; ".join(follows)))
@@ -381,8 +390,9 @@ def _queue_row(queue: Queue) -> tuple[str, ...]:
 
 def _served(queue: str) -> list[str]:
     """The workflows that need a queue."""
-    if queue == TABLE.rows["trigger_backup"].queue:
-        return ["protect", "backup"]
+    for other, step in SHARED.items():
+        if queue == TABLE.rows[step].queue:
+            return [each.value for each in Operation if each in (other, TABLE.rows[step].workflow)]
     steps = {step.queue: step.workflow for step in TABLE.rows.values() if step.workflow != "every"}
     requests = {name: operation.value for operation, name in QUEUES.items()}
     found = requests.get(queue) or steps.get(queue)
@@ -456,14 +466,17 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "backup request": _sample("backup.json"),
         "restore request": _sample("restore-point-in-time.json"),
         "coverage request": _sample("coverage.json"),
+        "drill request": _sample("drill.json"),
         "accepted event": _event("accepted"),
         "started event": _event("started"),
         "outcome of a backup": _event("backup succeeded"),
         "outcome of a restore": _event("restore rejected"),
         "gap event": _event("gap"),
         "outcome of coverage": _event("coverage succeeded"),
+        "outcome of a drill": _event("drill succeeded"),
         "rejected message": _event("request rejected"),
     },
+    "docs/drills.md": {"outcome of a failed drill": _event("drill failed")},
 }
 
 

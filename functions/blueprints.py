@@ -27,7 +27,17 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "backup": ("receive_backup_request", "plan_backups", "select_items", "trigger_backup"),
     "restore": ("receive_restore_request", "select_recovery_point", "trigger_restore"),
     "coverage": ("receive_coverage_request", "plan_coverage", "find_vaults", "survey_vault"),
+    "drill": (
+        "receive_drill_request",
+        "plan_drills",
+        "select_drills",
+        "check_drill",
+        "clean_up_drill",
+    ),
 }
+#: Steps of one workflow that another goes through as well: a protect request may ask for a first backup, and a drill
+#: is a restore at first.
+SHARED: Final[dict[str, str]] = {"protect": "trigger_backup", "drill": "trigger_restore"}
 
 
 def blueprints(environment: Mapping[str, str] | None = None) -> list[func.Blueprint]:
@@ -44,7 +54,5 @@ def blueprints(environment: Mapping[str, str] | None = None) -> list[func.Bluepr
     modules = [
         name for workflow, names in MODULES.items() if workflow in served | {"every"} for name in names
     ]
-    # A protect request may ask for a first backup.
-    if "protect" in served and "trigger_backup" not in modules:
-        modules.append("trigger_backup")
+    modules += [name for workflow, name in SHARED.items() if workflow in served and name not in modules]
     return [import_module(f"functions.{name}").blueprint for name in modules]

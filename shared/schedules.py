@@ -1,4 +1,4 @@
-"""Schedules of ad-hoc backups and of coverage: NCRONTAB expressions in a time zone, and their occurrences.
+"""Schedules of ad-hoc backups, of coverage and of drills: NCRONTAB expressions in a time zone, and their occurrences.
 
 NCRONTAB has six fields, seconds first, and both day fields must match
 (https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions). A local
@@ -23,7 +23,14 @@ from pydantic import Field, ValidationError, field_validator
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
-from shared.messages.requests import BackupData, BackupType, CoverageData, DatabaseSelector, problems_of
+from shared.messages.requests import (
+    BackupData,
+    BackupType,
+    CoverageData,
+    DatabaseSelector,
+    DrillData,
+    problems_of,
+)
 from shared.names import name_key
 
 _FIELDS: Final = 6
@@ -123,7 +130,13 @@ class CoverageSchedule(Schedule):
     request: CoverageData
 
 
-_S = TypeVar("_S", BackupSchedule, CoverageSchedule)
+class DrillSchedule(Schedule):
+    """A schedule with the data of a drill request."""
+
+    request: DrillData
+
+
+_S = TypeVar("_S", BackupSchedule, CoverageSchedule, DrillSchedule)
 
 
 def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
@@ -179,6 +192,14 @@ def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
         for one, other in combinations(schedules, 2)
         for field in _repairs_that_differ(one.request, other.request)
     ]
+    if problems:
+        raise ScheduleError(problems)
+    return tuple(schedules)
+
+
+def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
+    """The schedules in the JSON list of `DRILL_SCHEDULES`. Raises ScheduleError with every problem."""
+    schedules, problems = _read(text, DrillSchedule)
     if problems:
         raise ScheduleError(problems)
     return tuple(schedules)

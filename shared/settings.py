@@ -16,6 +16,7 @@ from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError
 from shared.arm.redaction import redact
 from shared.bus import Transport
+from shared.drills import DrillTarget, DrillTargetError, read_drill_targets
 from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
@@ -24,8 +25,10 @@ from shared.names import name_key, same_name
 from shared.schedules import (
     BackupSchedule,
     CoverageSchedule,
+    DrillSchedule,
     ScheduleError,
     read_coverage_schedules,
+    read_drill_schedules,
     read_schedules,
 )
 
@@ -58,6 +61,8 @@ class Settings:
     restore_allowed_targets: tuple[str, ...] | None = None
     restore_allowed_paths: tuple[str, ...] = ()
     restore_allow_overwrite: bool = False
+    drill_targets: tuple[DrillTarget, ...] = ()
+    drill_schedules: tuple[DrillSchedule, ...] = ()
     operation_timeout: timedelta = timedelta(hours=2)
     job_timeout: timedelta = timedelta(days=7)
     track_interval: timedelta = timedelta(seconds=5)
@@ -104,7 +109,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             return default
         try:
             return parse(text)
-        except ScheduleError as error:
+        except (ScheduleError, DrillTargetError) as error:
             problems.extend(f"{name}: {problem}" for problem in error.problems)
         except ValueError as error:
             problems.append(f"{name}: {error}, not {redact(excerpt(text))}.")
@@ -121,6 +126,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         restore_allowed_targets=read("RESTORE_ALLOWED_TARGETS", _patterns, default.restore_allowed_targets),
         restore_allowed_paths=read("RESTORE_ALLOWED_PATHS", _patterns, default.restore_allowed_paths),
         restore_allow_overwrite=read("RESTORE_ALLOW_OVERWRITE", _boolean, default.restore_allow_overwrite),
+        drill_targets=read("DRILL_TARGETS", read_drill_targets, default.drill_targets),
+        drill_schedules=read("DRILL_SCHEDULES", read_drill_schedules, default.drill_schedules),
         operation_timeout=read("OPERATION_TIMEOUT", parse_positive_duration, default.operation_timeout),
         job_timeout=read("JOB_TIMEOUT", parse_positive_duration, default.job_timeout),
         track_interval=read("TRACK_INTERVAL", parse_positive_duration, default.track_interval),
@@ -163,7 +170,7 @@ def _transport(text: str) -> Transport:
 def _workflows(text: str) -> frozenset[Operation]:
     names = {name.strip().lower() for name in text.split(",") if name.strip()}
     if not names or not names <= {operation.value for operation in Operation}:
-        raise ValueError("expected a comma-separated list of protect, backup, restore and coverage")
+        raise ValueError("expected a comma-separated list of protect, backup, restore, coverage and drill")
     return frozenset(Operation(name) for name in names)
 
 

@@ -70,25 +70,33 @@ def report(message: ServiceBusMessage) -> None:
 
 def plan(*, past_due: bool) -> None:
     """Plan the scheduled backups of the next day."""
-    from shared import composition
     from shared.intake.planning import plan_backups
 
-    _note_lateness("plan_backups", past_due=past_due)
-    plan_backups(composition.runtime())
+    _plan(plan_backups, past_due=past_due)
 
 
 def plan_coverage(*, past_due: bool) -> None:
     """Plan the scheduled coverage of the next day."""
-    from shared import composition
     from shared.intake import planning
 
-    _note_lateness("plan_coverage", past_due=past_due)
-    planning.plan_coverage(composition.runtime())
+    _plan(planning.plan_coverage, past_due=past_due)
 
 
-def _note_lateness(action: str, *, past_due: bool) -> None:
+def plan_drills(*, past_due: bool) -> None:
+    """Plan the scheduled drills of the next day."""
+    from shared.intake import planning
+
+    _plan(planning.plan_drills, past_due=past_due)
+
+
+def _plan(planner: Callable[[Runtime], int], *, past_due: bool) -> None:
+    from shared import composition
+
     if past_due:
-        _log.info("the timer fires late; what was planned before is on its way", extra={"action": action})
+        _log.info(
+            "the timer fires late; what was planned before is on its way", extra={"action": planner.__name__}
+        )
+    planner(composition.runtime())
 
 
 def _without_effect(

@@ -13,11 +13,13 @@ from shared.engine.message import TRACK, Following
 from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
-from shared.steps import backup, protect, restore
+from shared.steps import backup, drill, protect, restore
+from shared.steps.drill_restores import next_drill
 from shared.steps.payloads import (
     BackupPlan,
     BackupTask,
     CoveragePlan,
+    DrillPlan,
     ProtectPlan,
     ProtectTask,
     RestorePlan,
@@ -147,6 +149,7 @@ _ROWS: Final = (
         run=restore.trigger_restore,
         payload=RestoreTask,
         does="trigger the restore",
+        follows=("check_drill",),
         tracked=True,
         job=JobOf(
             operation="Restore",
@@ -156,6 +159,9 @@ _ROWS: Final = (
             noun="restore",
         ),
         after_job=restore.after_restore,
+        begins="trigger_restore",
+        sets_going=next_drill,
+        conclude=restore.conclude,
         call_apart=True,
     ),
     Row(
@@ -180,6 +186,40 @@ _ROWS: Final = (
         after_operation="survey_vault",
     ),
     Row(
+        name="select_drills",
+        workflow="drill",
+        run=drill.select_drills,
+        payload=DrillPlan,
+        does="select the databases whose turn it is, and begin with the first",
+        follows=("select_drills", "trigger_restore"),
+        fans_out_to=("trigger_restore",),
+        ends_in="select_drills",
+    ),
+    Row(
+        name="check_drill",
+        workflow="drill",
+        run=drill.check_drill,
+        payload=RestoreTask,
+        does="check the restored database on its VM",
+        follows=("clean_up_drill",),
+        comes_back=True,
+        begins="trigger_restore",
+        sets_going=next_drill,
+        conclude=drill.conclude_check,
+        ends_in="clean_up_drill",
+    ),
+    Row(
+        name="clean_up_drill",
+        workflow="drill",
+        run=drill.clean_up_drill,
+        payload=RestoreTask,
+        does="drop the restored database; the next drill begins",
+        comes_back=True,
+        begins="trigger_restore",
+        sets_going=next_drill,
+        conclude=drill.conclude_clean_up,
+    ),
+    Row(
         name=TRACK,
         workflow="every",
         run=None,
@@ -196,5 +236,6 @@ TABLE: Final = Table(
         "backup": "select_items",
         "restore": "select_recovery_point",
         "coverage": "find_vaults",
+        "drill": "select_drills",
     },
 )

@@ -34,6 +34,10 @@ class Database:
     """The availability group it is in: then each node's instance has it."""
     files_told_by: str = "All"
     """Which recovery points have `extendedInfo` with the files: `All`, `FullAndDifferential` or `None`."""
+    corrupt: bool = False
+    """Damaged, and so is what is restored from its backups: DBCC CHECKDB finds errors."""
+    encrypted_by: str | None = None
+    """The certificate that an instance needs to restore it."""
 
     def allows(self, kind: str) -> bool:
         """Whether the service takes backups of that kind of it."""
@@ -56,6 +60,28 @@ class Instance:
     databases: dict[str, Database]
     failover_cluster: bool = False
     """A failover cluster instance, which the service does not back up."""
+    certificates: frozenset[str] = frozenset()
+    system_is_sysadmin: bool = False
+    """Whether the account that run commands run as may do everything; by default it may log in, and no more."""
+
+
+@dataclass
+class RunCommand:
+    """A managed run command of a machine, and how its script fares."""
+
+    name: str
+    script: str
+    parameters: list[dict[str, str]]
+    timeout: int
+    asynchronous: bool
+    provisioning_state: str
+    state: str = "Pending"
+    exit_code: int = 0
+    message: str = ""
+    output: str = ""
+    error: str = ""
+    start: datetime | None = None
+    end: datetime | None = None
 
 
 @dataclass
@@ -76,6 +102,13 @@ class VirtualMachine:
     """Whether jobs name a database as `INSTANCE/database [host.domain]`, not as `database [host]`."""
     registered_with: Vault | None = None
     registering: Vault | None = None
+    agent_ready: bool = True
+    free_mb: float | None = None
+    """Room for what is restored; None: enough for everything."""
+    run_commands: dict[str, RunCommand] = field(default_factory=dict)
+    """By lower-cased name."""
+    updates_left: float = 12.0
+    updates_at: datetime | None = None
 
     @property
     def server_name(self) -> str:

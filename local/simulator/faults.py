@@ -40,6 +40,10 @@ FAULTS: dict[str, str] = {
     "jobCancelled": "the job ends Cancelled",
     "jobNeverEnds": "the job stays InProgress",
     "jobListedLate": "the job is in no list until `seconds` (simulated, default 240) have passed; its own URL has it",
+    "scriptNeverEnds": "the script of a run command runs until its time is up",
+    "scriptFailure": "the script of a run command ends with exit code 127 and prints nothing",
+    "scriptMisleads": "the script of a run command has an end time, though its state says Running",
+    "deleteFails": "the delete of a run command is accepted, and nothing is deleted",
     "unknownStatus": "the job or operation that is read has a status no document knows",
 }
 

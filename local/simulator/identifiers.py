@@ -15,10 +15,15 @@ class Identifiers:
     def __init__(self, seed: int) -> None:
         self._objects = random.Random(f"objects {seed}")
         self._requests = random.Random(f"requests {seed}")
+        self._past = random.Random(f"past {seed}")
 
     def guid(self) -> str:
         """A GUID for something that stays: an operation, a job."""
         return str(uuid.UUID(int=self._objects.getrandbits(128), version=4))
+
+    def past_guid(self) -> str:
+        """A GUID for a job of the time before the simulator began."""
+        return str(uuid.UUID(int=self._past.getrandbits(128), version=4))
 
     def request_guid(self) -> str:
         """A GUID for a request, from a sequence of its own so that polling changes no other id."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from local.simulator.calls import Answer, Call
@@ -308,11 +308,19 @@ _VERBS = {
 }
 
 
+#: What `write` does not allow.
+_RIGHTS: Final = {
+    "Restore": "restore",
+    "PutRunCommand": "runCommands",
+    "DeleteRunCommand": "runCommands",
+}
+
+
 def check_allowed(call: Call, principal: Principal | None) -> None:
     """Raise ServiceError (403) where the scenario does not allow the principal this route."""
     if principal is None:
         return
-    right = "restore" if call.route == "Restore" else "read" if call.request.method in _READING else "write"
+    right = "read" if call.request.method in _READING else _RIGHTS.get(call.route, "write")
     if {"*", right, call.route} & set(principal.scenario.allowed):
         return
     action, scope = action_of(call)

@@ -575,12 +575,31 @@ def _finish(
         existing = target.instance.databases.get(target.database.lower())
         source = world.database(item)
         size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")
+        needed = source.encrypted_by if source is not None else None
+        if needed is not None and needed.lower() not in target.instance.certificates:
+            raise JobError(
+                520026,
+                "UserErrorCannotFindServerCertificateWithThumbprint",
+                "Cannot find the server certificate with thumbprint on the target.",
+                ["Import the certificate that is used on the source instance to the target instance."],
+            )
+        replaced = existing.size_mb if existing is not None else 0.0
+        room = target.container.machine.free_mb
+        if room is not None and size > room + replaced:
+            raise JobError(
+                510011,
+                "WorkloadRestoreFailed",
+                "Restore failed: there is not enough free space on the disk volume to create the database.",
+                ["Free space on the target's disks, or restore to another instance."],
+            )
         restored = Database(
             existing.name if existing is not None else target.database,
             size,
             model,
             list(target.files),
             restoring=no_recovery,
+            corrupt=source.corrupt if source is not None else False,
+            encrypted_by=source.encrypted_by if source is not None else None,
         )
         target.instance.databases[target.database.lower()] = restored
         chain: LogChain | None = targeted.open_chain if targeted is not None else None

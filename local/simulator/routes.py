@@ -19,6 +19,7 @@ from local.simulator import (
     overview_handlers,
     resource_guard_handlers,
     restore_handlers,
+    run_command_handlers,
     vault_handlers,
 )
 from local.simulator.calls import Answer, Call
@@ -136,6 +137,18 @@ def build_routes() -> RouteTable:
         f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}",
         "GetVirtualMachine",
         vault_handlers.get_machine,
+    )
+    run_commands = f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}/runCommands"
+    plain("GET", run_commands, "ListRunCommands", run_command_handlers.list_run_commands)
+    run_command = f"{run_commands}/{{command}}"
+    plain("GET", run_command, "GetRunCommand", run_command_handlers.get_run_command)
+    plain("PUT", run_command, "PutRunCommand", run_command_handlers.put_run_command)
+    plain("DELETE", run_command, "DeleteRunCommand", run_command_handlers.delete_run_command)
+    plain(
+        "GET",
+        "subscriptions/{subscription}/providers/Microsoft.Compute/locations/{location}/operations/{operation}",
+        "ComputeOperation",
+        run_command_handlers.compute_operation,
     )
     region = "subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{location}"
     for path, name, handler in (

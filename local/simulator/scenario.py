@@ -26,7 +26,7 @@ from local.simulator.route_names import ROUTE_NAMES
 from local.simulator.service_version import DEFAULT, OLDEST, ServiceVersion
 
 SYSTEM_DATABASES = frozenset({"master", "model", "msdb", "tempdb"})
-RIGHTS = ("*", "read", "write", "restore")
+RIGHTS = ("*", "read", "write", "restore", "runCommands")
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
@@ -63,6 +63,8 @@ class DatabaseScenario(_Part):
     Without `files` it has those that SQL Server gives it. Of its history, points older than `archived_after_days`
     are in the archive tier, those older than `soft_deleted_after_days` are soft-deleted, and the vault tier has lost
     those older than `vault_tier_deleted_after_days`. A scan found threats in those of the last `threats_within_days`.
+    What is restored of one that is `corrupt` fails DBCC CHECKDB; one `encrypted_by` a certificate is restored only
+    where that is known.
     """
 
     name: DatabaseName
@@ -78,6 +80,8 @@ class DatabaseScenario(_Part):
     vault_tier_deleted_after_days: int | None = Field(None, ge=0)
     threats_within_days: int | None = Field(None, ge=0)
     item_casing: Literal["lower", "own"] = "lower"
+    corrupt: bool = False
+    encrypted_by: str | None = None
 
     @property
     def effective_recovery_model(self) -> str:
@@ -101,9 +105,10 @@ class DatabaseScenario(_Part):
 
 
 class InstanceScenario(_Part):
-    """A SQL Server instance with its default directories.
+    """A SQL Server instance with its default directories, and the certificates of encrypted databases that it knows.
 
-    `protected_by` protects it as a whole; `auto_protected_by` is the policy of its intent.
+    `protected_by` protects it as a whole; `auto_protected_by` is the policy of its intent. With `system_is_sysadmin`
+    the account that run commands run as may check and drop databases.
     """
 
     name: Name = "MSSQLSERVER"
@@ -113,6 +118,8 @@ class InstanceScenario(_Part):
     failover_cluster: bool = False
     protected_by: str | None = None
     auto_protected_by: str | None = None
+    certificates: tuple[str, ...] = ()
+    system_is_sysadmin: bool = False
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -140,7 +147,9 @@ class VirtualMachineScenario(_Part):
 
     One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept. Where it is joined
     to a `domain`, items name it by its full host name; its jobs do where `job_names` is full. Resource Graph knows it
-    as one with SQL Server only where it has the `sql_iaas_extension`.
+    as one with SQL Server only where it has the `sql_iaas_extension`. Without `agent_ready` its run commands never
+    begin; `run_commands` are the names of those that are there and have ended. Restores that need more than `free_mb`
+    fail.
     """
 
     resource_group: Name = "rg-sql"
@@ -153,6 +162,9 @@ class VirtualMachineScenario(_Part):
     domain: str | None = Field(None, min_length=1)
     job_names: Literal["short", "full"] = "short"
     sql_iaas_extension: bool = True
+    agent_ready: bool = True
+    free_mb: float | None = Field(None, ge=0, alias="freeMB")
+    run_commands: tuple[Name, ...] = ()
     instances: tuple[InstanceScenario, ...] = ()
 
     @model_validator(mode="after")
@@ -215,7 +227,8 @@ class AvailabilityGroupScenario(_Part):
 class ServicePrincipalScenario(_Part):
     """A service principal: its secret (none: it signs in by certificate or federated token) and what it may do.
 
-    `allowed` has names of routes, `read` (every GET), `write` (everything else but restores), `restore`, or `*`.
+    `allowed` has names of routes, `read` (every GET), `write` (everything else but restores and run commands),
+    `restore`, `runCommands` (to put and delete them), or `*`.
     """
 
     client_id: str
@@ -377,6 +390,9 @@ class DurationsScenario(_Part):
     delete: Length = 33
     backup: Length = 120
     restore: Length = 272
+    run_command: Length = 15
+    script: Length = 5
+    check: Length = 60
     cancel: Length = 30
     accept: Length | None = None
     young: Length | None = None

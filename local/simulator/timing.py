@@ -125,6 +125,11 @@ def instant(moment: datetime) -> str:
     return text + "Z"
 
 
+def duration_seconds(length: timedelta) -> float:
+    """A length of time in seconds, at least 0."""
+    return max(length.total_seconds(), 0.0)
+
+
 def whole_seconds(moment: datetime) -> str:
     """A moment as recovery points carry it: whole seconds, `Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -429,8 +429,8 @@ def list_machines(world: World, call: Call) -> Answer:
     return Answer(200, {"value": [_render_machine(world, machine) for machine in machines]})
 
 
-def get_machine(world: World, call: Call) -> Answer:
-    """GET a virtual machine."""
+def machine_of(world: World, call: Call) -> VirtualMachine:
+    """The virtual machine named in the URL. Raises ServiceError (404)."""
     world.subscription(call)
     group, name = call.parameters["group"], call.parameters["machine"]
     machine = world.machines.get(f"{group};{name}".lower())
@@ -440,4 +440,9 @@ def get_machine(world: World, call: Call) -> Answer:
             "ResourceNotFound",
             f"The Resource 'Microsoft.Compute/virtualMachines/{name}' under resource group '{group}' was not found.",
         )
-    return Answer(200, _render_machine(world, machine))
+    return machine
+
+
+def get_machine(world: World, call: Call) -> Answer:
+    """GET a virtual machine."""
+    return Answer(200, _render_machine(world, machine_of(world, call)))

@@ -35,6 +35,7 @@ from local.simulator.estate import (
     Policy,
     ProtectedItem,
     RecoveryPoint,
+    RunCommand,
     Vault,
     VirtualMachine,
     WholeInstance,
@@ -62,6 +63,9 @@ DISCOVERY = timedelta(hours=8)
 """How often the service looks for new databases of an auto-protected instance (doc)."""
 SCHEDULED = ("Full", "Differential")
 """The kinds of backup that a policy takes as jobs at set times."""
+_JOBS_KEPT = timedelta(days=30)
+_TOLD_BY_JOBS = timedelta(days=6)
+"""Of a history of a week the first backup is at least so old."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
 _SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
 
@@ -110,6 +114,8 @@ class World:
         self.tokens: dict[str, IssuedToken] = {}
         self.graph_queries: list[datetime] = []
         """When Resource Graph was asked lately."""
+        self.compute_operations: dict[str, tuple[datetime, datetime]] = {}
+        """When the operations of Microsoft.Compute began and end, by id."""
         self._past_runs: dict[tuple[int, datetime], list[tuple[datetime, str]]] = {}
         self.configuring: set[tuple[str, str, tuple[str, str]]] = set()
         """Items whose protection is being changed: (vault, container, item)."""
@@ -134,6 +140,14 @@ class World:
                 domain=machine.domain,
                 sql_iaas_extension=machine.sql_iaas_extension,
                 jobs_name_instance=machine.job_names == "full",
+                agent_ready=machine.agent_ready,
+                free_mb=machine.free_mb,
+                run_commands={
+                    entry.lower(): RunCommand(
+                        entry, "exit 0", [], 0, True, "Succeeded", "Succeeded", start=self.now, end=self.now
+                    )
+                    for entry in machine.run_commands
+                },
             )
         for entry in scenario.vaults:
             self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)
@@ -190,6 +204,7 @@ class World:
                     container = registered.containers[found.name.key]
                     item = self.protect(container, found.name.name, database.name, policy)
                     self.give_history(item, database)
+        self._give_jobs()
         for machine in scenario.virtual_machines:
             for instance in machine.instances:
                 if instance.auto_protected_by is not None:
@@ -203,6 +218,45 @@ class World:
         container = vault.containers[machine.name.key]
         policy = vault.policies[instance.auto_protected_by.lower()]
         self.add_intent(vault, Intent(self.ids.guid(), container, instance.name, policy, next(self.sequence)))
+
+    def _give_jobs(self) -> None:
+        """The jobs that took the recovery points of the last month, which is as far as jobs reach.
+
+        A history of less than a week is of recovery points alone: whoever asks for one counts the jobs that follow.
+        """
+        taken = [
+            (point.time, point.kind, item)
+            for vault in self.vaults.values()
+            for container in vault.containers.values()
+            for item in container.items.values()
+            if item.recovery_points and self.now - item.recovery_points[0].time >= _TOLD_BY_JOBS
+            for point in item.recovery_points
+            if self.now - point.time <= _JOBS_KEPT
+        ]
+        for time, kind, item in sorted(taken, key=lambda each: each[0]):
+            database = self.database(item)
+            share = {"Differential": 0.1}.get(kind, 1.0)
+            size = database.size_mb * share if database is not None else 20.0
+            start, end = time - timedelta(seconds=44), time + WRITTEN
+            job = Job(
+                self.ids.past_guid(),
+                next(self.sequence),
+                "Backup",
+                item.database,
+                item.name,
+                start,
+                end,
+                self.ids.past_guid(),
+                user_triggered=False,
+                named=item.job_name,
+                task="Transfer data to vault",
+                shown_at_end=f"Backup ({kind})",
+                cancellable=True,
+                status="Completed",
+                end=end,
+                property_bag={"Data Transferred (in MB)": f"{size + 0.0845:.4f}"},
+            )
+            item.container.vault.jobs[job.id] = job
 
     def _group(self, entry: AvailabilityGroupScenario) -> AvailabilityGroup:
         nodes = []
@@ -1001,6 +1055,8 @@ def _instance(entry: InstanceScenario) -> Instance:
             for database in entry.databases
         },
         entry.failover_cluster,
+        frozenset(name.lower() for name in entry.certificates),
+        entry.system_is_sysadmin,
     )
 
 
@@ -1021,6 +1077,8 @@ def _database(entry: DatabaseScenario, data_directory: str, log_directory: str) 
         files,
         entry.read_only,
         files_told_by=entry.extended_info,
+        corrupt=entry.corrupt,
+        encrypted_by=entry.encrypted_by,
     )
 
 

@@ -210,6 +210,12 @@ class ArmClient:
             )
         )
 
+    def delete(
+        self, operation: str, path: str, *, params: Mapping[str, str], client_request_id: str
+    ) -> ArmResponse:
+        """DELETE `path`; `client_request_id` is what Azure is told to trace the call by."""
+        return self._ask(self._call(operation, "DELETE", path, params, client_request_id=client_request_id))
+
     def get_url(self, operation: str, url: str, *, vault: VaultId) -> ArmResponse:
         """GET a URL that an answer gave, as it stands.
 

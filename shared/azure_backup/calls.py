@@ -29,6 +29,7 @@ from shared.azure_backup.models import (
     Vault,
     WorkloadItem,
 )
+from shared.run_commands.operations import RunCommandMutations, RunCommandReads
 
 __all__ = ["Mutations", "Reads"]
 
@@ -38,6 +39,9 @@ class Reads(Protocol):
 
     @property
     def budget(self) -> RequestBudget: ...
+
+    @property
+    def run_commands(self) -> RunCommandReads: ...
 
     def get_vault(self, vault: VaultId) -> Vault | None: ...
 
@@ -94,6 +98,9 @@ class Reads(Protocol):
 
 class Mutations(Protocol):
     """What changes something. Each call bears the client request id by which its job is known again."""
+
+    @property
+    def run_commands(self) -> RunCommandMutations: ...
 
     def create_vault(
         self,

@@ -51,6 +51,7 @@ from shared.azure_backup.models import (
 )
 from shared.azure_backup.wire import filter_time, odata_filter, uuid_text, wire_time
 from shared.log import logger
+from shared.run_commands.operations import RunCommands
 
 __all__ = ["BACKUP_API_VERSION", "VAULTS_API_VERSION", "AzureBackup"]
 
@@ -97,6 +98,8 @@ class AzureBackup:
 
     def __init__(self, arm: ArmClient) -> None:
         self._arm = arm
+        #: the run commands of VMs, through the same client
+        self.run_commands = RunCommands(arm)
 
     @property
     def budget(self) -> RequestBudget:

@@ -27,6 +27,7 @@ PROTECT_REQUESTS: Final = "protect-requests"
 BACKUP_REQUESTS: Final = "backup-requests"
 RESTORE_REQUESTS: Final = "restore-requests"
 COVERAGE_REQUESTS: Final = "coverage-requests"
+DRILL_REQUESTS: Final = "drill-requests"
 EVENTS: Final = "events"
 #: What operators send again; nobody else may send to it.
 REPLAYS: Final = "replays"
@@ -50,11 +51,14 @@ STEP_QUEUES: Final = (
     "trigger-restore",
     "find-vaults",
     "survey-vault",
+    "select-drills",
+    "check-drill",
+    "clean-up-drill",
 )
 
 #: What requesters send to.
 REQUEST_QUEUES: Final = frozenset(
-    {PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, COVERAGE_REQUESTS, EVENTS}
+    {PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, COVERAGE_REQUESTS, DRILL_REQUESTS, EVENTS}
 )
 #: What only the app itself sends to: the queues between its steps, the tracker's among them.
 INTERNAL_QUEUES: Final = frozenset({*STEP_QUEUES, TRACK})
@@ -105,7 +109,14 @@ TOPOLOGY: Final = Topology(
     queues=(
         *(
             Queue(name=name)
-            for name in (PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, COVERAGE_REQUESTS, EVENTS)
+            for name in (
+                PROTECT_REQUESTS,
+                BACKUP_REQUESTS,
+                RESTORE_REQUESTS,
+                COVERAGE_REQUESTS,
+                DRILL_REQUESTS,
+                EVENTS,
+            )
         ),
         Queue(name=REPLAYS),
         *(Queue(name=name) for name in STEP_QUEUES),

@@ -7,14 +7,13 @@ last backup is a year old.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
-from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
+from shared.arm.ids import ContainerId, ProtectedItemId, VaultId
 from shared.azure_backup.listings import Listing, Unusable
 from shared.azure_backup.models import (
     Container,
@@ -34,6 +33,7 @@ from shared.coverage.states import (
     DatabaseCoverage,
     VaultCoverage,
 )
+from shared.drills import DrillTarget, is_drill_database
 from shared.engine.advice import advised
 from shared.engine.once import is_of, names
 from shared.messages.events import ErrorInfo
@@ -47,30 +47,9 @@ EVERYTHING: Final = (
     DatabaseSelector(instance="*", database="*"),
     DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
 )
-_DRILL_DATABASE: Final = re.compile(r"drill_.{0,90}_[0-9a-f]{8}", re.DOTALL)
 #: Words for the health of an item or a container that mean no backup. Others are let be: recorded are `Healthy` and
 #: `NotReachable` of items, `Healthy` and `Deleted` of containers.
 _UNREACHABLE: Final = frozenset({"notreachable", "unhealthy", "actionrequired"})
-
-
-class DrillTarget(Protocol):
-    """An instance that restore drills restore to: what they leave there is nobody's loss."""
-
-    @property
-    def vm_id(self) -> VirtualMachineId: ...
-
-    @property
-    def instance(self) -> str: ...
-
-
-def is_of_a_drill(database: Database, targets: Iterable[DrillTarget]) -> bool:
-    """Whether a database is one that a drill restored, by its place and its name."""
-    return _DRILL_DATABASE.fullmatch(database.name) is not None and any(
-        database.vm_id == target.vm_id
-        and database.instance is not None
-        and same_name(database.instance, target.instance)
-        for target in targets
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +63,7 @@ class Scope:
     max_age: timedelta | None = None
     #: the policy that should protect them, where that matters
     policy_name: str | None = None
+    #: what drills have restored there is left out
     drill_targets: Collection[DrillTarget] = ()
 
 
@@ -195,7 +175,7 @@ class _Estate:
                     database=self._unusable_database(entry), unusable=entry
                 )
         targets = self._scope.drill_targets
-        kept = [one for one in found.values() if not is_of_a_drill(one.database, targets)]
+        kept = [one for one in found.values() if not is_drill_database(one.database, targets)]
         for one in kept:
             if (container_of := _container_of(one)) is not None:
                 self._namesakes[container_of, name_key(one.database.name)] += 1

@@ -200,7 +200,7 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     jobs = _jobs(vault_id, c)
     listings = _with_jobs(listings, jobs)
     now = c.now()
-    scope = _scope(task.data)
+    scope = _scope(task.data, c)
     coverage = survey(listings, scope, now)
     listings, last_good = _read_singly(coverage, listings, now, c)
     coverage = survey(listings, scope, now)
@@ -245,13 +245,14 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     return Continue([repair.to for repair in sent if repair.to is not None], tuple(published))
 
 
-def _scope(data: CoverageData) -> Scope:
+def _scope(data: CoverageData, c: Collaborators) -> Scope:
     return Scope(
         databases=data.databases or EVERYTHING,
         exclude=data.exclude,
         include_system=data.include_system,
         max_age=data.max_age,
         policy_name=data.on_unprotected.protect.policy_name if data.on_unprotected is not None else None,
+        drill_targets=c.settings.drill_targets,
     )
 
 

@@ -21,6 +21,7 @@ from shared.messages.identity import (
     REQUESTED,
     Database,
     Request,
+    drill_request_id,
     fingerprint,
     marked_request_id,
     request_message_id,
@@ -234,6 +235,11 @@ class Payload(TolerantModel):
         return found if isinstance(found, str) else ""
 
     @property
+    def drills(self) -> tuple[str, str] | None:
+        """Of a drill, what tells its source and its target from all others."""
+        return None
+
+    @property
     def is_accepted(self) -> bool:
         """Whether its request's databases are known, so that each has an outcome of its own."""
         return self.about is not None
@@ -375,14 +381,9 @@ class StepMessage(TolerantModel, Generic[P]):
 
     def client_request_id_of(self, n: int, epoch: int) -> str:
         """The client request id of this step's effect number `n` in an epoch."""
-        return marked_request_id(
-            *self.request.key,
-            self.payload.part,
-            self.step,
-            self.payload.variant,
-            n,
-            epoch,
-        )
+        parts = (*self.request.key, self.payload.part, self.step, self.payload.variant, n, epoch)
+        drills = self.payload.drills
+        return marked_request_id(*parts) if drills is None else drill_request_id(*drills, *parts)
 
     def client_request_ids(self, most: int) -> Iterator[tuple[str, bool]]:
         """Every client request id that the step may have used for its database, the newest first.

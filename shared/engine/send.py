@@ -67,6 +67,9 @@ _FIRST_POLL: Final = timedelta(seconds=15)
 #: Between a conflict and the first look at what is running.
 _CONFLICT_WAIT: Final = timedelta(minutes=1)
 
+#: Who sends what the outcome of a database sets going.
+OUTCOME: Final = "outcome"
+
 #: What a step came to, as it is sent: events, then messages to steps with their delays.
 Parts = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
 
@@ -224,7 +227,7 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
     if isinstance(message.payload, Following):
         claimed = isinstance(message.payload.of, Ending)
         if claimed or not (doubt or message.effect.may_have_started):
-            return (*end.events, outcomes.outcome(message, end, at=at)), ()
+            return _told(row, message, end, at)
         ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
         return end.events, [(message.again(at=at, payload=ending), timedelta())]
     if row.ends_in is not None and message.ending is None:
@@ -236,9 +239,22 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
         return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
     another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
     if not another or message.ending is not None:
-        return (*end.events, outcomes.outcome(message, end, at=at)), ()
+        return _told(row, message, end, at)
     wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
     return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), wait)]
+
+
+def _told(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
+    """The outcome, and what that sets going."""
+    outcome = outcomes.outcome(message, end, at=at)
+    origin = message.of_origin
+    to = row.sets_going(origin)
+    if to is None:
+        return (*end.events, outcome), ()
+    assert to.step == row.begins, f"step {row.name} sets {to.step} going; its row says {row.begins}"
+    # Whichever step it ended in, and whoever tells it: the broker keeps the first.
+    following = onward(origin, to, at).model_copy(update={"sender": OUTCOME, "effect": Effect()})
+    return (*end.events, outcome), [(following, to.delay)]
 
 
 def _ended(message: StepMessage[Any], step: str, end: End, at: datetime) -> StepMessage[Any]:

@@ -24,6 +24,7 @@ from shared.engine.result import (
     NextEffect,
     Result,
     Step,
+    To,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Row:
     fans_out_to: tuple[str, ...] = ()
     #: it makes a mutating call whose operation is handed to the tracker
     tracked: bool = False
+    #: it makes calls, and comes back itself until what they started has ended
+    comes_back: bool = False
     #: of `follows`, what comes once its operation has ended, where no job comes of it
     after_operation: str | None = None
     #: the job that comes of its call
@@ -75,6 +78,10 @@ class Row:
     after_job: Callable[[StepMessage[Any], Job, End], Continue | End] = lambda _message, _job, end: end
     #: the outcome as the step's own payload tells it
     conclude: Callable[[StepMessage[Any], End], End] = lambda _message, end: end
+    #: the step that the outcome of its database may set going, however it ended, and with what; it is the same
+    #: whoever tells the outcome
+    begins: str | None = None
+    sets_going: Callable[[StepMessage[Any]], To | None] = lambda _message: None
     #: the step that its end is sent to, in place of what would have gone on: of the two the broker keeps the first
     ends_in: str | None = None
     #: its call is prepared by one delivery and made by the next, which does nothing before it
@@ -102,8 +109,12 @@ class Row:
                 )
             if len(result.to) > 1 and any(to.step not in self.fans_out_to for to in _sample(result)):
                 raise TableError(f"step {self.name} fans out; its row lets it fan out to {self.fans_out_to}")
-        elif isinstance(result, Call | FollowOperation) and not self.tracked:
-            raise TableError(f"step {self.name} makes a call; its row does not say that it is tracked")
+        elif isinstance(result, Call) and not (self.tracked or self.comes_back):
+            raise TableError(
+                f"step {self.name} makes a call; its row does not say that it is tracked, or comes back"
+            )
+        elif isinstance(result, FollowOperation) and not self.tracked:
+            raise TableError(f"step {self.name} starts an operation; its row does not say that it is tracked")
         elif isinstance(result, NextEffect | FollowJob) and self.job is None:
             raise TableError(f"step {self.name} follows a job; its row names none")
 
@@ -126,6 +137,8 @@ class Table:
         object.__setattr__(self, "by_queue", {row.queue: row for row in self.rows.values()})
         for row in self.rows.values():
             known = {*row.follows, *row.fans_out_to, *filter(None, (row.after_operation,))}
+            if row.begins is not None and row.begins not in self.rows:
+                raise TableError(f"step {row.name} begins {row.begins}, which is no step")
             for name in known:
                 if name not in self.rows:
                     raise TableError(f"step {row.name} is followed by {name}, which is no step")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from shared.arm.ids import VaultId
 from shared.bus import OutgoingMessage
 from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
@@ -20,8 +21,8 @@ from shared.log import logger
 from shared.messages.identity import Request, fingerprint
 from shared.messages.model import format_moment
 from shared.messages.requests import Operation
-from shared.schedules import BackupSchedule, CoverageSchedule, warnings
-from shared.steps.payloads import BackupPlan, CoveragePlan, Planned
+from shared.schedules import BackupSchedule, CoverageSchedule, DrillSchedule, warnings
+from shared.steps.payloads import BackupPlan, CoveragePlan, DrillPlan, Planned
 
 _log: Final = logger(__name__)
 
@@ -34,20 +35,23 @@ def plan_backups(runtime: Runtime) -> int:
     The message id is the schedule's name and the due time (and the schedule's digest, so that a changed
     schedule is planned anew), which duplicate detection remembers for longer than a day.
     """
-    now = runtime.clock.now()
     for text in warnings(runtime.settings.schedules):
         _log.warning(text, extra={"action": "plan_backups"})
-    return _plan(runtime.settings.schedules, runtime, now)
+    return _plan(runtime.settings.schedules, runtime)
 
 
 def plan_coverage(runtime: Runtime) -> int:
     """The same for the schedules of coverage."""
-    return _plan(runtime.settings.coverage_schedules, runtime, runtime.clock.now())
+    return _plan(runtime.settings.coverage_schedules, runtime)
 
 
-def _plan(
-    schedules: Sequence[BackupSchedule] | Sequence[CoverageSchedule], runtime: Runtime, now: datetime
-) -> int:
+def plan_drills(runtime: Runtime) -> int:
+    """The same for the schedules of drills."""
+    return _plan(runtime.settings.drill_schedules, runtime)
+
+
+def _plan(schedules: Sequence[BackupSchedule | CoverageSchedule | DrillSchedule], runtime: Runtime) -> int:
+    now = runtime.clock.now()
     messages = [
         planned(schedule, due, runtime)
         for schedule in schedules
@@ -58,13 +62,19 @@ def _plan(
     return len(messages)
 
 
-def planned(schedule: BackupSchedule | CoverageSchedule, due: datetime, runtime: Runtime) -> OutgoingMessage:
+def planned(
+    schedule: BackupSchedule | CoverageSchedule | DrillSchedule, due: datetime, runtime: Runtime
+) -> OutgoingMessage:
     """The message of what is due by a schedule at a moment."""
-    plan: BackupPlan | CoveragePlan
+    plan: BackupPlan | CoveragePlan | DrillPlan
     when = Planned(due=due, digest=schedule.digest)
+    vault_id: VaultId | None = None
     if isinstance(schedule, CoverageSchedule):
-        operation, vault_id, sender = Operation.COVERAGE, None, "plan_coverage"
+        operation, sender = Operation.COVERAGE, "plan_coverage"
         plan = CoveragePlan(data=schedule.request, planned=when)
+    elif isinstance(schedule, DrillSchedule):
+        operation, vault_id, sender = Operation.DRILL, schedule.request.vault_id, "plan_drills"
+        plan = DrillPlan(data=schedule.request, planned=when)
     else:
         operation, vault_id, sender = Operation.BACKUP, schedule.request.vault_id, "plan_backups"
         plan = BackupPlan(data=schedule.request, planned=when)

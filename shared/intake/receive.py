@@ -25,13 +25,14 @@ from shared.messages.identity import REQUESTED, Request
 from shared.messages.requests import (
     BackupData,
     CoverageData,
+    DrillData,
     Operation,
     ProtectData,
     RequestData,
     RestoreData,
     read_data,
 )
-from shared.steps.payloads import BackupPlan, CoveragePlan, Plan, ProtectPlan, RestorePlan
+from shared.steps.payloads import BackupPlan, CoveragePlan, DrillPlan, Plan, ProtectPlan, RestorePlan
 
 _log: Final = logger(__name__)
 
@@ -115,13 +116,15 @@ def _send_on(message: OutgoingMessage, delivery: Delivery, runtime: Runtime) -> 
         reject(delivery, runtime, InvalidMessageError([problem]))
 
 
-def _plan(data: RequestData) -> ProtectPlan | BackupPlan | RestorePlan | CoveragePlan:
+def _plan(data: RequestData) -> Plan:
     if isinstance(data, ProtectData):
         return ProtectPlan(data=data)
     if isinstance(data, BackupData):
         return BackupPlan(data=data)
     if isinstance(data, CoverageData):
         return CoveragePlan(data=data)
+    if isinstance(data, DrillData):
+        return DrillPlan(data=data)
     assert isinstance(data, RestoreData)
     return RestorePlan(data=data)
 

@@ -11,6 +11,7 @@ from typing import Final
 from shared.bus.topology import (
     BACKUP_REQUESTS,
     COVERAGE_REQUESTS,
+    DRILL_REQUESTS,
     EVENTS,
     PROTECT_REQUESTS,
     RESTORE_REQUESTS,
@@ -25,7 +26,10 @@ QUEUES: Final = {
     Operation.BACKUP: BACKUP_REQUESTS,
     Operation.RESTORE: RESTORE_REQUESTS,
     Operation.COVERAGE: COVERAGE_REQUESTS,
+    Operation.DRILL: DRILL_REQUESTS,
 }
+#: What no sender of `events` may ask for: the right to send to the queue itself is the authorisation.
+NOT_IN_EVENTS: Final = frozenset({Operation.DRILL})
 #: The source of what the app's schedules ask for.
 SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"
 
@@ -33,7 +37,7 @@ SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"
 def operations_of(queue: str, settings: Settings) -> frozenset[Operation]:
     """The operations that may be asked for in a request queue."""
     if queue == EVENTS:
-        allowed = frozenset(Operation)
+        allowed = frozenset(Operation) - NOT_IN_EVENTS
         return allowed if settings.events_allow_restore else allowed - {Operation.RESTORE}
     return frozenset(operation for operation, own in QUEUES.items() if own == queue)
 
@@ -56,7 +60,9 @@ def problems(envelope: Envelope, queue: str, settings: Settings) -> list[Problem
     found = []
     known = REQUEST_TYPES.get(envelope.type)
     if known is not None and known[0] not in operations_of(queue, settings):
-        if queue == EVENTS:
+        if queue == EVENTS and known[0] in NOT_IN_EVENTS:
+            accepted = f"{known[0]} requests are taken from queue {QUEUES[known[0]]} only"
+        elif queue == EVENTS:
             accepted = (
                 f"restore requests are taken from queue {RESTORE_REQUESTS} only; the setting"
                 " EVENTS_ALLOW_RESTORE does not allow them here"

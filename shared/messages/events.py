@@ -209,6 +209,30 @@ class GapData(GapInfo, EventData):
     schedule: str | None = None
 
 
+class DrillInfo(EventModel):
+    """What a restore drill proved, and what it took; absent where it did not come so far."""
+
+    #: the drill database on the target
+    database: str
+    check: str
+    #: how much would have been lost: from the moment that was restored to the beginning of the drill
+    achieved_rpo_seconds: float | None = None
+    restore_seconds: float | None = None
+    check_seconds: float | None = None
+    #: from the start of the restore until the database was restored and checked
+    measured_rto_seconds: float | None = None
+    #: of its files, by the instance; without a check, what the restore transferred
+    size_mb: Annotated[float | None, Field(alias="sizeMB")] = None
+    #: on the disk of its data files, once it was restored
+    free_mb: Annotated[float | None, Field(alias="freeMB")] = None
+    #: errors that DBCC CHECKDB reported, their numbers, and the first of them
+    check_errors: int | None = None
+    check_error_numbers: tuple[int, ...] = ()
+    check_messages: tuple[Line, ...] = ()
+    #: whether the drill database was dropped
+    cleaned_up: bool | None = None
+
+
 class OutcomeDetails(EventModel):
     """What an outcome tells of the job and of the database, beside how it ended."""
 
@@ -226,6 +250,7 @@ class OutcomeDetails(EventModel):
     recovery_point: RecoveryPointInfo | None = None
     target: dict[str, Any] | None = None
     coverage: CoverageInfo | None = None
+    drill: DrillInfo | None = None
 
 
 NO_DETAILS: Final = OutcomeDetails()

@@ -86,6 +86,41 @@ def marked_request_id(*parts: object) -> str:
     return str(uuid.UUID(int=value))
 
 
+#: The 16 bits after the mark in the client request ids of drills' restores: "dr".
+DRILL_MARK: Final = 0x6472
+
+
+def drill_digest(source: str) -> str:
+    """The 8 hexadecimal digits that stand for the source of a drill: its VM (or group), instance and database."""
+    return fingerprint("drill source", source)[:8]
+
+
+def drill_request_id(source: str, target: str, *parts: object) -> str:
+    """A marked request id that bears a second mark, and tells what a drill's restore comes from and goes to.
+
+    Of its 128 bits 32 are the app's mark, 16 that of drills, 12 a hash of the target, 32 the digest of the source, and
+    the other 30 a hash of the parts; six are those that make it a UUID of version 8.
+    """
+    value = uuid.UUID(marked_request_id(*parts)).int
+    value &= (1 << 30) - 1
+    value |= (MARK << 96) | (DRILL_MARK << 80) | (0x8 << 76) | (0x2 << 62)
+    value |= (int(drill_target_hash(target), 16) << 64) | (int(drill_digest(source), 16) << 30)
+    return str(uuid.UUID(int=value))
+
+
+def drill_of(activity_id: str | None) -> tuple[str, str] | None:
+    """What a drill's restore says of its source and its target, as hashes; None of anything else."""
+    parsed = as_uuid(activity_id)
+    if parsed is None or parsed.int >> 80 != (MARK << 16) | DRILL_MARK:
+        return None
+    return f"{(parsed.int >> 30) & 0xFFFFFFFF:08x}", f"{(parsed.int >> 64) & 0xFFF:03x}"
+
+
+def drill_target_hash(target: str) -> str:
+    """What stands for a target in `drill_of`: 12 bits, so that two targets are rarely taken for one."""
+    return fingerprint("drill target", target)[:3]
+
+
 def is_marked(activity_id: str | None) -> bool:
     """Whether a job's `activityId` is a client request id that this app made."""
     parsed = as_uuid(activity_id)

@@ -48,6 +48,7 @@ class Operation(StrEnum):
     BACKUP = "backup"  #: an on-demand backup
     RESTORE = "restore"
     COVERAGE = "coverage"  #: how the databases of vaults are backed up, and repairs by rules
+    DRILL = "drill"  #: restores that prove backups, checked and cleaned up
 
 
 @lru_cache(maxsize=4096)
@@ -114,15 +115,18 @@ class DatabaseSelector(StrictModel):
         return f"{self.parent}/{self.database}"
 
 
-class _DatabaseSelection(StrictModel):
+class _UserDatabaseSelection(StrictModel):
     databases: Annotated[tuple[DatabaseSelector, ...], Field(min_length=1, max_length=2000)]
     exclude: Annotated[tuple[DatabaseSelector, ...], Field(max_length=2000)] = ()
-    include_system: bool = False
 
     @field_validator("databases", "exclude", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+
+class _DatabaseSelection(_UserDatabaseSelection):
+    include_system: bool = False
 
 
 def _region(value: Any) -> Any:
@@ -471,13 +475,38 @@ class CoverageData(StrictModel):
         return frozenset(found | ({Operation.BACKUP} if self.on_stale is not None else set()))
 
 
-RequestData = ProtectData | BackupData | RestoreData | CoverageData
+#: So many drills in one request, which are done one after the other.
+MOST_DRILLS: Final = 100
+
+
+class DrillPlace(StrictModel):
+    """The instance that drills restore to, one of the setting `DRILL_TARGETS`."""
+
+    vm_id: VirtualMachineIdField
+    instance: InstanceName
+
+
+class DrillData(_UserDatabaseSelection):
+    """Restore drills of one or many protected databases, one after the other."""
+
+    vault_id: VaultIdField
+    #: at most so many, those whose last drill is longest ago; all that are meant where it is absent
+    count: Annotated[int, Field(ge=1, le=MOST_DRILLS)] | None = None
+    recovery_point: RecoveryPointChoice = Field(default_factory=lambda: RecoveryPointChoice(latest="any"))
+    target: DrillPlace
+    check: Annotated[Literal["none", "checkdb"], in_any_case("none", "checkdb")] = "checkdb"
+    clean_up: bool = True
+    job_timeout: PositiveDuration | None = None
+
+
+RequestData = ProtectData | BackupData | RestoreData | CoverageData | DrillData
 
 REQUEST_TYPES: Final[dict[str, tuple[Operation, type[RequestData]]]] = {
     "sqlvmbackup.protect.requested.v1": (Operation.PROTECT, ProtectData),
     "sqlvmbackup.backup.requested.v1": (Operation.BACKUP, BackupData),
     "sqlvmbackup.restore.requested.v1": (Operation.RESTORE, RestoreData),
     "sqlvmbackup.coverage.requested.v1": (Operation.COVERAGE, CoverageData),
+    "sqlvmbackup.drill.requested.v1": (Operation.DRILL, DrillData),
 }
 
 #: What pydantic says in terms of Python, said in terms of JSON.

@@ -13,13 +13,13 @@ from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.schedules import Schedule
-from shared.steps.payloads import BackupPlan, CoveragePlan
+from shared.steps.payloads import BackupPlan, CoveragePlan, DrillPlan
 
 _log: Final = logger(__name__)
 
 
 def is_still_wanted(
-    message: StepMessage[BackupPlan] | StepMessage[CoveragePlan],
+    message: StepMessage[BackupPlan] | StepMessage[CoveragePlan] | StepMessage[DrillPlan],
     c: Collaborators,
     schedules: Sequence[Schedule],
 ) -> bool | Failure:

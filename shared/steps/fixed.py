@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shared.engine import outcomes
@@ -17,7 +17,7 @@ from shared.engine.advice import advised
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators, Continue, End, FanOut, To
 from shared.messages.error_codes import ErrorCode
-from shared.messages.events import ErrorInfo, Status
+from shared.messages.events import ErrorInfo, Event, Status
 from shared.steps.payloads import CertainFailure, FixedSelection, Plan
 
 if TYPE_CHECKING:
@@ -54,6 +54,26 @@ def _told(error: ErrorInfo) -> ErrorInfo:
 
 def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Payload]) -> Continue:
     """What a fixed selection leads to: `accepted`, the outcomes that are certain already, and a task for each."""
+    fixed, events, accepted = _told_of(message, c)
+    pace = c.write_pace()
+
+    def task(number: int, raw: dict[str, Any]) -> To:
+        return To(step, model.model_validate(raw, extra="ignore"), pace.of(number))
+
+    return Continue(FanOut(fixed.tasks, task), events, accepted)
+
+
+def spread_in_turn(
+    message: StepMessage[P], c: Collaborators, first: Callable[[Sequence[dict[str, Any]]], To | None]
+) -> Continue:
+    """As `spread`, where one task is done after the other: only the first is sent, and takes the others along."""
+    fixed, events, accepted = _told_of(message, c)
+    begun = first(fixed.tasks)
+    return Continue((begun,) if begun is not None else (), events, accepted)
+
+
+def _told_of(message: StepMessage[P], c: Collaborators) -> tuple[FixedSelection, tuple[Event, ...], Event]:
+    """A selection that was fixed, the outcomes that are certain already, and `accepted`."""
     plan = message.payload
     assert plan.fixed is not None
     fixed = FixedSelection.model_validate_json(gzip.decompress(base64.b64decode(plan.fixed)))
@@ -70,10 +90,4 @@ def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Pay
             message=f"the request means no database that it can apply to ({reasons or 'all are excluded'}).",
         )
         events.append(outcomes.outcome_beside_acceptance(message, End(Status.SKIPPED, nothing), at=at))
-
-    pace = c.write_pace()
-
-    def task(number: int, raw: dict[str, Any]) -> To:
-        return To(step, model.model_validate(raw, extra="ignore"), pace.of(number))
-
-    return Continue(FanOut(fixed.tasks, task), tuple(events), accepted)
+    return fixed, tuple(events), accepted

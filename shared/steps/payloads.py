@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.arm.ids import VirtualMachineId
-from shared.engine.message import Payload
+from shared.engine.message import Ending, Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
 from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField, VirtualMachineIdField
@@ -16,11 +16,14 @@ from shared.messages.requests import (
     BackupData,
     BackupType,
     CoverageData,
+    DrillData,
     FilesTarget,
     OriginalTarget,
     ProtectData,
+    RecoveryPointChoice,
     RestoreData,
 )
+from shared.names import name_key
 
 
 class Plan(Payload):
@@ -179,13 +182,51 @@ class ChosenRecoveryPoint(TolerantModel):
     point_in_time: Moment | None = None
 
 
+class DrillPlan(Plan):
+    """A drill request on its way to its databases."""
+
+    data: DrillData
+    #: where a schedule asks for it
+    planned: Planned | None = None
+
+
+class Drill(TolerantModel):
+    """What a drill is to do, and how far it has come."""
+
+    #: which recovery point is to be restored, once its turn has come
+    choice: RecoveryPointChoice
+    check: Literal["none", "checkdb"]
+    clean_up: bool
+    #: the epoch in which its request was selected: a replay of one drill does not set the next one going again
+    epoch: int = 0
+    #: the drills of the request that come after it, packed
+    rest: str | None = None
+    #: when its turn came, by the service's clock
+    began: Moment | None = None
+    #: how it has ended so far: restored, then checked
+    so_far: Ending | None = None
+    #: when the run command of the step at hand was asked for, and when one in its way was last deleted
+    asked_at: Moment | None = None
+    deleted_at: Moment | None = None
+
+
+class DrillSource(Payload):
+    """One database whose turn it is."""
+
+    database: Database
+    item_id: str
+    server_name: str = ""
+    outcome_count: int
+
+
 class RestoreTask(Payload):
     """One database to be restored."""
 
     database: Database
     item_id: str
     server_name: str = ""
-    recovery_point: ChosenRecoveryPoint
+    #: of a drill only once its turn has come
+    recovery_point: ChosenRecoveryPoint | None = None
     target: OriginalTarget | AlternateTarget | FilesTarget = Field(discriminator="kind")
     overwrite: bool
     no_recovery: bool
@@ -194,6 +235,21 @@ class RestoreTask(Payload):
     warnings: tuple[str, ...] = ()
     #: the properties of the call, once all that has to be read for it was read
     prepared: dict[str, Any] | None = None
+    #: the drill that the restore is for
+    drill: Drill | None = None
+
+    @model_validator(mode="after")
+    def _is_chosen(self) -> RestoreTask:
+        if self.recovery_point is None and self.drill is None:
+            raise ValueError("recoveryPoint is needed, except for a drill whose turn has not come")
+        return self
+
+    @property
+    def drills(self) -> tuple[str, str] | None:
+        target = self.target
+        if self.drill is None or not isinstance(target, AlternateTarget):
+            return None
+        return self.database.key, f"{target.vm_id.key};{name_key(target.instance)}"
 
 
 class CertainFailure(TolerantModel):

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
+from shared.drills import drill_database_name
 from shared.engine import outcomes
 from shared.engine.message import StepMessage
-from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, To, refused
+from shared.engine.result import Call, Collaborators, Continue, End, Failure, Later, Result, To, refused
 from shared.messages import windows_paths
 from shared.messages.error_codes import ErrorCode
-from shared.messages.events import SUCCESSES, ErrorInfo, RecoveryPointInfo, Status
+from shared.messages.events import SUCCESSES, ErrorInfo, Event, RecoveryPointInfo, Status
 from shared.messages.identity import Database
 from shared.messages.requests import (
     AlternateTarget,
@@ -30,6 +31,8 @@ from shared.names import same_name
 from shared.settings import Settings
 from shared.steps import selection
 from shared.steps.database_files import known_files, map_files
+from shared.steps.drill_checks import may_replace, not_the_drills_own, target_of_task
+from shared.steps.drill_restores import after_drill_restore, prepare, told
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
 from shared.steps.vaults import recent_items, restores_guarded
@@ -215,37 +218,78 @@ def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> Protected
 
 def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
     """Trigger the restore: one delivery reads what the call has to say, the next one makes the call."""
+    if message.request.operation is Operation.DRILL:
+        return _trigger_drill(message, c)
     task = message.payload
-    if message.request.operation is not Operation.RESTORE:
+    if message.request.operation is not Operation.RESTORE or task.drill is not None:
         text = f"a {message.request.operation} request does not allow to restore {task.database}."
         return refused(ErrorCode.RESTORE_NOT_REQUESTED, text).end
     # Whatever an earlier step has found: the settings may have changed, and this is where the effect is made.
     not_allowed = not_allowed_by(task, c.settings)
     if not_allowed is not None:
         return not_allowed.end
+    return _call(message, c, (outcomes.accepted(message, at=c.now(), skipped={}, names=()),))
+
+
+def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+    """The restore of a drill: it is allowed by its target and its name, and by nothing that a message says."""
+    target = target_of_task(message, c.settings)
+    if isinstance(target, Failure):
+        return target.end
+    task = message.payload
+    if not message.effect.ready:
+        prepared = prepare(message, c, target)
+        if isinstance(prepared, Later):
+            return prepared
+        if isinstance(prepared, Failure):
+            return told(message, prepared.end)
+        message = message.model_copy(update={"payload": prepared})
+    elif task.prepared is not None and task.recovery_point is not None:
+        failure = not_the_drills_own(task, target, task.prepared)
+        if failure is not None:
+            return failure.end
+    else:
+        text = f"the restore for the drill of {task.database} was not prepared."
+        return refused(ErrorCode.DRILL_NOT_REQUESTED, text).end
+    # The settings of restores do not apply to it: its own are narrower.
+    whole = message.payload.target
+    assert isinstance(whole, AlternateTarget)
+    if not may_replace(c.settings, task.database, whole):
+        text = f"data.target: the setting DRILL_TARGETS has other directories for {target}."
+        return refused(ErrorCode.TARGET_NOT_ALLOWED, text).end
+    return _call(message, c, ())
+
+
+def _call(message: StepMessage[RestoreTask], c: Collaborators, events: tuple[Event, ...]) -> Result:
+    """The call for a restore that is allowed; the first delivery reads for it, the next one makes it."""
+    task = message.payload
+    assert task.recovery_point is not None
     item = ProtectedItemId.parse(task.item_id)
     point = RecoveryPointId(item, task.recovery_point.name)
-    accepted = outcomes.accepted(message, at=c.now(), skipped={}, names=())
     prepared = task.prepared if message.effect.ready else None
     body = prepared if prepared is not None else restore_properties(message, c, item)
     if isinstance(body, Failure):
-        return replace(body.end, events=(accepted,))
+        return replace(told(message, body.end), events=events)
     return Call(
         make=lambda azure, request_id: azure.trigger_restore(point, body, client_request_id=request_id),
         # What follows the call needs no more than the task.
         payload=task.model_copy(
             update={"prepared": None if message.effect.ready else body, "warnings": warnings_of(task, body)}
         ),
-        events=(accepted,),
+        events=events,
     )
 
 
 def is_harmless(task: RestoreTask) -> bool:
     """Whether the restore can replace nothing, so that a second start of it is refused by the service.
 
-    Files in a directory are overwritten or stand beside those of the first.
+    Files in a directory are overwritten or stand beside those of the first. What a drill replaces is a drill's: that
+    follows from the name, not from a field.
     """
-    return isinstance(task.target, AlternateTarget) and not task.overwrite
+    target = task.target
+    if not isinstance(target, AlternateTarget):
+        return False
+    return not task.overwrite or target.database == drill_database_name(task.database)
 
 
 #: What the service, and this app before it asks, say where the target of a restore exists.
@@ -259,10 +303,23 @@ def proves_an_earlier_one(error: ErrorInfo) -> bool:
     return error.code.lower() in _EXISTS
 
 
-def after_restore(message: StepMessage[RestoreTask], _job: Job, end: End) -> End:
-    """What the outcome tells of the restore."""
+def after_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
+    """What the outcome tells of the restore; a drill goes on."""
+    end = _told_of_restore(message, end)
+    if message.request.operation is Operation.DRILL:
+        return after_drill_restore(message, job, end)
+    return end
+
+
+def conclude(message: StepMessage[RestoreTask], end: End) -> End:
+    """The outcome of a restore as its payload tells it: that of a drill says what it was a drill of."""
+    return told(message, end)
+
+
+def _told_of_restore(message: StepMessage[RestoreTask], end: End) -> End:
     task = message.payload
     point = task.recovery_point
+    assert point is not None
     status, warnings = end.status, end.details.warnings
     if task.warnings and status in SUCCESSES:
         status, warnings = Status.SUCCEEDED_WITH_WARNINGS, (*task.warnings, *warnings)
@@ -292,6 +349,7 @@ def restore_properties(
     task = message.payload
     if (guarded := restores_guarded(c, item.vault)) is not None:
         return guarded
+    assert task.recovery_point is not None
     moment = task.recovery_point.point_in_time
     properties: dict[str, Any] = {
         "objectType": (
@@ -338,6 +396,7 @@ def _alternate_properties(
         return directories
     if (exists := _target_exists(c, container, target, overwrite=task.overwrite)) is not None:
         return exists
+    assert task.recovery_point is not None
     mapping = map_files(known_files(c, item, task.recovery_point), target, directories)
     if isinstance(mapping, Failure):
         return mapping

@@ -27,6 +27,7 @@ from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, Tr
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
 from shared.clock import SteppedClock
+from shared.drills import RUN_COMMAND_PREFIX
 from shared.engine.runtime import Runtime
 from shared.messages.events import REQUEST_KEY
 from tests.e2e.harness import POLICY, Estate, JsonObject, NeverEndedError, the_functions, virtual_machine
@@ -453,11 +454,19 @@ class FaultyEstate(Estate):
         # Whatever finds a gap, and however often, it has one repair.
         asked["backup"] += min(asked["coverage"], 1)
         for (route, item), count in seen.items():
-            most = asked["backup"] + asked["protect"] if route == "Backup" else asked["restore"]
+            most = (
+                asked["backup"] + asked["protect"] if route == "Backup" else asked["restore"] + asked["drill"]
+            )
             if count > most:
                 useless = sum(gave_way(self.simulator, job_id) for job_id in jobs[(route, item)])
                 assert count - useless <= most, f"I2: {count} times {route} of {item}"
-        deleted = [entry for entry in self.simulator.ledger_entries if "Delete" in entry["route"]]
+        # What the app deletes: its own run commands, where drills were asked for.
+        own = f"/runCommands/{RUN_COMMAND_PREFIX}" if asked["drill"] else "\n"
+        deleted = [
+            entry
+            for entry in self.simulator.ledger_entries
+            if "Delete" in entry["route"] and own not in entry["item"]
+        ]
         assert len(deleted) == self.deleted_by_hand, "the app deleted something"
 
     def _check_sizes(self) -> None:

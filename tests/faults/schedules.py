@@ -228,6 +228,11 @@ def _fault(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str
     )
 
 
+def listed(value: Any) -> Any:
+    """A detail of a fault as a scenario has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -284,7 +289,7 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
             route,
             name,
             nth=nth,
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in more},
+            **{key: listed(value) for key, value in more},
         )
         for route, name, nth, more in schedule.faults
     ]

@@ -29,7 +29,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
         ("ARM_ENDPOINT", "https://u:p@management.azure.com", "URL"),
         ("ARM_ENDPOINT", "https://management azure.com", "(this has no valid host name)"),
         ("ARM_ENDPOINT", "https://management.azure.com:0", "(this has port 0)"),
-        ("WORKFLOWS", "protect,destroy", "protect, backup, restore and coverage"),
+        ("WORKFLOWS", "protect,destroy", "protect, backup, restore, coverage and drill"),
         ("COVERAGE_SCHEDULES", "{}", "JSON list"),
         ("MUTATIONS", "false", "on or off"),
         ("BACKUP_SCHEDULES", "{}", "JSON list"),

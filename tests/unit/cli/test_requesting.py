@@ -277,3 +277,30 @@ def test_a_slash_at_the_end_of_an_id_is_taken() -> None:
 @pytest.fixture(autouse=True)
 def no_vault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SQLVMBACKUP_VAULT", raising=False)
+
+
+def test_a_drill_is_of_all_databases_checked_and_cleaned_up_unless_it_is_said() -> None:
+    command = ("drill", "--vault", VAULT, "--to-vm", OTHER)
+    assert data_of(*command) == {
+        "vaultId": VAULT,
+        "databases": [{"instance": "*", "database": "*"}],
+        "recoveryPoint": {"latest": "any"},
+        "target": {"vmId": OTHER, "instance": "MSSQLSERVER"},
+        "check": "checkdb",
+        "cleanUp": True,
+    }
+    said = data_of(
+        *command,
+        "--database",
+        "orders",
+        "--count",
+        "3",
+        "--to-instance",
+        "DRILLS",
+        "--check",
+        "None",
+        "--no-clean-up",
+    )
+    assert (said["count"], said["target"]["instance"]) == (3, "DRILLS")
+    assert (said["check"], said["cleanUp"]) == ("none", False)
+    assert said["databases"] == [{"instance": "*", "database": "orders"}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +21,7 @@ from shared.azure_backup.models import (
 )
 from shared.coverage.states import CoverageState
 from shared.coverage.survey import Scope
+from shared.drills import DrillTarget
 from shared.messages.requests import DatabaseSelector
 from tests.unit.coverage.estate import (
     FAILED_LAST,
@@ -423,13 +423,11 @@ def test_databases_of_availability_groups_are_told_by_their_group() -> None:
     assert found.state == "covered"
 
 
-@dataclass(frozen=True, kw_only=True)
-class DrillTarget:
-    vm_id: VirtualMachineId
-    instance: str
+def drill_target(vm: VirtualMachineId, instance: str) -> DrillTarget:
+    return DrillTarget.model_validate({"vmId": vm.path, "instance": instance})
 
 
-DRILLS = DrillTarget(vm_id=VM, instance="mssqlserver")
+DRILLS = drill_target(VM, "mssqlserver")
 
 
 @pytest.mark.parametrize(
@@ -440,10 +438,10 @@ DRILLS = DrillTarget(vm_id=VM, instance="mssqlserver")
         ("drill_orders_0123ABCD", (DRILLS,), True),
         ("drill_orders", (DRILLS,), True),
         ("mydrill_orders_0123abcd", (DRILLS,), True),
-        ("drill_orders_0123abcd", (DrillTarget(vm_id=VM, instance="OTHER"),), True),
+        ("drill_orders_0123abcd", (drill_target(VM, "OTHER"),), True),
         (
             "drill_orders_0123abcd",
-            (DrillTarget(vm_id=VirtualMachineId(SUBSCRIPTION, "rg", "vm9"), instance="MSSQLSERVER"),),
+            (drill_target(VirtualMachineId(SUBSCRIPTION, "rg", "vm9"), "MSSQLSERVER"),),
             True,
         ),
         (f"drill_{'x' * 90}_0123abcd", (DRILLS,), False),

@@ -137,7 +137,7 @@ def test_only_the_app_and_its_packages_are_deployed(deployed: Path) -> None:
         "requirements.txt",
         "shared",
     }
-    assert {path.suffix for path in deployed.rglob("*") if path.is_file()} == {".py", ".json", ".txt"}
+    assert {path.suffix for path in deployed.rglob("*") if path.is_file()} == {".py", ".json", ".txt", ".ps1"}
     assert all((deployed / name).is_file() for name in MADE if name.startswith(".python_packages/"))
 
 

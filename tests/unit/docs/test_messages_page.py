@@ -9,6 +9,7 @@ from docs.examples import event_examples
 from shared.messages.events import (
     AcceptedData,
     CoverageInfo,
+    DrillInfo,
     GapData,
     OutcomeData,
     RepairInfo,
@@ -23,6 +24,7 @@ from shared.messages.requests import (
     BackupData,
     CoverageData,
     DatabaseSelector,
+    DrillData,
     ProtectData,
     RecoveryPointChoice,
     RestoreData,
@@ -69,6 +71,15 @@ def test_every_field_inside_a_request_is_named(heading: str, table: int, model: 
 def test_every_field_of_an_alternate_target_is_named() -> None:
     targets = {code(row[0])[0]: row for row in rows(section(PAGE, "Restore")) if len(row) == 3}
     assert fields(AlternateTarget) - {"kind"} <= set(code(targets["alternate"][2]))
+
+
+def test_every_field_of_a_drill_request_is_named() -> None:
+    assert named(section(PAGE, "Drill")) | {"vaultId", "jobTimeout"} == fields(DrillData)
+
+
+def test_every_field_of_what_a_drill_proved_is_named() -> None:
+    row = next(row for row in rows(section(PAGE, "Fields of data")) if code(row[0]) == ["drill"])
+    assert set(code(row[2])) == fields(DrillInfo)
 
 
 def test_every_type_of_request_is_named() -> None:

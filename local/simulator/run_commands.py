@@ -1,0 +1,167 @@
+"""Managed run commands of a machine, and what a script of a restore drill would do there.
+
+States and bodies are those of recordings (Azure/azure-cli, 2024-08, and Azure/azure-powershell, 2021-11), which show
+no succeeded script on Windows. No PowerShell is run: a script that holds DBCC CHECKDB and DROP DATABASE and takes the
+parameters attempt, action, instance and database is acted out by them; any other prints nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from local.simulator.estate import Database, Instance, RunCommand, VirtualMachine
+from local.simulator.timing import duration_seconds, whole_seconds
+
+MOST = 25
+"""Managed run commands of a machine: "The maximum number of managed Run commands (max=25, current=25) ..."."""
+OUTPUT = 4096
+"""Bytes of output, and of error, that are kept: the last."""
+DEFAULT_TIMEOUT = 90 * 60
+_PARAMETER = re.compile(r"[A-Za-z0-9_-]+")
+_WORDS = ("$attempt", "$action", "$instance", "$database", "DBCC CHECKDB", "DROP DATABASE")
+
+
+@dataclass
+class Execution:
+    """What a script came to: how it ended, what it printed, and what it did to the machine on the way."""
+
+    exit_code: int = 0
+    output: str = ""
+    error: str = ""
+    effects: list[Any] = field(default_factory=list)
+
+
+def render(command: RunCommand, path: str, location: str, *, viewed: bool) -> dict[str, Any]:
+    """The resource. `viewed`: with the instance view."""
+    properties: dict[str, Any] = {
+        "source": {"script": command.script},
+        **({"parameters": [dict(each) for each in command.parameters]} if command.parameters else {}),
+        "timeoutInSeconds": command.timeout,
+        "provisioningState": command.provisioning_state,
+        "asyncExecution": command.asynchronous,
+    }
+    if viewed:
+        properties["instanceView"] = _view(command)
+    return {
+        "name": command.name,
+        "id": path,
+        "type": "Microsoft.Compute/virtualMachines/runCommands",
+        "location": location,
+        "properties": properties,
+    }
+
+
+def _view(command: RunCommand) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "exitCode": command.exit_code,
+        "executionState": command.state,
+        "executionMessage": command.message,
+        "output": last(command.output),
+        "error": last(command.error),
+    }
+    for name, moment in (("startTime", command.start), ("endTime", command.end)):
+        if moment is not None:
+            view[name] = f"{whole_seconds(moment)[:-1]}+00:00"
+    return view
+
+
+def last(text: str) -> str:
+    """The last 4 KB of a text."""
+    return text.encode()[-OUTPUT:].decode(errors="ignore")
+
+
+def execute(machine: VirtualMachine, command: RunCommand, now: datetime) -> Execution:
+    """Act a script out."""
+    if not all(word in command.script for word in _WORDS):
+        return Execution()
+    given = {str(each.get("name")): str(each.get("value")) for each in command.parameters}
+    took = round(duration_seconds(now - command.start) if command.start is not None else 0.0, 1)
+    result: dict[str, Any] = {
+        "attempt": given.get("attempt", ""),
+        "action": given.get("action", ""),
+        "result": "failed",
+    }
+    try:
+        name, server = _decoded(given.get("database", "")), _decoded(given.get("instance", ""))
+    except ValueError:
+        return _printed(
+            {**result, "errors": 1, "numbers": [0], "messages": ["a parameter is not base64url"]}, took
+        )
+    if not name.startswith("drill_"):
+        return _printed(
+            {**result, "errors": 1, "numbers": [0], "messages": ["the database is no drill database"]}, took
+        )
+    instance = machine.instances.get(server.lower())
+    if instance is None:
+        return _printed(
+            _sql_errors(result, (-1, "A network-related or instance-specific error occurred.")), took
+        )
+    database = instance.databases.get(name.lower())
+    if database is None or database.name != name:
+        return _printed({**result, "result": "absent"}, took)
+    if given.get("action") == "check":
+        return _printed(_checked(result, instance, database, machine), took)
+    if given.get("action") == "drop":
+        return _dropped(result, instance, database, took)
+    return _printed(
+        {**result, "errors": 1, "numbers": [0], "messages": ["the action is neither check nor drop"]}, took
+    )
+
+
+def _decoded(text: str) -> str:
+    if not _PARAMETER.fullmatch(text):
+        raise ValueError("not base64url")
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+
+
+def _sql_errors(result: dict[str, Any], *errors: tuple[int, str]) -> dict[str, Any]:
+    return {
+        **result,
+        "errors": len(errors),
+        "numbers": list(dict.fromkeys(number for number, _ in errors))[:20],
+        "messages": [text[:120] for _, text in errors[:3]],
+    }
+
+
+def _checked(
+    result: dict[str, Any], instance: Instance, database: Database, machine: VirtualMachine
+) -> dict[str, Any]:
+    if not instance.system_is_sysadmin:
+        return _sql_errors(
+            result,
+            (
+                916,
+                f'The server principal "NT AUTHORITY\\SYSTEM" is not able to access the database "{database.name}".',
+            ),
+        )
+    result = {**result, "sizeMB": round(database.size_mb)}
+    if machine.free_mb is not None:
+        result["freeMB"] = round(machine.free_mb)
+    if database.corrupt:
+        return _sql_errors(
+            result,
+            (
+                8939,
+                "Table error: Object ID 0, index ID -1, partition ID 0, alloc unit ID 0, page (1:153). Test failed.",
+            ),
+            (8928, "Object ID 245575913, index ID 1: Page (1:153) could not be processed."),
+        )
+    return {**result, "result": "ok"}
+
+
+def _dropped(result: dict[str, Any], instance: Instance, database: Database, took: float) -> Execution:
+    if not instance.system_is_sysadmin:
+        text = f"Cannot drop the database '{database.name}', because it does not exist or you do not have permission."
+        return _printed(_sql_errors(result, (3701, text)), took)
+    done = _printed({**result, "result": "ok"}, took)
+    done.effects.append(lambda: instance.databases.pop(database.name.lower(), None))
+    return done
+
+
+def _printed(result: dict[str, Any], took: float) -> Execution:
+    return Execution(output=json.dumps({**result, "seconds": took}, separators=(",", ":")) + "\n")

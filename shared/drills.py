@@ -1,0 +1,150 @@
+"""Drill databases: what they are called, where they may be, and which name on a target a drill may replace.
+
+A drill restores a database under a name that is made of its source, to a target of the setting `DRILL_TARGETS`.
+Whatever a message says, nothing but such a name on such a target is ever overwritten, checked or dropped:
+`drill_target` alone decides that, from the target, the name and the source.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError
+
+from shared.arm.ids import VirtualMachineId
+from shared.messages import windows_paths
+from shared.messages.cloud_events import excerpt
+from shared.messages.identity import Database, drill_digest, fingerprint
+from shared.messages.model import StrictModel, VirtualMachineIdField
+from shared.messages.requests import InstanceName, problems_of
+from shared.messages.windows_paths import WindowsDirectory
+from shared.names import name_key, same_name
+
+PREFIX: Final = "drill_"
+#: Every managed run command of the app is called so, and goes on with a hash of its drill database.
+RUN_COMMAND_PREFIX: Final = "sqlvmbackup-drill-"
+_MOST_CHARACTERS: Final = 90
+_DRILL_DATABASE: Final = re.compile(rf"{PREFIX}.{{0,{_MOST_CHARACTERS}}}_[0-9a-f]{{8}}", re.DOTALL)
+#: What SQL Server takes for a database's name, in UTF-16 code units.
+_LONGEST_NAME: Final = 128
+
+
+class DrillTargetError(ValueError):
+    """`DRILL_TARGETS` cannot be used; `problems` names each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+class DrillTarget(StrictModel):
+    """An instance that drills may restore to, with where files go and how large a database may be."""
+
+    vm_id: VirtualMachineIdField
+    instance: InstanceName
+    data_directory: WindowsDirectory | None = None
+    log_directory: WindowsDirectory | None = None
+    max_size_gb: Annotated[float, Field(gt=0, le=1_000_000, strict=False, alias="maxSizeGB")] = 100.0
+
+    @property
+    def key(self) -> str:
+        """Equal for equal instances."""
+        return f"{self.vm_id.key};{name_key(self.instance)}"
+
+    def __str__(self) -> str:
+        return f"instance {self.instance} of {self.vm_id}"
+
+
+def drill_database_name(source: Database) -> str:
+    """What a drill of a database is restored as.
+
+    The first 90 characters of its name (fewer where they take two UTF-16 code units each), and 8 hexadecimal digits
+    of its VM or availability group, its instance and its name.
+    """
+    digest = f"_{drill_digest(source.key)}"
+    room = _LONGEST_NAME - len(PREFIX) - len(digest)
+    kept = source.name[:_MOST_CHARACTERS]
+    while windows_paths.length(kept) > room:
+        kept = kept[:-1]
+    return f"{PREFIX}{kept}{digest}"
+
+
+def drill_target(
+    targets: Sequence[DrillTarget],
+    *,
+    vm_id: VirtualMachineId,
+    instance: str,
+    name: str,
+    source: Database,
+) -> DrillTarget | None:
+    """The target on which a database of this name may be overwritten, checked and dropped; None: it may not.
+
+    Only the name that is exactly that of its source may be, only on a target of `DRILL_TARGETS`, and never on the
+    instance that the source itself is on.
+    """
+    target = target_of(targets, vm_id=vm_id, instance=instance)
+    if target is None or name != drill_database_name(source):
+        return None
+    if source.vm_id == vm_id and same_name(source.instance or "", instance):
+        return None
+    return target
+
+
+def is_drill_database(database: Database, targets: Iterable[DrillTarget]) -> bool:
+    """Whether a database is one that a drill restored, by its place and its name, whatever its source is."""
+    return (
+        _DRILL_DATABASE.fullmatch(database.name) is not None
+        and database.vm_id is not None
+        and database.instance is not None
+        and target_of(targets, vm_id=database.vm_id, instance=database.instance) is not None
+    )
+
+
+def target_of(
+    targets: Iterable[DrillTarget], *, vm_id: VirtualMachineId, instance: str
+) -> DrillTarget | None:
+    """The target that an instance is; None where it is none."""
+    for target in targets:
+        if target.vm_id == vm_id and same_name(target.instance, instance):
+            return target
+    return None
+
+
+def run_command_name(target: DrillTarget, name: str) -> str:
+    """The managed run command of a drill database."""
+    return f"{RUN_COMMAND_PREFIX}{fingerprint('run command', target.key, name)[:24]}"
+
+
+def read_drill_targets(text: str) -> tuple[DrillTarget, ...]:
+    """The targets in the JSON list of `DRILL_TARGETS`. Raises DrillTargetError with every problem."""
+    try:
+        entries: Any = json.loads(text)
+    except ValueError as error:
+        raise DrillTargetError([f"expected a JSON list of targets ({error})."]) from error
+    if not isinstance(entries, list):
+        raise DrillTargetError([f"expected a JSON list of targets, not {excerpt(entries)}."])
+    targets: list[DrillTarget] = []
+    problems: list[str] = []
+    for number, entry in enumerate(entries):
+        label = f"entry {number + 1}"
+        if not isinstance(entry, dict):
+            problems.append(f"{label}: expected an object, not {excerpt(entry)}.")
+            continue
+        try:
+            targets.append(DrillTarget.model_validate(entry))
+        except ValidationError as error:
+            for problem in problems_of(error, DrillTarget):
+                field = problem.field.removeprefix("data.")
+                given = "" if problem.given == "nothing" else f", not {problem.given}"
+                problems.append(f"{label}: {field}: {problem.accepted}{given}.")
+    for key, count in Counter(target.key for target in targets).items():
+        if count > 1:
+            named = next(target for target in targets if target.key == key)
+            problems.append(f"{named} is listed {count} times; each instance is listed once.")
+    if problems:
+        raise DrillTargetError(problems)
+    return tuple(targets)

@@ -1,0 +1,102 @@
+"""The one script that the app sends to a VM, what it is given, and what its result line says.
+
+docs/drills.md reviews it line by line.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+Action = Literal["check", "drop"]
+
+#: Errors by which DBCC CHECKDB, or a read of it, tells that the database is damaged: by number, from and to.
+#: https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors
+_CORRUPTION: Final = ((823, 825), (2500, 2599), (7900, 7999), (8900, 8999))
+#: Within those: no right, nothing to check, no snapshot, no room, and DBCC that broke off for a reason of its own.
+_NOT_CORRUPTION: Final = frozenset({2501, 2520, 2571, 2594, 7926, 7928, 8921, 8967})
+#: The account may not do it, or not even log in.
+_NOT_PERMITTED: Final = frozenset({229, 262, 297, 300, 916, 2571, 5011, 15151, 15247, 18456})
+
+
+@cache
+def drill_script() -> str:
+    """The text of the script, as it is deployed with the app."""
+    return (Path(__file__).parent / "drill.ps1").read_text(encoding="ascii")
+
+
+def parameters(*, attempt: str, action: Action, instance: str, database: str) -> dict[str, str]:
+    """The script's parameters: names as base64url, so that a command line can do nothing to them."""
+    return {
+        "attempt": attempt,
+        "action": action,
+        "instance": base64url(instance),
+        "database": base64url(database),
+    }
+
+
+def base64url(text: str) -> str:
+    """UTF-8 as base64url without padding: such a text never begins with `-`, which would be a parameter's name."""
+    return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode("ascii").rstrip("=")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptResult:
+    """What the script's line says; numbers that are none are absent."""
+
+    verdict: Literal["ok", "absent", "corrupt", "notPermitted", "failed"]
+    errors: int = 0
+    numbers: tuple[int, ...] = ()
+    messages: tuple[str, ...] = ()
+    size_mb: float | None = None
+    free_mb: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def read(cls, line: Mapping[str, Any]) -> ScriptResult:
+        """The result in the line; what is damaged is told by the numbers of its errors."""
+        numbers = tuple(each for each in _several(line.get("numbers")) if isinstance(each, int))
+        errors = line.get("errors")
+        said = line.get("result")
+        verdict: Literal["ok", "absent", "corrupt", "notPermitted", "failed"] = "failed"
+        if said == "ok" and not numbers:
+            verdict = "ok"
+        elif said == "absent":
+            verdict = "absent"
+        elif line.get("action") == "check" and any(map(_tells_corruption, numbers)):
+            verdict = "corrupt"
+        elif any(number in _NOT_PERMITTED for number in numbers):
+            verdict = "notPermitted"
+        return cls(
+            verdict=verdict,
+            errors=errors if isinstance(errors, int) else len(numbers),
+            numbers=numbers,
+            messages=tuple(each for each in _several(line.get("messages")) if isinstance(each, str)),
+            size_mb=_number(line.get("sizeMB")),
+            free_mb=_number(line.get("freeMB")),
+            seconds=_number(line.get("seconds")),
+        )
+
+    @property
+    def told(self) -> str:
+        """Its errors, for people."""
+        what = "; ".join(self.messages) or "it gave no reason"
+        return (
+            f"{what} ({'error' if len(self.numbers) == 1 else 'errors'} {', '.join(map(str, self.numbers))})"
+        )
+
+
+def _tells_corruption(number: int) -> bool:
+    return number not in _NOT_CORRUPTION and any(low <= number <= high for low, high in _CORRUPTION)
+
+
+def _several(value: Any) -> list[Any]:
+    return value[:20] if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,121 @@
+"""A managed run command as Resource Manager tells of it.
+
+https://learn.microsoft.com/rest/api/compute/virtual-machine-run-commands/get-by-virtual-machine
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from shared.arm.redaction import redact
+
+_LONGEST_TEXT: Final = 1000
+_ENDED: Final = frozenset({"succeeded", "failed", "timedout", "canceled"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand:
+    """A run command and what is known of its execution. Output and error are the last 4 KB of each."""
+
+    name: str
+    provisioning_state: str = ""
+    #: as they were sent; Resource Manager shows them to whoever may read
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    execution_state: str = ""
+    exit_code: int | None = None
+    message: str = ""
+    output: str = field(default="", repr=False)
+    error: str = field(default="", repr=False)
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    #: whether the answer had an instance view at all
+    is_viewed: bool = False
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> RunCommand:
+        """The run command in an answer; what it does not say, or says in another form, is absent."""
+        properties = _object(body.get("properties"))
+        view = _object(properties.get("instanceView"))
+        listed = properties.get("parameters")
+        parameters = {
+            each["name"]: each["value"]
+            for each in (listed if isinstance(listed, list) else ())
+            if isinstance(each, dict)
+            and isinstance(each.get("name"), str)
+            and isinstance(each.get("value"), str)
+        }
+        exit_code = view.get("exitCode")
+        return cls(
+            name=_text(body.get("name")),
+            provisioning_state=_text(properties.get("provisioningState")),
+            parameters=parameters,
+            execution_state=_text(view.get("executionState")),
+            exit_code=exit_code if isinstance(exit_code, int) else None,
+            message=_text(view.get("executionMessage")),
+            output=_text(view.get("output")),
+            error=_text(view.get("error")),
+            start_time=_moment(view.get("startTime")),
+            end_time=_moment(view.get("endTime")),
+            is_viewed=bool(view),
+        )
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its script has begun to run."""
+        return self.start_time is not None or self.execution_state.lower() == "running" or self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come of it: it has an end time, whatever else its state says.
+
+        Recorded: state Running with an end time. One that could not be provisioned never begins.
+        """
+        if self.end_time is not None or self.execution_state.lower() in _ENDED:
+            return True
+        return self.provisioning_state.lower() in ("failed", "canceled") and self.start_time is None
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Whether it was told to go."""
+        return self.provisioning_state.lower() == "deleting"
+
+    def line(self, attempt: str) -> Mapping[str, Any] | None:
+        """The JSON line in its output that bears the attempt's id: nothing else of it is a result."""
+        for text in reversed(self.output.splitlines()):
+            try:
+                found = json.loads(text.strip())
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(found, dict) and found.get("attempt") == attempt:
+                return found
+        return None
+
+    @property
+    def told(self) -> str:
+        """How it ended, in the words of the service and of the script's error stream."""
+        said = "; ".join(filter(None, (self.message.strip(), self.error.strip())))
+        code = "no exit code" if self.exit_code is None else f"exit code {self.exit_code}"
+        state = self.execution_state or self.provisioning_state or "no state"
+        return redact(f"{state}, {code}{f': {said}' if said else ''}", limit=_LONGEST_TEXT)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    if moment is None:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

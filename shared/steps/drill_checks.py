@@ -1,0 +1,247 @@
+"""What is checked before anything of a drill is done: where it goes, whose it is, and that nothing else is touched.
+
+Each step of a drill asks again, whatever an earlier one has found: settings change, and a message proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
+from shared.drills import PREFIX, DrillTarget, drill_database_name, drill_target, target_of
+from shared.engine.message import StepMessage
+from shared.engine.result import Collaborators, Failure, refused
+from shared.messages.error_codes import ErrorCode
+from shared.messages.identity import Database
+from shared.messages.requests import AlternateTarget, Operation
+from shared.names import same_name
+from shared.settings import Settings
+from shared.steps import selection
+from shared.steps.payloads import RestoreTask
+from shared.steps.vaults import protected_items
+
+if TYPE_CHECKING:
+    from shared.azure_backup.listings import Listing
+    from shared.azure_backup.models import ProtectedItem
+
+
+def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> DrillTarget | Failure:
+    """The target that an instance is; a Failure where the settings name no such target."""
+    target = target_of(settings.drill_targets, vm_id=vm_id, instance=instance)
+    if target is not None:
+        return target
+    allowed = selection.listing(map(str, settings.drill_targets))
+    return refused(
+        ErrorCode.TARGET_NOT_ALLOWED,
+        f"data.target: the setting DRILL_TARGETS does not allow drills on instance {instance} of {vm_id}; it allows:"
+        f" {allowed}.",
+    )
+
+
+def in_another_subscription(vault_id: VaultId, vm_id: VirtualMachineId) -> Failure | None:
+    """The Failure for a target that no vault of this subscription can have."""
+    if vm_id.subscription_id.lower() == vault_id.subscription_id.lower():
+        return None
+    return refused(
+        ErrorCode.TARGET_IN_ANOTHER_SUBSCRIPTION,
+        f"data.target.vmId: expected a VM that is registered to the vault {vault_id.name}, so one of its"
+        f" subscription {vault_id.subscription_id}; {vm_id} is in another.",
+    )
+
+
+def target_in_use(target: DrillTarget, protected: Listing[ProtectedItem]) -> Failure | None:
+    """The Failure where the vault protects a database on the target's instance, or has protected one there.
+
+    An availability group counts on every VM whose host name its items tell.
+    """
+    there = [*_protected_on(target, protected)]
+    if not there:
+        return None
+    return refused(
+        ErrorCode.DRILL_TARGET_IN_USE,
+        f"{target} holds databases that the vault protects or keeps backups of: {selection.listing(there)}. Drills"
+        " need an instance of their own: name another in DRILL_TARGETS, or stop the protection of these and delete"
+        " their backups.",
+    )
+
+
+def _protected_on(target: DrillTarget, protected: Listing[ProtectedItem]) -> Iterator[str]:
+    host = target.vm_id.name.lower()
+    for item in protected.usable:
+        on_vm = item.virtual_machine_id == target.vm_id
+        if item.is_scheduled_for_deferred_delete:
+            continue
+        if item.in_availability_group:
+            if on_vm or item.server_name.lower().partition(".")[0] == host:
+                yield f"{item.instance}/{item.name}"
+        elif on_vm and same_name(item.instance, target.instance):
+            yield f"{item.instance}/{item.name}"
+    for unusable in protected.unusable:
+        if unusable.virtual_machine_id == target.vm_id and (
+            unusable.in_availability_group
+            or not unusable.parent
+            or same_name(unusable.parent, target.instance)
+        ):
+            yield f"{unusable.parent}/{unusable.name}"
+
+
+def not_registered(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId) -> Failure | None:
+    """The Failure where the VM is not registered to the vault, whose items would tell nothing of it."""
+    registered, others = c.azure.list_registered_containers(vault_id)
+    if any(container.virtual_machine_id == vm_id for container in registered):
+        return None
+    if (unusable := selection.unusable_container(others, vm_id)) is not None:
+        return unusable
+    there = selection.listing(str(container.virtual_machine_id) for container in registered)
+    return refused(
+        ErrorCode.TARGET_NOT_REGISTERED,
+        f"the drill target {vm_id} is not registered to vault {vault_id.name}; registered are: {there}. Register it"
+        " with a protect request that excludes its databases, or in the portal.",
+    )
+
+
+def target_of_task(message: StepMessage[RestoreTask], settings: Settings) -> DrillTarget | Failure:
+    """The target of a drill's task, as the settings have it, where its name there is the source's.
+
+    It asks nothing of Azure.
+    """
+    task = message.payload
+    target = task.target
+    if message.request.operation is not Operation.DRILL or task.drill is None:
+        return refused(
+            ErrorCode.DRILL_NOT_REQUESTED,
+            f"a {message.request.operation} request does not allow a drill of {task.database}.",
+        )
+    assert message.request.vault_id is not None
+    if not isinstance(target, AlternateTarget):
+        return refused(ErrorCode.TARGET_NOT_ALLOWED, "a drill is restored to a database of its own.")
+    known = not_a_target(settings, target.vm_id, target.instance)
+    if isinstance(known, Failure):
+        return known
+    elsewhere = in_another_subscription(message.request.vault_id, known.vm_id)
+    if elsewhere is not None:
+        return elsewhere
+    own = drill_target(
+        settings.drill_targets,
+        vm_id=target.vm_id,
+        instance=target.instance,
+        name=target.database or "",
+        source=task.database,
+    )
+    if own is None:
+        return refused(
+            ErrorCode.TARGET_NOT_ALLOWED,
+            f"a drill of {task.database} is restored as {drill_database_name(task.database)}, not as"
+            f" {target.database}.",
+        )
+    return own
+
+
+def may_replace(settings: Settings, source: Database, target: AlternateTarget) -> bool:
+    """Whether a restore of a database goes where drills of it go, and so may replace what is there.
+
+    It follows from the target, its name and the source alone. Where the files go is the setting's choice as well.
+    """
+    known = drill_target(
+        settings.drill_targets,
+        vm_id=target.vm_id,
+        instance=target.instance,
+        name=target.database or "",
+        source=source,
+    )
+    return (
+        known is not None
+        and (target.data_directory, target.log_directory) == (known.data_directory, known.log_directory)
+        and not target.files
+    )
+
+
+def target_for(target: DrillTarget, source: Database | None = None) -> AlternateTarget:
+    """Where a drill of a database goes; of no certain one, where drills go."""
+    # From the setting, which has been checked.
+    return AlternateTarget.model_construct(
+        kind="alternate",
+        vm_id=target.vm_id,
+        instance=target.instance,
+        database=drill_database_name(source) if source is not None else None,
+        data_directory=target.data_directory,
+        log_directory=target.log_directory,
+        files=(),
+    )
+
+
+def source_item(
+    message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
+) -> ProtectedItem | Failure:
+    """The item that a drill restores, as the vault lists it; a Failure where the drill may not be done.
+
+    The source is what the vault says, not what the message does; and the target holds nothing that is protected.
+    """
+    vault_id = message.request.vault_id
+    task = message.payload
+    assert vault_id is not None
+    protected = protected_items(c, vault_id)
+    if isinstance(protected, Failure):
+        return protected
+    failure = target_in_use(target, protected) or not_registered(c, vault_id, target.vm_id)
+    if failure is not None:
+        return failure
+    item_id = ProtectedItemId.parse(task.item_id)
+    for candidate in selection.candidates(protected, selection.NOTHING, vm_id=None, container=None):
+        item = candidate.protected
+        if item is not None and item.id == item_id and candidate.database.key == task.database.key:
+            if candidate.database.name != task.database.name:
+                break
+            return item
+    return refused(
+        ErrorCode.DATABASE_NOT_FOUND,
+        f"vault {vault_id.name} does not protect {task.database} as {item_id.name}: nothing is restored, checked or"
+        " dropped for it.",
+    )
+
+
+def not_the_drills_own(task: RestoreTask, target: DrillTarget, body: dict[str, Any]) -> Failure | None:
+    """The Failure where the prepared call is not the restore of that source to its drill database."""
+    item = ProtectedItemId.parse(task.item_id)
+    info = body.get("targetInfo")
+    files = body.get("alternateDirectoryPaths", [])
+    wanted = target_for(target, task.database)
+    is_own = (
+        body.get("recoveryType") == "AlternateLocation"
+        and "recoveryMode" not in body
+        and body.get("targetVirtualMachineId") == target.vm_id.path
+        and isinstance(info, dict)
+        and info.get("databaseName") == f"{target.instance}/{wanted.database}"
+        and "targetDirectoryForFileRestore" not in info
+        and isinstance(files, list)
+        and all(_is_own_file(file) for file in files)
+        and _names_source(item, task.database)
+    )
+    if is_own:
+        return None
+    return refused(
+        ErrorCode.TARGET_NOT_ALLOWED,
+        f"the call that was prepared for a drill of {task.database} is not one to {wanted.database} on {target}.",
+    )
+
+
+def _is_own_file(file: Any) -> bool:
+    path = file.get("targetPath") if isinstance(file, dict) else None
+    if not isinstance(path, str):
+        return False
+    return path.replace("/", "\\").rpartition("\\")[2].lower().startswith(PREFIX)
+
+
+def _names_source(item: ProtectedItemId, source: Database) -> bool:
+    """Whether an item's own id names the source: its database, and its VM and instance where it is not in a group."""
+    kind, _, rest = item.name.partition(";")
+    parent, _, name = rest.partition(";")
+    if kind.lower() != "sqldatabase" or not same_name(name, source.name):
+        return False
+    if source.vm_id is None:
+        return True
+    if not same_name(parent, source.parent):
+        return False
+    ending = f";{source.vm_id.resource_group};{source.vm_id.name}".lower()
+    return item.container.name.lower().endswith(ending)

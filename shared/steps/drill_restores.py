@@ -1,0 +1,204 @@
+"""The restore of a drill: when its turn has come, what it restores, and what goes on once it has ended."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.errors import ArmStatusError
+from shared.arm.ids import ProtectedItemId
+from shared.drills import RUN_COMMAND_PREFIX, DrillTarget, drill_database_name
+from shared.engine.message import Ending, StepMessage
+from shared.engine.result import Collaborators, Continue, End, Failure, Later, To
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import SUCCESSES, DrillInfo, Status
+from shared.messages.identity import Database, drill_of, drill_target_hash
+from shared.messages.requests import AlternateTarget
+from shared.steps.drill_checks import source_item, target_for
+from shared.steps.payloads import Drill, RestoreTask
+from shared.steps.recovery_points import choose_recovery_point
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job
+    from shared.run_commands.models import RunCommand
+
+#: Between looks at another drill of the same target.
+_BETWEEN_LOOKS: Final = timedelta(minutes=1)
+#: A run command whose result may not have been read yet is left alone for so long.
+UNREAD: Final = timedelta(minutes=5)
+_LONG_RUNNING: Final = timedelta(days=7)
+
+
+def prepare(
+    message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
+) -> RestoreTask | Failure | Later:
+    """The restore of a drill whose turn has come: its recovery point is chosen now, not when it was planned."""
+    item = source_item(message, c, target)
+    if isinstance(item, Failure):
+        return item
+    task = message.payload
+    drill = task.drill
+    assert drill is not None
+    now = c.now()
+    waiting = _other_drill(message, c, target)
+    if waiting is not None:
+        limit = message.request.job_timeout or c.settings.job_timeout
+        if now - message.since <= limit:
+            return Later(_BETWEEN_LOOKS)
+        return Failure(
+            ErrorCode.CONFLICTING_OPERATION,
+            f"{waiting} was still running when the time was up; one drill at a time is done on {target}.",
+            Status.TIMED_OUT,
+        )
+    points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
+    chosen = choose_recovery_point(drill.choice, points, str(task.database))
+    if isinstance(chosen, Failure):
+        return chosen
+    return task.model_copy(
+        update={
+            "recovery_point": chosen,
+            "target": target_for(target, task.database),
+            "overwrite": True,
+            "no_recovery": False,
+            "drill": drill.model_copy(update={"began": now}),
+        }
+    )
+
+
+def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget) -> str | None:
+    """Another drill on the target's instance, as far as the vault's jobs and the VM's run commands tell."""
+    vault_id = message.request.vault_id
+    drill = message.payload.drill
+    assert vault_id is not None and drill is not None
+    own = {request_id for request_id, _ in message.client_request_ids(most=3)}
+    hashed = drill_target_hash(target.key)
+
+    def is_other(job: Job) -> bool:
+        drilled = drill_of(job.activity_id)
+        return drilled is not None and drilled[1] == hashed and job.activity_id not in own
+
+    running = c.azure.list_jobs(
+        vault_id,
+        start=c.now() - _LONG_RUNNING,
+        operation="Restore",
+        status="InProgress",
+        kept=is_other,
+    )
+    if running:
+        return f"job {running[0].id} (a drill's restore)"
+    if drill.check == "none" and not drill.clean_up:
+        return None
+    try:
+        commands = own_commands(c, target)
+    except ArmStatusError as error:
+        # A restore alone needs no right to run commands: what does will say so.
+        if error.status == 403 and drill.check == "none":
+            return None
+        raise
+    return next((f"run command {each.name}" for each in commands if not each.has_ended), None)
+
+
+def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
+    """The app's run commands on the target's VM, each with its instance view."""
+    return [
+        each if each.is_viewed else c.azure.run_commands.get(target.vm_id, each.name)
+        for each in c.azure.run_commands.list_all(target.vm_id)
+        if each.name.lower().startswith(RUN_COMMAND_PREFIX)
+    ]
+
+
+def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
+    """A restored database is to be checked; one that could not be restored has its outcome."""
+    end = told(message, end, transferred=job.properties.get("Data Transferred (in MB)"))
+    if end.status not in SUCCESSES:
+        return end
+    task = message.payload
+    assert task.drill is not None
+    so_far = Ending(status=end.status, error=end.error, details=end.details)
+    drill = task.drill.model_copy(update={"so_far": so_far})
+    return Continue((To("check_drill", task.model_copy(update={"drill": drill, "prepared": None})),))
+
+
+def told(message: StepMessage[RestoreTask], end: End, *, transferred: str | None = None) -> End:
+    """The end with what it tells of the drill: how old the data was, and how long the restore took."""
+    task = message.payload
+    drill = task.drill
+    if drill is None or end.details.drill is not None:
+        return end
+    point = task.recovery_point
+    rpo = None
+    if point is not None and drill.began is not None:
+        rpo = max(0.0, (drill.began - point.time).total_seconds())
+    took = end.details.duration_seconds if end.status in SUCCESSES else None
+    info = DrillInfo(
+        database=drill_database_name(task.database),
+        check=drill.check,
+        achieved_rpo_seconds=rpo,
+        restore_seconds=took,
+        measured_rto_seconds=took,
+        size_mb=_number(transferred),
+    )
+    return replace(end, details=end.details.model_copy(update={"drill": info}))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+# -- one drill after the other
+
+
+def first_drill(tasks: Sequence[dict[str, Any]], drill: Drill, target: AlternateTarget) -> To | None:
+    """The first of several drills; the others go along with it, packed."""
+    if not tasks:
+        return None
+    first, *others = tasks
+    source = Database.model_validate(first["database"])
+    payload = RestoreTask(
+        database=source,
+        item_id=first["itemId"],
+        server_name=first["serverName"],
+        recovery_point=None,
+        target=target.model_copy(update={"database": drill_database_name(source)}),
+        overwrite=True,
+        no_recovery=False,
+        outcome_count=first["outcomeCount"],
+        drill=drill.model_copy(update={"rest": _packed(others) if others else None}),
+    )
+    return To("trigger_restore", payload)
+
+
+def next_drill(message: StepMessage[RestoreTask]) -> To | None:
+    """What the outcome of a drill sets going: the next drill of its request; nothing after a replay of it."""
+    task = message.payload
+    drill = getattr(task, "drill", None)
+    if drill is None or drill.rest is None or message.request.epoch != drill.epoch:
+        return None
+    if not isinstance(task.target, AlternateTarget):
+        return None
+    fresh = Drill(choice=drill.choice, check=drill.check, clean_up=drill.clean_up, epoch=drill.epoch)
+    return first_drill(_unpacked(drill.rest), fresh, task.target)
+
+
+def _packed(tasks: Sequence[dict[str, Any]]) -> str:
+    body = json.dumps(tasks, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    # Without a time in it, equal lists are packed alike.
+    return base64.b64encode(gzip.compress(body, mtime=0)).decode()
+
+
+def _unpacked(text: str) -> list[dict[str, Any]]:
+    found = json.loads(gzip.decompress(base64.b64decode(text)).decode("utf-8", "surrogatepass"))
+    return found if isinstance(found, list) else []
+
+
+def is_unread(command: RunCommand, now: datetime) -> bool:
+    """Whether the result of another drill's run command may not have been read yet."""
+    return command.end_time is not None and now - command.end_time < UNREAD

@@ -1,0 +1,159 @@
+"""Whose turn a drill is: those whose last drill is longest ago, and a fixed rotation where no job tells.
+
+The jobs of the last 30 days tell when a database was last drilled: the client request ids of drills' restores bear
+a mark and a hash of the database. Nothing tells of a drill that ended before its restore had a job (nothing to
+restore, too large), so that one such database would have every turn. Therefore half of the turns are given by the
+jobs, and half by a rotation in which each database comes by once in so many days, whatever became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.arm.ids import VaultId
+from shared.engine import once
+from shared.engine.result import Collaborators
+from shared.messages.identity import Database, drill_digest, drill_of, fingerprint
+from shared.steps.selection import Candidate
+
+if TYPE_CHECKING:
+    from shared.azure_backup.models import Job
+
+#: How far back a vault's jobs reach.
+JOBS_REACH: Final = timedelta(days=30)
+#: How long ago a database's last full may be: policies take one a day or a week. The last is looked at only where the
+#: pages of those before were few.
+_FULLS: Final = (timedelta(days=1), timedelta(days=8), timedelta(days=31))
+_FEW_PAGES: Final = 5
+#: Jobs that may be of one database or of a namesake.
+_MOST_READ: Final = 3
+
+
+def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, datetime]:
+    """When databases were last drilled, by their digests: every drill that had a restore job counts."""
+    jobs = c.azure.list_jobs(
+        vault_id,
+        start=c.now() - JOBS_REACH,
+        operation="Restore",
+        kept=lambda job: drill_of(job.activity_id) is not None,
+    )
+    found: dict[str, datetime] = {}
+    for job in jobs:
+        drilled = drill_of(job.activity_id)
+        assert drilled is not None
+        if job.start_time is not None:
+            found[drilled[0]] = max(job.start_time, found.get(drilled[0], job.start_time))
+    return found
+
+
+def in_turn(
+    databases: Sequence[Database], drilled: dict[str, datetime], *, count: int, now: datetime
+) -> list[Database]:
+    """The databases in the order in which they are to be drilled.
+
+    Args:
+        databases: each once.
+        drilled: when they were last drilled, by digest, as far as is known.
+        count: how many have their turn on a day.
+        now: decides the day, in UTC.
+    """
+    named = {database.key: database for database in databases}
+    fixed = sorted(named, key=lambda key: fingerprint("drill turn", key))
+    day = now.astimezone(UTC).date().toordinal()
+    days = max(1, ceil(len(fixed) / count))
+    midnight = datetime.combine(now.astimezone(UTC).date(), datetime.min.time(), UTC)
+    known = {key: drilled.get(drill_digest(key)) for key in fixed}
+    until = {key: (position // count - day) % days for position, key in enumerate(fixed)}
+    # Their day of the rotation; that of today has not been yet.
+    came_by = {key: midnight - timedelta(days=days - until[key]) for key in fixed}
+
+    def by_jobs(key: str) -> tuple[Any, ...]:
+        last = known[key]
+        return (last is not None, last or midnight, until[key])
+
+    def by_rotation(key: str) -> tuple[Any, ...]:
+        last, came = known[key], came_by[key]
+        # A drill counts for the day that it was done on.
+        day_of = last.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) if last else came
+        return (max(day_of, came), last is not None, last or came, until[key])
+
+    # Sorting is stable, so what is equal stays in the fixed order.
+    return [named[key] for key in _alternating(sorted(fixed, key=by_jobs), sorted(fixed, key=by_rotation))]
+
+
+def _alternating(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
+    taken: set[str] = set()
+    left, right = iter(one), iter(other)
+    for _ in one:
+        for turn in (left, right):
+            following = next((each for each in turn if each not in taken), None)
+            if following is not None:
+                taken.add(following)
+                yield following
+
+
+@dataclass
+class Sizes:
+    """How large databases are by their last full: a job tells what it transferred, and a list of jobs does not."""
+
+    c: Collaborators
+    vault_id: VaultId
+    available: Sequence[Candidate]
+    _jobs: list[Job] = field(default_factory=list)
+    _windows: int = 0
+    _pages: int = 0
+
+    def of(self, candidate: Candidate) -> float | None:
+        """The size of a database in MB; None where no full in reach tells it."""
+        while not (jobs := self._fulls_of(candidate)) and self._look_further():
+            pass
+        namesakes = sum(
+            other.server_name.lower() == candidate.server_name.lower()
+            and other.database.name.lower() == candidate.database.name.lower()
+            for other in self.available
+        )
+        most = _MOST_READ if namesakes > 1 else 1
+        found = [size for job in jobs[:most] if (size := self._size(job)) is not None]
+        return max(found, default=None)
+
+    def _fulls_of(self, candidate: Candidate) -> list[Job]:
+        server = candidate.server_name
+        return [job for job in self._jobs if once.names(job.entity_name, candidate.database, server)]
+
+    def _look_further(self) -> bool:
+        """List the fulls before those that are known, the newest first; False where enough has been listed."""
+        number = self._windows
+        if number >= len(_FULLS) or (number == len(_FULLS) - 1 and self._pages > _FEW_PAGES):
+            return False
+        now = self.c.now()
+        end = now - _FULLS[number - 1] if number else None
+        pages: list[int] = []
+        found = self.c.azure.list_jobs(
+            self.vault_id,
+            start=now - _FULLS[number],
+            end=end,
+            operation="Backup",
+            counted=pages.append,
+            kept=_is_full,
+        )
+        found.sort(key=lambda job: job.start_time or datetime.min.replace(tzinfo=UTC), reverse=True)
+        self._jobs += found
+        self._windows += 1
+        self._pages += sum(pages)
+        return True
+
+    def _size(self, job: Job) -> float | None:
+        whole = self.c.azure.get_job(self.vault_id, job.id)
+        text = whole.properties.get("Data Transferred (in MB)") if whole is not None else None
+        try:
+            return float(text) if text is not None else None
+        except ValueError:
+            return None
+
+
+def _is_full(job: Job) -> bool:
+    return "full" in job.operation.lower() and job.status.value.startswith("Completed")

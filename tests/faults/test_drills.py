@@ -1,0 +1,366 @@
+"""Drills under faults: killed at every effect, under random schedules, and by messages that are forged.
+
+Whatever happens, nothing is restored over, checked or dropped but drill databases of sources that the vault
+protects, on a target of `DRILL_TARGETS`; and nothing is left that the next drill does not replace.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from shared.arm.ids import VirtualMachineId
+from shared.bus import OutgoingMessage
+from shared.drills import RUN_COMMAND_PREFIX, drill_database_name
+from shared.messages.identity import Database
+from tests.e2e.drills import (
+    DRILL_VM,
+    SUBSCRIPTION,
+    TARGET,
+    databases_on,
+    drill,
+    drill_estate,
+    drill_machine,
+    machine_of,
+    settings,
+)
+from tests.e2e.harness import INSTANCE, JsonObject, virtual_machine
+from tests.faults import schedules
+from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, fault, open_faulty
+from tests.faults.schedules import Schedule
+
+COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "1000")) // 10
+SEED: Final = int(os.environ.get("CHAOS_SEED", "20260105"))
+SOURCE_VM: Final = DRILL_VM.replace("drills1", "sqlvm1")
+
+
+def scenario(*databases: str, **more: Any) -> JsonObject:
+    """Two machines beside the one that is drilled on, each with databases that nobody may touch."""
+    estate = drill_estate(*databases, drills=drill_machine("master", "wages", "drill_wages_01234567"))
+    estate["virtualMachines"].append(virtual_machine("sqlvm2", "ledger", registeredTo="vault1"))
+    return {**estate, "durations": {**BRISK, "check": 70, "script": 5, "runCommand": 10}, **more}
+
+
+def source_named(name: str) -> Database:
+    return Database(vm_id=VirtualMachineId.parse(SOURCE_VM), instance=INSTANCE, name=name)
+
+
+def touched(estate: FaultyEstate) -> set[tuple[str, str]]:
+    """What was restored over, checked or dropped: VM and database."""
+    found = set()
+    for entry in estate.simulator.ledger_entries:
+        if entry["route"] == "Restore":
+            properties = entry["body"]["properties"]
+            assert properties["recoveryType"] == "AlternateLocation"
+            instance, _, name = properties["targetInfo"]["databaseName"].partition("/")
+            assert instance == INSTANCE
+            found.add((properties["targetVirtualMachineId"], name))
+        elif entry["route"] == "PutRunCommand":
+            given = {each["name"]: each["value"] for each in entry["body"]["properties"]["parameters"]}
+            decoded = {name: decode(given[name]) for name in ("instance", "database")}
+            assert decoded["instance"] == INSTANCE
+            vm, _, name = entry["item"].partition("/runCommands/")
+            assert name.startswith(RUN_COMMAND_PREFIX)
+            found.add((vm, decoded["database"]))
+        elif entry["route"] == "DeleteRunCommand":
+            assert entry["item"].startswith(f"{DRILL_VM}/runCommands/{RUN_COMMAND_PREFIX}")
+        else:
+            raise AssertionError(f"a drill did {entry['route']}")
+    return found
+
+
+def decode(text: str) -> str:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+
+
+def check_untouched(estate: FaultyEstate, *sources: str) -> None:
+    """Nothing but drill databases of these sources was touched, and the machines' own databases are as they were."""
+    allowed = {(DRILL_VM, drill_database_name(source_named(name))) for name in sources}
+    assert touched(estate) <= allowed
+    own = {"master", "wages", "drill_wages_01234567"}
+    left = databases_on(estate)
+    assert own <= left
+    assert left - own <= {name for _, name in allowed}
+    assert databases_on(estate, "sqlvm2") == {"ledger"}
+    assert databases_on(estate, "sqlvm1") == set(sources)
+    ours = [
+        name for name in machine_of(estate, "drills1").run_commands if name.startswith(RUN_COMMAND_PREFIX)
+    ]
+    assert len(ours) <= 2
+
+
+# -- killed at every effect
+
+
+def drilled(plan: Plan) -> tuple[FaultyEstate, list[str]]:
+    with open_faulty(scenario("orders", "billing"), plan, settings()) as estate:
+        request = drill(estate)
+        estate.submit(request)
+        estate.quiesce()
+        estate.check()
+        check_untouched(estate, "orders", "billing")
+        return estate, [outcome["data"]["status"] for outcome in estate.outcomes_of(request)]
+
+
+@pytest.mark.parametrize("recovery", ["at once", "later"])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_at_every_effect(side: Side, recovery: Literal["at once", "later"]) -> None:
+    untouched, statuses = drilled(Plan())
+    assert statuses == ["succeeded", "succeeded"]
+    assert databases_on(untouched) == {"master", "wages", "drill_wages_01234567"}
+    effects = list(untouched.meter.effects)
+    assert len(effects) > 20
+    for number, effect in enumerate(effects):
+        estate, found = drilled(Plan(crashes={number: side}, recovery=recovery))
+        where = f"{side} effect {number} ({effect})"
+        assert estate.crashes == 1, where
+        # Before any drill has shown that the vault echoes, a restore that may have been asked for is in doubt.
+        in_doubt = found == ["unknown", "succeeded"] and effect == "POST restore" and side == "before"
+        assert in_doubt or found == ["succeeded", "succeeded"], f"{where}: {found}"
+        assert estate.mutations["Restore"] == (1 if in_doubt else 2), where
+        assert databases_on(estate) == {"master", "wages", "drill_wages_01234567"}, where
+
+
+# -- random schedules
+
+
+_ROUTES: Final = (
+    "PutRunCommand",
+    "DeleteRunCommand",
+    "ListRunCommands",
+    "Restore",
+    "ListProtectedItems",
+    "ListContainers",
+    "ListRecoveryPoints",
+    "ListJobs",
+    "GetJob",
+    "GetVault",
+    "OperationStatus",
+)
+_SCRIPTS: Final = ("scriptNeverEnds", "scriptFailure", "scriptMisleads", "deleteFails")
+
+
+def _fault(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
+    if route in ("PutRunCommand", "DeleteRunCommand"):
+        own = st.tuples(st.just(route), st.sampled_from(_SCRIPTS), st.integers(1, 3), st.just(()))
+        return st.one_of(schedules._fault(route), own)
+    return schedules._fault(route)
+
+
+_NUMBER: Final = st.integers(0, 60)
+DRILLS: Final = st.builds(
+    Schedule,
+    flow=st.just("drill"),
+    duplicates=st.integers(0, 2),
+    echoes=st.just(True),
+    faults=schedules._some(st.sampled_from(_ROUTES).flatmap(_fault), 3),
+    crashes=schedules._some(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
+    slow=schedules._some(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
+    unavailable=schedules._some(_NUMBER, 2),
+    uncompleted=schedules._some(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
+    held=schedules._some(_NUMBER, 2),
+    recovery=st.sampled_from(("at once", "later")),
+    order=schedules._some(st.integers(0, 22), 4),
+)
+
+
+def run(schedule: Schedule) -> None:
+    """Run a schedule of a drill to its end, check what must hold, and drill again, which replaces what is left."""
+    faults = [
+        fault(route, name, nth=nth, **{key: schedules.listed(value) for key, value in more})
+        for route, name, nth, more in schedule.faults
+    ]
+    estate_of = scenario("orders", "billing", faults=faults)
+    with open_faulty(
+        estate_of, schedule.plan, {**schedules.SETTINGS, **settings()}, order=schedule.order
+    ) as estate:
+        request = drill(estate)
+        estate.submit(request)
+        for _ in range(schedule.duplicates):
+            estate.send(request)
+        estate.quiesce()
+        estate.check(two_answers=schedule.disturbed and bool(schedule.faults))
+        check_untouched(estate, "orders", "billing")
+        estate.meter.plan = replace(Plan())
+        estate.clock.advance(timedelta(hours=4))
+        again = drill(estate)
+        estate.submit(again)
+        estate.quiesce()
+        check_untouched(estate, "orders", "billing")
+        # What is still in its way are faults that are counted, and have not come up before.
+        if not schedule.faults:
+            assert databases_on(estate) == {"master", "wages", "drill_wages_01234567"}
+
+
+@pytest.mark.timeout(0 if COUNT > 100 else 600)
+def test_invariants_hold_over_random_schedules() -> None:
+    failed: list[Schedule] = []
+
+    @seed(SEED)
+    @hypothesis_settings(
+        max_examples=COUNT,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(DRILLS)
+    def hold(schedule: Schedule) -> None:
+        if failed:
+            return
+        try:
+            run(schedule)
+        except Exception:
+            failed.append(schedule)
+
+    hold()
+    if failed:
+        schedule = schedules.smallest(failed[0], _fails)
+        print(f"The smallest schedule that fails: {schedule}")  # noqa: T201
+        run(schedule)
+        raise AssertionError(f"it fails only at times: {failed[0]}")
+
+
+def _fails(schedule: Schedule) -> bool:
+    try:
+        run(schedule)
+    except Exception:
+        return True
+    return False
+
+
+# -- forged messages
+
+_NAMES: Final = (
+    "orders",
+    "wages",
+    "master",
+    "ledger",
+    "drill_",
+    "drill_wages_01234567",
+    "drill_orders_00000000",
+    "x]; DROP DATABASE wages;--",
+    "$(Remove-Item C:\\)",
+    "DRILL_ORDERS",
+    "../wages",
+    "a" * 128,
+)
+_VMS: Final = (DRILL_VM, SOURCE_VM, DRILL_VM.replace("drills1", "sqlvm2"), DRILL_VM.upper())
+_REAL: Final = drill_database_name(source_named("orders"))
+
+
+def _mostly(draw: Any, real: Any, *others: Any) -> Any:
+    """The real value, or at times one that an attacker would put in its place: most messages have few of those."""
+    return draw(st.sampled_from((*(real,) * (4 * len(others)), *others)))
+
+
+def _step_message(step: str, draw: Any) -> JsonObject:
+    """A message to a step as the app writes them, with what an attacker would change in it."""
+    text = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+    name = _mostly(draw, "orders", "billing", *_NAMES, text)
+    own = drill_database_name(source_named(name)) if name else _REAL
+    target = _mostly(draw, own, *_NAMES, text)
+    vm = _mostly(draw, DRILL_VM, *_VMS)
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-backup"
+    vault = f"{group}/providers/Microsoft.RecoveryServices/vaults/vault1"
+    container = f"{vault}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
+    item = _mostly(draw, "orders", "billing", "nothing")
+    source = {"vmId": _mostly(draw, SOURCE_VM, DRILL_VM), "instance": INSTANCE, "name": name}
+    paths = [
+        {
+            "mappingType": kind,
+            "sourceLogicalName": logical,
+            "sourcePath": f"F:\\data\\{logical}",
+            "targetPath": _mostly(draw, f"F:\\data\\{own}_{logical}.mdf", f"F:\\data\\wages_{logical}.mdf"),
+        }
+        for kind, logical in (("Data", "orders"), ("Log", "orders_log"))
+    ]
+    body = {
+        "objectType": "AzureWorkloadSQLPointInTimeRestoreRequest",
+        "shouldUseAlternateTargetLocation": True,
+        "isNonRecoverable": False,
+        "pointInTime": "2026-01-05T07:00:00Z",
+        "recoveryType": _mostly(draw, "AlternateLocation", "OriginalLocation"),
+        "targetVirtualMachineId": _mostly(draw, DRILL_VM, *_VMS),
+        "targetInfo": {
+            "overwriteOption": "Overwrite",
+            "containerId": f"{vault}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;drills1",
+            "databaseName": f"{INSTANCE}/{_mostly(draw, own, *_NAMES, _REAL)}",
+        },
+        "alternateDirectoryPaths": paths,
+    }
+    so_far = {"status": "succeeded", "details": {"drill": {"database": name, "check": "checkdb"}}}
+    choices = {"choice": {"latest": "any"}, "check": "checkdb", "cleanUp": True}
+    return {
+        "version": 2,
+        "step": step,
+        "sender": draw(st.sampled_from(("select_drills", "trigger_restore", "check_drill", "outcome"))),
+        "at": "2026-01-05T08:00:00Z",
+        "since": "2026-01-05T08:00:00Z",
+        "request": {
+            "operation": _mostly(draw, "drill", "restore", "backup"),
+            "source": "/forged",
+            "id": "forged",
+            "vaultId": vault,
+        },
+        "effect": {"n": 1, "ready": draw(st.booleans())},
+        "payload": {
+            "database": source,
+            "itemId": f"{container}/protectedItems/SQLDataBase;mssqlserver;{item}",
+            "recoveryPoint": {
+                "name": "DefaultRangeRecoveryPoint",
+                "kind": "Log",
+                "time": "2026-01-05T07:00:00Z",
+                "pointInTime": "2026-01-05T07:00:00Z",
+            },
+            "target": {"kind": "alternate", "vmId": vm, "instance": INSTANCE, "database": target},
+            "overwrite": True,
+            "noRecovery": False,
+            **_mostly(draw, {"prepared": body}, {}),
+            **_mostly(draw, {"drill": {**choices, "soFar": so_far}}, {"drill": choices}, {}),
+        },
+    }
+
+
+@hypothesis_settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_message_makes_a_drill_touch_anything_else(data: st.DataObject) -> None:
+    """Not even one in the queues between the steps, where nobody but the app may send."""
+    step = data.draw(st.sampled_from(("trigger_restore", "trigger_restore", "check_drill", "clean_up_drill")))
+    message = _step_message(step, data.draw)
+    with open_faulty(scenario("orders", "billing"), Plan(), settings()) as estate:
+        body = json.dumps({name: value for name, value in message.items() if value is not None}).encode()
+        entity = step.replace("_", "-")
+        estate.broker.send(entity, [OutgoingMessage(entity=entity, body=body, message_id="forged")])
+        estate.quiesce()
+        check_untouched(estate, "orders", "billing")
+
+
+@hypothesis_settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_request_makes_a_drill_touch_anything_else(data: st.DataObject) -> None:
+    names = st.sampled_from(("*", *_NAMES)) | st.text(max_size=20)
+    named: list[JsonObject] = data.draw(
+        st.lists(st.builds(dict, instance=st.sampled_from((INSTANCE, "*")), database=names), max_size=3)
+    )
+    target = data.draw(
+        st.sampled_from(
+            (TARGET, {"vmId": SOURCE_VM, "instance": INSTANCE}, {"vmId": DRILL_VM, "instance": "OTHER"})
+        )
+    )
+    with open_faulty(scenario("orders", "billing"), Plan(), settings()) as estate:
+        request = drill(
+            estate, databases=named, target=target, check=data.draw(st.sampled_from(("none", "checkdb")))
+        )
+        estate.send(request)
+        estate.quiesce()
+        check_untouched(estate, "orders", "billing")
