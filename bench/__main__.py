@@ -36,6 +36,7 @@ _STEPPED = {
     "p3": "bench.p3_lateness",
     "p8": "bench.p8_burst",
     "p9": "bench.p9_memory",
+    "p10": "bench.p10_cost",
     "p2": "bench.p2_reads",
     "p1": "bench.p1_calls",
     "p4": "bench.p4_flat",
@@ -95,7 +96,12 @@ def main(arguments: list[str]) -> int:
 
 def names_in_order() -> list[str]:
     """The benchmarks by their numbers."""
-    return [*sorted(name for name in {**_STEPPED, **_TIMED} if name != "embedded"), "embedded"]
+    return [
+        *sorted(
+            (name for name in {**_STEPPED, **_TIMED} if name != "embedded"), key=lambda name: int(name[1:])
+        ),
+        "embedded",
+    ]
 
 
 def _run(modules: dict[str, str], quick: bool, *, workers: int) -> list[Finding]:

@@ -87,6 +87,7 @@ class App:
         #: instances of the tracker, each with a listing of its own; a batch goes to the next
         self._trackers = trackers
         self._runtimes: list[Runtime] = []
+        self.executions = 0
         self.track_calls = 0
         self.track_messages = 0
         self.steps = 0
@@ -151,8 +152,11 @@ class App:
             "backup", {"databases": [{"instance": "*", "database": "*"}], "backupType": "Full", **more}
         )
 
-    def back_up_by_hand(self, vm: str, database: str) -> None:
-        """Start a backup as somebody else does: the app hears of it only in the vault's jobs."""
+    def back_up_by_hand(self, vm: str, database: str) -> bool:
+        """Start a backup as somebody else does: the app hears of it only in the vault's jobs.
+
+        Returns whether the service's limits let it start.
+        """
         item = (
             f"{self.simulator.vault_id()}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
             f"/protectedItems/SQLDataBase;mssqlserver;{database}/backup"
@@ -163,7 +167,8 @@ class App:
             "POST", item, "api-version=2024-04-01", headers, json.dumps(body).encode(), "http://127.0.0.1:9"
         )
         answer = self.simulator.handle(asked)
-        assert answer.status == 202, answer.body
+        assert answer.status in (202, 429), answer.body
+        return answer.status == 202
 
     def next_tracker(self) -> None:
         """The next batch of polls goes to another instance, where there are several."""
@@ -207,6 +212,8 @@ class _CountingReceiver(InProcessReceiver):
 
     def receive(self, entity: str, max_messages: int) -> Any:
         messages = super().receive(entity, max_messages)
+        if messages:
+            self._app.executions += 1
         if entity == "track" and messages:
             self._app.next_tracker()
             self._app.track_calls += 1

@@ -164,9 +164,10 @@ def _beside_others(jobs: int) -> dict[str, Any]:
     with App(fleet_of_jobs(2 * jobs, seed=5, machines=2)) as app:
         app.back_up_all(vmId=app.simulator.vm_id("sqlvm1"))
         minutes = _HORIZON // _MINUTE
+        left = [f"db{jobs + number:04}" for number in range(jobs)]
         for minute in range(minutes):
-            for number in range(jobs * minute // minutes, jobs * (minute + 1) // minutes):
-                app.back_up_by_hand("sqlvm2", f"db{jobs + number:04}")
+            due = len(left) - jobs * (minutes - minute - 1) // minutes
+            left = [name for name in left[:due] if not app.back_up_by_hand("sqlvm2", name)] + left[due:]
             app.run(at_most=_MINUTE)
         return {"jobs": jobs, **_figures(app)}
 

@@ -26,6 +26,7 @@ from shared.clock import Clock
 
 __all__ = [
     "JOB_READS",
+    "PROTECTED_ITEM_LISTS",
     "PROTECTED_ITEM_READS",
     "READ_WINDOW",
     "RECOVERY_POINT_READS",
@@ -56,6 +57,7 @@ _VAULT: Final = "microsoft.recoveryservices/vaults/"
 JOB_READS: Final = f"{_VAULT}backupjobs/read"
 #: Single reads of protected items; their list is another action.
 PROTECTED_ITEM_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/read"
+PROTECTED_ITEM_LISTS: Final = f"{_VAULT}backupprotecteditems/read"
 #: Lists of recovery points, and single reads of one.
 RECOVERY_POINT_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/protecteditems/recoverypoints/read"
 _READS_PER_HOUR: Final = 300

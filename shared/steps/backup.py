@@ -25,7 +25,7 @@ from shared.steps.due import is_still_wanted
 from shared.steps.fixed import fix, spread
 from shared.steps.payloads import BackupPlan, BackupTask, ChosenRecoveryPoint
 from shared.steps.recovery_points import LOG_RECOVERY_POINT, choose_recovery_point, newest_first
-from shared.steps.vaults import protected_items
+from shared.steps.vaults import recent_items
 
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing
@@ -44,9 +44,6 @@ DEFAULT_RETENTION: Final = {
     BackupType.COPY_ONLY_FULL: timedelta(days=30),
 }
 
-#: Requests that come together are served by one listing of what the vault protects.
-_ITEMS_SERVE: Final = timedelta(seconds=30)
-
 
 def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     """Select the protected databases that the request means, and fan out."""
@@ -59,25 +56,12 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
         return Continue()
     data = message.payload.data
     vault_id = data.vault_id
-    missing: list[Failure] = []
-
-    def load() -> Listing[ProtectedItem]:
-        found = protected_items(c, vault_id)
-        if isinstance(found, Failure):
-            missing.append(found)
-            return selection.NOTHING
-        return found
-
-    protected = c.items.get(
-        vault_id.key,
-        asked=message.since,
-        interval=_ITEMS_SERVE,
-        now=c.now,
-        load=load,
+    protected = recent_items(
+        message, c, vault_id, enough=lambda known: _are_all_named(data, _available(data, known))
     )
-    if missing:
-        return missing[0].end
-    available = selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+    if isinstance(protected, Failure):
+        return protected.end
+    available = _available(data, protected)
     if data.backup_type is BackupType.LOG:
         available = _with_recovery_models(available, data, c)
     chosen = selection.select_for_backup(
@@ -108,6 +92,17 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
         for choice in chosen.tasks
     ]
     return fix(message, chosen, tasks)
+
+
+def _available(data: BackupData, protected: Listing[ProtectedItem]) -> list[selection.Candidate]:
+    return selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+
+
+def _are_all_named(data: BackupData, available: list[selection.Candidate]) -> bool:
+    """Whether the request spells out its databases, and each can be backed up."""
+    if any(selector.is_pattern for selector in data.databases):
+        return False
+    return not selection.select_for_backup(data, available).failures
 
 
 def _with_recovery_models(

@@ -32,9 +32,10 @@ from shared.steps import selection
 from shared.steps.database_files import known_files, map_files
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
-from shared.steps.vaults import protected_items
+from shared.steps.vaults import recent_items
 
 if TYPE_CHECKING:
+    from shared.azure_backup.listings import Listing
     from shared.azure_backup.models import Container, Job, ProtectedItem
 
 _LONGEST_NAME: Final = 128
@@ -47,7 +48,7 @@ def select_recovery_point(message: StepMessage[RestorePlan], c: Collaborators) -
     if not_allowed is not None:
         return not_allowed.end
     database = message.payload.about
-    item = _find_item(data, c)
+    item = _find_item(message, c)
     if isinstance(item, Failure):
         return item.end
     points = c.azure.list_recovery_points(item.id)
@@ -173,13 +174,22 @@ def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | F
     return ""
 
 
-def _find_item(data: RestoreData, c: Collaborators) -> ProtectedItem | Failure:
-    protected = protected_items(c, data.vault_id)
+def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> ProtectedItem | Failure:
+    data = message.payload.data
+
+    def available_in(protected: Listing[ProtectedItem]) -> list[selection.Candidate]:
+        return selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+
+    def is_in(protected: Listing[ProtectedItem]) -> bool:
+        found = selection.called(available_in(protected), message.payload.about)
+        return any(one.cannot is None for one in found)
+
+    protected = recent_items(message, c, data.vault_id, enough=is_in)
     if isinstance(protected, Failure):
         return protected
-    available = selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+    available = available_in(protected)
     parent = data.instance or data.availability_group or ""
-    for found in selection.called(available, RestorePlan(data=data).about):
+    for found in selection.called(available, message.payload.about):
         if found.cannot is not None:
             return found.cannot[1]
         item = found.candidate.protected

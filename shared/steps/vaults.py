@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from shared.arm.budget import PROTECTED_ITEM_LISTS
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import VaultId
 from shared.engine.result import Collaborators, Failure
@@ -13,6 +15,7 @@ from shared.steps.selection import listing
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing
     from shared.azure_backup.models import ProtectedItem
+    from shared.engine.message import StepMessage
 
 
 def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
@@ -33,3 +36,26 @@ def protected_items(c: Collaborators, vault_id: VaultId) -> Listing[ProtectedIte
         if error.status == 404 and c.azure.get_vault(vault_id) is None:
             return vault_not_found(c, vault_id)
         raise
+
+
+def recent_items(
+    message: StepMessage[Any],
+    c: Collaborators,
+    vault_id: VaultId,
+    *,
+    enough: Callable[[Listing[ProtectedItem]], bool],
+) -> Listing[ProtectedItem] | Failure:
+    """What the vault protects, listed after the request was made, and once for requests that come together.
+
+    Where the hour of such listings is half used up, one that is some minutes old serves a request for which it is
+    `enough`: requests for single databases of a large vault would use the hour up.
+    """
+    return c.items.get(
+        vault_id.key,
+        asked=message.since,
+        now=c.now,
+        load=lambda: protected_items(c, vault_id),
+        enough=lambda known: (
+            not isinstance(known, Failure) and not c.may_read_more(PROTECTED_ITEM_LISTS) and enough(known)
+        ),
+    )

@@ -33,7 +33,6 @@ def ask(listings: ItemListings, vault: Vault, *, asked: int, now: int) -> Sequen
     return listings.get(
         "vault1",
         asked=NOW + asked * SECOND,
-        interval=30 * SECOND,
         now=lambda: NOW + now * SECOND,
         load=vault.load,
     )
@@ -51,6 +50,27 @@ def test_a_listing_serves_nobody_who_asked_after_it_or_comes_late(asked: int, no
     ask(listings, vault, asked=0, now=1)
     ask(listings, vault, asked=asked, now=now)
     assert vault.calls == 2
+
+
+def test_a_listing_of_some_minutes_ago_serves_whoever_says_that_it_is_enough() -> None:
+    listings, vault = ItemListings(), Vault()
+
+    def ask_again(now: int, *, enough: bool) -> None:
+        listings.get(
+            "vault1",
+            asked=NOW + now * SECOND,
+            now=lambda: NOW + now * SECOND,
+            load=vault.load,
+            enough=lambda known: enough and known == ITEMS,
+        )
+
+    ask_again(0, enough=True)
+    ask_again(599, enough=True)
+    assert vault.calls == 1
+    ask_again(599, enough=False)
+    assert vault.calls == 2
+    ask_again(1200, enough=True)
+    assert vault.calls == 3
 
 
 def test_a_listing_that_failed_is_not_taken_for_an_empty_vault() -> None:

@@ -89,6 +89,18 @@ def test_requests_that_come_at_once_take_turns_within_the_limits() -> None:
         assert app.count("ListProtectedItems") == 1
 
 
+def test_requests_for_single_databases_of_a_large_vault_leave_the_hour_of_listings_alone() -> None:
+    with open_fleet(fleet(300, pageSize=30)) as app:
+        for number in range(60):
+            app.back_up(f"db{number:04}")
+            app.run(at_most=30 * timedelta(seconds=1))
+        app.run()
+        assert app.statuses == {"succeeded": 60}
+        assert app.refused == 0
+        # Half of the hour in listings of ten pages that are fresh; then as many minutes apart.
+        assert app.count("ListProtectedItems") <= 150 + 10 + 30 // 10 * 10
+
+
 def test_without_the_echo_each_operation_is_asked_once_at_the_pace_of_the_budget() -> None:
     budgets = {**SERVICE_LIMITS, "backupReads": {"perHour": 80}}
     with open_fleet(fleet(70, backup=600, echoActivityId=False, throttling=budgets)) as app:
