@@ -20,8 +20,10 @@ from typing import Any, Final
 from azure.functions import Blueprint, FunctionApp
 from pydantic import BaseModel
 
+from cli.entities import iso_duration
 from docs.examples import event_examples
-from docs.namespace_template import iso_duration, namespace_template
+from docs import infrastructure
+from docs.namespace_template import namespace_template
 from functions.blueprints import blueprints
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.engine.table import Row
@@ -40,6 +42,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")
 SAMPLES: Final = Path("samples")
 NAMESPACE: Final = Path("infra/service-bus.json")
+INFRASTRUCTURE: Final = Path("infra")
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: What `shared.messages.model.parse_duration` takes, as a pattern of ECMA-262.
 DURATION: Final = r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"
@@ -382,6 +385,28 @@ def service_bus_template() -> dict[str, Any]:
     )
 
 
+def infrastructure_data() -> dict[str, Any]:
+    """What the Bicep templates load, by file name."""
+    sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))["Values"]
+    return {
+        "topology.json": infrastructure.topology_data(TOPOLOGY, _served),
+        "roles.json": infrastructure.roles_data(),
+        "built-in-roles.json": infrastructure.built_in_roles_data(),
+        "settings.json": infrastructure.settings_data(sample),
+        "workflows.json": infrastructure.workflows_data(),
+    }
+
+
+def roles_table() -> str:
+    """The custom roles."""
+    return table(("role", "workflow", "scope", "lets the app"), infrastructure.roles_rows())
+
+
+def actions_table() -> str:
+    """Each action of the custom roles."""
+    return table(infrastructure.action_heads(), infrastructure.actions_rows())
+
+
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     lines = [list(heads)]
@@ -430,7 +455,7 @@ def licences_table() -> str:
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/supply-chain.md": {"licences": licences_table},
     "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
-    "docs/operations.md": {"queues": queues_table},
+    "docs/operations.md": {"queues": queues_table, "roles": roles_table, "actions": actions_table},
     "docs/messages.md": {
         "protect request": _sample("protect.json"),
         "backup request": _sample("backup.json"),
@@ -451,6 +476,8 @@ def generated() -> dict[Path, str]:
         for name, schema in schemas().items()
     }
     files[NAMESPACE] = json.dumps(service_bus_template(), indent=2) + "\n"
+    for name, data in infrastructure_data().items():
+        files[INFRASTRUCTURE / name] = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     for name, parts in BLOCKS.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, make in parts.items():
