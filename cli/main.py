@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_databases(commands)
     _add_recovery_points(commands)
     _add_replay(commands)
+    _add_doctor(commands)
     _add_simulator(commands)
     return parser
 
@@ -478,6 +479,56 @@ def _add_replay(commands: _SubCommands) -> None:
     where.add_argument("--state", type=Path, metavar="DIR", help="of a run")
     where.add_argument("--namespace", metavar="NAME", help="of a deployed app")
     _add_json(parser)
+
+
+def _add_doctor(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.doctor import doctor
+
+        return doctor(options)
+
+    parser = _add(
+        commands,
+        "doctor",
+        summary="say what is wrong with settings, rights and queues, and what to grant; it changes nothing",
+        example="""
+          sqlvmbackup doctor --namespace my-namespace --vault /subscriptions/.../vaults/vault1 \\
+            --vm /subscriptions/.../virtualMachines/sql1 --identity 11111111-1111-1111-1111-111111111111
+        """,
+        notes="""
+        Settings are those of the environment, WORKFLOWS among them. Without --identity it looks at what you
+        yourself may do, as `sqlvmbackup run` would be allowed. Exit status: 0 nothing is wrong, 1 something is.
+        """,
+        handler=handler,
+    )
+    parser.add_argument("--namespace", metavar="NAME", help="the app's namespace, by name or full ARM id")
+    parser.add_argument(
+        "--subscription", metavar="ID", help="where the namespace is (default: the first vault's)"
+    )
+    parser.add_argument(
+        "--vault", action="append", default=[], metavar="ID", help="full ARM id of a vault; may be repeated"
+    )
+    parser.add_argument(
+        "--vm",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="full ARM id of a VM to protect or restore to; may be repeated",
+    )
+    parser.add_argument(
+        "--drill-vm", action="append", default=[], metavar="ID", help="of a VM kept for drills; may be repeated"
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        choices=("firstBackup", "createPolicy", "createVault"),
+        help="what requests ask for beyond their workflow; may be repeated",
+    )
+    parser.add_argument(
+        "--identity", metavar="ID", help="object id of the app's identity (default: your own rights)"
+    )
+    _add_reading(parser)
 
 
 def _add_simulator(commands: _SubCommands) -> None:

@@ -199,3 +199,33 @@ def allows(pattern: str, action: str) -> bool:
             return False
         place = found + len(part)
     return len(text) - len(rest[-1]) >= place and text.endswith(rest[-1])
+
+
+#: What the host needs beside the namespace: type, api-version of its listing, built-in role, and the data actions of it
+#: that matter (https://learn.microsoft.com/azure/role-based-access-control/built-in-roles).
+BESIDE: Final = (
+    (
+        "Microsoft.Storage/storageAccounts",
+        "2025-01-01",
+        "Storage Blob Data Owner",
+        (
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
+        ),
+    ),
+    (
+        "Microsoft.Storage/storageAccounts",
+        "2025-01-01",
+        "Storage Table Data Contributor",
+        (
+            "Microsoft.Storage/storageAccounts/tableServices/tables/entities/read",
+            "Microsoft.Storage/storageAccounts/tableServices/tables/entities/write",
+        ),
+    ),
+    (
+        "Microsoft.Insights/components",
+        "2020-02-02",
+        "Monitoring Metrics Publisher",
+        ("Microsoft.Insights/Metrics/Write", "Microsoft.Insights/Telemetry/Write"),
+    ),
+)

@@ -21,6 +21,7 @@ from azure.functions import Blueprint, FunctionApp
 from pydantic import BaseModel
 
 from cli.entities import iso_duration
+from cli.served import served_by
 from docs.examples import event_examples
 from docs import infrastructure
 from docs.namespace_template import namespace_template
@@ -358,18 +359,8 @@ def _queue_row(queue: Queue) -> tuple[str, ...]:
         str(queue.max_delivery_count),
         "",
         f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "",
-        "every" if len(_served(queue.name)) == len(Operation) else ", ".join(_served(queue.name)),
+        "every" if len(served_by(queue.name)) == len(Operation) else ", ".join(served_by(queue.name)),
     )
-
-
-def _served(queue: str) -> list[str]:
-    """The workflows that need a queue."""
-    if queue == TABLE.rows["trigger_backup"].queue:
-        return ["protect", "backup"]
-    steps = {step.queue: step.workflow for step in TABLE.rows.values() if step.workflow != "every"}
-    requests = {name: operation.value for operation, name in QUEUES.items()}
-    found = requests.get(queue) or steps.get(queue)
-    return [found] if found is not None else [operation.value for operation in Operation]
 
 
 def _duration(value: timedelta) -> str:
@@ -381,7 +372,7 @@ def service_bus_template() -> dict[str, Any]:
     return namespace_template(
         TOPOLOGY,
         workflows=[operation.value for operation in Operation],
-        served=_served,
+        served=served_by,
     )
 
 
@@ -389,7 +380,7 @@ def infrastructure_data() -> dict[str, Any]:
     """What the Bicep templates load, by file name."""
     sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))["Values"]
     return {
-        "topology.json": infrastructure.topology_data(TOPOLOGY, _served),
+        "topology.json": infrastructure.topology_data(TOPOLOGY, served_by),
         "roles.json": infrastructure.roles_data(),
         "built-in-roles.json": infrastructure.built_in_roles_data(),
         "settings.json": infrastructure.settings_data(sample),

@@ -337,7 +337,8 @@ def action_of(call: Call) -> tuple[str, str]:
     verb = _VERBS.get(call.request.method, "read")
     if "providers" not in lowered:
         return f"Microsoft.Resources/subscriptions/{verb}", "/" + "/".join(segments)
-    at = lowered.index("providers")
+    # What is asked of a resource by another provider is that provider's: the last one names the action.
+    at = len(lowered) - 1 - lowered[::-1].index("providers")
     rest = segments[at + 2 :]
     names = "/".join([segments[at + 1], *rest[::2]])
     # A list, or what a POST asks for, ends in a type without a name: its scope is the resource before.

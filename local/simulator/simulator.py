@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from local.simulator.authorization import check_roles
 from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
 from local.simulator.faults import Fault, FaultPlan
@@ -159,10 +160,11 @@ class Simulator:
             if any(name in chosen for name in ("dropBeforeEffect", "status", "throttle", "redirect")):
                 answer = _before_effect(call, chosen)
             else:
-                principal = check_token(world, call) if route.needs_token else None
+                call.caller = check_token(world, call) if route.needs_token else None
                 self._check_version(call, route)
                 if route.needs_token:
-                    check_allowed(call, principal)
+                    check_allowed(call, call.caller)
+                    check_roles(world, call, call.caller)
                     action, _ = action_of(call)
                     headers |= self._throttle.count(request.method, route.backup, action, world.now)
                 answer = route.handler(world, call)
