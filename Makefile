@@ -67,7 +67,7 @@ test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az
 
 audit: $(VENV)-audit/bin/pip-audit
-	@for lock in requirements.txt requirements-cli.txt requirements-dev.txt; do \
+	@for lock in requirements.txt requirements-cli.txt requirements-dev.txt requirements-telemetry.txt; do \
 		$< --vulnerability-service osv --disable-pip --no-deps --progress-spinner off -r $$lock || exit 1; \
 	done
 
@@ -78,6 +78,7 @@ $(VENV)-audit/bin/pip-audit: $(BIN)/python
 
 lock: $(DEVELOPMENT)
 	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra telemetry --output-file requirements-telemetry.txt pyproject.toml
 	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt --extra cli \
 		--output-file requirements-cli.txt pyproject.toml -
 	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt --extra cli --extra dev \

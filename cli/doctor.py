@@ -65,7 +65,9 @@ class Finding:
 def doctor(options: argparse.Namespace) -> int:
     """Look at everything that was named; returns the exit status: 0 nothing is wrong, 1 something is."""
     environment = settings_of_a_run(os.environ, options.arm_endpoint)
-    environment |= {name: os.environ[name] for name in ("WORKFLOWS", "BACKUP_SCHEDULES") if name in os.environ}
+    environment |= {
+        name: os.environ[name] for name in ("WORKFLOWS", "BACKUP_SCHEDULES") if name in os.environ
+    }
     vaults = [_id(VaultId, text, "--vault") for text in options.vault]
     machines = [_id(VirtualMachineId, text, "--vm") for text in options.vm]
     drill_machines = [_id(VirtualMachineId, text, "--drill-vm") for text in options.drill_vm]
@@ -74,7 +76,11 @@ def doctor(options: argparse.Namespace) -> int:
     if settings is not None:
         with resource_manager(environment) as arm:
             examined = Examination(
-                arm, settings, principal=options.identity, options=tuple(options.option), on_loopback=settings.on_loopback
+                arm,
+                settings,
+                principal=options.identity,
+                options=tuple(options.option),
+                on_loopback=settings.on_loopback,
             )
             found += examined.findings(
                 vaults=vaults,
@@ -84,7 +90,9 @@ def doctor(options: argparse.Namespace) -> int:
                 subscription=options.subscription,
             )
     found.sort(key=lambda each: each.todo is not None)
-    print_rows(_COLUMNS, [each.row for each in found], as_json=json_lines(options.json), nothing="", spared=())
+    print_rows(
+        _COLUMNS, [each.row for each in found], as_json=json_lines(options.json), nothing="", spared=()
+    )
     wrong = sum(each.todo is not None for each in found)
     if not json_lines(options.json):
         print("Nothing is wrong." if not wrong else f"{wrong} of {len(found)} are wrong.")
@@ -124,7 +132,9 @@ def settings_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
             problems += error.problems
     for problem in problems:
         name, _, said = problem.partition(":")
-        yield Finding(what=f"setting {name}", finding=said.strip(), todo=f"Correct {name} (docs/settings.md).")
+        yield Finding(
+            what=f"setting {name}", finding=said.strip(), todo=f"Correct {name} (docs/settings.md)."
+        )
     if not problems:
         yield Finding(what="settings", finding="They can be used.")
 
@@ -161,14 +171,20 @@ class Examination:
         try:
             self._arm.authenticate()
         except TokenError as error:
-            yield Finding(what="token", finding=f"{error}.", todo="Sign in (az login), or correct the settings of the identity.")
+            yield Finding(
+                what="token",
+                finding=f"{error}.",
+                todo="Sign in (az login), or correct the settings of the identity.",
+            )
             return
         yield Finding(what="token", finding="There is one.")
         for vault in vaults:
             yield from self._vault(vault)
         yield from self._roles(vaults, machines, drill_machines)
         if namespace is not None:
-            yield from self._namespace(namespace, subscription or (vaults[0].subscription_id if vaults else None))
+            yield from self._namespace(
+                namespace, subscription or (vaults[0].subscription_id if vaults else None)
+            )
         if not vaults and namespace is None:
             yield Finding(
                 what="rights and queues",
@@ -184,12 +200,20 @@ class Examination:
             response = self._arm.get("get the vault", vault.url_path, params={"api-version": _VAULTS})
         except ArmStatusError as error:
             if error.status == 404:
-                yield Finding(what=what, finding="It is not there.", todo="Correct --vault, or create the vault.")
+                yield Finding(
+                    what=what, finding="It is not there.", todo="Correct --vault, or create the vault."
+                )
             else:
-                yield Finding(what=what, finding=f"It cannot be read: {_said(error)}", todo=_reading(vault.path))
+                yield Finding(
+                    what=what, finding=f"It cannot be read: {_said(error)}", todo=_reading(vault.path)
+                )
             return
         except (ArmError, TokenError) as error:
-            yield Finding(what=what, finding=f"{error}", todo="Look at network, proxies and ARM_ENDPOINT (docs/operations.md, Ports).")
+            yield Finding(
+                what=what,
+                finding=f"{error}",
+                todo="Look at network, proxies and ARM_ENDPOINT (docs/operations.md, Ports).",
+            )
             return
         yield Finding(what=what, finding="It is there.")
         yield from self._time(response)
@@ -294,7 +318,9 @@ class Examination:
         try:
             resource = self._find(namespace, subscription)
         except (ArmError, TokenError) as error:
-            yield Finding(what=what, finding=f"It cannot be read: {_said(error)}", todo="Grant yourself Reader on it.")
+            yield Finding(
+                what=what, finding=f"It cannot be read: {_said(error)}", todo="Grant yourself Reader on it."
+            )
             return
         if resource is None:
             yield Finding(
@@ -310,19 +336,29 @@ class Examination:
         try:
             yield from self._entities(quote(resource["id"], safe="/"))
         except (ArmError, TokenError) as error:
-            yield Finding(what=what, finding=f"Its queues cannot be read: {_said(error)}", todo="Grant yourself Reader on it.")
+            yield Finding(
+                what=what,
+                finding=f"Its queues cannot be read: {_said(error)}",
+                todo="Grant yourself Reader on it.",
+            )
 
     def _find(self, namespace: str, subscription: str | None) -> JsonObject | None:
         version = {"api-version": _SERVICE_BUS}
         if namespace.startswith("/"):
-            body: JsonObject = self._arm.get("get the namespace", quote(namespace, safe="/"), params=version).body
+            body: JsonObject = self._arm.get(
+                "get the namespace", quote(namespace, safe="/"), params=version
+            ).body
             return body
         if subscription is None:
             return None
         path = f"/subscriptions/{subscription}/providers/Microsoft.ServiceBus/namespaces"
         name = namespace.partition(".")[0].lower()
         return next(
-            (each for each in self._arm.pages("list namespaces", path, params=version) if each.get("name", "").lower() == name),
+            (
+                each
+                for each in self._arm.pages("list namespaces", path, params=version)
+                if each.get("name", "").lower() == name
+            ),
             None,
         )
 
@@ -349,7 +385,9 @@ class Examination:
             yield Finding(what=what, finding=granted, todo=_reading(scope))
             return
         missing = [action for action in rights.NAMESPACE_ACTIONS if not _permits(granted, "actions", action)]
-        missing += [action for action in rights.NAMESPACE_DATA_ACTIONS if not _permits(granted, "dataActions", action)]
+        missing += [
+            action for action in rights.NAMESPACE_DATA_ACTIONS if not _permits(granted, "dataActions", action)
+        ]
         yield Finding(
             what=what,
             finding=f"not allowed: {', '.join(missing)}" if missing else "The app may send and receive.",
@@ -361,9 +399,16 @@ class Examination:
         for kind, version, role, actions in rights.BESIDE:
             path = f"{quote(group, safe='/')}/providers/{kind}"
             try:
-                found = [str(each["id"]) for each in self._arm.pages(f"list {kind}", path, params={"api-version": version})]
+                found = [
+                    str(each["id"])
+                    for each in self._arm.pages(f"list {kind}", path, params={"api-version": version})
+                ]
             except (ArmError, TokenError) as error:
-                yield Finding(what=f"{kind} in {group}", finding=f"They cannot be read: {_said(error)}", todo=_reading(group))
+                yield Finding(
+                    what=f"{kind} in {group}",
+                    finding=f"They cannot be read: {_said(error)}",
+                    todo=_reading(group),
+                )
                 continue
             if not found:
                 continue
@@ -407,7 +452,7 @@ def _entity(what: str, expected: JsonObject, found: JsonObject | None) -> Iterat
         yield Finding(
             what=what,
             finding="It is not there.",
-            todo="Deploy infra/service-bus.json, or create it with the properties of docs/operations.md, Queues and topic.",
+            todo="Deploy infra/service-bus.json, or create it as docs/operations.md has it (Queues and topic).",
         )
         return
     expected = {**expected, "status": "Active", "enablePartitioning": False}
@@ -449,7 +494,9 @@ def _duration(text: str) -> timedelta | None:
 
 
 def _shown(value: object) -> str:
-    return {True: "true", False: "false", None: "not set"}.get(value, str(value)) if not isinstance(value, str) else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "not set" if value is None else str(value)
 
 
 def _permits(granted: Iterable[JsonObject], kind: str, action: str) -> bool:
@@ -468,5 +515,3 @@ def _said(error: Exception) -> str:
 
 def _reading(scope: str) -> str:
     return f"Grant yourself Reader on {scope}, and look again."
-
-

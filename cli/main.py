@@ -100,6 +100,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_recovery_points(commands)
     _add_replay(commands)
     _add_doctor(commands)
+    _add_status(commands)
+    _add_watch(commands)
     _add_simulator(commands)
     return parser
 
@@ -152,7 +154,7 @@ def _add_demo(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
         from cli.demo import demo
 
-        return demo(options.databases, options.vms, as_json=bool(options.json))
+        return demo(options.databases, options.vms, as_json=bool(options.json), trace=options.trace)
 
     parser = _add(
         commands,
@@ -165,6 +167,9 @@ def _add_demo(commands: _SubCommands) -> None:
     )
     parser.add_argument("--databases", type=_number(1, 2000), default=1, metavar="N", help="on each VM (1)")
     parser.add_argument("--vms", type=_number(1, 50), default=1, metavar="M", help="virtual machines (1)")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="gets the spans of OpenTelemetry, a JSON line each"
+    )
     _add_json(parser, default="a table")
 
 
@@ -516,7 +521,11 @@ def _add_doctor(commands: _SubCommands) -> None:
         help="full ARM id of a VM to protect or restore to; may be repeated",
     )
     parser.add_argument(
-        "--drill-vm", action="append", default=[], metavar="ID", help="of a VM kept for drills; may be repeated"
+        "--drill-vm",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="of a VM kept for drills; may be repeated",
     )
     parser.add_argument(
         "--option",
@@ -529,6 +538,57 @@ def _add_doctor(commands: _SubCommands) -> None:
         "--identity", metavar="ID", help="object id of the app's identity (default: your own rights)"
     )
     _add_reading(parser)
+
+
+def _add_status(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.status import show_status
+
+        return show_status(options)
+
+    parser = _add(
+        commands,
+        "status",
+        summary="show what a deployed app has in flight, the oldest first, and what waits for somebody",
+        example="""
+          sqlvmbackup status --namespace my-namespace
+        """,
+        notes="""
+        It looks into every queue and takes nothing out: the role Azure Service Bus Data Receiver does.
+        Exit status: 0, or 1 where there are dead letters or parked messages.
+        """,
+        handler=handler,
+    )
+    _add_looked_at(parser)
+
+
+def _add_watch(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.status import watch
+
+        return watch(options)
+
+    parser = _add(
+        commands,
+        "watch",
+        summary="show what a deployed app has in flight, again every few seconds",
+        example="""
+          sqlvmbackup watch --namespace my-namespace
+        """,
+        notes="With --json each look is a line for each request and step, and one of sums.",
+        handler=handler,
+    )
+    parser.add_argument("--once", action="store_true", help="look once")
+    _add_looked_at(parser)
+
+
+def _add_looked_at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--namespace",
+        metavar="NAME",
+        help="of the app (default: ServiceBusConnection__fullyQualifiedNamespace of the environment)",
+    )
+    _add_json(parser)
 
 
 def _add_simulator(commands: _SubCommands) -> None:

@@ -42,12 +42,13 @@ def in_flight(app: EmbeddedApp) -> Iterator[InFlight]:
     now = app.runtime.service_clock.now()
     for queue in (*STEP_QUEUES, TRACK):
         for message in app.messages(queue, _MOST):
-            found = _read(message.body, now)
+            found = read_in_flight(message.body, now)
             if found is not None:
                 yield found
 
 
-def _read(body: bytes, now: datetime) -> InFlight | None:
+def read_in_flight(body: bytes, now: datetime) -> InFlight | None:
+    """What a message between steps is about, at `now`; None where this version cannot tell."""
     try:
         content: Any = json.loads(body)
         request, payload = content["request"], content["payload"]

@@ -22,8 +22,8 @@ from pydantic import BaseModel
 
 from cli.entities import iso_duration
 from cli.served import served_by
-from docs.examples import event_examples
 from docs import infrastructure
+from docs.examples import event_examples
 from docs.namespace_template import namespace_template
 from functions.blueprints import blueprints
 from shared.bus.topology import TOPOLOGY, Queue

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
+from local.simulator.estate import Principal
 from local.simulator.identity_handlers import action_of
 from local.simulator.published_actions import PUBLISHED
 from local.simulator.scenario import RoleAssignmentScenario
-from local.simulator.world import Principal, World
+from local.simulator.world import World
 
 #: Who bears the fixed token, as `principalId` names it.
 _FIXED: Final = "local-simulator"
@@ -28,7 +29,9 @@ _LINKED_FIELDS: Final = ("sourceResourceId", "targetVirtualMachineId")
 _LINKED_ROUTES: Final = frozenset({"Register", "Reregister", "ConfigureBackup", "Undelete", "Restore"})
 #: What every caller may ask, whatever his roles: what he may do, and what subscriptions and tenants he sees.
 _OPEN: Final = frozenset({"ListPermissions", "ListSubscriptions", "GetSubscription", "ListTenants"})
-_MACHINE: Final = re.compile(r"(?i)/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Compute/virtualMachines/[^/]+")
+_MACHINE: Final = re.compile(
+    r"(?i)/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Compute/virtualMachines/[^/]+"
+)
 
 
 def check_roles(world: World, call: Call, principal: Principal | None) -> None:
@@ -54,9 +57,9 @@ def check_roles(world: World, call: Call, principal: Principal | None) -> None:
             raise arm(
                 403,
                 "LinkedAuthorizationFailed",
-                f"The client '{_name(principal)}' with object id '{_object(principal)}' has permission to perform action "
-                f"'{action}' on scope '{scope}'; however, it does not have permission to perform action(s) '{_LINKED}' "
-                f"on the linked scope(s) '{machine}' or the linked scope(s) are invalid.",
+                f"The client '{_name(principal)}' with object id '{_object(principal)}' has permission to perform "
+                f"action '{action}' on scope '{scope}'; however, it does not have permission to perform action(s) "
+                f"'{_LINKED}' on the linked scope(s) '{machine}' or the linked scope(s) are invalid.",
             )
 
 
@@ -90,12 +93,16 @@ def _effective(world: World, names: set[str], scope: str) -> Iterator[RoleAssign
     whole = scope.rstrip("/").lower() + "/"
     for entry in world.scenario.role_assignments or ():
         holder = entry.principal_id
-        if (holder is None or holder.lower() in names) and whole.startswith(entry.scope.rstrip("/").lower() + "/"):
+        if (holder is None or holder.lower() in names) and whole.startswith(
+            entry.scope.rstrip("/").lower() + "/"
+        ):
             yield entry
 
 
 def _names(principal: Principal | None) -> set[str]:
-    return {_FIXED} if principal is None else {principal.object_id.lower(), principal.scenario.client_id.lower()}
+    return (
+        {_FIXED} if principal is None else {principal.object_id.lower(), principal.scenario.client_id.lower()}
+    )
 
 
 def _name(principal: Principal | None) -> str:
@@ -130,9 +137,7 @@ def _permission(entry: RoleAssignmentScenario) -> dict[str, Any]:
 
 def _definition_id(world: World, entry: RoleAssignmentScenario) -> str:
     name = uuid.uuid5(uuid.NAMESPACE_OID, repr(entry))
-    return (
-        f"/subscriptions/{world.scenario.subscription_id}/providers/Microsoft.Authorization/roleDefinitions/{name}"
-    )
+    return f"/subscriptions/{world.scenario.subscription_id}/providers/Microsoft.Authorization/roleDefinitions/{name}"
 
 
 _ASSIGNED_TO: Final = re.compile(r"(?i)atScope\(\)\s+and\s+assignedTo\('([^']+)'\)")
@@ -142,7 +147,9 @@ def list_role_assignments(world: World, call: Call) -> Answer:
     """GET {scope}/providers/Microsoft.Authorization/roleAssignments: those that hold there for a principal."""
     asked = _ASSIGNED_TO.fullmatch(call.filter or "")
     if asked is None:
-        raise arm(400, "UnsupportedQuery", "The filter is not supported: atScope() and assignedTo('{id}') is.")
+        raise arm(
+            400, "UnsupportedQuery", "The filter is not supported: atScope() and assignedTo('{id}') is."
+        )
     scope = _scope_of(call)
     value = []
     for entry in _effective(world, {asked[1].lower()}, scope):
@@ -186,4 +193,6 @@ def get_role_definition(world: World, call: Call) -> Answer:
                     "properties": properties,
                 },
             )
-    raise arm(404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{wanted}' does not exist.")
+    raise arm(
+        404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{wanted}' does not exist."
+    )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from local.simulator.errors import arm, invalid_input
-from local.simulator.estate import Vault
+from local.simulator.estate import Principal, Vault
 from local.simulator.faults import Fault
 from local.simulator.http_messages import Request
 from local.simulator.naming import encoded
-
-if TYPE_CHECKING:
-    from local.simulator.world import Principal
 
 
 @dataclass

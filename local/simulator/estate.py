@@ -10,6 +10,7 @@ from typing import Any
 from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName
 from local.simulator.operations import Operation
+from local.simulator.scenario import ServicePrincipalScenario
 
 LOG_LAG = timedelta(minutes=1)
 """How long after its moment a scheduled log backup can be restored from."""
@@ -425,3 +426,11 @@ class Vault:
             for item in container.items.values()
             if item.policy is policy
         )
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A service principal with the id of its object in the tenant."""
+
+    scenario: ServicePrincipalScenario
+    object_id: str

@@ -9,8 +9,9 @@ from urllib.parse import parse_qs
 
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
+from local.simulator.estate import Principal
 from local.simulator.timing import instant
-from local.simulator.world import IssuedToken, Principal, World
+from local.simulator.world import IssuedToken, World
 
 FIXED_TOKEN = "local-simulator"  # noqa: S105 - says what it is; it opens nothing but this simulator
 TOKEN_SECONDS = 3599

@@ -56,7 +56,11 @@ def list_subscriptions(world: World, call: Call) -> Answer:
 
 def list_beside(world: World, call: Call) -> Answer:
     """GET the storage accounts or components of a resource group: one of each beside every namespace of it."""
-    kind = "Microsoft.Storage/storageAccounts" if "storage" in call.route.lower() else "Microsoft.Insights/components"
+    kind = (
+        "Microsoft.Storage/storageAccounts"
+        if "storage" in call.route.lower()
+        else "Microsoft.Insights/components"
+    )
     group = call.parameters["group"]
     found = [
         {

@@ -31,6 +31,7 @@ from local.simulator.estate import (
     Intent,
     LogChain,
     Policy,
+    Principal,
     ProtectedItem,
     RecoveryPoint,
     Vault,
@@ -47,7 +48,6 @@ from local.simulator.scenario import (
     InstanceScenario,
     PolicyScenario,
     Scenario,
-    ServicePrincipalScenario,
 )
 from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import Agenda, Durations, SimulatedTime, ticks
@@ -57,14 +57,6 @@ SCHEDULED = ("Full", "Differential")
 """The kinds of backup that a policy takes as jobs at set times."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
 _SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
-
-
-@dataclass(frozen=True)
-class Principal:
-    """A service principal with the id of its object in the tenant."""
-
-    scenario: ServicePrincipalScenario
-    object_id: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-backup"
 MACHINES = f"{SUBSCRIPTION}/resourceGroups/rg-sql/providers/Microsoft.Compute/virtualMachines"
 SCOPES = {
-    Scope.VAULT: [f"{GROUP}/providers/Microsoft.RecoveryServices/vaults/{name}" for name in ("vault1", "new-vault")],
+    Scope.VAULT: [
+        f"{GROUP}/providers/Microsoft.RecoveryServices/vaults/{name}" for name in ("vault1", "new-vault")
+    ],
     Scope.VAULT_RESOURCE_GROUP: [GROUP],
     Scope.SUBSCRIPTION: [SUBSCRIPTION],
     Scope.VIRTUAL_MACHINE: [f"{MACHINES}/sqlvm1"],
@@ -28,7 +30,10 @@ SCOPES = {
 OPTIONS = ("firstBackup", "createPolicy", "createVault")
 #: Asked only where something does not go as it should.
 IN_TROUBLE = {
-    "protect": {"backupFabrics/protectionContainers/protectedItems/read", "backupFabrics/protectionContainers/read"},
+    "protect": {
+        "backupFabrics/protectionContainers/protectedItems/read",
+        "backupFabrics/protectionContainers/read",
+    },
     "backup": {"read", "backupFabrics/protectionContainers/protectedItems/read"},
     "restore": {"read"},
 }
@@ -58,7 +63,9 @@ def held(*workflows: str, options: tuple[str, ...] = ()) -> set[str]:
     return {action.lower() for role in rights.needed(workflows, options=options) for action in role.actions}
 
 
-PROTECTED = virtual_machine("sqlvm1", {"name": "orders", "protectedBy": POLICY, "historyDays": 2}, registeredTo="vault1")
+PROTECTED = virtual_machine(
+    "sqlvm1", {"name": "orders", "protectedBy": POLICY, "historyDays": 2}, registeredTo="vault1"
+)
 
 
 def test_the_workflows_run_on_the_roles_of_the_table(estate: OpenEstate) -> None:
@@ -127,6 +134,8 @@ def test_a_workflow_asks_for_every_action_of_its_roles_and_for_no_other(
     assert asked(azure) <= held(workflow)
     refused = [entry for entry in azure.simulator.access_entries if entry["status"] == 403]
     name = action.removeprefix("Microsoft.RecoveryServices/Vaults/")
-    if name in IN_TROUBLE.get(workflow, ()) or name.endswith(("operationsStatus/read", "operationResults/read")):
+    if name in IN_TROUBLE.get(workflow, ()) or name.endswith(
+        ("operationsStatus/read", "operationResults/read")
+    ):
         return
     assert refused, f"{action} is never asked for"

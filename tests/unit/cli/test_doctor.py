@@ -26,9 +26,7 @@ BUS = {
 }
 #: Who looks, who is not the app.
 READER = {"roleName": "Reader", "actions": ["*/read"], "principalId": "local-simulator"}
-HOST = [
-    {"roleName": role, "dataActions": list(actions)} for _, _, role, actions in rights.BESIDE
-]
+HOST = [{"roleName": role, "dataActions": list(actions)} for _, _, role, actions in rights.BESIDE]
 
 
 def namespace() -> JsonObject:
@@ -39,7 +37,8 @@ def namespace() -> JsonObject:
         subscriptions = [{"name": each["name"], "properties": each["properties"]} for each in own]
         topics.append({**topic, "subscriptions": subscriptions})
     queues = [
-        {"name": queue["name"], "properties": queue["properties"]} for queue in deepcopy(TOPOLOGY_DATA["queues"])
+        {"name": queue["name"], "properties": queue["properties"]}
+        for queue in deepcopy(TOPOLOGY_DATA["queues"])
     ]
     return {"name": "sb-app", "queues": queues, "topics": topics}
 
@@ -75,7 +74,9 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
             arguments = ["--arm-endpoint", server.url, "--vault", simulator.vault_id()]
             arguments += ["--vm", simulator.vm_id("sqlvm1"), "--drill-vm", simulator.vm_id("sqlvm2")]
             arguments += ["--namespace", "sb-app", "--json", *flags]
-            arguments += [flag for name in ("firstBackup", "createPolicy", "createVault") for flag in ("--option", name)]
+            arguments += [
+                flag for name in ("firstBackup", "createPolicy", "createVault") for flag in ("--option", name)
+            ]
             status = main(["doctor", *arguments])
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert simulator.ledger_entries == [], "it changes nothing"
@@ -101,9 +102,7 @@ def test_a_role_that_is_not_assigned_is_named_with_its_scope(look: Look, role: r
     }
     status, wrong = look("--identity", APP, assignments=held_by_app([*others, BUS, *HOST]))
     # What other roles hold as well is there all the same, on every scope of this estate.
-    expected = {
-        action for action in role.actions if not any(action in entry["actions"] for entry in others)
-    }
+    expected = {action for action in role.actions if not any(action in entry["actions"] for entry in others)}
     if not expected:
         assert (status, wrong) == (0, [])
         return
@@ -132,7 +131,9 @@ def test_what_an_assignment_takes_out_again_is_missing(look: Look) -> None:
 
 
 def test_a_role_on_another_scope_does_not_count(look: Look) -> None:
-    elsewhere = [{**entry, "scope": "/subscriptions/00000000-0000-0000-0000-0000000000ff"} for entry in roles()]
+    elsewhere = [
+        {**entry, "scope": "/subscriptions/00000000-0000-0000-0000-0000000000ff"} for entry in roles()
+    ]
     _, wrong = look("--identity", APP, assignments=held_by_app([*elsewhere, BUS, *HOST]))
     assert {each["what"].split()[1] for each in wrong} == {role.name for role in rights.ROLES}
 
@@ -169,7 +170,9 @@ OTHER: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", ["queues", "topics", "subscriptions"])
 @pytest.mark.parametrize("name", OTHER)
-def test_a_property_that_differs_is_named_with_what_it_is_and_should_be(look: Look, kind: str, name: str) -> None:
+def test_a_property_that_differs_is_named_with_what_it_is_and_should_be(
+    look: Look, kind: str, name: str
+) -> None:
     bus = namespace()
     entity = bus["topics"][0]["subscriptions"][0] if kind == "subscriptions" else bus[kind][0]
     if name not in entity["properties"] and name not in ("status", "enablePartitioning"):
@@ -231,7 +234,8 @@ def test_a_setting_that_cannot_be_used_is_named(look: Look, name: str, value: st
 
 
 def test_a_vault_that_is_not_there_is_named(look: Look) -> None:
-    other = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup/providers/Microsoft.RecoveryServices/vaults/other"
+    group = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup"
+    other = f"{group}/providers/Microsoft.RecoveryServices/vaults/other"
     status, wrong = look("--vault", other)
     assert status == 1
     assert any(each["what"] == f"vault {other}" and "not there" in each["finding"] for each in wrong)

@@ -39,8 +39,7 @@ class Resource:
 @cache
 def parsed(path: Path) -> dict[str, Any]:
     """A file as the grammar reads it. Raises lark's errors for what is no Bicep."""
-    found: dict[str, Any] = BicepParser().parse(text=path.read_text(encoding="utf-8"))
-    return found
+    return dict(BicepParser().parse(text=path.read_text(encoding="utf-8")))
 
 
 def load(name: str) -> Any:

@@ -59,9 +59,9 @@ def value_problems(at: str, type_: str, value: Any, path: str) -> Iterator[str]:
     literals = [choice.strip("'") for choice in choices if choice.startswith("'")]
     # A bare name is a parameter or a variable, which the grammar does not tell from a text.
     closed = literals and "string" not in choices
-    if closed and isinstance(value, str) and "${" not in value and not re.fullmatch(r"[a-z]\w*", value):
-        if value not in literals:
-            yield f"{path} is {value}, and may be {literals}"
+    written = isinstance(value, str) and "${" not in value and not re.fullmatch(r"[a-z]\w*", value)
+    if closed and written and value not in literals:
+        yield f"{path} is {value}, and may be {literals}"
     if choices == ["bool"] and not isinstance(value, bool | str):
         yield f"{path} is no bool"
 
@@ -82,7 +82,8 @@ def test_every_resource_is_as_its_published_schema_has_it() -> None:
 
 
 def test_what_the_templates_load_is_as_the_published_schemas_have_it() -> None:
-    topology, found = load("topology.json"), []
+    topology = load("topology.json")
+    found: list[str] = []
     for key, at, kind in (
         ("queues", "Microsoft.ServiceBus/namespaces/queues@2024-01-01", "SBQueueProperties"),
         ("topics", "Microsoft.ServiceBus/namespaces/topics@2024-01-01", "SBTopicProperties"),
@@ -116,7 +117,7 @@ def test_a_property_that_there_is_not_is_found(change: dict[str, str], problem: 
 
 def test_the_plain_template_uses_a_version_that_knows_its_properties() -> None:
     template = json.loads((INFRA / "service-bus.json").read_text(encoding="utf-8"))
-    found = []
+    found: list[str] = []
     for each in template["resources"]:
         at = f"{each['type']}@{each['apiVersion']}"
         kind = SCHEMAS[at][""]["properties"]["type"].split(" | ")[0]
