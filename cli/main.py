@@ -453,6 +453,10 @@ def _add_recovery_points(commands: _SubCommands) -> None:
 
 def _add_replay(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
+        if options.requests is not None:
+            from cli.lost_requests import send_lost_requests
+
+            return send_lost_requests(options)
         from cli.replay import replay
 
         return replay(options)
@@ -475,6 +479,11 @@ def _add_replay(commands: _SubCommands) -> None:
         "numbers", nargs="*", type=_number(0, 2**63 - 1), metavar="N", help="numbers, as `list` shows them"
     )
     parser.add_argument("--all", action="store_true", help="every parked message")
+    parser.add_argument(
+        "--requests",
+        metavar="FILE",
+        help="with send: the requests of this JSONL file, whose messages are gone with their namespace",
+    )
     parser.add_argument(
         "--again",
         action="store_true",
