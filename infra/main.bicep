@@ -179,6 +179,7 @@ module alerts 'modules/alerts.bicep' = [for (each, number) in apps: {
     actionGroupId: people.outputs.actionGroupId
     namespaceId: app[number].outputs.namespaceId
     appName: app[number].outputs.name
+    workflows: each.workflows
   }
 }]
 

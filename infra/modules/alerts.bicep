@@ -8,8 +8,11 @@ param workspaceId string
 param actionGroupId string
 param namespaceId string
 param appName string
+param workflows array
 
 var rules = loadJsonContent('../alerts.json')
+// An app that serves no schedules has no timer whose silence would say anything.
+var ofThisApp = filter(rules.app, rule => !contains(rule, 'workflow') || contains(workflows, rule.?workflow ?? ''))
 
 resource ofNamespace 'Microsoft.Insights/metricAlerts@2018-03-01' = [for rule in rules.namespace: {
   name: '${rule.name}-${suffix}'
@@ -37,7 +40,7 @@ resource ofNamespace 'Microsoft.Insights/metricAlerts@2018-03-01' = [for rule in
   }
 }]
 
-resource ofApp 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule in rules.app: {
+resource ofApp 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule in ofThisApp: {
   name: '${rule.name}-${suffix}'
   location: location
   tags: tags
