@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -65,8 +66,8 @@ def test_every_command_of_the_pages_is_one_that_there_is(page: str) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_by_commit_and_named_by_version(path: object) -> None:
-    text = (ROOT / ".github/workflows" / path.name).read_text(encoding="utf-8")
+def test_actions_are_pinned_by_commit_and_named_by_version(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
     uses = re.findall(r"uses: (\S+)(.*)", text)
     assert uses
     for action, comment in uses:
@@ -102,6 +103,6 @@ def test_yaml_shown_for_a_second_app_fits_the_one_that_is_there() -> None:
     assert keys == re.findall(r"^    (\w+):", read("azure.yaml"), flags=re.MULTILINE)
 
 
-def test_workbook_free_json_of_the_templates_is_json() -> None:
+def test_what_the_templates_load_is_json() -> None:
     for path in (ROOT / "infra").glob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
