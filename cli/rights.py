@@ -93,7 +93,7 @@ ROLES: Final = (
     _role(
         "restore",
         Scope.VAULT,
-        ("restore",),
+        ("restore", "drill"),
         "restore databases from the recovery points of a vault",
         f"{_VAULT}read",
         f"{_VAULT}backupProtectionContainers/read",
@@ -106,7 +106,7 @@ ROLES: Final = (
     _role(
         "list-vaults",
         Scope.SUBSCRIPTION,
-        ("protect", "backup", "restore"),
+        ("protect", "backup", "restore", "drill"),
         "name the vaults there are where one is not found",
         f"{_VAULT}read",
     ),

@@ -106,3 +106,15 @@ def test_yaml_shown_for_a_second_app_fits_the_one_that_is_there() -> None:
 def test_what_the_templates_load_is_json() -> None:
     for path in (ROOT / "infra").glob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_lock_with_telemetry_holds_what_is_deployed_without_it() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9-]+==[^ ;\\\\]+)", read(name), flags=re.MULTILINE))
+
+    plain, traced = pins("requirements.txt"), pins("requirements-telemetry.txt")
+    assert plain
+    assert plain <= traced
+    assert {"azure-monitor-opentelemetry-exporter", "opentelemetry-exporter-otlp-proto-http"} <= {
+        pin.partition("==")[0] for pin in traced - plain
+    }
