@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 from cli import rights
 from cli.azure import resource_manager
-from cli.display import json_lines, print_rows
+from cli.display import json_lines
 from cli.embedded import settings_of_a_run
+from cli.encoding import json_text
 from cli.entities import queue_properties, subscription_properties, topic_properties
 from cli.errors import CommandError
 from cli.rights import Role, Scope, allows
@@ -25,6 +26,7 @@ from cli.served import served_by
 from shared.arm.client import ArmClient, ArmResponse
 from shared.arm.errors import ArmError, ArmStatusError, TokenError
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
+from shared.arm.redaction import printable
 from shared.bus.topology import TOPOLOGY
 from shared.messages.model import parse_duration
 from shared.namespace import connect
@@ -39,7 +41,6 @@ _VAULTS: Final = "2024-04-01"
 _CLOCKS_MAY_DIFFER: Final = timedelta(minutes=1)
 #: What cannot be changed once an entity is there.
 _AT_CREATION: Final = frozenset({"requiresDuplicateDetection", "requiresSession"})
-_COLUMNS: Final = ("result", "what", "finding", "todo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,14 @@ class Finding:
             "finding": self.finding,
             "todo": self.todo,
         }
+
+    @property
+    def text(self) -> str:
+        """As a person reads it: what to do stands on a line of its own, to be copied."""
+        if self.todo is None:
+            return f"ok     {printable(self.what)}"
+        lines = (self.what, self.finding, self.todo)
+        return "wrong  " + "\n       ".join(map(printable, lines))
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -89,12 +98,13 @@ def doctor(options: argparse.Namespace) -> int:
                 namespace=options.namespace or _namespace_in(environment),
                 subscription=options.subscription,
             )
+    # What is wrong comes last, where it is seen.
     found.sort(key=lambda each: each.todo is not None)
-    print_rows(
-        _COLUMNS, [each.row for each in found], as_json=json_lines(options.json), nothing="", spared=()
-    )
+    as_json = json_lines(options.json)
+    for each in found:
+        print(json_text(each.row) if as_json else each.text)
     wrong = sum(each.todo is not None for each in found)
-    if not json_lines(options.json):
+    if not as_json:
         print("Nothing is wrong." if not wrong else f"{wrong} of {len(found)} are wrong.")
     return 1 if wrong else 0
 
@@ -263,13 +273,13 @@ class Examination:
         return Finding(
             what=what,
             finding=f"not allowed: {', '.join(missing)}; without it the app cannot {role.says}",
-            todo=self._grant(role.name, scope),
+            todo=self._grant(f"SQL VM Backup {role.name} (ENVIRONMENT)", scope),
         )
 
     def _grant(self, role: str, scope: str) -> str:
         who = self._principal or "PRINCIPAL"
         return (
-            f"Grant the role {role} (docs/operations.md, Rights):"
+            f"Name it in the parameters of infra/main.bicep, or grant the role {role} (docs/operations.md, Rights):"
             f" az role assignment create --assignee-principal-type ServicePrincipal --assignee-object-id {who}"
             f' --role "{role}" --scope "{scope}"'
         )

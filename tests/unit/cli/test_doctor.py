@@ -244,3 +244,22 @@ def test_a_vault_that_is_not_there_is_named(look: Look) -> None:
     status, wrong = look("--vault", other)
     assert status == 1
     assert any(each["what"] == f"vault {other}" and "not there" in each["finding"] for each in wrong)
+
+
+def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulator = Simulator(Scenario.model_validate({"roleAssignments": [READER]}))
+    with SimulatorServer(simulator) as server:
+        assert (
+            main(["doctor", "--arm-endpoint", server.url, "--vault", simulator.vault_id(), "--no-json"]) == 1
+        )
+    lines = capsys.readouterr().out.splitlines()
+    places = [number for number, line in enumerate(lines) if line.startswith("wrong  ")]
+    assert all(line.startswith("ok     ") for line in lines[: places[0]])
+    (backup,) = (number for number in places if lines[number].startswith("wrong  role backup on "))
+    assert "protectedItems/backup/action" in lines[backup + 1]
+    assert (
+        f'--role "SQL VM Backup backup (ENVIRONMENT)" --scope "{simulator.vault_id()}"' in lines[backup + 2]
+    )
+    assert lines[-1].endswith("are wrong.")
