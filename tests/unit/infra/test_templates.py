@@ -296,3 +296,37 @@ def test_what_the_templates_load_is_there() -> None:
 
 def test_azure_yaml_is_not_deployed() -> None:
     assert "/azure.yaml" in Path(ROOT / ".funcignore").read_text(encoding="utf-8").splitlines()
+
+
+#: What Bicep itself names (https://learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-functions).
+_OF_BICEP = frozenset(
+    """
+    array bool cidrSubnet concat contains empty endsWith environment filter flatten guid if int intersection items join
+    last length loadJsonContent map object param null replace resourceGroup resourceId split string subscription
+    subscriptionResourceId take tenant toLower toObject true false union uniqueString var for in output module resource
+    existing targetScope
+    """.split()  # noqa: SIM905
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_name_in_a_template_is_declared_and_every_declaration_used(path: Path) -> None:
+    text = re.sub(r"^\s*//.*$|^@description\(.*\)$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = parsed(path)
+    declared = {
+        name for kind in ("parameters", "variables", "resources", "modules") for name in found.get(kind, {})
+    }
+    loops = set(re.findall(r"\bfor (\w+) in\b", text)) | set(re.findall(r"(\w+) =>", text))
+    loops |= {name for pair in re.findall(r"\bfor \((\w+), (\w+)\)", text) for name in pair}
+    interpolated = " ".join(re.findall(r"\$\{([^}]*)\}", text))
+    bare = re.sub(r"'(?:[^'\\]|\\.)*'", "''", text)
+    # Names that stand for a value: not after a dot, and neither a key nor a declaration.
+    used = set(re.findall(r"(?<![\w.@?])([a-zA-Z_]\w*)\b(?!\s*:(?!\s*\{))", re.sub(r"\b\w+:\s", " ", bare)))
+    used |= set(re.findall(r"(?<![\w.])([a-zA-Z_]\w*)", interpolated))
+    values = used - loops - _OF_BICEP - declared
+    declarations = set(re.findall(r"^(?:param|var|resource|module|output) (\w+)", text, flags=re.MULTILINE))
+    decorators = set(re.findall(r"^@(\w+)", text, flags=re.MULTILINE))
+    assert values <= declarations | decorators, f"{path.name}: not declared"
+    for name in [*found.get("parameters", {}), *found.get("variables", {})]:
+        mentions = re.findall(rf"(?<![\w.'])({name})\b", text)
+        assert len(mentions) > 1, f"{path.name}: {name} is not used"
