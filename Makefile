@@ -79,7 +79,7 @@ test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az
 
 audit: $(VENV)-audit/bin/pip-audit
-	@for lock in requirements.txt requirements-cli.txt requirements-dev.txt; do \
+	@for lock in requirements.txt requirements-cli.txt requirements-dev.txt requirements-telemetry.txt; do \
 		$< --vulnerability-service osv --disable-pip --no-deps --progress-spinner off -r $$lock || exit 1; \
 	done
 
@@ -90,6 +90,7 @@ $(VENV)-audit/bin/pip-audit: $(BIN)/python
 
 lock: $(DEVELOPMENT)
 	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	$(COMPILE) --constraint requirements.txt --output-file requirements-telemetry.txt requirements.in requirements-telemetry.in
 	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt \
 		--output-file requirements-cli.txt requirements.in requirements-cli.in -
 	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements-cli.txt \

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError, failed
 from shared import composition
-from shared.arm.errors import ArmError, TokenError
+from shared.arm.client import ArmClient
+from shared.arm.credentials import token_source
+from shared.arm.errors import ArmError, AuthenticationError, TokenError
 from shared.arm.ids import VaultId
 from shared.bus import BusError, OutgoingMessage
+from shared.clock import ServiceClock, SystemClock
 from shared.engine.result import Collaborators
 from shared.engine.runtime import Runtime
-from shared.settings import SettingsError
+from shared.settings import SettingsError, read_settings
 from shared.steps.vaults import vault_not_found
 
 
@@ -24,6 +27,24 @@ class _NoBus:
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         raise BusError(f"a read-only command was about to send {len(messages)} messages")
+
+
+@contextmanager
+def resource_manager(settings: Mapping[str, str]) -> Iterator[ArmClient]:
+    """Azure Resource Manager itself, for what is no backup. Raises CommandError where the settings cannot be used."""
+    clock = SystemClock()
+    try:
+        read = read_settings(settings)
+        tokens = token_source(read.arm_endpoint, settings)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    except AuthenticationError as error:
+        raise CommandError(f"{error}.") from error
+    service_clock = ServiceClock(clock, read.time_scale)
+    with ArmClient(
+        endpoint=read.arm_endpoint, token_source=tokens, clock=clock, service_clock=service_clock
+    ) as arm:
+        yield arm
 
 
 @contextmanager

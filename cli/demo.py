@@ -13,6 +13,7 @@ from typing import Any, Final
 from cli.output import Output
 from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
+from cli.trace_file import traced_to
 
 #: A minute of the simulated service takes little more than a second.
 TIME_SCALE: Final = 0.02
@@ -27,9 +28,9 @@ _INSTANCE: Final = "MSSQLSERVER"
 _SYSTEM: Final = ("master", "model", "msdb")
 
 
-def demo(databases: int, virtual_machines: int, *, output: Output) -> int:
-    """Run the demonstration; returns the exit status."""
-    with simulated_azure(databases, virtual_machines) as endpoint:
+def demo(databases: int, virtual_machines: int, *, output: Output, trace: Path | None = None) -> int:
+    """Run the demonstration; returns the exit status. `trace` is a file that gets its spans."""
+    with traced_to(trace), simulated_azure(databases, virtual_machines) as endpoint:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AZURE_")},
             "TIME_SCALE": str(TIME_SCALE),

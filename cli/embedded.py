@@ -43,7 +43,7 @@ logger: Final = logging.getLogger(__name__)
 BROKER_FILE: Final = "broker.db"
 OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
 #: Settings of a deployed app that do not shape a run from the command line.
-_NOT_OF_A_RUN: Final = frozenset({"WORKFLOWS", "BACKUP_SCHEDULES"})
+NOT_OF_A_RUN: Final = frozenset({"WORKFLOWS", "BACKUP_SCHEDULES", "COVERAGE_SCHEDULES", "DRILL_SCHEDULES"})
 _PAGE: Final = 200
 #: Seconds that a simulator is given to say what time it is.
 _TIME_TIMEOUT: Final = 2.0
@@ -143,7 +143,7 @@ def step_request(body: bytes) -> dict[str, Any]:
 
 def settings_of_a_run(environment: Mapping[str, str], arm_endpoint: str | None) -> dict[str, str]:
     """The environment as the app of a run sees it."""
-    settings = {name: value for name, value in environment.items() if name not in _NOT_OF_A_RUN}
+    settings = {name: value for name, value in environment.items() if name not in NOT_OF_A_RUN}
     if arm_endpoint is not None:
         settings["ARM_ENDPOINT"] = arm_endpoint
     return settings

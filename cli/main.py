@@ -164,6 +164,9 @@ def build_parser() -> Parser:
     _add_runs(commands)
     _add_report(commands)
     _add_replay(commands)
+    _add_doctor(commands)
+    _add_status(commands)
+    _add_watch(commands)
     _add_completion(commands)
     _add_simulator(commands)
     return parser
@@ -229,7 +232,8 @@ def _add_demo(commands: _SubCommands) -> None:
         from cli.demo import demo
         from cli.output import Format, output_of
 
-        return demo(options.databases, options.vms, output=output_of(options, default=Format.TABLE))
+        output = output_of(options, default=Format.TABLE)
+        return demo(options.databases, options.vms, output=output, trace=options.trace)
 
     parser = _add(
         commands,
@@ -245,6 +249,9 @@ def _add_demo(commands: _SubCommands) -> None:
     )
     parser.add_argument(
         "--vms", type=whole_number(1, 50), default=1, metavar="M", help="virtual machines (1)"
+    )
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="gets the spans of OpenTelemetry, a JSON line each"
     )
     _add_output(parser, default="a table", failed=_OF_OUTCOMES)
 
@@ -855,6 +862,10 @@ def _add_report(commands: _SubCommands) -> None:
 
 def _add_replay(commands: _SubCommands) -> None:
     def handler(options: argparse.Namespace) -> int:
+        if options.requests is not None:
+            from cli.lost_requests import send_lost_requests
+
+            return send_lost_requests(options)
         from cli.replay import replay
 
         return replay(options)
@@ -886,6 +897,11 @@ def _add_replay(commands: _SubCommands) -> None:
         help="numbers, as `list` shows them",
     )
     parser.add_argument("--all", action="store_true", help="every parked message")
+    parser.add_argument(
+        "--requests",
+        metavar="FILE",
+        help="with send: the requests of this JSONL file, whose messages are gone with their namespace",
+    )
     parser.add_argument(
         "--again",
         action="store_true",
@@ -920,6 +936,111 @@ def _add_completion(commands: _SubCommands) -> None:
         handler=handler,
     )
     parser.add_argument("shell", type=str.lower, choices=_SHELLS, help="bash, zsh, fish or powershell")
+
+
+def _add_doctor(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.doctor import doctor
+
+        return doctor(options)
+
+    parser = _add(
+        commands,
+        "doctor",
+        summary="say what is wrong with settings, rights and queues, and what to grant; it changes nothing",
+        example="""
+          sqlvmbackup doctor --namespace my-namespace --vault /subscriptions/.../vaults/vault1 \\
+            --vm /subscriptions/.../virtualMachines/sql1 --identity 11111111-1111-1111-1111-111111111111
+        """,
+        notes="""
+        Settings are those of the environment, WORKFLOWS among them. Without --identity it looks at what you
+        yourself may do, as `sqlvmbackup run` would be allowed. Exit status: 0 nothing is wrong, 1 something is.
+        """,
+        handler=handler,
+    )
+    parser.add_argument("--namespace", metavar="NAME", help="the app's namespace, by name or full ARM id")
+    parser.add_argument(
+        "--subscription", metavar="ID", help="where the namespace is (default: the first vault's)"
+    )
+    parser.add_argument(
+        "--vault", action="append", default=[], metavar="ID", help="full ARM id of a vault; may be repeated"
+    )
+    parser.add_argument(
+        "--vm",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="full ARM id of a VM to protect or restore to; may be repeated",
+    )
+    parser.add_argument(
+        "--drill-vm",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="of a VM kept for drills; may be repeated",
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        choices=("firstBackup", "autoProtect", "createPolicy", "createVault"),
+        help="what requests ask for beyond their workflow; may be repeated",
+    )
+    parser.add_argument(
+        "--identity", metavar="ID", help="object id of the app's identity (default: your own rights)"
+    )
+    _add_reading(parser, failed="what is wrong")
+
+
+def _add_status(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.status import show_status
+
+        return show_status(options)
+
+    parser = _add(
+        commands,
+        "status",
+        summary="show what a deployed app has in flight, the oldest first, and what waits for somebody",
+        example="""
+          sqlvmbackup status --namespace my-namespace
+        """,
+        notes="""
+        It looks into every queue and takes nothing out: the role Azure Service Bus Data Receiver does.
+        Exit status: 0, or 1 where there are dead letters or parked messages.
+        """,
+        handler=handler,
+    )
+    _add_looked_at(parser)
+
+
+def _add_watch(commands: _SubCommands) -> None:
+    def handler(options: argparse.Namespace) -> int:
+        from cli.status import watch
+
+        return watch(options)
+
+    parser = _add(
+        commands,
+        "watch",
+        summary="show what a deployed app has in flight, again every few seconds",
+        example="""
+          sqlvmbackup watch --namespace my-namespace
+        """,
+        notes="Of `-o jsonl`, each look is a line for each request and step, and one of sums.",
+        handler=handler,
+    )
+    parser.add_argument("--once", action="store_true", help="look once")
+    _add_looked_at(parser)
+
+
+def _add_looked_at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--namespace",
+        metavar="NAME",
+        help="of the app (default: ServiceBusConnection__fullyQualifiedNamespace of the environment)",
+    )
+    _add_output(parser)
 
 
 def _add_simulator(commands: _SubCommands) -> None:

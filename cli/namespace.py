@@ -54,7 +54,7 @@ def send_and_wait(
     """Send one request to a deployed app and, unless told not to, wait for its outcomes, which go to `finished`."""
     output = output_of(options)
     with ExitStack() as stack:
-        bus, client = stack.enter_context(_connected(options.namespace))
+        bus, client = stack.enter_context(connected(options.namespace))
         if options.no_wait:
             bus.send([line.message()])
             print(f"{line.label} is sent; its outcomes come on topic {JOB_OUTCOMES}.", file=sys.stderr)
@@ -183,13 +183,16 @@ class ParkedInNamespace:
 @contextmanager
 def parked_in_namespace(namespace: str) -> Iterator[Parked]:
     """The parked messages of a deployed app. Raises CommandError."""
-    with _connected(namespace) as (bus, client):
+    with connected(namespace) as (bus, client):
         yield ParkedInNamespace(bus, client)
 
 
 @contextmanager
-def _connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient]]:
-    """The namespace, by the connection string in the environment if it is its own, else by identity."""
+def connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient]]:
+    """The namespace, by the connection string in the environment if it is its own, else by identity.
+
+    Raises CommandError where it cannot be used.
+    """
     from azure.core.exceptions import AzureError
     from azure.servicebus import ServiceBusClient
 

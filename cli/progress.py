@@ -65,13 +65,14 @@ def in_flight(app: EmbeddedApp, most: int) -> Moving:
         total += counts.active + counts.scheduled + counts.locked
         if len(shown) < most:
             for message in app.messages(queue, most - len(shown)):
-                found = _read(message.body, now)
+                found = read_in_flight(message.body, now)
                 if found is not None:
                     shown.append(found)
     return Moving(shown, total)
 
 
-def _read(body: bytes, now: datetime | None) -> InFlight | None:
+def read_in_flight(body: bytes, now: datetime | None) -> InFlight | None:
+    """What a message between steps is about, at `now`; None where this version cannot tell."""
     try:
         content: Any = json.loads(body)
         request, payload = content["request"], content["payload"]

@@ -20,9 +20,12 @@ from typing import Any, Final
 from azure.functions import Blueprint, FunctionApp
 from pydantic import BaseModel
 
+from cli.entities import iso_duration
+from cli.served import served_by
+from docs import infrastructure
 from docs.examples import event_examples
-from docs.namespace_template import iso_duration, namespace_template
-from functions.blueprints import SHARED, blueprints
+from docs.namespace_template import namespace_template
+from functions.blueprints import blueprints
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.engine.table import Row
 from shared.intake.senders import NOT_IN_EVENTS, QUEUES
@@ -41,6 +44,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")
 SAMPLES: Final = Path("samples")
 NAMESPACE: Final = Path("infra/service-bus.json")
+INFRASTRUCTURE: Final = Path("infra")
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: What `shared.messages.model.parse_duration` takes, as a pattern of ECMA-262.
 DURATION: Final = r"^P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"
@@ -384,19 +388,8 @@ def _queue_row(queue: Queue) -> tuple[str, ...]:
         str(queue.max_delivery_count),
         "",
         f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "",
-        "every" if len(_served(queue.name)) == len(Operation) else ", ".join(_served(queue.name)),
+        "every" if len(served_by(queue.name)) == len(Operation) else ", ".join(served_by(queue.name)),
     )
-
-
-def _served(queue: str) -> list[str]:
-    """The workflows that need a queue."""
-    for other, step in SHARED.items():
-        if queue == TABLE.rows[step].queue:
-            return [each.value for each in Operation if each in (other, TABLE.rows[step].workflow)]
-    steps = {step.queue: step.workflow for step in TABLE.rows.values() if step.workflow != "every"}
-    requests = {name: operation.value for operation, name in QUEUES.items()}
-    found = requests.get(queue) or steps.get(queue)
-    return [found] if found is not None else [operation.value for operation in Operation]
 
 
 def _duration(value: timedelta) -> str:
@@ -408,8 +401,30 @@ def service_bus_template() -> dict[str, Any]:
     return namespace_template(
         TOPOLOGY,
         workflows=[operation.value for operation in Operation],
-        served=_served,
+        served=served_by,
     )
+
+
+def infrastructure_data() -> dict[str, Any]:
+    """What the Bicep templates load, by file name."""
+    sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))["Values"]
+    return {
+        "topology.json": infrastructure.topology_data(TOPOLOGY, served_by),
+        "roles.json": infrastructure.roles_data(),
+        "built-in-roles.json": infrastructure.built_in_roles_data(),
+        "settings.json": infrastructure.settings_data(sample),
+        "workflows.json": infrastructure.workflows_data(),
+    }
+
+
+def roles_table() -> str:
+    """The custom roles."""
+    return table(("role", "workflow", "scope", "lets the app"), infrastructure.roles_rows())
+
+
+def actions_table() -> str:
+    """Each action of the custom roles."""
+    return table(infrastructure.action_heads(), infrastructure.actions_rows())
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -460,7 +475,7 @@ def licences_table() -> str:
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/supply-chain.md": {"licences": licences_table},
     "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
-    "docs/operations.md": {"queues": queues_table},
+    "docs/operations.md": {"queues": queues_table, "roles": roles_table, "actions": actions_table},
     "docs/messages.md": {
         "protect request": _sample("protect.json"),
         "backup request": _sample("backup.json"),
@@ -487,6 +502,8 @@ def generated() -> dict[Path, str]:
         for name, schema in schemas().items()
     }
     files[NAMESPACE] = json.dumps(service_bus_template(), indent=2) + "\n"
+    for name, data in infrastructure_data().items():
+        files[INFRASTRUCTURE / name] = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     for name, parts in BLOCKS.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, make in parts.items():

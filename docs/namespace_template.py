@@ -1,20 +1,18 @@
 """The namespace as an Azure Resource Manager template, made from the topology of the app.
 
-Follows https://learn.microsoft.com/azure/templates/microsoft.servicebus/2021-11-01/namespaces/queues.
+Follows https://learn.microsoft.com/azure/templates/microsoft.servicebus/2024-01-01/namespaces/queues.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, Final
 
+from cli.entities import queue_properties, subscription_properties, topic_properties
 from shared.bus.topology import Queue, Subscription, Topic, Topology
-from shared.messages.model import format_duration
 
 _SCHEMA: Final = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
-_API_VERSION: Final = "2021-11-01"
+_API_VERSION: Final = "2024-01-01"
 _NAMESPACE: Final = "Microsoft.ServiceBus/namespaces"
 _NAME: Final = "parameters('namespaceName')"
 
@@ -91,15 +89,7 @@ def _queue(queue: Queue, needed_by: Sequence[str], workflows: Sequence[str]) -> 
     return {
         **resource,
         "dependsOn": before,
-        "properties": {
-            "requiresDuplicateDetection": True,
-            "duplicateDetectionHistoryTimeWindow": iso_duration(queue.duplicate_detection_window),
-            "requiresSession": False,
-            "lockDuration": iso_duration(queue.lock_duration),
-            "maxDeliveryCount": queue.max_delivery_count,
-            "deadLetteringOnMessageExpiration": queue.dead_letter_expired,
-            **({"forwardDeadLetteredMessagesTo": forwards_to} if forwards_to is not None else {}),
-        },
+        "properties": queue_properties(queue),
     }
 
 
@@ -109,10 +99,7 @@ def _topic(topic: Topic) -> Resource:
         "apiVersion": _API_VERSION,
         "name": f"[concat({_NAME}, '/{topic.name}')]",
         "dependsOn": [_id("namespaces")],
-        "properties": {
-            "requiresDuplicateDetection": True,
-            "duplicateDetectionHistoryTimeWindow": iso_duration(topic.duplicate_detection_window),
-        },
+        "properties": topic_properties(topic),
     }
 
 
@@ -122,25 +109,10 @@ def _subscription(topic: Topic, subscription: Subscription) -> Resource:
         "apiVersion": _API_VERSION,
         "name": f"[concat({_NAME}, '/{topic.name}/{subscription.name}')]",
         "dependsOn": [_id("namespaces/topics", topic.name)],
-        "properties": {
-            "requiresSession": False,
-            "lockDuration": iso_duration(subscription.lock_duration),
-            "maxDeliveryCount": subscription.max_delivery_count,
-            "defaultMessageTimeToLive": iso_duration(subscription.time_to_live),
-        },
+        "properties": subscription_properties(subscription),
     }
 
 
 def _id(kind: str, *names: str) -> str:
     parts = "".join(f", '{name}'" for name in names)
     return f"[resourceId('Microsoft.ServiceBus/{kind}', {_NAME}{parts})]"
-
-
-def iso_duration(value: timedelta) -> str:
-    """A duration in ISO 8601, in hours or minutes where it is a whole number of them."""
-    text = format_duration(value)
-    seconds = re.fullmatch(r"PT(\d+)S", text)
-    count = int(seconds[1]) if seconds is not None else 0
-    if count and count % 3600 == 0:
-        return f"PT{count // 3600}H"
-    return f"PT{count // 60}M" if count and count % 60 == 0 else text

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from shared import tracing
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
 from shared.settings import SettingsError, read_settings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["build", "connected_bus", "install", "runtime"]
 
 
+#: `telemetryMode` of host.json, as an application setting says it.
+TELEMETRY_MODE: Final = "AzureFunctionsJobHost__telemetryMode"
 _lock: Final = threading.Lock()
 _building: Final = threading.Lock()
 _bus: Bus | None = None
@@ -39,6 +42,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     from shared.arm.errors import AuthenticationError
     from shared.azure_backup.operations import AzureBackup
     from shared.engine.runtime import Runtime
+    from shared.observed_bus import ObservedBus
     from shared.workflows import TABLE
 
     settings = read_settings(environment)
@@ -56,7 +60,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
     )
     return Runtime(
         settings=settings,
-        bus=bus if bus is not None else connected_bus(environment),
+        bus=ObservedBus(bus if bus is not None else connected_bus(environment)),
         backup=AzureBackup(arm),
         clock=clock,
         service_clock=service_clock,
@@ -86,8 +90,22 @@ def runtime() -> Runtime:
     global _installed  # noqa: PLW0603 - one a process, by design of the platform's worker
     with _building:
         if _installed is None:
-            _installed = build(os.environ)
+            built = build(os.environ)
+            if records_by_open_telemetry(os.environ):
+                from shared.open_telemetry import recorder
+
+                tracing.install(recorder(os.environ))
+            _installed = built
         return _installed
+
+
+def records_by_open_telemetry(environment: Mapping[str, str]) -> bool:
+    """Whether the host is told, by an application setting, to send its telemetry by OpenTelemetry: then the app does.
+
+    Follows https://learn.microsoft.com/azure/azure-functions/opentelemetry-howto.
+    """
+    given = (value for name, value in environment.items() if name.lower() == TELEMETRY_MODE.lower())
+    return next(given, "").strip().lower() == "opentelemetry"
 
 
 def install(wired: Runtime | None) -> None:

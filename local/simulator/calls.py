@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local.simulator.errors import arm, invalid_input
-from local.simulator.estate import Vault
+from local.simulator.estate import Principal, Vault
 from local.simulator.faults import Fault
 from local.simulator.http_messages import Request
 from local.simulator.naming import encoded
@@ -28,6 +28,8 @@ class Call:
     faults: dict[str, Fault] = field(default_factory=dict)
     client_request_id: str | None = None
     found_vault: Vault | None = None
+    caller: Principal | None = None
+    """Whose token it bears; None for the fixed one."""
 
     @property
     def api_version(self) -> str:

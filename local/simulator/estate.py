@@ -11,6 +11,7 @@ from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName
 from local.simulator.operations import Operation
 from local.simulator.resource_guards import ResourceGuard
+from local.simulator.scenario import ServicePrincipalScenario
 
 LOG_LAG = timedelta(minutes=1)
 """How long after its moment a scheduled log backup can be restored from."""
@@ -525,3 +526,11 @@ class Vault:
             for item in container.items.values()
             if item.policy is policy
         )
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A service principal with the id of its object in the tenant."""
+
+    scenario: ServicePrincipalScenario
+    object_id: str

@@ -11,6 +11,7 @@ import re
 from datetime import timedelta
 from typing import Any, Final
 
+from local.simulator.authorization import may_read
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import ServiceError
 from local.simulator.world import World
@@ -95,12 +96,14 @@ def _projected(row: dict[str, Any], columns: str) -> dict[str, Any]:
     return shown
 
 
-def _answered(world: World, query: str, subscriptions: list[str] | None) -> tuple[list[dict[str, Any]], bool]:
-    """The rows of a query, and whether it can be paged."""
+def _answered(
+    world: World, call: Call, query: str, subscriptions: list[str] | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of a query, of what the caller may read, and whether it can be paged."""
     table, *steps = (part.strip() for part in query.split("|"))
     if table.lower() != "resources":
         raise _refused(f"the table {table!r}")
-    rows = _rows(world)
+    rows = [row for row in _rows(world) if may_read(world, call.caller, row["id"], row["type"])]
     if subscriptions is not None:
         wanted = {text.lower() for text in subscriptions}
         rows = [row for row in rows if row["subscriptionId"].lower() in wanted]
@@ -154,7 +157,7 @@ def resources(world: World, call: Call) -> Answer:
     if options.get("resultFormat", "objectArray") != "objectArray":
         raise _refused("the resultFormat is not objectArray")
     subscriptions = body.get("subscriptions")
-    rows, pageable = _answered(world, query, subscriptions if isinstance(subscriptions, list) else None)
+    rows, pageable = _answered(world, call, query, subscriptions if isinstance(subscriptions, list) else None)
     top = options.get("$top", _DEFAULT)
     if not isinstance(top, int) or not 1 <= top <= _MOST:
         raise _refused(f"$top is not between 1 and {_MOST}")

@@ -9,8 +9,9 @@ from urllib.parse import parse_qs
 
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
+from local.simulator.estate import Principal
 from local.simulator.timing import instant
-from local.simulator.world import IssuedToken, Principal, World
+from local.simulator.world import IssuedToken, World
 
 FIXED_TOKEN = "local-simulator"  # noqa: S105 - says what it is; it opens nothing but this simulator
 TOKEN_SECONDS = 3599
@@ -345,7 +346,8 @@ def action_of(call: Call) -> tuple[str, str]:
     verb = _VERBS.get(call.request.method, "read")
     if "providers" not in lowered:
         return f"Microsoft.Resources/subscriptions/{verb}", "/" + "/".join(segments)
-    at = lowered.index("providers")
+    # What is asked of a resource by another provider is that provider's: the last one names the action.
+    at = len(lowered) - 1 - lowered[::-1].index("providers")
     rest = segments[at + 2 :]
     names = "/".join([segments[at + 1], *rest[::2]])
     # A list, or what a POST asks for, ends in a type without a name: its scope is the resource before.

@@ -9,12 +9,14 @@ from typing import Any
 
 from local.simulator import (
     archive,
+    authorization,
     container_handlers,
     deleted_vaults,
     graph_handlers,
     identity_handlers,
     intent_handlers,
     item_handlers,
+    namespace_handlers,
     operation_handlers,
     overview_handlers,
     resource_guard_handlers,
@@ -150,6 +152,7 @@ def build_routes() -> RouteTable:
         "ComputeOperation",
         run_command_handlers.compute_operation,
     )
+    _add_access_routes(plain, group)
     region = "subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{location}"
     for path, name, handler in (
         ("backupStatus", "BackupStatus", overview_handlers.backup_status),
@@ -178,6 +181,38 @@ def build_routes() -> RouteTable:
         table.add("GET", f"{vault}/{path}/{{operation}}", Route(name, handler))
     _add_backup_routes(table, f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}")
     return table
+
+
+def _add_access_routes(plain: Callable[[str, str, str, Handler], None], group: str) -> None:
+    """Who may do what on which resource, and the management side of the namespace."""
+    subscription = "subscriptions/{subscription}"
+    bus = f"{group}/providers/Microsoft.ServiceBus/namespaces/{{namespace}}"
+    for scope in (
+        subscription,
+        group,
+        f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}",
+        f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}",
+        f"{group}/providers/Microsoft.Storage/storageAccounts/{{account}}",
+        f"{group}/providers/Microsoft.Insights/components/{{component}}",
+        bus,
+    ):
+        access = f"{scope}/providers/Microsoft.Authorization"
+        plain("GET", f"{access}/permissions", "ListPermissions", authorization.list_permissions)
+        plain("GET", f"{access}/roleAssignments", "ListRoleAssignments", authorization.list_role_assignments)
+    definition = f"{subscription}/providers/Microsoft.Authorization/roleDefinitions/{{role}}"
+    plain("GET", definition, "GetRoleDefinition", authorization.get_role_definition)
+    for scope in (subscription, group):
+        namespaces = f"{scope}/providers/Microsoft.ServiceBus/namespaces"
+        plain("GET", namespaces, "ListNamespaces", namespace_handlers.list_namespaces)
+    plain("GET", bus, "GetNamespace", namespace_handlers.get_namespace)
+    plain("GET", f"{bus}/queues", "ListQueues", namespace_handlers.list_queues)
+    plain("GET", f"{bus}/topics", "ListTopics", namespace_handlers.list_topics)
+    subscriptions = f"{bus}/topics/{{topic}}/subscriptions"
+    plain("GET", subscriptions, "ListTopicSubscriptions", namespace_handlers.list_subscriptions)
+    storage = f"{group}/providers/Microsoft.Storage/storageAccounts"
+    plain("GET", storage, "ListStorageAccounts", namespace_handlers.list_beside)
+    components = f"{group}/providers/Microsoft.Insights/components"
+    plain("GET", components, "ListComponents", namespace_handlers.list_beside)
 
 
 def _add_backup_routes(table: RouteTable, vault: str) -> None:

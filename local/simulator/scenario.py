@@ -344,6 +344,42 @@ class ScheduledFailureScenario(_Part):
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
 
+class RoleAssignmentScenario(_Part):
+    """A role that holds on a scope and everything below it: for one principal, or for whoever calls."""
+
+    scope: str = "/"
+    role_name: str = ""
+    principal_id: str | None = None
+    actions: tuple[str, ...] = ()
+    not_actions: tuple[str, ...] = ()
+    data_actions: tuple[str, ...] = ()
+    not_data_actions: tuple[str, ...] = ()
+
+
+class EntityScenario(_Part):
+    """A queue, topic or subscription, with its `properties` as Azure Resource Manager has them."""
+
+    name: Name
+    properties: dict[str, Any] = {}
+
+
+class TopicScenario(EntityScenario):
+    """A topic with its subscriptions."""
+
+    subscriptions: tuple[EntityScenario, ...] = ()
+
+
+class NamespaceScenario(_Part):
+    """A Service Bus namespace as its management side shows it; messages are the broker's."""
+
+    resource_group: Name = "rg-app"
+    name: Name
+    sku: Literal["Basic", "Standard", "Premium"] = "Standard"
+    disable_local_auth: bool = True
+    queues: tuple[EntityScenario, ...] = ()
+    topics: tuple[TopicScenario, ...] = ()
+
+
 class PolicyScenario(_Part):
     """A policy with its `properties` as the REST API has them."""
 
@@ -469,6 +505,8 @@ class Scenario(_Part):
     virtual_machines: tuple[VirtualMachineScenario, ...] = Field(default_factory=_default_machines)
     availability_groups: tuple[AvailabilityGroupScenario, ...] = ()
     service_principals: tuple[ServicePrincipalScenario, ...] = ()
+    role_assignments: tuple[RoleAssignmentScenario, ...] | None = None
+    service_bus_namespaces: tuple[NamespaceScenario, ...] = ()
     durations: DurationsScenario = DurationsScenario()
     throttling: ThrottlingScenario = ThrottlingScenario()
     faults: tuple[Fault, ...] = ()

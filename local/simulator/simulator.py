@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from local.simulator.authorization import check_roles
 from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
+from local.simulator.estate import Principal
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
 from local.simulator.identity_handlers import action_of, check_allowed, check_token
@@ -22,7 +24,7 @@ from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
 from local.simulator.scenario import Scenario
 from local.simulator.throttling import Throttle
 from local.simulator.timing import SimulatedTime, instant
-from local.simulator.world import Principal, World
+from local.simulator.world import World
 from shared.clock import Clock, SystemClock
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?")
@@ -165,12 +167,13 @@ class Simulator:
             if any(name in chosen for name in ("dropBeforeEffect", "status", "throttle", "redirect")):
                 answer = _before_effect(call, chosen)
             else:
-                principal = check_token(world, call) if route.needs_token else None
+                call.caller = check_token(world, call) if route.needs_token else None
                 self._check_version(call, route)
                 if route.needs_token:
-                    check_allowed(call, principal)
+                    check_allowed(call, call.caller)
+                    check_roles(world, call, call.caller)
                     action, _ = action_of(call)
-                    headers |= self._operation_identifier(principal)
+                    headers |= self._operation_identifier(call.caller)
                     headers |= self._throttle.count(request.method, route.backup, action, world.now)
                 answer = route.handler(world, call)
                 if "twice" in chosen:

@@ -33,6 +33,7 @@ from local.simulator.estate import (
     Intent,
     LogChain,
     Policy,
+    Principal,
     ProtectedItem,
     RecoveryPoint,
     RunCommand,
@@ -52,7 +53,6 @@ from local.simulator.scenario import (
     InstanceScenario,
     PolicyScenario,
     Scenario,
-    ServicePrincipalScenario,
     VirtualMachineScenario,
 )
 from local.simulator.service_version import ServiceVersion
@@ -68,14 +68,6 @@ _TOLD_BY_JOBS = timedelta(days=6)
 """Of a history of a week the first backup is at least so old."""
 POLL_VERSION_OF_CONTAINERS = "2019-05-13-preview"
 _SAFE_IN_PATH = "/;:@!$'()*+,=~-._"
-
-
-@dataclass(frozen=True)
-class Principal:
-    """A service principal with the id of its object in the tenant."""
-
-    scenario: ServicePrincipalScenario
-    object_id: str
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
+from shared import tracing
 from shared.arm import USER_AGENT
 from shared.arm.budget import Admission, RequestBudget
 from shared.arm.credentials import TokenSource
@@ -44,6 +45,7 @@ from shared.arm.retry_after import parse_http_date
 from shared.clock import Clock, ServiceClock
 from shared.log import logger
 from shared.nesting import MOST_LEVELS, is_nested_too_deeply
+from shared.tracing import Instrument
 
 if TYPE_CHECKING:
     from shared.arm.transport import RawAnswer, Transport, TransportError
@@ -65,6 +67,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
 _RESOURCE_GRAPH_VERSION = "2021-03-01"
+_REMAINING = "x-ms-ratelimit-remaining-"
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 
@@ -357,6 +360,21 @@ class ArmClient:
         raise call.failed(family, f"not followed, {problem}", request_id=request_id)
 
     def _ask(self, call: _Call, *, cost: int = 1, begun: bool = False) -> ArmResponse:
+        # Neither path nor query: poll URLs are signed.
+        attributes = {tracing.REQUEST_METHOD: call.method, tracing.CLIENT_REQUEST_ID: call.client_request_id}
+        if tracing.current_context() is None:
+            return self._asked(call, cost=cost, begun=begun)
+        with tracing.span(call.operation, kind=tracing.Kind.CLIENT, attributes=attributes) as span:
+            try:
+                response = self._asked(call, cost=cost, begun=begun)
+            except ArmStatusError as error:
+                span.set(tracing.RESPONSE_STATUS, error.status)
+                raise
+            span.set(tracing.RESPONSE_STATUS, response.status)
+            span.set(tracing.SERVICE_REQUEST_ID, _request_id(response))
+            return response
+
+    def _asked(self, call: _Call, *, cost: int, begun: bool) -> ArmResponse:
         used = ""
 
         def current_token() -> str:
@@ -387,6 +405,8 @@ class ArmClient:
         finally:
             if answer is None or answer.status != 429:
                 self.budget.answered(admission, answer.headers if answer is not None else None)
+                if answer is not None and tracing.is_on():
+                    _measure_left(answer.headers, call.operation)
         return self._judge(call, answer, admission)
 
     def authenticate(self) -> None:
@@ -536,6 +556,15 @@ class ArmClient:
             client_request_id=call.client_request_id,
             request_id=_shown_id(answer.headers),
         )
+
+
+def _measure_left(headers: Mapping[str, str], operation: str) -> None:
+    """What an answer says is left of its limits (https://learn.microsoft.com/azure/azure-resource-manager/management/
+    request-limits-and-throttling#remaining-requests)."""
+    for name, value in headers.items():
+        if name.startswith(_REMAINING) and value.strip().isdigit():
+            limit = name.removeprefix(_REMAINING)
+            tracing.measure(Instrument.READS_LEFT, int(value), limit=limit, operation=operation)
 
 
 def _serialised(content: object) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from shared import tracing
 from shared.arm.budget import WRITES, coming_back, reads_per_hour
 from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId
@@ -48,13 +49,14 @@ from shared.engine.send import (
     wait_again,
 )
 from shared.engine.table import Row, Table, UnknownStepError
-from shared.engine.telemetry import delivery_context, log_context
+from shared.engine.telemetry import delivery_context, log_context, say, traced
 from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.model import format_moment
 from shared.messages.reserved import WAITING_SINCE
+from shared.tracing import Instrument
 
 _log: Final = logger(__name__)
 
@@ -67,6 +69,11 @@ def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
     Raises whatever it did not expect, and BusError where the bus takes nothing: the message is then
     delivered again.
     """
+    with traced(delivery) as span:
+        _handle(row, delivery, runtime, span)
+
+
+def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) -> None:
     if not admitted(delivery, runtime):
         return
     try:
@@ -76,7 +83,10 @@ def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
         message = read(row, delivery, runtime)
         if message is None:
             return
+        late = runtime.service_clock.now() - message.since
+        tracing.measure(Instrument.LATENESS, max(0.0, late.total_seconds()), step=row.name)
         result = run(row, message, delivery, runtime)
+        say(span, message, result)
         hand_over(row, message, result, runtime)
     except MessageTooLargeError:
         raise
@@ -282,9 +292,9 @@ def handle_without_effect(
     what is too large to be parked is left to the broker's dead letters.
     """
     try:
-        if not admitted(delivery, runtime):
-            return
-        handler(delivery, runtime)
+        with traced(delivery):
+            if admitted(delivery, runtime):
+                handler(delivery, runtime)
     except MessageTooLargeError:
         raise
     except BusError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from shared import tracing
 from shared.bus import Bus, BusError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION
 from shared.clock import Clock
@@ -45,6 +46,7 @@ from shared.engine.telemetry import log_context
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import DOUBTS, ErrorInfo, Event, Status
+from shared.observed_bus import stamped
 
 _log: Final = logger(__name__)
 
@@ -269,12 +271,14 @@ def _ending(end: End) -> Ending:
 
 def outgoing(message: StepMessage[Any], delay: timedelta, runtime: Runtime) -> OutgoingMessage:
     """A message to a step, as the bus takes it. Raises ValueError where it cannot be serialised."""
+    entity = message.step.replace("_", "-")
     return OutgoingMessage(
-        entity=message.step.replace("_", "-"),
+        entity=entity,
         body=message.model_dump_json(by_alias=True, exclude_none=True).encode(),
         message_id=message.message_id,
         subject=message.step,
         correlation_id=message.request.correlation_id,
+        application_properties=tracing.carried_to(entity),
         scheduled_for=wait_until(runtime.clock.now(), delay * runtime.settings.time_scale),
     )
 
@@ -297,8 +301,8 @@ def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtim
         events
     ]
     for portion in earlier:
-        yield [Carried(event.to_message(), message) for event in portion]
-    found = [Carried(event.to_message(), message) for event in latest]
+        yield [Carried(stamped(event.to_message()), message) for event in portion]
+    found = [Carried(stamped(event.to_message()), message) for event in latest]
     accepted = result.accepted if isinstance(result, Continue) else None
     for start in range(0, max(1, len(messages)), AT_A_TIME):
         for following, delay in messages[start : start + AT_A_TIME]:
@@ -310,7 +314,7 @@ def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtim
             yield found
         found = []
     if accepted is not None:
-        yield [Carried(accepted.to_message(), message)]
+        yield [Carried(stamped(accepted.to_message()), message)]
 
 
 def _not_carried(

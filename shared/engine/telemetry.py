@@ -1,9 +1,13 @@
-"""What a log record says of the message it is about: the same fields everywhere, never a body or a URL."""
+"""What log records and spans say of the message they are about: the same fields everywhere, never a body or a URL."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from shared import tracing
+from shared.bus.topology import REQUEST_QUEUES
 from shared.engine.message import Delivery, Following, OfJob, StepMessage
 from shared.messages.cloud_events import InvalidMessageError, read_json
 
@@ -44,6 +48,101 @@ def delivery_context(delivery: Delivery, action: str, **more: Any) -> dict[str, 
         "source": source,
         **more,
     }
+
+
+@contextmanager
+def traced(delivery: Delivery) -> Iterator[tracing.Span]:
+    """A span around the processing of a delivery, in the trace of its request."""
+    parent = context_of(delivery)
+    begun = started(delivery, parent)
+    try:
+        with tracing.processing(delivery.queue, begun, parent):
+            yield begun
+    except BaseException as error:
+        begun.end(error)
+        raise
+    begun.end()
+
+
+def started(delivery: Delivery, parent: str | None, *links: str | None) -> tracing.Span:
+    """The span of a delivery's processing; whoever asks for it ends it."""
+    return tracing.start(
+        f"process {delivery.queue}",
+        kind=tracing.Kind.CONSUMER,
+        parent=parent,
+        links=links,
+        attributes={
+            tracing.SYSTEM: "servicebus",
+            tracing.OPERATION: "process",
+            tracing.OPERATION_TYPE: "process",
+            tracing.DESTINATION: delivery.queue,
+            tracing.DELIVERY_COUNT: delivery.delivery_count,
+        },
+    )
+
+
+@contextmanager
+def traced_batch(deliveries: Sequence[Delivery]) -> Iterator[tracing.Span]:
+    """A span around a batch, linked to each of its messages; in a request's trace where all are of that trace."""
+    if not tracing.is_on() or not deliveries:
+        yield tracing.NOTHING
+        return
+    parents = [context_of(delivery) for delivery in deliveries]
+    traces = {parent.split("-")[1] if parent is not None else None for parent in parents}
+    parent = parents[0] if len(traces) == 1 else None
+    queue = deliveries[0].queue
+    begun = tracing.start(
+        f"process batch of {queue}",
+        kind=tracing.Kind.CONSUMER,
+        parent=parent,
+        links=parents,
+        attributes={
+            tracing.SYSTEM: "servicebus",
+            tracing.OPERATION: "process",
+            tracing.OPERATION_TYPE: "process",
+            tracing.DESTINATION: queue,
+            tracing.BATCH_SIZE: len(deliveries),
+        },
+    )
+    try:
+        with tracing.processing(queue, begun, parent):
+            yield begun
+    except BaseException as error:
+        begun.end(error)
+        raise
+    begun.end()
+
+
+def say(span: tracing.Span, message: StepMessage[Any], result: object) -> None:
+    """What a span tells of the message that was processed, and of what came of it."""
+    if not tracing.is_on():
+        return
+    span.set(tracing.REQUEST_ID, message.request.id)
+    span.set(tracing.REQUEST_SOURCE, message.request.source)
+    span.set(tracing.STEP, message.step)
+    span.set(tracing.DATABASE, str(message.database) if message.database is not None else None)
+    span.set(tracing.RESULT, type(result).__name__)
+
+
+def context_of(delivery: Delivery) -> str | None:
+    """The context that a delivery came with: of a request, that of its event; between steps, that of its sender."""
+    if not tracing.is_on():
+        return None
+    sent = delivery.application_properties.get(tracing.TRACEPARENT)
+    of_sender = sent if isinstance(sent, str) and sent else None
+    if of_sender is not None and delivery.queue not in REQUEST_QUEUES:
+        return of_sender
+    return _traceparent(delivery.body) or of_sender
+
+
+def _traceparent(body: bytes) -> str | None:
+    try:
+        content = read_json(body)
+    except InvalidMessageError:
+        return None
+    request = content.get("request", content) if isinstance(content, dict) else None
+    found = request.get(tracing.TRACEPARENT) if isinstance(request, dict) else None
+    return found if isinstance(found, str) and found else None
 
 
 def _request(body: bytes) -> tuple[str | None, str | None]:

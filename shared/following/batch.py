@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from shared import tracing
 from shared.arm.budget import JOB_READS, action_of, coming_back
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
@@ -51,12 +53,13 @@ from shared.engine.send import (
     send_or_hold,
 )
 from shared.engine.table import Row
-from shared.engine.telemetry import delivery_context, log_context
+from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
 from shared.following.poll import Poll, adds_details
 from shared.listings import JobListing, tick_of
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
+from shared.tracing import Instrument
 
 if TYPE_CHECKING:
     from shared.arm.ids import VaultId
@@ -86,6 +89,13 @@ class _Item:
     message: StepMessage[Following]
     #: of the step that the message follows for
     row: Row
+    span: tracing.Span
+    #: the context that it came with
+    parent: str | None
+
+    def processing(self) -> AbstractContextManager[None]:
+        """Meanwhile it is this message that is processed."""
+        return tracing.processing(TRACK, self.span, self.parent)
 
 
 @dataclass(frozen=True)
@@ -152,14 +162,26 @@ def _one_by_one(copies: Sequence[OutgoingMessage], deliveries: Sequence[Delivery
 
 
 def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
+    with traced_batch(deliveries) as batch:
+        items = [item for item in (_read(delivery, runtime, batch) for delivery in deliveries) if item]
+        try:
+            _work_on(items, runtime)
+        except BaseException as error:
+            for item in items:
+                item.span.end(error)
+            raise
+        for item in items:
+            item.span.end()
+
+
+def _work_on(read_items: Sequence[_Item], runtime: Runtime) -> None:
     began = runtime.clock.monotonic()
     limit = LONGEST_WORK.total_seconds()
     single: list[_Item] = []
     vaults: dict[str, list[_Item]] = defaultdict(list)
-    for delivery in deliveries:
-        item = _read(delivery, runtime)
-        if item is None:
-            continue
+    if read_items:
+        tracing.measure(Instrument.FOLLOWED, len(read_items))
+    for item in read_items:
         vault_id = item.message.request.vault_id
         if vault_id is not None and item.row.job is not None and _is_listed(item.message.payload):
             vaults[vault_id.key].append(item)
@@ -214,13 +236,17 @@ def _is_listed(following: Following) -> bool:
     return isinstance(following.of, OfOperation | OfJob)
 
 
-def _read(delivery: Delivery, runtime: Runtime) -> _Item | None:
+def _read(delivery: Delivery, runtime: Runtime, batch: tracing.Span) -> _Item | None:
     """The poll in a delivery; None where there is none for this version, and it has been put away."""
     try:
         message = read(runtime.table.rows[TRACK], delivery, runtime)
         if message is None:
             return None
-        return _Item(delivery, message, runtime.table.origin(message))
+        parent = context_of(delivery)
+        row = runtime.table.origin(message)
+        age = runtime.service_clock.now() - message.payload.began
+        tracing.measure(Instrument.JOB_AGE, max(0.0, age.total_seconds()), step=row.name)
+        return _Item(delivery, message, row, started(delivery, parent, batch.context), parent)
     except BusError as error:
         come_back(delivery, runtime, error, worked_on=False, hold=HOLD_BATCH)
     except Exception as error:
@@ -256,7 +282,8 @@ def _one(
         return Poll(message, item.row, c).result(known=known, details=details)
 
     try:
-        return run(item.row, item.message, item.delivery, runtime, step=poll, grown_tick=grown_tick)
+        with item.processing():
+            return run(item.row, item.message, item.delivery, runtime, step=poll, grown_tick=grown_tick)
     except Exception as error:
         _log.exception("a poll failed on a defect of this app", extra=log_context(item.message))
         if item.message.attempt < _MOST_DEFECTS:
@@ -387,12 +414,14 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
     alone: list[tuple[_Item, Result]] = []
     sent: list[tuple[_Item, Result]] = []
     for item, result in results:
+        say(item.span, item.message, result)
         if isinstance(result, _Defect):
             _answer(item.delivery, runtime, result.error)
             continue
         try:
-            for portion in carried(item.row, item.message, result, runtime):
-                together += portion
+            with item.processing():
+                for portion in carried(item.row, item.message, result, runtime):
+                    together += portion
             sent.append((item, result))
         except Exception as error:
             _log.exception("what a poll led to is no message", extra=log_context(item.message))
@@ -405,7 +434,8 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
         alone = sent
     for number, (item, result) in enumerate(alone):
         try:
-            hand_over(item.row, item.message, result, runtime)
+            with item.processing():
+                hand_over(item.row, item.message, result, runtime)
         except BusUnavailableError as error:
             # Whatever is not there for one is not there for the others: each try takes half a minute.
             _give_back([each.delivery for each, _ in alone[number:]], runtime, error)

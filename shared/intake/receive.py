@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from shared import tracing
 from shared.bus import MessageTooLargeError, OutgoingMessage
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
@@ -56,7 +57,8 @@ def receive_request(delivery: Delivery, runtime: Runtime) -> None:
         epoch=delivery.epoch,
         vault_id=None if isinstance(data, CoverageData) else data.vault_id,
         correlation_id=envelope.correlation_id,
-        traceparent=envelope.traceparent,
+        # What is traced and came without a context is followed by this one, to the outcome.
+        traceparent=envelope.traceparent or tracing.current_context(),
         job_timeout=data.job_timeout,
     )
     message = first_step(request, _plan(data), runtime, at=runtime.service_clock.now(), sender=REQUESTED)

@@ -1,0 +1,144 @@
+"""What the Bicep templates load: queues, roles, settings and workflows, made of the code that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from cli import rights
+from cli.entities import queue_properties, subscription_properties, topic_properties
+from functions.blueprints import MODULES
+from shared.bus.topology import Topology
+from shared.settings import read_settings
+
+#: What the templates set themselves, or what is for a simulator only.
+_SET_ELSEWHERE: Final = frozenset({"WORKFLOWS", "ARM_ENDPOINT", "TIME_SCALE"})
+#: Workflows that restore: of two apps with separated duties, the second serves them.
+_RESTORING: Final = frozenset({"restore", "drill"})
+
+
+def topology_data(topology: Topology, served: Callable[[str], Sequence[str]]) -> dict[str, Any]:
+    """The queues with the workflows that need them, the topics and their subscriptions."""
+    return {
+        "queues": [
+            {"name": queue.name, "workflows": list(served(queue.name)), "properties": queue_properties(queue)}
+            for queue in topology.queues
+        ],
+        "topics": [{"name": topic.name, "properties": topic_properties(topic)} for topic in topology.topics],
+        "subscriptions": [
+            {
+                "topic": topic.name,
+                "name": subscription.name,
+                "properties": subscription_properties(subscription),
+            }
+            for topic in topology.topics
+            for subscription in topic.subscriptions
+        ],
+    }
+
+
+def roles_data() -> list[dict[str, Any]]:
+    """The custom roles; `option` is empty where the workflow alone asks for it."""
+    return [
+        {
+            "name": role.name,
+            "description": f"Lets SQL VM Backup Functions {role.says}.",
+            "scope": role.scope.value,
+            "workflows": sorted(role.workflows),
+            "option": role.option or "",
+            "actions": list(role.actions),
+        }
+        for role in rights.ROLES
+    ]
+
+
+def built_in_roles_data() -> dict[str, str]:
+    """The ids of the built-in roles that the templates assign."""
+    return {
+        "serviceBusDataOwner": rights.SERVICE_BUS_DATA_OWNER,
+        "storageBlobDataOwner": rights.STORAGE_BLOB_DATA_OWNER,
+        "storageTableDataContributor": rights.STORAGE_TABLE_DATA_CONTRIBUTOR,
+        "monitoringMetricsPublisher": rights.MONITORING_METRICS_PUBLISHER,
+    }
+
+
+def settings_data(sample: Mapping[str, str]) -> dict[str, str]:
+    """The app's own settings with their defaults, as the sample of local settings has them."""
+    own = set(_asked_for())
+    return {name: value for name, value in sample.items() if name in own - _SET_ELSEWHERE}
+
+
+def workflows_data() -> dict[str, list[str]]:
+    """The workflows that an app may serve, and those of them that restore."""
+    known = [name for name in MODULES if name != "every"]
+    return {"all": known, "restoring": [name for name in known if name in _RESTORING]}
+
+
+class _Asked(dict[str, str]):
+    """An environment without settings, which remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.append(key)
+        return default
+
+
+def _asked_for() -> Iterator[str]:
+    environment = _Asked()
+    read_settings(environment)
+    yield from environment.names
+
+
+# Documentation
+
+
+def actions_rows() -> list[tuple[str, ...]]:
+    """Each action of the custom roles, and who needs it: rows of a Markdown table."""
+    actions: dict[str, dict[str, str]] = {}
+    for role in rights.ROLES:
+        for action in role.actions:
+            for workflow in role.workflows:
+                where = "✓" if role.option is None else f"with `{role.option}`"
+                if actions.setdefault(action, {}).get(workflow) != "✓":
+                    actions[action][workflow] = where
+    columns = sorted({name for role in rights.ROLES for name in role.workflows}, key=_order)
+    return [
+        (f"`{action}`", *(needed_by.get(column, "") for column in columns))
+        for action, needed_by in actions.items()
+    ]
+
+
+def action_heads() -> list[str]:
+    """The heads of those rows."""
+    return ["action", *sorted({name for role in rights.ROLES for name in role.workflows}, key=_order)]
+
+
+def roles_rows() -> list[tuple[str, ...]]:
+    """The custom roles: rows of a Markdown table."""
+    return [
+        (
+            f"`{role.name}`",
+            ", ".join(sorted(role.workflows, key=_order))
+            + (f", with `{role.option}`" if role.option else ""),
+            _SCOPES[role.scope],
+            role.says,
+        )
+        for role in rights.ROLES
+    ]
+
+
+_SCOPES: Final = {
+    rights.Scope.VAULT: "each vault",
+    rights.Scope.VAULT_RESOURCE_GROUP: "the resource group of each vault",
+    rights.Scope.SUBSCRIPTION: "the subscription of each vault",
+    rights.Scope.VIRTUAL_MACHINE: "each VM; of a restore, source and target",
+    rights.Scope.DRILL_VIRTUAL_MACHINE: "each VM that is kept for drills",
+}
+
+
+def _order(workflow: str) -> tuple[int, str]:
+    known = ["protect", "backup", "restore", "coverage", "drill"]
+    return (known.index(workflow) if workflow in known else len(known), workflow)

@@ -1,0 +1,80 @@
+// The alerts of one app, each with an entry in docs/operations.md. Azure Monitor evaluates them: none needs the app,
+// or a timer of it, to run.
+
+param suffix string
+param location string
+param tags object
+param workspaceId string
+param actionGroupId string
+param namespaceId string
+param appName string
+param workflows array
+
+var rules = loadJsonContent('../alerts.json')
+// An app that serves no schedules has no timer whose silence would say anything.
+var ofThisApp = filter(rules.app, rule => !contains(rule, 'workflow') || contains(workflows, rule.?workflow ?? ''))
+
+resource ofNamespace 'Microsoft.Insights/metricAlerts@2018-03-01' = [for rule in rules.namespace: {
+  name: '${rule.name}-${suffix}'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: rule.description
+    severity: rule.severity
+    enabled: true
+    scopes: [
+      namespaceId
+    ]
+    evaluationFrequency: rule.frequency
+    windowSize: rule.window
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allOf: rule.criteria
+    }
+    autoMitigate: true
+    actions: [
+      {
+        actionGroupId: actionGroupId
+      }
+    ]
+  }
+}]
+
+resource ofApp 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule in ofThisApp: {
+  name: '${rule.name}-${suffix}'
+  location: location
+  tags: tags
+  kind: 'LogAlert'
+  properties: {
+    displayName: '${rule.name}-${suffix}'
+    description: rule.description
+    severity: rule.severity
+    enabled: true
+    scopes: [
+      workspaceId
+    ]
+    evaluationFrequency: rule.frequency
+    windowSize: rule.window
+    skipQueryValidation: true
+    autoMitigate: true
+    criteria: {
+      allOf: [
+        {
+          query: replace(rule.query, '{app}', appName)
+          timeAggregation: 'Count'
+          operator: rule.operator
+          threshold: rule.threshold
+          failingPeriods: {
+            numberOfEvaluationPeriods: 1
+            minFailingPeriodsToAlert: 1
+          }
+        }
+      ]
+    }
+    actions: {
+      actionGroups: [
+        actionGroupId
+      ]
+    }
+  }
+}]

@@ -1,0 +1,265 @@
+"""`sqlvmbackup doctor` names whatever is missing, and says nothing where nothing is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from cli import rights
+from cli.main import main
+from local.simulator import Scenario, Simulator, SimulatorServer
+from shared.bus.topology import TOPOLOGY
+from tests.unit.infra.bicep import load
+
+JsonObject = dict[str, Any]
+
+APP = "22222222-2222-2222-2222-222222222222"
+TOPOLOGY_DATA = load("topology.json")
+BUS = {
+    "roleName": "Azure Service Bus Data Owner",
+    "actions": ["Microsoft.ServiceBus/*"],
+    "dataActions": ["Microsoft.ServiceBus/*"],
+}
+#: Who looks, who is not the app.
+READER = {"roleName": "Reader", "actions": ["*/read"], "principalId": "local-simulator"}
+HOST = [{"roleName": role, "dataActions": list(actions)} for _, _, role, actions in rights.BESIDE]
+
+
+def namespace() -> JsonObject:
+    """The namespace as the templates create it."""
+    topics = []
+    for topic in deepcopy(TOPOLOGY_DATA["topics"]):
+        own = [each for each in deepcopy(TOPOLOGY_DATA["subscriptions"]) if each["topic"] == topic["name"]]
+        subscriptions = [{"name": each["name"], "properties": each["properties"]} for each in own]
+        topics.append({**topic, "subscriptions": subscriptions})
+    queues = [
+        {"name": queue["name"], "properties": queue["properties"]}
+        for queue in deepcopy(TOPOLOGY_DATA["queues"])
+    ]
+    return {"name": "sb-app", "queues": queues, "topics": topics}
+
+
+def roles(*without: str) -> list[JsonObject]:
+    """Every role of the app, without some of their actions."""
+    return [
+        {"roleName": role.name, "actions": [action for action in role.actions if action not in without]}
+        for role in rights.ROLES
+    ]
+
+
+Look = Callable[..., tuple[int, list[JsonObject]]]
+
+
+@pytest.fixture
+def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Look]:
+    """Runs the command against an estate: its exit status, and what it found wrong."""
+
+    def run(
+        *flags: str,
+        assignments: list[JsonObject] | None = None,
+        bus: JsonObject | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> tuple[int, list[JsonObject]]:
+        for name, value in (settings or {}).items():
+            monkeypatch.setenv(name, value)
+        scenario: JsonObject = {"serviceBusNamespaces": [bus or namespace()]}
+        if assignments is not None:
+            scenario["roleAssignments"] = [*assignments, READER]
+        simulator = Simulator(Scenario.model_validate(scenario))
+        with SimulatorServer(simulator) as server:
+            arguments = ["--arm-endpoint", server.url, "--vault", simulator.vault_id()]
+            arguments += ["--vm", simulator.vm_id("sqlvm1"), "--drill-vm", simulator.vm_id("sqlvm2")]
+            arguments += ["--namespace", "sb-app", "--json", *flags]
+            arguments += [
+                flag for name in ("firstBackup", "createPolicy", "createVault") for flag in ("--option", name)
+            ]
+            status = main(["doctor", *arguments])
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert simulator.ledger_entries == [], "it changes nothing"
+        return status, [each for each in found if each["result"] != "ok"]
+
+    yield run
+
+
+def held_by_app(entries: list[JsonObject]) -> list[JsonObject]:
+    return [{**entry, "principalId": APP} for entry in entries]
+
+
+def test_nothing_is_wrong_where_everything_is_there(look: Look) -> None:
+    assert look("--identity", APP, assignments=held_by_app([*roles(), BUS, *HOST])) == (0, [])
+    assert look() == (0, []), "what one may do oneself"
+
+
+@pytest.mark.parametrize("role", rights.ROLES, ids=lambda role: role.name)
+def test_a_role_that_is_not_assigned_is_named_with_its_scope(look: Look, role: rights.Role) -> None:
+    others = [entry for entry in roles() if entry["roleName"] != role.name]
+    only = {action for action in role.actions if not action.endswith("/read")} - {
+        action for other in rights.ROLES if other is not role for action in other.actions
+    }
+    status, wrong = look("--identity", APP, assignments=held_by_app([*others, BUS, *HOST]))
+    # What other roles hold as well is there all the same, on every scope of this estate.
+    expected = {action for action in role.actions if not any(action in entry["actions"] for entry in others)}
+    if not expected:
+        assert (status, wrong) == (0, [])
+        return
+    assert status == 1
+    (found,) = [each for each in wrong if each["what"].startswith(f"role {role.name} on /subscriptions/")]
+    assert all(action in found["finding"] for action in only | expected)
+    assert f"--assignee-object-id {APP}" in found["todo"]
+
+
+@pytest.mark.parametrize("action", sorted({action for role in rights.ROLES for action in role.actions}))
+def test_an_action_that_no_role_allows_is_named_for_every_role_that_needs_it(look: Look, action: str) -> None:
+    status, wrong = look("--identity", APP, assignments=held_by_app([*roles(action), BUS, *HOST]))
+    assert status == 1
+    assert {each["what"].split()[1] for each in wrong} == {
+        role.name for role in rights.ROLES if action in role.actions
+    }
+    assert all(action in each["finding"] for each in wrong)
+
+
+def test_what_an_assignment_takes_out_again_is_missing(look: Look) -> None:
+    restore = next(action for action in rights.ROLES[2].actions if action.endswith("restore/action"))
+    wide = [{"actions": ["Microsoft.RecoveryServices/*", "Microsoft.Compute/*"], "notActions": [restore]}]
+    status, wrong = look("--identity", APP, assignments=held_by_app([*wide, BUS, *HOST]))
+    assert status == 1
+    assert [each["finding"].split(";")[0] for each in wrong] == [f"not allowed: {restore}"]
+
+
+def test_a_role_on_another_scope_does_not_count(look: Look) -> None:
+    elsewhere = [
+        {**entry, "scope": "/subscriptions/00000000-0000-0000-0000-0000000000ff"} for entry in roles()
+    ]
+    _, wrong = look("--identity", APP, assignments=held_by_app([*elsewhere, BUS, *HOST]))
+    assert {each["what"].split()[1] for each in wrong} == {role.name for role in rights.ROLES}
+
+
+@pytest.mark.parametrize("missing", [BUS, *HOST], ids=lambda entry: str(entry["roleName"]))
+def test_a_built_in_role_that_is_not_assigned_is_named(look: Look, missing: JsonObject) -> None:
+    held = [entry for entry in (BUS, *HOST) if entry is not missing]
+    status, wrong = look("--identity", APP, assignments=held_by_app([*roles(), *held]))
+    assert status == 1
+    assert [each["what"].partition(" on ")[0] for each in wrong] == [f"role {missing['roleName']}"]
+
+
+@pytest.mark.parametrize("queue", [queue.name for queue in TOPOLOGY.queues])
+def test_a_queue_that_is_missing_or_different_is_named(look: Look, queue: str) -> None:
+    without = namespace()
+    without["queues"] = [each for each in without["queues"] if each["name"] != queue]
+    status, wrong = look(bus=without)
+    assert (status, [each["what"] for each in wrong]) == (1, [f"queue {queue}"])
+
+
+OTHER: dict[str, Any] = {
+    "requiresDuplicateDetection": False,
+    "duplicateDetectionHistoryTimeWindow": "PT10M",
+    "requiresSession": True,
+    "lockDuration": "PT30S",
+    "maxDeliveryCount": 10_000,
+    "deadLetteringOnMessageExpiration": False,
+    "forwardDeadLetteredMessagesTo": "somewhere",
+    "defaultMessageTimeToLive": "PT1H",
+    "status": "Disabled",
+    "enablePartitioning": True,
+}
+
+
+def held_by(kind: str) -> list[str]:
+    """What the app needs of entities of a kind, beside their being there."""
+    return [*TOPOLOGY_DATA[kind][0]["properties"], "status", "enablePartitioning"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("queues", "topics", "subscriptions") for name in held_by(kind)],
+)
+def test_a_property_that_differs_is_named_with_what_it_is_and_should_be(
+    look: Look, kind: str, name: str
+) -> None:
+    bus = namespace()
+    entity = bus["topics"][0]["subscriptions"][0] if kind == "subscriptions" else bus[kind][0]
+    entity["properties"][name] = OTHER[name]
+    status, (wrong,) = look(bus=bus)
+    assert status == 1
+    assert wrong["what"].endswith(f"{entity['name']}: {name}")
+    assert str(OTHER[name]).lower() in wrong["finding"].lower()
+    assert name in wrong["todo"]
+
+
+def test_the_same_said_in_another_way_is_the_same(look: Look) -> None:
+    bus = namespace()
+    properties = next(each["properties"] for each in bus["queues"] if each["name"] == "select-items")
+    properties["lockDuration"] = "PT300S"
+    properties["duplicateDetectionHistoryTimeWindow"] = "P1W"
+    properties["forwardDeadLetteredMessagesTo"] = "https://sb-app.servicebus.windows.net/Dead-Letters"
+    assert look(bus=bus) == (0, [])
+
+
+def test_a_namespace_that_admits_keys_or_is_basic_is_named(look: Look) -> None:
+    _, (wrong,) = look(bus={**namespace(), "disableLocalAuth": False})
+    assert "disableLocalAuth" in wrong["what"]
+    _, (wrong, *_) = look(bus={**namespace(), "sku": "Basic"})
+    assert "Basic" in wrong["finding"]
+
+
+def test_only_what_the_app_serves_is_looked_for(look: Look) -> None:
+    bus = namespace()
+    kept = {each["name"] for each in TOPOLOGY_DATA["queues"] if "backup" in each["workflows"]}
+    bus["queues"] = [each for each in bus["queues"] if each["name"] in kept]
+    status, wrong = look(bus=bus, settings={"WORKFLOWS": "backup"})
+    assert (status, wrong) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKFLOWS", "backups"),
+        ("BACKUP_SCHEDULES", "{}"),
+        ("EVENTS_ALLOW_RESTORE", "maybe"),
+        ("RESTORE_ALLOWED_TARGETS", "all"),
+        ("RESTORE_ALLOWED_PATHS", "F:\\"),
+        ("RESTORE_ALLOW_OVERWRITE", "perhaps"),
+        ("OPERATION_TIMEOUT", "2h"),
+        ("JOB_TIMEOUT", "0"),
+        ("TRACK_INTERVAL", "-PT5S"),
+        ("SERVICE_BUS_TRANSPORT", "http"),
+        ("TIME_SCALE", "-1"),
+        ("ServiceBusConnection__accountName", "name"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(look: Look, name: str, value: str) -> None:
+    around = {"ServiceBusConnection__fullyQualifiedNamespace": "sb-app.servicebus.windows.net"}
+    status, wrong = look(settings={**around, name: value})
+    assert status == 1
+    assert any(each["what"] == f"setting {name}" for each in wrong)
+
+
+def test_a_vault_that_is_not_there_is_named(look: Look) -> None:
+    group = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup"
+    other = f"{group}/providers/Microsoft.RecoveryServices/vaults/other"
+    status, wrong = look("--vault", other)
+    assert status == 1
+    assert any(each["what"] == f"vault {other}" and "not there" in each["finding"] for each in wrong)
+
+
+def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulator = Simulator(Scenario.model_validate({"roleAssignments": [READER]}))
+    with SimulatorServer(simulator) as server:
+        assert (
+            main(["doctor", "--arm-endpoint", server.url, "--vault", simulator.vault_id(), "--no-json"]) == 1
+        )
+    lines = capsys.readouterr().out.splitlines()
+    places = [number for number, line in enumerate(lines) if line.startswith("wrong  ")]
+    assert all(line.startswith("ok     ") for line in lines[: places[0]])
+    (backup,) = (number for number in places if lines[number].startswith("wrong  role backup on "))
+    assert "protectedItems/backup/action" in lines[backup + 1]
+    assert (
+        f'--role "SQL VM Backup backup (ENVIRONMENT)" --scope "{simulator.vault_id()}"' in lines[backup + 2]
+    )
+    assert lines[-1].endswith("are wrong.")
