@@ -311,8 +311,10 @@ def after_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Cont
     return end
 
 
-def conclude(message: StepMessage[RestoreTask], end: End) -> End:
+def conclude(message: StepMessage[RestoreTask] | StepMessage[RestorePlan], end: End) -> End:
     """The outcome of a restore as its payload tells it: that of a drill says what it was a drill of."""
+    if isinstance(message.payload, RestorePlan):
+        return end  # of the selection, which went the way that going on would have gone
     return told(message, end)
 
 

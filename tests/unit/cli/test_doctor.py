@@ -75,7 +75,9 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
             arguments += ["--vm", simulator.vm_id("sqlvm1"), "--drill-vm", simulator.vm_id("sqlvm2")]
             arguments += ["--namespace", "sb-app", "--json", *flags]
             arguments += [
-                flag for name in ("firstBackup", "createPolicy", "createVault") for flag in ("--option", name)
+                flag
+                for name in ("firstBackup", "autoProtect", "createPolicy", "createVault")
+                for flag in ("--option", name)
             ]
             status = main(["doctor", *arguments])
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -124,7 +126,16 @@ def test_an_action_that_no_role_allows_is_named_for_every_role_that_needs_it(loo
 
 def test_what_an_assignment_takes_out_again_is_missing(look: Look) -> None:
     restore = next(action for action in rights.ROLES[2].actions if action.endswith("restore/action"))
-    wide = [{"actions": ["Microsoft.RecoveryServices/*", "Microsoft.Compute/*"], "notActions": [restore]}]
+    wide = [
+        {
+            "actions": [
+                "Microsoft.RecoveryServices/*",
+                "Microsoft.Compute/*",
+                "Microsoft.SqlVirtualMachine/*",
+            ],
+            "notActions": [restore],
+        }
+    ]
     status, wrong = look("--identity", APP, assignments=held_by_app([*wide, BUS, *HOST]))
     assert status == 1
     assert [each["finding"].split(";")[0] for each in wrong] == [f"not allowed: {restore}"]
