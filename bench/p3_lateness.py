@@ -141,7 +141,7 @@ def _figures(app: App) -> dict[str, Any]:
         "reads": dict(by_route),
         "jobReadsAnHour": busiest_hour(of_jobs),
         "otherReadsAnHour": max((busiest_hour(sorted(each)) for each in moments.values()), default=0),
-        "refused": sum(entry["status"] == 429 for entry in entries),
+        "refused": sum(entry["status"] == 429 for entry in reads),
         "histogram": _histogram(late),
         "readsByMinute": _by_minute(of_jobs, app.simulator.scenario.start_time),
     }

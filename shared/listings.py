@@ -21,11 +21,13 @@ T = TypeVar("T")
 #: Jobs on a page, until a listing of several pages tells: documented nowhere.
 PAGE_SIZE: Final = 200
 #: At an even pace, listings take so much of the hour of job reads; the rest is for single looks.
-_SHARE_OF_LISTINGS: Final = 0.95
-#: While much of the hour is left it is spent so much faster than evenly: most jobs end early.
+_SHARE_OF_LISTINGS: Final = 0.9
+#: An even pace of so little is kept: nobody gains much by haste, and the last would pay for it.
+_SOON_ENOUGH: Final = timedelta(seconds=15)
+#: Else, while much of the hour is left it is spent so much faster than evenly: most jobs end early.
 _HASTE: Final = 1.5
 #: Nobody is left unseen for longer, where an even pace allows it.
-_LONGEST_TICK: Final = timedelta(seconds=100)
+_LONGEST_TICK: Final = timedelta(seconds=110)
 #: Service Bus delivers what is scheduled to the second or so.
 _STEP: Final = timedelta(seconds=1)
 #: Where a whole listing takes as many pages, the jobs that still run may be listed by themselves.
@@ -41,17 +43,27 @@ _ITEMS_SERVE: Final = timedelta(seconds=30)
 _ITEMS_REMEMBERED: Final = timedelta(minutes=10)
 
 
-def tick_of(interval: timedelta, *, pages: int, left: int) -> timedelta:
+@dataclass(frozen=True)
+class ReadsOfJobs:
+    """The reads of jobs that a subscription's rolling hour holds for this process."""
+
+    #: how many are left now
+    left: int = reads_per_hour(JOB_READS)
+    #: how many the hour has, less those that others have used
+    own: int = reads_per_hour(JOB_READS)
+
+
+def tick_of(interval: timedelta, *, pages: int, reads: ReadsOfJobs) -> timedelta:
     """How often jobs are listed: never oftener than `interval`, and as often as their reads allow.
 
     Args:
-        interval: the tick of a few jobs.
+        interval: the least tick.
         pages: how many reads a tick takes, for all vaults of the subscription.
-        left: how many reads of jobs are left in the rolling hour.
+        reads: what the hour holds.
     """
-    even = pages * READ_WINDOW / (reads_per_hour(JOB_READS) * _SHARE_OF_LISTINGS)
-    soon = pages * READ_WINDOW / (max(left, 1) * _HASTE)
-    tick = min(soon, max(even, _LONGEST_TICK))
+    even = pages * READ_WINDOW / (max(reads.own, 1) * _SHARE_OF_LISTINGS)
+    soon = pages * READ_WINDOW / (max(reads.left, 1) * _HASTE)
+    tick = even if even <= _SOON_ENOUGH else min(soon, max(even, _LONGEST_TICK))
     return interval if tick <= interval else ceil(tick / _STEP) * _STEP
 
 
@@ -73,8 +85,8 @@ class JobListing:
     page_size: int = PAGE_SIZE
     #: how many requests the listings of the subscription's other vaults take
     other_pages: int = 0
-    #: how many reads of jobs were left in the hour
-    left: int = reads_per_hour(JOB_READS)
+    #: what the hour held when it had been made
+    reads: ReadsOfJobs = ReadsOfJobs()
 
     @property
     def pages(self) -> int:
@@ -93,7 +105,7 @@ class JobListing:
 
     def tick(self, interval: timedelta) -> timedelta:
         """The interval at which such a listing and those of the other vaults are made anew."""
-        return tick_of(interval, pages=self.pages + self.other_pages, left=self.left)
+        return tick_of(interval, pages=self.pages + self.other_pages, reads=self.reads)
 
     def reads_ahead(self, interval: timedelta) -> int:
         """How many reads listings take until those of now have left the hour: they are no single look's."""
@@ -177,7 +189,7 @@ class JobListings:
         pages: Callable[[], int] = lambda: 1,
         running_only: bool = False,
         subscription_id: str = "",
-        left: Callable[[], int] = lambda: reads_per_hour(JOB_READS),
+        reads: Callable[[], ReadsOfJobs] = ReadsOfJobs,
     ) -> JobListing:
         """The vault's jobs since `oldest` at least, listed at most a tick ago.
 
@@ -191,7 +203,7 @@ class JobListings:
             running_only: jobs that have ended may be missing, if that takes fewer pages: whoever asks knows
                 the ids of its jobs, and reads singly what is missing.
             subscription_id: its vaults share the reads of an hour.
-            left: how many reads of jobs are left of them.
+            reads: what that hour holds.
 
         Raises whatever `load` raises.
         """
@@ -238,7 +250,7 @@ class JobListings:
                 ended=len(ran.difference(uuid_text(job.id) for job in jobs if not job.status.has_ended)),
                 page_size=max(1, page_size),
                 other_pages=others,
-                left=left(),
+                reads=reads(),
             )
             vault.pages = listing.pages
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
@@ -259,6 +271,8 @@ class _Items:
         self.lock = threading.Lock()
         self.at: datetime | None = None
         self.items: object = None
+        #: for longer than requests that come together
+        self.kept = False
 
 
 class ItemListings:
@@ -274,7 +288,8 @@ class ItemListings:
             old = [
                 key
                 for key, vault in self._vaults.items()
-                if vault.at is not None and now - vault.at > _ITEMS_REMEMBERED
+                if vault.at is not None
+                and now - vault.at > (_ITEMS_REMEMBERED if vault.kept else _ITEMS_SERVE)
             ]
             for key in old:
                 del self._vaults[key]
@@ -286,6 +301,7 @@ class ItemListings:
         asked: datetime,
         now: Callable[[], datetime],
         load: Callable[[], T],
+        short: Callable[[], bool] = lambda: False,
         enough: Callable[[T], bool] = lambda _: False,
     ) -> T:
         """The vault's items as `load` gives them, listed after `asked`, so that nothing made before is missed.
@@ -295,7 +311,9 @@ class ItemListings:
             asked: when the request was made, by the service's clock.
             now: the service's clock.
             load: lists the items.
-            enough: whether a listing that is some minutes old holds all that is asked for.
+            short: whether reads are to be spared.
+            enough: whether a listing that is some minutes old holds all that is asked for; it serves then where
+                reads are to be spared.
 
         Raises whatever `load` raises.
         """
@@ -308,8 +326,9 @@ class ItemListings:
             at = now()
             age = at - vault.at if vault.at is not None else _ITEMS_REMEMBERED
             serves = vault.at is not None and vault.at >= asked and age < _ITEMS_SERVE
-            if not serves and not (age < _ITEMS_REMEMBERED and enough(cast("T", vault.items))):
+            if not serves and not (age < _ITEMS_REMEMBERED and short() and enough(cast("T", vault.items))):
                 # Where loading fails nothing is known, which is not to be taken for nothing being there.
                 vault.items, vault.at = None, None
                 vault.items, vault.at = load(), at
+                vault.kept = short()
             return cast("T", vault.items)

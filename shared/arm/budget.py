@@ -149,6 +149,11 @@ class _Counter(ABC):
     def due(self, cost: int, now: float) -> float:
         """When there is enough for so many calls."""
 
+    @property
+    def own(self) -> int:
+        """How many of its size are this process's to use, as far as is known."""
+        return self.size
+
     def take(self, now: float) -> None:
         """A call is made."""
         self.fill(now)
@@ -246,6 +251,10 @@ class _Hour(_Counter):
     @property
     def _others(self) -> float:
         return max(0.0, self.size - self.tokens - sum(count for _, count in self._own))
+
+    @property
+    def own(self) -> int:
+        return self.size - int(self._others)
 
     def take(self, now: float) -> None:
         super().take(now)
@@ -395,6 +404,11 @@ class RequestBudget:
             now = self._now()
             counter = self._counter(subscription_id, name, now)
             return 0 if now < counter.closed_until else max(0, int(counter.tokens))
+
+    def own(self, subscription_id: str, name: str) -> int:
+        """How many calls of an action the hour holds for this process: what others have used is left out."""
+        with self._lock:
+            return self._counter(subscription_id, name, self._now()).own
 
     def pace(self, subscription_id: str, name: str) -> Pace:
         """How calls of a bucket that come together are spread: by what is left of it, and by who waits already."""

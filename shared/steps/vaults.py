@@ -77,7 +77,6 @@ def recent_items(
         asked=message.since,
         now=c.now,
         load=lambda: protected_items(c, vault_id),
-        enough=lambda known: (
-            not isinstance(known, Failure) and not c.may_read_more(PROTECTED_ITEM_LISTS) and enough(known)
-        ),
+        short=lambda: not c.may_read_more(PROTECTED_ITEM_LISTS),
+        enough=lambda known: not isinstance(known, Failure) and enough(known),
     )

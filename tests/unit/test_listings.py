@@ -61,6 +61,7 @@ def test_a_listing_of_some_minutes_ago_serves_whoever_says_that_it_is_enough() -
             asked=NOW + now * SECOND,
             now=lambda: NOW + now * SECOND,
             load=vault.load,
+            short=lambda: True,
             enough=lambda known: enough and known == ITEMS,
         )
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from shared.azure_backup.models import Job
-from shared.listings import JobListing, JobListings, tick_of
+from shared.listings import JobListing, JobListings, ReadsOfJobs, tick_of
 from tests.unit.examples import NOW
 
 SECOND = timedelta(seconds=1)
@@ -89,30 +89,32 @@ def test_the_window_reaches_back_to_what_other_batches_follow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pages", "left", "seconds"),
+    ("pages", "left", "own", "seconds"),
     [
-        # One job, or as many as a page holds.
-        (1, 450, 6),
-        (1, 225, 12),
-        (1, 50, 52),
-        (1, 0, 100),
+        # One job, or as many as a page holds: an even pace, however much is left.
+        (1, 450, 450, 10),
+        (1, 50, 450, 10),
+        (1, 0, 450, 10),
         # While much is left, soon; later, as late as nobody may wait longer than.
-        (10, 450, 58),
-        (10, 350, 75),
-        (10, 250, 100),
-        (10, 0, 100),
+        (10, 450, 450, 58),
+        (10, 350, 450, 75),
+        (10, 250, 450, 104),
+        (10, 0, 450, 110),
         # More than can be listed so often: an even pace.
-        (20, 450, 116),
-        (20, 250, 183),
-        (20, 0, 183),
-        (100, 450, 578),
+        (20, 450, 450, 116),
+        (20, 250, 450, 193),
+        (20, 0, 450, 193),
+        (100, 450, 450, 578),
+        # Another process takes half of the hour.
+        (1, 225, 225, 12),
+        (10, 0, 225, 193),
         # The service allows more than was thought.
-        (1, 999, 5),
-        (10, 999, 27),
+        (1, 1999, 1999, 5),
     ],
 )
-def test_the_tick_spends_the_hour(pages: int, left: int, seconds: float) -> None:
-    assert tick_of(5 * SECOND, pages=pages, left=left).total_seconds() == seconds
+def test_the_tick_spends_the_hour(pages: int, left: int, own: int, seconds: float) -> None:
+    reads = ReadsOfJobs(left=left, own=own)
+    assert tick_of(5 * SECOND, pages=pages, reads=reads).total_seconds() == seconds
 
 
 def test_vaults_of_a_subscription_share_the_hour() -> None:
