@@ -1,9 +1,8 @@
 """The actions that roles know requests by, as Microsoft publishes them.
 
 Source: https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance, and the pages
-compute, databases and integration beside it (MicrosoftDocs/azure-docs,
-articles/role-based-access-control/permissions). Which
-action a route asks for follows from its path and method; that there is such an action is held against this list.
+compute, databases and integration beside it (MicrosoftDocs/azure-docs, articles/role-based-access-control/permissions).
+Which action a route asks for follows from its path and method; that there is such an action is held against this list.
 """
 
 from __future__ import annotations
