@@ -9,14 +9,13 @@ from typing import Final, TypeVar
 
 from cli.errors import FAILED, CommandError
 from cli.results import spoken
-from shared.arm.budget import JOB_READS
 from shared.arm.errors import ArmError, ArmStatusError, TokenUnavailableError
 from shared.arm.ids import VaultId
 from shared.azure_backup.models import Job, StartedOperation
 from shared.azure_backup.wire import uuid_text
 from shared.engine.retry import FIRST_WAIT, LONGEST_WAIT, Retry, decide
 from shared.engine.runtime import Runtime
-from shared.listings import tick_of
+from shared.listings import reads_of_jobs, tick_of
 
 #: Nobody is shown more by asking more often.
 _TICK: Final = timedelta(seconds=10)
@@ -49,8 +48,8 @@ def to_their_ends(
     for job in known.values():
         told(job, clock.now())
     while running := [key for key, job in known.items() if not job.status.has_ended]:
-        left = runtime.backup.budget.left(vault.subscription_id, JOB_READS)
-        tick = tick_of(_TICK, pages=len(running), left=left)
+        reads = reads_of_jobs(runtime.backup.budget, vault.subscription_id)
+        tick = tick_of(_TICK, pages=len(running), reads=reads)
         if (time_left := ends - clock.now()) <= timedelta():
             raise CommandError(_still_running([known[key] for key in running], timeout), status=FAILED)
         _sleep(runtime, min(tick, time_left))

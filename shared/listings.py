@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from shared.arm.budget import JOB_READS, READ_WINDOW, reads_per_hour
+from shared.arm.budget import JOB_READS, READ_WINDOW, RequestBudget, reads_per_hour
 from shared.azure_backup.wire import uuid_text
 from shared.messages.identity import is_marked
 
@@ -51,6 +51,13 @@ class ReadsOfJobs:
     left: int = reads_per_hour(JOB_READS)
     #: how many the hour has, less those that others have used
     own: int = reads_per_hour(JOB_READS)
+
+
+def reads_of_jobs(budget: RequestBudget, subscription_id: str) -> ReadsOfJobs:
+    """The reads of jobs that the hour of a subscription holds now."""
+    return ReadsOfJobs(
+        left=budget.left(subscription_id, JOB_READS), own=budget.own(subscription_id, JOB_READS)
+    )
 
 
 def tick_of(interval: timedelta, *, pages: int, reads: ReadsOfJobs) -> timedelta:

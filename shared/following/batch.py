@@ -55,7 +55,7 @@ from shared.engine.send import (
 from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
 from shared.following.poll import Poll, adds_details
-from shared.listings import JobListing, ReadsOfJobs, tick_of
+from shared.listings import JobListing, reads_of_jobs, tick_of
 from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
@@ -221,16 +221,9 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
     tick = tick_of(
         interval,
         pages=reads + runtime.listings.pages(subscription_id),
-        reads=_reads_of_jobs(runtime, subscription_id),
+        reads=reads_of_jobs(runtime.backup.budget, subscription_id),
     )
     return GrownTick(tick, runtime.service_clock.now()) if tick > interval else None
-
-
-def _reads_of_jobs(runtime: Runtime, subscription_id: str) -> ReadsOfJobs:
-    budget = runtime.backup.budget
-    return ReadsOfJobs(
-        left=budget.left(subscription_id, JOB_READS), own=budget.own(subscription_id, JOB_READS)
-    )
 
 
 def _are_few(items: list[_Item]) -> bool:
@@ -345,7 +338,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
             pages=lambda: pages[-1],
             running_only=running_only,
             subscription_id=vault_id.subscription_id,
-            reads=lambda: _reads_of_jobs(runtime, vault_id.subscription_id),
+            reads=lambda: reads_of_jobs(runtime.backup.budget, vault_id.subscription_id),
         )
 
     called = runtime.service_clock.now()

@@ -175,7 +175,7 @@ def test_one_backup_that_goes_well_takes_no_call_too_many() -> None:
         app.back_up("db0000")
         app.run()
         asked = [call["route"] for call in app.calls]
-        assert asked == ["ListProtectedItems", "Backup", "OperationStatus", "GetJob"]
+        assert asked == ["ListProtectedItems", "Backup", "OperationStatus", "GetJob", "ListRecoveryPoints"]
         posted, polled = moment(app.calls[1]["time"]), moment(app.calls[2]["time"])
         assert polled - posted >= timedelta(seconds=60), "no URL is asked before its Retry-After"
 
