@@ -139,8 +139,8 @@ ROLES: Final = (
     _role(
         "virtual-machine",
         Scope.VIRTUAL_MACHINE,
-        ("protect", "restore"),
-        "have the backup service work on a VM: to protect its databases, to restore to it",
+        ("protect", "restore", "drill"),
+        "have the backup service work on a VM: to protect its databases, to restore them, to restore to it",
         f"{_MACHINE}write",
     ),
     _role(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 from tests.e2e.harness import POLICY, Estate, JsonObject, OpenEstate, virtual_machine
 
 START = "2026-01-05T08:00:00Z"  # a Monday
+VM = (
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-sql/providers"
+    "/Microsoft.Compute/virtualMachines/sqlvm1"
+)
 
 
 def covered(name: str, **details: Any) -> JsonObject:
@@ -151,3 +156,14 @@ def test_a_vault_that_is_not_there_is_its_own_failure(estate: OpenEstate) -> Non
     outcomes = {one["data"]["outcomeKey"].rpartition("/")[2]: one["data"] for one in azure.run(request)}
     assert outcomes["vault1"]["status"] == "succeeded"
     assert outcomes["nowhere"]["error"]["code"] == "VaultNotFound"
+
+
+def test_what_drills_have_restored_is_no_gap_and_is_not_protected(estate: OpenEstate) -> None:
+    azure = estate(
+        scenario("orders", {"name": "drill_orders_0123abcd"}, {"name": "new"}),
+        {"DRILL_TARGETS": json.dumps([{"vmId": VM, "instance": "MSSQLSERVER"}])},
+    )
+    (outcome,) = azure.run(azure.coverage(**PROTECT))
+    assert outcome["data"]["coverage"]["counts"] == {"unprotected": 1, "covered": 1}
+    azure.settle()
+    assert [repair["database"] for repair in repairs(azure)] == ["new"]

@@ -11,6 +11,7 @@ from cli.rights import Scope
 from local.simulator.calls import Call
 from local.simulator.http_messages import Request
 from local.simulator.identity_handlers import action_of
+from tests.e2e import drills
 from tests.e2e.harness import POLICY, Estate, OpenEstate, statuses, virtual_machine
 
 JsonObject = dict[str, Any]
@@ -102,6 +103,36 @@ def test_a_vault_and_a_policy_are_created_by_the_roles_of_the_table(estate: Open
     assert asked(azure) <= held("protect", options=OPTIONS)
     assert azure.mutations["PutPolicy"] == 1
     assert azure.mutations["PutVault"] == 1
+
+
+def test_coverage_runs_on_its_roles_and_finds_vaults_and_machines_of_a_subscription(
+    estate: OpenEstate,
+) -> None:
+    azure = estate(
+        {
+            "virtualMachines": [PROTECTED, virtual_machine("sqlvm2", "sales")],
+            "roleAssignments": assignments("coverage"),
+        }
+    )
+    request = azure.coverage(subscriptionIds=[SUBSCRIPTION.rpartition("/")[2]])
+    del request["data"]["vaultIds"]
+    outcomes = azure.run(request)
+    assert set(statuses(outcomes)) == {"succeeded"}
+    assert asked(azure) - {"microsoft.resourcegraph/resources/action"} <= held("coverage")
+    gaps = [event["data"] for event in azure.events() if event["type"].endswith(".gap.v1")]
+    assert [gap["vmId"].rpartition("/")[2] for gap in gaps] == ["sqlvm2"], "no vault knows it"
+
+
+def test_a_drill_runs_on_its_roles(estate: OpenEstate) -> None:
+    machine = assignments("drill") + [
+        {"scope": drills.DRILL_VM, "roleName": role.name, "actions": list(role.actions)}
+        for role in rights.needed(["drill"])
+        if role.scope is Scope.DRILL_VIRTUAL_MACHINE
+    ]
+    azure = estate(drills.drill_estate(roleAssignments=machine), drills.settings())
+    outcomes = azure.run(drills.drill(azure, "orders"))
+    assert statuses(outcomes) == {"succeeded": 1}
+    assert asked(azure) <= held("drill")
 
 
 @pytest.mark.parametrize(
