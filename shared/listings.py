@@ -26,8 +26,10 @@ _SHARE_OF_LISTINGS: Final = 0.9
 _SOON_ENOUGH: Final = timedelta(seconds=15)
 #: Else, while much of the hour is left it is spent so much faster than evenly: most jobs end early.
 _HASTE: Final = 1.5
-#: Nobody is left unseen for longer, where an even pace allows it.
-_LONGEST_TICK: Final = timedelta(seconds=110)
+#: Nobody is left unseen for longer, where an even pace allows it; and a little longer once little is left.
+_LONGEST_TICK: Final = timedelta(seconds=104)
+_LONGEST_TICK_AT_THE_END: Final = timedelta(seconds=120)
+_LITTLE: Final = 0.15
 #: Service Bus delivers what is scheduled to the second or so.
 _STEP: Final = timedelta(seconds=1)
 #: Where a whole listing takes as many pages, the jobs that still run may be listed by themselves.
@@ -70,7 +72,9 @@ def tick_of(interval: timedelta, *, pages: int, reads: ReadsOfJobs) -> timedelta
     """
     even = pages * READ_WINDOW / (max(reads.own, 1) * _SHARE_OF_LISTINGS)
     soon = pages * READ_WINDOW / (max(reads.left, 1) * _HASTE)
-    tick = even if even <= _SOON_ENOUGH else min(soon, max(even, _LONGEST_TICK))
+    longest = _LONGEST_TICK if reads.left > _LITTLE * reads.own else _LONGEST_TICK_AT_THE_END
+    # Neither the few nor those for whom even that is too much are hurried.
+    tick = min(soon, longest) if _SOON_ENOUGH < even < longest else even
     return interval if tick <= interval else ceil(tick / _STEP) * _STEP
 
 

@@ -99,15 +99,15 @@ def test_the_window_reaches_back_to_what_other_batches_follow() -> None:
         (10, 450, 450, 58),
         (10, 350, 450, 75),
         (10, 250, 450, 104),
-        (10, 0, 450, 110),
+        (10, 60, 450, 120),
+        (10, 0, 450, 120),
         # More than can be listed so often: an even pace.
-        (20, 450, 450, 116),
-        (20, 250, 450, 193),
+        (20, 450, 450, 193),
         (20, 0, 450, 193),
-        (100, 450, 450, 578),
+        (100, 450, 450, 963),
         # Another process takes half of the hour.
         (1, 225, 225, 12),
-        (10, 0, 225, 193),
+        (10, 225, 225, 193),
         # The service allows more than was thought.
         (1, 1999, 1999, 5),
     ],
