@@ -75,7 +75,9 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
             arguments += ["--vm", simulator.vm_id("sqlvm1"), "--drill-vm", simulator.vm_id("sqlvm2")]
             arguments += ["--namespace", "sb-app", "--json", *flags]
             arguments += [
-                flag for name in ("firstBackup", "createPolicy", "createVault") for flag in ("--option", name)
+                flag
+                for name in ("firstBackup", "autoProtect", "createPolicy", "createVault")
+                for flag in ("--option", name)
             ]
             status = main(["doctor", *arguments])
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -262,4 +264,4 @@ def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
     assert (
         f'--role "SQL VM Backup backup (ENVIRONMENT)" --scope "{simulator.vault_id()}"' in lines[backup + 2]
     )
-    assert lines[-1].endswith("are wrong.")
+    assert lines[-1].endswith(("is wrong.", "are wrong."))
