@@ -20,6 +20,7 @@ from cli.embedded import NOT_OF_A_RUN, settings_of_a_run
 from cli.entities import queue_properties, subscription_properties, topic_properties
 from cli.errors import CommandError
 from cli.output import output_of, write_data
+from cli.places import VAULT
 from cli.rights import Role, Scope, allows
 from cli.served import served_by
 from shared.arm.client import ArmClient, ArmResponse
@@ -76,6 +77,8 @@ def doctor(options: argparse.Namespace) -> int:
     environment = settings_of_a_run(os.environ, options.arm_endpoint)
     environment |= {name: os.environ[name] for name in NOT_OF_A_RUN if name in os.environ}
     vaults = [_id(VaultId, text, "--vault") for text in options.vault]
+    if not vaults and (of_environment := os.environ.get(VAULT, "").strip()):
+        vaults = [_id(VaultId, of_environment, VAULT)]
     machines = [_id(VirtualMachineId, text, "--vm") for text in options.vm]
     drill_machines = [_id(VirtualMachineId, text, "--drill-vm") for text in options.drill_vm]
     found = list(settings_findings(environment))
@@ -105,7 +108,11 @@ def doctor(options: argparse.Namespace) -> int:
     else:
         for each in shown:
             print(each.text)
-        print("Nothing is wrong." if not wrong else f"{wrong} of {len(found)} are wrong.")
+        print(
+            "Nothing is wrong."
+            if not wrong
+            else f"{wrong} of {len(found)} {'is' if wrong == 1 else 'are'} wrong."
+        )
     return 1 if wrong else 0
 
 

@@ -279,9 +279,9 @@ def _outcome_rows(event: Event) -> list[JsonObject]:
 def _skipped_rows(data: AcceptedData) -> list[JsonObject]:
     rows = []
     for one in left_out_of(data.model_dump(by_alias=True)):
-        rows += [_row(name, "be skipped", one.reason) for name in one.names]
+        rows += [_row(name, "be skipped", one.why) for name in one.names]
         if more := one.count - len(one.names):
-            rows.append(_row(f"{more} more", "be skipped", one.reason))
+            rows.append(_row(f"{more} more", "be skipped", one.why))
     return rows
 
 

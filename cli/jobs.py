@@ -33,10 +33,10 @@ from shared.names import name_key
 JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("status", "took", "operation", "database", "started", "by", "reason", "id")
-#: From this many columns on, a job is one line; on fewer, these stand below its database, or are left out.
+#: From this many columns on, a job is one line; on fewer, these stand below what it does, or are left out.
 _WIDE: Final = 130
 _BELOW: Final = ("started", "reason", "id")
-_SPARED: Final = ("by",)
+_NARROW_COLUMNS: Final = ("status", "took", "description")
 _FAILED_RANK: Final = 2
 #: A list tells no reasons: those of so many failures are read with it.
 _MOST_REASONS: Final = 25
@@ -123,12 +123,13 @@ def _print_table(jobs: Sequence[Job], since: datetime) -> None:
         print(f"The vault has no such job since {format_moment(since.replace(microsecond=0))}.")
         return
     wide = console().width >= _WIDE
-    columns = _COLUMNS if wide else tuple(column for column in _COLUMNS if column not in (*_BELOW, *_SPARED))
+    columns = _COLUMNS if wide else _NARROW_COLUMNS
     rows = []
     for job in jobs:
         shown = _shown(job)
         if not wide:
-            shown["database"] = "\n  ".join(filter(None, (shown[name] for name in ("database", *_BELOW))))
+            about = " of ".join(filter(None, (shown["operation"], shown["database"])))
+            shown["description"] = "\n  ".join(filter(None, (about, *(shown[name] for name in _BELOW))))
         rows.append([shown[column] for column in columns])
     print_table(
         columns,

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    Returns the exit status: 0 all succeeded, 1 some did not, 2 it could not be done, 130 it was interrupted.
+    Returns the exit status: 0 all succeeded, 1 something did not, 2 options or settings cannot be used, 130 it was
+    interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = next((place for place, word in enumerate(arguments) if not word.startswith("-")), None)
@@ -145,8 +146,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="sqlvmbackup",
         description="Protect, back up and restore SQL Server databases in Azure VMs.",
-        epilog="Each command has its own --help with an example. Exit status: 0 all succeeded, 1 some did not,"
-        " 2 it could not be done, 130 it was interrupted.",
+        epilog="Each command has its own --help with an example. Exit status: 0 all succeeded, 1 something did not,"
+        " 2 options or settings cannot be used, 130 it was interrupted.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.add_argument("--verbose", action="store_true", help=_VERBOSE)
@@ -277,7 +278,7 @@ def _add_run(commands: _SubCommands) -> None:
 
         Without --requests, what the state of an earlier run holds is finished.
         Settings come from the environment (docs/settings.md); credentials as azure-identity finds them.
-        Exit status: 0 all succeeded, 1 some did not, 2 it could not be done, 130 it was interrupted.
+        Exit status: 0 all succeeded, 1 something did not, 2 options or settings cannot be used, 130 it was interrupted.
         """,
         handler=handler,
     )
@@ -375,7 +376,7 @@ def _add_selection(parser: argparse.ArgumentParser, *, every: str, system: bool 
         group.add_argument(
             "--include-system",
             action="store_true",
-            help="patterns take master, model and msdb too; without it, only their names do",
+            help="patterns match master, model and msdb too; otherwise they must be named in full",
         )
 
 
@@ -719,7 +720,7 @@ def _add_jobs(commands: _SubCommands) -> None:
           sqlvmbackup jobs wait fe45d575-0735-4b62-bf5a-d32623dd6065 -g rg-backup -v vault1
         """,
         notes="""
-        Exit status: 0 all completed (warnings included), 1 some did not, 2 it could not be done.
+        Exit status: 0 all completed (warnings included), 1 something did not, 2 options or settings cannot be used.
         """,
         handler=handler,
     )
@@ -739,7 +740,8 @@ def _add_jobs(commands: _SubCommands) -> None:
         """,
         notes="""
         A cancelled backup leaves no recovery point. A cancelled restore may leave its target unusable.
-        Exit status: 0 it is cancelled, 1 it ended otherwise or cannot be cancelled, 2 it could not be done.
+        Exit status: 0 it is cancelled, 1 it ended otherwise or cannot be cancelled, 2 options or settings cannot be
+        used.
         """,
         handler=handler,
     )
@@ -963,7 +965,11 @@ def _add_doctor(commands: _SubCommands) -> None:
         "--subscription", metavar="ID", help="where the namespace is (default: the first vault's)"
     )
     parser.add_argument(
-        "--vault", action="append", default=[], metavar="ID", help="full ARM id of a vault; may be repeated"
+        "--vault",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="full ARM id of a vault; may be repeated (default: SQLVMBACKUP_VAULT)",
     )
     parser.add_argument(
         "--vm",

@@ -146,6 +146,11 @@ def _cell(value: object) -> str:
     return printable(value)
 
 
+def _lines(value: object) -> str:
+    """A cell of a table: a tuple is a line for each of its texts."""
+    return "\n".join(map(printable, value)) if isinstance(value, tuple) else _cell(value)
+
+
 def print_rows(
     columns: Sequence[str],
     rows: Iterable[JsonObject],
@@ -176,7 +181,7 @@ def print_rows(
         write_data(rows, output)
         return
     shown, cells = _fitted(
-        list(columns), [{column: _cell(row.get(column)) for column in columns} for row in rows], spared, name
+        list(columns), [{column: _lines(row.get(column)) for column in columns} for row in rows], spared, name
     )
     print_table(shown, [[row[column] for column in shown] for row in cells])
 
@@ -188,7 +193,7 @@ def _fitted(
     room = console().width
 
     def width(column: str) -> int:
-        return max(len(column), *(cell_len(row[column]) for row in rows))
+        return max(len(column), *(_width(row[column]) for row in rows))
 
     def too_wide() -> bool:
         return sum(map(width, columns)) + _GAP * (len(columns) - 1) > room
@@ -219,8 +224,10 @@ def print_sentence(text: str) -> None:
         print(printable(text), flush=True)
 
 
-#: Columns that a name needs at the least.
+#: Columns that a name or a sentence needs at the least.
 _LEAST_NAME: Final = 12
+#: Words up to this width stay whole: an id below a name, indented, is one. What is longer is folded.
+_WHOLE: Final = 38
 #: Columns whose cells may be broken into lines: names and sentences. Everything else is there to be copied.
 _BROKEN: Final = frozenset(
     {"database", "description", "databases", "how", "remarks", "reason", "policy", "advice", "takes"}
@@ -231,14 +238,23 @@ def _width(cell: str) -> int:
     return max(cell_len(line) for line in cell.split("\n"))
 
 
+def _least(column: str, cells: Sequence[str]) -> int:
+    """How wide a column must be, so that nothing in it is broken that is there to be read or copied whole."""
+    if column not in _BROKEN:
+        return max(len(column), *map(_width, cells))
+    lines = [line for cell in cells for line in cell.split("\n")]
+    words = [len(line) - len(line.lstrip()) + max(map(cell_len, line.split()), default=0) for line in lines]
+    return max(len(column), min(max(words), _WHOLE), min(max(map(cell_len, lines)), _LEAST_NAME))
+
+
 def _print_records(wide: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows one under another, where there is no room for them side by side."""
     for number, row in enumerate(rows):
         if number:
             print()
         for column, cell in zip(columns, row, strict=True):
-            for line in cell.split("\n") if cell else ():
-                text = Text(f"{column}: {printable(line.strip())}")
+            for place, line in enumerate(cell.split("\n") if cell else ()):
+                text = Text(f"{'  ' if place else f'{column}: '}{printable(line.strip())}")
                 print("\n".join(part.plain.rstrip() for part in text.wrap(wide, wide.width)))
     sys.stdout.flush()
 
@@ -259,17 +275,18 @@ def print_table(
 ) -> None:
     """A table on standard output; `styles` are of the cells of the column `status`."""
     wide = console()
-    room = sum(
-        _LEAST_NAME if column in _BROKEN else max(len(column), *(_width(row[place]) for row in rows))
-        for place, column in enumerate(columns)
+    least = (
+        [_least(column, [row[place] for row in rows]) for place, column in enumerate(columns)] if rows else []
     )
-    if rows and room + _GAP * (len(columns) - 1) > wide.width:
+    if sum(least) + _GAP * (len(columns) - 1) > wide.width:
         _print_records(wide, columns, rows)
         return
     table = Table(header_style="bold", box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
-    for column in columns:
+    for place, column in enumerate(columns):
         # Ids are there to be copied: they are not broken into lines.
-        table.add_column(column, overflow="fold", no_wrap=column not in _BROKEN)
+        table.add_column(
+            column, overflow="fold", no_wrap=column not in _BROKEN, min_width=least[place] if rows else None
+        )
     for row in rows:
         cells = [Text("\n".join(map(printable, cell.split("\n")))) for cell in row]
         if styles is not None and "status" in columns:

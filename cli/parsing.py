@@ -67,6 +67,8 @@ class Parser(argparse.ArgumentParser):
             return f"{flag}: expected a value; one that begins with a dash is given as {flag}=-VALUE."
         if found := re.match(r"the following arguments are required: (.+)", text):
             return f"{found[1]}: required, and not given."
+        if found := re.match(r"one of the arguments (.+) is required", text):
+            return f"{_or(found[1].split())}: one of them is required."
         return f"{text[:1]}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
 
     def _wrong_choice(self, flag: str, given: str) -> str:

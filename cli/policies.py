@@ -112,7 +112,7 @@ def _shown(policy: Policy, now: datetime) -> JsonObject:
     return {
         "name": policy.name,
         "databases": policy.protected_items_count,
-        "takes": "\n".join(takes),
+        "takes": tuple(takes),
         "timeZone": _zone(policy),
     }
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from cli.azure import azure
 from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError
-from cli.output import Output, output_of, print_rows, write_data
+from cli.output import Output, output_of, print_rows, print_sentence, write_data
 from cli.parsing import read_duration
 from cli.places import several_places
 from cli.report_advice import first_steps, headline, left_out_text, most_pressing, sums
@@ -278,7 +278,10 @@ def _write(databases: Sequence[DatabaseCoverage], found: _Survey, output: Output
         write_data(gaps if output.failed_only else rows, output)
     # What a person reads last; a program's output is not mixed with it.
     for line in _last_lines(databases, found):
-        print(printable(line), file=sys.stdout if output.is_table else sys.stderr)
+        if output.is_table:
+            print_sentence(line)
+        else:
+            print(printable(line), file=sys.stderr)
 
 
 def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> None:

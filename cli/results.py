@@ -57,8 +57,13 @@ class LeftOut:
     count: int
     names: tuple[str, ...] = ()
 
+    @property
+    def why(self) -> str:
+        """The reason in words, as of one of them."""
+        return _REASONS.get(self.reason, self.reason)
+
     def __str__(self) -> str:
-        words = _REASONS.get(self.reason, self.reason)
+        words = self.why
         if self.count > 1:
             words = _OF_MANY.get(self.reason, words)
         shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
@@ -149,6 +154,7 @@ def print_outcomes(
     *,
     left_out: Sequence[LeftOut] = (),
     elapsed: timedelta | None = None,
+    simulated: bool = False,
     said: Said = str,
 ) -> None:
     """The outcomes, on standard output: what succeeded, then what did not, and the sums.
@@ -158,6 +164,7 @@ def print_outcomes(
         output: how it is written; a program gets the events as they are, and the sums on standard error.
         left_out: what the requests did nothing to.
         elapsed: how long it took.
+        simulated: whether that is by a clock that runs faster than this machine's.
         said: puts a message in the words of whoever reads it.
     """
     asked = {id(outcome): one.line for one in following.requests for outcome in one.final_outcomes()}
@@ -174,16 +181,17 @@ def print_outcomes(
         _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
     expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
     if outcomes:
-        sums = _sums(outcomes, expected, left_out, elapsed)
+        took = (
+            "" if elapsed is None else f" ({spoken(elapsed)}{' by the simulated clock' if simulated else ''})"
+        )
+        sums = _sums(outcomes, expected, left_out, took)
         if output.is_table:
             print_sentence(sums)
         else:
             print(sums, file=sys.stderr, flush=True)
 
 
-def _sums(
-    outcomes: Sequence[JsonObject], expected: int, left_out: Sequence[LeftOut], elapsed: timedelta | None
-) -> str:
+def _sums(outcomes: Sequence[JsonObject], expected: int, left_out: Sequence[LeftOut], took: str) -> str:
     statuses = Counter(outcome["data"]["status"] for outcome in outcomes)
     ordered = sorted(statuses.items(), key=lambda pair: (not pair[0].startswith("succeeded"), pair[0]))
     databases = all(outcome["data"].get("database") is not None for outcome in outcomes)
@@ -195,7 +203,6 @@ def _sums(
     if missing > 0:
         parts += f", {missing:,} not ended"
     more = f"; {sum(one.count for one in left_out):,} left out" if left_out else ""
-    took = f" ({spoken(elapsed)})" if elapsed is not None else ""
     return f"{of}{count_of(expected, noun)}: {parts}{more}{took}."
 
 

@@ -70,7 +70,7 @@ class RunOptions:
     #: what is done with the outcomes, once all are there
     finished: Callable[[Iterable[dict[str, Any]]], None] = lambda _outcomes: None
     #: what to type to go on after an interruption
-    again: str = "run the same command again"
+    again: str = "run the same command again to go on where it was"
     #: what an interruption means where nothing keeps the run
     left: str = (
         "what was started goes on in Azure, and its outcomes are in the vault's jobs. A run with --state DIR goes"
@@ -190,6 +190,7 @@ def run_requests(
             options.output,
             left_out=left_out,
             elapsed=watch.elapsed(time.monotonic()),
+            simulated=app.runtime.service_clock.scale != 1,
             said=said,
         )
         if finished:
@@ -224,7 +225,7 @@ def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions)
 
 def _how_to_go_on(options: RunOptions) -> str:
     if options.state is not None:
-        return f"Interrupted; {options.again} to go on where it was."
+        return f"Interrupted; {options.again}."
     return f"Interrupted; {options.left}"
 
 

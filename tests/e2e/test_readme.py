@@ -101,8 +101,8 @@ def shell(
 
 
 def test_every_command_works_as_it_stands_in_the_order_given(shell: Shell) -> None:
-    commands, ending = blocks("sh")
-    printed = {line: shell(line) for line in commands.splitlines() if line}
+    *commands, ending = blocks("sh")
+    printed = {line: shell(line) for block in commands for line in block.splitlines() if line}
 
     def by(start: str) -> list[JsonObject]:
         return [

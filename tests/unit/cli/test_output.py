@@ -90,6 +90,32 @@ def test_where_there_is_no_room_side_by_side_nothing_is_cut(
     ]
 
 
+def test_words_that_are_read_or_copied_whole_are_not_broken(
+    wide: Wide, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = "0ec4824d-230a-4896-9ed4-8e8f265d3a6d"
+    for columns in (40, 60, 80):
+        wide(columns)
+        row = {"status": "Completed", "took": "2 min 0 s", "description": ("Backup of orders", f"  {job}")}
+        print_rows(("status", "took", "description"), [row], TABLE, nothing="")
+        assert job in capsys.readouterr().out
+        row = {"database": "sqlvm1/MSSQLSERVER/orders", "status": "IRPending", "policy": "HourlyLogBackup"}
+        print_rows(("database", "status", "policy"), [row], TABLE, nothing="")
+        out = capsys.readouterr().out
+        assert all(text in out for text in row.values())
+        assert max(map(len, out.splitlines())) <= columns
+
+
+def test_a_line_break_in_a_name_is_none_on_the_screen(wide: Wide, capsys: pytest.CaptureFixture[str]) -> None:
+    wide(80)
+    print_rows(("name", "takes"), [{"name": "a\nb", "takes": ("Full", "Log\nc")}], TABLE, nothing="")
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["name", "takes"],
+        ["a\\nb", "Full"],
+        ["Log\\nc"],
+    ]
+
+
 def written(rows: list[dict[str, Any]], format_: str, query: str | None = None) -> None:
     options = argparse.Namespace(output=format_, query=query, failed_only=False)
     print_rows(("database", "status"), rows, output_of(options), nothing="There is none.")
