@@ -233,7 +233,7 @@ class Repairs:
             operation, step = Operation.BACKUP, "trigger_backup"
         held = partial(_held, operation.value)
         # What waits for auto-protection is one message, however often it is found meanwhile.
-        turns = (gap.dated,) if delay else self._turns(gap, operation)
+        turns = (gap.dated,) if delay else self._turns(gap)
         requests = [self._repair_request(gap, operation, turn) for turn in turns]
         for request in requests:
             for job in self._started(request, step, task):
@@ -253,13 +253,15 @@ class Repairs:
         to = To(step, task, delay, request=requests[0], look_first=True)
         return Repair(info=info, request=requests[0], to=to)
 
-    def _turns(self, gap: Gap, operation: Operation) -> tuple[str, str]:
+    def _turns(self, gap: Gap) -> tuple[str, str]:
         """The day of a database, which has one repair of a kind, and the day before.
 
         Its days begin at a time of its own, so that not all of a vault's do at once.
         """
         vault, database, *_ = gap.key
-        begins = timedelta(seconds=int(fingerprint("turn", vault, database)[:8], 16) % ONCE_IN.total_seconds())
+        begins = timedelta(
+            seconds=int(fingerprint("turn", vault, database)[:8], 16) % ONCE_IN.total_seconds()
+        )
         day = (self._now - _FIRST_DAY - begins) // ONCE_IN
         return str(day), str(day - 1)
 
