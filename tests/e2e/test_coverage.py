@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from shared.arm.errors import ArmStatusError
-from shared.arm.ids import VaultId, VirtualMachineId
-from shared.azure_backup.listings import Listing
 from tests.e2e.harness import POLICY, Estate, JsonObject, OpenEstate, virtual_machine
 
 START = "2026-01-05T08:00:00Z"  # a Monday
@@ -207,44 +205,3 @@ def test_a_request_for_one_database_judges_its_vm_by_all_of_them(estate: OpenEst
     azure.settle()
     assert outcome["data"]["coverage"]["repairs"] == {"protect": 1}
     assert told(azure) == {("new", "unprotected"): 1}
-
-
-def test_a_vault_that_may_not_be_read_fails_alone(
-    estate: OpenEstate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = scenario("orders")
-    both["vaults"] = [{"name": "vault1"}, {"name": "vault2"}]
-    both["virtualMachines"].append(virtual_machine("stray", "ledger"))
-    azure = estate(both)
-    listed = azure.runtime.backup.list_registered_containers
-
-    def allowed(vault: VaultId) -> Any:
-        if vault.name == "vault2":
-            raise refused(403)
-        return listed(vault)
-
-    monkeypatch.setattr(azure.runtime.backup, "list_registered_containers", allowed)
-    request = azure.coverage()
-    request["data"] = {"subscriptionIds": [azure.simulator.subscription_id]}
-    outcomes = {one["data"]["outcomeKey"].rpartition("/")[2]: one["data"] for one in azure.run(request)}
-    assert outcomes["vault1"]["status"] == "succeeded"
-    assert outcomes["vault2"]["status"] == "failed"
-    assert not gaps(azure), "the other vault may know the VM"
-
-
-def test_as_many_unknown_machines_as_a_subscription_has_are_told(
-    estate: OpenEstate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    azure = estate(scenario("orders"))
-    strays = [
-        VirtualMachineId(azure.simulator.subscription_id, "rg-" + "x" * 80, f"stray{number:04}")
-        for number in range(1500)
-    ]
-    monkeypatch.setattr(
-        azure.runtime.backup, "list_sql_virtual_machines", lambda _subscription: Listing(strays, [])
-    )
-    request = azure.coverage()
-    request["data"] = {"subscriptionIds": [azure.simulator.subscription_id]}
-    (outcome,) = azure.run(request)
-    assert outcome["data"]["status"] == "succeeded"
-    assert len({gap["id"] for gap in gaps(azure)}) == 1500
