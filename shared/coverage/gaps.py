@@ -90,7 +90,8 @@ def gap_of(one: DatabaseCoverage, at: datetime) -> Gap:
     """The gap of one database."""
     opened, dated = week_of(at)
     if one.since is not None:
-        opened, dated = one.since, format_moment(one.since)
+        # A list and a single read may write one moment with more digits or fewer.
+        opened, dated = one.since, format_moment(one.since.replace(microsecond=0))
         # It is open since the next backup was due, not since the one before it was taken.
         if one.state in (CoverageState.STALE, CoverageState.FAILING) and one.allowed_age is not None:
             opened += one.allowed_age

@@ -116,3 +116,11 @@ def test_what_fails_after_a_long_pause_of_its_policy_is_no_reminder() -> None:
     (gap,) = told(failing, item("a"), item("b"), policies=[weekly]).gaps
     assert (gap.state, gap.since, gap.reminders(NOW)) == ("failing", last, 0)
     assert gap.reminders(NOW + 2 * WEEK) == 2
+
+
+def test_a_gap_is_the_same_with_however_many_digits_its_moment_is_written() -> None:
+    moment = NOW - timedelta(days=3)
+    (listed,) = told(item("orders", last_backup_time=moment), item("a"), item("b")).gaps
+    exact = moment + timedelta(microseconds=412345)
+    (read,) = told(item("orders", last_backup_time=exact), item("a"), item("b")).gaps
+    assert read.identity(NOW) == listed.identity(NOW)
