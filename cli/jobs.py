@@ -197,6 +197,10 @@ def cancel_job(options: argparse.Namespace) -> int:
 
 def _cancel(runtime: Runtime, vault: VaultId, job: Job) -> None:
     """Ask for the cancellation and follow it to its end, at which the job may still be at work."""
+    if not runtime.settings.mutations:
+        raise CommandError(
+            f"job {job.id} is not cancelled: the setting MUTATIONS is off. Set it to on where anything may be changed."
+        )
     try:
         started = runtime.backup.cancel_job(vault, job.id, client_request_id=str(uuid.uuid4()))
         operation_ended(runtime, vault, started)

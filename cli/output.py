@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ JsonObject = dict[str, Any]
 #: Wide enough for a job id beside a sentence, where no terminal says how wide it is.
 _PLAIN_WIDTH: Final = 160
 _GAP: Final = 2
+#: Full-width forms included, which spreadsheets of East Asian locales read alike.
+_BEGIN_FORMULAS: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 class Format(StrEnum):
@@ -132,8 +136,20 @@ def _write_flat(value: Any, format_: Format, flat: Callable[[JsonObject], JsonOb
             print("\t".join(row))
     else:
         lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerows([columns, *cells] if columns else cells)
+        safe = [[_no_formula(cell) for cell in row] for row in cells]
+        csv.writer(lines, lineterminator="\n").writerows([columns, *safe] if columns else safe)
         print(lines.getvalue(), end="")
+
+
+def _no_formula(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: names are whatever their owners call them.
+
+    What may begin one gets an apostrophe in front; numbers stay as they are
+    (https://owasp.org/www-community/attacks/CSV_Injection).
+    """
+    if cell.lstrip().startswith(_BEGIN_FORMULAS) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
 
 
 def _cell(value: object) -> str:

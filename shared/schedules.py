@@ -232,9 +232,23 @@ def _meant(data: CoverageData) -> tuple[DatabaseSelector, ...]:
 
 
 def _covers(excluded: Sequence[DatabaseSelector], selector: DatabaseSelector) -> bool:
-    """Whether all that a selector means is excluded; its pattern is held against theirs as a name would be."""
+    """Whether all that a selector means is certainly excluded.
+
+    A pattern is held against theirs as a name would be. Where either has more than `*` for a wildcard, that proves
+    nothing, unless they are equal: `?` matches the text `*`, and not all that `*` means.
+    """
     group = selector.availability_group is not None
-    return any(each.matches(selector.parent, selector.database, group) for each in excluded)
+
+    def covers(each: DatabaseSelector) -> bool:
+        texts = (each.parent, each.database, selector.parent, selector.database)
+        certain = (
+            not selector.is_pattern
+            or each == selector
+            or not any(re.search(r"[?\[]", text) for text in texts)
+        )
+        return certain and each.matches(selector.parent, selector.database, group)
+
+    return any(map(covers, excluded))
 
 
 def _may_share_a_vault(one: CoverageData, other: CoverageData) -> bool:

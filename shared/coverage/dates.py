@@ -53,18 +53,21 @@ def dated(
     *,
     read: Callable[[str], Job | None],
     most_reads: int,
+    beside: Iterable[DatabaseCoverage] = (),
 ) -> Dated:
     """The databases with the moment at which each came into its state, as far as jobs tell.
 
-    `read` reads a job singly, at most `most_reads` times. Raises what `read` raises.
+    `read` reads a job singly, at most `most_reads` times. A job may be that of a database `beside` these that is called
+    the same. Raises what `read` raises.
     """
     listed = list(databases)
     by_name: dict[str, list[Job]] = {}
     for job in jobs:
         if job.entity_name == job.database and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             by_name.setdefault(name_key(job.entity_name), []).append(job)
-    called_so = Counter(name_key(one.database.name) for one in listed)
-    on_one_vm = Counter((place_of(one), name_key(one.database.name)) for one in listed)
+    known = [*listed, *beside]
+    called_so = Counter(name_key(one.database.name) for one in known)
+    on_one_vm = Counter((place_of(one), name_key(one.database.name)) for one in known)
     containers: dict[str, str] = {}
     found: list[DatabaseCoverage] = []
     doubtful: set[tuple[str, str, str]] = set()

@@ -62,7 +62,15 @@ def unregistered(
 
     `vaults_unread`: there are vaults in the subscription that could not be read, so one of them may know a VM.
     """
+    vaults = list(vaults)
     known = {container.vm_id for vault in vaults for container in vault.containers}
+    # A registration that cannot be read is one all the same.
+    known |= {
+        one.database.vm_id
+        for vault in vaults
+        for one in vault.databases
+        if one.database.name == EVERY_DATABASE
+    }
     state = CoverageState.UNKNOWN if vaults_unread else CoverageState.UNPROTECTED
     message = "SQL Server is on it, and no vault of its subscription knows it"
     found = [

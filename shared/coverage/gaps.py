@@ -90,8 +90,10 @@ def gap_of(one: DatabaseCoverage, at: datetime) -> Gap:
     """The gap of one database."""
     opened, dated = week_of(at)
     if one.since is not None:
-        opened, dated = one.since, format_moment(one.since)
-        if one.state is CoverageState.STALE and one.allowed_age is not None:
+        # A list and a single read may write one moment with more digits or fewer.
+        opened, dated = one.since, format_moment(one.since.replace(microsecond=0))
+        # It is open since the next backup was due, not since the one before it was taken.
+        if one.state in (CoverageState.STALE, CoverageState.FAILING) and one.allowed_age is not None:
             opened += one.allowed_age
     return Gap(
         vault_id=one.vault_id,
@@ -132,11 +134,19 @@ class Told:
     as_one: Mapping[str, Gap]
 
 
-def gaps_of(databases: Iterable[DatabaseCoverage], listings: VaultListings, at: datetime) -> Told:
-    """The gaps of a vault's databases; where a VM as a whole is in trouble, that is one gap."""
-    by_place: dict[str, list[DatabaseCoverage]] = {}
-    for one in databases:
-        by_place.setdefault(place_of(one), []).append(one)
+def gaps_of(
+    databases: Iterable[DatabaseCoverage],
+    listings: VaultListings,
+    at: datetime,
+    *,
+    beside: Iterable[DatabaseCoverage] = (),
+) -> Told:
+    """The gaps of a vault's databases; where a VM as a whole is in trouble, that is one gap.
+
+    `beside`: what else is on the VMs, which is not told itself, and counts where most of a VM is in a gap.
+    """
+    by_place = _by_place(databases)
+    others = _by_place(beside)
     unreachable = _unreachable(listings)
     health = {
         container.virtual_machine_id.key: container.health_status
@@ -147,7 +157,9 @@ def gaps_of(databases: Iterable[DatabaseCoverage], listings: VaultListings, at: 
     as_one: dict[str, Gap] = {}
     for place, here in by_place.items():
         open_here = [one for one in here if one.is_gap]
-        trouble = _trouble(here, open_here, stopped=place in unreachable, health=health.get(place, ""))
+        trouble = _trouble(
+            [*here, *others.get(place, ())], stopped=place in unreachable, health=health.get(place, "")
+        )
         if not open_here or trouble is None:
             gaps += [gap_of(one, at) for one in open_here]
             continue
@@ -157,9 +169,17 @@ def gaps_of(databases: Iterable[DatabaseCoverage], listings: VaultListings, at: 
     return Told(gaps, as_one)
 
 
-def _trouble(
-    here: list[DatabaseCoverage], open_here: list[DatabaseCoverage], *, stopped: bool, health: str
-) -> tuple[str, str, str] | None:
+def _by_place(databases: Iterable[DatabaseCoverage]) -> dict[str, list[DatabaseCoverage]]:
+    found: dict[str, list[DatabaseCoverage]] = {}
+    for one in databases:
+        found.setdefault(place_of(one), []).append(one)
+    return found
+
+
+def _trouble(all_here: list[DatabaseCoverage], *, stopped: bool, health: str) -> tuple[str, str, str] | None:
+    # An instance whose databases cannot be looked for is no database, and has a reason of its own.
+    here = [one for one in all_here if one.database.name != EVERY_DATABASE]
+    open_here = [one for one in here if one.is_gap]
     if stopped:
         return (
             VM_STOPPED,

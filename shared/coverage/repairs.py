@@ -1,7 +1,8 @@
 """Which gaps are repaired by the rules of a request, and why the others are not.
 
-A repair is an ordinary request of the app's own, to an ordinary step. Its id is made of the gap and of how many days
-that has been open, and nothing else: schedules that overlap, and two apps, ask for the same one, and adopt its job.
+A repair is an ordinary request of the app's own, to an ordinary step. Its id is made of the database, what is done and
+the day, and nothing else: schedules that overlap, and two apps, ask for the same one, and adopt its job. The gap is not
+part of it, since what a repair comes to moves the gap's own identity: one that fails makes what was stale failing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ FULLS_A_DAY: Final = 9
 FULLS_LEFT: Final = 3
 _FULLS: Final = (BackupType.FULL, BackupType.COPY_ONLY_FULL)
 _REPAIRED_BY_BACKUP: Final = (CoverageState.STALE, CoverageState.FAILING, CoverageState.NEVER_BACKED_UP)
+_FIRST_DAY: Final = datetime(2020, 1, 1, tzinfo=UTC)
 #: How old the first backup may be where no policy tells.
 _A_DAY: Final = timedelta(days=1) + MARGIN
 
@@ -166,7 +168,9 @@ class Repairs:
         held = partial(_held, "backup")
         if not self._mutations:
             return held("MutationsOff", "the setting MUTATIONS is off.")
-        if one.backup_running:
+        if one.backup_running or any(
+            is_of(job, "Backup") and not job.status.has_ended for job in self._jobs_of(one)
+        ):
             return held("BackupRunning", "a backup of it is running.")
         if one.state is CoverageState.NEVER_BACKED_UP and key_of(one) in self._doubtful:
             return held("FirstBackupScheduled", "when it was protected cannot be told.")
@@ -229,8 +233,8 @@ class Repairs:
             operation, step = Operation.BACKUP, "trigger_backup"
         held = partial(_held, operation.value)
         # What waits for auto-protection is one message, however often it is found meanwhile.
-        day = 0 if delay else max(0, (self._now - gap.opened) // ONCE_IN)
-        requests = [self._repair_request(gap, operation, each) for each in (day, day - 1) if each >= 0]
+        turns = (gap.dated,) if delay else self._turns(gap)
+        requests = [self._repair_request(gap, operation, turn) for turn in turns]
         for request in requests:
             for job in self._started(request, step, task):
                 if not job.status.has_ended:
@@ -249,12 +253,24 @@ class Repairs:
         to = To(step, task, delay, request=requests[0], look_first=True)
         return Repair(info=info, request=requests[0], to=to)
 
-    def _repair_request(self, gap: Gap, operation: Operation, day: int) -> Request:
-        vault, database, _, dated = gap.key
+    def _turns(self, gap: Gap) -> tuple[str, str]:
+        """The day of a database, which has one repair of a kind, and the day before.
+
+        Its days begin at a time of its own, so that not all of a vault's do at once.
+        """
+        vault, database, *_ = gap.key
+        begins = timedelta(
+            seconds=int(fingerprint("turn", vault, database)[:8], 16) % ONCE_IN.total_seconds()
+        )
+        day = (self._now - _FIRST_DAY - begins) // ONCE_IN
+        return str(day), str(day - 1)
+
+    def _repair_request(self, gap: Gap, operation: Operation, turn: str) -> Request:
+        vault, database, *_ = gap.key
         return Request(
             operation=operation,
             source=COVERAGE_SOURCE,
-            id=f"{fingerprint('repair', vault, database, operation.value, dated)[:32]}/{day}",
+            id=f"{fingerprint('repair', vault, database, operation.value)[:32]}/{turn}",
             vault_id=self._listings.vault_id,
             correlation_id=self._request.correlation_id,
             traceparent=self._request.traceparent,
@@ -275,7 +291,9 @@ class Repairs:
             *self._jobs.get(name_key(database.name), ()),
             *self._jobs.get(name_key(f"{database.parent}/{database.name}"), ()),
         ]
-        return [job for job in named if names(job.entity_name, database, one.server_name)]
+        # A job of a group's database names whichever node was the primary one then.
+        server = "" if database.availability_group is not None else one.server_name
+        return [job for job in named if names(job.entity_name, database, server)]
 
 
 def _held(action: str, reason: str, message: str) -> Repair:

@@ -24,7 +24,7 @@ from shared.azure_backup.models import (
     ProtectableItem,
     ProtectedItem,
 )
-from shared.coverage.ages import PolicyAges, ages_of
+from shared.coverage.ages import MARGIN, PolicyAges, ages_of
 from shared.coverage.states import (
     EVERY_DATABASE,
     ContainerKnowledge,
@@ -118,6 +118,8 @@ class _Estate:
         self._scope = scope
         self._now = now
         self._containers = {container.id: container for container in listings.containers.usable}
+        #: registered all the same
+        self._unusable = {entry.container for entry in listings.containers.unusable}
         self._machines = {
             container.id: container.virtual_machine_id
             for container in listings.containers.usable
@@ -279,6 +281,7 @@ class _Estate:
                 message,
                 advice,
                 since=self._last_good(candidate, item),
+                allowed=self._scope.max_age or self._data_age(item.policy_name),
             )
         # A single read may tell of a recovery point before the status does.
         pending = status == "irpending" and item.last_recovery_point is None
@@ -319,6 +322,14 @@ class _Estate:
                 "Look at the database in the vault.",
             )
         age = self._now - taken
+        if age < -MARGIN:
+            return self._say(
+                candidate,
+                CoverageState.UNKNOWN,
+                CoverageCode.STATUS_UNKNOWN,
+                f"Its last backup is dated {taken:%Y-%m-%d %H:%M} UTC, which is still to come: its age is not known.",
+                "Look at the database in the vault, and at the clock of its VM.",
+            )
         name = item.policy_name or "none"
         if (most := self._scope.max_age) is not None:
             limit, rule = most, f"the maximum age is {_span(most)}"
@@ -391,7 +402,7 @@ class _Estate:
         """Why its next backup will hardly succeed, where the service says so."""
         container = self._containers.get(item.id.container)
         health = container.health_status if container is not None else ""
-        if container is None and not item.in_availability_group:
+        if container is None and not item.in_availability_group and item.id.container not in self._unusable:
             code, message = CoverageCode.CONTAINER_UNHEALTHY, "Its VM is no longer registered to the vault."
             advice = "Register the VM again with a protect request."
         elif health.lower() == "deleted":
@@ -524,6 +535,11 @@ class _Estate:
             policy = self._policies.get(key)
             self._ages[key] = ages_of(policy, self._now) if policy is not None else None
         return self._ages[key]
+
+    def _data_age(self, policy_name: str | None) -> timedelta | None:
+        """How old the last full or differential may be, by its policy."""
+        ages = self._ages_of(policy_name)
+        return ages.data if ages is not None else None
 
     def _is_auto_protected(self, candidate: Candidate) -> bool:
         container = _container_of(candidate)

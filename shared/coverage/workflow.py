@@ -6,7 +6,7 @@ ids that are made of what Azure tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -15,12 +15,12 @@ from shared.arm.budget import JOB_READS, PROTECTED_ITEM_READS, RECOVERY_POINT_RE
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing
-from shared.coverage.dates import dated
+from shared.coverage.dates import dated, key_of
 from shared.coverage.estate import unregistered
 from shared.coverage.gaps import Gap, gap_of, gaps_of, place_of, with_last_good
 from shared.coverage.reading import read_listings, with_read
 from shared.coverage.repairs import COVERAGE_SOURCE, ONCE_IN, Repair, Repairs
-from shared.coverage.states import CoverageState, DatabaseCoverage, VaultCoverage
+from shared.coverage.states import EVERY_DATABASE, CoverageState, DatabaseCoverage, VaultCoverage
 from shared.coverage.survey import EVERYTHING, Scope, VaultListings, survey
 from shared.engine import outcomes
 from shared.engine.message import StepMessage
@@ -29,7 +29,7 @@ from shared.messages import events
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import CoverageInfo, ErrorInfo, Event, OutcomeDetails, Status
 from shared.messages.identity import Request, fingerprint
-from shared.messages.requests import CoverageData, Operation
+from shared.messages.requests import SYSTEM_DATABASES, CoverageData, Operation
 from shared.names import name_key
 from shared.steps.due import is_still_wanted
 from shared.steps.payloads import CoveragePlan, VaultTask
@@ -71,23 +71,35 @@ def find_vaults(message: StepMessage[CoveragePlan], c: Collaborators) -> Result:
     found = plan.model_copy(
         update={
             "vaults": tuple(vault.path for vault in vaults.values()),
-            "unknown_machines": tuple(machines),
             "outcome_count": max(1, len(vaults)),
         }
     )
-    return Continue((To("find_vaults", found),))
+    at = c.now()
+    # Told at once, since one message does not hold all that a subscription may have.
+    told = [_machine_event(message, machine, at, found.outcome_count) for machine in dict.fromkeys(machines)]
+    return Continue((To("find_vaults", found),), tuple(told))
 
 
 def _unknown_machines(
     subscription: str, vaults: Iterable[VaultId], c: Collaborators
 ) -> list[VirtualMachineId]:
-    """The VMs of a subscription with SQL Server that none of its vaults knows."""
+    """The VMs of a subscription with SQL Server that none of its vaults knows.
+
+    None where a vault cannot be read, which may know them; its own survey says so.
+    """
     machines = c.azure.list_sql_virtual_machines(subscription).usable
     if not machines:
         return []
     known = set()
     for vault in vaults:
-        usable, unusable = c.azure.list_registered_containers(vault)
+        try:
+            usable, unusable = c.azure.list_registered_containers(vault)
+        except ArmStatusError as error:
+            if error.status == 404:
+                continue
+            if error.status in (401, 403):
+                return []
+            raise
         known |= {container.virtual_machine_id for container in usable}
         known |= {entry.virtual_machine_id for entry in unusable}
     return [machine for machine in machines if machine not in known]
@@ -98,7 +110,7 @@ def _spread(message: StepMessage[CoveragePlan], vaults: tuple[str, ...], c: Coll
     plan = message.payload
     at = c.now()
     accepted = outcomes.accepted(message, at=at, skipped={}, names=())
-    told = [_machine_event(message, machine, at) for machine in plan.unknown_machines]
+    told = []
     if not vaults:
         nothing = ErrorInfo(
             code=ErrorCode.NOTHING_TO_DO, message="the request's subscriptions have no vault."
@@ -116,12 +128,12 @@ def _spread(message: StepMessage[CoveragePlan], vaults: tuple[str, ...], c: Coll
     return Continue(to, tuple(told), accepted)
 
 
-def _machine_event(message: StepMessage[CoveragePlan], machine: VirtualMachineId, at: datetime) -> Event:
+def _machine_event(
+    message: StepMessage[CoveragePlan], machine: VirtualMachineId, at: datetime, outcome_count: int
+) -> Event:
     (one,) = unregistered(Listing([machine], []), (), vaults_unread=False)
     gap = gap_of(one, at)
-    return _gap_event(
-        message.request, gap, None, at, outcome_count=message.payload.outcome_count, key="request"
-    )
+    return _gap_event(message.request, gap, None, at, outcome_count=outcome_count, key="request")
 
 
 # -- one vault
@@ -202,15 +214,19 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     now = c.now()
     scope = _scope(task.data, c)
     coverage = survey(listings, scope, now)
-    listings, last_good = _read_singly(coverage, listings, now, c)
+    listings, looked_at = _read_singly(coverage, listings, now, c)
+    last_good = {key: moment for key, moment in looked_at.items() if moment is not None}
     coverage = survey(listings, scope, now)
+    beside = _beside(coverage, listings, scope, now)
     databases, doubtful = dated(
         with_last_good(coverage.databases, last_good),
         jobs,
         read=lambda job_id: c.azure.get_job(vault_id, job_id),
         most_reads=_may_read(JOB_READS, c) // 2,
+        beside=beside,
     )
-    told = gaps_of(databases, listings, now)
+    # What a request excludes is meant to be as it is.
+    told = gaps_of(databases, listings, now, beside=[one for one in beside if not _is_excluded(one, scope)])
     repairs = Repairs(
         message.request,
         task.data,
@@ -221,7 +237,7 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
         doubtful=doubtful,
         intent_policies=_intents(databases, listings, task.data, c),
     )
-    repairs.count_running(databases)
+    repairs.count_running((*databases, *beside))
     done = [(gap, repairs.of(gap)) for gap in told.gaps]
     published = [
         _gap_event(
@@ -233,7 +249,7 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
             key=task.part,
         )
         for gap, repair in done
-        if _can_be_told(gap, last_good)
+        if _can_be_told(gap, looked_at)
     ]
     sent = [repair for _, repair in done if repair is not None and repair.to is not None]
     published += [
@@ -256,6 +272,28 @@ def _scope(data: CoverageData, c: Collaborators) -> Scope:
     )
 
 
+def _beside(
+    coverage: VaultCoverage, listings: VaultListings, scope: Scope, now: datetime
+) -> list[DatabaseCoverage]:
+    """What else the vault lists: another request may mean it, and it shares its VM and its name with what this one
+    means.
+    """
+    everything = replace(scope, databases=EVERYTHING, exclude=(), include_system=True)
+    meant = {key_of(one) for one in coverage.databases}
+    return [
+        one
+        for one in survey(listings, everything, now).databases
+        if key_of(one) not in meant and one.database.name != EVERY_DATABASE
+    ]
+
+
+def _is_excluded(one: DatabaseCoverage, scope: Scope) -> bool:
+    database = one.database
+    group = database.availability_group is not None
+    system = name_key(database.name) in SYSTEM_DATABASES and not scope.include_system
+    return system or any(each.matches(database.parent, database.name, group) for each in scope.exclude)
+
+
 def _jobs(vault_id: VaultId, c: Collaborators) -> list[Job]:
     """The jobs that tell of protection and of backups."""
     now = c.now()
@@ -276,7 +314,7 @@ def _with_jobs(listings: VaultListings, jobs: list[Job]) -> VaultListings:
 
 def _read_singly(
     coverage: VaultCoverage, listings: VaultListings, now: datetime, c: Collaborators
-) -> tuple[VaultListings, dict[str, datetime]]:
+) -> tuple[VaultListings, dict[str, datetime | None]]:
     """What no listing tells, within a quarter of what an hour allows of each kind of read.
 
     Of what fails, the last good backup, without which it would be another gap each time; of what is stale only for its
@@ -291,10 +329,8 @@ def _read_singly(
         for one in coverage.databases
         if one.state is CoverageState.FAILING and one.item_id is not None
     ]
-    last_good: dict[str, datetime] = {}
-    for item in in_turn(failing, RECOVERY_POINT_READS):
-        if (moment := _last_good(item, c)) is not None:
-            last_good[item.key] = moment
+    # None of what has no good backup at all.
+    last_good = {item.key: _last_good(item, c) for item in in_turn(failing, RECOVERY_POINT_READS)}
     unread = [
         one.item_id for one in coverage.databases if one.needs_recovery_model and one.item_id is not None
     ]
@@ -309,18 +345,24 @@ def _may_read(action: str, c: Collaborators) -> int:
 
 def _last_good(item: ProtectedItemId, c: Collaborators) -> datetime | None:
     """The newest full or differential: log backups that go on while those fail would move it each time."""
-    points = c.azure.list_recovery_points(item)
+    try:
+        points = c.azure.list_recovery_points(item)
+    except ArmStatusError as error:
+        # It was deleted since it was listed.
+        if error.status == 404:
+            return None
+        raise
     whole = [point.time for point in points if not point.is_log and point.time is not None]
     ends = [span.end for point in points for span in point.time_ranges]
     return max(whole, default=None) or max(ends, default=None)
 
 
-def _can_be_told(gap: Gap, last_good: dict[str, datetime]) -> bool:
-    """Whether what a gap is known by is known: one that fails is told once its last good backup was read."""
+def _can_be_told(gap: Gap, looked_at: Mapping[str, datetime | None]) -> bool:
+    """Whether what a gap is known by is known: one that fails is told once its last good backup was looked for."""
     one = gap.of
     if one is None or one.state is not CoverageState.FAILING or one.item_id is None:
         return True
-    return one.item_id.key in last_good or one.last_backup_status == ""
+    return one.item_id.key in looked_at
 
 
 def _intents(

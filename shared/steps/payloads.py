@@ -10,7 +10,7 @@ from shared.arm.ids import VirtualMachineId
 from shared.engine.message import Ending, Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
-from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField, VirtualMachineIdField
+from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField
 from shared.messages.requests import (
     AlternateTarget,
     BackupData,
@@ -102,8 +102,6 @@ class CoveragePlan(Plan):
     planned: Planned | None = None
     #: the vaults that were found, as ARM ids; whoever is delivered this looks for no others
     vaults: tuple[str, ...] | None = None
-    #: virtual machines with SQL Server that no vault knows
-    unknown_machines: tuple[VirtualMachineIdField, ...] = ()
 
     @property
     def is_fixed(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.arm.errors import ArmStatusError
 from tests.e2e.harness import POLICY, Estate, JsonObject, OpenEstate, virtual_machine
 
 START = "2026-01-05T08:00:00Z"  # a Monday
@@ -29,6 +30,20 @@ def scenario(*databases: str | JsonObject, **more: Any) -> JsonObject:
         "virtualMachines": [virtual_machine("sqlvm1", *listed, registeredTo="vault1", **machine)],
         **more,
     }
+
+
+def refused(status: int) -> ArmStatusError:
+    return ArmStatusError(
+        status=status,
+        code="Refused",
+        message="no",
+        headers={},
+        retry_after=None,
+        operation="read",
+        method="GET",
+        path="/",
+        client_request_id=None,
+    )
 
 
 def gaps(azure: Estate) -> list[JsonObject]:
@@ -167,3 +182,42 @@ def test_what_drills_have_restored_is_no_gap_and_is_not_protected(estate: OpenEs
     assert outcome["data"]["coverage"]["counts"] == {"unprotected": 1, "covered": 1}
     azure.settle()
     assert [repair["database"] for repair in repairs(azure)] == ["new"]
+
+
+def test_what_fails_and_has_no_good_backup_is_told_once(
+    estate: OpenEstate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = {"database": "orders", "kinds": ["Full"], "code": "UserErrorBackupFailedAsTransactionLogIsFull"}
+    azure = estate(scenario("orders", "billing", "sales", scheduledFailures=[failure]))
+    azure.clock.advance(timedelta(hours=20))
+    # All that there was has expired.
+    monkeypatch.setattr(azure.runtime.backup, "list_recovery_points", lambda _item: [])
+    azure.run(azure.coverage())
+    assert told(azure) == {("orders", "failing"): 1}
+    azure.run(azure.coverage())
+    assert told(azure) == {("orders", "failing"): 1}
+
+
+def test_what_is_deleted_while_it_is_looked_at_fails_no_survey(
+    estate: OpenEstate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = {"database": "orders", "kinds": ["Full"], "code": "UserErrorBackupFailedAsTransactionLogIsFull"}
+    azure = estate(scenario("orders", "billing", "sales", scheduledFailures=[failure]))
+    azure.clock.advance(timedelta(hours=20))
+
+    def gone(_item: object) -> list[object]:
+        raise refused(404)
+
+    monkeypatch.setattr(azure.runtime.backup, "list_recovery_points", gone)
+    (outcome,) = azure.run(azure.coverage())
+    assert outcome["data"]["status"] == "succeeded"
+
+
+def test_a_request_for_one_database_judges_its_vm_by_all_of_them(estate: OpenEstate) -> None:
+    azure = estate(scenario("orders", "billing", {"name": "new"}))
+    request = azure.coverage(**PROTECT)
+    request["data"]["databases"] = [{"instance": "*", "database": "new"}]
+    (outcome,) = azure.run(request)
+    azure.settle()
+    assert outcome["data"]["coverage"]["repairs"] == {"protect": 1}
+    assert told(azure) == {("new", "unprotected"): 1}

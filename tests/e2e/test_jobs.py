@@ -194,6 +194,17 @@ def test_a_cancelled_backup_is_followed_until_it_has_stopped(
     assert "A cancelled backup leaves no recovery point." in " ".join(capsys.readouterr().out.split())
 
 
+def test_nothing_is_cancelled_while_mutations_are_off(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    azure, command = call("orders")
+    back_up_as_somebody(azure, "orders")
+    (job,) = command("jobs", "list")[1]
+    monkeypatch.setenv("MUTATIONS", "off")
+    status, rows, err = command("jobs", "cancel", job["id"])
+    assert (status, rows) == (2, [])
+    assert "MUTATIONS" in err
+    assert azure.mutations["CancelJob"] == 0
+
+
 @pytest.mark.parametrize("fault", ["dropAfterEffect", "dropBeforeEffect"])
 def test_a_cancellation_whose_answer_is_lost_is_told_by_the_job(call: Any, fault: str) -> None:
     azure, command = call("orders", faults=[{"route": "CancelJob", "nth": 1, "fault": fault}])

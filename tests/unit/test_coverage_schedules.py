@@ -35,6 +35,7 @@ def problems(*schedules: dict[str, Any], **environment: str) -> list[str]:
         (FULL, COPY),
         (FULL, {**COPY, "databases": [{"instance": "*", "database": "orders"}]}),
         (FULL, {**COPY, "vaultIds": [], "subscriptionIds": [SUBSCRIPTION]}),
+        (FULL, {**COPY, "exclude": [{"instance": "*", "database": "?"}]}),
         (
             {"onUnprotected": {"protect": {"policyName": "Daily"}}},
             {"onUnprotected": {"protect": {"policyName": "Hourly"}}},

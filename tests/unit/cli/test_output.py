@@ -141,6 +141,16 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.count("\t") for line in capsys.readouterr().out.splitlines()] == [2, 2]
 
 
+def test_no_cell_of_csv_is_a_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(1)", " =1", "\uff1d1"]
+    written([{"database": name, "seconds": -1.5} for name in hostile], "csv")
+    _, *cells = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert cells == [[f"'{name}", "-1.5"] for name in hostile]
+    # A script reads names as they are from the others.
+    written([{"database": "=x"}], "tsv")
+    assert capsys.readouterr().out == "=x\n"
+
+
 @pytest.mark.parametrize(
     ("query", "format_", "expected"),
     [

@@ -70,3 +70,9 @@ def test_a_vm_whose_id_is_none_is_not_passed_over() -> None:
     odd = Unusable(code="NotAddressable", why="cannot be addressed: it is empty", name="odd")
     (found,) = unregistered(Listing([], [odd]), [], vaults_unread=False)
     assert (found.state, found.server_name) == ("unknown", "odd")
+
+
+def test_a_vm_whose_registration_cannot_be_read_is_registered() -> None:
+    odd = Unusable(code="NotReadable", why="cannot be read", name="sqlvm1", virtual_machine_id=VM)
+    known = surveyed(containers=[], unusable_containers=[odd])
+    assert not unregistered(Listing([VM], []), [known], vaults_unread=False)

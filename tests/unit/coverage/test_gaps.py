@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from shared.azure_backup.models import ErrorDetail
 from shared.coverage.gaps import MOST_IN_A_GAP, VM_STOPPED, VM_UNHEALTHY, Told, gap_of, gaps_of
 from shared.coverage.states import CoverageState
 from shared.coverage.survey import Scope, survey
-from tests.unit.coverage.estate import NOW, container, item, listings
-from tests.unit.examples import protectable
+from tests.unit.coverage.estate import NOW, container, item, listings, policy, sub_policy
+from tests.unit.examples import CONTAINER, protectable
 
 STALE: dict[str, Any] = {"last_backup_time": NOW - timedelta(days=3)}
 WEEK = timedelta(weeks=1)
@@ -83,3 +84,43 @@ def test_another_policy_is_no_sign_of_trouble() -> None:
         item("a", policy_name="Other"), item("b", policy_name="Other"), scope=Scope(policy_name="Daily")
     )
     assert [gap.state for gap in found.gaps] == [CoverageState.WRONG_POLICY.value] * 2
+
+
+def test_what_a_request_does_not_name_is_part_of_its_vm() -> None:
+    found = listings(item("a", **STALE), item("b"), item("c"))
+    databases = survey(found, Scope(), NOW).databases
+    named = [one for one in databases if one.database.name == "a"]
+    others = [one for one in databases if one.database.name != "a"]
+    (gap,) = gaps_of(named, found, NOW, beside=others).gaps
+    assert gap.database.name == "a", "one of three is not most of the VM"
+    (alone,) = gaps_of(named, found, NOW).gaps
+    assert alone.code == MOST_IN_A_GAP
+
+
+def test_an_instance_that_cannot_be_looked_into_is_told_with_its_reason() -> None:
+    instance = protectable(
+        "MSSQLSERVER",
+        id=f"{CONTAINER.path}/protectableItems/SQLInstance;mssqlserver",
+        item_type="SQLInstance",
+        is_protectable=False,
+        prebackup_validation=ErrorDetail(code="UserErrorSQLNoSysadminMembership", message="No rights."),
+    )
+    (gap,) = told(instance).gaps
+    assert (gap.state, gap.code) == ("unhealthy", "UserErrorSQLNoSysadminMembership")
+
+
+def test_what_fails_after_a_long_pause_of_its_policy_is_no_reminder() -> None:
+    weekly = policy(sub_policy("Full", days=["Monday"]))
+    last = NOW - timedelta(days=7, hours=2)
+    failing = item("orders", last_backup_status="Unhealthy", last_recovery_point=last)
+    (gap,) = told(failing, item("a"), item("b"), policies=[weekly]).gaps
+    assert (gap.state, gap.since, gap.reminders(NOW)) == ("failing", last, 0)
+    assert gap.reminders(NOW + 2 * WEEK) == 2
+
+
+def test_a_gap_is_the_same_with_however_many_digits_its_moment_is_written() -> None:
+    moment = NOW - timedelta(days=3)
+    (listed,) = told(item("orders", last_backup_time=moment), item("a"), item("b")).gaps
+    exact = moment + timedelta(microseconds=412345)
+    (read,) = told(item("orders", last_backup_time=exact), item("a"), item("b")).gaps
+    assert read.identity(NOW) == listed.identity(NOW)

@@ -42,12 +42,13 @@ def repaired(
     rules: dict[str, Any] | None = None,
     intents: dict[tuple[str, str], str | None] | None = None,
     at: Any = NOW,
+    max_age: timedelta | None = None,
 ) -> dict[str, Repair | None]:
     """What is done about each database in a gap, by its name."""
     # Enough that a gap is not most of the VM.
     healthy = [item(f"healthy{number}", last_backup_time=at) for number in range(12)]
     found = listings(*items, *healthy, jobs=jobs or [], policies=[HOURLY_LOGS], containers=[container()])
-    databases = survey(found, Scope(), at).databases
+    databases = survey(found, Scope(max_age=max_age), at).databases
     data = CoverageData.model_validate({"vaultIds": [VAULT.path], **(RULES if rules is None else rules)})
     request = Request(operation=Operation.COVERAGE, source="/tests", id="one", vault_id=VAULT)
     repairs = Repairs(
@@ -205,3 +206,39 @@ def test_a_first_backup_is_left_to_the_policy_until_it_is_due() -> None:
     assert only(item("new", **pending), jobs=[configured]).info.reason == "FirstBackupScheduled"
     old = job("new", "ConfigureBackup", ago=timedelta(hours=30))
     assert only(item("new", **pending), jobs=[old]).to is not None
+
+
+def test_what_a_repair_leads_to_has_no_second_one_that_day() -> None:
+    hourly = {"maxAge": "PT2H", **RULES}
+    (first,) = repaired(item("stale", **STALE)).values()
+    assert first is not None
+    done = _started(first, ago=timedelta(hours=3), status=JobStatus.COMPLETED)
+    # It succeeded, and what it took is older than the rule allows again; it failed, and the stale one is failing now.
+    again = item("stale", last_backup_time=NOW - timedelta(hours=3))
+    failing = item("stale", last_backup_status="Unhealthy", last_backup_time=NOW - timedelta(hours=3))
+    for then, rules in ((again, hourly), (failing, RULES)):
+        (repair,) = repaired(then, jobs=[done], rules=rules, max_age=timedelta(hours=2)).values()
+        assert repair is not None
+        assert (repair.info.reason, repair.to) == ("RepairedLately", None)
+    # A vault that does not show request ids has the broker alone, which drops what bears the same id.
+    (unseen,) = repaired(again, rules=hourly, max_age=timedelta(hours=2)).values()
+    assert unseen is not None
+    assert unseen.request == first.request
+
+
+def test_a_backup_of_a_group_is_seen_whichever_node_took_it() -> None:
+    group = item(
+        "stale",
+        instance="ag1",
+        parent_type="AzureVmWorkloadSQLAvailabilityGroup",
+        server_name="node1",
+        **STALE,
+    )
+    running = job("stale", "Backup", status=JobStatus.IN_PROGRESS, entity_name="stale [node2]")
+    neighbours = [
+        item(f"well{number}", instance="ag1", parent_type="AzureVmWorkloadSQLAvailabilityGroup")
+        for number in range(3)
+    ]
+    (repair,) = repaired(group, *neighbours, jobs=[running]).values()
+    assert repair is not None
+    assert repair.info.reason == "BackupRunning"

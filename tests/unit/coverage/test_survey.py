@@ -544,3 +544,18 @@ def test_whatever_is_listed_is_told_once(
     for one in found.databases:
         assert (one.state == "covered") == (not one.code)
         assert bool(one.message and one.advice) == (one.state != "covered")
+
+
+def test_a_backup_of_the_future_covers_nothing() -> None:
+    for scope in (Scope(), Scope(max_age=HOUR)):
+        found = only(item(last_backup_time=NOW + timedelta(days=400)), scope=scope)
+        assert (found.state, found.code) == ("unknown", "BackupStatusUnknown")
+
+
+def test_a_vm_whose_registration_cannot_be_read_is_not_taken_for_gone() -> None:
+    odd = Unusable(code="NotReadable", why="cannot be read", name=CONTAINER.name, container=CONTAINER)
+    found = surveyed(item(), containers=[], unusable_containers=[odd])
+    assert {(one.database.name, one.state) for one in found.databases} == {
+        ("orders", CoverageState.COVERED),
+        ("*", CoverageState.UNKNOWN),
+    }
