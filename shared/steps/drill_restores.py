@@ -105,11 +105,12 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
 
 def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
     """The app's run commands on the target's VM, each with its instance view."""
-    return [
+    viewed = (
         each if each.is_viewed else c.azure.run_commands.get(target.vm_id, each.name)
         for each in c.azure.run_commands.list_all(target.vm_id)
         if each.name.lower().startswith(RUN_COMMAND_PREFIX)
-    ]
+    )
+    return [each for each in viewed if each is not None]
 
 
 def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
