@@ -38,13 +38,11 @@ def prepare(
     message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
 ) -> RestoreTask | Failure | Later:
     """The restore of a drill whose turn has come: its recovery point is chosen now, not when it was planned."""
-    item = source_item(message, c, target)
-    if isinstance(item, Failure):
-        return item
     task = message.payload
     drill = task.drill
     assert drill is not None
     now = c.now()
+    # Before anything of the vault is listed: another drill may be waited for by the hour.
     waiting = _other_drill(message, c, target)
     if waiting is not None:
         limit = message.request.job_timeout or c.settings.job_timeout
@@ -55,6 +53,9 @@ def prepare(
             f"{waiting} was still running when the time was up; one drill at a time is done on {target}.",
             Status.TIMED_OUT,
         )
+    item = source_item(message, c, target)
+    if isinstance(item, Failure):
+        return item
     points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     chosen = choose_recovery_point(drill.choice, points, str(task.database))
     if isinstance(chosen, Failure):
