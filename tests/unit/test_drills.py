@@ -150,6 +150,20 @@ def test_the_script_is_short_ascii_and_takes_what_it_is_given() -> None:
     # Nothing that it is given is expanded: no text in double quotes but one, whose variable was decoded.
     assert re.findall(r'"[^"]*\$[^"]*"', text) == ['".\\$server"']
     assert "Invoke-Expression" not in text
+    form = re.search(r"\$name -cnotmatch '([^']+)'", text)
+    assert form is not None
+    shape = re.compile(form[1].replace(r"\z", r"\Z"))
+    for name in ("orders", "o" * 128, "😀" * 64, "x'];--\n"):
+        assert shape.match(drill_database_name(source(name)))
+    for other in (
+        "drill_",
+        "drill_wages",
+        "drill_wages_0123456",
+        "DRILL_wages_01234567",
+        "wages",
+        "xdrill_a_01234567",
+    ):
+        assert not shape.match(other)
     assert not re.search(r"(?i)sqlcmd|start-process|iex\b", text)
 
 
