@@ -50,7 +50,7 @@ EXEC (N'DROP DATABASE ' + @q + N';');
 try {
     $name = Get-Decoded $database
     $server = Get-Decoded $instance
-    if (-not $name.StartsWith('drill_', [StringComparison]::Ordinal) -or $name.Length -gt 128) {
+    if ($name -cnotmatch '\Adrill_[\s\S]{0,113}_[0-9a-f]{8}\z') {
         throw 'the database is no drill database'
     }
     $builder = New-Object Data.SqlClient.SqlConnectionStringBuilder
@@ -88,8 +88,9 @@ try {
 } catch {
     $failure = Get-Cause $_.Exception
     $errors = @(if ($failure -is [Data.SqlClient.SqlException]) { $failure.Errors } else { $failure })
+    $errors = @($errors | Where-Object { $null -eq $_.Class -or $_.Class -gt 10 })
     $result.errors = $errors.Count
-    $result.numbers = @($errors | ForEach-Object { [int]$_.Number } | Select-Object -Unique -First 20)
+    $result.numbers = @($errors | ForEach-Object { [int]$_.Number } | Select-Object -Unique | Select-Object -First 20)
     $result.messages = @($errors | Select-Object -First 3 | ForEach-Object {
         $_.Message.Substring(0, [Math]::Min(120, $_.Message.Length))
     })

@@ -21,6 +21,8 @@ _CORRUPTION: Final = ((823, 825), (2500, 2599), (7900, 7999), (8900, 8999))
 _NOT_CORRUPTION: Final = frozenset({2501, 2520, 2571, 2594, 7926, 7928, 8921, 8967})
 #: The account may not do it, or not even log in.
 _NOT_PERMITTED: Final = frozenset({229, 262, 297, 300, 916, 2571, 5011, 15151, 15247, 18456})
+#: No count, size or duration that a drill can have is beyond it.
+_MOST: Final = 2**53
 
 
 @cache
@@ -59,7 +61,7 @@ class ScriptResult:
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> ScriptResult:
         """The result in the line; what is damaged is told by the numbers of its errors."""
-        numbers = tuple(each for each in _several(line.get("numbers")) if isinstance(each, int))
+        numbers = tuple(each for each in _several(line.get("numbers")) if _is_whole(each))
         errors = line.get("errors")
         said = line.get("result")
         verdict: Literal["ok", "absent", "corrupt", "notPermitted", "failed"] = "failed"
@@ -73,9 +75,9 @@ class ScriptResult:
             verdict = "notPermitted"
         return cls(
             verdict=verdict,
-            errors=errors if isinstance(errors, int) else len(numbers),
+            errors=errors if isinstance(errors, int) and _is_whole(errors, least=0) else len(numbers),
             numbers=numbers,
-            messages=tuple(each for each in _several(line.get("messages")) if isinstance(each, str)),
+            messages=tuple(_whole(each) for each in _several(line.get("messages")) if isinstance(each, str)),
             size_mb=_number(line.get("sizeMB")),
             free_mb=_number(line.get("freeMB")),
             seconds=_number(line.get("seconds")),
@@ -98,5 +100,17 @@ def _several(value: Any) -> list[Any]:
     return value[:20] if isinstance(value, list) else []
 
 
+def _is_whole(value: Any, *, least: int = -_MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
+
+
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A number that JSON can say again; what a VM says is no more to be relied upon than what a sender does."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        return None
+    return float(value)
+
+
+def _whole(text: str) -> str:
+    """A text without halves of surrogate pairs: the script cuts messages without regard to them."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

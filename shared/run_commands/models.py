@@ -14,6 +14,8 @@ from typing import Any, Final
 from shared.arm.redaction import redact
 
 _LONGEST_TEXT: Final = 1000
+#: As ConvertTo-Json writes the script's line; within a text of it, a quotation mark has a backslash before it.
+_BEGINNING: Final = '{"attempt":'
 _ENDED: Final = frozenset({"succeeded", "failed", "timedout", "canceled"})
 
 
@@ -72,11 +74,14 @@ class RunCommand:
     def has_ended(self) -> bool:
         """Whether nothing more will come of it: it has an end time, whatever else its state says.
 
-        Recorded: state Running with an end time. One that could not be provisioned never begins.
+        Recorded: state Running with an end time. One that could not be provisioned never begins, unless it says that
+        it runs.
         """
-        if self.end_time is not None or self.execution_state.lower() in _ENDED:
+        state = self.execution_state.lower()
+        if self.end_time is not None or state in _ENDED:
             return True
-        return self.provisioning_state.lower() in ("failed", "canceled") and self.start_time is None
+        has_begun = self.start_time is not None or state == "running"
+        return self.provisioning_state.lower() in ("failed", "canceled") and not has_begun
 
     @property
     def is_being_deleted(self) -> bool:
@@ -84,8 +89,14 @@ class RunCommand:
         return self.provisioning_state.lower() == "deleting"
 
     def line(self, attempt: str) -> Mapping[str, Any] | None:
-        """The JSON line in its output that bears the attempt's id: nothing else of it is a result."""
-        for text in reversed(self.output.splitlines()):
+        """The JSON line in its output that bears the attempt's id: nothing else of it is a result.
+
+        A PowerShell host may break a line at the width of its console, so what was broken is put together again: the
+        line is ASCII, and no line break is part of it.
+        """
+        lines = self.output.splitlines()
+        joined = "".join(lines)
+        for text in (*reversed(lines), joined[max(0, joined.rfind(_BEGINNING)) :]):
             try:
                 found = json.loads(text.strip())
             except (ValueError, RecursionError):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from shared.arm.client import ArmClient
+from shared.arm.errors import ArmStatusError
 from shared.arm.ids import VirtualMachineId, quote_segment
 from shared.run_commands.models import RunCommand
 
@@ -30,7 +31,7 @@ class RunCommandReads(Protocol):
 
     def list_all(self, vm: VirtualMachineId) -> list[RunCommand]: ...
 
-    def get(self, vm: VirtualMachineId, name: str) -> RunCommand: ...
+    def get(self, vm: VirtualMachineId, name: str) -> RunCommand | None: ...
 
 
 class RunCommandMutations(Protocol):
@@ -62,9 +63,14 @@ class RunCommands:
         pages = self._arm.pages("list the run commands", f"{vm.url_path}/runCommands", params=_VIEWED)
         return [RunCommand.from_wire(body) for body in pages]
 
-    def get(self, vm: VirtualMachineId, name: str) -> RunCommand:
-        """A run command with its instance view."""
-        response = self._arm.get("get the run command", _path(vm, name), params=_VIEWED)
+    def get(self, vm: VirtualMachineId, name: str) -> RunCommand | None:
+        """A run command with its instance view; None where it is not there any more."""
+        try:
+            response = self._arm.get("get the run command", _path(vm, name), params=_VIEWED)
+        except ArmStatusError as error:
+            if error.status == 404:
+                return None
+            raise
         return RunCommand.from_wire(response.body if isinstance(response.body, dict) else {})
 
     def put(

@@ -203,9 +203,6 @@ def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *,
     target = target_of_task(message, c.settings)
     if isinstance(target, Failure):
         return target.end
-    item = source_item(message, c, target)
-    if isinstance(item, Failure):
-        return item.end
     task = message.payload
     drill = task.drill
     assert drill is not None and message.request.vault_id is not None
@@ -225,8 +222,14 @@ def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *,
         # It may be told of late.
         return Later(_FIRST_LOOK)
     in_the_way = _in_the_way(commands)
+    if in_the_way is not None and (waiting := _to_be_waited_for(message, in_the_way, target, c)) is not None:
+        return waiting
+    # A script runs for hours, and a vault's lists are short of reads: it is asked where something is to be done.
+    item = source_item(message, c, target)
+    if isinstance(item, Failure):
+        return item.end
     if in_the_way is not None:
-        return _cleared(message, in_the_way, target, c)
+        return _deleted(message, in_the_way, target, c)
     return _asked(message, target, c, action, within)
 
 
@@ -236,10 +239,10 @@ def _in_the_way(commands: list[RunCommand]) -> RunCommand | None:
     return next(iter((*running, *commands)), None)
 
 
-def _cleared(
+def _to_be_waited_for(
     message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, c: Collaborators
-) -> Result:
-    """Wait for a run command that runs, or whose result somebody may still want; delete one that has ended."""
+) -> Result | None:
+    """The wait for a run command that runs, or whose result somebody may still want; None: it is to be deleted."""
     task, now = message.payload, c.now()
     drill = task.drill
     assert drill is not None
@@ -253,7 +256,16 @@ def _cleared(
         return Later(_pause(message))
     if drill.deleted_at is not None and now - drill.deleted_at < _DELETED_WITHIN and command.is_being_deleted:
         return Later(_FIRST_LOOK / 2)
-    deleting = drill.model_copy(update={"deleted_at": now})
+    return None
+
+
+def _deleted(
+    message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, c: Collaborators
+) -> Result:
+    """Delete a run command that has ended."""
+    task = message.payload
+    assert task.drill is not None
+    deleting = task.drill.model_copy(update={"deleted_at": c.now()})
     again = Later(_FIRST_LOOK / 2, payload=task.model_copy(update={"drill": deleting}))
     return Call(
         make=lambda azure, request_id: azure.run_commands.delete(

@@ -6,18 +6,20 @@ Each step of a drill asks again, whatever an earlier one has found: settings cha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
-from shared.drills import PREFIX, DrillTarget, drill_database_name, drill_target, target_of
+from shared.arm.ids import ContainerId, InvalidResourceIdError, ProtectedItemId, VaultId, VirtualMachineId
+from shared.drills import DrillTarget, drill_database_name, drill_target, target_of
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, Failure, refused
 from shared.messages.error_codes import ErrorCode
 from shared.messages.identity import Database
 from shared.messages.requests import AlternateTarget, Operation
+from shared.messages.windows_paths import is_share
 from shared.names import same_name
 from shared.settings import Settings
 from shared.steps import selection
+from shared.steps.database_files import DatabaseFile, map_files
 from shared.steps.payloads import RestoreTask
 from shared.steps.vaults import protected_items
 
@@ -201,36 +203,91 @@ def source_item(
     )
 
 
-def not_the_drills_own(task: RestoreTask, target: DrillTarget, body: dict[str, Any]) -> Failure | None:
+#: What the call of a drill's restore says, and nothing else: a field that is not known may lead it elsewhere.
+_PROPERTIES: Final = frozenset(
+    {
+        "objectType",
+        "shouldUseAlternateTargetLocation",
+        "isNonRecoverable",
+        "pointInTime",
+        "recoveryType",
+        "targetVirtualMachineId",
+        "sourceResourceId",
+        "targetInfo",
+        "alternateDirectoryPaths",
+    }
+)
+
+
+def not_the_drills_own(
+    message: StepMessage[RestoreTask], target: DrillTarget, body: dict[str, Any]
+) -> Failure | None:
     """The Failure where the prepared call is not the restore of that source to its drill database."""
+    task = message.payload
     item = ProtectedItemId.parse(task.item_id)
-    info = body.get("targetInfo")
-    files = body.get("alternateDirectoryPaths", [])
     wanted = target_for(target, task.database)
+    info = body.get("targetInfo")
     is_own = (
-        body.get("recoveryType") == "AlternateLocation"
-        and "recoveryMode" not in body
+        _PROPERTIES.issuperset(body)
+        and body.get("recoveryType") == "AlternateLocation"
+        and body.get("isNonRecoverable") is False
         and body.get("targetVirtualMachineId") == target.vm_id.path
         and isinstance(info, dict)
-        and info.get("databaseName") == f"{target.instance}/{wanted.database}"
-        and "targetDirectoryForFileRestore" not in info
-        and isinstance(files, list)
-        and all(_is_own_file(file) for file in files)
+        and info.keys() == {"overwriteOption", "containerId", "databaseName"}
+        and info["databaseName"] == f"{target.instance}/{wanted.database}"
+        and _is_container_of(info["containerId"], item.vault, target.vm_id)
+        and _are_own_files(body.get("alternateDirectoryPaths", []), wanted)
+        and item.vault == message.request.vault_id
         and _names_source(item, task.database)
     )
     if is_own:
         return None
     return refused(
         ErrorCode.TARGET_NOT_ALLOWED,
-        f"the call that was prepared for a drill of {task.database} is not one to {wanted.database} on {target}.",
+        f"the call that was prepared for a drill of {task.database} is not one to {wanted.database} on {target}, with"
+        " its files on that VM or where DRILL_TARGETS has its directories.",
     )
 
 
-def _is_own_file(file: Any) -> bool:
-    path = file.get("targetPath") if isinstance(file, dict) else None
-    if not isinstance(path, str):
+def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
+    """Whether an id is that of a VM's container in a vault: the service restores to the container's VM."""
+    try:
+        container = ContainerId.parse(text) if isinstance(text, str) else None
+    except InvalidResourceIdError:
         return False
-    return path.replace("/", "\\").rpartition("\\")[2].lower().startswith(PREFIX)
+    return (
+        container is not None
+        and container.vault == vault_id
+        and container.name.lower().startswith("vmappcontainer;")
+        and container.name.lower().endswith(f";{vm_id.resource_group};{vm_id.name}".lower())
+    )
+
+
+def _are_own_files(paths: Any, target: AlternateTarget) -> bool:
+    """Whether files go where those of the drill database do, under the names that `map_files` gives them.
+
+    Only a directory of the setting may be on a share: those of the instance are what a message says they are.
+    """
+    if not isinstance(paths, list):
+        return False
+    files: list[DatabaseFile] = []
+    directories = {"data": target.data_directory, "log": target.log_directory}
+    for each in paths:
+        named = [each.get(name) for name in _OF_A_FILE] if isinstance(each, dict) else []
+        if len(named) != len(each) or not all(isinstance(text, str) for text in named):
+            return False
+        kind, path, logical, placed = map(str, named)
+        folder = placed.rpartition("\\")[0]
+        if directories.get(kind.lower()) is None:
+            if is_share(folder) or ".." in folder:
+                return False
+            directories[kind.lower()] = folder
+        files.append((kind, path, logical))
+    known = {kind: directory for kind, directory in directories.items() if directory is not None}
+    return not files or map_files(files, target, known) == paths
+
+
+_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
 
 
 def _names_source(item: ProtectedItemId, source: Database) -> bool:

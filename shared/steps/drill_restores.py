@@ -38,13 +38,11 @@ def prepare(
     message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
 ) -> RestoreTask | Failure | Later:
     """The restore of a drill whose turn has come: its recovery point is chosen now, not when it was planned."""
-    item = source_item(message, c, target)
-    if isinstance(item, Failure):
-        return item
     task = message.payload
     drill = task.drill
     assert drill is not None
     now = c.now()
+    # Before anything of the vault is listed: another drill may be waited for by the hour.
     waiting = _other_drill(message, c, target)
     if waiting is not None:
         limit = message.request.job_timeout or c.settings.job_timeout
@@ -55,6 +53,9 @@ def prepare(
             f"{waiting} was still running when the time was up; one drill at a time is done on {target}.",
             Status.TIMED_OUT,
         )
+    item = source_item(message, c, target)
+    if isinstance(item, Failure):
+        return item
     points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     chosen = choose_recovery_point(drill.choice, points, str(task.database))
     if isinstance(chosen, Failure):
@@ -105,11 +106,12 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
 
 def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
     """The app's run commands on the target's VM, each with its instance view."""
-    return [
+    viewed = (
         each if each.is_viewed else c.azure.run_commands.get(target.vm_id, each.name)
         for each in c.azure.run_commands.list_all(target.vm_id)
         if each.name.lower().startswith(RUN_COMMAND_PREFIX)
-    ]
+    )
+    return [each for each in viewed if each is not None]
 
 
 def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:

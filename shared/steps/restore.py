@@ -31,7 +31,7 @@ from shared.names import same_name
 from shared.settings import Settings
 from shared.steps import selection
 from shared.steps.database_files import known_files, map_files
-from shared.steps.drill_checks import may_replace, not_the_drills_own, target_of_task
+from shared.steps.drill_checks import may_replace, not_the_drills_own, source_item, target_of_task
 from shared.steps.drill_restores import after_drill_restore, prepare, told
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
@@ -245,9 +245,12 @@ def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
             return told(message, prepared.end)
         message = message.model_copy(update={"payload": prepared})
     elif task.prepared is not None and task.recovery_point is not None:
-        failure = not_the_drills_own(task, target, task.prepared)
+        failure = not_the_drills_own(message, target, task.prepared)
         if failure is not None:
             return failure.end
+        item = source_item(message, c, target)
+        if isinstance(item, Failure):
+            return item.end
     else:
         text = f"the restore for the drill of {task.database} was not prepared."
         return refused(ErrorCode.DRILL_NOT_REQUESTED, text).end

@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from shared.arm.ids import VirtualMachineId
+from shared.drills import drill_database_name
+from shared.messages.identity import Database
 from tests.e2e.harness import INSTANCE, POLICY, Estate, JsonObject, virtual_machine
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
@@ -67,3 +70,55 @@ def machine_of(estate: Estate, name: str) -> Any:
     """A VM of the simulator."""
     machines: Sequence[Any] = list(estate.simulator._world.machines.values())
     return next(machine for machine in machines if machine.name.name == name)
+
+
+def restore_to_be_made(**changes: Any) -> JsonObject:
+    """The message by which a drill of `orders` has its restore made, as the app writes it; `changes` of its call."""
+    vault = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-backup/providers/Microsoft.RecoveryServices/vaults/vault1"
+    containers = f"{vault}/backupFabrics/Azure/protectionContainers"
+    vm = DRILL_VM.replace("drills1", "sqlvm1")
+    name = drill_database_name(Database(vm_id=VirtualMachineId.parse(vm), instance=INSTANCE, name="orders"))
+    call: JsonObject = {
+        "objectType": "AzureWorkloadSQLPointInTimeRestoreRequest",
+        "shouldUseAlternateTargetLocation": True,
+        "isNonRecoverable": False,
+        "pointInTime": "2026-01-05T07:00:00Z",
+        "recoveryType": "AlternateLocation",
+        "targetVirtualMachineId": DRILL_VM,
+        "sourceResourceId": vm,
+        "targetInfo": {
+            "overwriteOption": "Overwrite",
+            "containerId": f"{containers}/VMAppContainer;Compute;rg-sql;drills1",
+            "databaseName": f"{INSTANCE}/{name}",
+        },
+        "alternateDirectoryPaths": [
+            {
+                "mappingType": kind,
+                "sourceLogicalName": logical,
+                "sourcePath": f"F:\\data\\{logical}{suffix}",
+                "targetPath": f"F:\\data\\{name}_{logical}{suffix}",
+            }
+            for kind, logical, suffix in (("Data", "orders", ".mdf"), ("Log", "orders_log", ".ldf"))
+        ],
+    }
+    item = "SQLDataBase;mssqlserver;orders"
+    moment = {"time": "2026-01-05T07:00:00Z", "pointInTime": "2026-01-05T07:00:00Z"}
+    return {
+        "version": 2,
+        "step": "trigger_restore",
+        "sender": "trigger_restore",
+        "at": "2026-01-05T08:00:00Z",
+        "since": "2026-01-05T08:00:00Z",
+        "request": {"operation": "drill", "source": "/forged", "id": "forged", "vaultId": vault},
+        "effect": {"n": 1, "ready": True},
+        "payload": {
+            "database": {"vmId": vm, "instance": INSTANCE, "name": "orders"},
+            "itemId": f"{containers}/VMAppContainer;Compute;rg-sql;sqlvm1/protectedItems/{item}",
+            "recoveryPoint": {"name": "DefaultRangeRecoveryPoint", "kind": "Log", **moment},
+            "target": {"kind": "alternate", "vmId": DRILL_VM, "instance": INSTANCE, "database": name},
+            "overwrite": True,
+            "noRecovery": False,
+            "prepared": {**call, **changes},
+            "drill": {"choice": {"latest": "any"}, "check": "checkdb", "cleanUp": True},
+        },
+    }

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shared.arm.errors import ArmStatusError
-from tests.e2e.harness import POLICY, Estate, JsonObject, OpenEstate, virtual_machine
+from tests.e2e.drills import DRILL_VM
+from tests.e2e.harness import INSTANCE, POLICY, Estate, JsonObject, OpenEstate, virtual_machine
 
 START = "2026-01-05T08:00:00Z"  # a Monday
 VM = (
@@ -82,6 +83,24 @@ def test_what_is_covered_and_what_is_not_is_told_once(estate: OpenEstate) -> Non
     azure.run(azure.coverage())
     assert len(gaps(azure)) == 1, "another request finds the same gap, which is told once"
     assert azure.mutations == {"Inquire": 1}, "a VM is inquired once a day"
+
+
+def test_drill_databases_are_no_gap_and_no_rule_protects_them(estate: OpenEstate) -> None:
+    target = {"vmId": DRILL_VM, "instance": INSTANCE}
+    drills = virtual_machine(
+        "drills1",
+        "drill_orders_0123abcd",
+        "wages",
+        covered("stock"),
+        covered("ledger"),
+        registeredTo="vault1",
+    )
+    machines = [*scenario("orders")["virtualMachines"], drills]
+    azure = estate({"virtualMachines": machines}, {"DRILL_TARGETS": json.dumps([target])})
+    azure.run(azure.coverage(**PROTECT))
+    azure.settle()
+    assert told(azure) == {("wages", "unprotected"): 1}
+    assert [repair["database"] for repair in repairs(azure)] == ["wages"]
 
 
 def test_a_database_that_appears_is_found_and_protected_by_the_rule(estate: OpenEstate) -> None:

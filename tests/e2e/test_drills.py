@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,10 +17,11 @@ from tests.e2e.drills import (
     drill_estate,
     drill_machine,
     machine_of,
+    restore_to_be_made,
     settings,
     source,
 )
-from tests.e2e.harness import INSTANCE, Estate, JsonObject, OpenEstate, statuses
+from tests.e2e.harness import INSTANCE, Estate, JsonObject, OpenEstate, message_to, statuses
 
 HOSTILE = "x'];--$(Get-Date);`n\"%^&|<>" + "ü" * 101
 
@@ -163,6 +165,45 @@ def test_a_database_that_is_protected_there_meanwhile_stops_the_drill(estate: Op
     assert data["target"]["database"] in databases_on(it)
 
 
+@pytest.mark.parametrize(("there", "made"), [("wages", 1), (source("wages"), 0)])
+def test_a_restore_that_was_prepared_is_not_made_where_a_database_is_protected(
+    estate: OpenEstate, there: str | JsonObject, made: int
+) -> None:
+    it = estate(drill_estate("orders", drills=drill_machine("master", there)), settings())
+    body = json.dumps(restore_to_be_made()).encode()
+    it.broker.send("trigger-restore", [message_to("trigger-restore", body, "forged")])
+    it.settle()
+    assert it.mutations["Restore"] == made
+    assert {event["data"].get("error", {}).get("code") for event in it.events()} >= (
+        set() if made else {"DrillTargetInUse"}
+    )
+
+
+def test_a_long_check_leaves_the_vaults_reads_to_others(
+    estate: OpenEstate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [put_fault("scriptNeverEnds")]
+    it = estate(drill_estate("orders", "billing", faults=faults), settings())
+    lists: Counter[str] = Counter()
+    for name in ("list_protected_items", "list_registered_containers"):
+        asked = getattr(it.runtime.backup, name)
+
+        def counted(*arguments: Any, name: str = name, asked: Any = asked) -> Any:
+            lists[name] += 1
+            return asked(*arguments)
+
+        monkeypatch.setattr(it.runtime.backup, name, counted)
+    sent = it.send(drill(it, "orders", jobTimeout="PT6H", cleanUp=False))
+    it.step_until(lambda: len(run_commands(it)) == 1)
+    waiting = it.send(drill(it, "billing"))
+    lists.clear()
+    it.finish(sent)
+    it.finish(waiting)
+    assert it.clock.now() - it.simulator.scenario.start_time > timedelta(hours=6)
+    assert lists
+    assert max(lists.values()) < 20, lists
+
+
 def test_the_source_itself_is_no_target(estate: OpenEstate) -> None:
     here = {"vmId": DRILL_VM.replace("drills1", "sqlvm1"), "instance": INSTANCE}
     it = estate(drill_estate("orders"), settings(here))
@@ -174,8 +215,6 @@ def test_the_source_itself_is_no_target(estate: OpenEstate) -> None:
 def test_drills_are_taken_from_their_own_queue_alone(estate: OpenEstate) -> None:
     it = estate(drill_estate("orders"), settings(EVENTS_ALLOW_RESTORE="true"))
     request = drill(it, "orders")
-    from tests.e2e.harness import message_to
-
     it.broker.send("events", [message_to("events", json.dumps(request).encode(), "one")])
     it.settle()
     (event,) = it.events()

@@ -17,7 +17,7 @@ import pytest
 from cli.main import main
 from local.simulator import Scenario, Simulator, SimulatorServer
 from local.simulator.route_names import ROUTES
-from tests.e2e.harness import POLICY, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
 
 OpenAzure = Callable[..., Simulator]
 
@@ -85,6 +85,18 @@ def test_without_a_gap_it_exits_0_and_says_so(azure: OpenAzure, report: Asked) -
     assert "All 2 databases are covered." in told.err
     assert "1 system database (--include-system takes it)" in told.err
     assert "What to do first" not in told.err
+
+
+def test_drill_databases_are_in_no_report(
+    azure: OpenAzure, report: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = azure(estate(protected("orders")), estate("drill_orders_0123abcd", name="drills1"))
+    monkeypatch.delenv("DRILL_TARGETS", raising=False)
+    assert report("--vault", cloud.vault_id()).states["drill_orders_0123abcd"] == "unprotected"
+    target = {"vmId": cloud.vm_id("drills1"), "instance": INSTANCE}
+    monkeypatch.setenv("DRILL_TARGETS", json.dumps([target]))
+    told = report("--vault", cloud.vault_id())
+    assert (told.status, told.states) == (0, {"orders": "covered"})
 
 
 def test_with_a_gap_it_exits_1_and_ends_with_what_to_do_first(azure: OpenAzure, report: Asked) -> None:

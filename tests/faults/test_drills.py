@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from shared.arm.ids import VirtualMachineId
 from shared.bus import OutgoingMessage
 from shared.drills import RUN_COMMAND_PREFIX, drill_database_name
+from shared.messages import windows_paths
 from shared.messages.identity import Database
 from tests.e2e.drills import (
     DRILL_VM,
@@ -64,6 +65,8 @@ def touched(estate: FaultyEstate) -> set[tuple[str, str]]:
             instance, _, name = properties["targetInfo"]["databaseName"].partition("/")
             assert instance == INSTANCE
             found.add((properties["targetVirtualMachineId"], name))
+            container = properties["targetInfo"]["containerId"].rpartition(";")[2]
+            assert container == properties["targetVirtualMachineId"].rpartition("/")[2]
         elif entry["route"] == "PutRunCommand":
             given = {each["name"]: each["value"] for each in entry["body"]["properties"]["parameters"]}
             decoded = {name: decode(given[name]) for name in ("instance", "database")}
@@ -280,9 +283,13 @@ def _step_message(step: str, draw: Any) -> JsonObject:
             "mappingType": kind,
             "sourceLogicalName": logical,
             "sourcePath": f"F:\\data\\{logical}",
-            "targetPath": _mostly(draw, f"F:\\data\\{own}_{logical}.mdf", f"F:\\data\\wages_{logical}.mdf"),
+            "targetPath": _mostly(
+                draw,
+                f"F:\\data\\{windows_paths.file_name(f'{own}_{logical}')}{suffix}",
+                f"F:\\data\\wages{suffix}",
+            ),
         }
-        for kind, logical in (("Data", "orders"), ("Log", "orders_log"))
+        for kind, logical, suffix in (("Data", "orders", ".mdf"), ("Log", "orders_log", ".ldf"))
     ]
     body = {
         "objectType": "AzureWorkloadSQLPointInTimeRestoreRequest",
@@ -290,10 +297,11 @@ def _step_message(step: str, draw: Any) -> JsonObject:
         "isNonRecoverable": False,
         "pointInTime": "2026-01-05T07:00:00Z",
         "recoveryType": _mostly(draw, "AlternateLocation", "OriginalLocation"),
-        "targetVirtualMachineId": _mostly(draw, DRILL_VM, *_VMS),
+        **_mostly(draw, *({"targetVirtualMachineId": vm} for vm in (DRILL_VM, *_VMS)), {}),
         "targetInfo": {
             "overwriteOption": "Overwrite",
-            "containerId": f"{vault}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;drills1",
+            "containerId": f"{vault}/backupFabrics/Azure/protectionContainers/"
+            + _mostly(draw, "VMAppContainer;Compute;rg-sql;drills1", "VMAppContainer;Compute;rg-sql;sqlvm2"),
             "databaseName": f"{INSTANCE}/{_mostly(draw, own, *_NAMES, _REAL)}",
         },
         "alternateDirectoryPaths": paths,

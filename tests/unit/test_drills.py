@@ -19,6 +19,7 @@ from shared.drills import (
     read_drill_targets,
     run_command_name,
 )
+from shared.messages.events import ErrorInfo
 from shared.messages.identity import (
     Database,
     drill_digest,
@@ -149,6 +150,20 @@ def test_the_script_is_short_ascii_and_takes_what_it_is_given() -> None:
     # Nothing that it is given is expanded: no text in double quotes but one, whose variable was decoded.
     assert re.findall(r'"[^"]*\$[^"]*"', text) == ['".\\$server"']
     assert "Invoke-Expression" not in text
+    form = re.search(r"\$name -cnotmatch '([^']+)'", text)
+    assert form is not None
+    shape = re.compile(form[1].replace(r"\z", r"\Z"))
+    for name in ("orders", "o" * 128, "😀" * 64, "x'];--\n"):
+        assert shape.match(drill_database_name(source(name)))
+    for other in (
+        "drill_",
+        "drill_wages",
+        "drill_wages_0123456",
+        "DRILL_wages_01234567",
+        "wages",
+        "xdrill_a_01234567",
+    ):
+        assert not shape.match(other)
     assert not re.search(r"(?i)sqlcmd|start-process|iex\b", text)
 
 
@@ -187,6 +202,19 @@ def test_what_the_line_says_is_judged_by_the_numbers_of_its_errors(
         assert ScriptResult.read({"action": "drop", **line}).verdict != "corrupt"
 
 
+def test_what_a_vm_says_can_always_be_told_on() -> None:
+    """A message is cut between the halves of a character, and a VM may say numbers that are none."""
+    said = json.loads(
+        '{"action":"check","result":"failed","errors":-1,"numbers":[824,true,1e9,-1],"messages":["x\\ud83d"],'
+        f'"seconds":NaN,"sizeMB":1e999,"freeMB":{10**400}}}'
+    )
+    result = ScriptResult.read(said)
+    assert (result.verdict, result.errors, result.numbers) == ("corrupt", 2, (824, -1))
+    assert (result.seconds, result.size_mb, result.free_mb) == (None, None, None)
+    told = ErrorInfo(code="DrillCheckFailed", message=result.told).model_dump_json()
+    assert "x\ufffd" in json.loads(told)["message"]
+
+
 def command(**view: object) -> RunCommand:
     return RunCommand.from_wire(
         {"name": "c", "properties": {"provisioningState": "Succeeded", "instanceView": view}}
@@ -198,6 +226,32 @@ def test_only_a_line_with_the_attempts_id_is_a_result() -> None:
     assert command(output=f"noise\n{mine}\n").line("mine") == {"attempt": "mine", "result": "ok"}
     for output in (other, "", mine[:-1], "null", f"[{mine}]", '"mine"'):
         assert command(output=output).line("mine") is None
+
+
+def test_a_line_that_the_console_has_broken_is_one_line() -> None:
+    line = json.dumps(
+        {"attempt": "mine", "result": "failed", "messages": ['a "b" {"attempt":"other"} ' * 9]},
+        separators=(",", ":"),
+    )
+    for width in (1, 7, 80, 120):
+        broken = "\r\n".join(line[at : at + width] for at in range(0, len(line), width))
+        assert command(output=f"noise\r\n{broken}\r\n").line("mine") == json.loads(line)
+        assert command(output=f"noise\r\n{broken}\r\n").line("other") is None
+        assert command(output=broken[:-1]).line("mine") is None
+
+
+@pytest.mark.parametrize(
+    ("view", "ended"),
+    [
+        ({}, True),
+        ({"executionState": "Pending"}, True),
+        ({"executionState": "Running"}, False),
+        ({"executionState": "Unknown", "startTime": "2022-05-19T00:00:00+00:00"}, False),
+    ],
+)
+def test_what_could_not_be_provisioned_has_ended_unless_it_runs(view: dict[str, object], ended: bool) -> None:
+    body = {"name": "c", "properties": {"provisioningState": "Failed", "instanceView": view}}
+    assert RunCommand.from_wire(body).has_ended == ended
 
 
 @pytest.mark.parametrize(
