@@ -99,10 +99,10 @@ def test_words_that_are_read_or_copied_whole_are_not_broken(
         row = {"status": "Completed", "took": "2 min 0 s", "description": ("Backup of orders", f"  {job}")}
         print_rows(("status", "took", "description"), [row], TABLE, nothing="")
         assert job in capsys.readouterr().out
-        row = {"database": "sqlvm1/MSSQLSERVER/orders", "status": "IRPending", "policy": "HourlyLogBackup"}
-        print_rows(("database", "status", "policy"), [row], TABLE, nothing="")
+        words = {"database": "sqlvm1/MSSQLSERVER/orders", "status": "IRPending", "policy": "HourlyLogBackup"}
+        print_rows(("database", "status", "policy"), [words], TABLE, nothing="")
         out = capsys.readouterr().out
-        assert all(text in out for text in row.values())
+        assert all(text in out for text in words.values())
         assert max(map(len, out.splitlines())) <= columns
 
 
