@@ -248,7 +248,7 @@ def test_the_command_names_the_flag_of_a_path(azure: Estate, capsys: pytest.Capt
         ("--to-files", "\\\\.\\x"),
     ):
         assert main([*command, flag, value, "--arm-endpoint", azure.url]) == 2
-        assert f"({flag})" in capsys.readouterr().err.replace("\n", " ")
+        assert f" {flag}: " in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_time_zone_is_refused_with_what_is_wanted(
 ) -> None:
     assert protect(tmp_path, {"timeZone": zone, "full": FULL}) == 2
     said = capsys.readouterr().err
-    assert "createPolicy.timeZone" in said
+    assert "--create-policy: timeZone: " in said
     assert "the Windows name of a time zone, such as W. Europe Standard Time" in said
     assert zone in said
     assert "^[" not in said
@@ -231,7 +231,7 @@ def test_a_time_of_day_is_refused_in_words(
     assert protect(tmp_path, {"full": {**FULL, "time": time}}) == 2
     said = capsys.readouterr().err
     assert (
-        "createPolicy.full.time: expected a time of day on the hour or half past, such as 18:00 or 06:30"
+        "--create-policy: full.time: expected a time of day on the hour or half past, such as 18:00 or 06:30"
         in said
     )
     assert "^" not in said
