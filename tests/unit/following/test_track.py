@@ -39,6 +39,9 @@ class Azure:
     def left(self, _subscription_id: str, _action: str) -> int:
         return 0
 
+    def own(self, _subscription_id: str, _action: str) -> int:
+        return 0
+
     def list_jobs(self, _vault: object, **_: object) -> list[Job]:
         return []
 
