@@ -224,7 +224,8 @@ def open_estate(
         simulator = Simulator(read, clock=clock)
         server = stack.enter_context(SimulatorServer(simulator))
         broker = stack.enter_context(Broker(None, clock=clock))
-        environment = {"ARM_ENDPOINT": server.url, **(settings or {})}
+        # Fewer polls over real HTTP: what is tested here does not hang on how often.
+        environment = {"ARM_ENDPOINT": server.url, "TRACK_INTERVAL": "PT30S", **(settings or {})}
         runtime = composition.build(environment, bus=InProcessBus(broker), clock=clock)
         stack.callback(runtime.backup.close)
         composition.install(runtime)

@@ -585,7 +585,8 @@ def open_faulty(
         simulator = Simulator(read, clock=clock)
         endpoint = stack.enter_context(SimulatorServer(simulator)).url if sockets else _LOOPBACK
         broker = stack.enter_context(Broker(None, clock=clock))
-        environment = {"ARM_ENDPOINT": endpoint, **(settings or {})}
+        # What fails does so at effects; polls between them are few.
+        environment = {"ARM_ENDPOINT": endpoint, "TRACK_INTERVAL": "PT30S", **(settings or {})}
         estate = FaultyEstate(
             simulator, broker, clock, environment, plan or Plan(), sockets=sockets, order=order
         )
