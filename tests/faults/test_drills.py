@@ -39,7 +39,7 @@ from tests.faults import schedules
 from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, fault, open_faulty
 from tests.faults.schedules import Schedule
 
-COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "1000")) // 20
+COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "400")) // 20
 SEED: Final = int(os.environ.get("CHAOS_SEED", "20260105"))
 SOURCE_VM: Final = DRILL_VM.replace("drills1", "sqlvm1")
 

@@ -1,6 +1,6 @@
 """The invariants hold over random schedules of delivery, duplication, reordering, crashes and failures.
 
-`CHAOS_SCHEDULES` sets how many are run (1,000 by default), `CHAOS_SEED` where they begin; a failure prints the
+`CHAOS_SCHEDULES` sets how many are run (400 by default), `CHAOS_SEED` where they begin; a failure prints the
 smallest schedule that fails, to be kept below as an example.
 """
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.faults.schedules import SCHEDULES, Schedule, Tally, run, smallest
 
 SHARDS = 10
-COUNT = int(os.environ.get("CHAOS_SCHEDULES", "1000"))
+COUNT = int(os.environ.get("CHAOS_SCHEDULES", "400"))
 SEED = int(os.environ.get("CHAOS_SEED", "20260105"))
 
 #: Schedules that once broke an invariant.
@@ -89,7 +89,7 @@ REGRESSIONS: dict[str, Schedule] = {
 }
 
 
-@pytest.mark.timeout(0 if COUNT > 1000 else 120)
+@pytest.mark.timeout(0 if COUNT > 400 else 120)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_invariants_hold(shard: int) -> None:
     tally = Tally()
