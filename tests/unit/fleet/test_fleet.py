@@ -103,7 +103,8 @@ def test_requests_for_single_databases_of_a_large_vault_leave_the_hour_of_listin
 
 def test_without_the_echo_each_operation_is_asked_once_at_the_pace_of_the_budget() -> None:
     budgets = {**SERVICE_LIMITS, "backupReads": {"perHour": 80}}
-    with open_fleet(fleet(70, backup=600, echoActivityId=False, throttling=budgets)) as app:
+    scenario = fleet(70, backup=600, echoActivityId=False, throttling=budgets)
+    with open_fleet(scenario, tick="PT1M") as app:
         app.back_up()
         app.run()
         assert app.statuses == {"succeeded": 70}
