@@ -520,6 +520,8 @@ def test_without_an_instance_every_one_is_meant(
         f"{INSTANCE}/msdb": "be skipped",
         "SQL2019/crm": "be backed up",
         "SQL2019/orders": "be backed up",
+        # It is not protected.
+        "sqlvm1/SQL2019/new": "be left out",
     }
     _, rows, _ = call(*backup, "--database", "orders", "--dry-run")
     assert {row["database"] for row in rows} == {f"{INSTANCE}/orders", "SQL2019/orders"}
