@@ -42,9 +42,14 @@ def single_reads_left(budget: RequestBudget, vault_id: VaultId) -> int:
     """How many protected items coverage may read singly now: a quarter of what an hour allows, and no more than is left
     of it beside three quarters for others.
     """
+    left = budget.left(vault_id.subscription_id, PROTECTED_ITEM_READS)
     whole = reads_per_hour(PROTECTED_ITEM_READS)
-    mine = whole // _SHARE_OF_READS
-    return max(0, min(mine, budget.left(vault_id.subscription_id, PROTECTED_ITEM_READS) - (whole - mine)))
+    return a_quarter(PROTECTED_ITEM_READS, left=left, beside=whole - whole // _SHARE_OF_READS)
+
+
+def a_quarter(action: str, *, left: int, beside: int) -> int:
+    """How many reads of an action coverage may make: a quarter of the hour, as far as `beside` are left to others."""
+    return max(0, min(reads_per_hour(action) // _SHARE_OF_READS, left - beside))
 
 
 def unread(databases: Iterable[DatabaseCoverage], most: int) -> list[ProtectedItemId]:

@@ -18,7 +18,7 @@ from shared.azure_backup.listings import Listing
 from shared.coverage.dates import dated, key_of
 from shared.coverage.estate import unregistered
 from shared.coverage.gaps import Gap, gap_of, gaps_of, place_of, with_last_good
-from shared.coverage.reading import read_listings, with_read
+from shared.coverage.reading import a_quarter, read_listings, with_read
 from shared.coverage.repairs import COVERAGE_SOURCE, ONCE_IN, Repair, Repairs
 from shared.coverage.states import EVERY_DATABASE, CoverageState, DatabaseCoverage, VaultCoverage
 from shared.coverage.survey import EVERYTHING, Scope, VaultListings, survey
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 #: An inquiry ends within so long, mostly; what it finds later, the next survey sees.
 INQUIRIES_TAKE: Final = timedelta(minutes=5)
 MOST_GAPS_TOLD: Final = 200
-#: What coverage takes at most of an hour's single reads: others need them too.
-_SHARE_OF_READS: Final = 4
 #: Jobs that change protection are few: they are looked for as far back as the service keeps them at hand.
 _PROTECTION_JOBS: Final = timedelta(days=30)
 #: A repair within a day is seen, with the lateness of the list.
@@ -339,8 +337,7 @@ def _read_singly(
 
 def _may_read(action: str, c: Collaborators) -> int:
     """How many single reads of an action a survey may make: a quarter of the hour, where half of it is left beside."""
-    whole = reads_per_hour(action)
-    return max(0, min(whole // _SHARE_OF_READS, c.reads_left(action) - whole // 2))
+    return a_quarter(action, left=c.reads_left(action), beside=reads_per_hour(action) // 2)
 
 
 def _last_good(item: ProtectedItemId, c: Collaborators) -> datetime | None:

@@ -262,25 +262,29 @@ def collaborate(
         write_pace=lambda: runtime.backup.budget.pace(
             vault_id.subscription_id if vault_id is not None else "", WRITES
         ),
-        reads_left=lambda action: round(_left(runtime, vault_id, action) * reads_per_hour(action)),
+        reads_left=lambda action: _reads_left(runtime, vault_id, action),
     )
 
 
 def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
     """Whether more than half of an action's hour is left in the vault's subscription."""
-    return _left(runtime, vault_id, action) > 0.5
+    return _share_left(runtime, vault_id, action) > 0.5
 
 
 def some_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
     """Whether single lookups by an action leave enough of its hour to others."""
-    return _left(runtime, vault_id, action) > 0.2
+    return _share_left(runtime, vault_id, action) > 0.2
 
 
-def _left(runtime: Runtime, vault_id: VaultId | None, action: str) -> float:
-    """The share of an action's hour that is left."""
+def _share_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> float:
+    return _reads_left(runtime, vault_id, action) / reads_per_hour(action)
+
+
+def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
+    """How many reads of an action are left of its hour in the vault's subscription."""
     if vault_id is None:
-        return 1.0
-    return runtime.backup.budget.left(vault_id.subscription_id, action) / reads_per_hour(action)
+        return reads_per_hour(action)
+    return runtime.backup.budget.left(vault_id.subscription_id, action)
 
 
 def handle_without_effect(
