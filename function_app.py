@@ -1,9 +1,8 @@
-"""The Function App: registers the blueprint of every function that it serves, nothing else."""
+"""The Function App: registers the functions that it serves, nothing else."""
 
 import azure.functions as func
 
-from functions.blueprints import blueprints
+from functions.blueprints import blueprint
 
 app = func.FunctionApp()
-for blueprint in blueprints():
-    app.register_functions(blueprint)
+app.register_functions(blueprint())

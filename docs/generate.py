@@ -25,7 +25,7 @@ from cli.served import served_by
 from docs import infrastructure
 from docs.examples import event_examples
 from docs.namespace_template import namespace_template
-from functions.blueprints import blueprints
+from functions.blueprints import blueprint
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.engine.table import Row
 from shared.intake.senders import NOT_IN_EVENTS, QUEUES
@@ -339,7 +339,7 @@ def steps_table() -> str:
 
 def functions_table() -> str:
     """Each function with its trigger, and the workflows that need it."""
-    needed = {operation: _function_names(blueprints({"WORKFLOWS": operation})) for operation in Operation}
+    needed = {operation: _function_names(blueprint({"WORKFLOWS": operation})) for operation in Operation}
     rows = []
     for name, trigger in triggers(function_app()).items():
         workflows = [operation.value for operation in Operation if name in needed[operation]]
@@ -348,10 +348,9 @@ def functions_table() -> str:
     return table(("function", "queue or timer", "workflow"), rows)
 
 
-def _function_names(served: Iterable[Blueprint]) -> set[str]:
+def _function_names(served: Blueprint) -> set[str]:
     serving = FunctionApp()
-    for blueprint in served:
-        serving.register_functions(blueprint)
+    serving.register_functions(served)
     return set(triggers(serving))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from cli import rights
 from cli.entities import queue_properties, subscription_properties, topic_properties
-from functions.blueprints import MODULES
+from functions.blueprints import FUNCTIONS
 from shared.bus.topology import Topology
 from shared.settings import read_settings
 
@@ -70,7 +70,7 @@ def settings_data(sample: Mapping[str, str]) -> dict[str, str]:
 
 def workflows_data() -> dict[str, list[str]]:
     """The workflows that an app may serve, and those of them that restore."""
-    known = [name for name in MODULES if name != "every"]
+    known = [name for name in FUNCTIONS if name != "every"]
     return {"all": known, "restoring": [name for name in known if name in _RESTORING]}
 
 

@@ -1,1 +1,1 @@
-"""The functions, a module each: trigger, one step, next message."""
+"""The functions of the app: the table of those that are alike, and `track`, which takes batches."""

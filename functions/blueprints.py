@@ -1,47 +1,104 @@
 """Which functions an app has: those of every workflow, and those of the workflows it serves."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import azure.functions as func
 
 from functions.packages import require
+from functions.track import track
+from shared.triggers import plan, report, run_step, take_replay, take_request
+
+#: What adds a function of a name to a blueprint.
+Add = Callable[[func.Blueprint, str], None]
+
+
+def _queue(queue: str, handle: Callable[[func.ServiceBusMessage], None]) -> Add:
+    """A function that handles each message of a queue."""
+
+    def add(blueprint: func.Blueprint, name: str) -> None:
+        @blueprint.function_name(name)
+        @blueprint.service_bus_queue_trigger(
+            arg_name="message", queue_name=queue, connection="ServiceBusConnection"
+        )
+        def receive(message: func.ServiceBusMessage) -> None:
+            handle(message)
+
+    return add
+
+
+def _requests(queue: str) -> Add:
+    """A function that takes requests to their workflow's first step, or rejects them with every problem named."""
+    return _queue(queue, lambda message: take_request(queue, message))
+
+
+def _step(blueprint: func.Blueprint, name: str) -> None:
+    """A function that does one step; its queue is named after it."""
+    _queue(name.replace("_", "-"), lambda message: run_step(name, message))(blueprint, name)
+
+
+def _timer(blueprint: func.Blueprint, name: str) -> None:
+    """A function that plans the next day: each occurrence is a scheduled message; planning twice changes nothing."""
+
+    @blueprint.function_name(name)
+    @blueprint.timer_trigger(
+        arg_name="timer", schedule="0 */15 * * * *", run_on_startup=False, use_monitor=True
+    )
+    def fire(timer: func.TimerRequest) -> None:
+        plan(name, past_due=timer.past_due)
+
 
 #: Functions by workflow; `every` is always there.
-MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "every": ("receive_event", "receive_replay", "track", "report_dead_letter"),
-    "protect": (
-        "receive_protect_request",
-        "ensure_vault",
-        "select_policy",
-        "refresh_containers",
-        "register_container",
-        "inquire_container",
-        "select_databases",
-        "enable_protection",
-    ),
-    "backup": ("receive_backup_request", "plan_backups", "select_items", "trigger_backup"),
-    "restore": ("receive_restore_request", "select_recovery_point", "trigger_restore"),
-    "coverage": ("receive_coverage_request", "plan_coverage", "find_vaults", "survey_vault"),
-    "drill": (
-        "receive_drill_request",
-        "plan_drills",
-        "select_drills",
-        "check_drill",
-        "clean_up_drill",
-    ),
+FUNCTIONS: Final[dict[str, dict[str, Add]]] = {
+    "every": {
+        "receive_event": _requests("events"),
+        "receive_replay": _queue("replays", take_replay),
+        "track": track,
+        "report_dead_letter": _queue("dead-letters", report),
+    },
+    "protect": {
+        "receive_protect_request": _requests("protect-requests"),
+        "ensure_vault": _step,
+        "select_policy": _step,
+        "refresh_containers": _step,
+        "register_container": _step,
+        "inquire_container": _step,
+        "select_databases": _step,
+        "enable_protection": _step,
+    },
+    "backup": {
+        "receive_backup_request": _requests("backup-requests"),
+        "plan_backups": _timer,
+        "select_items": _step,
+        "trigger_backup": _step,
+    },
+    "restore": {
+        "receive_restore_request": _requests("restore-requests"),
+        "select_recovery_point": _step,
+        "trigger_restore": _step,
+    },
+    "coverage": {
+        "receive_coverage_request": _requests("coverage-requests"),
+        "plan_coverage": _timer,
+        "find_vaults": _step,
+        "survey_vault": _step,
+    },
+    "drill": {
+        "receive_drill_request": _requests("drill-requests"),
+        "plan_drills": _timer,
+        "select_drills": _step,
+        "check_drill": _step,
+        "clean_up_drill": _step,
+    },
 }
 #: Steps of one workflow that another goes through as well: a protect request may ask for a first backup, and a drill
 #: is a restore at first.
 SHARED: Final[dict[str, str]] = {"protect": "trigger_backup", "drill": "trigger_restore"}
 
 
-def blueprints(environment: Mapping[str, str] | None = None) -> list[func.Blueprint]:
-    """The blueprints that the setting `WORKFLOWS` asks for; all where it cannot be read.
+def blueprint(environment: Mapping[str, str] | None = None) -> func.Blueprint:
+    """The functions that the setting `WORKFLOWS` asks for; all where it cannot be read.
 
     A bad setting does not take the app down: it is reported where the settings are used. Raises MissingPackagesError
     where the app's packages are not there.
@@ -49,10 +106,11 @@ def blueprints(environment: Mapping[str, str] | None = None) -> list[func.Bluepr
     require()
     text = (os.environ if environment is None else environment).get("WORKFLOWS", "")
     served = {name.strip().lower() for name in text.split(",") if name.strip()}
-    if not served or not served <= MODULES.keys() - {"every"}:
-        served = set(MODULES)
-    modules = [
-        name for workflow, names in MODULES.items() if workflow in served | {"every"} for name in names
-    ]
-    modules += [name for workflow, name in SHARED.items() if workflow in served and name not in modules]
-    return [import_module(f"functions.{name}").blueprint for name in modules]
+    if not served or not served <= FUNCTIONS.keys() - {"every"}:
+        served = set(FUNCTIONS)
+    added = func.Blueprint()
+    for workflow, functions in FUNCTIONS.items():
+        for name, add in functions.items():
+            if workflow in served | {"every"} or name in {SHARED.get(each) for each in served}:
+                add(added, name)
+    return added

@@ -6,18 +6,18 @@ import azure.functions as func
 
 from shared.triggers import run_tracker
 
-blueprint = func.Blueprint()
 
+def track(blueprint: func.Blueprint, name: str) -> None:
+    """A function that polls once for each message of a batch; what has not ended is put back with a delay."""
 
-@blueprint.function_name("track")
-@blueprint.service_bus_queue_trigger(
-    arg_name="messages",
-    queue_name="track",
-    connection="ServiceBusConnection",
-    cardinality=func.Cardinality.MANY,
-    # As strings, the platform leaves out what is empty, and the library fails for the whole batch.
-    data_type=func.DataType.BINARY,
-)
-def track(messages: List[func.ServiceBusMessage]) -> None:  # noqa: UP006
-    """Poll once for each message; what has not ended is put back with a delay."""
-    run_tracker(messages)
+    @blueprint.function_name(name)
+    @blueprint.service_bus_queue_trigger(
+        arg_name="messages",
+        queue_name="track",
+        connection="ServiceBusConnection",
+        cardinality=func.Cardinality.MANY,
+        # As strings, the platform leaves out what is empty, and the library fails for the whole batch.
+        data_type=func.DataType.BINARY,
+    )
+    def receive(messages: List[func.ServiceBusMessage]) -> None:  # noqa: UP006
+        run_tracker(messages)

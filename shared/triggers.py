@@ -68,35 +68,14 @@ def report(message: ServiceBusMessage) -> None:
     _without_effect(message, "dead-letters", report_dead_letter)
 
 
-def plan(*, past_due: bool) -> None:
-    """Plan the scheduled backups of the next day."""
-    from shared.intake.planning import plan_backups
-
-    _plan(plan_backups, past_due=past_due)
-
-
-def plan_coverage(*, past_due: bool) -> None:
-    """Plan the scheduled coverage of the next day."""
-    from shared.intake import planning
-
-    _plan(planning.plan_coverage, past_due=past_due)
-
-
-def plan_drills(*, past_due: bool) -> None:
-    """Plan the scheduled drills of the next day."""
-    from shared.intake import planning
-
-    _plan(planning.plan_drills, past_due=past_due)
-
-
-def _plan(planner: Callable[[Runtime], int], *, past_due: bool) -> None:
+def plan(name: str, *, past_due: bool) -> None:
+    """Plan what is scheduled for the next day: `plan_backups`, `plan_coverage` or `plan_drills`."""
     from shared import composition
+    from shared.intake.planning import PLANNERS
 
     if past_due:
-        _log.info(
-            "the timer fires late; what was planned before is on its way", extra={"action": planner.__name__}
-        )
-    planner(composition.runtime())
+        _log.info("the timer fires late; what was planned before is on its way", extra={"action": name})
+    PLANNERS[name](composition.runtime())
 
 
 def _without_effect(

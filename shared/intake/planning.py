@@ -6,7 +6,7 @@ hours delays nothing. They go straight to the first step, where no requester may
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -93,3 +93,11 @@ def planned(
         message_id=fingerprint("schedule", schedule.name.lower(), format_moment(due), schedule.digest),
         scheduled_for=due,
     )
+
+
+#: What plans, by the function that does it.
+PLANNERS: Final[dict[str, Callable[[Runtime], int]]] = {
+    "plan_backups": plan_backups,
+    "plan_coverage": plan_coverage,
+    "plan_drills": plan_drills,
+}

@@ -19,7 +19,7 @@ from docs.generate import (
     service_bus_template,
     triggers,
 )
-from functions.blueprints import blueprints
+from functions.blueprints import blueprint
 from shared.bus.topology import ALL_OUTCOMES, PARKED_MESSAGES, TOPOLOGY
 from shared.workflows import TABLE
 
@@ -59,8 +59,7 @@ def created(workflows: set[str]) -> set[str]:
 )
 def test_the_template_creates_the_queues_that_trigger_the_app_and_no_others(workflows: set[str]) -> None:
     app = FunctionApp()
-    for blueprint in blueprints({"WORKFLOWS": ",".join(workflows)}):
-        app.register_functions(blueprint)
+    app.register_functions(blueprint({"WORKFLOWS": ",".join(workflows)}))
     queues = {trigger for trigger in triggers(app).values() if not trigger.startswith("timer ")}
     assert created(workflows) == queues | {PARKED_MESSAGES}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cli import rights
-from functions.blueprints import MODULES
+from functions.blueprints import FUNCTIONS
 from shared.bus.topology import TOPOLOGY
 from tests.unit.docs.markdown import code, read, rows, section
 from tests.unit.infra.bicep import FILES, INFRA, ROOT, is_expression, load, parsed, resource, resources
@@ -229,12 +229,12 @@ def test_the_tracker_is_kept_ready_and_the_instances_are_pinned() -> None:
     (tracker,) = APP["variables"]["trackers"]["value"]
     prefix, _, function = tracker["name"].partition(":")
     assert prefix == "function"
-    assert function in MODULES["every"]
+    assert function in FUNCTIONS["every"]
 
 
 def test_the_workflows_that_a_deployment_may_choose_are_those_of_the_app() -> None:
     workflows = load("workflows.json")
-    assert set(workflows["all"]) == set(MODULES) - {"every"}
+    assert set(workflows["all"]) == set(FUNCTIONS) - {"every"}
     assert set(workflows["restoring"]) < set(workflows["all"])
 
 
