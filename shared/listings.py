@@ -137,6 +137,53 @@ class JobListing:
         )
 
 
+@dataclass(frozen=True)
+class _Before:
+    """What the next listing of a vault takes over from its last one."""
+
+    #: the running jobs alone are listed, since all of them take many pages
+    few: bool = False
+    whole: int = 0
+    page_size: int = PAGE_SIZE
+    #: the ids of the running jobs that this app started, as far as the vault tells: else of all of them
+    ran: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, last: JobListing | None, *, running_only: bool) -> _Before:
+        """What `last` tells; `running_only`: jobs that have ended may be missing from the next."""
+        if last is None:
+            return cls()
+        running = {key: job for key, job in last.by_id.items() if not job.status.has_ended}
+        own = {key for key, job in running.items() if is_marked(job.activity_id)}
+        few = (
+            running_only
+            and last.whole_pages >= _MANY_PAGES
+            # Each that has ended meanwhile is read by itself.
+            and last.running_pages + last.ended <= last.whole_pages
+            and last.running_pages < last.whole_pages
+        )
+        return cls(few, last.whole, last.page_size, frozenset(own or running))
+
+    def then(
+        self, jobs: list[Job], *, pages: int, start: datetime, at: datetime, others: int, reads: ReadsOfJobs
+    ) -> JobListing:
+        """The next listing."""
+        running = {uuid_text(job.id) for job in jobs if not job.status.has_ended}
+        return JobListing(
+            start=start,
+            at=at,
+            by_id={uuid_text(job.id): job for job in jobs},
+            by_activity={job.activity_id: job for job in jobs if job.activity_id is not None},
+            running_only=self.few,
+            whole=self.whole if self.few else len(jobs),
+            running=len(running),
+            ended=len(self.ran - running),
+            page_size=max(1, ceil(len(jobs) / pages) if pages > 1 else self.page_size),
+            other_pages=others,
+            reads=reads,
+        )
+
+
 class _Vault:
     """What is remembered of one vault: its last listing, and since when jobs of it are followed."""
 
@@ -222,59 +269,23 @@ class JobListings:
             vault = self._vaults.setdefault(vault_key, _Vault())
             vault.asked = now()
             vault.subscription_id = subscription_id
-            others = sum(
-                other.pages
-                for other in self._vaults.values()
-                if other is not vault and other.subscription_id == subscription_id
-            )
+            sharing = [one for one in self._vaults.values() if one.subscription_id == subscription_id]
+            others = sum(one.pages for one in sharing if one is not vault)
         with vault.lock:
             # What was the oldest in this tick or the one before is in flight still, in other batches.
-            seen = [moment for moment in (oldest, vault.oldest, vault.oldest_before) if moment is not None]
+            start = min(filter(None, (oldest, vault.oldest, vault.oldest_before)))
             last = vault.listing
             if last is not None and last.serves(oldest, interval, now(), running_only=running_only):
                 vault.oldest = min(oldest, vault.oldest) if vault.oldest is not None else oldest
                 return last
-            few = (
-                running_only
-                and last is not None
-                and last.whole_pages >= _MANY_PAGES
-                # Each that has ended meanwhile is read by itself.
-                and last.running_pages + last.ended <= last.whole_pages
-                and last.running_pages < last.whole_pages
-            )
-            ran = _own_running(last)
-            page_size = last.page_size if last is not None else PAGE_SIZE
-            whole = last.whole if few and last is not None else None
+            before = _Before.of(last, running_only=running_only)
             # Two of them are not kept at once.
             last = vault.listing = None
-            jobs = load(min(seen), "InProgress" if few else None)
-            if (taken := pages()) > 1:
-                page_size = ceil(len(jobs) / taken)
-            listing = JobListing(
-                start=min(seen),
-                at=now(),
-                by_id={uuid_text(job.id): job for job in jobs},
-                by_activity={job.activity_id: job for job in jobs if job.activity_id is not None},
-                running_only=few,
-                whole=len(jobs) if whole is None else whole,
-                running=sum(not job.status.has_ended for job in jobs),
-                ended=len(ran.difference(uuid_text(job.id) for job in jobs if not job.status.has_ended)),
-                page_size=max(1, page_size),
-                other_pages=others,
-                reads=reads(),
-            )
+            jobs = load(start, "InProgress" if before.few else None)
+            listing = before.then(jobs, pages=pages(), start=start, at=now(), others=others, reads=reads())
             vault.pages = listing.pages
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
             return listing
-
-
-def _own_running(listing: JobListing | None) -> set[str]:
-    """The ids of a listing's running jobs that this app started, as far as the vault tells: else of all of them."""
-    if listing is None:
-        return set()
-    running = {key: job for key, job in listing.by_id.items() if not job.status.has_ended}
-    own = {key for key, job in running.items() if is_marked(job.activity_id)}
-    return own or set(running)
 
 
 class _Items:

@@ -255,12 +255,8 @@ class ArmClient:
                     ArmProtocolError, f"the list has not ended after {number:,} pages and {_LONGEST_LISTING}"
                 )
             response = self._ask(call, cost=expected, begun=number > 0)
-            body = response.body
-            if not isinstance(body, dict) or not isinstance(body.get("value"), list):
-                raise call.failed(
-                    ArmProtocolError, "the answer is no list of resources", request_id=_request_id(response)
-                )
-            items += len(body["value"])
+            values, link = _page(call, response)
+            items += len(values)
             size += response.size
             if items > _MOST_ITEMS or size > _MOST_BYTES:
                 raise call.failed(
@@ -268,17 +264,12 @@ class ArmClient:
                     f"the list is longer than {_MOST_ITEMS:,} items or {_MOST_BYTES:,} bytes",
                     request_id=_request_id(response),
                 )
-            yield from body["value"]
-            link = body.get("nextLink")
-            if link is None or link == "":
+            yield from values
+            if not link:
                 self.budget.listed(operation, number + 1)
                 if counted is not None:
                     counted(number + 1)
                 return
-            if not isinstance(link, str):
-                raise call.failed(
-                    ArmProtocolError, "the link to the next page is no text", request_id=_request_id(response)
-                )
             call = self._follow(operation, link, call.subscription_id, path=call.path)
             if call.url in seen:
                 raise call.failed(
@@ -630,6 +621,21 @@ def _shown_path(url: str) -> str:
 def _shown_id(headers: Mapping[str, str]) -> str | None:
     found = headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id")
     return None if found is None else printable(found, limit=100)
+
+
+def _page(call: _Call, response: ArmResponse) -> tuple[list[Any], str]:
+    """The items of a page, and the link to the next one; empty where it is the last."""
+    body = response.body
+    if not isinstance(body, dict) or not isinstance(body.get("value"), list):
+        raise call.failed(
+            ArmProtocolError, "the answer is no list of resources", request_id=_request_id(response)
+        )
+    link = body.get("nextLink")
+    if link is not None and not isinstance(link, str):
+        raise call.failed(
+            ArmProtocolError, "the link to the next page is no text", request_id=_request_id(response)
+        )
+    return body["value"], link or ""
 
 
 def _request_id(response: ArmResponse) -> str | None:

@@ -218,50 +218,46 @@ def service_bus_credential(
     Raises:
         AuthenticationError: the settings name a credential, but not all of it, or more than one.
     """
-    choice = choose_credential(environment)
+    own = choose_credential(environment)
     managed = kind.lower() == "managedidentity"
-    if (
-        kind
-        and not managed
-        and not (kind.lower() == "workloadidentity" and choice.kind is CredentialKind.FEDERATED_TOKEN)
-    ):
-        raise AuthenticationError(
-            f'credential is "{printable(kind, limit=80)}", by which the app cannot send as whom the Functions host'
-            " receives: set it to managedidentity, or leave it out"
-        )
+    _check_kind(kind, own)
     if object_id and not managed:
         raise AuthenticationError(
             "managedIdentityObjectId is set, which the Functions host takes only where credential is managedidentity:"
             " set that as well"
         )
-    principal = not managed and bool(tenant_id and client_id and client_secret)
-    named = {
-        "clientId": client_id,
-        "managedIdentityResourceId": resource_id,
-        "managedIdentityObjectId": object_id,
-    }
-    given = [name for name, value in named.items() if value]
-    if len(given) > 1 and not principal:
-        raise AuthenticationError(f"{' and '.join(given)} are set, and each names an identity: leave one")
-    user_assigned = CredentialChoice(
-        kind=CredentialKind.MANAGED_IDENTITY,
-        client_id=client_id or None,
-        resource_id=resource_id or None,
-        object_id=object_id or None,
-    )
-    if managed:
-        choice = user_assigned
-    elif principal:
-        choice = CredentialChoice(
+    if not managed and tenant_id and client_id and client_secret:
+        principal = CredentialChoice(
             kind=CredentialKind.CLIENT_SECRET,
             tenant_id=tenant_id,
             client_id=client_id,
             client_secret=client_secret,
-            authority_host=choice.authority_host,
+            authority_host=own.authority_host,
         )
-    elif (client_id or resource_id) and choice.kind is CredentialKind.MANAGED_IDENTITY:
-        choice = user_assigned
-    return open_azure_credential(choice)
+        return open_azure_credential(principal)
+    identities = ("clientId", "managedIdentityResourceId", "managedIdentityObjectId")
+    values = (client_id, resource_id, object_id)
+    given = [name for name, value in zip(identities, values, strict=True) if value]
+    if len(given) > 1:
+        raise AuthenticationError(f"{' and '.join(given)} are set, and each names an identity: leave one")
+    if managed or (given and own.kind is CredentialKind.MANAGED_IDENTITY):
+        own = CredentialChoice(
+            kind=CredentialKind.MANAGED_IDENTITY,
+            client_id=client_id or None,
+            resource_id=resource_id or None,
+            object_id=object_id or None,
+        )
+    return open_azure_credential(own)
+
+
+def _check_kind(kind: str, own: CredentialChoice) -> None:
+    """Refuse a `credential` by which the host receives as somebody whom the app cannot send as."""
+    workload = kind.lower() == "workloadidentity" and own.kind is CredentialKind.FEDERATED_TOKEN
+    if kind and kind.lower() != "managedidentity" and not workload:
+        raise AuthenticationError(
+            f'credential is "{printable(kind, limit=80)}", by which the app cannot send as whom the Functions host'
+            " receives: set it to managedidentity, or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -384,7 +380,8 @@ def open_azure_credential(choice: CredentialChoice) -> TokenCredential:
 
     # The steps try again by themselves; here one retry is enough, and a short patience.
     patience: dict[str, Any] = {"retry_total": 1, "connection_timeout": 10, "read_timeout": 20}
-    authority: dict[str, Any] = {
+    options: dict[str, Any] = {
+        **patience,
         "authority": f"https://{choice.authority_host}",
         # The discovery would ask the public cloud about an authority it does not know.
         "disable_instance_discovery": choice.authority_host != _PUBLIC_AUTHORITY,
@@ -394,7 +391,7 @@ def open_azure_credential(choice: CredentialChoice) -> TokenCredential:
         match choice.kind:
             case CredentialKind.CLIENT_SECRET:
                 return azure.identity.ClientSecretCredential(
-                    tenant_id, client_id, choice.client_secret or "", **authority, **patience
+                    tenant_id, client_id, choice.client_secret or "", **options
                 )
             case CredentialKind.CLIENT_CERTIFICATE:
                 _check_certificate(choice.certificate_path or "")
@@ -404,27 +401,21 @@ def open_azure_credential(choice: CredentialChoice) -> TokenCredential:
                     choice.certificate_path,
                     password=choice.certificate_password,
                     send_certificate_chain=choice.send_certificate_chain,
-                    **authority,
-                    **patience,
+                    **options,
                 )
             case CredentialKind.FEDERATED_TOKEN:
+                file = choice.federated_token_file
                 return azure.identity.WorkloadIdentityCredential(
-                    tenant_id=tenant_id,
-                    client_id=client_id,
-                    token_file_path=choice.federated_token_file,
-                    **authority,
-                    **patience,
+                    tenant_id=tenant_id, client_id=client_id, token_file_path=file, **options
                 )
             case CredentialKind.MANAGED_IDENTITY:
-                named = {"resource_id": choice.resource_id, "object_id": choice.object_id}
-                config = {name: value for name, value in named.items() if value}
+                named = (("resource_id", choice.resource_id), ("object_id", choice.object_id))
+                config = {name: value for name, value in named if value}
                 return azure.identity.ManagedIdentityCredential(
                     client_id=choice.client_id, identity_config=config or None, **patience
                 )
             case CredentialKind.AZURE_CLI:
                 return azure.identity.AzureCliCredential(tenant_id=tenant_id, process_timeout=30)
-    except AuthenticationError:
-        raise
     except (ValueError, TypeError, OSError) as error:
         raise AuthenticationError(
             f"{choice.kind.value} cannot be used: {_shown(error, choice)}; check {_settings_of(choice)}"

@@ -208,9 +208,8 @@ class _Estate:
     def told(self, candidate: Candidate) -> DatabaseCoverage:
         """How one database stands."""
         if candidate.unusable is not None:
-            return self._say(
+            return self._unknown(
                 candidate,
-                CoverageState.UNKNOWN,
                 candidate.unusable.code,
                 f"It {candidate.unusable.why}.",
                 _ADVICE_OF_UNUSABLE.get(candidate.unusable.code, ""),
@@ -314,68 +313,64 @@ class _Estate:
         """Covered, stale or unknown, by the age of the last backup."""
         taken = item.last_backup_time
         if not healthy or taken is None:
-            return self._say(
+            return self._unknown(
                 candidate,
-                CoverageState.UNKNOWN,
                 CoverageCode.STATUS_UNKNOWN,
                 f"The service gives the status '{item.last_backup_status}' for its last backup.",
                 "Look at the database in the vault.",
             )
         age = self._now - taken
         if age < -MARGIN:
-            return self._say(
+            return self._unknown(
                 candidate,
-                CoverageState.UNKNOWN,
                 CoverageCode.STATUS_UNKNOWN,
                 f"Its last backup is dated {taken:%Y-%m-%d %H:%M} UTC, which is still to come: its age is not known.",
                 "Look at the database in the vault, and at the clock of its VM.",
             )
-        name = item.policy_name or "none"
         if (most := self._scope.max_age) is not None:
-            limit, rule = most, f"the maximum age is {_span(most)}"
-            return self._aged(candidate, item, age, limit, rule)
+            return self._aged(candidate, item, age, most, f"the maximum age is {_span(most)}")
+        return self._by_policy(candidate, item, age)
+
+    def _by_policy(self, candidate: Candidate, item: ProtectedItem, age: timedelta) -> DatabaseCoverage:
+        """Covered, stale or unknown, by the age that its policy's schedules allow."""
+        name = item.policy_name or "none"
         ages = self._ages_of(item.policy_name)
-        data = ages.data if ages is not None else None
-        if ages is None or (data is None and ages.log is None):
-            return self._say(
+        data, log = (ages.data, ages.log) if ages is not None else (None, None)
+        if ages is not None and name_key(item.name) == "master" and not item.in_availability_group:
+            # It takes fulls alone.
+            data, log = ages.full or data, None
+        if data is None and log is None:
+            return self._unknown(
                 candidate,
-                CoverageState.UNKNOWN,
                 CoverageCode.POLICY_UNREAD,
                 f"The schedule of its policy ({name}) is not known, so neither is how old its backups may be.",
                 "Give a maximum age, or see that the policy can be read.",
             )
-        if name_key(item.name) == "master" and not item.in_availability_group:
-            # It takes fulls alone.
-            data, ages = ages.full or data, PolicyAges(full=ages.full, data=ages.full, log=None)
         rule = f"by policy {name} none is older than"
-        if ages.log is None or (data is not None and data <= ages.log):
-            assert data is not None
+        if data is not None and (log is None or data <= log or age > data):
             return self._aged(candidate, item, age, data, f"{rule} {_span(data)}")
-        if age <= ages.log:
-            return self._aged(candidate, item, age, ages.log, "")
-        if data is not None and age > data:
-            return self._aged(candidate, item, age, data, f"{rule} {_span(data)}")
+        assert log is not None
+        if age <= log:
+            return self._aged(candidate, item, age, log, "")
         model = (item.recovery_model or "").lower()
-        if model == "simple":
-            if data is None:
-                return self._say(
-                    candidate,
-                    CoverageState.UNKNOWN,
-                    CoverageCode.POLICY_UNREAD,
-                    f"The full schedule of its policy ({name}) is not known.",
-                    "Give a maximum age, or see that the policy can be read.",
-                )
+        if model and model != "simple":
+            return self._aged(candidate, item, age, log, f"{rule} {_span(log)}")
+        if model and data is not None:
             return self._aged(candidate, item, age, data, "")
         if model:
-            return self._aged(candidate, item, age, ages.log, f"{rule} {_span(ages.log)}")
-        return self._say(
+            return self._unknown(
+                candidate,
+                CoverageCode.POLICY_UNREAD,
+                f"The full schedule of its policy ({name}) is not known.",
+                "Give a maximum age, or see that the policy can be read.",
+            )
+        return self._unknown(
             candidate,
-            CoverageState.UNKNOWN,
             CoverageCode.RECOVERY_MODEL_UNREAD,
             f"Its last backup is {_span(age)} old: too old for one that takes log backups, not for one in the simple"
             " recovery model, and no listing tells which it is.",
             "Have it read singly.",
-            allowed=ages.log,
+            allowed=log,
         )
 
     def _aged(
@@ -582,6 +577,17 @@ class _Estate:
             if is_of(job, "Backup") and job.status in (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_WARNINGS)
         ]
         return max((moment for moment in moments if moment is not None), default=None)
+
+    def _unknown(
+        self,
+        candidate: Candidate,
+        code: str,
+        message: str,
+        advice: str,
+        *,
+        allowed: timedelta | None = None,
+    ) -> DatabaseCoverage:
+        return self._say(candidate, CoverageState.UNKNOWN, code, message, advice, allowed=allowed)
 
     def _say(
         self,

@@ -6,7 +6,7 @@ ids that are made of what Azure tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -208,7 +208,7 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
             return vault_not_found(c, vault_id).end
         raise
     jobs = _jobs(vault_id, c)
-    listings = _with_jobs(listings, jobs)
+    listings = replace(listings, jobs=tuple(jobs))
     now = c.now()
     scope = _scope(task.data, c)
     coverage = survey(listings, scope, now)
@@ -237,26 +237,8 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     )
     repairs.count_running((*databases, *beside))
     done = [(gap, repairs.of(gap)) for gap in told.gaps]
-    published = [
-        _gap_event(
-            message.request,
-            gap,
-            repair,
-            now,
-            outcome_count=task.outcome_count,
-            key=task.part,
-        )
-        for gap, repair in done
-        if _can_be_told(gap, looked_at)
-    ]
-    sent = [repair for _, repair in done if repair is not None and repair.to is not None]
-    published += [
-        events.accepted(repair.request, at=now, outcome_count=1, skipped={}, names=())
-        for repair in sent
-        if repair.request is not None
-    ]
-    published.append(_outcome(message, coverage, done, now))
-    return Continue([repair.to for repair in sent if repair.to is not None], tuple(published))
+    sent = [repair.to for _, repair in done if repair is not None and repair.to is not None]
+    return Continue(sent, (*_told(message, done, looked_at, now), _outcome(message, coverage, done, now)))
 
 
 def _scope(data: CoverageData, c: Collaborators) -> Scope:
@@ -304,10 +286,6 @@ def _jobs(vault_id: VaultId, c: Collaborators) -> list[Job]:
     ):
         found += c.azure.list_jobs(vault_id, start=now - reach, operation=operation)
     return found
-
-
-def _with_jobs(listings: VaultListings, jobs: list[Job]) -> VaultListings:
-    return replace(listings, jobs=tuple(jobs))
 
 
 def _read_singly(
@@ -400,6 +378,24 @@ def _intents(
 
 
 # -- what is told
+
+
+def _told(
+    message: StepMessage[VaultTask],
+    done: Iterable[tuple[Gap, Repair | None]],
+    looked_at: Mapping[str, datetime | None],
+    now: datetime,
+) -> Iterator[Event]:
+    """Each gap that can be told, and what is accepted of the repairs."""
+    task = message.payload
+    for gap, repair in done:
+        if _can_be_told(gap, looked_at):
+            yield _gap_event(
+                message.request, gap, repair, now, outcome_count=task.outcome_count, key=task.part
+            )
+    for _, repair in done:
+        if repair is not None and repair.to is not None and repair.request is not None:
+            yield events.accepted(repair.request, at=now, outcome_count=1, skipped={}, names=())
 
 
 def _gap_event(

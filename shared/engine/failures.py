@@ -43,42 +43,33 @@ def after_arm_error(
     now = runtime.service_clock.now()
     failing_since = message.failing_since or now
     paced = isinstance(error, ArmPacedError)
-    code = error.code.lower() if isinstance(error, ArmStatusError) else ""
-    if isinstance(error, ArmStatusError) and error.is_mutation:
-        if (
-            row.job is not None
-            and (found := once.proven(row.job, message, c, status_info(error))) is not None
-        ):
-            return found
-        if is_quota(code):
-            return End(Status.FAILED, status_info(error), called=True)
+    if isinstance(error, ArmStatusError) and (settled := _settled_by(row, message, c, error)) is not None:
+        return settled
     if row.job is not None and error.is_mutation and error.may_have_started:
         # It is not sent again but looked for, so how long to wait before a call is beside the point.
         _log.warning("the answer to a call was lost: %s", error, extra=log_context(message, row.name))
         return Later(FIRST_WAIT, effect=_learned(message, error, called, now), failing_since=failing_since)
     decision = decide(
         error,
-        conflicting=code in CONFLICT_CODES,
+        conflicting=isinstance(error, ArmStatusError) and error.code.lower() in CONFLICT_CODES,
         attempt=message.attempt,
         age=now - failing_since,
         time_left=_deadline(message, runtime, failing_since) - now,
         # Turns are spread as they are given out.
         jitter=0.0 if paced else random.random(),  # noqa: S311 - spreads retries, guards nothing
     )
+    level, kind = logging.DEBUG if paced else logging.WARNING, type(decision).__name__
     _log.log(
-        logging.DEBUG if paced else logging.WARNING,
-        "a call to Azure did not succeed (%s): %s",
-        type(decision).__name__,
-        error,
-        extra=log_context(message, row.name),
+        level, "a call to Azure did not succeed (%s): %s", kind, error, extra=log_context(message, row.name)
     )
     if isinstance(decision, Conflict):
         assert isinstance(error, ArmStatusError)
-        if row.job is not None:
-            return once.turned_away(status_info(error), called=called, at=now)
-        if now - failing_since < runtime.settings.operation_timeout:
+        if row.job is None and now - failing_since < runtime.settings.operation_timeout:
             return Later(once.WHILE_RUNNING, attempt=message.attempt + 1, failing_since=failing_since)
-        return End(Status.FAILED, status_info(error), called=True)
+        info = status_info(error)
+        if row.job is None:
+            return End(Status.FAILED, info, called=True)
+        return once.turned_away(info, called=called, at=now)
     if isinstance(decision, Retry):
         return Later(
             decision.after,
@@ -87,6 +78,18 @@ def after_arm_error(
             failing_since=failing_since,
         )
     return _given_up(row, message, error, decision)
+
+
+def _settled_by(
+    row: Row, message: StepMessage[Any], c: Collaborators, refusal: ArmStatusError
+) -> Result | None:
+    """What a refusal of a mutating call says for certain; else None."""
+    if not refusal.is_mutation:
+        return None
+    info = status_info(refusal)
+    if row.job is not None and (found := once.proven(row.job, message, c, info)) is not None:
+        return found
+    return End(Status.FAILED, info, called=True) if is_quota(refusal.code.lower()) else None
 
 
 def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: datetime) -> Effect | None:

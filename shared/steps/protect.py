@@ -29,7 +29,7 @@ from shared.engine.result import (
 )
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import SUCCESSES, OutcomeDetails, Status
-from shared.messages.requests import BackupType
+from shared.messages.requests import BackupType, ProtectData
 from shared.names import AmbiguousNameError, only_named, same_name
 from shared.steps import auto_protection, selection
 from shared.steps.fixed import fix, spread
@@ -276,25 +276,26 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
     if container_id is not None and not plan.inquired and missed:
         # It may have been made, or mended, since the last inquiry.
         return Continue((To("inquire_container", plan),))
-    policy_id = plan.policy_id
-    tasks = [
-        ProtectTask(
-            database=choice.candidate.database,
-            item_id=_item_id(choice),
-            server_name=choice.candidate.server_name,
-            policy_id=policy_id,
-            policy_name=choice.policy_name,
-            action=choice.action,
-            protection_state=(
-                choice.candidate.protected.protection_state if choice.candidate.protected else None
-            ),
-            on_existing=data.on_existing,
-            outcome_count=chosen.outcome_count,
-            first_backup=data.first_backup,
-        )
-        for choice in chosen.tasks
-    ]
+    tasks = [_task(choice, data, plan.policy_id, chosen.outcome_count) for choice in chosen.tasks]
     return fix(message, chosen, tasks)
+
+
+def _task(
+    choice: selection.ProtectChoice, data: ProtectData, policy_id: str, outcome_count: int
+) -> ProtectTask:
+    protected = choice.candidate.protected
+    return ProtectTask(
+        database=choice.candidate.database,
+        item_id=_item_id(choice),
+        server_name=choice.candidate.server_name,
+        policy_id=policy_id,
+        policy_name=choice.policy_name,
+        action=choice.action,
+        protection_state=protected.protection_state if protected is not None else None,
+        on_existing=data.on_existing,
+        outcome_count=outcome_count,
+        first_backup=data.first_backup,
+    )
 
 
 def _item_id(choice: selection.ProtectChoice) -> str:

@@ -171,76 +171,109 @@ def candidates(
     Of what is protectable, an instance's databases count only with its `container`, which tells their VM;
     those of availability groups always do. What this app cannot use is among them.
     """
-    # Names that only their case tells apart are of two databases, where the instance's collation makes it so.
-    found: dict[tuple[str, str], Candidate] = {}
-
-    def known_as(database: Database) -> tuple[str, str]:
-        return (database.key, database.name)
-
+    found = _Found(vm_id, container)
     for item in protected.usable:
-        is_group = item.in_availability_group
-        if not is_group and not _is_on(vm_id, item.virtual_machine_id, item.id.container):
-            continue
-        database = Database(
-            # As the request spells it: the service writes part of it in lower case.
-            vm_id=None if is_group else vm_id or item.virtual_machine_id,
-            instance=None if is_group else item.instance,
-            availability_group=item.instance if is_group else None,
-            name=item.name,
-        )
-        known = found.get(known_as(database))
-        # A database that was deleted and protected anew is listed twice: the live item counts.
-        if known is None or (
-            known.protected is not None and known.protected.is_scheduled_for_deferred_delete
-        ):
-            found[known_as(database)] = Candidate(database=database, protected=item)
-    whole: dict[tuple[str, str], Unusable] = {}
+        found.add_protected(item)
     for unusable in protected.unusable:
-        machine = unusable.virtual_machine_id
-        if not unusable.in_availability_group and not _is_on(vm_id, machine, unusable.container):
-            continue
-        database = _unusable_database(unusable, vm_id or machine)
-        if unusable.is_whole_instance:
-            whole[_place(database)] = unusable
-        else:
-            found.setdefault(known_as(database), Candidate(database=database, unusable=unusable))
+        found.add_unusable_item(unusable)
     for offered in protectable.usable:
-        if not offered.is_database:
-            continue
-        is_group = offered.in_availability_group
-        if not is_group and offered.container != container:
-            continue
-        database = Database(
-            vm_id=None if is_group else vm_id,
-            instance=None if is_group else offered.instance,
-            availability_group=offered.instance if is_group else None,
-            name=offered.name,
-        )
-        known = found.get(known_as(database))
-        if known is None:
-            found[known_as(database)] = Candidate(database=database, protectable=offered)
-        elif known.protected is not None and known.protected.is_scheduled_for_deferred_delete:
-            found[known_as(database)] = replace(known, protectable=offered)
+        found.add_protectable(offered)
     for unusable in protectable.unusable:
-        elsewhere = unusable.container is not None and unusable.container != container
-        if unusable.is_database and (unusable.in_availability_group or not elsewhere):
-            database = _unusable_database(unusable, vm_id)
-            found.setdefault(known_as(database), Candidate(database=database, unusable=unusable))
-    if not whole:
-        return list(found.values())
-    # What is not protected one by one is protected with its instance, or will be.
-    told = [
-        replace(one, protectable=None, unusable=whole[place])
-        if one.protected is None and one.unusable is None and (place := _place(one.database)) in whole
-        else one
-        for one in found.values()
-    ]
-    known_places = {_place(one.database) for one in told}
-    return told + [
-        Candidate(database=_unusable_database(entry, vm_id or entry.virtual_machine_id), unusable=entry)
-        for place, entry in whole.items()
-        if place not in known_places
-    ]
+        found.add_unusable_offer(unusable)
+    return found.candidates()
+
+
+class _Found:
+    """The databases found so far, each once."""
+
+    def __init__(self, vm_id: VirtualMachineId | None, container: ContainerId | None) -> None:
+        self._vm_id = vm_id
+        self._container = container
+        # Names that only their case tells apart are of two databases, where the instance's collation makes it so.
+        self._found: dict[tuple[str, str], Candidate] = {}
+        #: instances that are protected as a whole
+        self._whole: dict[tuple[str, str], Unusable] = {}
+
+    def add_protected(self, item: ProtectedItem) -> None:
+        if not item.in_availability_group and not _is_on(
+            self._vm_id, item.virtual_machine_id, item.id.container
+        ):
+            return
+        # As the request spells the VM: the service writes part of it in lower case.
+        database = _database(item, self._vm_id or item.virtual_machine_id)
+        known = self._known(database)
+        # A database that was deleted and protected anew is listed twice: the live item counts.
+        if known is None or _is_soft_deleted(known):
+            self._add(Candidate(database=database, protected=item))
+
+    def add_unusable_item(self, unusable: Unusable) -> None:
+        machine = unusable.virtual_machine_id
+        if not unusable.in_availability_group and not _is_on(self._vm_id, machine, unusable.container):
+            return
+        database = _unusable_database(unusable, self._vm_id or machine)
+        if unusable.is_whole_instance:
+            self._whole[_place(database)] = unusable
+        elif self._known(database) is None:
+            self._add(Candidate(database=database, unusable=unusable))
+
+    def add_protectable(self, offered: ProtectableItem) -> None:
+        if not offered.is_database:
+            return
+        if not offered.in_availability_group and offered.container != self._container:
+            return
+        database = _database(offered, self._vm_id)
+        known = self._known(database)
+        if known is None:
+            self._add(Candidate(database=database, protectable=offered))
+        elif _is_soft_deleted(known):
+            self._add(replace(known, protectable=offered))
+
+    def add_unusable_offer(self, unusable: Unusable) -> None:
+        elsewhere = unusable.container is not None and unusable.container != self._container
+        if not unusable.is_database or (elsewhere and not unusable.in_availability_group):
+            return
+        database = _unusable_database(unusable, self._vm_id)
+        if self._known(database) is None:
+            self._add(Candidate(database=database, unusable=unusable))
+
+    def candidates(self) -> list[Candidate]:
+        """All of them; what is not protected one by one is protected with its instance, or will be."""
+        told = [
+            replace(one, protectable=None, unusable=whole)
+            if one.protected is None
+            and one.unusable is None
+            and (whole := self._whole.get(_place(one.database))) is not None
+            else one
+            for one in self._found.values()
+        ]
+        places = {_place(one.database) for one in told}
+        return told + [
+            Candidate(
+                database=_unusable_database(entry, self._vm_id or entry.virtual_machine_id), unusable=entry
+            )
+            for place, entry in self._whole.items()
+            if place not in places
+        ]
+
+    def _known(self, database: Database) -> Candidate | None:
+        return self._found.get((database.key, database.name))
+
+    def _add(self, candidate: Candidate) -> None:
+        self._found[candidate.database.key, candidate.database.name] = candidate
+
+
+def _database(item: ProtectedItem | ProtectableItem, machine: VirtualMachineId | None) -> Database:
+    is_group = item.in_availability_group
+    return Database(
+        vm_id=None if is_group else machine,
+        instance=None if is_group else item.instance,
+        availability_group=item.instance if is_group else None,
+        name=item.name,
+    )
+
+
+def _is_soft_deleted(candidate: Candidate) -> bool:
+    return candidate.protected is not None and candidate.protected.is_scheduled_for_deferred_delete
 
 
 def _is_on(
