@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 from local.broker import Broker, InProcessBus
-from local.host.host import Host
-from local.host.host_json import HostSettings
-from local.host.indexing import FunctionDefinition, index
-from local.host.receiver import InProcessReceiver
-from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
-from local.simulator.http_messages import Request
+from local.estate import Estate, ask_by_hand
+from local.host import InProcessReceiver
+from local.simulator import Scenario
 from shared import composition
 from shared.bus import OutgoingMessage
 from shared.clock import SteppedClock
@@ -66,24 +63,21 @@ class RecordingBus:
                         self.outcomes.append(Outcome(now, event))
 
 
-class App:
+class App(Estate):
     """Runs requests to their outcomes without waiting: time is stepped from one due message to the next."""
+
+    most_steps = 10_000_000
+    bus: RecordingBus
 
     def __init__(
         self,
         scenario: Scenario,
+        settings: Mapping[str, str] | None = None,
         *,
-        settings: HostSettings | None = None,
-        environment: dict[str, str] | None = None,
+        batch: int = 200,
         trackers: int = 1,
     ) -> None:
-        self.clock = SteppedClock(scenario.start_time)
-        self.simulator = Simulator(scenario, clock=self.clock)
-        self._server = SimulatorServer(self.simulator)
-        self.broker = Broker(None, clock=self.clock)
-        self.bus = RecordingBus(self.broker, self.clock)
-        self._settings = settings or HostSettings(max_message_batch_size=200)
-        self._environment = environment or {}
+        super().__init__(scenario, settings, batch=batch)
         #: instances of the tracker, each with a listing of its own; a batch goes to the next
         self._trackers = trackers
         self._runtimes: list[Runtime] = []
@@ -93,26 +87,18 @@ class App:
         self.steps = 0
         self._sent = 0
 
-    def __enter__(self) -> Self:
-        import function_app
+    def start(self) -> None:
+        """Start the app, with as many trackers as there are to be."""
+        super().start()
+        self._runtimes = [self.runtime, *(self.build() for _ in range(self._trackers - 1))]
 
-        self._server.start()
-        environment = {"ARM_ENDPOINT": self._server.url, **self._environment}
-        self._runtimes = [
-            composition.build(environment, bus=self.bus, clock=self.clock) for _ in range(self._trackers)
-        ]
-        composition.install(self._runtimes[0])
-        receiver = _CountingReceiver(self.broker, self)
-        functions: list[FunctionDefinition] = index(function_app.app)
-        self.host = Host(functions, receiver, settings=self._settings, clock=self.clock, timers=False)
-        return self
+    def open_bus(self) -> RecordingBus:
+        """A bus that remembers."""
+        return RecordingBus(self.broker, self.clock)
 
-    def __exit__(self, *_: object) -> None:
-        composition.install(None)
-        for runtime in self._runtimes:
-            runtime.backup.close()
-        self._server.stop()
-        self.broker.close()
+    def open_receiver(self) -> InProcessReceiver:
+        """A receiver that counts."""
+        return _CountingReceiver(self.broker, self)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -126,20 +112,16 @@ class App:
             "type": f"sqlvmbackup.{kind}.requested.v1",
             "source": "bench",
             "id": name or f"{kind}-{self._sent}",
-            "data": {"vaultId": self.simulator.vault_id(), **data},
+            "data": {"vaultId": self.vault_id, **data},
         }
-        body = json.dumps(event).encode()
-        self.broker.send(
-            f"{kind}-requests",
-            [OutgoingMessage(entity=f"{kind}-requests", body=body, message_id=f"bench-{self._sent}")],
-        )
+        self.put(f"{kind}-requests", json.dumps(event).encode(), f"bench-{self._sent}")
 
     def protect_all(self, **more: Any) -> None:
         """Protect every database of the first VM."""
         self.request(
             "protect",
             {
-                "vmId": self.simulator.vm_id("sqlvm1"),
+                "vmId": self.vm_id("sqlvm1"),
                 "policyName": "HourlyLogBackup",
                 "databases": [{"instance": "MSSQLSERVER", "database": "*"}],
                 **more,
@@ -158,15 +140,11 @@ class App:
         Returns whether the service's limits let it start.
         """
         item = (
-            f"{self.simulator.vault_id()}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
+            f"{self.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
             f"/protectedItems/SQLDataBase;mssqlserver;{database}/backup"
         )
         body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
-        headers = {"authorization": f"Bearer {FIXED_TOKEN}", "content-type": "application/json"}
-        asked = Request(
-            "POST", item, "api-version=2024-04-01", headers, json.dumps(body).encode(), "http://127.0.0.1:9"
-        )
-        answer = self.simulator.handle(asked)
+        answer = ask_by_hand(self.simulator, "POST", item, body)
         assert answer.status in (202, 429), answer.body
         return answer.status == 202
 
@@ -178,15 +156,8 @@ class App:
     def run(self, *, until: Callable[[], bool] | None = None, at_most: timedelta | None = None) -> None:
         """Go on until nothing is left to do, `until` holds, or `at_most` has passed."""
         end = self.clock.now() + at_most if at_most is not None else None
-        while True:
-            self.steps += self.host.run_until_idle()
-            due = self.broker.next_due()
-            if due is None or (until is not None and until()):
-                return
-            if end is not None and due > end:
-                self.clock.advance_to(end)
-                return
-            self.clock.advance_to(due)
+        if not self.step(until or (lambda: False), until=end) and end is not None and self.broker.next_due():
+            self.clock.advance_to(end)
 
 
 def at(entry: dict[str, Any]) -> datetime:
@@ -214,6 +185,7 @@ class _CountingReceiver(InProcessReceiver):
         messages = super().receive(entity, max_messages)
         if messages:
             self._app.executions += 1
+            self._app.steps += len(messages)
         if entity == "track" and messages:
             self._app.next_tracker()
             self._app.track_calls += 1

@@ -155,4 +155,4 @@ def _sample(moments: list[float]) -> list[float]:
 
 
 def _started(simulator: Simulator) -> int:
-    return len(simulator._ledger.entries)
+    return len(simulator.ledger_entries)

@@ -16,6 +16,7 @@ from shared.clock import Clock, ServiceClock, SystemClock
 from shared.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
+    from shared.arm.transport import Transport
     from shared.engine.runtime import Runtime
 
 __all__ = ["build", "connected_bus", "install", "runtime"]
@@ -29,10 +30,16 @@ _bus: Bus | None = None
 _installed: Runtime | None = None
 
 
-def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Clock | None = None) -> Runtime:
+def build(
+    environment: Mapping[str, str],
+    *,
+    bus: Bus | None = None,
+    clock: Clock | None = None,
+    transport: Transport | None = None,
+) -> Runtime:
     """Wire a runtime by the settings in `environment`.
 
-    `bus` and `clock` stand in for Service Bus and the machine's clock (runs of the command, tests).
+    `bus`, `clock` and `transport` stand in for Service Bus, the machine's clock and HTTP (runs of the command, tests).
 
     Raises:
         SettingsError: the settings cannot be used; every problem is listed.
@@ -57,6 +64,7 @@ def build(environment: Mapping[str, str], *, bus: Bus | None = None, clock: Cloc
         token_source=tokens,
         clock=clock,
         service_clock=service_clock,
+        transport=transport,
     )
     return Runtime(
         settings=settings,

@@ -126,8 +126,12 @@ class ArmClient:
         service_clock: ServiceClock,
         http_timeout: timedelta = timedelta(seconds=30),
         user_agent: str = USER_AGENT,
+        transport: Transport | None = None,
     ) -> None:
-        """A call ends within `http_timeout`. Raises ArmEndpointError where tokens must not be sent to `endpoint`."""
+        """A call ends within `http_timeout`. Raises ArmEndpointError where tokens must not be sent to `endpoint`.
+
+        `transport`: what carries the calls (default: HTTP).
+        """
         self._endpoint = ArmEndpoint.parse(endpoint)
         self._token_source = token_source
         self._clock = clock
@@ -136,7 +140,7 @@ class ArmClient:
         self._user_agent = user_agent
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
-        self._transport: Transport | None = None
+        self._transport = transport
         #: what is left of the service's rate limits, and the pace by it
         self.budget = RequestBudget(clock, service_clock.scale)
 
@@ -472,9 +476,9 @@ class ArmClient:
     def _open_transport(self) -> Transport:
         with self._lock:
             if self._transport is None:
-                from shared.arm.transport import Transport
+                from shared.arm.transport import HttpTransport
 
-                self._transport = Transport(self._endpoint, http_timeout=self._http_timeout)
+                self._transport = HttpTransport(self._endpoint, http_timeout=self._http_timeout)
             return self._transport
 
     def _transport_failure(self, call: _Call, error: TransportError) -> ArmNotSentError | ArmAnswerLostError:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import requests
 import requests.adapters
@@ -25,7 +25,14 @@ import urllib3.exceptions
 from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
 
-__all__ = ["ConnectionBrokenError", "RawAnswer", "Transport", "TransportError", "TransportTimeoutError"]
+__all__ = [
+    "ConnectionBrokenError",
+    "HttpTransport",
+    "RawAnswer",
+    "Transport",
+    "TransportError",
+    "TransportTimeoutError",
+]
 
 _POOL_SIZE = 32
 _CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -65,6 +72,31 @@ class RawAnswer:
     status: int
     headers: Mapping[str, str] = field(repr=False)  #: lower-case names
     body: bytes = field(repr=False)
+
+
+class Transport(Protocol):
+    """Sends one request at a time, and reads its answer to the end. Safe to share between threads."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        token: Callable[[], str],
+        body: bytes | None,
+        max_body: int,
+    ) -> RawAnswer:
+        """Send one request to `url` as it stands.
+
+        Raises:
+            TransportError: no whole answer; `sent` says whether the request had begun to leave.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
 
 
 class _WithoutQueries(logging.Filter):
@@ -208,8 +240,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().close()
 
 
-class Transport:
-    """Sends requests to one endpoint. Safe to share between threads."""
+class HttpTransport:
+    """Sends requests to one endpoint by HTTP."""
 
     def __init__(self, endpoint: ArmEndpoint, *, http_timeout: timedelta) -> None:
         self._endpoint = endpoint
@@ -224,7 +256,7 @@ class Transport:
         self._settings: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
-        """Close every connection."""
+        """See `Transport.close`."""
         self._session.close()
 
     def send(
@@ -237,13 +269,7 @@ class Transport:
         body: bytes | None,
         max_body: int,
     ) -> RawAnswer:
-        """Send one request to `url` as it stands, and read its answer to the end.
-
-        All of it ends within the deadline of the call that it is part of, or else within `http_timeout`.
-
-        Raises:
-            TransportError: no whole answer; `sent` says whether the request had begun to leave.
-        """
+        """See `Transport.send`. It ends within the deadline of the call that it is part of, or `http_timeout`."""
 
         def attach_token(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
             # An auth object, because a bare header would give way to an entry of ~/.netrc.

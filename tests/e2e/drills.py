@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from local.estate import JsonObject
 from shared.arm.ids import VirtualMachineId
 from shared.drills import drill_database_name
 from shared.messages.identity import Database
-from tests.e2e.harness import INSTANCE, POLICY, Estate, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, Estate, virtual_machine
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 DRILL_VM = (

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import count
 from typing import Any
 
@@ -19,70 +18,24 @@ import pytest
 
 from cli.following import Following
 from cli.request_lines import RequestLine, read_request_lines
-from local.broker import Broker, InProcessBus
-from local.host import FunctionDefinition, Host, HostSettings, InProcessReceiver, load
-from local.simulator import Scenario, Simulator, SimulatorServer
-from shared import composition
+from local.estate import Estate as SteppedEstate
+from local.estate import JsonObject, NeverEndedError
+from local.simulator import Scenario
 from shared.bus import OutgoingMessage
-from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
-from shared.clock import SteppedClock
-from shared.engine.runtime import Runtime
-
-JsonObject = dict[str, Any]
 
 SOURCE = "/tests"
 POLICY = "HourlyLogBackup"
 INSTANCE = "MSSQLSERVER"
-OUTCOMES = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
-#: More moments than any test needs: a flow that does not end fails instead of hanging.
-MOST_STEPS = 20_000
+#: Fewer polls: what is tested here does not hang on how often.
+FEW_POLLS = {"TRACK_INTERVAL": "PT30S"}
 
 
-class NeverEndedError(AssertionError):
-    """A flow went on for longer than a test allows, or stopped without its outcomes."""
+class Estate(SteppedEstate):
+    """One simulated Azure with the app beside it, and the requests that tests make."""
 
-
-@cache
-def the_functions() -> tuple[FunctionDefinition, ...]:
-    """The app's functions, indexed once."""
-    return tuple(load("function_app", {}))
-
-
-class Estate:
-    """One simulated Azure with the app beside it. Everything in it is real but the clock and Azure."""
-
-    def __init__(
-        self,
-        simulator: Simulator,
-        broker: Broker,
-        host: Host,
-        clock: SteppedClock,
-        runtime: Runtime,
-        url: str,
-    ) -> None:
-        self.simulator = simulator
-        self.broker = broker
-        self.host = host
-        self.clock = clock
-        self.runtime = runtime
-        self.url = url
+    def __init__(self, scenario: Scenario, settings: Mapping[str, str] | None = None, **details: Any) -> None:
+        super().__init__(scenario, {**FEW_POLLS, **(settings or {})}, **details)
         self._ids = count(1)
-
-    # -- the estate
-
-    @property
-    def vault_id(self) -> str:
-        """The first vault."""
-        return self.simulator.vault_id()
-
-    def vm_id(self, name: str = "sqlvm1", resource_group: str | None = None) -> str:
-        """The ARM id of a VM."""
-        return self.simulator.vm_id(name, resource_group)
-
-    @property
-    def mutations(self) -> Counter[str]:
-        """How many mutations took effect, by route."""
-        return Counter(entry["route"] for entry in self.simulator.ledger_entries)
 
     # -- requests
 
@@ -155,46 +108,10 @@ class Estate:
         return list(following.final_outcomes())
 
     def step_until(self, done: Callable[[], bool], *, until: datetime | None = None) -> None:
-        """Let the app do what is to be done now, then what is due next, and so on, until `done`."""
-        for _ in range(MOST_STEPS):
-            self.host.run_until_idle()
-            if done():
-                return
-            due = self.broker.next_due()
-            if due is None:
-                raise NeverEndedError(f"nothing is left to do, and it is not done; parked: {self.parked()}")
-            if until is not None and due > until:
-                raise NeverEndedError(f"it is not done by {until}")
-            self.clock.advance_to(due)
-        raise NeverEndedError(f"it is not done after {MOST_STEPS} steps")
-
-    def settle(self, *, within: timedelta = timedelta(days=30)) -> None:
-        """Let everything that is on its way come to its end."""
-        until = self.clock.now() + within
-
-        def nothing_left() -> bool:
-            due = self.broker.next_due()
-            return due is None or due > until
-
-        self.step_until(nothing_left, until=until)
-
-    # -- what was published and put away
-
-    def events(self) -> list[JsonObject]:
-        """Everything that was published, oldest first."""
-        found: list[JsonObject] = []
-        start = 0
-        while page := self.broker.peek(OUTCOMES, start, 500):
-            found += [json.loads(message.body) for message in page]
-            start = page[-1].sequence_number + 1
-        return found
-
-    def parked(self) -> list[JsonObject]:
-        """What is put away, with the reasons."""
-        return [
-            {"body": message.body, **message.application_properties}
-            for message in self.broker.peek(PARKED_MESSAGES, 0, 500)
-        ]
+        """Step until `done`; NeverEndedError where it does not come to that."""
+        if not self.step(done, until=until):
+            when = "nothing is left to do" if self.broker.next_due() is None else f"it is past {until}"
+            raise NeverEndedError(f"{when}, and it is not done; parked: {self.parked()}")
 
 
 def selectors(databases: Sequence[str]) -> list[JsonObject]:
@@ -218,26 +135,8 @@ def open_estate(
     scenario: Mapping[str, Any] | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[Estate]:
     """An estate that is closed at the end; `scenario` as in a scenario file, `settings` as app settings."""
-    read = Scenario.model_validate(dict(scenario or {}))
-    clock = SteppedClock(read.start_time)
-    with ExitStack() as stack:
-        simulator = Simulator(read, clock=clock)
-        server = stack.enter_context(SimulatorServer(simulator))
-        broker = stack.enter_context(Broker(None, clock=clock))
-        # Fewer polls over real HTTP: what is tested here does not hang on how often.
-        environment = {"ARM_ENDPOINT": server.url, "TRACK_INTERVAL": "PT30S", **(settings or {})}
-        runtime = composition.build(environment, bus=InProcessBus(broker), clock=clock)
-        stack.callback(runtime.backup.close)
-        composition.install(runtime)
-        stack.callback(composition.install, None)
-        host = Host(
-            the_functions(),
-            InProcessReceiver(broker),
-            settings=HostSettings(max_message_batch_size=200),
-            clock=clock,
-            timers=False,
-        )
-        yield Estate(simulator, broker, host, clock, runtime, server.url)
+    with Estate(Scenario.model_validate(dict(scenario or {})), settings) as opened:
+        yield opened
 
 
 OpenEstate = Callable[..., Estate]

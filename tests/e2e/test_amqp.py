@@ -19,12 +19,13 @@ from cli.following import Following
 from cli.main import main
 from cli.request_lines import read_request_lines
 from local.broker import Broker, InProcessBus
+from local.estate import OUTCOMES, JsonObject, the_functions
 from local.host import Host
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared import composition
 from shared.bus.service_bus import ServiceBusBus
 from shared.bus.topology import TOPOLOGY
-from tests.e2e.harness import INSTANCE, OUTCOMES, POLICY, JsonObject, the_functions, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 
 pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
 

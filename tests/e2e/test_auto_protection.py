@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.e2e.harness import POLICY, JsonObject, OpenEstate, virtual_machine
+from local.estate import JsonObject
+from tests.e2e.harness import POLICY, OpenEstate, virtual_machine
 
 APPEARS: JsonObject = {
     "at": "2026-01-05T12:00:00Z",

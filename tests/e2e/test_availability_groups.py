@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import INSTANCE, POLICY, Estate, JsonObject, OpenEstate, virtual_machine
+from local.estate import JsonObject
+from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, virtual_machine
 
 
 def in_group(*databases: str, group: str = "ag1") -> list[JsonObject]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.restore_requests import restore_requests
-from tests.e2e.harness import POLICY, JsonObject, OpenEstate, virtual_machine
+from local.estate import JsonObject
+from tests.e2e.harness import POLICY, OpenEstate, virtual_machine
 
 
 def scenario(*databases: str, **more: object) -> JsonObject:

@@ -23,8 +23,9 @@ from cli import demo
 from cli.embedded import open_broker
 from cli.main import main
 from cli.request_lines import read_request_lines
+from local.estate import JsonObject
 from local.simulator import Scenario, Simulator, SimulatorServer
-from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 
 ROOT = Path(__file__).parents[2]
 VAULT = Simulator(Scenario()).vault_id()

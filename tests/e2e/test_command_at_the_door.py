@@ -22,8 +22,9 @@ import pytest
 import requests
 
 from cli.main import main
+from local.estate import JsonObject
 from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
-from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 from tests.e2e.test_command import PATIENCE, ROOT, Azure, wait_until
 
 FAST = 0.002

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm.errors import ArmStatusError
 from tests.e2e.drills import DRILL_VM
-from tests.e2e.harness import INSTANCE, POLICY, Estate, JsonObject, OpenEstate, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, virtual_machine
 
 START = "2026-01-05T08:00:00Z"  # a Monday
 VM = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from tests.e2e.drills import (
     DRILL_VM,
     TARGET,
@@ -21,7 +22,7 @@ from tests.e2e.drills import (
     settings,
     source,
 )
-from tests.e2e.harness import INSTANCE, Estate, JsonObject, OpenEstate, message_to, statuses
+from tests.e2e.harness import INSTANCE, Estate, OpenEstate, message_to, statuses
 
 HOSTILE = "x'];--$(Get-Date);`n\"%^&|<>" + "ü" * 101
 

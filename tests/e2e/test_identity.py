@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from cli.main import main
+from local.estate import JsonObject
 from local.simulator import Scenario, Simulator, SimulatorServer
-from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 
 ROOT = Path(__file__).parents[2]
 FAST = 0.002

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from local.estate import JsonObject
 from shared import composition
 from shared.azure_backup.models import ProtectedItem
-from tests.e2e.harness import POLICY, Estate, JsonObject, OpenEstate, virtual_machine
+from tests.e2e.harness import POLICY, Estate, OpenEstate, virtual_machine
 
 #: Long enough that a job is never over before somebody looks, and over before the policy's own fulls at 18:00.
 HOUR = 3600

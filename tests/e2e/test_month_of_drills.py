@@ -13,9 +13,10 @@ from datetime import timedelta
 
 import pytest
 
+from local.estate import JsonObject
 from shared.intake.planning import plan_drills
 from tests.e2e.drills import DRILL_VM, TARGET, databases_on, drill_estate, drill_machine, settings, source
-from tests.e2e.harness import JsonObject, OpenEstate, virtual_machine
+from tests.e2e.harness import OpenEstate, virtual_machine
 
 #: 128 characters, and everything that a script could trip over
 HOSTILE = 'it\'s "quoted"]; $(Stop-Computer) %PATH% -- ' + "x" * 85

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from local.estate import JsonObject
 from local.simulator import Scenario, Simulator, SimulatorServer
 from local.simulator.route_names import ROUTES
-from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 
 OpenAzure = Callable[..., Simulator]
 

@@ -10,18 +10,10 @@ from typing import Any
 import pytest
 
 from cli.request_lines import read_request_lines
+from local.estate import JsonObject
 from local.host import trigger_values
 from shared.bus.topology import EVENTS, PROTECT_REQUESTS
-from tests.e2e.harness import (
-    INSTANCE,
-    POLICY,
-    Estate,
-    JsonObject,
-    OpenEstate,
-    message_to,
-    statuses,
-    virtual_machine,
-)
+from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, message_to, statuses, virtual_machine
 
 REGISTERED = {"registeredTo": "vault1"}
 MID_LIFE = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +12,7 @@ import pytest
 from cli.following import Following
 from cli.lost_requests import as_replay
 from cli.request_lines import read_request_lines
-from local.broker import Broker, InProcessBus
-from local.host import Host, HostSettings, InProcessReceiver
-from shared import composition
-from tests.e2e.harness import Estate, OpenEstate, statuses, the_functions, virtual_machine
+from tests.e2e.harness import Estate, OpenEstate, statuses, virtual_machine
 
 JsonObject = dict[str, Any]
 
@@ -75,13 +71,8 @@ def test_what_an_old_version_has_written_goes_on_under_the_new_one(estate: OpenE
     azure.host.run_until_idle()
     step(azure, timedelta(minutes=2))
     # The same process, begun anew: all that it knew is in the messages.
-    composition.install(None)
-    runtime = composition.build(
-        {"ARM_ENDPOINT": azure.url}, bus=InProcessBus(azure.broker), clock=azure.clock
-    )
-    composition.install(runtime)
+    azure.start()
     outcomes = azure.finish(following)
-    runtime.backup.close()
     assert statuses(outcomes) == {"succeeded": 2}
     assert azure.mutations["Backup"] == 2
 
@@ -99,24 +90,13 @@ def test_after_the_loss_of_the_namespace_requests_adopt_what_they_had_begun(
     assert azure.mutations["Backup"] == 2
     if ended:
         azure.clock.advance(timedelta(hours=2))
-    with ExitStack() as stack:
-        # Everything of the broker is gone; the vault and its jobs are not.
-        broker = stack.enter_context(Broker(None, clock=azure.clock))
-        runtime = composition.build({"ARM_ENDPOINT": azure.url}, bus=InProcessBus(broker), clock=azure.clock)
-        stack.callback(runtime.backup.close)
-        composition.install(runtime)
-        host = Host(
-            the_functions(),
-            InProcessReceiver(broker),
-            settings=HostSettings(max_message_batch_size=200),
-            clock=azure.clock,
-            timers=False,
-        )
-        again = Estate(azure.simulator, broker, host, azure.clock, runtime, azure.url)
-        lost = as_replay(line)
-        broker.send(lost.entity, [lost])
-        outcomes = again.finish(Following([line]))
-        assert statuses(outcomes) == {"succeeded": 2}
-        assert azure.mutations["Backup"] == 2, "each is found again by an id of its own"
-        jobs = {entry["jobId"] for entry in azure.simulator.ledger_entries if entry["route"] == "Backup"}
-        assert {outcome["data"]["job"]["id"] for outcome in outcomes} == jobs
+    # Everything of the broker is gone; the vault and its jobs are not.
+    azure.open_namespace()
+    azure.start()
+    lost = as_replay(line)
+    azure.broker.send(lost.entity, [lost])
+    outcomes = azure.finish(Following([line]))
+    assert statuses(outcomes) == {"succeeded": 2}
+    assert azure.mutations["Backup"] == 2, "each is found again by an id of its own"
+    jobs = {entry["jobId"] for entry in azure.simulator.ledger_entries if entry["route"] == "Backup"}
+    assert {outcome["data"]["job"]["id"] for outcome in outcomes} == jobs

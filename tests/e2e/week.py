@@ -17,9 +17,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+from local.estate import JsonObject
 from local.simulator import SERVICE_LIMITS
 from shared.intake.planning import plan_coverage
-from tests.e2e.harness import POLICY, Estate, JsonObject, open_estate
+from tests.e2e.harness import POLICY, Estate, open_estate
 
 #: A Monday; the policy's fulls are at 18:00 UTC.
 START: Final = datetime(2026, 1, 5, 8, tzinfo=UTC)

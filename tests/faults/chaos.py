@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from local.estate import JsonObject
 from local.simulator import Scenario, Simulator, SimulatorServer
-from tests.e2e.harness import INSTANCE, POLICY, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 from tests.faults.estate import gave_way
 
 ROOT: Final = Path(__file__).resolve().parents[2]

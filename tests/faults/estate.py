@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
@@ -19,18 +19,17 @@ from uuid import UUID
 
 from cli.replay import ParkedInState
 from local.broker import Broker, InProcessBus, MessageLockLostError, ReceivedMessage
-from local.host import Host, HostSettings, InProcessReceiver
-from local.simulator import Scenario, Simulator, SimulatorServer
-from local.simulator.http_messages import Request, Response
-from shared import composition
-from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, TransportTimeoutError
+from local.estate import JsonObject, NeverEndedError, ask_by_hand
+from local.host import FunctionDefinition, InProcessReceiver
+from local.simulator import Scenario, Simulator
+from shared.arm.endpoint import ArmEndpoint
+from shared.arm.transport import HttpTransport, RawAnswer, Transport
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
 from shared.clock import SteppedClock
 from shared.drills import RUN_COMMAND_PREFIX
-from shared.engine.runtime import Runtime
 from shared.messages.events import REQUEST_KEY
-from tests.e2e.harness import POLICY, Estate, JsonObject, NeverEndedError, the_functions, virtual_machine
+from tests.e2e.harness import POLICY, Estate, virtual_machine
 from tests.faults.knowledge import Watched
 
 Side = Literal["before", "after"]
@@ -40,7 +39,7 @@ LONGEST_LIFE: Final = timedelta(days=30)
 _MOST_STEPS: Final = 5000
 #: What a job says that did nothing: it gave way to another one, or what it was to make was there.
 DID_NOTHING: Final = (b"510008", b"520023")
-_LOOPBACK: Final = "http://127.0.0.1:9"
+_HTTP_TIMEOUT: Final = timedelta(seconds=30)
 #: Routes whose answers say when to ask again.
 _POLLS: Final = frozenset({"OperationStatus", "OperationResult"})
 
@@ -138,52 +137,12 @@ class FaultyBus:
         self._meter.effect(f"send {entity}", send)
 
 
-class SimulatorTransport:
-    """Underneath the ARM client, in place of the socket: the same simulator, much faster."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        token: Callable[[], str],
-        body: bytes | None,
-        max_body: int,
-    ) -> RawAnswer:
-        parts = urlsplit(url)
-        assert f"{parts.scheme}://{parts.netloc}" == _LOOPBACK, "a token left the endpoint"
-        names = {name.lower(): value for name, value in headers.items()}
-        request = Request(
-            method,
-            parts.path,
-            parts.query,
-            {**names, "authorization": f"Bearer {token()}", "host": parts.netloc},
-            body or b"",
-            _LOOPBACK,
-        )
-
-        response = self._simulator.handle(request)
-        if response.drop or response.drop_mid_body:
-            raise ConnectionBrokenError("the connection broke", sent=True)
-        if response.delay > 30:
-            raise TransportTimeoutError("no answer came in time", sent=True)
-        answered = {name.lower(): value for name, value in response.headers}
-        return RawAnswer(response.status, answered, response.body)
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
 class MeteredTransport:
     """Counts the calls to Azure, and does to them what the plan says."""
 
     def __init__(
         self,
-        transport: Transport | SimulatorTransport,
+        transport: Transport,
         clock: SteppedClock,
         meter: Meter,
         watched: Watched,
@@ -270,71 +229,55 @@ class FaultyReceiver(InProcessReceiver):
 class FaultyEstate(Estate):
     """An estate whose app is killed and starts again."""
 
+    bus: FaultyBus
+    receiver: FaultyReceiver
+
     def __init__(
         self,
-        simulator: Simulator,
-        broker: Broker,
-        clock: SteppedClock,
-        settings: Mapping[str, str],
-        plan: Plan,
+        scenario: Scenario,
+        settings: Mapping[str, str] | None = None,
         *,
-        sockets: bool,
+        plan: Plan,
         order: Sequence[int] = (),
+        **details: Any,
     ) -> None:
+        super().__init__(scenario, settings, **details)
         self.meter = Meter(plan)
-        self.bus = FaultyBus(broker, self.meter, clock)
-        self.settings = settings
         self.crashes = 0
         self.deleted_by_hand = 0
         self.requests: list[JsonObject | bytes] = []
-        self._sockets = sockets
         self._order = order
-        self._stack = ExitStack()
-        self.receiver = FaultyReceiver(broker, self.meter, self.bus.watched)
-        runtime, host = self._start(simulator, broker, clock)
-        super().__init__(simulator, broker, host, clock, runtime, settings["ARM_ENDPOINT"])
 
-    def _start(self, simulator: Simulator, broker: Broker, clock: SteppedClock) -> tuple[Runtime, Host]:
-        """A new process of the app."""
-        runtime = composition.build(self.settings, bus=self.bus, clock=clock)
-        arm = runtime.backup._arm
-        inner = arm._open_transport() if self._sockets else SimulatorTransport(simulator)
-        arm._transport = cast("Transport", MeteredTransport(inner, clock, self.meter, self.bus.watched))
-        self._stack.callback(runtime.backup._arm.close)
-        composition.install(runtime)
-        self.receiver = FaultyReceiver(broker, self.meter, self.bus.watched)
-        functions = list(the_functions())
+    def open_bus(self) -> FaultyBus:
+        """The bus under the plan."""
+        return FaultyBus(self.broker, self.meter, self.clock)
+
+    def open_transport(self) -> Transport:
+        """The way to Azure under the plan."""
+        http = HttpTransport(ArmEndpoint.parse(self.url), http_timeout=_HTTP_TIMEOUT)
+        return MeteredTransport(super().open_transport() or http, self.clock, self.meter, self.bus.watched)
+
+    def open_receiver(self) -> FaultyReceiver:
+        """The hold of a process on its messages."""
+        return FaultyReceiver(self.broker, self.meter, self.bus.watched)
+
+    def functions(self) -> Sequence[FunctionDefinition]:
+        """The functions in the order of the schedule."""
+        functions = list(super().functions())
         for index in self._order:
             functions.append(functions.pop(index % len(functions)))
-        host = Host(
-            functions,
-            self.receiver,
-            settings=HostSettings(max_message_batch_size=200),
-            clock=clock,
-            timers=False,
-        )
-        return runtime, host
-
-    def close(self) -> None:
-        """Stop the app."""
-        composition.install(None)
-        self._stack.close()
+        return functions
 
     def restart(self, *, release: bool | None = None) -> None:
         """Kill the process and start another. `release`: whether its locks end at once."""
         recovery = self.meter.plan.recovery == "at once" if release is None else release
         self.receiver.die(release=recovery)
-        self.runtime, self.host = self._start(self.simulator, self.broker, self.clock)
+        self.start()
 
     def submit(self, *requests: JsonObject | bytes) -> None:
         """Put requests on their queues; `check` looks at what became of them."""
         self.requests += requests
         self.send(*requests)
-
-    def ask_by_hand(self, method: str, path: str) -> Response:
-        """What somebody asks of Azure in the portal."""
-        headers = {"authorization": "Bearer local-simulator"}
-        return self.simulator.handle(Request(method, path, "api-version=2024-04-01", headers, b"", _LOOPBACK))
 
     def replay(self) -> int:
         """What an operator does with `replay send --all`; how many were sent."""
@@ -347,7 +290,7 @@ class FaultyEstate(Estate):
             f"{self.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
             f"/protectedItems/SQLDataBase;mssqlserver;{database}"
         )
-        assert self.ask_by_hand("DELETE", item).status == 202
+        assert ask_by_hand(self.simulator, "DELETE", item).status == 202
         self.deleted_by_hand += 1
         self.clock.advance(timedelta(minutes=10))
 
@@ -518,11 +461,9 @@ class FaultyEstate(Estate):
 
 def gave_way(simulator: Simulator, job_id: str) -> bool:
     """Whether a job did nothing, because of another operation on its database or what that had made."""
-    headers = {"authorization": "Bearer local-simulator"}
     path = f"{simulator.vault_id()}/backupJobs/{job_id}"
-    asked = Request("GET", path, "api-version=2024-04-01", headers, b"", _LOOPBACK)
     # A fault may be meant for this very call.
-    answers = [simulator.handle(asked).body for _ in range(10)]
+    answers = [ask_by_hand(simulator, "GET", path).body for _ in range(10)]
     return any(reason in answer for answer in answers for reason in DID_NOTHING)
 
 
@@ -580,15 +521,5 @@ def open_faulty(
     `skew`: how much this machine's clock is ahead of Azure's.
     """
     read = Scenario.model_validate(dict(scenario))
-    clock = SteppedClock(read.start_time + skew)
-    with ExitStack() as stack:
-        simulator = Simulator(read, clock=clock)
-        endpoint = stack.enter_context(SimulatorServer(simulator)).url if sockets else _LOOPBACK
-        broker = stack.enter_context(Broker(None, clock=clock))
-        # What fails does so at effects; polls between them are few.
-        environment = {"ARM_ENDPOINT": endpoint, "TRACK_INTERVAL": "PT30S", **(settings or {})}
-        estate = FaultyEstate(
-            simulator, broker, clock, environment, plan or Plan(), sockets=sockets, order=order
-        )
-        stack.callback(estate.close)
+    with FaultyEstate(read, settings, plan=plan or Plan(), order=order, sockets=sockets, skew=skew) as estate:
         yield estate

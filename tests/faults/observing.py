@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 
 import pytest
 
+from local.estate import JsonObject
 from shared.engine import run as engine_run
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.table import Row
 from shared.following import batch
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import Crash, FaultyEstate, Plan, open_faulty
 
 Recovery = Literal["at once", "later"]

@@ -16,9 +16,9 @@ from typing import Any, Final
 import pytest
 from hypothesis import strategies as st
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
 from shared.bus import BusError, BusUnavailableError
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import (
     Crash,
     FaultyEstate,

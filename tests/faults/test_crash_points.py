@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.e2e.harness import JsonObject
+from local.estate import JsonObject
 from tests.faults.estate import (
     FaultyEstate,
     Plan,

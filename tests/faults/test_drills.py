@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from local.estate import JsonObject
 from shared.arm.ids import VirtualMachineId
 from shared.bus import OutgoingMessage
 from shared.drills import RUN_COMMAND_PREFIX, drill_database_name
@@ -34,7 +35,7 @@ from tests.e2e.drills import (
     machine_of,
     settings,
 )
-from tests.e2e.harness import INSTANCE, JsonObject, virtual_machine
+from tests.e2e.harness import INSTANCE, virtual_machine
 from tests.faults import schedules
 from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, fault, open_faulty
 from tests.faults.schedules import Schedule

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.estate import JsonObject
 from shared.bus import OutgoingMessage
 from shared.engine.message import Delivery, Effect, StepMessage
 from shared.messages.events import ErrorInfo
 from shared.workflows import TABLE
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import BRISK, FaultyEstate, fault, open_faulty, protected_estate
 from tests.faults.knowledge import Knowledge, known_of
 from tests.faults.observing import deadly, proven

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import (
     FaultyEstate,
     Plan,

@@ -12,12 +12,12 @@ from datetime import timedelta
 
 import pytest
 
+from local.estate import JsonObject, the_functions
 from local.host import Host, HostSettings
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
 from shared.bus.topology import JOB_OUTCOMES
 from shared.messages.identity import is_marked
-from tests.e2e.harness import JsonObject, the_functions
 from tests.faults.estate import (
     FaultyEstate,
     Plan,

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import (
     Plan,
     bare_estate,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from cli.replay import message_again
+from local.estate import JsonObject, the_functions
 from local.host import FunctionDefinition, Host, trigger_values
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
@@ -25,7 +26,7 @@ from shared.engine.run import handle, read
 from shared.engine.table import upgraded
 from shared.following.batch import handle_batch
 from shared.workflows import TABLE
-from tests.e2e.harness import JsonObject, message_to, the_functions, virtual_machine
+from tests.e2e.harness import message_to, virtual_machine
 from tests.faults import corpus
 from tests.faults.estate import (
     Crash,

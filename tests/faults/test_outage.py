@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.bus import BusError, BusUnavailableError
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import BRISK, FaultyEstate, open_faulty, protected_estate
 from tests.faults.observing import deadly
 from tests.reported.effects import advance

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.broker import InProcessBus
+from local.estate import JsonObject
 from local.host import trigger_values
 from shared import composition
 from shared.arm.errors import ArmError
@@ -29,7 +30,6 @@ from shared.bus import OutgoingMessage
 from shared.bus.topology import TOPOLOGY
 from shared.engine.message import VERSION
 from shared.messages.cloud_events import InvalidMessageError, read_envelope
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import (
     FaultyEstate,
     Plan,
@@ -155,7 +155,7 @@ def test_no_signed_url_is_in_the_traceback_of_a_call_that_failed(hangs_up: bool)
         url = f"http://127.0.0.1:{port}{vault.path}/operationsStatus/1?t={SECRET}&c={SECRET}"
         with pytest.raises(ArmError) as raised:
             runtime.backup.get_operation_status(url, vault=vault)
-        runtime.backup._arm.close()
+        runtime.backup.close()
         told = "".join(traceback.format_exception(raised.value))
         cause: BaseException | None = raised.value
         while cause is not None:

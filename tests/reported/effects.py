@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared import composition
-from tests.e2e.harness import Estate, JsonObject
+from tests.e2e.harness import Estate
 from tests.faults.estate import Crash, FaultyEstate, Plan, gave_way
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import requests
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import TOPOLOGY
-from tests.e2e.harness import POLICY, JsonObject, OpenEstate, virtual_machine
+from tests.e2e.harness import POLICY, OpenEstate, virtual_machine
 from tests.faults.estate import BRISK, FaultyEstate, Plan, fault, open_faulty, protected_estate
 from tests.faults.observing import proven
 from tests.reported.effects import (

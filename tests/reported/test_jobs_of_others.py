@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
-from tests.e2e.harness import JsonObject
 from tests.faults.estate import FaultyEstate, Plan, fault, open_faulty, protected_estate
 from tests.faults.observing import finished, run
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
 from shared.azure_backup.listings import unusable_entries
-from tests.e2e.harness import JsonObject, virtual_machine
+from tests.e2e.harness import virtual_machine
 from tests.faults.estate import Plan, open_faulty, protected_estate
 from tests.faults.observing import run
 

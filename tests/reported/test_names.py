@@ -20,6 +20,7 @@ from cli.display import display
 from cli.following import Following
 from cli.main import main
 from cli.request_lines import read_request_lines
+from local.estate import JsonObject
 from local.simulator import estate as simulated
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing
@@ -31,7 +32,6 @@ from tests.e2e.harness import (
     INSTANCE,
     POLICY,
     Estate,
-    JsonObject,
     OpenEstate,
     estate,
     selectors,

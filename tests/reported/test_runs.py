@@ -19,11 +19,12 @@ import pytest
 
 from cli.main import main
 from local.broker import Broker, InProcessBus, ReceivedMessage
+from local.estate import JsonObject, the_functions
 from local.host import Host, InProcessReceiver
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.bus.topology import BACKUP_REQUESTS
 from shared.clock import SystemClock
-from tests.e2e.harness import INSTANCE, POLICY, JsonObject, message_to, the_functions, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, message_to, virtual_machine
 
 ROOT = Path(__file__).parents[2]
 FAST = 0.002

@@ -23,12 +23,12 @@ from cli.embedded import open_broker
 from cli.main import main
 from cli.request_lines import read_request_lines
 from local.broker import IncomingMessage
+from local.estate import JsonObject
 from shared.bus import OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES
 from shared.engine.message import Delivery
 from shared.messages.identity import fingerprint
 from shared.messages.reserved import is_reserved
-from tests.e2e.harness import JsonObject
 from tests.faults import corpus
 from tests.faults.estate import FaultyEstate, open_faulty, protected_estate
 

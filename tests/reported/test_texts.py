@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
 from shared.bus.topology import PARKED_MESSAGES
-from tests.e2e.harness import JsonObject, virtual_machine
+from tests.e2e.harness import virtual_machine
 from tests.faults.estate import BRISK, Plan, fault, open_faulty, protected_estate
 from tests.faults.observing import run
 

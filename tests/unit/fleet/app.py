@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any, Final
 
-import function_app
-from local.broker import Broker, InProcessBus
-from local.host import Host, HostSettings, InProcessReceiver
-from local.host.indexing import index
-from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
-from shared import composition
-from shared.bus import OutgoingMessage
-from shared.clock import SteppedClock
-
-JsonObject = dict[str, Any]
+from local.estate import Estate, JsonObject
+from local.simulator import SERVICE_LIMITS, Scenario
 
 TICK: Final = timedelta(seconds=30)
-_OUTCOMES: Final = "job-outcomes/subscriptions/all"
 
 
 def fleet(
@@ -52,29 +43,23 @@ def fleet(
     )
 
 
-@dataclass
-class Fleet:
+class Fleet(Estate):
     """A running app; what it asked of Azure, and what it told."""
 
-    clock: SteppedClock
-    simulator: Simulator
-    broker: Broker
-    host: Host
-    sent: int = 0
+    def __init__(self, scenario: Scenario, settings: Mapping[str, str], *, batch: int) -> None:
+        super().__init__(scenario, settings, batch=batch)
+        self._numbers = count(1)
 
     def request(self, kind: str, data: JsonObject) -> None:
-        self.sent += 1
+        number = next(self._numbers)
         event = {
             "specversion": "1.0",
             "type": f"sqlvmbackup.{kind}.requested.v1",
             "source": "/tests",
-            "id": f"{kind}-{self.sent}",
-            "data": {"vaultId": self.simulator.vault_id(), **data},
+            "id": f"{kind}-{number}",
+            "data": {"vaultId": self.vault_id, **data},
         }
-        message = OutgoingMessage(
-            entity=f"{kind}-requests", body=json.dumps(event).encode(), message_id=f"request-{self.sent}"
-        )
-        self.broker.send(message.entity, [message])
+        self.put(f"{kind}-requests", json.dumps(event).encode(), f"request-{number}")
 
     def back_up(self, database: str = "*") -> None:
         selector = {"instance": "MSSQLSERVER", "database": database}
@@ -82,13 +67,7 @@ class Fleet:
 
     def run(self, *, at_most: timedelta | None = None, until: Callable[[], bool] = lambda: False) -> None:
         """Step from one due message to the next, until there is none."""
-        end = None if at_most is None else self.clock.now() + at_most
-        while not until():
-            self.host.run_until_idle()
-            due = self.broker.next_due()
-            if due is None or (end is not None and due > end):
-                break
-            self.clock.advance_to(due)
+        self.step(until, until=None if at_most is None else self.clock.now() + at_most)
 
     @property
     def calls(self) -> list[JsonObject]:
@@ -111,12 +90,9 @@ class Fleet:
 
     @property
     def outcomes(self) -> list[JsonObject]:
-        found = []
-        after = 0
-        while messages := self.broker.peek(_OUTCOMES, from_sequence_number=after, max_messages=500):
-            after = messages[-1].sequence_number + 1
-            found += [json.loads(message.body) for message in messages]
-        return [event for event in found if event["type"].split(".")[-2] not in ("accepted", "started")]
+        return [
+            event for event in self.events() if event["type"].split(".")[-2] not in ("accepted", "started")
+        ]
 
     @property
     def statuses(self) -> Counter[str]:
@@ -140,22 +116,7 @@ def moment(text: str) -> datetime:
 @contextmanager
 def open_fleet(scenario: Scenario, *, batch: int = 200, tick: str | None = None) -> Iterator[Fleet]:
     """A running app. `tick`: its TRACK_INTERVAL, where that is not to be the default."""
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    with SimulatorServer(simulator) as server, Broker(None, clock=clock) as broker:
-        environment = {"ARM_ENDPOINT": server.url} | ({"TRACK_INTERVAL": tick} if tick is not None else {})
-        runtime = composition.build(environment, bus=InProcessBus(broker), clock=clock)
-        composition.install(runtime)
-        host = Host(
-            index(function_app.app),
-            InProcessReceiver(broker),
-            settings=HostSettings(max_message_batch_size=batch),
-            clock=clock,
-            timers=False,
-        )
-        try:
-            yield Fleet(clock, simulator, broker, host)
-            assert host.failures == 0
-        finally:
-            composition.install(None)
-            runtime.backup.close()
+    settings = {} if tick is None else {"TRACK_INTERVAL": tick}
+    with Fleet(scenario, settings, batch=batch) as app:
+        yield app
+        assert app.host.failures == 0

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from local.estate import JsonObject
 from shared.drills import DrillTarget, read_drill_targets
 from shared.engine.message import StepMessage
 from shared.engine.result import Failure
 from shared.steps.drill_checks import not_the_drills_own
 from shared.steps.payloads import RestoreTask
 from tests.e2e.drills import DRILL_VM, TARGET, restore_to_be_made
-from tests.e2e.harness import JsonObject
 
 
 def refused(message: JsonObject, **setting: str) -> bool:
