@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -49,6 +49,9 @@ class RecordingBus:
         self._lock = threading.Lock()
         self.outcomes: list[Outcome] = []
         self.watch: Callable[[OutgoingMessage], None] | None = None
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        return self._bus.peek(queue)
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         self._bus.send(messages)

@@ -6,7 +6,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,6 +43,9 @@ class _Nowhere:
 
     def __init__(self) -> None:
         self.taken = 0
+
+    def peek(self, _queue: str) -> Iterable[bytes]:
+        return ()
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         self.taken += len(messages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ class _CountingBus:
         self.ended = 0.0
         self.ended_cpu = 0.0
         self.done = threading.Event()
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        return self._bus.peek(queue)
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         self._bus.send(messages)

@@ -44,6 +44,9 @@ class BrokerProcess:
         for entity in dict.fromkeys(message.entity for message in messages):
             self._broker.send(entity, [message for message in messages if message.entity == entity])
 
+    def peek(self, queue: str) -> list[bytes]:
+        return [message.body for message in self._broker.peek(queue, max_messages=100_000)]
+
     def receive(self, entity: str, max_messages: int) -> list[ReceivedMessage]:
         return self._broker.receive(entity, max_messages)
 

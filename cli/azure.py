@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cli.embedded import settings_of_a_run
@@ -27,6 +27,9 @@ class _NoBus:
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         raise BusError(f"a read-only command was about to send {len(messages)} messages")
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        raise BusError(f"a read-only command was about to look into {queue}")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -39,6 +39,10 @@ class ObservedBus:
             elif message.entity == PARKED_MESSAGES:
                 reason = message.application_properties.get(REASON)
                 tracing.measure(Instrument.PARKED, 1, reason=str(reason) if reason is not None else None)
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        """See `Bus.peek`."""
+        return self._bus.peek(queue)
 
     def _traced(self, messages: Sequence[OutgoingMessage]) -> None:
         entities = sorted({message.entity for message in messages})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from local.broker.core import Broker
 from shared.bus import OutgoingMessage
@@ -31,3 +31,10 @@ class InProcessBus:
             by_entity.setdefault(message.entity, []).append(message)
         for entity, batch in by_entity.items():
             self._broker.send(entity, batch)
+
+    def peek(self, queue: str) -> Iterator[bytes]:
+        """The bodies of all that a queue holds. Raises BusError where there is no such queue."""
+        start = 0
+        while page := self._broker.peek(queue, start):
+            yield from (message.body for message in page)
+            start = page[-1].sequence_number + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -45,7 +45,7 @@ class MessageTooLargeError(BusError):
 
 
 class Bus(Protocol):
-    """Sends messages. Safe to share between threads."""
+    """Sends messages, and looks into queues. Safe to share between threads."""
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         """Send all, in batches an entity, in the order given for each entity.
@@ -57,5 +57,14 @@ class Bus(Protocol):
             MessageTooLargeError: one message alone is over the broker's limit; nothing of it was sent.
             BusUnavailableError: the broker cannot be reached or is busy.
             BusError: the broker refused (unknown entity, no permission).
+        """
+        ...
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        """The bodies of all that a queue holds, scheduled and locked messages among them; nothing is taken out.
+
+        Raises, while they are read:
+            BusUnavailableError: the broker cannot be reached or is busy.
+            BusError: the broker refused (unknown queue, no permission).
         """
         ...

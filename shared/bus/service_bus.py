@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from azure.core.credentials import TokenCredential
-    from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusMessageBatch, ServiceBusSender
+    from azure.servicebus import (
+        ServiceBusClient,
+        ServiceBusMessage,
+        ServiceBusMessageBatch,
+        ServiceBusReceivedMessage,
+        ServiceBusReceiver,
+        ServiceBusSender,
+    )
 
 __all__ = ["ServiceBusBus", "client_options"]
 
@@ -44,6 +51,8 @@ TURN_TIMEOUT: Final = 30.0
 IDLE_LIMIT: Final = 120.0
 #: Seconds the SDK's socket may take for one write; its own 0.2 are too few for a full batch on a slow line.
 SOCKET_TIMEOUT: Final = 1.0
+#: Messages that are looked at together.
+_PAGE: Final = 250
 
 _NOT_FOUND: Final = frozenset({"amqp:not-found", "com.microsoft:entity-not-found"})
 _NOT_ALLOWED: Final = frozenset(
@@ -190,6 +199,33 @@ class ServiceBusBus:
         for entity, batch in by_entity.items():
             self._link(entity).send(batch)
 
+    def peek(self, queue: str) -> Iterator[bytes]:
+        """The bodies of all that a queue holds; see `shared.bus.Bus.peek`.
+
+        https://learn.microsoft.com/azure/service-bus-messaging/message-browsing
+        """
+        receiver = None
+        try:
+            receiver = self._connected().get_queue_receiver(
+                queue, socket_timeout=SOCKET_TIMEOUT, keep_alive=0
+            )
+            start = 1
+            while page := self._page(receiver, start):
+                yield from (b"".join(message.body) for message in page)
+                start = (page[-1].sequence_number or 0) + 1
+        except BusError:
+            raise
+        except Exception as error:
+            raise _sorted(queue, error, None, to="look into", role="Data Receiver") from error
+        finally:
+            if receiver is not None:
+                with suppress(Exception):
+                    receiver.close()
+
+    def _page(self, receiver: ServiceBusReceiver, start: int) -> list[ServiceBusReceivedMessage]:
+        with _ended_after(self._attempt_timeout, receiver):
+            return receiver.peek_messages(_PAGE, sequence_number=start, timeout=self._attempt_timeout)
+
     def close(self) -> None:
         """Close every link and the client, after the sends under way. Closing twice does nothing."""
         with self._lock:
@@ -221,14 +257,17 @@ class ServiceBusBus:
             return link
 
     def _open_sender(self, entity: str) -> ServiceBusSender:
+        # A sender's path is all that the service sees: a queue sender reaches topics just as well.
+        # Without the SDK's keep-alive there is no second thread that reads from the sender's connection.
+        return self._connected().get_queue_sender(entity, socket_timeout=SOCKET_TIMEOUT, keep_alive=0)
+
+    def _connected(self) -> ServiceBusClient:
         with self._lock:
             if self._closed:
                 raise BusError("the connection to Service Bus is closed: make a new one to send")
             if self._client is None:
                 self._client = self._connect()
-            # A sender's path is all that the service sees: a queue sender reaches topics just as well.
-            # Without the SDK's keep-alive there is no second thread that reads from the sender's connection.
-            return self._client.get_queue_sender(entity, socket_timeout=SOCKET_TIMEOUT, keep_alive=0)
+            return self._client
 
 
 class _Link:
@@ -302,15 +341,8 @@ class _Link:
 
     def _open(self) -> ServiceBusSender:
         sender = self._sender = self._open_sender(self._entity)
-        # The SDK waits without end for a peer that accepts the connection and then says nothing.
-        watchdog = threading.Timer(self._attempt_timeout, _break_connection, (sender,))
-        watchdog.daemon = True
-        watchdog.start()
-        try:
+        with _ended_after(self._attempt_timeout, sender):
             sender.create_message_batch()  # The call that opens the link.
-        finally:
-            watchdog.cancel()
-            watchdog.join()
         self._amqp_link = getattr(getattr(sender, "_handler", None), "_link", None)
         return sender
 
@@ -359,9 +391,22 @@ class _Link:
                 transport.close()
 
 
-def _break_connection(sender: ServiceBusSender) -> None:
-    """End whatever read the sender is in."""
-    connection = getattr(getattr(sender, "_handler", None), "_connection", None)
+@contextmanager
+def _ended_after(seconds: float, link: ServiceBusSender | ServiceBusReceiver) -> Iterator[None]:
+    """Within it a link is broken after so long: the SDK waits without end for a peer that accepts and says nothing."""
+    watchdog = threading.Timer(seconds, _break_connection, (link,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+
+
+def _break_connection(link: ServiceBusSender | ServiceBusReceiver) -> None:
+    """End whatever read the link is in."""
+    connection = getattr(getattr(link, "_handler", None), "_connection", None)
     open_socket = getattr(getattr(connection, "_transport", None), "sock", None)
     # A WebSocket is around its socket, and would say goodbye on it first.
     if not isinstance(open_socket, socket.socket):
@@ -392,8 +437,10 @@ def _native(message: OutgoingMessage) -> ServiceBusMessage:
         raise BusError(f"a message to {message.entity} is not one that Service Bus takes: {error}") from error
 
 
-def _sorted(entity: str, error: Exception, link: object) -> BusError:
-    """The family of an SDK error, with a sentence that says what to do.
+def _sorted(
+    entity: str, error: Exception, link: object, *, to: str = "send to", role: str = "Data Sender"
+) -> BusError:
+    """The family of an SDK error, with a sentence that says what to do. `to`: what was tried, by which `role`.
 
     The SDK's own text is left to the exception's cause: it may quote what the service answered. A link that the
     service refuses is attached first and then detached with the reason; a send that is caught in between
@@ -417,12 +464,12 @@ def _sorted(entity: str, error: Exception, link: object) -> BusError:
         error, sdk.ServiceBusAuthenticationError | sdk.ServiceBusAuthorizationError
     ):
         return BusError(
-            f"the namespace refuses to let this identity send to {entity}: give it the role "
-            "Azure Service Bus Data Sender, or correct the connection string"
+            f"the namespace refuses to let this identity {to} {entity}: give it the role "
+            f"Azure Service Bus {role}, or correct the connection string"
         )
     if any(isinstance(cause, ClientAuthenticationError) for cause in causes):
         return BusUnavailableError(
-            f"no token for Service Bus could be had to send to {entity}: sign in, or check the app's identity"
+            f"no token for Service Bus could be had to {to} {entity}: sign in, or check the app's identity"
         )
     if conditions & _REFUSED:
         return BusError(
@@ -430,7 +477,7 @@ def _sorted(entity: str, error: Exception, link: object) -> BusError:
             "sending it again would not help"
         )
     what = ", ".join(sorted(conditions)) or type(error).__name__
-    return BusUnavailableError(f"Service Bus could not take messages to {entity} ({what}): send again later")
+    return BusUnavailableError(f"Service Bus did not let the app {to} {entity} ({what}): try again later")
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:

@@ -156,6 +156,17 @@ class Table:
         except KeyError:
             raise UnknownStepError(name) from None
 
+    def onward(self, name: str) -> frozenset[str]:
+        """A step, and every one that may follow on it, near or far."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            step = waiting.pop()
+            if step not in found:
+                found.add(step)
+                waiting += self.row(step).follows
+        return frozenset(found)
+
     def origin(self, message: StepMessage[Any]) -> Row:
         """The row of the step that a message is about: of the tracker's, the step that it follows for."""
         payload = message.payload

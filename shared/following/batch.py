@@ -54,6 +54,7 @@ from shared.engine.send import (
 )
 from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
+from shared.following import doubts
 from shared.following.poll import Poll, adds_details
 from shared.listings import JobListing, reads_of_jobs, tick_of
 from shared.log import logger
@@ -191,6 +192,7 @@ def _work_on(read_items: Sequence[_Item], runtime: Runtime) -> None:
     runtime.items.forget(now)
     runtime.listings.forget(runtime.settings.track_interval, now)
     results: list[tuple[_Item, Result | _Defect]] = []
+    held_back = doubts.outstanding((item.message for item in single), runtime)
     for items in vaults.values():
         if _are_few(items) and not _listed(items, runtime):
             single.extend(items)
@@ -199,6 +201,8 @@ def _work_on(read_items: Sequence[_Item], runtime: Runtime) -> None:
     for item in single:
         if runtime.clock.monotonic() - began > limit:
             results.append((item, Later(timedelta())))
+        elif doubts.is_doubt(item.message) and doubts.part_of(item.message) in held_back:
+            results.append((item, doubts.wait(item.message)))
         else:
             grown = _tick_of_singles(item, single, runtime)
             results.append((item, _one(item, runtime, grown_tick=grown)))

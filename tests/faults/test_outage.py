@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from local.estate import JsonObject
+from local.estate import JsonObject, ask_by_hand
 from shared.bus import BusError, BusUnavailableError
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
-from tests.faults.estate import BRISK, FaultyEstate, open_faulty, protected_estate
+from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, open_faulty, protected_estate
 from tests.faults.observing import deadly
 from tests.reported.effects import advance
 
@@ -105,6 +105,28 @@ def test_a_process_that_is_replaced_in_an_outage_loses_nothing(hour: int) -> Non
         assert azure.mutations["Backup"] == 12
         statuses = Counter(outcome["data"]["status"] for outcome in azure.outcomes())
         assert statuses == {"succeeded": 12}
+
+
+@pytest.mark.parametrize("hours", [2, 30])
+def test_a_delivery_that_comes_again_hours_later_leaves_the_telling_to_the_one_that_went_on(
+    hours: int,
+) -> None:
+    """The tracker's queue forgets within an hour who has gone on, and the vault does not tell whose a job is."""
+    plan = Plan(at={"send track": "after"}, recovery="later")
+    estate = {**an_estate(1, backup=48 * 3600), "echoActivityId": False}
+    with opened(estate, plan) as azure:
+        azure.submit(request := azure.backup("db000"))
+        with pytest.raises(Crash):
+            azure.host.run_until_idle()
+        item = next(entry["item"] for entry in azure.simulator.ledger_entries if entry["route"] == "Backup")
+        body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
+        # Somebody else's gives way to it: two jobs may be the request's own.
+        assert ask_by_hand(azure.simulator, "POST", f"{item}/backup", body).status == 202
+        azure.clock.advance(timedelta(hours=hours))
+        azure.restart(release=True)
+        azure.quiesce()
+        azure.check()
+        assert azure.outcome(request)["status"] == "succeeded"
 
 
 def test_an_outage_that_comes_and_goes_parks_nothing() -> None:

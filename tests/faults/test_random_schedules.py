@@ -86,6 +86,25 @@ REGRESSIONS: dict[str, Schedule] = {
         recovery="later",
         order=(14, 15),
     ),
+    "a doubt was told after an outage in which the tracker had forgotten who had gone on": Schedule(
+        flow="crowd",
+        echoes=False,
+        faults=(("Backup", "throttle", 1, (("retryAfter", 5),)),),
+        crashes=((28, "after"), (12, "after")),
+        slow=((10, 20),),
+        uncompleted=((12, "at once"),),
+        troubles=(("bus unavailable", 11, 360),),
+        recovery="later",
+        order=(7, 1, 13),
+    ),
+    "a step that was delivered again started an operation with longer URLs": Schedule(
+        flow="protect",
+        faults=(
+            ("GetVault", "emptyBody", 1, ()),
+            ("Inquire", "missingHeaders", 1, (("headers", ("Azure-AsyncOperation",)),)),
+        ),
+        uncompleted=((5, "at once"), (10, "later")),
+    ),
 }
 
 

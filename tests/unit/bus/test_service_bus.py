@@ -269,6 +269,32 @@ def test_what_the_service_refuses_is_sorted(
     assert kept(broker) == ["m"]
 
 
+def test_all_that_a_queue_holds_can_be_looked_at_and_stays(broker: Broker, bus: ServiceBusBus) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    bus.send([message(f"{n:03}", body=f"{n}".encode()) for n in range(300)])
+    bus.send([message("later", body=b"later", scheduled_for=later)])
+    broker.receive(TRACK, 5)
+    seen = list(bus.peek(TRACK))
+    assert sorted(seen) == sorted([*(f"{n}".encode() for n in range(300)), b"later"])
+    assert list(bus.peek("trigger-backup")) == []
+    assert broker.counts(TRACK).active == 295
+
+
+def test_a_queue_that_is_not_there_cannot_be_looked_into(bus: ServiceBusBus) -> None:
+    with pytest.raises(BusError, match="no queue or topic nowhere") as raised:
+        list(bus.peek("nowhere"))
+    assert type(raised.value) is BusError
+
+
+def test_whoever_may_not_look_is_told_which_role_does(door: AmqpDoor) -> None:
+    wrong = door.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
+    with (
+        ServiceBusBus.from_connection_string(wrong) as bus,
+        pytest.raises(BusError, match="look into track: give it the role Azure Service Bus Data Receiver"),
+    ):
+        list(bus.peek(TRACK))
+
+
 def test_an_unknown_entity_is_no_passing_trouble(bus: ServiceBusBus) -> None:
     with pytest.raises(BusError, match="no queue or topic nowhere") as raised:
         bus.send([message("m", "nowhere")])
