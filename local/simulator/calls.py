@@ -27,7 +27,6 @@ class Call:
     """By lower-cased name."""
     faults: dict[str, Fault] = field(default_factory=dict)
     client_request_id: str | None = None
-    found_vault: Vault | None = None
     caller: Principal | None = None
     """Whose token it bears; None for the fixed one."""
 

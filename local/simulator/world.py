@@ -314,7 +314,6 @@ class World:
         fabric = call.parameters.get("fabric")
         if fabric is not None and fabric.lower() != "azure":
             raise ServiceError(400, "CloudInvalidInput", "Invalid input error")
-        call.found_vault = vault
         return vault
 
     def subscription(self, call: Call) -> None:

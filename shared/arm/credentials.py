@@ -264,7 +264,6 @@ def _check_kind(kind: str, own: CredentialChoice) -> None:
 class _Cached:
     token: str = field(repr=False)
     expires: datetime
-    fetched: float
 
 
 class IdentityTokenSource:
@@ -349,9 +348,7 @@ class IdentityTokenSource:
             # MSAL remembers a refusal for a minute; a new credential asks again.
             self._close()
             raise _token_error(error, self._choice) from None
-        cached = _Cached(
-            answer.token, datetime.fromtimestamp(answer.expires_on, UTC), self._clock.monotonic()
-        )
+        cached = _Cached(answer.token, datetime.fromtimestamp(answer.expires_on, UTC))
         self._cached = cached
         return cached
 

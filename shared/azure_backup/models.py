@@ -52,7 +52,6 @@ __all__ = [
     "JobError",
     "JobStatus",
     "JobTask",
-    "Node",
     "OperationResult",
     "OperationStatus",
     "Policy",
@@ -355,10 +354,6 @@ class Vault(WireModel):
         default=None,
         validation_alias=_in_properties("redundancySettings.standardTierStorageRedundancy"),
     )
-    soft_delete_state: OptionalText = Field(
-        default=None,
-        validation_alias=_in_properties("securitySettings.softDeleteSettings.softDeleteState"),
-    )
     tags: Annotated[dict[str, Text], BeforeValidator(lambda value: value or {})] = {}
 
     @property
@@ -501,19 +496,9 @@ class Container(WireModel):
     )
     friendly_name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
     container_type: Text = Field(default="", validation_alias=_in_properties("containerType"))
-    registration_status: Text = Field(default="", validation_alias=_in_properties("registrationStatus"))
     health_status: Text = Field(default="", validation_alias=_in_properties("healthStatus"))
     last_updated: WireTime = Field(default=None, validation_alias=_in_properties("lastUpdatedTime"))
-    host_server_name: Text = Field(default="", validation_alias=_in_properties("extendedInfo.hostServerName"))
     inquiry: Inquiry | None = Field(default=None, validation_alias=_in_properties("extendedInfo.inquiryInfo"))
-
-
-class Node(WireModel):
-    """A replica's host in an availability group."""
-
-    name: Text = Field(default="", validation_alias="nodeName")
-    status: Text = ""
-    virtual_machine_id: OptionalVirtualMachine = Field(default=None, validation_alias="sourceResourceId")
 
 
 class ProtectableItem(WireModel):
@@ -532,9 +517,6 @@ class ProtectableItem(WireModel):
     protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     prebackup_validation: OptionalError = Field(
         default=None, validation_alias=_in_properties("prebackupvalidation", "preBackupValidation")
-    )
-    nodes_list: Annotated[tuple[Node, ...], BeforeValidator(lambda value: value or ())] = Field(
-        default=(), validation_alias=_in_properties("nodesList")
     )
 
     @property
@@ -629,9 +611,6 @@ class ProtectedItem(WireModel):
         default=False, validation_alias=_in_properties("isScheduledForDeferredDelete")
     )
     last_recovery_point: WireTime = Field(default=None, validation_alias=_in_properties("lastRecoveryPoint"))
-    oldest_recovery_point: WireTime = Field(
-        default=None, validation_alias=_in_properties("extendedInfo.oldestRecoveryPoint")
-    )
     health_status: Text = Field(
         default="", validation_alias=_in_properties("protectedItemHealthStatus", "healthStatus")
     )
@@ -675,17 +654,8 @@ class RecoveryPoint(WireModel):
     expires: WireTime = Field(
         default=None, validation_alias=_in_properties("recoveryPointProperties.expiryTime")
     )
-    #: the rule of the policy that keeps it (`Daily`, `Weekly`, ...)
-    kept_by: OptionalText = Field(
-        default=None, validation_alias=_in_properties("recoveryPointProperties.ruleName")
-    )
     #: what a scan for threats found of it: `Healthy`, `UnHealthy`, `Warning`, `Unknown`, `NotAvailable`
     threat_status: OptionalText = Field(default=None, validation_alias=_in_properties("threatStatus"))
-    #: the resource group of its disk snapshots, where it has any
-    snapshot_resource_group: OptionalText = Field(
-        default=None,
-        validation_alias=_in_properties("extendedInfo.snapshotRecoveryPointInfo.snapshotResourceGroup"),
-    )
     #: what is wrong with the answer, where no more than its name can be read of it
     unreadable: str | None = None
 

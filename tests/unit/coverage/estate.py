@@ -71,7 +71,6 @@ def container(**details: Any) -> Container:
         "virtual_machine_id": VM,
         "friendly_name": "sqlvm1",
         "health_status": "Healthy",
-        "registration_status": "Registered",
     }
     return Container(**{**fields, **details})
 
