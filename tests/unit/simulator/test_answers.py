@@ -180,6 +180,31 @@ def test_a_recovery_point_names_the_rule_that_keeps_it_longest(rule: str, count:
     assert kept >= timedelta(days=365)
 
 
+def test_a_number_of_a_policy_or_a_vault_is_no_boolean() -> None:
+    """JSON's `true` is no 32-bit integer to the service (REST specification, RetentionDuration.count)."""
+    driver = Driver(estate(ORDERS))
+    for schedule, unit in (
+        ("weeklySchedule", "Weeks"),
+        ("monthlySchedule", "Months"),
+        ("yearlySchedule", "Years"),
+    ):
+        for count, status in ((True, 400), (1, 200)):
+            properties, full = full_policy(driver)
+            times = full["schedulePolicy"]["scheduleRunTimes"]
+            full["retentionPolicy"][schedule] = {
+                "daysOfTheWeek": ["Sunday"],
+                "retentionTimes": times,
+                "retentionDuration": {"count": count, "durationType": unit},
+            }
+            answer = driver.call("PUT", "/backupPolicies/Counted", {"properties": properties})
+            assert answer.status == status, (schedule, count)
+    properties, _ = full_policy(driver)
+    properties["subProtectionPolicy"][1]["schedulePolicy"]["scheduleFrequencyInMins"] = True
+    assert driver.call("PUT", "/backupPolicies/Counted", {"properties": properties}).status == 400
+    days = {"softDeleteRetentionPeriodInDays": True}
+    assert driver.call("PATCH", "/backupconfig/vaultconfig", {"properties": days}).status == 400
+
+
 def test_the_signature_of_a_url_is_of_its_moment() -> None:
     driver = Driver(estate(ORDERS))
     url = driver.backup(wait=0).headers["location"]
