@@ -215,6 +215,13 @@ def test_a_time_zone_is_refused_with_what_is_wanted(
     [
         ("Europe/Berlin", "W. Europe Standard Time"),
         ("A.U.S. Central Standard Time", "AUS Central Standard Time"),
+        # (Get-TimeZone).DaylightName and .DisplayName, and what the portal lists.
+        ("W. Europe Daylight Time", "W. Europe Standard Time"),
+        ("(UTC+01:00) Amsterdam, Berlin, Bern, Rome, Stockholm, Vienna", "W. Europe Standard Time"),
+        ("(UTC-05:00) Eastern Time (US & Canada)", "Eastern Standard Time"),
+        ("(UTC+05:30) Chennai, Kolkata, Mumbai, New Delhi", "India Standard Time"),
+        ("Coordinated Universal Time", "UTC"),
+        ("New York", "Eastern Standard Time"),
     ],
 )
 def test_the_zone_that_was_meant_is_named(
