@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import sys
-from typing import Any, Final
-
-_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+from typing import Any
 
 
 def in_utf_8(data: bytes) -> bytes:
-    """A text file's bytes in UTF-8, where a byte order mark says that they are UTF-16. Raises ValueError."""
-    return data.decode("utf-16").encode() if data.startswith(_UTF_16) else data
+    """JSON in UTF-8 that may be in UTF-16 or UTF-32, with a byte order mark or without. Raises ValueError."""
+    encoding = json.detect_encoding(data)
+    return data if encoding.startswith("utf-8") else data.decode(encoding).encode()
 
 
 def json_text(value: object, **layout: Any) -> str:

@@ -129,7 +129,7 @@ def read_file(name: str) -> list[RequestLine]:
         ) from error
     except ValueError as error:
         raise CommandError(
-            f"the requests in {name} begin as UTF-16 and are not: save the file as UTF-8."
+            f"the requests in {name} begin as UTF-16 or UTF-32 and are not: save the file as UTF-8."
         ) from error
     if _is_laid_out(data):
         raise CommandError(

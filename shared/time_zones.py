@@ -303,9 +303,28 @@ def windows_zone(name: str) -> str | None:
     return _canonical().get(name.lower())
 
 
+@cache
+def _by_city() -> dict[str, str]:
+    return {zone.rpartition("/")[2].replace("_", " "): name for zone, name in _by_iana().items()}
+
+
+#: As Windows and the portal show a zone: `(UTC-05:00) Eastern Time (US & Canada)`, `(UTC+09:00) Osaka, Tokyo`.
+_SHOWN: Final = re.compile(r"\(utc[^)]*\)\s*(.*?)(?:\s*\([^)]*\))?", re.IGNORECASE)
+_SEASON: Final = re.compile(r"(?: standard| daylight| summer)? time$", re.IGNORECASE)
+
+
 def suggested_zone(name: str) -> str | None:
-    """The Windows time zone that a name which is none probably means: of an IANA zone, or of a slip of the pen."""
-    found = _by_iana().get(name.lower()) or _by_letters().get(_letters(name))
+    """The Windows time zone that a name which is none probably means.
+
+    That is an IANA zone, a city of one, what Windows shows for a zone or calls it in summer, or a slip of the pen.
+    """
+    shown = _SHOWN.fullmatch(name.strip())
+    plain = shown[1] if shown is not None else name.strip()
+    if plain.lower() in ("coordinated universal time", "z"):
+        return "UTC"
+    found = _by_iana().get(plain.lower()) or _by_letters().get(_letters(_SEASON.sub(" standard time", plain)))
+    for city in plain.lower().split(","):
+        found = found or _by_city().get(city.strip())
     if found is None:
         # What nearly all of them end in would make any two of them alike.
         short = {known.removesuffix(" standard time"): name for known, name in _canonical().items()}

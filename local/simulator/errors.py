@@ -69,7 +69,7 @@ def container_not_found(name: str) -> ServiceError:
 
 
 def policy_not_found(name: str) -> ServiceError:
-    """The policy named in the URL or a body does not exist in the vault."""
+    """The policy named in a body does not exist in the vault."""
     return ServiceError(404, "BMSUserErrorPolicyObjectNotFound", f"Policy {name} was not found in the vault.")
 
 

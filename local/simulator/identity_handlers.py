@@ -161,7 +161,10 @@ def _is_known(world: World, tenant: str) -> bool:
 
 
 def open_id(world: World, call: Call) -> Answer:
-    """GET the OpenID configuration of the tenant."""
+    """GET the OpenID configuration of the tenant: what the standard requires, and where devices sign in.
+
+    https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
+    """
     tenant = call.parameters["tenant"]
     if not _is_known(world, tenant):
         return _oauth_error(world, 400, "invalid_tenant", 90002, _NO_TENANT.format(tenant))
@@ -170,23 +173,13 @@ def open_id(world: World, call: Call) -> Answer:
         200,
         {
             "token_endpoint": f"{base}/oauth2/v2.0/token",
-            "token_endpoint_auth_methods_supported": [
-                "client_secret_post",
-                "private_key_jwt",
-                "client_secret_basic",
-            ],
             "jwks_uri": f"{base}/discovery/v2.0/keys",
-            "response_modes_supported": ["query", "fragment", "form_post"],
             "subject_types_supported": ["pairwise"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
-            "scopes_supported": ["openid", "profile", "email", "offline_access"],
             "issuer": f"{base}/v2.0",
             "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
             "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-            "end_session_endpoint": f"{base}/oauth2/v2.0/logout",
-            "claims_supported": ["sub", "iss", "aud", "exp", "iat", "tid", "ver"],
-            "tenant_region_scope": None,
         },
     )
 

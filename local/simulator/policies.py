@@ -182,7 +182,7 @@ def _check_parts(parts: dict[str, dict[str, Any]]) -> None:
         _check_simple_retention(differential["retentionPolicy"], most=180)
     if (log := parts.get("log")) is not None:
         minutes = log["schedulePolicy"].get("scheduleFrequencyInMins")
-        if isinstance(minutes, bool) or minutes not in _LOG_MINUTES:
+        if minutes not in _LOG_MINUTES:
             raise _invalid()
         _check_simple_retention(log["retentionPolicy"], most=35)
 

@@ -95,9 +95,26 @@ class ServiceVersion:
         return self.new_front_end or (self._since("2022-01") and not self._since("2023-01"))
 
     @property
+    def counts_backup_reads(self) -> bool:
+        """Reads under a vault are counted by action: in 2021-01, not in 2020-03, when they were the subscription's."""
+        return self._since("2021-01")
+
+    @property
     def reads_per_hour(self) -> tuple[int, int]:
-        """How many reads of an action under a vault, and how many of jobs, an hour has room for."""
+        """How many reads of an action under a vault, and how many of jobs, an hour has room for.
+
+        The last pair was recorded in one region, in 2025-10; in 2025-05 it was 300 still.
+        """
+        if self._since("2025-10"):
+            return 1100, 250
         return 300 if self._since("2021-12") else 150, 450 if self._since("2024-01") else 150
+
+    @property
+    def requests_of_subscription(self) -> dict[str, int]:
+        """How many requests of each kind are left to a principal in a subscription that has made none."""
+        if self._since("2025-05"):
+            return {"reads": 1100, "writes": 800, "deletes": 800}
+        return {"reads": 12000, "writes": 1200, "deletes": 15000}
 
     @property
     def throttling_version(self) -> bool:

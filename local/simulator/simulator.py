@@ -295,9 +295,10 @@ class Simulator:
         body = b""
         if answer.body is not None:
             body = answer.body if isinstance(answer.body, bytes) else to_json(answer.body)
-        content_type = answer.headers.pop("Content-Type", answer.content_type if body else "")
+        content_type = answer.content_type if body else ""
         if content_type == "application/json" and world.service.charset:
             content_type = "application/json; charset=utf-8"
+        content_type = answer.headers.pop("Content-Type", content_type)
         lines = [("Cache-Control", "no-cache"), ("Pragma", "no-cache")]
         if answer.status != 204 or world.service.new_front_end:
             lines.append(("Expires", "-1"))

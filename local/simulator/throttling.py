@@ -101,12 +101,13 @@ class Throttle:
         if bucket is not None and (wait := bucket.take(now)) is not None:
             raise self._subscription_refusal(kind, _whole(wait))
         left = math.floor(bucket.tokens) if bucket is not None else None
-        if backup and kind == "reads":
+        counted = self._service.counts_backup_reads or self._backup_reads is not None
+        if backup and kind == "reads" and counted:
             return {_OWN: str(self._count_read(action, now)), **self._version("v1")}
         if not backup and kind != "reads":
             # Recorded: writing or deleting a vault itself is counted by the provider.
             return {_OWN: str(left if left is not None else 209)}
-        fresh = {"reads": 249, "writes": 199, "deletes": 199}[kind]
+        fresh = self._service.requests_of_subscription[kind] - 1
         return {
             f"x-ms-ratelimit-remaining-subscription-{kind}": str(left if left is not None else fresh),
             **self._version("v2"),

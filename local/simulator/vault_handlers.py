@@ -8,7 +8,7 @@ from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.deleted_vaults import note_deletion, vault_operation
-from local.simulator.errors import ServiceError, arm, invalid_input, policy_not_found
+from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
 from local.simulator.naming import encoded
@@ -193,7 +193,7 @@ def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
             "BMSUserErrorSoftDeleteStateAlwaysOn",
             "Soft delete is always on for this vault: it cannot be disabled, nor its state be changed.",
         )
-    if days is not None and (not isinstance(days, int) or isinstance(days, bool) or not 14 <= days <= 180):
+    if days is not None and (not isinstance(days, int) or not 14 <= days <= 180):
         raise ServiceError(
             400,
             "BMSUserErrorInvalidSoftDeleteRetentionPeriod",
@@ -329,7 +329,8 @@ def get_policy(world: World, call: Call) -> Answer:
     vault = world.vault(call)
     policy = vault.policies.get(call.parameters["policy"].lower())
     if policy is None:
-        raise policy_not_found(call.parameters["policy"])
+        # Recorded (Azure/azure-powershell, TestAzureVmWorkloadPolicy, 2024-04-22): it says nothing more.
+        return Answer(404, {}, {"Content-Type": "application/json"})
     return Answer(200, _render_policy(call, vault, policy))
 
 
@@ -358,7 +359,7 @@ def put_policy(world: World, call: Call) -> Answer:
 
     def update() -> None:
         for item in items:
-            if item.policy is changed and not item.soft_deleted:
+            if item.policy is changed:
                 world.set_policy(item, changed)
 
     path = f"{call.vault_path(vault)}/backupPolicies/{changed.name}"

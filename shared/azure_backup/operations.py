@@ -72,6 +72,7 @@ _UNREADABLE = "is listed in a form that this app cannot read"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
 _PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
+_NOTHING_SAID = "{}"
 _NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
 
 _GRAPH: Final = "/providers/Microsoft.ResourceGraph/resources"
@@ -867,12 +868,12 @@ def _is_missing(error: ArmStatusError) -> bool:
     """Whether a 404 says that the thing asked for is not there, and not something on the way to it.
 
     Azure Backup has codes of its own beside ARM's `ResourceNotFound`, all of them ending alike
-    (`BMSUserErrorObjectNotFound`, `UserErrorJobNotFound`, ...).
+    (`BMSUserErrorObjectNotFound`, `UserErrorJobNotFound`, ...). Of a policy its body was `{}` (recorded 2024-04-22).
     """
     code = error.code.lower()
     return (
         error.status == 404
-        and code.endswith("notfound")
+        and (code.endswith("notfound") or (not code and error.message == _NOTHING_SAID))
         and code not in _PARENT_NOT_FOUND
         and code not in _NOTHING_OF_A_RESOURCE
     )

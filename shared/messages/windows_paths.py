@@ -139,7 +139,7 @@ def shortened(text: str, longest: int) -> str:
     """A text of at most `longest` UTF-16 code units: itself, else its beginning and a hash of the whole."""
     if length(text) <= longest:
         return text
-    mark = "_" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    mark = _mark(text)
     kept = text
     while length(kept) > longest - len(mark):
         kept = kept[: len(kept) - max(1, (length(kept) - longest + len(mark)) // 2)]
@@ -147,9 +147,16 @@ def shortened(text: str, longest: int) -> str:
 
 
 def file_name(text: str) -> str:
-    """A text as the name of a file: what Windows refuses in names is replaced."""
+    """A text as the name of a file: itself, else without what Windows refuses in names, and with a hash of the whole."""
     name = "".join("_" if _is_refused(character) else character for character in text).rstrip(" .")
-    return f"_{name}" if not name or is_reserved(name) else name
+    if not name or is_reserved(name):
+        name = f"_{name}"
+    return name if name == text else name + _mark(text)
+
+
+def _mark(text: str) -> str:
+    """What keeps names apart that are made of different texts."""
+    return "_" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 _SCHEMA: Final = r"^([A-Za-z]:|[\\/]{2}[A-Za-z0-9_])"

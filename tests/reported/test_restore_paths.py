@@ -312,17 +312,31 @@ def test_a_default_file_name_is_one_that_windows_makes() -> None:
             "/Microsoft.Compute/virtualMachines/sqlvm1",
             "instance": INSTANCE,
             "database": "nul.copy",
-            "files": [{"logicalName": "b", "path": "D:\\_nul.copy_a.mdf"}],
+            "files": [{"logicalName": "b", "path": "D:\\_nul.copy_a_8241bf08.mdf"}],
         }
     )
     files = [("Data", "F:\\a.mdf", "a"), ("Data", "F:\\b.ndf", "b"), ("Log", "F:\\c.ldf:x", "c\u202ed?")]
     mapped = map_files(files, target, {"data": "D:\\", "log": "L:\\"})
     assert not isinstance(mapped, Failure)
     assert [item["targetPath"] for item in mapped] == [
-        "D:\\_nul.copy_a_2.mdf",
-        "D:\\_nul.copy_a.mdf",
-        "L:\\_nul.copy_c_d_.ldf",
+        "D:\\_nul.copy_a_8241bf08_2.mdf",
+        "D:\\_nul.copy_a_8241bf08.mdf",
+        "L:\\_nul.copy_c_d__6e84a83e.ldf",
     ]
+
+
+def test_names_that_differ_in_what_windows_refuses_have_files_of_their_own(estate: OpenEstate) -> None:
+    names = ("app*dev", "app?dev", "app|dev", 'app"dev', "app_dev", "nul", "_nul", "x.", "x")
+    databases = [{"name": name, "protectedBy": POLICY, "historyDays": 1} for name in names]
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", *databases, registeredTo="vault1")]})
+    outcomes = azure.run(*(azure.restore(name) for name in names))
+    assert [outcome["data"]["status"] for outcome in outcomes] == ["succeeded"] * len(names), outcomes
+    files = [
+        file["targetPath"].lower()
+        for entry in azure.simulator.ledger_entries
+        for file in entry["body"]["properties"]["alternateDirectoryPaths"]
+    ]
+    assert len(set(files)) == len(files) == 2 * len(names)
 
 
 # ---- targets that are out of reach

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from cli.run import read_file
 from tests.e2e.harness import OpenEstate
 from tests.reported.azure import POLICY, SQL, azure, protected
 
@@ -215,6 +216,13 @@ def test_a_time_zone_is_refused_with_what_is_wanted(
     [
         ("Europe/Berlin", "W. Europe Standard Time"),
         ("A.U.S. Central Standard Time", "AUS Central Standard Time"),
+        # (Get-TimeZone).DaylightName and .DisplayName, and what the portal lists.
+        ("W. Europe Daylight Time", "W. Europe Standard Time"),
+        ("(UTC+01:00) Amsterdam, Berlin, Bern, Rome, Stockholm, Vienna", "W. Europe Standard Time"),
+        ("(UTC-05:00) Eastern Time (US & Canada)", "Eastern Standard Time"),
+        ("(UTC+05:30) Chennai, Kolkata, Mumbai, New Delhi", "India Standard Time"),
+        ("Coordinated Universal Time", "UTC"),
+        ("New York", "Eastern Standard Time"),
     ],
 )
 def test_the_zone_that_was_meant_is_named(
@@ -247,10 +255,32 @@ def test_a_byte_order_mark_before_json_is_passed_over(
     assert "cannot be read" not in capsys.readouterr().err
 
 
-def test_json_in_utf_16_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `>` and Out-File of Windows PowerShell write."""
-    protect(tmp_path, {"full": FULL}, encoding="utf-16")
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_json_in_utf_16_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str) -> None:
+    """What `>`, Out-File and WriteAllText of Windows PowerShell write, with a byte order mark or without."""
+    protect(tmp_path, {"full": FULL}, encoding=encoding)
     assert "cannot be read" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_requests_in_utf_16_are_read(tmp_path: Path, encoding: str) -> None:
+    events = [
+        {
+            "specversion": "1.0",
+            "type": "sqlvmbackup.backup.requested.v1",
+            "source": "/Läufe/夜",
+            "id": f"Läuft-{number}",
+            "data": {"vaultId": VAULT, "databases": [{"vmId": VM, "instance": "I", "database": "Кадры"}]},
+        }
+        for number in range(2)
+    ]
+    text = "\r\n".join(json.dumps(event, ensure_ascii=False) for event in events)
+    file = tmp_path / "requests.jsonl"
+    file.write_bytes(text.encode(encoding))
+    assert [json.loads(line.body) for line in read_file(str(file))] == events
 
 
 def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

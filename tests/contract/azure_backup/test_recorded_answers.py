@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from pydantic import ValidationError
 
 from shared.arm.client import ArmClient
 from shared.arm.ids import ContainerId, ProtectedItemId, RecoveryPointId, VaultId
@@ -29,6 +31,7 @@ from shared.azure_backup.models import (
     RecoveryPoint,
     StartedOperation,
     Vault,
+    WireModel,
     WorkloadItem,
 )
 from shared.azure_backup.operations import AzureBackup
@@ -667,3 +670,69 @@ def test_every_kind_of_answer_is_among_the_recordings() -> None:
     played = Counter(getattr(_case_for(exchange), "__name__", None) for exchange in USED)
     assert sum(played.values()) > 100
     assert set(played) == {function.__name__ for *_, function in CASES}
+
+
+MODELS: dict[str, type[WireModel]] = {
+    "vaults": Vault,
+    "backupPolicies": Policy,
+    "protectableContainers": ProtectableContainer,
+    "protectionContainers": Container,
+    "protectableItems": ProtectableItem,
+    "items": WorkloadItem,
+    "protectedItems": ProtectedItem,
+    "recoveryPoints": RecoveryPoint,
+    "backupJobs": Job,
+}
+#: What no recording of SQL Server holds.
+NOT_RECORDED: dict[str, Any] = {
+    "vaults": {"tags": {}},
+    "protectableItems": {"properties": {"nodesList": [{"nodeName": "sql1", "status": "Succeeded"}]}},
+    "backupJobs": {"properties": {"errorDetails": [{"errorCode": 1, "recommendations": ["Wait."]}]}},
+}
+
+
+def _resources() -> Iterator[tuple[str, dict[str, Any]]]:
+    """One recorded resource of each type and set of fields."""
+    seen = set()
+    for exchange in ALL:
+        body = exchange.body if exchange.status == 200 and isinstance(exchange.body, dict) else {}
+        for entry in body.get("value", [body]):
+            kind = str(entry.get("type")).rpartition("/")[2]
+            fields = (kind, *sorted(entry), *sorted(entry.get("properties") or ()))
+            if kind in MODELS and fields not in seen:
+                seen.add(fields)
+                more = NOT_RECORDED.get(kind, {})
+                properties = {**entry["properties"], **more.get("properties", {})}
+                yield kind, {**entry, **more, "properties": properties}
+
+
+def _places(value: Any, *above: str | int) -> Iterator[tuple[str | int, ...]]:
+    fields = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    for name, inner in fields:
+        if isinstance(value, dict):
+            yield (*above, name)
+        yield from _places(inner, *above, name)
+
+
+def test_a_field_that_is_null_is_as_one_that_is_not_there() -> None:
+    """A vault's `immutabilitySettings` is null in a PowerShell session of 2024-04-22; any other may be."""
+    checked = Counter[str]()
+    for kind, body in _resources():
+        for place in _places(body):
+            # What is handed on as it came.
+            if "propertyBag" in place or (kind == "backupPolicies" and place[0] == "properties"):
+                continue
+            nulled, without = deepcopy(body), deepcopy(body)
+            *above, last = place
+            holders: list[Any] = [nulled, without]
+            for step in above:
+                holders = [holder[step] for holder in holders]
+            holders[0][last] = None
+            del holders[1][last]
+            try:
+                expected = MODELS[kind].from_wire(without)
+            except ValidationError:
+                continue
+            assert MODELS[kind].from_wire(nulled) == expected, (kind, place)
+            checked[kind] += 1
+    assert checked.keys() == MODELS.keys()

@@ -88,6 +88,7 @@ def ask_all(backup: AzureBackup) -> dict[str, Any]:
         (error(404, "InvalidResourceType"), False),
         (Answer(404, b"<html>no such page</html>"), False),
         (Answer(404), False),
+        (Answer(404, {}), True),
         (error(403, "AuthorizationFailed"), False),
         (error(400, "ResourceNotFound"), False),
     ],

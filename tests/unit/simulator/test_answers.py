@@ -180,6 +180,31 @@ def test_a_recovery_point_names_the_rule_that_keeps_it_longest(rule: str, count:
     assert kept >= timedelta(days=365)
 
 
+def test_a_number_of_a_policy_or_a_vault_is_no_boolean() -> None:
+    """JSON's `true` is no 32-bit integer to the service (REST specification, RetentionDuration.count)."""
+    driver = Driver(estate(ORDERS))
+    for schedule, unit in (
+        ("weeklySchedule", "Weeks"),
+        ("monthlySchedule", "Months"),
+        ("yearlySchedule", "Years"),
+    ):
+        for count, status in ((True, 400), (1, 200)):
+            properties, full = full_policy(driver)
+            times = full["schedulePolicy"]["scheduleRunTimes"]
+            full["retentionPolicy"][schedule] = {
+                "daysOfTheWeek": ["Sunday"],
+                "retentionTimes": times,
+                "retentionDuration": {"count": count, "durationType": unit},
+            }
+            answer = driver.call("PUT", "/backupPolicies/Counted", {"properties": properties})
+            assert answer.status == status, (schedule, count)
+    properties, _ = full_policy(driver)
+    properties["subProtectionPolicy"][1]["schedulePolicy"]["scheduleFrequencyInMins"] = True
+    assert driver.call("PUT", "/backupPolicies/Counted", {"properties": properties}).status == 400
+    days = {"softDeleteRetentionPeriodInDays": True}
+    assert driver.call("PATCH", "/backupconfig/vaultconfig", {"properties": days}).status == 400
+
+
 def test_the_signature_of_a_url_is_of_its_moment() -> None:
     driver = Driver(estate(ORDERS))
     url = driver.backup(wait=0).headers["location"]
@@ -269,3 +294,72 @@ def test_the_tasks_of_a_job_know_fewer_states_than_the_job() -> None:
     assert states(driver.job(answer)) == ("Cancelling", ["InProgress"])
     driver.wait(300)
     assert states(driver.job(answer)) == ("Cancelled", ["Cancelled"])
+
+
+def test_a_machine_that_is_registered_again_says_when() -> None:
+    driver = Driver(estate(ORDERS))
+    before = driver.get(driver.container())["properties"]["lastUpdatedTime"]
+    driver.wait(hours=5)
+    driver.register(kind="Reregister")
+    updated = moment(driver.get(driver.container())["properties"]["lastUpdatedTime"])
+    assert timedelta(hours=5) <= updated - moment(before) <= timedelta(hours=5, minutes=5)
+
+
+def test_a_machine_that_is_gone_leaves_a_container_that_says_so() -> None:
+    for deleted, health in ((True, "Deleted"), (False, "Healthy")):
+        (container,) = Driver(estate(ORDERS, deleted=deleted)).get("/backupProtectionContainers")["value"]
+        assert container["properties"]["healthStatus"] == health
+
+
+def test_an_instance_counts_its_databases_protected_or_not() -> None:
+    """As in the recorded lists, where the counts of databases are 0."""
+    driver = Driver(estate(ORDERS, {"name": "billing", "protectedBy": None}))
+    counts = {
+        entry["properties"]["friendlyName"]: (
+            entry["properties"]["subinquireditemcount"],
+            entry["properties"]["subprotectableitemcount"],
+        )
+        for entry in driver.get("/backupProtectableItems")["value"]
+    }
+    assert counts == {"MSSQLSERVER": (2, 2), "billing": (0, 0)}
+
+
+@pytest.mark.parametrize(("state", "editable"), [("alwaysOn", False), (True, True), (False, True)])
+def test_a_vault_says_whether_soft_delete_can_be_changed(state: object, editable: bool) -> None:
+    driver = Driver({"vaults": [{"softDelete": state}]})
+    told = driver.get("/backupconfig/vaultconfig")["properties"]
+    assert told["isSoftDeleteFeatureStateEditable"] is editable
+
+
+def test_recovery_points_and_log_ranges_are_of_the_time_that_is_asked_for() -> None:
+    """The fields that `az backup recoverypoint list --start-date --end-date` sends."""
+    driver = Driver({**estate({"name": "orders", "historyDays": 6}), "scheduledBackups": True})
+    stop = {"policyId": "", "protectionState": "ProtectionStopped"}
+    driver.put(driver.item(), 75, **stop)
+    driver.wait(days=3)
+    driver.protect()
+    driver.wait(days=3)
+
+    def listed(query: str = "") -> tuple[list[str], list[tuple[str, str]]]:
+        points = driver.points(query=query)
+        times = [point["properties"]["recoveryPointTimeInUTC"] for point in points[:-1]]
+        ranges = points[-1]["properties"]["timeRanges"]
+        return times, [(span["startTime"], span["endTime"]) for span in ranges]
+
+    times, (new, old) = listed()
+    middle = "2026-01-07"
+    assert old[1] < middle < new[0]
+    since, until = f"startDate eq '{middle} 12:00:00 AM'", f"endDate eq '{middle} 12:00:00 AM'"
+    assert listed(f"?$filter={since}") == ([time for time in times if time > middle], [new])
+    assert listed(f"?$filter={until}") == ([time for time in times if time < middle], [old])
+    assert listed(f"?$filter={since} and endDate eq '2026-01-07 11:00:00 PM'") == ([], [])
+
+
+def test_one_job_can_be_filtered_for() -> None:
+    driver = Driver(estate(ORDERS))
+    driver.backup()
+    driver.backup(kind="Differential")
+    newest, oldest = (job["name"] for job in driver.get("/backupJobs")["value"])
+    for name in (newest, oldest.upper()):
+        (found,) = driver.get(f"/backupJobs?$filter=jobID eq '{name}'")["value"]
+        assert found["name"] == name.lower()

@@ -77,7 +77,6 @@ def test_a_token_is_issued_for_a_secret_and_expires() -> None:
         ("GET", "/nothingOfThatKind", 404, "InvalidResourceType"),
         ("POST", "/backupPolicies", 405, "MethodNotAllowed"),
         ("POST", "/backupFabrics/Other/refreshContainers", 400, "CloudInvalidInput"),
-        ("GET", "/backupPolicies/Nothing", 404, "BMSUserErrorPolicyObjectNotFound"),
         ("GET", "/backupOperations/00000000-0000-0000-0000-000000000000", 404, "OperationNotFound"),
         ("GET", "/backupJobs/00000000-0000-0000-0000-000000000000", 404, "BMSUserErrorJobNotFound"),
         ("GET", "/backupJobs?$filter=status eq 'Sleeping'", 400, "UserErrorInvalidRequestParameter"),
@@ -92,6 +91,23 @@ def test_a_token_is_issued_for_a_secret_and_expires() -> None:
 def test_wrong_addresses_fail_as_arm_fails(method: str, path: str, status: int, code: str) -> None:
     answer = Driver().call(method, path)
     assert (answer.status, answer.code) == (status, code)
+
+
+def test_of_a_policy_that_is_not_there_nothing_is_said() -> None:
+    """Azure/azure-powershell, session of TestAzureVmWorkloadPolicy, 2024-04-22."""
+    answer = Driver().call("GET", "/backupPolicies/Nothing")
+    assert (answer.status, answer.text) == (404, b"{}")
+    assert answer.headers["content-type"] == "application/json"
+    assert "x-ms-failure-cause" not in answer.headers
+
+
+def test_reads_of_backup_are_the_subscriptions_before_2021() -> None:
+    """Azure/azure-powershell, session of UnregisterAzureWorkloadContainer, 2020-02-03: 11999, 11998, ..."""
+    own, of_all = (f"x-ms-ratelimit-remaining-subscription-{kind}" for kind in ("resource-requests", "reads"))
+    old = Driver({"serviceVersion": "2020-02"}).call("GET", "/backupPolicies").headers
+    new = Driver({"serviceVersion": "2021-01"}).call("GET", "/backupPolicies").headers
+    assert (old.get(own), old.get(of_all)) == (None, "11999")
+    assert (new.get(own), new.get(of_all)) == ("149", None)
 
 
 @pytest.mark.parametrize("version", ["2016-06-01", "2024-04-01", "2026-07-01", "2026-08-01", "2026-10-01"])
@@ -185,7 +201,7 @@ def test_answers_carry_arms_headers_and_the_simulators_date() -> None:
     assert headers["x-ms-client-request-id"] == "mine"
     assert uuid.UUID(headers["x-ms-request-id"])
     assert headers["x-ms-ratelimit-remaining-subscription-resource-requests"] == "299"
-    assert driver.call("GET", "").headers["x-ms-ratelimit-remaining-subscription-reads"] == "249"
+    assert driver.call("GET", "").headers["x-ms-ratelimit-remaining-subscription-reads"] == "11999"
 
 
 # ---- lists

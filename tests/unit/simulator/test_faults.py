@@ -131,7 +131,13 @@ def test_jobs_and_operations_end_as_told() -> None:
         {"route": "Backup", "fault": "jobWarning", "nth": 2, "code": "Careful"},
         {"route": "Backup", "fault": "jobCancelled", "nth": 3},
         {"route": "Backup", "fault": "jobNeverEnds", "nth": 4},
-        {"route": "ConfigureBackup", "fault": "operationFailure", "nth": 1, "code": "Broken"},
+        {
+            "route": "ConfigureBackup",
+            "fault": "operationFailure",
+            "nth": 1,
+            "code": "Broken",
+            "message": "It broke.",
+        },
         {"route": "ConfigureBackup", "fault": "operationNeverEnds", "nth": 2},
         {"route": "GetJob", "fault": "unknownStatus", "nth": 5},
     )
@@ -150,7 +156,7 @@ def test_jobs_and_operations_end_as_told() -> None:
     assert driver.job(hanging)["status"] == "Retrying"
     broken = driver.protect("billing")
     status = driver.get(broken.headers["azure-asyncoperation"])
-    assert (status["status"], status["error"]["code"]) == ("Failed", "Broken")
+    assert (status["status"], status["error"]) == ("Failed", {"code": "Broken", "message": "It broke."})
     assert driver.call("GET", broken.headers["location"]).status == 500
     endless = driver.protect("billing")
     driver.wait(days=3)

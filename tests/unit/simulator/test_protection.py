@@ -292,6 +292,17 @@ def test_a_changed_policy_reaches_its_items_and_one_in_use_stays() -> None:
     assert (refused.status, refused.code) == (400, "BMSUserErrorInvalidPolicyInput")
 
 
+def test_a_policy_that_changes_does_not_take_back_an_item_that_has_left_it() -> None:
+    driver = Driver({**estate(ORDERS, {"name": "billing"}), "vaults": [{"policies": [POLICY, "Other"]}]})
+    driver.put(driver.item(), wait=10, policyId=driver.policy_id("Other"))
+    driver.call("DELETE", driver.item("billing"))
+    properties = driver.get(f"/backupPolicies/{POLICY}")["properties"]
+    assert driver.call("PUT", f"/backupPolicies/{POLICY}", {"properties": properties}).status == 202
+    driver.wait(100)
+    assert driver.get(driver.item())["properties"]["policyId"].endswith("/Other")
+    assert "policyId" not in driver.get(driver.item("billing"))["properties"]
+
+
 @pytest.mark.parametrize(
     ("names", "entity"),
     [("short", "orders [sqlvm1]"), ("full", "MSSQLSERVER/orders [sqlvm1.contoso.local]")],
@@ -305,3 +316,12 @@ def test_a_machine_in_a_domain_has_a_full_host_name(names: str, entity: str) -> 
     (listed,) = driver.get("/backupJobs")["value"]
     assert listed["properties"]["entityFriendlyName"] == entity
     assert listed["properties"]["activityId"]
+
+
+@pytest.mark.parametrize(
+    ("model", "told"), [("Full", "FULL"), ("Simple", "SIMPLE"), ("BulkLogged", "BULK_LOGGED")]
+)
+def test_an_item_names_the_recovery_model_as_sql_server_does(model: str, told: str) -> None:
+    """recovery_model_desc of https://learn.microsoft.com/sql/relational-databases/system-catalog-views/sys-databases-transact-sql"""
+    driver = Driver(estate({**ORDERS, "recoveryModel": model}))
+    assert driver.get(driver.item())["properties"]["extendedInfo"]["recoveryModel"] == told

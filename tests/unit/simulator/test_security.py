@@ -221,3 +221,33 @@ def test_what_is_unlocked_can_be_deleted_for_half_an_hour() -> None:
     assert driver.call("DELETE", "/backupResourceGuardProxies/VaultProxy").status == 200
     assert driver.get("/backupResourceGuardProxies")["value"] == []
     assert driver.call("GET", "/backupResourceGuardProxies/VaultProxy").status == 404
+
+
+def test_an_assertion_is_taken_as_what_it_is_said_to_be() -> None:
+    """RFC 7523, section 2.2: without this type the assertion is none."""
+    driver = Driver({"servicePrincipals": [{"clientId": CLIENT}]})
+    kinds = {
+        "urn:ietf:params:oauth:client-assertion-type:jwt-bearer": 200,
+        "urn:ietf:params:oauth:client-assertion-type:saml2-bearer": 401,
+        "": 401,
+    }
+    for kind, status in kinds.items():
+        answer = token(driver, client_secret="", client_assertion="a.b.c", client_assertion_type=kind)
+        assert (answer.status, "access_token" in answer.body) == (status, status == 200), kind
+    without = token(driver, client_secret="", client_assertion="", client_assertion_type=next(iter(kinds)))
+    assert (without.status, without.body["error"]) == (401, "invalid_client")
+
+
+@pytest.mark.parametrize("version", ["/v2.0", ""])
+def test_the_metadata_of_a_tenant_names_its_endpoints_as_entra_does(version: str) -> None:
+    """https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#fetch-the-openid-configuration-document"""
+    driver = Driver({"servicePrincipals": [{"clientId": CLIENT, "clientSecret": "right"}]})
+    tenant = f"http://127.0.0.1:1/{driver.simulator.tenant_id}"
+    told = driver.get(f"{tenant}{version}/.well-known/openid-configuration")
+    assert {name: value.removeprefix(tenant) for name, value in told.items() if isinstance(value, str)} == {
+        "authorization_endpoint": "/oauth2/v2.0/authorize",
+        "device_authorization_endpoint": "/oauth2/v2.0/devicecode",
+        "issuer": "/v2.0",
+        "jwks_uri": "/discovery/v2.0/keys",
+        "token_endpoint": "/oauth2/v2.0/token",
+    }

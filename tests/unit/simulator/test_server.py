@@ -244,3 +244,15 @@ def test_a_fleet_of_2000_databases_starts_within_two_seconds() -> None:
         connection.request("GET", path(simulator, "/backupProtectedItems"), headers=HEADERS)
         assert len(json.loads(connection.getresponse().read())["value"]) == 200
         connection.close()
+
+
+def test_headers_may_be_long_but_not_without_end(server: SimulatorServer) -> None:
+    """A token that names many groups has kilobytes; nobody sends a hundred of them."""
+    connection = connect(server)
+    connection.request("GET", path(server.simulator), headers={**HEADERS, "x-groups": "g" * 30_000})
+    assert connection.getresponse().status == 200
+    connection.close()
+    port = int(server.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n" + b"".join(b"x-%d: %s\r\n" % (n, b"y" * 1000) for n in range(140)))
+        assert raw.recv(100).startswith(b"HTTP/1.1 431 ")
