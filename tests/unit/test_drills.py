@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from shared.arm.ids import VirtualMachineId
 from shared.drills import (
     DrillTarget,
-    DrillTargetError,
     drill_database_name,
     drill_target,
     read_drill_targets,
@@ -30,6 +29,7 @@ from shared.messages.identity import (
 )
 from shared.run_commands.drill_script import ScriptResult, base64url, drill_script, parameters
 from shared.run_commands.models import RunCommand
+from shared.setting_entries import EntriesError
 from tests.e2e.drills import DRILL_VM, TARGET
 
 VM = VirtualMachineId.parse(DRILL_VM)
@@ -118,7 +118,7 @@ def test_a_drill_goes_to_a_listed_instance_alone_and_never_to_the_sources() -> N
     ],
 )
 def test_targets_that_cannot_be_used_are_named(text: str, said: str) -> None:
-    with pytest.raises(DrillTargetError, match=re.escape(said)):
+    with pytest.raises(EntriesError, match=re.escape(said)):
         read_drill_targets(text)
 
 
