@@ -69,6 +69,16 @@ def databases_on(estate: Estate, machine: str = "drills1") -> set[str]:
     }
 
 
+def every_database(simulator: Simulator) -> dict[tuple[str, str], Any]:
+    """Every database of every VM, as the very object that it is: a restore over one makes another."""
+    return {
+        (machine.name.name, database.name): database
+        for machine in simulator._world.machines.values()
+        for instance in machine.instances.values()
+        for database in instance.databases.values()
+    }
+
+
 def machine_of(estate: Estate, name: str) -> Any:
     """A VM of the simulator."""
     machines: Sequence[Any] = list(estate.simulator._world.machines.values())

@@ -19,7 +19,7 @@ from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.arm.ids import VirtualMachineId
 from shared.drills import RUN_COMMAND_PREFIX, drill_database_name
 from shared.messages.identity import Database
-from tests.e2e.drills import drill_machine, script_of, source, touched_by_drills
+from tests.e2e.drills import drill_machine, every_database, script_of, source, touched_by_drills
 from tests.e2e.harness import INSTANCE, JsonObject, virtual_machine
 from tests.faults.chaos import FAULTS, Process, Tally
 from tests.faults.estate import gave_way
@@ -45,7 +45,7 @@ def chaos_of_drills(
     """Run drills under kills, then the next ones. Raises TimeoutError where they never end."""
     names = [f"db{number}" for number in range(requests * _EACH)]
     simulator = Simulator(Scenario.model_validate(_estate(names, seed)), time_scale=time_scale)
-    before = _databases(simulator)
+    before = every_database(simulator)
     began = time.monotonic()
     groups = [names[at : at + _EACH] for at in range(0, len(names), _EACH)]
     with SimulatorServer(simulator) as server:
@@ -53,7 +53,7 @@ def chaos_of_drills(
         process = _process(directory, "killed", lines, simulator, server.url, time_scale)
         tally = Tally(seed, len(lines), process.under_kills(kills, random.Random(seed), most_seconds))
         _count(tally, names, _outcomes(process), simulator)
-        left = {name for _, name in _databases(simulator).keys() - before.keys()}
+        left = {name for _, name in every_database(simulator).keys() - before.keys()}
         again = [
             {
                 name
@@ -115,16 +115,6 @@ def _request(simulator: Simulator, name: str, number: int, databases: Sequence[s
         "source": "/chaos",
         "id": name,
         "data": {"vaultId": simulator.vault_id(), "databases": named, "target": target},
-    }
-
-
-def _databases(simulator: Simulator) -> dict[tuple[str, str], Any]:
-    """Every database of every VM, as the very object that it is."""
-    return {
-        (machine.name.name, database.name): database
-        for machine in simulator._world.machines.values()
-        for instance in machine.instances.values()
-        for database in instance.databases.values()
     }
 
 
@@ -201,7 +191,7 @@ def _look_around(
     tally: Tally, names: Sequence[str], before: Mapping[tuple[str, str], Any], simulator: Simulator
 ) -> None:
     """After the next drills: nothing of those before is left, and nothing else was ever touched."""
-    after = _databases(simulator)
+    after = every_database(simulator)
     tally.changed += [f"{key} is there" for key in after.keys() - before.keys()]
     tally.changed += [f"{key} is not what it was" for key in before if after.get(key) is not before[key]]
     allowed = {
