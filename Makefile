@@ -71,6 +71,7 @@ chaos: $(DEVELOPMENT)
 	CHAOS_SCHEDULES=10000 $(BIN)/python -m pytest -q -n 2 tests/faults/test_random_schedules.py --timeout 3600
 	$(BIN)/python -m tests.faults.chaos
 	$(BIN)/python -m tests.faults.chaos --copies
+	$(BIN)/python -m tests.faults.chaos --drills
 
 drills: $(DEVELOPMENT)
 	DRILL_NIGHTS=30 $(BIN)/python -m pytest -q tests/e2e/test_month_of_drills.py --timeout 3600

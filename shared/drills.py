@@ -7,22 +7,21 @@ Whatever a message says, nothing but such a name on such a target is ever overwr
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from shared.arm.ids import VirtualMachineId
 from shared.messages import windows_paths
-from shared.messages.cloud_events import excerpt
 from shared.messages.identity import Database, drill_digest, fingerprint
 from shared.messages.model import StrictModel, VirtualMachineIdField
-from shared.messages.requests import InstanceName, problems_of
+from shared.messages.requests import InstanceName
 from shared.messages.windows_paths import WindowsDirectory
 from shared.names import name_key, same_name
+from shared.setting_entries import EntriesError, read_entries
 
 PREFIX: Final = "drill_"
 #: Every managed run command of the app is called so, and goes on with a hash of its drill database.
@@ -31,14 +30,6 @@ _MOST_CHARACTERS: Final = 90
 _DRILL_DATABASE: Final = re.compile(rf"{PREFIX}.{{0,{_MOST_CHARACTERS}}}_[0-9a-f]{{8}}", re.DOTALL)
 #: What SQL Server takes for a database's name, in UTF-16 code units.
 _LONGEST_NAME: Final = 128
-
-
-class DrillTargetError(ValueError):
-    """`DRILL_TARGETS` cannot be used; `problems` names each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(" ".join(problems))
-        self.problems = problems
 
 
 class DrillTarget(StrictModel):
@@ -120,31 +111,12 @@ def run_command_name(target: DrillTarget, name: str) -> str:
 
 
 def read_drill_targets(text: str) -> tuple[DrillTarget, ...]:
-    """The targets in the JSON list of `DRILL_TARGETS`. Raises DrillTargetError with every problem."""
-    try:
-        entries: Any = json.loads(text)
-    except ValueError as error:
-        raise DrillTargetError([f"expected a JSON list of targets ({error})."]) from error
-    if not isinstance(entries, list):
-        raise DrillTargetError([f"expected a JSON list of targets, not {excerpt(entries)}."])
-    targets: list[DrillTarget] = []
-    problems: list[str] = []
-    for number, entry in enumerate(entries):
-        label = f"entry {number + 1}"
-        if not isinstance(entry, dict):
-            problems.append(f"{label}: expected an object, not {excerpt(entry)}.")
-            continue
-        try:
-            targets.append(DrillTarget.model_validate(entry))
-        except ValidationError as error:
-            for problem in problems_of(error, DrillTarget):
-                field = problem.field.removeprefix("data.")
-                given = "" if problem.given == "nothing" else f", not {problem.given}"
-                problems.append(f"{label}: {field}: {problem.accepted}{given}.")
+    """The targets in the JSON list of `DRILL_TARGETS`. Raises EntriesError with every problem."""
+    targets, problems = read_entries(text, DrillTarget, of="targets")
     for key, count in Counter(target.key for target in targets).items():
         if count > 1:
             named = next(target for target in targets if target.key == key)
             problems.append(f"{named} is listed {count} times; each instance is listed once.")
     if problems:
-        raise DrillTargetError(problems)
+        raise EntriesError(problems)
     return tuple(targets)

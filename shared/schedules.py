@@ -9,7 +9,6 @@ once, at its first occurrence, unless the hour field is `*`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from itertools import combinations
 from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
@@ -29,9 +28,9 @@ from shared.messages.requests import (
     CoverageData,
     DatabaseSelector,
     DrillData,
-    problems_of,
 )
 from shared.names import name_key
+from shared.setting_entries import REQUEST, EntriesError, read_entries
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -40,14 +39,6 @@ _ADVISED_FULLS_A_DAY: Final = 3
 _LONGEST_CHANGE: Final = timedelta(days=1)
 #: A day in winter and one in summer, so that clock changes do not hide occurrences.
 _SAMPLE_DAYS: Final = 7
-
-
-class ScheduleError(ValueError):
-    """The schedules cannot be used; `problems` names each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(" ".join(problems))
-        self.problems = problems
 
 
 class Schedule(StrictModel):
@@ -170,7 +161,7 @@ def _weekdays(field: str) -> frozenset[int]:
 
 
 def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
-    """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises ScheduleError with every problem."""
+    """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises EntriesError with every problem."""
     schedules, problems = _read(text, BackupSchedule)
     problems += [
         f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
@@ -179,12 +170,12 @@ def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
         if fulls > _MOST_FULLS_A_DAY
     ]
     if problems:
-        raise ScheduleError(problems)
+        raise EntriesError(problems)
     return tuple(schedules)
 
 
 def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
-    """The schedules in the JSON list of `COVERAGE_SCHEDULES`. Raises ScheduleError with every problem."""
+    """The schedules in the JSON list of `COVERAGE_SCHEDULES`. Raises EntriesError with every problem."""
     schedules, problems = _read(text, CoverageSchedule)
     problems += [
         f"schedules {excerpt(one.name)}, {excerpt(other.name)}: they may mean one database, and {field} differs; one"
@@ -193,15 +184,15 @@ def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
         for field in _repairs_that_differ(one.request, other.request)
     ]
     if problems:
-        raise ScheduleError(problems)
+        raise EntriesError(problems)
     return tuple(schedules)
 
 
 def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
-    """The schedules in the JSON list of `DRILL_SCHEDULES`. Raises ScheduleError with every problem."""
+    """The schedules in the JSON list of `DRILL_SCHEDULES`. Raises EntriesError with every problem."""
     schedules, problems = _read(text, DrillSchedule)
     if problems:
-        raise ScheduleError(problems)
+        raise EntriesError(problems)
     return tuple(schedules)
 
 
@@ -287,35 +278,22 @@ def _may_match_one(left: str, right: str) -> bool:
 
 
 def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
-    """The schedules in a JSON list, and what is wrong with it. Raises ScheduleError where it is no list."""
-    try:
-        entries: Any = json.loads(text)
-    except ValueError as error:
-        raise ScheduleError([f"expected a JSON list of schedules ({error})."]) from error
-    if not isinstance(entries, list):
-        raise ScheduleError([f"expected a JSON list of schedules, not {excerpt(entries)}."])
-    schedules: list[_S] = []
-    problems: list[str] = []
-    for number, entry in enumerate(entries):
-        label = f"entry {number + 1}"
-        if not isinstance(entry, dict):
-            problems.append(f"{label}: expected an object, not {excerpt(entry)}.")
-            continue
-        if isinstance(entry.get("name"), str):
-            label = f"schedule {excerpt(entry['name'])}"
-        own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
-        own["request"] = {key: value for key, value in entry.items() if key not in own}
-        try:
-            schedules.append(kind.model_validate(own))
-        except ValidationError as error:
-            for problem in problems_of(error, kind):
-                path = ".".join(problem.field.split(".")[1:]).removeprefix("request").removeprefix(".")
-                given = "" if problem.given == "nothing" else f", not {problem.given}"
-                problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
+    """The schedules in a JSON list, and what is wrong with it. Raises EntriesError where it is no list."""
+    schedules, problems = read_entries(text, kind, of="schedules", called=_called, arranged=_arranged)
     for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
         if count > 1:
             problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
     return schedules, problems
+
+
+def _called(entry: dict[str, Any]) -> str | None:
+    name = entry.get("name")
+    return f"schedule {excerpt(name)}" if isinstance(name, str) else None
+
+
+def _arranged(entry: dict[str, Any]) -> dict[str, Any]:
+    own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
+    return {**own, REQUEST: {key: value for key, value in entry.items() if key not in own}}
 
 
 def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:

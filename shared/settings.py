@@ -16,7 +16,7 @@ from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError
 from shared.arm.redaction import redact
 from shared.bus import Transport
-from shared.drills import DrillTarget, DrillTargetError, read_drill_targets
+from shared.drills import DrillTarget, read_drill_targets
 from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
@@ -26,11 +26,11 @@ from shared.schedules import (
     BackupSchedule,
     CoverageSchedule,
     DrillSchedule,
-    ScheduleError,
     read_coverage_schedules,
     read_drill_schedules,
     read_schedules,
 )
+from shared.setting_entries import EntriesError
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -109,7 +109,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             return default
         try:
             return parse(text)
-        except (ScheduleError, DrillTargetError) as error:
+        except EntriesError as error:
             problems.extend(f"{name}: {problem}" for problem in error.problems)
         except ValueError as error:
             problems.append(f"{name}: {error}, not {redact(excerpt(text))}.")

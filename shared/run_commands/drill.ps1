@@ -1,5 +1,6 @@
 param([string]$attempt, [string]$action, [string]$instance, [string]$database)
 $ErrorActionPreference = 'Stop'
+Add-Type -AssemblyName System.Data
 $result = [ordered]@{ attempt = $attempt; action = $action; result = 'failed' }
 $watch = [Diagnostics.Stopwatch]::StartNew()
 
@@ -14,7 +15,7 @@ function New-Command([string]$text) {
     $command = $connection.CreateCommand()
     $command.CommandText = $text
     $command.CommandTimeout = 0
-    $command.Parameters.Add('@db', [Data.SqlDbType]::NVarChar, 4000).Value = $name
+    $command.Parameters.Add('@db', [Data.SqlDbType]::NVarChar, 4000).Value = [string]$name
     return $command
 }
 
@@ -26,6 +27,7 @@ function Get-Cause($exception) {
 }
 
 $isThere = @'
+IF HAS_PERMS_BY_NAME(NULL, NULL, N'VIEW ANY DATABASE') = 0 THROW 50916, N'this login may not see databases', 1;
 SELECT COUNT(*) FROM sys.databases
 WHERE database_id > 4 AND name = @db AND name COLLATE Latin1_General_BIN2 = @db COLLATE Latin1_General_BIN2;
 '@
@@ -75,7 +77,7 @@ try {
                     if ((New-Command $isThere).ExecuteScalar() -gt 0) { [void](New-Command $drop).ExecuteNonQuery() }
                     $result.result = 'ok'
                 } catch {
-                    if ($try -ge 3 -or (Get-Cause $_.Exception).Number -notin 924, 1205, 3702, 5064) { throw }
+                    if ($try -ge 3 -or (Get-Cause $_.Exception).Number -notin 924, 1205, 3702, 5061, 5064) { throw }
                     Start-Sleep -Seconds 5
                 }
             }

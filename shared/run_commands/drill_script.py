@@ -19,8 +19,9 @@ Action = Literal["check", "drop"]
 _CORRUPTION: Final = ((823, 825), (2500, 2599), (7900, 7999), (8900, 8999))
 #: Within those: no right, nothing to check, no snapshot, no room, and DBCC that broke off for a reason of its own.
 _NOT_CORRUPTION: Final = frozenset({2501, 2520, 2571, 2594, 7926, 7928, 8921, 8967})
-#: The account may not do it, or not even log in.
-_NOT_PERMITTED: Final = frozenset({229, 262, 297, 300, 916, 2571, 5011, 15151, 15247, 18456})
+#: The account may not do it, or not even log in. 3701 is told of a database that the script has just seen; 50916 is the
+#: script's own.
+_NOT_PERMITTED: Final = frozenset({229, 262, 297, 300, 916, 2571, 3701, 5011, 15151, 15247, 18456, 50916})
 #: No count, size or duration that a drill can have is beyond it.
 _MOST: Final = 2**53
 

@@ -5,6 +5,7 @@ Each step of a drill asks again, whatever an earlier one has found: settings cha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +16,13 @@ from shared.engine.result import Collaborators, Failure, refused
 from shared.messages.error_codes import ErrorCode
 from shared.messages.identity import Database
 from shared.messages.requests import AlternateTarget, Operation
-from shared.messages.windows_paths import is_share
+from shared.messages.windows_paths import is_share, windows_directory
 from shared.names import same_name
 from shared.settings import Settings
 from shared.steps import selection
 from shared.steps.database_files import DatabaseFile, map_files
 from shared.steps.payloads import RestoreTask
+from shared.steps.restore_body import properties_of, target_info
 from shared.steps.vaults import protected_items
 
 if TYPE_CHECKING:
@@ -34,10 +36,11 @@ def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> 
     if target is not None:
         return target
     allowed = selection.listing(map(str, settings.drill_targets))
+    would = json.dumps([{"vmId": vm_id.path, "instance": instance}])
     return refused(
         ErrorCode.TARGET_NOT_ALLOWED,
         f"data.target: the setting DRILL_TARGETS does not allow drills on instance {instance} of {vm_id}; it allows:"
-        f" {allowed}.",
+        f" {allowed}. A value that would: {would}.",
     )
 
 
@@ -203,40 +206,24 @@ def source_item(
     )
 
 
-#: What the call of a drill's restore says, and nothing else: a field that is not known may lead it elsewhere.
-_PROPERTIES: Final = frozenset(
-    {
-        "objectType",
-        "shouldUseAlternateTargetLocation",
-        "isNonRecoverable",
-        "pointInTime",
-        "recoveryType",
-        "targetVirtualMachineId",
-        "sourceResourceId",
-        "targetInfo",
-        "alternateDirectoryPaths",
-    }
-)
-
-
 def not_the_drills_own(
     message: StepMessage[RestoreTask], target: DrillTarget, body: dict[str, Any]
 ) -> Failure | None:
-    """The Failure where the prepared call is not the restore of that source to its drill database."""
+    """The Failure where the prepared call is not the restore of that source to its drill database.
+
+    It says what the call of such a restore says, and nothing else: a field that is not known may lead it elsewhere.
+    """
     task = message.payload
     item = ProtectedItemId.parse(task.item_id)
     wanted = target_for(target, task.database)
-    info = body.get("targetInfo")
+    own = task.model_copy(update={"target": wanted, "overwrite": True, "no_recovery": False})
+    info, paths = body.get("targetInfo"), body.get("alternateDirectoryPaths", [])
+    container = info.get("containerId") if isinstance(info, dict) else None
     is_own = (
-        _PROPERTIES.issuperset(body)
-        and body.get("recoveryType") == "AlternateLocation"
-        and body.get("isNonRecoverable") is False
-        and body.get("targetVirtualMachineId") == target.vm_id.path
-        and isinstance(info, dict)
-        and info.keys() == {"overwriteOption", "containerId", "databaseName"}
-        and info["databaseName"] == f"{target.instance}/{wanted.database}"
-        and _is_container_of(info["containerId"], item.vault, target.vm_id)
-        and _are_own_files(body.get("alternateDirectoryPaths", []), wanted)
+        {key: value for key, value in body.items() if key not in _NOT_OF_TASK} == properties_of(own)
+        and info == target_info(own, wanted, str(container))
+        and _is_container_of(container, item.vault, target.vm_id)
+        and _are_own_files(paths, wanted)
         and item.vault == message.request.vault_id
         and _names_source(item, task.database)
     )
@@ -247,6 +234,9 @@ def not_the_drills_own(
         f"the call that was prepared for a drill of {task.database} is not one to {wanted.database} on {target}, with"
         " its files on that VM or where DRILL_TARGETS has its directories.",
     )
+
+
+_NOT_OF_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
 
 
 def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
@@ -279,12 +269,21 @@ def _are_own_files(paths: Any, target: AlternateTarget) -> bool:
         kind, path, logical, placed = map(str, named)
         folder = placed.rpartition("\\")[0]
         if directories.get(kind.lower()) is None:
-            if is_share(folder) or ".." in folder:
+            if not _is_on_the_vms_disks(folder):
                 return False
             directories[kind.lower()] = folder
         files.append((kind, path, logical))
     known = {kind: directory for kind, directory in directories.items() if directory is not None}
     return not files or map_files(files, target, known) == paths
+
+
+def _is_on_the_vms_disks(folder: str) -> bool:
+    """Whether a directory is on a drive, by the allow-list that requests are held to: a share has many spellings."""
+    try:
+        known = windows_directory(folder)
+    except ValueError:
+        return False
+    return not is_share(known) and known.rstrip("\\") == folder.rstrip("\\")
 
 
 _OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")

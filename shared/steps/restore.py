@@ -35,6 +35,7 @@ from shared.steps.drill_checks import may_replace, not_the_drills_own, source_it
 from shared.steps.drill_restores import after_drill_restore, prepare, told
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
+from shared.steps.restore_body import properties_of, target_info
 from shared.steps.vaults import recent_items, restores_guarded
 
 if TYPE_CHECKING:
@@ -354,39 +355,15 @@ def restore_properties(
     task = message.payload
     if (guarded := restores_guarded(c, item.vault)) is not None:
         return guarded
-    assert task.recovery_point is not None
-    moment = task.recovery_point.point_in_time
-    properties: dict[str, Any] = {
-        "objectType": (
-            "AzureWorkloadSQLPointInTimeRestoreRequest"
-            if moment is not None
-            else "AzureWorkloadSQLRestoreRequest"
-        ),
-        "shouldUseAlternateTargetLocation": True,
-        "isNonRecoverable": task.no_recovery,
-    }
-    if moment is not None:
-        properties["pointInTime"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    properties = properties_of(task)
     target = task.target
     if isinstance(target, OriginalTarget):
-        return {**properties, "recoveryType": "OriginalLocation"}
-    properties["recoveryType"] = "AlternateLocation"
+        return properties
     container = _target_container(message, c, target.vm_id)
     if isinstance(container, Failure):
         return container
-    properties["targetVirtualMachineId"] = target.vm_id.path
     if isinstance(target, FilesTarget):
-        return {
-            **properties,
-            "recoveryMode": "FileRecovery",
-            "targetInfo": {
-                "overwriteOption": _overwrite_option(task),
-                "containerId": container.id.path,
-                "targetDirectoryForFileRestore": target.path,
-            },
-        }
-    if task.database.vm_id is not None:
-        properties["sourceResourceId"] = task.database.vm_id.path
+        return {**properties, "targetInfo": target_info(task, target, container.id.path)}
     described = _alternate_properties(task, target, container, c, item)
     return described if isinstance(described, Failure) else {**properties, **described}
 
@@ -405,20 +382,10 @@ def _alternate_properties(
     mapping = map_files(known_files(c, item, task.recovery_point), target, directories)
     if isinstance(mapping, Failure):
         return mapping
-    described: dict[str, Any] = {
-        "targetInfo": {
-            "overwriteOption": _overwrite_option(task),
-            "containerId": container.id.path,
-            "databaseName": f"{target.instance}/{target.database}",
-        }
-    }
+    described: dict[str, Any] = {"targetInfo": target_info(task, target, container.id.path)}
     if mapping:
         described["alternateDirectoryPaths"] = mapping
     return described
-
-
-def _overwrite_option(task: RestoreTask) -> str:
-    return "Overwrite" if task.overwrite else "FailOnConflict"
 
 
 def _target_container(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from local.estate import JsonObject
+from local.simulator import Simulator
 from shared.arm.ids import VirtualMachineId
-from shared.drills import drill_database_name
+from shared.drills import RUN_COMMAND_PREFIX, drill_database_name
 from shared.messages.identity import Database
 from tests.e2e.harness import INSTANCE, POLICY, Estate, virtual_machine
 
@@ -26,7 +28,8 @@ def source(name: str, **details: Any) -> JsonObject:
 
 def drill_machine(*databases: str | JsonObject, **details: Any) -> JsonObject:
     """The VM that drills restore to: registered, nothing of it protected, SYSTEM a sysadmin unless it is said."""
-    machine = virtual_machine("drills1", *(databases or ("master",)), registeredTo="vault1")
+    name = details.pop("name", "drills1")
+    machine = virtual_machine(name, *(databases or ("master",)), registeredTo="vault1")
     instance = machine["instances"][0]
     instance["systemIsSysadmin"] = details.pop("systemIsSysadmin", True)
     instance["certificates"] = details.pop("certificates", [])
@@ -67,10 +70,55 @@ def databases_on(estate: Estate, machine: str = "drills1") -> set[str]:
     }
 
 
+def every_database(simulator: Simulator) -> dict[tuple[str, str], Any]:
+    """Every database of every VM, as the very object that it is: a restore over one makes another."""
+    return {
+        (machine.name.name, database.name): database
+        for machine in simulator._world.machines.values()
+        for instance in machine.instances.values()
+        for database in instance.databases.values()
+    }
+
+
 def machine_of(estate: Estate, name: str) -> Any:
     """A VM of the simulator."""
     machines: Sequence[Any] = list(estate.simulator._world.machines.values())
     return next(machine for machine in machines if machine.name.name == name)
+
+
+def touched_by_drills(simulator: Simulator) -> set[tuple[str, str]]:
+    """What was restored over, checked or dropped: VM and database. Raises AssertionError for any other effect."""
+    found = set()
+    for entry in simulator.ledger_entries:
+        if entry["route"] == "Restore":
+            properties = entry["body"]["properties"]
+            assert properties["recoveryType"] == "AlternateLocation"
+            instance, _, name = properties["targetInfo"]["databaseName"].partition("/")
+            assert instance == INSTANCE
+            found.add((properties["targetVirtualMachineId"], name))
+            container = properties["targetInfo"]["containerId"].rpartition(";")[2]
+            assert container == properties["targetVirtualMachineId"].rpartition("/")[2]
+        elif entry["route"] == "PutRunCommand":
+            script = script_of(entry)
+            assert script["instance"] == INSTANCE
+            vm, _, name = entry["item"].partition("/runCommands/")
+            assert name.startswith(RUN_COMMAND_PREFIX)
+            found.add((vm, script["database"]))
+        elif entry["route"] == "DeleteRunCommand":
+            vm, _, name = entry["item"].partition("/runCommands/")
+            assert vm.rpartition("/")[2].startswith("drills")
+            assert name.startswith(RUN_COMMAND_PREFIX)
+        else:
+            raise AssertionError(f"a drill did {entry['route']}")
+    return found
+
+
+def script_of(entry: JsonObject) -> dict[str, str]:
+    """The parameters of a script in the ledger, its names decoded."""
+    given = {each["name"]: each["value"] for each in entry["body"]["properties"]["parameters"]}
+    for name in ("instance", "database"):
+        given[name] = base64.urlsafe_b64decode(given[name] + "=" * (-len(given[name]) % 4)).decode()
+    return given
 
 
 def restore_to_be_made(**changes: Any) -> JsonObject:

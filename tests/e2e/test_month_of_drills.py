@@ -15,7 +15,16 @@ import pytest
 
 from local.estate import JsonObject
 from shared.intake.planning import plan_drills
-from tests.e2e.drills import DRILL_VM, TARGET, databases_on, drill_estate, drill_machine, settings, source
+from tests.e2e.drills import (
+    DRILL_VM,
+    TARGET,
+    drill_estate,
+    drill_machine,
+    every_database,
+    settings,
+    source,
+    touched_by_drills,
+)
 from tests.e2e.harness import OpenEstate, virtual_machine
 
 #: 128 characters, and everything that a script could trip over
@@ -28,6 +37,7 @@ VAULT = DRILL_VM.split("/resourceGroups/")[0] + (
 
 @pytest.mark.timeout(3600 if NIGHTS else 300)
 def test_a_month_of_nightly_drills(estate: OpenEstate) -> None:
+    assert len(HOSTILE) == 128
     machines, each, count, nights = (3, 20, 10, NIGHTS) if NIGHTS else (2, 3, 2, 5)
     special: list[JsonObject] = [
         source("damaged", corrupt=True),
@@ -53,11 +63,13 @@ def test_a_month_of_nightly_drills(estate: OpenEstate) -> None:
         "maxLateness": "PT6H",
     }
     it = estate(scenario, settings(DRILL_SCHEDULES=json.dumps([schedule])))
+    before = every_database(it.simulator)
     for _ in range(nights):
-        plan_drills(it.runtime)
+        assert plan_drills(it.runtime) == 1
         it.settle(within=timedelta(days=1))
         it.clock.advance_to(it.clock.now().replace(hour=12, minute=0) + timedelta(days=1))
     outcomes: dict[str, list[JsonObject]] = defaultdict(list)
+    assert sum(event["type"] == "sqlvmbackup.drill.accepted.v1" for event in it.events()) == nights
     for event in it.events():
         if event["type"].split(".")[2] not in ("accepted", "started"):
             outcomes[event["data"]["database"]].append(event["data"])
@@ -68,6 +80,9 @@ def test_a_month_of_nightly_drills(estate: OpenEstate) -> None:
         codes = {data["error"]["code"] for data in found if "error" in data}
         if name == "damaged":
             assert codes == {"DrillCheckFailed"}
+            for data in found:
+                assert "MSSQLSERVER/damaged" in data["error"]["message"]
+                assert data["drill"]["checkErrors"] == 2
         elif name == "huge":
             assert (statuses, codes) == ({"skipped"}, {"DrillTooLarge"})
         elif name == "secret":
@@ -78,7 +93,15 @@ def test_a_month_of_nightly_drills(estate: OpenEstate) -> None:
                 drilled = data["drill"]
                 assert drilled["measuredRtoSeconds"] >= drilled["restoreSeconds"] > 0
                 assert 0 <= drilled["achievedRpoSeconds"] < 3 * 3600
+                assert drilled["checkErrors"] == 0
                 assert drilled["cleanedUp"] is True
     turns = [len(found) for name, found in outcomes.items() if name != "huge"]
     assert max(turns) - min(turns) <= 2, "turns are even"
-    assert databases_on(it) == {"master", "wages"}
+    after = every_database(it.simulator)
+    assert after.keys() == before.keys()
+    assert all(after[key] is before[key] for key in before)
+    touched = touched_by_drills(it.simulator)
+    assert {vm for vm, _ in touched} == {DRILL_VM}
+    # All but what is too large.
+    assert len(touched) == len(names) - 1
+    assert all(name.startswith("drill_") for _, name in touched)

@@ -4,7 +4,7 @@ Meanwhile the simulator loses 2 % of its answers after the effect, answers 5 % w
 `python -m tests.faults.chaos` does it with 200 requests and 30 kills at three seeds and prints a tally;
 `--requests`, `--kills` and `--seed` change that. `--copies`: 20 copy-only fulls and 20 restores to other names,
 each of a database of its own, under 25 kills and no fault of Azure's, at five seeds: whatever is in doubt then is
-the kills' doing.
+the kills' doing. `--drills`: restore drills on two VMs under 40 kills, at three seeds (`tests.faults.chaos_of_drills`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -83,19 +84,21 @@ class Tally:
     duplicated: list[str] = field(default_factory=list)
     #: outcomes that say succeeded where the ledger shows no effect, or failed where it shows one
     untrue: list[str] = field(default_factory=list)
+    #: what was changed and may not be, or is left where nothing may be
+    changed: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
         """Whether the promise was kept."""
         doubtful = self.most_unknown is not None and len(self.unknown) > self.most_unknown
-        return not (doubtful or self.lost or self.repeated or self.duplicated or self.untrue)
+        return not (doubtful or self.lost or self.repeated or self.duplicated or self.untrue or self.changed)
 
     def __str__(self) -> str:
         ended = ", ".join(f"{count} {name}" for name, count in sorted(self.outcomes.items()))
         return (
             f"seed {self.seed}: {self.requests} requests, {self.kills} kills, {self.seconds:.0f} s; {ended};"
             f" {len(self.lost)} lost, {len(self.repeated)} answered twice, {len(self.duplicated)} effects"
-            f" duplicated, {len(self.untrue)} untrue"
+            f" duplicated, {len(self.untrue)} untrue, {len(self.changed)} changed"
         )
 
 
@@ -170,7 +173,6 @@ def chaos(
     numbers = {operation: max(1, round(requests * share)) for operation, share in work.shares.items()}
     simulator = Simulator(Scenario.model_validate(_estate(work, numbers, seed)), time_scale=time_scale)
     began = time.monotonic()
-    done = 0
     with SimulatorServer(simulator) as server:
         lines = _requests(work, simulator, numbers)
         chance.shuffle(lines)
@@ -184,45 +186,57 @@ def chaos(
             "--state",
             str(directory / "state"),
         )
-        ended = False
-        while done < kills and not ended:
-            ended = not _killed(server.url, arguments, time_scale, chance.uniform(0.5, most_seconds))
-            done += not ended
-        _to_the_end(server.url, arguments, time_scale)
+        process = Process(server.url, arguments, time_scale)
+        done = process.under_kills(kills, chance, most_seconds)
     tally = Tally(seed, len(lines), done, time.monotonic() - began, most_unknown=work.most_unknown)
     _count(tally, lines, outcomes, simulator)
     return tally
 
 
-def _start(url: str, arguments: Sequence[str], time_scale: float) -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
-    environment = {**kept, "ARM_ENDPOINT": url, "TIME_SCALE": str(time_scale), "TRACK_INTERVAL": "PT30S"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "run", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+@dataclass(frozen=True)
+class Process:
+    """`sqlvmbackup run`, started anew after each kill."""
 
+    url: str
+    arguments: Sequence[str]
+    time_scale: float
+    settings: Mapping[str, str] = field(default_factory=dict)
 
-def _killed(url: str, arguments: Sequence[str], time_scale: float, after: float) -> bool:
-    """Whether the process was killed; it may end of itself before."""
-    with _start(url, arguments, time_scale) as process:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(after)
-            return False
-        process.kill()
-    return True
+    def under_kills(self, kills: int, chance: random.Random, most_seconds: float) -> int:
+        """Start and kill it so often, then let it come to its end; how often it was killed.
 
+        Raises TimeoutError where the last one, which nobody kills, does not end.
+        """
+        done = 0
+        while done < kills and self._is_killed(chance.uniform(0.5, most_seconds)):
+            done += 1
+        with self._start() as process:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise TimeoutError(f"the last run had not ended after {PATIENCE:g} s") from None
+        return done
 
-def _to_the_end(url: str, arguments: Sequence[str], time_scale: float) -> None:
-    with _start(url, arguments, time_scale) as process:
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+    def _start(self) -> subprocess.Popen[bytes]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
+        scale = {"TIME_SCALE": str(self.time_scale), "TRACK_INTERVAL": "PT30S"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "run", *self.arguments],
+            cwd=ROOT,
+            env={**kept, "ARM_ENDPOINT": self.url, **scale, **self.settings},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _is_killed(self, after: float) -> bool:
+        """Whether the process was killed; it may end of itself before."""
+        with self._start() as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(after)
+                return False
             process.kill()
-            raise TimeoutError(f"the last run had not ended after {PATIENCE:g} s") from None
+        return True
 
 
 def _count(tally: Tally, lines: Sequence[JsonObject], outcomes: Path, simulator: Simulator) -> None:
@@ -261,27 +275,41 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--copies", action="store_true", help="copy-only fulls and restores to other names")
-    parser.add_argument("--requests", type=int, help="200; 40 with --copies")
-    parser.add_argument("--kills", type=int, help="30; 25 with --copies")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--copies", action="store_true", help="copy-only fulls and restores to other names")
+    kinds.add_argument("--drills", action="store_true", help="restore drills")
+    parser.add_argument("--requests", type=int, help="200; 40 with --copies, 8 with --drills")
+    parser.add_argument("--kills", type=int, help="30; 25 with --copies, 40 with --drills")
     parser.add_argument(
-        "--seed", type=int, action="append", help="may be given several times; 1 to 3; 1 to 5"
+        "--seed", type=int, action="append", help="may be given several times; 1 to 3; 1 to 5 with --copies"
     )
     options = parser.parse_args()
-    work = COPIES if options.copies else MIXED
-    requests, kills, seeds = (40, 25, range(1, 6)) if options.copies else (200, 30, range(1, 4))
+    if options.drills:
+        from tests.faults.chaos_of_drills import chaos_of_drills
+
+        run, requests, kills, seeds = chaos_of_drills, 8, 40, range(1, 4)
+    elif options.copies:
+        run, requests, kills, seeds = partial(chaos, work=COPIES), 40, 25, range(1, 6)
+    else:
+        run, requests, kills, seeds = chaos, 200, 30, range(1, 4)
     kept = True
     for seed in options.seed or seeds:
         with tempfile.TemporaryDirectory() as directory:
-            tally = chaos(
+            tally = run(
                 Path(directory),
                 requests=options.requests or requests,
                 kills=options.kills or kills,
                 seed=seed,
-                work=work,
             )
         sys.stdout.write(f"{tally}\n")
-        for names in (tally.lost, tally.repeated, tally.duplicated, tally.untrue, tally.unknown):
+        for names in (
+            tally.lost,
+            tally.repeated,
+            tally.duplicated,
+            tally.untrue,
+            tally.changed,
+            tally.unknown,
+        ):
             if names:
                 sys.stdout.write(f"  {', '.join(names[:20])}\n")
         sys.stdout.flush()

@@ -6,7 +6,6 @@ protects, on a target of `DRILL_TARGETS`; and nothing is left that the next dril
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from dataclasses import replace
@@ -34,6 +33,7 @@ from tests.e2e.drills import (
     drill_machine,
     machine_of,
     settings,
+    touched_by_drills,
 )
 from tests.e2e.harness import INSTANCE, virtual_machine
 from tests.faults import schedules
@@ -56,40 +56,10 @@ def source_named(name: str) -> Database:
     return Database(vm_id=VirtualMachineId.parse(SOURCE_VM), instance=INSTANCE, name=name)
 
 
-def touched(estate: FaultyEstate) -> set[tuple[str, str]]:
-    """What was restored over, checked or dropped: VM and database."""
-    found = set()
-    for entry in estate.simulator.ledger_entries:
-        if entry["route"] == "Restore":
-            properties = entry["body"]["properties"]
-            assert properties["recoveryType"] == "AlternateLocation"
-            instance, _, name = properties["targetInfo"]["databaseName"].partition("/")
-            assert instance == INSTANCE
-            found.add((properties["targetVirtualMachineId"], name))
-            container = properties["targetInfo"]["containerId"].rpartition(";")[2]
-            assert container == properties["targetVirtualMachineId"].rpartition("/")[2]
-        elif entry["route"] == "PutRunCommand":
-            given = {each["name"]: each["value"] for each in entry["body"]["properties"]["parameters"]}
-            decoded = {name: decode(given[name]) for name in ("instance", "database")}
-            assert decoded["instance"] == INSTANCE
-            vm, _, name = entry["item"].partition("/runCommands/")
-            assert name.startswith(RUN_COMMAND_PREFIX)
-            found.add((vm, decoded["database"]))
-        elif entry["route"] == "DeleteRunCommand":
-            assert entry["item"].startswith(f"{DRILL_VM}/runCommands/{RUN_COMMAND_PREFIX}")
-        else:
-            raise AssertionError(f"a drill did {entry['route']}")
-    return found
-
-
-def decode(text: str) -> str:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-
-
 def check_untouched(estate: FaultyEstate, *sources: str) -> None:
     """Nothing but drill databases of these sources was touched, and the machines' own databases are as they were."""
     allowed = {(DRILL_VM, drill_database_name(source_named(name))) for name in sources}
-    assert touched(estate) <= allowed
+    assert touched_by_drills(estate.simulator) <= allowed
     own = {"master", "wages", "drill_wages_01234567"}
     left = databases_on(estate)
     assert own <= left

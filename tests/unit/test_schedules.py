@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from shared.schedules import BackupSchedule, ScheduleError, read_schedules, warnings
+from shared.schedules import BackupSchedule, read_schedules, warnings
+from shared.setting_entries import EntriesError
 from tests.unit.examples import VAULT
 
 DAY = timedelta(days=1)
@@ -136,13 +137,13 @@ def test_planning_in_pieces_gives_what_planning_at_once_gives() -> None:
     ],
 )
 def test_a_schedule_that_cannot_be_used_says_what_is_wrong(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ScheduleError) as raised:
+    with pytest.raises(EntriesError) as raised:
         read_schedules(json.dumps([entry(**changes)]))
     assert any(said in problem for problem in raised.value.problems)
 
 
 def test_problems_of_schedules_are_said_once_in_terms_of_json() -> None:
-    with pytest.raises(ScheduleError) as raised:
+    with pytest.raises(EntriesError) as raised:
         read_schedules(json.dumps([entry(name="nightly", databases=["orders"], surprise=1)]))
     assert raised.value.problems == [
         'schedule "nightly": databases.0: expected an object such as {"instance": "MSSQLSERVER",'
@@ -153,7 +154,7 @@ def test_problems_of_schedules_are_said_once_in_terms_of_json() -> None:
 
 def test_every_problem_of_every_schedule_is_named() -> None:
     broken = [entry(name="a b", timeZone="Berlin"), 5, entry(name="Twice"), entry(name="twice")]
-    with pytest.raises(ScheduleError) as raised:
+    with pytest.raises(EntriesError) as raised:
         read_schedules(json.dumps(broken))
     text = str(raised.value)
     for said in ("name", "IANA", "entry 2", "used 2 times"):
@@ -164,7 +165,7 @@ def test_more_than_nine_fulls_a_day_of_one_database_are_refused_and_more_than_th
     four = entry(name="Four", schedule="0 0 */6 * * *", databases=[{"instance": "*", "database": "a*"}])
     six = entry(name="Six", schedule="0 30 */4 * * *", databases=[{"instance": "I", "database": "abc"}])
     apart = {**six, "databases": [{"instance": "I", "database": "xyz"}]}
-    with pytest.raises(ScheduleError, match="10 Full backups a day"):
+    with pytest.raises(EntriesError, match="10 Full backups a day"):
         read_schedules(json.dumps([four, six]))
     assert len(warnings(read_schedules(json.dumps([four, apart])))) == 2
     assert not warnings(read_schedules(json.dumps([entry()])))

@@ -41,6 +41,7 @@ def test_the_drills_own_call_is_made() -> None:
     assert not refused(restore_to_be_made())
     assert not refused(restore_to_be_made(alternateDirectoryPaths=[]))
     assert not refused(restore_to_be_made(), dataDirectory="F:\\data", logDirectory="F:\\data\\")
+    assert not refused(restore_to_be_made(**with_file(targetPath=f"F:\\{NAME}_orders.mdf")))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,11 @@ def test_the_drills_own_call_is_made() -> None:
         {"targetVirtualMachineId": DRILL_VM.replace("drills1", "sqlvm2")},
         {"isNonRecoverable": True},
         {"recoveryMode": "FileRecovery"},
+        {"shouldUseAlternateTargetLocation": False},
+        {"objectType": "AzureWorkloadSAPHanaPointInTimeRestoreRequest"},
+        {"pointInTime": "2026-01-04T07:00:00Z"},
+        {"sourceResourceId": DRILL_VM},
+        with_info(overwriteOption="FailOnConflict"),
         {"targetResourceGroupName": "rg-other"},
         with_info(containerId=CONTAINER.replace("drills1", "sqlvm2")),
         with_info(containerId=CONTAINER.replace(";rg-sql;", ";rg-other;")),
@@ -64,6 +70,12 @@ def test_the_drills_own_call_is_made() -> None:
         with_file(targetPath=f"F:\\data\\{NAME}_orders.mdf:stream"),
         with_file(targetPath=f"\\\\host\\share\\{NAME}_orders.mdf"),
         with_file(targetPath=f"F:\\data\\..\\other\\{NAME}_orders.mdf"),
+        with_file(targetPath=f"\\??\\UNC\\host\\share\\{NAME}_orders.mdf"),
+        with_file(targetPath=f"//host\\share\\{NAME}_orders.mdf"),
+        with_file(targetPath=f"\\/host\\share\\{NAME}_orders.mdf"),
+        with_file(targetPath=f" \\\\host\\share\\{NAME}_orders.mdf"),
+        with_file(targetPath=f"data\\{NAME}_orders.mdf"),
+        with_file(targetPath=f"F:\\data\\nul\\{NAME}_orders.mdf"),
         with_file(more="x"),
         with_file(targetPath=None),
         {"alternateDirectoryPaths": {}},

@@ -1,0 +1,72 @@
+"""Settings that are a JSON list of objects: how such a list is read, and how what is wrong with it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from shared.messages.cloud_events import excerpt
+from shared.messages.model import StrictModel
+from shared.messages.requests import problems_of
+
+_M = TypeVar("_M", bound=StrictModel)
+#: What wraps an entry's fields, and is no word of the setting.
+REQUEST: Final = "request"
+
+
+class EntriesError(ValueError):
+    """The list cannot be used; `problems` names each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+def read_entries(
+    text: str,
+    kind: type[_M],
+    *,
+    of: str,
+    called: Callable[[dict[str, Any]], str | None] = lambda _: None,
+    arranged: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> tuple[list[_M], list[str]]:
+    """The entries in a JSON list that can be used, and what is wrong with the others.
+
+    Args:
+        text: of the setting.
+        kind: what an entry is read as.
+        of: what the list is one of.
+        called: what an entry is called where something is wrong with it; its number where that is None.
+        arranged: the entry as `kind` has it; what is put into `REQUEST` is told of without that word.
+
+    Raises:
+        EntriesError: it is no JSON list.
+    """
+    try:
+        entries: Any = json.loads(text)
+    except ValueError as error:
+        raise EntriesError([f"expected a JSON list of {of} ({error})."]) from error
+    if not isinstance(entries, list):
+        raise EntriesError([f"expected a JSON list of {of}, not {excerpt(entries)}."])
+    found: list[_M] = []
+    problems: list[str] = []
+    for number, entry in enumerate(entries):
+        label = f"entry {number + 1}"
+        if not isinstance(entry, dict):
+            problems.append(f"{label}: expected an object, not {excerpt(entry)}.")
+            continue
+        label = called(entry) or label
+        try:
+            found.append(kind.model_validate(arranged(entry)))
+        except ValidationError as error:
+            for problem in problems_of(error, kind):
+                path = problem.field.removeprefix("data.")
+                if REQUEST in kind.model_fields:
+                    path = path.removeprefix(REQUEST).removeprefix(".")
+                told = problem.given == "nothing" or problem.accepted.startswith(problem.given)
+                given = "" if told else f", not {problem.given}"
+                problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
+    return found, problems
