@@ -116,16 +116,19 @@ def _checked(text: str, flag: str) -> str:
 
 
 def _subscription(given: str | None, environment: Mapping[str, str]) -> str:
-    """The id of the subscription that is named, or that is the default. Raises CommandError."""
+    """The id of the subscription that is named, else of the environment, of its vault, of `az`. Raises CommandError."""
     text = (given or environment.get(_SUBSCRIPTION, "")).strip()
     if _GUID.fullmatch(text):
         return text
+    if not text and environment.get(VAULT, "").strip():
+        return VaultId.parse(_checked(environment[VAULT], VAULT)).subscription_id
     known = _subscriptions_of_az(environment)
     if not text:
         default = next((one["id"] for one in known if one.get("isDefault")), None)
         if default is None:
             raise CommandError(
-                f"no subscription is named: give --subscription ID, set {_SUBSCRIPTION}, or log in with `az login`."
+                f"no subscription is named: give --subscription ID, set {_SUBSCRIPTION} or {VAULT}, or log in with"
+                " `az login`."
             )
         return str(default)
     found = [str(one["id"]) for one in known if name_key(str(one.get("name", ""))) == name_key(text)]
