@@ -92,15 +92,9 @@ def test_the_parameters_that_the_workflow_reads_are_outputs_of_the_template() ->
     outputs = set(re.findall(r"^output (\w+)", read("infra/main.bicep"), flags=re.MULTILINE))
     assert {"SERVICE_BUS_NAMESPACE", "APP_IDENTITY_PRINCIPAL_ID"} <= outputs
     assert "SERVICE_BUS_NAMESPACE" in text
+    told = {name for name in outputs if "NAMESPACE" in name or "PRINCIPAL" in name}
     page = read("docs/deploy.md")
-    assert all(f"`{name}`" in page for name in ("SERVICE_BUS_NAMESPACE", "APP_IDENTITY_PRINCIPAL_ID"))
-
-
-def test_yaml_shown_for_a_second_app_fits_the_one_that_is_there() -> None:
-    shown = re.search(r"```yaml\n(.*?)```", read("docs/deploy.md"), flags=re.DOTALL)
-    assert shown is not None
-    keys = re.findall(r"^    (\w+):", shown[1], flags=re.MULTILINE)
-    assert keys == re.findall(r"^    (\w+):", read("azure.yaml"), flags=re.MULTILINE)
+    assert all(f"`{name}`" in page for name in told)
 
 
 def test_what_the_templates_load_is_json() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cli import rights
-from functions.blueprints import MODULES
+from docs.generate import function_app, triggers
+from functions.blueprints import MODULES, SHARED
 from shared.bus.topology import TOPOLOGY
 from tests.unit.docs.markdown import code, read, rows, section
 from tests.unit.infra.bicep import FILES, INFRA, ROOT, is_expression, load, parsed, resource, resources
@@ -241,26 +242,98 @@ def test_the_workflows_that_a_deployment_may_choose_are_those_of_the_app() -> No
 # azd
 
 
-def test_azd_finds_the_app_by_the_name_of_its_service() -> None:
-    text = read("azure.yaml")
-    (service,) = re.findall(r"^  (\w+):\n    project", text, flags=re.MULTILINE)
-    keys = {each["key"] for name in ("separated", "together") for each in MAIN["variables"][name]["value"]}
-    assert service in keys
+def services() -> dict[str, dict[str, str]]:
+    """What azure.yaml says of each service."""
+    of_all = read("azure.yaml").partition("\nservices:\n")[2]
+    blocks = re.findall(r"^  (\w+):\n((?:    .*\n)+)", of_all, flags=re.MULTILINE)
+    return {name: dict(re.findall(r"^    (\w+): (.+)$", block, flags=re.MULTILINE)) for name, block in blocks}
+
+
+def separated() -> dict[str, list[str]]:
+    """The workflows of each of two apps, by its key."""
+    restoring = load("workflows.json")["restoring"]
+    meant = {
+        "restoring": restoring,
+        "backingUp": [name for name in load("workflows.json")["all"] if name not in restoring],
+    }
+    return {each["key"]: meant[each["workflows"]] for each in MAIN["variables"]["separated"]["value"]}
+
+
+def test_azd_finds_each_app_by_the_name_of_its_service() -> None:
+    assert list(services()) == list(separated())
+    (alone,) = MAIN["variables"]["together"]["value"]
+    assert alone["key"] == "app"
     tags = resource("Microsoft.Web/sites").body["tags"]["function"]["parameters"]
     assert {"'azd-service-name'": "key"} in tags.values()
+
+
+def test_azd_publishes_the_second_app_where_the_templates_create_one() -> None:
+    published = services()
+    given = json.loads((INFRA / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
+    variable = given["separateDuties"]["value"].strip("${}")
+    assert "condition" not in published["app"]
+    # Where the variable is not set there is no second app, as the parameter's default has it.
+    assert published["restore"].pop("condition") == f"${{{variable}=false}}"
+    assert MAIN["parameters"]["separateDuties"]["default"] is False
+    # One package: a setting says which functions it has.
+    assert (
+        published["restore"] == published["app"] == {"project": ".", "language": "python", "host": "function"}
+    )
+
+
+def test_azure_yaml_has_no_key_that_azd_does_not_know() -> None:
+    # Its schema takes any key: https://github.com/Azure/azure-dev/blob/main/schemas/v1.0/azure.yaml.json
     known = {
         "name",
+        "requiredVersions",
+        "azd",
         "infra",
         "provider",
         "path",
         "module",
         "services",
-        service,
-        "project",
-        "language",
-        "host",
+        *services(),
     }
-    assert set(re.findall(r"^\s*(\w+):", text, flags=re.MULTILINE)) <= known
+    known |= {"project", "language", "host", "condition"}
+    assert set(re.findall(r"^\s*(\w+):", read("azure.yaml"), flags=re.MULTILINE)) <= known
+
+
+@pytest.mark.parametrize("key", separated())
+def test_an_app_with_separated_duties_has_its_own_functions_and_the_queues_that_they_read(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflows = separated()[key]
+    monkeypatch.setenv("WORKFLOWS", ",".join(workflows))
+    found = triggers(function_app())
+    own = {name for workflow in ("every", *workflows) for name in MODULES[workflow]}
+    assert set(found) == own | {SHARED[name] for name in workflows if name in SHARED}
+    created = {
+        queue["name"] for queue in load("topology.json")["queues"] if set(queue["workflows"]) & set(workflows)
+    }
+    read_by_it = {queue for queue in found.values() if not queue.startswith("timer ")}
+    assert created - read_by_it == {"parked-messages"}, "a queue that no function reads"
+    assert read_by_it <= created, "a function whose queue is not there"
+    others = {name for other, its in separated().items() if other != key for name in its}
+    foreign = {name for other in others for name in MODULES[other]} - {SHARED.get(name) for name in workflows}
+    assert not foreign & set(found)
+
+
+def test_two_apps_have_every_function_between_them_and_only_one_may_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of: dict[str, set[str]] = {}
+    for key, workflows in separated().items():
+        monkeypatch.setenv("WORKFLOWS", ",".join(workflows))
+        of[key] = set(triggers(function_app()))
+    monkeypatch.delenv("WORKFLOWS")
+    assert set.union(*of.values()) == set(triggers(function_app()))
+    assert set.intersection(*of.values()) == set(MODULES["every"])
+    may = {
+        key: {action for role in rights.needed(workflows) for action in role.actions}
+        for key, workflows in separated().items()
+    }
+    assert [key for key in may if any("/restore/action" in action for action in may[key])] == ["restore"]
+    assert [key for key in may if any("/backup/action" in action for action in may[key])] == ["app"]
 
 
 def test_every_parameter_that_azd_gives_is_declared_and_documented() -> None:
