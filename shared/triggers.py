@@ -91,12 +91,21 @@ def plan_drills(*, past_due: bool) -> None:
 
 def _plan(planner: Callable[[Runtime], int], *, past_due: bool) -> None:
     from shared import composition
+    from shared.settings import SettingsError
 
     if past_due:
         _log.info(
             "the timer fires late; what was planned before is on its way", extra={"action": planner.__name__}
         )
-    planner(composition.runtime())
+    try:
+        runtime = composition.runtime()
+    except SettingsError as error:
+        _log.error("the settings cannot be used: %s", error, extra={"action": planner.__name__})
+        raise
+    # Without schedules as well: that this line comes is what the alert `watchdog` looks for.
+    _log.info(
+        "the schedules are planned", extra={"action": planner.__name__, "occurrences": planner(runtime)}
+    )
 
 
 def _without_effect(
