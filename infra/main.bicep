@@ -185,6 +185,19 @@ module alerts 'modules/alerts.bicep' = [for (each, number) in apps: {
   }
 }]
 
+module workbooks 'modules/workbook.bicep' = [for (each, number) in apps: {
+  name: 'workbook-${each.key}'
+  scope: group
+  params: {
+    suffix: '${each.key} ${environmentName}'
+    location: location
+    tags: allTags
+    workspaceId: monitoring.outputs.workspaceId
+    namespaceId: app[number].outputs.namespaceId
+    appName: app[number].outputs.name
+  }
+}]
+
 module vaultAlerts 'modules/vault-alerts.bicep' = [for id in vaultIds: {
   name: 'vault-alerts-${uniqueString(id)}'
   scope: group

@@ -26,6 +26,7 @@ MAIN = parsed(INFRA / "main.bicep")
 SETTINGS_PAGE = read("docs/settings.md")
 #: Open to whatever a template says.
 _FREE = re.compile(r"Tags$|UserAssignedIdentities$|^StringDictionaryProperties$")
+_PRIMITIVES = frozenset({"string", "int", "bool", "any", "object", "array", "null"})
 
 
 def problems(at: str, kind: str, value: Any, path: str) -> Iterator[str]:
@@ -57,11 +58,11 @@ def value_problems(at: str, type_: str, value: Any, path: str) -> Iterator[str]:
     kinds = [choice for choice in choices if choice in SCHEMAS[at]]
     if kinds:
         yield from problems(at, kinds[0], value, path)
-    literals = [choice.strip("'") for choice in choices if choice.startswith("'")]
+    # Where any text is allowed as well, those that are named are still the ones that Azure knows.
+    literals = [choice.strip("'") for choice in choices if choice not in _PRIMITIVES]
     # A bare name is a parameter or a variable, which the grammar does not tell from a text.
-    closed = literals and "string" not in choices
     written = isinstance(value, str) and "${" not in value and not re.fullmatch(r"[a-z]\w*", value)
-    if closed and written and value not in literals:
+    if literals and written and value not in literals:
         yield f"{path} is {value}, and may be {literals}"
     if choices == ["bool"] and not isinstance(value, bool | str):
         yield f"{path} is no bool"
@@ -108,6 +109,7 @@ def test_what_the_templates_load_is_as_the_published_schemas_have_it() -> None:
     [
         ({"lockDurations": "PT5M"}, "unknown"),
         ({"accessedAt": "now"}, "can only be read"),
+        ({"status": "Enabled"}, "may be"),
     ],
 )
 def test_a_property_that_there_is_not_is_found(change: dict[str, str], problem: str) -> None:
@@ -148,6 +150,15 @@ def test_the_namespace_has_the_queues_of_the_app_and_no_other() -> None:
         assert forwards_to is None or forwards_to in last
 
 
+def test_the_watchdog_watches_every_app_that_has_a_timer_and_what_only_a_running_app_leaves() -> None:
+    (watchdog,) = (rule for rule in load("alerts.json")["app"] if rule["name"] == "watchdog")
+    timers = {name for name, trigger in triggers(function_app()).items() if trigger.startswith("timer ")}
+    assert set(watchdog["workflows"]) == {workflow for workflow in MODULES if timers & set(MODULES[workflow])}
+    # A host that finds no function logs as well, and so does one that starts again and again.
+    assert "AppRequests | where Success == true" in watchdog["query"]
+    assert "AppTraces | where Message contains '[action='" in watchdog["query"]
+
+
 def test_an_alert_names_queues_that_there_are_and_metrics_that_azure_has() -> None:
     entities = {queue.name for queue in TOPOLOGY.queues} | {topic.name for topic in TOPOLOGY.topics}
     for scope in ("namespace", "vault"):
@@ -159,6 +170,49 @@ def test_an_alert_names_queues_that_there_are_and_metrics_that_azure_has() -> No
                     assert dimension["name"] in metric["dimensions"], rule["name"]
                     if dimension["name"] == "EntityName":
                         assert set(dimension["values"]) <= entities | {"-NamespaceOnlyMetric-"}, rule["name"]
+
+
+def test_the_workbook_shows_every_saved_query_and_only_metrics_that_azure_has() -> None:
+    workbook = load("workbook.json")
+    tables = {
+        each["name"]: each["content"]["query"]
+        for each in workbook["items"]
+        if each["content"].get("version") == "KqlItem/1.0"
+    }
+    assert list(tables) == [query["name"] for query in load("queries.json")]
+    for name, query in tables.items():
+        of_apps = re.findall(r"^App\w+$", query, flags=re.MULTILINE)
+        assert query.count("AppRoleName =~ '{app}'") == len(of_apps), f"{name}: of every app in the workspace"
+    (field,) = (each for item in workbook["items"] for each in item["content"].get("parameters", ()))
+    assert f"'{{{field['name']}}}'" in tables["request-story"]
+    #: of Azure Monitor, as workbooks number it
+    aggregations = {1: "Total", 2: "Minimum", 3: "Maximum", 4: "Average", 7: "Count"}
+    drawn = [each for item in workbook["items"] for each in item["content"].get("metrics", ())]
+    assert drawn
+    for each in drawn:
+        namespace, _, name = each["metric"].partition("--")
+        metric = FACTS["metrics"]["namespace"][name]
+        assert namespace == each["namespace"] == "microsoft.servicebus/namespaces"
+        assert aggregations[each["aggregation"]] in metric["aggregations"], name
+        assert set(each.get("splitBy", ())) <= set(metric["dimensions"])
+
+
+def test_the_template_fills_in_what_the_workbook_leaves_open() -> None:
+    left_open = set(re.findall(r"\{(\w+)\}", json.dumps(load("workbook.json")))) - {"request"}
+    filled = set(re.findall(r"'\{(\w+)\}'", (INFRA / "modules/workbook.bicep").read_text(encoding="utf-8")))
+    assert left_open == filled == {"app", "namespaceId", "workspaceId"}
+
+
+@pytest.mark.parametrize(
+    "query", load("queries.json") + load("alerts.json")["app"], ids=lambda each: each["name"]
+)
+def test_a_query_names_columns_that_its_tables_have(query: dict[str, str]) -> None:
+    text = query["query"]
+    tables = [name for name in FACTS["tables"] if re.search(rf"\b{name}\b", text)]
+    assert tables
+    known = {column for name in tables for column in FACTS["tables"][name]}
+    used = set(re.findall(r"\b[A-Z][A-Za-z]+\b", re.sub(r"'[^']*'", "''", text)))
+    assert used - set(tables) <= known
 
 
 # Rights
@@ -363,7 +417,7 @@ def test_modules_get_the_parameters_that_they_declare() -> None:
 
 def test_what_the_templates_load_is_there() -> None:
     for path in FILES:
-        for name in re.findall(r"loadJsonContent\('([^']+)'\)", path.read_text(encoding="utf-8")):
+        for name in re.findall(r"load(?:Json|Text)Content\('([^']+)'\)", path.read_text(encoding="utf-8")):
             assert (path.parent / name).is_file(), f"{path.name} loads {name}"
 
 
@@ -375,7 +429,8 @@ def test_azure_yaml_is_not_deployed() -> None:
 _OF_BICEP = frozenset(
     """
     array bool cidrSubnet concat contains empty endsWith environment filter flatten guid if int intersection items join
-    last length loadJsonContent map object param null replace resourceGroup resourceId split string subscription
+    last length loadJsonContent loadTextContent map object param null replace resourceGroup resourceId split string
+    subscription
     subscriptionResourceId take tenant toLower toObject true false union uniqueString var for in output module resource
     existing targetScope
     """.split()  # noqa: SIM905
