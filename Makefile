@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.stamp-runtime
 DEVELOPMENT := $(VENV)/.stamp-development
 # One lock for every Python that the app runs on: what differs has a marker.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --system-certs
+	--generate-hashes --system-certs --upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test smoke check docs picture format bench chaos week drills test-az test-node audit lock
@@ -103,7 +103,7 @@ $(VENV)-audit/.stamp: $(BIN)/python
 	@touch $@
 
 lock: $(DEVELOPMENT)
-	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file requirements.txt requirements.in
 	$(COMPILE) --constraint requirements.txt --output-file requirements-telemetry.txt requirements.in requirements-telemetry.in
 	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt \
 		--output-file requirements-cli.txt requirements.in requirements-cli.in -
