@@ -92,7 +92,9 @@ def test_the_parameters_that_the_workflow_reads_are_outputs_of_the_template() ->
     outputs = set(re.findall(r"^output (\w+)", read("infra/main.bicep"), flags=re.MULTILINE))
     script = re.search(r"azd env get-values > values.env\n((?: {10}.*\n)+)", text)
     assert script is not None
-    read_there = set(re.findall(r"\$([A-Z_]+)", script[1])) | set(re.findall(r"azd env get-value (\w+)", text))
+    read_there = set(re.findall(r"\$([A-Z_]+)", script[1])) | set(
+        re.findall(r"azd env get-value (\w+)", text)
+    )
     assert read_there - {"VAULT"} == {"AZURE_FUNCTION_NAME", "APP_IDENTITY_PRINCIPAL_ID"}
     assert read_there - {"VAULT"} <= outputs
     told = {name for name in outputs if name.endswith(("_FUNCTION_NAME", "_NAMESPACE", "_PRINCIPAL_ID"))}
