@@ -52,20 +52,30 @@ class Finding:
     finding: str
     #: what to do; none where nothing is wrong
     todo: str | None = None
+    #: whether it was looked at, or nothing was named to look at
+    skipped: bool = False
 
     @property
     def row(self) -> JsonObject:
         """As it is shown."""
         return {
-            "result": "ok" if self.todo is None else "wrong",
+            "result": self._result,
             "what": self.what,
             "finding": self.finding,
             "todo": self.todo,
         }
 
     @property
+    def _result(self) -> str:
+        if self.skipped:
+            return "skipped"
+        return "ok" if self.todo is None else "wrong"
+
+    @property
     def text(self) -> str:
         """As a person reads it: what to do stands on a line of its own, to be copied."""
+        if self.skipped:
+            return f"skipped {printable(self.what)}: {printable(self.finding)}"
         if self.todo is None:
             return f"ok     {printable(self.what)}"
         lines = (self.what, self.finding, self.todo)
@@ -137,7 +147,7 @@ def _look(
         found += examined.findings(
             vaults=vaults,
             machines=machines,
-            drill_machines=drill_machines,
+            drill_machines=drill_machines or _drill_machines(settings),
             namespace=options.namespace or _namespace_in(looked_at),
             subscription=subscription,
         )
@@ -154,6 +164,12 @@ def _subscription(options: argparse.Namespace, vaults: Sequence[VaultId]) -> str
         if options.subscription is not None:
             raise
         return None
+
+
+def _drill_machines(settings: Settings) -> list[VirtualMachineId]:
+    """The VMs that the app's own settings name for drills."""
+    serves = any(operation.value == "drill" for operation in settings.workflows)
+    return list(dict.fromkeys(target.vm_id for target in settings.drill_targets)) if serves else []
 
 
 def _app(arm: ArmClient, name: str, subscription: str | None) -> DeployedApp | Finding:
@@ -348,8 +364,13 @@ class Examination:
         }
         workflows = [*self._workflows, *(["drill"] if drill_machines else [])]
         for role in rights.needed(workflows, options=self._options):
-            for scope in scopes[role.scope]:
+            places = list(scopes[role.scope])
+            for scope in places:
                 yield self._role(role, scope)
+            if not places and vaults:
+                drills = role.scope is Scope.DRILL_VIRTUAL_MACHINE
+                where = "by --drill-vm or DRILL_TARGETS" if drills else "by --vm"
+                yield Finding(what=f"role {role.name}", finding=f"no VM is named {where}", skipped=True)
 
     def _role(self, role: Role, scope: str) -> Finding:
         what = f"role {role.name} on {scope}"

@@ -107,6 +107,7 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
             status = main(["doctor", *arguments])
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert simulator.ledger_entries == [], "it changes nothing"
+        assert not [each for each in found if each["result"] == "skipped"]
         return status, [each for each in found if each["result"] != "ok"]
 
     yield run
@@ -371,6 +372,27 @@ def test_a_vault_that_is_not_there_is_named(look: Look) -> None:
     assert any(each["what"] == f"vault {other}" and "not there" in each["finding"] for each in wrong)
 
 
+def test_roles_on_vms_are_not_called_right_where_no_vm_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = Simulator(Scenario.model_validate({}))
+    targets = [{"vmId": simulator.vm_id("sqlvm2"), "instance": "MSSQLSERVER"}]
+    with SimulatorServer(simulator) as server:
+        look = ["doctor", "--arm-endpoint", server.url, "--vault", simulator.vault_id(), "--json"]
+        assert main(look) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        skipped = [each["what"] for each in found if each["result"] == "skipped"]
+        assert skipped == ["role virtual-machine", "role drill-virtual-machine"]
+        # The app's own setting says which VMs are for drills.
+        monkeypatch.setenv("DRILL_TARGETS", json.dumps(targets))
+        assert main([*look, "--vm", simulator.vm_id("sqlvm1")]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert not [each for each in found if each["result"] == "skipped"]
+        assert f"role drill-virtual-machine on {simulator.vm_id('sqlvm2')}" in [
+            each["what"] for each in found
+        ]
+
+
 def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -381,7 +403,7 @@ def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
         )
     lines = capsys.readouterr().out.splitlines()
     places = [number for number, line in enumerate(lines) if line.startswith("wrong  ")]
-    assert all(line.startswith("ok     ") for line in lines[: places[0]])
+    assert all(line.startswith(("ok     ", "skipped ")) for line in lines[: places[0]])
     (backup,) = (number for number in places if lines[number].startswith("wrong  role backup on "))
     assert "protectedItems/backup/action" in lines[backup + 1]
     assert (
