@@ -3,15 +3,16 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := .venv-node
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
 RUNTIME := $(VENV)/.stamp-runtime
 DEVELOPMENT := $(VENV)/.stamp-development
 # One lock for every Python that the app runs on: what differs has a marker.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --system-certs
+	--generate-hashes --system-certs --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check docs picture format bench chaos week drills test-az audit lock
+.PHONY: help setup run test smoke check docs picture format bench chaos week drills test-az test-node audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
@@ -27,7 +28,8 @@ help:
 	@echo "make week     a week of coverage over 200 databases, simulated"
 	@echo "make drills   a whole month of nightly restore drills"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
-	@echo "make audit    check the locks for packages with published advisories (needs the internet)"
+	@echo "make test-node  hold the templates' schemas against Microsoft's, and the workflows against GitHub's (needs Node)"
+	@echo "make audit    check the workflows for holes, and the locks for published advisories (needs the internet)"
 	@echo "make lock     resolve the dependencies anew into requirements*.txt"
 
 setup: $(RUNTIME)
@@ -79,18 +81,30 @@ drills: $(DEVELOPMENT)
 test-az: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -q -m az
 
-audit: $(VENV)-audit/bin/pip-audit
+# On Linux and x86-64 alone: the types come with a program for it.
+test-node: $(DEVELOPMENT) $(NODE)/.stamp
+	$(BIN)/python -m pytest -q -m node tests/node
+
+$(NODE)/.stamp: tests/node/package.json tests/node/package-lock.json
+	@mkdir -p $(NODE)
+	@cp tests/node/package.json tests/node/package-lock.json $(NODE)
+	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+audit: $(VENV)-audit/.stamp
+	@$(VENV)-audit/bin/zizmor --offline --quiet .github
 	@for lock in requirements.txt requirements-cli.txt requirements-dev.txt requirements-telemetry.txt; do \
-		$< --vulnerability-service osv --disable-pip --no-deps --progress-spinner off -r $$lock || exit 1; \
+		$(VENV)-audit/bin/pip-audit --vulnerability-service osv --disable-pip --no-deps --progress-spinner off -r $$lock || exit 1; \
 	done
 
 # Of its own environment: it is no part of what it looks at.
-$(VENV)-audit/bin/pip-audit: $(BIN)/python
+$(VENV)-audit/.stamp: $(BIN)/python
 	@$(BIN)/python -m venv $(VENV)-audit
-	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 zizmor==1.32.0
+	@touch $@
 
 lock: $(DEVELOPMENT)
-	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file requirements.txt requirements.in
 	$(COMPILE) --constraint requirements.txt --output-file requirements-telemetry.txt requirements.in requirements-telemetry.in
 	@echo 'setuptools>=77' | $(COMPILE) --constraint requirements.txt \
 		--output-file requirements-cli.txt requirements.in requirements-cli.in -

@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 from cli import rights
 from cli.azure import resource_manager
+from cli.deployed_app import DeployedApp, find_app, lacking, read_app
 from cli.embedded import NOT_OF_A_RUN, settings_of_a_run
 from cli.entities import queue_properties, subscription_properties, topic_properties
 from cli.errors import CommandError
 from cli.output import output_of, write_data
-from cli.places import VAULT
+from cli.places import VAULT, subscription_id
 from cli.rights import Role, Scope, allows
 from cli.served import served_by
 from shared.arm.client import ArmClient, ArmResponse
@@ -51,20 +52,30 @@ class Finding:
     finding: str
     #: what to do; none where nothing is wrong
     todo: str | None = None
+    #: whether it was looked at, or nothing was named to look at
+    skipped: bool = False
 
     @property
     def row(self) -> JsonObject:
         """As it is shown."""
         return {
-            "result": "ok" if self.todo is None else "wrong",
+            "result": self._result,
             "what": self.what,
             "finding": self.finding,
             "todo": self.todo,
         }
 
     @property
+    def _result(self) -> str:
+        if self.skipped:
+            return "skipped"
+        return "ok" if self.todo is None else "wrong"
+
+    @property
     def text(self) -> str:
         """As a person reads it: what to do stands on a line of its own, to be copied."""
+        if self.skipped:
+            return f"skipped {printable(self.what)}: {printable(self.finding)}"
         if self.todo is None:
             return f"ok     {printable(self.what)}"
         lines = (self.what, self.finding, self.todo)
@@ -74,31 +85,12 @@ class Finding:
 def doctor(options: argparse.Namespace) -> int:
     """Look at everything that was named; returns the exit status: 0 nothing is wrong, 1 something is."""
     output = output_of(options)
-    environment = settings_of_a_run(os.environ, options.arm_endpoint)
-    environment |= {name: os.environ[name] for name in NOT_OF_A_RUN if name in os.environ}
     vaults = [_id(VaultId, text, "--vault") for text in options.vault]
     if not vaults and (of_environment := os.environ.get(VAULT, "").strip()):
         vaults = [_id(VaultId, of_environment, VAULT)]
     machines = [_id(VirtualMachineId, text, "--vm") for text in options.vm]
     drill_machines = [_id(VirtualMachineId, text, "--drill-vm") for text in options.drill_vm]
-    found = list(settings_findings(environment))
-    settings = _usable_settings(environment)
-    if settings is not None:
-        with resource_manager(environment) as arm:
-            examined = Examination(
-                arm,
-                settings,
-                principal=options.identity,
-                options=tuple(options.option),
-                on_loopback=settings.on_loopback,
-            )
-            found += examined.findings(
-                vaults=vaults,
-                machines=machines,
-                drill_machines=drill_machines,
-                namespace=options.namespace or _namespace_in(environment),
-                subscription=options.subscription,
-            )
+    found = _look(options, vaults, machines, drill_machines)
     # What is wrong comes last, where it is seen.
     found.sort(key=lambda each: each.todo is not None)
     wrong = sum(each.todo is not None for each in found)
@@ -114,6 +106,114 @@ def doctor(options: argparse.Namespace) -> int:
             else f"{wrong} of {len(found)} {'is' if wrong == 1 else 'are'} wrong."
         )
     return 1 if wrong else 0
+
+
+def _look(
+    options: argparse.Namespace,
+    vaults: Sequence[VaultId],
+    machines: Sequence[VirtualMachineId],
+    drill_machines: Sequence[VirtualMachineId],
+) -> list[Finding]:
+    """Everything that was found: by the settings of the deployed app that is named, else by the environment's."""
+    environment = settings_of_a_run(os.environ, options.arm_endpoint)
+    subscription = _subscription(options, vaults)
+    looked_at: Mapping[str, str] = {
+        **environment,
+        **{name: os.environ[name] for name in NOT_OF_A_RUN if name in os.environ},
+    }
+    principal = options.identity
+    found: list[Finding] = []
+    if options.app is None:
+        found += settings_findings(looked_at)
+        if _usable_settings(looked_at) is None:
+            return found
+    with resource_manager(environment) as arm:
+        if options.app is not None:
+            app = _app(arm, options.app, subscription)
+            if isinstance(app, Finding):
+                return [app]
+            looked_at, principal = app.settings, principal or app.principal
+            found += app_findings(app, arm.endpoint)
+        settings = _usable_settings(looked_at)
+        if settings is None:
+            return found
+        examined = Examination(
+            arm,
+            settings,
+            principal=principal,
+            options=tuple(options.option),
+            on_loopback=settings.on_loopback,
+        )
+        found += examined.findings(
+            vaults=vaults,
+            machines=machines,
+            drill_machines=drill_machines or _drill_machines(settings),
+            namespace=options.namespace or _namespace_in(looked_at),
+            subscription=subscription,
+        )
+    return found
+
+
+def _subscription(options: argparse.Namespace, vaults: Sequence[VaultId]) -> str | None:
+    """Where namespace and app are looked for. Raises CommandError for a subscription that is not known."""
+    if options.subscription is None and vaults:
+        return vaults[0].subscription_id
+    try:
+        return subscription_id(options.subscription, os.environ)
+    except CommandError:
+        if options.subscription is not None:
+            raise
+        return None
+
+
+def _drill_machines(settings: Settings) -> list[VirtualMachineId]:
+    """The VMs that the app's own settings name for drills."""
+    serves = any(operation.value == "drill" for operation in settings.workflows)
+    return list(dict.fromkeys(target.vm_id for target in settings.drill_targets)) if serves else []
+
+
+def _app(arm: ArmClient, name: str, subscription: str | None) -> DeployedApp | Finding:
+    """The deployed app that is named, with its settings; what to do where it cannot be read."""
+    what = f"app {name}"
+    try:
+        site = find_app(arm, name, subscription)
+        if site is None:
+            return Finding(
+                what=what,
+                finding="It is not in the subscription" if subscription else "Its subscription is not known.",
+                todo="Name it by its full ARM id, or its subscription with --subscription.",
+            )
+        return read_app(arm, site)
+    except (ArmError, TokenError) as error:
+        return Finding(
+            what=what,
+            finding=f"It or its settings cannot be read: {_said(error)}",
+            todo="Grant yourself Website Contributor on it (Reader may not read settings), or leave out --app.",
+        )
+
+
+def app_findings(app: DeployedApp, arm_endpoint: str) -> Iterator[Finding]:
+    """What is wrong with the settings of a deployed app: its own, and those that the host needs."""
+    group = app.id.split("/")[4]
+    missing = list(lacking(app, arm_endpoint))
+    for each in missing:
+        yield Finding(
+            what=f"setting {each.name} of app {app.name}",
+            finding=each.finding,
+            todo=f"az functionapp config appsettings set --name {app.name} --resource-group {group}"
+            f' --settings "{each.name}={each.value}"',
+        )
+    for found in settings_findings(app.settings):
+        # What is missing has been said.
+        if found.todo is None and missing:
+            continue
+        yield found
+    if app.principal is None:
+        yield Finding(
+            what=f"identity of app {app.name}",
+            finding="AZURE_CLIENT_ID names none of its identities.",
+            todo="Set AZURE_CLIENT_ID to the client id of one, or name its object id with --identity.",
+        )
 
 
 def _id(kind: Any, text: str, flag: str) -> Any:
@@ -199,9 +299,7 @@ class Examination:
             yield from self._vault(vault)
         yield from self._roles(vaults, machines, drill_machines)
         if namespace is not None:
-            yield from self._namespace(
-                namespace, subscription or (vaults[0].subscription_id if vaults else None)
-            )
+            yield from self._namespace(namespace, subscription)
         if not vaults and namespace is None:
             yield Finding(
                 what="rights and queues",
@@ -266,8 +364,13 @@ class Examination:
         }
         workflows = [*self._workflows, *(["drill"] if drill_machines else [])]
         for role in rights.needed(workflows, options=self._options):
-            for scope in scopes[role.scope]:
+            places = list(scopes[role.scope])
+            for scope in places:
                 yield self._role(role, scope)
+            if not places and vaults:
+                drills = role.scope is Scope.DRILL_VIRTUAL_MACHINE
+                where = "by --drill-vm or DRILL_TARGETS" if drills else "by --vm"
+                yield Finding(what=f"role {role.name}", finding=f"no VM is named {where}", skipped=True)
 
     def _role(self, role: Role, scope: str) -> Finding:
         what = f"role {role.name} on {scope}"

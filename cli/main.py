@@ -951,18 +951,24 @@ def _add_doctor(commands: _SubCommands) -> None:
         "doctor",
         summary="say what is wrong with settings, rights and queues, and what to grant; it changes nothing",
         example="""
-          sqlvmbackup doctor --namespace my-namespace --vault /subscriptions/.../vaults/vault1 \\
-            --vm /subscriptions/.../virtualMachines/sql1 --identity 11111111-1111-1111-1111-111111111111
+          sqlvmbackup doctor --app my-app --vault /subscriptions/.../vaults/vault1 \\
+            --vm /subscriptions/.../virtualMachines/sql1
         """,
         notes="""
-        Settings are those of the environment, WORKFLOWS among them. Without --identity it looks at what you
-        yourself may do, as `sqlvmbackup run` would be allowed. Exit status: 0 nothing is wrong, 1 something is.
+        With --app, settings, identity and namespace are those of the deployed app. Without it, settings are those
+        of the environment, WORKFLOWS among them, and without --identity it looks at what you yourself may do, as
+        `sqlvmbackup run` would be allowed. Exit status: 0 nothing is wrong, 1 something is.
         """,
         handler=handler,
     )
-    parser.add_argument("--namespace", metavar="NAME", help="the app's namespace, by name or full ARM id")
+    parser.add_argument("--app", metavar="NAME", help="the deployed Function App, by name or full ARM id")
     parser.add_argument(
-        "--subscription", metavar="ID", help="where the namespace is (default: the first vault's)"
+        "--namespace",
+        metavar="NAME",
+        help="the app's namespace, by name or full ARM id (default: as the settings say)",
+    )
+    parser.add_argument(
+        "--subscription", metavar="ID", help="where app and namespace are (default: the first vault's)"
     )
     parser.add_argument(
         "--vault",
@@ -993,7 +999,9 @@ def _add_doctor(commands: _SubCommands) -> None:
         help="what requests ask for beyond their workflow; may be repeated",
     )
     parser.add_argument(
-        "--identity", metavar="ID", help="object id of the app's identity (default: your own rights)"
+        "--identity",
+        metavar="ID",
+        help="object id of the app's identity (default: with --app the app's, else your own rights)",
     )
     _add_reading(parser, failed="what is wrong")
 

@@ -64,7 +64,7 @@ def vault_path(options: argparse.Namespace, environment: Mapping[str, str]) -> s
         )
     try:
         return VaultId(
-            _subscription(options.subscription, environment), options.resource_group, options.vault_name
+            subscription_id(options.subscription, environment), options.resource_group, options.vault_name
         ).path
     except InvalidResourceIdError as error:
         raise CommandError(f"-g, -v: {error}.") from error
@@ -102,7 +102,7 @@ def several_places(
             subscription=subscriptions[0] if subscriptions else None,
         )
         return [VaultId.parse(vault_path(one, environment))], []
-    ids = [_subscription(text, environment).lower() for text in subscriptions]
+    ids = [subscription_id(text, environment).lower() for text in subscriptions]
     return [VaultId.parse(_checked(text, "--vault")) for text in vaults], list(dict.fromkeys(ids))
 
 
@@ -115,17 +115,20 @@ def _checked(text: str, flag: str) -> str:
         raise CommandError(f"{flag}: {error}.{hint}") from error
 
 
-def _subscription(given: str | None, environment: Mapping[str, str]) -> str:
-    """The id of the subscription that is named, or that is the default. Raises CommandError."""
+def subscription_id(given: str | None, environment: Mapping[str, str]) -> str:
+    """The id of the subscription that is named, else of the environment, of its vault, of `az`. Raises CommandError."""
     text = (given or environment.get(_SUBSCRIPTION, "")).strip()
     if _GUID.fullmatch(text):
         return text
+    if not text and environment.get(VAULT, "").strip():
+        return VaultId.parse(_checked(environment[VAULT], VAULT)).subscription_id
     known = _subscriptions_of_az(environment)
     if not text:
         default = next((one["id"] for one in known if one.get("isDefault")), None)
         if default is None:
             raise CommandError(
-                f"no subscription is named: give --subscription ID, set {_SUBSCRIPTION}, or log in with `az login`."
+                f"no subscription is named: give --subscription ID, set {_SUBSCRIPTION} or {VAULT}, or log in with"
+                " `az login`."
             )
         return str(default)
     found = [str(one["id"]) for one in known if name_key(str(one.get("name", ""))) == name_key(text)]

@@ -185,7 +185,6 @@ ROLES: Final = (
         Scope.DRILL_VIRTUAL_MACHINE,
         ("drill",),
         "restore to a VM that is kept for drills, and run the app's check there, which is SYSTEM on that VM",
-        f"{_MACHINE}read",
         f"{_MACHINE}write",
         f"{_MACHINE}runCommands/read",
         f"{_MACHINE}runCommands/write",

@@ -31,7 +31,8 @@ def traced_to(path: Path | None) -> Iterator[None]:
         from shared.open_telemetry import OpenTelemetryRecorder
     except ImportError as error:
         raise CommandError(
-            "--trace: OpenTelemetry is not installed: pip install 'sql-vm-backup-functions[telemetry]'."
+            "--trace: OpenTelemetry is not installed: in a clone, pip install -r requirements-telemetry.txt; elsewhere,"
+            " install the package with its extra [telemetry]."
         ) from error
     try:
         file = path.open("w", encoding="utf-8")

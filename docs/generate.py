@@ -407,12 +407,14 @@ def service_bus_template() -> dict[str, Any]:
 def infrastructure_data() -> dict[str, Any]:
     """What the Bicep templates load, by file name."""
     sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))["Values"]
+    queries = json.loads((ROOT / INFRASTRUCTURE / "queries.json").read_text(encoding="utf-8"))
     return {
         "topology.json": infrastructure.topology_data(TOPOLOGY, served_by),
         "roles.json": infrastructure.roles_data(),
         "built-in-roles.json": infrastructure.built_in_roles_data(),
         "settings.json": infrastructure.settings_data(sample),
         "workflows.json": infrastructure.workflows_data(),
+        "workbook.json": infrastructure.workbook_data(queries),
     }
 
 

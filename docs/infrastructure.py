@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -72,6 +73,95 @@ def workflows_data() -> dict[str, list[str]]:
     """The workflows that an app may serve, and those of them that restore."""
     known = [name for name in FUNCTIONS if name != "every"]
     return {"all": known, "restoring": [name for name in known if name in _RESTORING]}
+
+
+#: Of Service Bus, by the titles of the charts: metrics, how they add up (as workbooks number it), and whether by queue.
+_CHARTS: Final[dict[str, tuple[tuple[str, ...], int, bool]]] = {
+    "Messages that no function has taken yet, by queue": (("ActiveMessages",), 3, True),
+    "Scheduled messages, by queue: those of `track` are the jobs in flight": (
+        ("ScheduledMessages",),
+        3,
+        True,
+    ),
+    "Messages that were completed, by queue": (("CompleteMessage",), 1, True),
+    "What Service Bus refuses": (("ThrottledRequests", "ServerErrors", "UserErrors"), 1, False),
+}
+_NAMESPACE: Final = "microsoft.servicebus/namespaces"
+_WEEK: Final = {"durationMs": 7 * 24 * 3600 * 1000}
+
+
+def workbook_data(queries: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The workbook of one app: charts of its namespace, then the saved queries.
+
+    `{app}`, `{namespaceId}` and `{workspaceId}` are filled in by the template. `{request}` is a field of the page.
+    Follows https://learn.microsoft.com/azure/azure-monitor/visualize/workbooks-overview, whose JSON has no published
+    schema; its form is that of workbooks which the portal has written.
+    """
+    asked = {
+        "version": "KqlParameterItem/1.0",
+        "parameters": [
+            {
+                "id": "5c4f6f0c-1a3e-4f0e-9d2b-0e4b7d9a6c11",
+                "version": "KqlParameterItem/1.0",
+                "name": "request",
+                "label": "Request",
+                "description": "The id of a request, for the table of its story",
+                "type": 1,
+                "value": "",
+            }
+        ],
+        "style": "pills",
+    }
+    text = "What the alerts mean and what to do is in docs/operations.md of SQL VM Backup Functions."
+    items: list[tuple[str, int, dict[str, Any]]] = [("purpose", 1, {"json": text})]
+    items += [(title, 10, _chart(title, *chart)) for title, chart in _CHARTS.items()]
+    items.append(("fields", 9, asked))
+    items += [(query["name"], 3, _query(query)) for query in queries]
+    return {
+        "version": "Notebook/1.0",
+        "items": [{"type": kind, "content": content, "name": name} for name, kind, content in items],
+        "fallbackResourceIds": ["{workspaceId}"],
+    }
+
+
+def _chart(title: str, metrics: Sequence[str], aggregation: int, by_queue: bool) -> dict[str, Any]:
+    split = {"splitBy": ["EntityName"], "splitBySortOrder": -1, "splitByLimit": 30} if by_queue else {}
+    return {
+        "version": "MetricsItem/2.0",
+        "chartId": f"chart-{metrics[0]}",
+        "chartType": 2,
+        "size": 0,
+        "resourceType": _NAMESPACE,
+        "metricScope": 0,
+        "resourceIds": ["{namespaceId}"],
+        "timeContext": {"durationMs": 24 * 3600 * 1000},
+        "metrics": [
+            {
+                "namespace": _NAMESPACE,
+                "metric": f"{_NAMESPACE}--{name}",
+                "aggregation": aggregation,
+                **split,
+            }
+            for name in metrics
+        ],
+        "title": title,
+    }
+
+
+def _query(query: Mapping[str, str]) -> dict[str, Any]:
+    """A saved query: of the app alone where the table holds several, and of the request that is asked for."""
+    text = re.sub(r"^(App\w+)\n", r"\1\n| where AppRoleName =~ '{app}'\n", query["query"], flags=re.MULTILINE)
+    return {
+        "version": "KqlItem/1.0",
+        "query": text.replace("'nightly-7'", "'{request}'"),
+        "size": 0,
+        "title": query["displayName"],
+        "timeContext": _WEEK,
+        "queryType": 0,
+        "resourceType": "microsoft.operationalinsights/workspaces",
+        "crossComponentResources": ["{workspaceId}"],
+        "visualization": "table",
+    }
 
 
 class _Asked(dict[str, str]):

@@ -19,6 +19,7 @@ param virtualMachineIds array = []
 param drillVirtualMachineIds array = []
 
 @description('The workflows that the app serves: its setting WORKFLOWS. Only their queues and rights are created.')
+@minLength(1)
 param workflows array = loadJsonContent('workflows.json').all
 
 @description('What else requests may ask for: firstBackup, autoProtect, createPolicy, createVault. Each brings a right of its own.')
@@ -81,7 +82,8 @@ var separated = [
 var together = [
   { key: 'app', workflows: workflows }
 ]
-var apps = separateDuties ? separated : together
+// An app without workflows would serve all of them: that is what an empty setting WORKFLOWS means.
+var apps = filter(separateDuties ? separated : together, each => !empty(each.workflows))
 var vaultSubscriptions = map(concat(vaultIds, virtualMachineIds, drillVirtualMachineIds), id => toLower('/subscriptions/${split(id, '/')[2]}'))
 var assignableScopes = union([toLower(subscription().id)], vaultSubscriptions)
 
@@ -183,6 +185,19 @@ module alerts 'modules/alerts.bicep' = [for (each, number) in apps: {
   }
 }]
 
+module workbooks 'modules/workbook.bicep' = [for (each, number) in apps: {
+  name: 'workbook-${each.key}'
+  scope: group
+  params: {
+    suffix: '${each.key} ${environmentName}'
+    location: location
+    tags: allTags
+    workspaceId: monitoring.outputs.workspaceId
+    namespaceId: app[number].outputs.namespaceId
+    appName: app[number].outputs.name
+  }
+}]
+
 module vaultAlerts 'modules/vault-alerts.bicep' = [for id in vaultIds: {
   name: 'vault-alerts-${uniqueString(id)}'
   scope: group
@@ -210,3 +225,6 @@ output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_FUNCTION_NAME string = app[0].outputs.name
 output SERVICE_BUS_NAMESPACE string = app[0].outputs.fullyQualifiedNamespace
 output APP_IDENTITY_PRINCIPAL_ID string = app[0].outputs.principalId
+output RESTORE_FUNCTION_NAME string = length(apps) > 1 ? app[1].outputs.name : ''
+output RESTORE_SERVICE_BUS_NAMESPACE string = length(apps) > 1 ? app[1].outputs.fullyQualifiedNamespace : ''
+output RESTORE_APP_IDENTITY_PRINCIPAL_ID string = length(apps) > 1 ? app[1].outputs.principalId : ''

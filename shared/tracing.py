@@ -59,7 +59,11 @@ class Instrument(Enum):
     )
     GAPS = ("sqlvmbackup.gaps", "{gap}", "gaps in coverage that were published, by state")
     PARKED = ("sqlvmbackup.parked", "{message}", "messages that were parked, by reason")
-    LATENESS = ("sqlvmbackup.step.lateness", "s", "from when a step was due to when it was taken, by step")
+    LATENESS = (
+        "sqlvmbackup.step.lateness",
+        "s",
+        "from when a step was due to when it was first taken, by step",
+    )
     JOB_AGE = ("sqlvmbackup.job.age", "s", "age of the jobs and operations in flight, at each look, by step")
     FOLLOWED = (
         "sqlvmbackup.jobs.followed",

@@ -72,10 +72,18 @@ def plan(name: str, *, past_due: bool) -> None:
     """Plan what is scheduled for the next day: `plan_backups`, `plan_coverage` or `plan_drills`."""
     from shared import composition
     from shared.intake.planning import PLANNERS
+    from shared.settings import SettingsError
 
     if past_due:
         _log.info("the timer fires late; what was planned before is on its way", extra={"action": name})
-    PLANNERS[name](composition.runtime())
+    try:
+        runtime = composition.runtime()
+    except SettingsError as error:
+        _log.error("the settings cannot be used: %s", error, extra={"action": name})
+        raise
+    occurrences = PLANNERS[name](runtime)
+    # Without schedules as well: that this line comes is what the alert `watchdog` looks for.
+    _log.info("the schedules are planned", extra={"action": name, "occurrences": occurrences})
 
 
 def _without_effect(

@@ -12,7 +12,7 @@ param workflows array
 
 var rules = loadJsonContent('../alerts.json')
 // An app that serves no schedules has no timer whose silence would say anything.
-var ofThisApp = filter(rules.app, rule => !contains(rule, 'workflow') || contains(workflows, rule.?workflow ?? ''))
+var ofThisApp = filter(rules.app, rule => !contains(rule, 'workflows') || !empty(intersection(rule.?workflows ?? [], workflows)))
 
 resource ofNamespace 'Microsoft.Insights/metricAlerts@2018-03-01' = [for rule in rules.namespace: {
   name: '${rule.name}-${suffix}'

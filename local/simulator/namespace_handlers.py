@@ -1,4 +1,4 @@
-"""The management side of what stands beside the app: namespaces with their entities, storage, components. Read only.
+"""The management side of the app and what stands beside it: namespaces with entities, storage, components. Read only.
 
 Follows https://learn.microsoft.com/rest/api/servicebus/controlplane-stable/queues/list-by-namespace.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
-from local.simulator.scenario import EntityScenario, NamespaceScenario
+from local.simulator.scenario import EntityScenario, FunctionAppScenario, NamespaceScenario
 from local.simulator.world import World
 
 _TYPE: Final = "Microsoft.ServiceBus/namespaces"
@@ -54,6 +54,40 @@ def list_subscriptions(world: World, call: Call) -> Answer:
     raise arm(404, "NotFound", f"The topic '{wanted}' was not found.")
 
 
+def list_sites(world: World, call: Call) -> Answer:
+    """GET the Function Apps of the subscription, or of a resource group."""
+    group = call.parameters.get("group", "").lower()
+    found = [
+        _site(world, entry)
+        for entry in world.scenario.function_apps
+        if not group or entry.resource_group.lower() == group
+    ]
+    return Answer(200, {"value": found})
+
+
+def get_site(world: World, call: Call) -> Answer:
+    """GET one Function App."""
+    return Answer(200, _site(world, _find_site(world, call)))
+
+
+def list_app_settings(world: World, call: Call) -> Answer:
+    """POST for the application settings of an app.
+
+    Follows https://learn.microsoft.com/rest/api/appservice/web-apps/list-application-settings.
+    """
+    entry = _find_site(world, call)
+    return Answer(
+        200,
+        {
+            "id": f"{_site(world, entry)['id']}/config/appsettings",
+            "name": "appsettings",
+            "type": "Microsoft.Web/sites/config",
+            "location": world.scenario.location,
+            "properties": dict(entry.settings),
+        },
+    )
+
+
 def list_beside(world: World, call: Call) -> Answer:
     """GET the storage accounts or components of a resource group: one of each beside every namespace of it."""
     kind = (
@@ -89,7 +123,39 @@ def _find(world: World, call: Call) -> NamespaceScenario:
     )
 
 
-def _group(world: World, entry: NamespaceScenario) -> str:
+def _find_site(world: World, call: Call) -> FunctionAppScenario:
+    group, name = call.parameters["group"].lower(), call.parameters["site"].lower()
+    for entry in world.scenario.function_apps:
+        if (entry.resource_group.lower(), entry.name.lower()) == (group, name):
+            return entry
+    raise arm(
+        404,
+        "ResourceNotFound",
+        f"The Resource 'Microsoft.Web/sites/{name}' under resource group '{group}' was not found. For more details "
+        "please go to https://aka.ms/ARMResourceNotFoundFix",
+    )
+
+
+def _site(world: World, entry: FunctionAppScenario) -> dict[str, Any]:
+    group = _group(world, entry)
+    identity = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-{entry.name}"
+    return {
+        "id": f"{group}/providers/Microsoft.Web/sites/{entry.name}",
+        "name": entry.name,
+        "type": "Microsoft.Web/sites",
+        "kind": "functionapp,linux",
+        "location": world.scenario.location,
+        "identity": {
+            "type": "UserAssigned",
+            "userAssignedIdentities": {
+                identity: {"clientId": entry.client_id, "principalId": entry.principal_id}
+            },
+        },
+        "properties": {"state": "Running"},
+    }
+
+
+def _group(world: World, entry: NamespaceScenario | FunctionAppScenario) -> str:
     return f"/subscriptions/{world.scenario.subscription_id}/resourceGroups/{entry.resource_group}"
 
 

@@ -1,7 +1,8 @@
 """The actions that roles know requests by, as Microsoft publishes them.
 
 Source: https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance, and the pages
-compute, databases and integration beside it (MicrosoftDocs/azure-docs, articles/role-based-access-control/permissions).
+compute, databases, integration and web-and-mobile beside it (MicrosoftDocs/azure-docs,
+articles/role-based-access-control/permissions).
 Which action a route asks for follows from its path and method; that there is such an action is held against this list.
 """
 
@@ -45,6 +46,7 @@ _OTHERS: Final = """
     Microsoft.Authorization/roleDefinitions/read
     Microsoft.ServiceBus/namespaces/read Microsoft.ServiceBus/namespaces/queues/read
     Microsoft.ServiceBus/namespaces/topics/read Microsoft.ServiceBus/namespaces/topics/subscriptions/read
+    Microsoft.Web/sites/Read Microsoft.Web/sites/config/list/Action
     Microsoft.Storage/storageAccounts/read Microsoft.Insights/Components/Read
     Microsoft.RecoveryServices/Locations/deletedVaults/read
     Microsoft.RecoveryServices/Locations/deletedVaults/undelete/action

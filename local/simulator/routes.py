@@ -209,6 +209,11 @@ def _add_access_routes(plain: Callable[[str, str, str, Handler], None], group: s
     plain("GET", f"{bus}/topics", "ListTopics", namespace_handlers.list_topics)
     subscriptions = f"{bus}/topics/{{topic}}/subscriptions"
     plain("GET", subscriptions, "ListTopicSubscriptions", namespace_handlers.list_subscriptions)
+    for scope in (subscription, group):
+        plain("GET", f"{scope}/providers/Microsoft.Web/sites", "ListSites", namespace_handlers.list_sites)
+    site = f"{group}/providers/Microsoft.Web/sites/{{site}}"
+    plain("GET", site, "GetSite", namespace_handlers.get_site)
+    plain("POST", f"{site}/config/appsettings/list", "ListAppSettings", namespace_handlers.list_app_settings)
     storage = f"{group}/providers/Microsoft.Storage/storageAccounts"
     plain("GET", storage, "ListStorageAccounts", namespace_handlers.list_beside)
     components = f"{group}/providers/Microsoft.Insights/components"

@@ -380,6 +380,16 @@ class NamespaceScenario(_Part):
     topics: tuple[TopicScenario, ...] = ()
 
 
+class FunctionAppScenario(_Part):
+    """A Function App as its management side shows it: one user-assigned identity, and its application settings."""
+
+    resource_group: Name = "rg-app"
+    name: Name
+    client_id: str
+    principal_id: str
+    settings: dict[str, str] = Field(default_factory=dict)
+
+
 class PolicyScenario(_Part):
     """A policy with its `properties` as the REST API has them."""
 
@@ -507,6 +517,7 @@ class Scenario(_Part):
     service_principals: tuple[ServicePrincipalScenario, ...] = ()
     role_assignments: tuple[RoleAssignmentScenario, ...] | None = None
     service_bus_namespaces: tuple[NamespaceScenario, ...] = ()
+    function_apps: tuple[FunctionAppScenario, ...] = ()
     durations: DurationsScenario = DurationsScenario()
     throttling: ThrottlingScenario = ThrottlingScenario()
     faults: tuple[Fault, ...] = ()

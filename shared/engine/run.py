@@ -83,8 +83,9 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
         message = read(row, delivery, runtime)
         if message is None:
             return
-        late = runtime.service_clock.now() - message.since
-        tracing.measure(Instrument.LATENESS, max(0.0, late.total_seconds()), step=row.name)
+        if message.poll == 0:  # one that has put itself back was in time once, and waits for something else
+            late = runtime.service_clock.now() - message.since
+            tracing.measure(Instrument.LATENESS, max(0.0, late.total_seconds()), step=row.name)
         result = run(row, message, delivery, runtime)
         say(span, message, result)
         hand_over(row, message, result, runtime)

@@ -147,7 +147,7 @@ def shortened(text: str, longest: int) -> str:
 
 
 def file_name(text: str) -> str:
-    """A text as the name of a file: itself, else without what Windows refuses in names, and with a hash of the whole."""
+    """A text as the name of a file: itself, else without what Windows refuses, and with a hash of the whole."""
     name = "".join("_" if _is_refused(character) else character for character in text).rstrip(" .")
     if not name or is_reserved(name):
         name = f"_{name}"

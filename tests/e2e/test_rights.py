@@ -69,6 +69,17 @@ PROTECTED = virtual_machine(
 )
 
 
+def not_asked(azure: Estate, *workflows: str, options: tuple[str, ...] = ()) -> set[str]:
+    """The actions of the roles that nothing has asked for so far, without the provider of backups."""
+    left = held(*workflows, options=options) - asked(azure)
+    return {action.removeprefix("microsoft.recoveryservices/vaults/") for action in left}
+
+
+ITEM = "backupfabrics/protectioncontainers/protecteditems"
+#: What the backup service itself asks for, in the name of who registers, protects or restores.
+BY_THE_SERVICE = {"microsoft.compute/virtualmachines/write"}
+
+
 def test_the_workflows_run_on_the_roles_of_the_table(estate: OpenEstate) -> None:
     azure = estate(
         {
@@ -76,7 +87,13 @@ def test_the_workflows_run_on_the_roles_of_the_table(estate: OpenEstate) -> None
             "roleAssignments": assignments("protect", "backup", "restore", options=OPTIONS),
         }
     )
-    outcomes = azure.run(azure.protect("orders", firstBackup="now"))
+    outcomes = azure.run(azure.protect("orders", firstBackup="now", autoProtect=["MSSQLSERVER"]))
+    options = ("firstBackup", "autoProtect")
+    assert not_asked(azure, "protect", options=options) == {
+        *BY_THE_SERVICE,
+        f"{ITEM}/read",
+        f"{ITEM}/operationresults/read",
+    }, "more than it needs where everything goes as it should"
     outcomes += azure.run(azure.backup("orders"))
     outcomes += azure.run(azure.restore("orders", "orders_copy"))
     assert set(statuses(outcomes)) == {"succeeded"}
@@ -101,6 +118,8 @@ def test_a_vault_and_a_policy_are_created_by_the_roles_of_the_table(estate: Open
     )
     assert statuses(outcomes) == {"succeeded": 1}
     assert asked(azure) <= held("protect", options=OPTIONS)
+    created = {action for action in not_asked(azure, "protect", options=OPTIONS) if "operation" not in action}
+    assert not created & {"write", "backuppolicies/write"}
     assert azure.mutations["PutPolicy"] == 1
     assert azure.mutations["PutVault"] == 1
 
@@ -119,6 +138,13 @@ def test_coverage_runs_on_its_roles_and_finds_vaults_and_machines_of_a_subscript
     outcomes = azure.run(request)
     assert set(statuses(outcomes)) == {"succeeded"}
     assert asked(azure) - {"microsoft.resourcegraph/resources/action"} <= held("coverage")
+    assert not_asked(azure, "coverage") == {
+        # One database, to see whether it takes logs; instances that are left to the service; Resource Graph's own.
+        f"{ITEM}/read",
+        f"{ITEM}/recoverypoints/read",
+        "backupprotectionintents/read",
+        "microsoft.sqlvirtualmachine/sqlvirtualmachines/read",
+    }
     gaps = [event["data"] for event in azure.events() if event["type"].endswith(".gap.v1")]
     assert [gap["vmId"].rpartition("/")[2] for gap in gaps] == ["sqlvm2"], "no vault knows it"
 
@@ -133,6 +159,7 @@ def test_a_drill_runs_on_its_roles(estate: OpenEstate) -> None:
     outcomes = azure.run(drills.drill(azure, "orders"))
     assert statuses(outcomes) == {"succeeded": 1}
     assert asked(azure) <= held("drill")
+    assert not_asked(azure, "drill") == {*BY_THE_SERVICE, f"{ITEM}/operationresults/read"}
 
 
 @pytest.mark.parametrize(

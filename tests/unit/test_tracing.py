@@ -50,12 +50,23 @@ class Recorded:
     def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """The attributes of each metric's points."""
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for name, point in self._points():
+            found[name].append(dict(point.attributes or {}))
+        return found
+
+    def points(self, name: str, **attributes: Any) -> list[Any]:
+        """The points of a metric that have these attributes."""
+        return [
+            each for found, each in self._points() if found == name and dict(each.attributes) == attributes
+        ]
+
+    def _points(self) -> Iterator[tuple[str, Any]]:
         data = self._metrics.get_metrics_data()
         for resource in data.resource_metrics if data is not None else ():
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
-                    found[metric.name] += [dict(point.attributes or {}) for point in metric.data.data_points]
-        return found
+                    for point in metric.data.data_points:
+                        yield metric.name, point
 
 
 @pytest.fixture
@@ -182,6 +193,15 @@ def test_the_metrics_say_what_waits_fails_and_is_left(estate: OpenEstate, record
     assert {point["step"] for point in found["sqlvmbackup.step.lateness"]} >= {"ensure_vault", "select_items"}
     assert found["sqlvmbackup.jobs.followed"]
     assert found["sqlvmbackup.reads.left"]
+
+
+def test_a_step_that_waits_for_azure_is_not_late(estate: OpenEstate, recorded: Recorded) -> None:
+    down = [{"route": "GetVault", "fault": "status", "status": 503, "nth": nth} for nth in (1, 2, 3)]
+    azure = estate({"faults": down})
+    azure.run(azure.protect("orders"))
+    (point,) = recorded.points("sqlvmbackup.step.lateness", step="ensure_vault")
+    assert point.count == 1
+    assert point.max < 5
 
 
 def test_without_anybody_who_records_messages_are_as_they_were(estate: OpenEstate) -> None:

@@ -13,7 +13,7 @@ from cli import rights
 from cli.main import main
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.bus.topology import TOPOLOGY
-from tests.unit.infra.bicep import load
+from tests.unit.infra.bicep import INFRA, load, parsed
 
 JsonObject = dict[str, Any]
 
@@ -24,8 +24,23 @@ BUS = {
     "actions": ["Microsoft.ServiceBus/*"],
     "dataActions": ["Microsoft.ServiceBus/*"],
 }
+CLIENT = "33333333-3333-3333-3333-333333333333"
+HERE = "http://here"
+#: What stands in the templates for what Azure gives.
+FILLED_IN = {
+    "AzureWebJobsStorage__blobServiceUri": "https://stapp.blob.core.windows.net/",
+    "AzureWebJobsStorage__queueServiceUri": "https://stapp.queue.core.windows.net/",
+    "AzureWebJobsStorage__tableServiceUri": "https://stapp.table.core.windows.net/",
+    "ServiceBusConnection__fullyQualifiedNamespace": "sb-app.servicebus.windows.net",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=0;IngestionEndpoint=https://x",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": f"ClientId={CLIENT};Authorization=AAD",
+    "ARM_ENDPOINT": HERE,
+    "WORKFLOWS": "backup",
+}
+GIVEN = parsed(INFRA / "modules/app.bicep")["variables"]["given"]["value"]
 #: Who looks, who is not the app.
 READER = {"roleName": "Reader", "actions": ["*/read"], "principalId": "local-simulator"}
+LOOKING = {**READER, "actions": ["*/read", "Microsoft.Web/sites/config/list/action"]}
 HOST = [{"roleName": role, "dataActions": list(actions)} for _, _, role, actions in rights.BESIDE]
 
 
@@ -63,17 +78,27 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         assignments: list[JsonObject] | None = None,
         bus: JsonObject | None = None,
         settings: dict[str, str] | None = None,
+        app: dict[str, str] | None = None,
     ) -> tuple[int, list[JsonObject]]:
         for name, value in (settings or {}).items():
             monkeypatch.setenv(name, value)
         scenario: JsonObject = {"serviceBusNamespaces": [bus or namespace()]}
+        if app is not None:
+            scenario["functionApps"] = [
+                {"name": "func-app", "clientId": CLIENT, "principalId": APP, "settings": app}
+            ]
         if assignments is not None:
-            scenario["roleAssignments"] = [*assignments, READER]
+            scenario["roleAssignments"] = [*assignments, LOOKING if app is not None else READER]
         simulator = Simulator(Scenario.model_validate(scenario))
         with SimulatorServer(simulator) as server:
             arguments = ["--arm-endpoint", server.url, "--vault", simulator.vault_id()]
             arguments += ["--vm", simulator.vm_id("sqlvm1"), "--drill-vm", simulator.vm_id("sqlvm2")]
-            arguments += ["--namespace", "sb-app", "--json", *flags]
+            if app is None:
+                arguments += ["--namespace", "sb-app"]
+            elif app.get("ARM_ENDPOINT") == HERE:
+                app["ARM_ENDPOINT"] = server.url
+                simulator.scenario.function_apps[0].settings["ARM_ENDPOINT"] = server.url
+            arguments += ["--json", *flags]
             arguments += [
                 flag
                 for name in ("firstBackup", "autoProtect", "createPolicy", "createVault")
@@ -82,6 +107,7 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
             status = main(["doctor", *arguments])
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert simulator.ledger_entries == [], "it changes nothing"
+        assert not [each for each in found if each["result"] == "skipped"]
         return status, [each for each in found if each["result"] != "ok"]
 
     yield run
@@ -249,12 +275,122 @@ def test_a_setting_that_cannot_be_used_is_named(look: Look, name: str, value: st
     assert any(each["what"] == f"setting {name}" for each in wrong)
 
 
+# The deployed app
+
+
+def deployed(*without: str) -> dict[str, str]:
+    """The settings as the templates give them, without some."""
+    settings = {
+        name: FILLED_IN.get(name, CLIENT if name.lower().endswith(("clientid", "client_id")) else value)
+        for name, value in (GIVEN | load("settings.json")).items()
+    }
+    return {name: value for name, value in settings.items() if name not in without}
+
+
+def test_nothing_is_wrong_with_an_app_as_the_templates_deploy_it(look: Look) -> None:
+    assert set(FILLED_IN) < set(GIVEN), "a setting that the templates no longer give"
+    assert look(
+        "--app", "func-app", assignments=held_by_app([*roles(), BUS, *HOST]), app=deployed("WORKFLOWS")
+    ) == (
+        0,
+        [],
+    )
+
+
+def test_which_workflows_it_serves_is_its_own_setting_and_not_that_of_the_environment(look: Look) -> None:
+    bus = namespace()
+    kept = {each["name"] for each in TOPOLOGY_DATA["queues"] if "backup" in each["workflows"]}
+    bus["queues"] = [each for each in bus["queues"] if each["name"] in kept]
+    held = held_by_app([*roles(), BUS, *HOST])
+    elsewhere = {"WORKFLOWS": "protect"}
+    assert look("--app", "func-app", assignments=held, bus=bus, app=deployed(), settings=elsewhere) == (0, [])
+    # Without it the app serves all of them, and has no queues for them.
+    status, wrong = look("--app", "func-app", assignments=held, bus=bus, app=deployed("WORKFLOWS"))
+    assert status == 1
+    assert {each["what"] for each in wrong} == {
+        f"queue {queue.name}" for queue in TOPOLOGY.queues if queue.name not in kept
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(GIVEN) - {"WORKFLOWS"}))
+def test_a_setting_of_the_templates_that_is_taken_away_is_named_with_the_command_that_sets_it(
+    look: Look, name: str
+) -> None:
+    held = held_by_app([*roles(), BUS, *HOST])
+    status, wrong = look(
+        "--app", "func-app", "--namespace", "sb-app", assignments=held, app=deployed(name, "WORKFLOWS")
+    )
+    assert status == 1
+    (found,) = [each for each in wrong if each["what"] == f"setting {name} of app func-app"]
+    assert found["todo"].startswith(
+        "az functionapp config appsettings set --name func-app --resource-group rg-app "
+    )
+    assert f'"{name}=' in found["todo"]
+
+
+@pytest.mark.parametrize(
+    "name", ["AZURE_CLIENT_ID", "ServiceBusConnection__clientId", "AzureWebJobsStorage__clientId"]
+)
+def test_an_identity_that_the_app_does_not_have_is_named(look: Look, name: str) -> None:
+    other = deployed("WORKFLOWS") | {name: "44444444-4444-4444-4444-444444444444"}
+    _, wrong = look("--app", "func-app", assignments=held_by_app([*roles(), BUS, *HOST]), app=other)
+    assert [each["what"] for each in wrong] == [f"setting {name} of app func-app"]
+
+
+def test_a_setting_of_the_app_that_cannot_be_used_is_named_and_no_value_is_shown(look: Look) -> None:
+    held = held_by_app([*roles(), BUS, *HOST])
+    bad = deployed("WORKFLOWS") | {"JOB_TIMEOUT": "soon", "ServiceBusConnection__key": "hunter2"}
+    _, wrong = look("--app", "func-app", assignments=held, app=bad)
+    assert [each["what"] for each in wrong] == ["setting JOB_TIMEOUT", "setting ServiceBusConnection__key"]
+    assert "hunter2" not in json.dumps(wrong)
+
+
+def test_whoever_may_not_read_the_settings_is_told_what_to_ask_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scenario = {
+        "roleAssignments": [READER],
+        "functionApps": [{"name": "func-app", "clientId": CLIENT, "principalId": APP}],
+    }
+    simulator = Simulator(Scenario.model_validate(scenario))
+    with SimulatorServer(simulator) as server:
+        flags = ["--arm-endpoint", server.url, "--vault", simulator.vault_id(), "--json"]
+        assert main(["doctor", "--app", "func-app", *flags]) == 1
+        (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert "Microsoft.Web/sites/config/list/action" in found["finding"]
+        assert "Website Contributor" in found["todo"]
+        assert main(["doctor", "--app", "other", *flags]) == 1
+        (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert (found["what"], found["finding"]) == ("app other", "It is not in the subscription")
+
+
 def test_a_vault_that_is_not_there_is_named(look: Look) -> None:
     group = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup"
     other = f"{group}/providers/Microsoft.RecoveryServices/vaults/other"
     status, wrong = look("--vault", other)
     assert status == 1
     assert any(each["what"] == f"vault {other}" and "not there" in each["finding"] for each in wrong)
+
+
+def test_roles_on_vms_are_not_called_right_where_no_vm_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = Simulator(Scenario.model_validate({}))
+    targets = [{"vmId": simulator.vm_id("sqlvm2"), "instance": "MSSQLSERVER"}]
+    with SimulatorServer(simulator) as server:
+        look = ["doctor", "--arm-endpoint", server.url, "--vault", simulator.vault_id(), "--json"]
+        assert main(look) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        skipped = [each["what"] for each in found if each["result"] == "skipped"]
+        assert skipped == ["role virtual-machine", "role drill-virtual-machine"]
+        # The app's own setting says which VMs are for drills.
+        monkeypatch.setenv("DRILL_TARGETS", json.dumps(targets))
+        assert main([*look, "--vm", simulator.vm_id("sqlvm1")]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert not [each for each in found if each["result"] == "skipped"]
+        assert f"role drill-virtual-machine on {simulator.vm_id('sqlvm2')}" in [
+            each["what"] for each in found
+        ]
 
 
 def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
@@ -267,7 +403,7 @@ def test_a_person_reads_what_is_wrong_last_with_a_command_to_copy(
         )
     lines = capsys.readouterr().out.splitlines()
     places = [number for number, line in enumerate(lines) if line.startswith("wrong  ")]
-    assert all(line.startswith("ok     ") for line in lines[: places[0]])
+    assert all(line.startswith(("ok     ", "skipped ")) for line in lines[: places[0]])
     (backup,) = (number for number in places if lines[number].startswith("wrong  role backup on "))
     assert "protectedItems/backup/action" in lines[backup + 1]
     assert (

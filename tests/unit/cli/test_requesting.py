@@ -269,6 +269,22 @@ def test_a_vault_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         request_from(parsed("backup"))
 
 
+def test_the_subscription_of_a_vault_by_its_names_is_that_of_the_environments_vault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AZURE_SUBSCRIPTION_ID", raising=False)
+    monkeypatch.setenv("AZURE_CONFIG_DIR", str(tmp_path))
+    other = {"id": VAULT.split("/")[2].replace("1", "2"), "name": "Of az", "isDefault": True}
+    (tmp_path / "azureProfile.json").write_text(json.dumps({"subscriptions": [other]}), encoding="utf-8")
+    monkeypatch.setenv("SQLVMBACKUP_VAULT", VAULT.replace("vault1", "vault2"))
+    named = ("backup", "-g", "rg", "-v", "vault1")
+    assert data_of(*named)["vaultId"] == VAULT
+    assert other["id"] in data_of(*named, "--subscription", other["id"])["vaultId"]
+    monkeypatch.setenv("SQLVMBACKUP_VAULT", "vault2")
+    with pytest.raises(CommandError, match=r"^SQLVMBACKUP_VAULT: "):
+        request_from(parsed(*named))
+
+
 def test_a_slash_at_the_end_of_an_id_is_taken() -> None:
     data = data_of("protect", "--vault", f"{VAULT}/", "--vm", f"{VM}/", "--policy", "Daily")
     assert (data["vaultId"], data["vmId"]) == (VAULT, VM)

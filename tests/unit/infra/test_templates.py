@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cli import rights
-from functions.blueprints import FUNCTIONS
+from docs.generate import function_app, triggers
+from functions.blueprints import FUNCTIONS, SHARED
 from shared.bus.topology import TOPOLOGY
 from tests.unit.docs.markdown import code, read, rows, section
 from tests.unit.infra.bicep import FILES, INFRA, ROOT, is_expression, load, parsed, resource, resources
@@ -25,6 +26,7 @@ MAIN = parsed(INFRA / "main.bicep")
 SETTINGS_PAGE = read("docs/settings.md")
 #: Open to whatever a template says.
 _FREE = re.compile(r"Tags$|UserAssignedIdentities$|^StringDictionaryProperties$")
+_PRIMITIVES = frozenset({"string", "int", "bool", "any", "object", "array", "null"})
 
 
 def problems(at: str, kind: str, value: Any, path: str) -> Iterator[str]:
@@ -56,11 +58,11 @@ def value_problems(at: str, type_: str, value: Any, path: str) -> Iterator[str]:
     kinds = [choice for choice in choices if choice in SCHEMAS[at]]
     if kinds:
         yield from problems(at, kinds[0], value, path)
-    literals = [choice.strip("'") for choice in choices if choice.startswith("'")]
+    # Where any text is allowed as well, those that are named are still the ones that Azure knows.
+    literals = [choice.strip("'") for choice in choices if choice not in _PRIMITIVES]
     # A bare name is a parameter or a variable, which the grammar does not tell from a text.
-    closed = literals and "string" not in choices
     written = isinstance(value, str) and "${" not in value and not re.fullmatch(r"[a-z]\w*", value)
-    if closed and written and value not in literals:
+    if literals and written and value not in literals:
         yield f"{path} is {value}, and may be {literals}"
     if choices == ["bool"] and not isinstance(value, bool | str):
         yield f"{path} is no bool"
@@ -107,6 +109,7 @@ def test_what_the_templates_load_is_as_the_published_schemas_have_it() -> None:
     [
         ({"lockDurations": "PT5M"}, "unknown"),
         ({"accessedAt": "now"}, "can only be read"),
+        ({"status": "Enabled"}, "may be"),
     ],
 )
 def test_a_property_that_there_is_not_is_found(change: dict[str, str], problem: str) -> None:
@@ -147,6 +150,17 @@ def test_the_namespace_has_the_queues_of_the_app_and_no_other() -> None:
         assert forwards_to is None or forwards_to in last
 
 
+def test_the_watchdog_watches_every_app_that_has_a_timer_and_what_only_a_running_app_leaves() -> None:
+    (watchdog,) = (rule for rule in load("alerts.json")["app"] if rule["name"] == "watchdog")
+    timers = {name for name, trigger in triggers(function_app()).items() if trigger.startswith("timer ")}
+    assert set(watchdog["workflows"]) == {
+        workflow for workflow in FUNCTIONS if timers & set(FUNCTIONS[workflow])
+    }
+    # A host that finds no function logs as well, and so does one that starts again and again.
+    assert "AppRequests | where Success == true" in watchdog["query"]
+    assert "AppTraces | where Message contains '[action='" in watchdog["query"]
+
+
 def test_an_alert_names_queues_that_there_are_and_metrics_that_azure_has() -> None:
     entities = {queue.name for queue in TOPOLOGY.queues} | {topic.name for topic in TOPOLOGY.topics}
     for scope in ("namespace", "vault"):
@@ -158,6 +172,49 @@ def test_an_alert_names_queues_that_there_are_and_metrics_that_azure_has() -> No
                     assert dimension["name"] in metric["dimensions"], rule["name"]
                     if dimension["name"] == "EntityName":
                         assert set(dimension["values"]) <= entities | {"-NamespaceOnlyMetric-"}, rule["name"]
+
+
+def test_the_workbook_shows_every_saved_query_and_only_metrics_that_azure_has() -> None:
+    workbook = load("workbook.json")
+    tables = {
+        each["name"]: each["content"]["query"]
+        for each in workbook["items"]
+        if each["content"].get("version") == "KqlItem/1.0"
+    }
+    assert list(tables) == [query["name"] for query in load("queries.json")]
+    for name, query in tables.items():
+        of_apps = re.findall(r"^App\w+$", query, flags=re.MULTILINE)
+        assert query.count("AppRoleName =~ '{app}'") == len(of_apps), f"{name}: of every app in the workspace"
+    (field,) = (each for item in workbook["items"] for each in item["content"].get("parameters", ()))
+    assert f"'{{{field['name']}}}'" in tables["request-story"]
+    #: of Azure Monitor, as workbooks number it
+    aggregations = {1: "Total", 2: "Minimum", 3: "Maximum", 4: "Average", 7: "Count"}
+    drawn = [each for item in workbook["items"] for each in item["content"].get("metrics", ())]
+    assert drawn
+    for each in drawn:
+        namespace, _, name = each["metric"].partition("--")
+        metric = FACTS["metrics"]["namespace"][name]
+        assert namespace == each["namespace"] == "microsoft.servicebus/namespaces"
+        assert aggregations[each["aggregation"]] in metric["aggregations"], name
+        assert set(each.get("splitBy", ())) <= set(metric["dimensions"])
+
+
+def test_the_template_fills_in_what_the_workbook_leaves_open() -> None:
+    left_open = set(re.findall(r"\{(\w+)\}", json.dumps(load("workbook.json")))) - {"request"}
+    filled = set(re.findall(r"'\{(\w+)\}'", (INFRA / "modules/workbook.bicep").read_text(encoding="utf-8")))
+    assert left_open == filled == {"app", "namespaceId", "workspaceId"}
+
+
+@pytest.mark.parametrize(
+    "query", load("queries.json") + load("alerts.json")["app"], ids=lambda each: each["name"]
+)
+def test_a_query_names_columns_that_its_tables_have(query: dict[str, str]) -> None:
+    text = query["query"]
+    tables = [name for name in FACTS["tables"] if re.search(rf"\b{name}\b", text)]
+    assert tables
+    known = {column for name in tables for column in FACTS["tables"][name]}
+    used = set(re.findall(r"\b[A-Z][A-Za-z]+\b", re.sub(r"'[^']*'", "''", text)))
+    assert used - set(tables) <= known
 
 
 # Rights
@@ -241,26 +298,100 @@ def test_the_workflows_that_a_deployment_may_choose_are_those_of_the_app() -> No
 # azd
 
 
-def test_azd_finds_the_app_by_the_name_of_its_service() -> None:
-    text = read("azure.yaml")
-    (service,) = re.findall(r"^  (\w+):\n    project", text, flags=re.MULTILINE)
-    keys = {each["key"] for name in ("separated", "together") for each in MAIN["variables"][name]["value"]}
-    assert service in keys
+def services() -> dict[str, dict[str, str]]:
+    """What azure.yaml says of each service."""
+    of_all = read("azure.yaml").partition("\nservices:\n")[2]
+    blocks = re.findall(r"^  (\w+):\n((?:    .*\n)+)", of_all, flags=re.MULTILINE)
+    return {name: dict(re.findall(r"^    (\w+): (.+)$", block, flags=re.MULTILINE)) for name, block in blocks}
+
+
+def separated() -> dict[str, list[str]]:
+    """The workflows of each of two apps, by its key."""
+    restoring = load("workflows.json")["restoring"]
+    meant = {
+        "restoring": restoring,
+        "backingUp": [name for name in load("workflows.json")["all"] if name not in restoring],
+    }
+    return {each["key"]: meant[each["workflows"]] for each in MAIN["variables"]["separated"]["value"]}
+
+
+def test_azd_finds_each_app_by_the_name_of_its_service() -> None:
+    assert list(services()) == list(separated())
+    (alone,) = MAIN["variables"]["together"]["value"]
+    assert alone["key"] == "app"
     tags = resource("Microsoft.Web/sites").body["tags"]["function"]["parameters"]
     assert {"'azd-service-name'": "key"} in tags.values()
+
+
+def test_azd_publishes_the_second_app_where_the_templates_create_one() -> None:
+    published = services()
+    given = json.loads((INFRA / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
+    variable = given["separateDuties"]["value"].strip("${}")
+    assert "condition" not in published["app"]
+    # Where the variable is not set there is no second app, as the parameter's default has it.
+    assert published["restore"].pop("condition") == f"${{{variable}=false}}"
+    assert MAIN["parameters"]["separateDuties"]["default"] is False
+    # One package: a setting says which functions it has.
+    assert (
+        published["restore"] == published["app"] == {"project": ".", "language": "python", "host": "function"}
+    )
+
+
+def test_azure_yaml_has_no_key_that_azd_does_not_know() -> None:
+    # Its schema takes any key: https://github.com/Azure/azure-dev/blob/main/schemas/v1.0/azure.yaml.json
     known = {
         "name",
+        "requiredVersions",
+        "azd",
         "infra",
         "provider",
         "path",
         "module",
         "services",
-        service,
-        "project",
-        "language",
-        "host",
+        *services(),
     }
-    assert set(re.findall(r"^\s*(\w+):", text, flags=re.MULTILINE)) <= known
+    known |= {"project", "language", "host", "condition"}
+    assert set(re.findall(r"^\s*(\w+):", read("azure.yaml"), flags=re.MULTILINE)) <= known
+
+
+@pytest.mark.parametrize("key", separated())
+def test_an_app_with_separated_duties_has_its_own_functions_and_the_queues_that_they_read(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflows = separated()[key]
+    monkeypatch.setenv("WORKFLOWS", ",".join(workflows))
+    found = triggers(function_app())
+    own = {name for workflow in ("every", *workflows) for name in FUNCTIONS[workflow]}
+    assert set(found) == own | {SHARED[name] for name in workflows if name in SHARED}
+    created = {
+        queue["name"] for queue in load("topology.json")["queues"] if set(queue["workflows"]) & set(workflows)
+    }
+    read_by_it = {queue for queue in found.values() if not queue.startswith("timer ")}
+    assert created - read_by_it == {"parked-messages"}, "a queue that no function reads"
+    assert read_by_it <= created, "a function whose queue is not there"
+    others = {name for other, its in separated().items() if other != key for name in its}
+    foreign = {name for other in others for name in FUNCTIONS[other]} - {
+        SHARED.get(name) for name in workflows
+    }
+    assert not foreign & set(found)
+
+
+def test_two_apps_have_every_function_between_them_and_only_one_may_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of: dict[str, set[str]] = {}
+    for key, workflows in separated().items():
+        monkeypatch.setenv("WORKFLOWS", ",".join(workflows))
+        of[key] = set(triggers(function_app()))
+    monkeypatch.delenv("WORKFLOWS")
+    assert set.union(*of.values()) == set(triggers(function_app()))
+    assert set.intersection(*of.values()) == set(FUNCTIONS["every"])
+    may = {
+        key: {action for role in rights.needed(workflows) for action in role.actions}
+        for key, workflows in separated().items()
+    }
+    assert [key for key in may if any("/restore/action" in action for action in may[key])] == ["restore"]
+    assert [key for key in may if any("/backup/action" in action for action in may[key])] == ["app"]
 
 
 def test_every_parameter_that_azd_gives_is_declared_and_documented() -> None:
@@ -290,7 +421,7 @@ def test_modules_get_the_parameters_that_they_declare() -> None:
 
 def test_what_the_templates_load_is_there() -> None:
     for path in FILES:
-        for name in re.findall(r"loadJsonContent\('([^']+)'\)", path.read_text(encoding="utf-8")):
+        for name in re.findall(r"load(?:Json|Text)Content\('([^']+)'\)", path.read_text(encoding="utf-8")):
             assert (path.parent / name).is_file(), f"{path.name} loads {name}"
 
 
@@ -302,7 +433,8 @@ def test_azure_yaml_is_not_deployed() -> None:
 _OF_BICEP = frozenset(
     """
     array bool cidrSubnet concat contains empty endsWith environment filter flatten guid if int intersection items join
-    last length loadJsonContent map object param null replace resourceGroup resourceId split string subscription
+    last length loadJsonContent loadTextContent map object param null replace resourceGroup resourceId split string
+    subscription
     subscriptionResourceId take tenant toLower toObject true false union uniqueString var for in output module resource
     existing targetScope
     """.split()  # noqa: SIM905

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from local.broker import PeekedMessage, ReceivedMessage
+from shared import composition, triggers
 from shared.engine.run import handle
 from shared.intake.planning import plan_backups
+from shared.settings import SettingsError
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
 from tests.unit.examples import NOW
@@ -47,6 +50,34 @@ def test_a_day_is_planned_ahead_and_twice_is_once() -> None:
         assert [message.scheduled_for for message in planned] == [
             NOW.replace(hour=0) + timedelta(hours=hours) for hours in (12, 18, 24, 30)
         ]
+
+
+@pytest.mark.parametrize("timer", [triggers.plan, triggers.plan_coverage, triggers.plan_drills])
+def test_each_run_of_a_timer_leaves_a_line_that_the_watchdog_sees(
+    timer: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with open_app({}) as app:
+        composition.install(app.runtime)
+        try:
+            timer(past_due=False)
+        finally:
+            composition.install(None)
+    (line,) = [record.getMessage() for record in caplog.records if "planned" in record.getMessage()]
+    assert line.startswith("the schedules are planned [action=plan_")
+    assert line.endswith(" occurrences=0]")
+
+
+def test_a_timer_says_which_settings_cannot_be_used(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_TIMEOUT", "a week")
+    with pytest.raises(SettingsError):
+        triggers.plan(past_due=False)
+    # The alert `settings-unusable` looks for lines that begin so.
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("the settings cannot be used: ")
+    assert "JOB_TIMEOUT" in line
 
 
 @pytest.mark.parametrize("stalls", [1, 13, 90], ids=lambda quarters: f"every {quarters} quarters")
