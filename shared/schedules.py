@@ -292,7 +292,9 @@ def _called(entry: dict[str, Any]) -> str | None:
 
 
 def _arranged(entry: dict[str, Any]) -> dict[str, Any]:
-    own = {key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry}
+    own: dict[str, Any] = {
+        key: entry[key] for key in ("name", "schedule", "timeZone", "maxLateness") if key in entry
+    }
     return {**own, REQUEST: {key: value for key, value in entry.items() if key not in own}}
 
 

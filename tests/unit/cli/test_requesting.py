@@ -279,7 +279,7 @@ def test_the_subscription_of_a_vault_by_its_names_is_that_of_the_environments_va
     monkeypatch.setenv("SQLVMBACKUP_VAULT", VAULT.replace("vault1", "vault2"))
     named = ("backup", "-g", "rg", "-v", "vault1")
     assert data_of(*named)["vaultId"] == VAULT
-    assert other["id"] in data_of(*named, "--subscription", other["id"])["vaultId"]
+    assert other["id"] in data_of(*named, "--subscription", str(other["id"]))["vaultId"]
     monkeypatch.setenv("SQLVMBACKUP_VAULT", "vault2")
     with pytest.raises(CommandError, match=r"^SQLVMBACKUP_VAULT: "):
         request_from(parsed(*named))
