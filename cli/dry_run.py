@@ -18,6 +18,7 @@ from cli.output import output_of, print_rows
 from cli.request_lines import RequestLine
 from cli.results import left_out_of, restored_to
 from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
+from shared.azure_backup.models import Policy
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Failure, Step
 from shared.messages.error_codes import ErrorCode
@@ -111,16 +112,9 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
             _row(f"vault {data.vault_id.name}", "be created", f"{wanted.location}, {wanted.redundancy}")
         )
         return [*prepared, everything]
-    policy = protect.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
-    if isinstance(policy, Failure):
-        raise as_failed(policy)
-    if policy is None and data.create_policy is not None:
-        if (invalid := protect.invalid_new_name(data.policy_name)) is not None:
-            raise as_failed(invalid)
+    policy = _policy(data, request, c)
+    if policy is None:
         prepared.append(_row(f"policy {data.policy_name}", "be created", ""))
-    elif policy is None:
-        # The step says which there are.
-        _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
     registered, others = c.azure.list_registered_containers(data.vault_id)
     if (unusable := unusable_container(others, data.vm_id)) is not None:
         raise as_failed(unusable)
@@ -152,6 +146,19 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
             _not_known_yet(row) if row.get("code") == ErrorCode.DATABASE_NOT_FOUND else row for row in rows
         ]
     return [*prepared, *rows]
+
+
+def _policy(data: ProtectData, request: Request, c: Collaborators) -> Policy | None:
+    """The policy that the request names; None where it would be created. Raises CommandError where it cannot be."""
+    policy = protect.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
+    if isinstance(policy, Failure):
+        raise as_failed(policy)
+    if policy is None and data.create_policy is None:
+        # The step says which there are.
+        _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
+    elif policy is None and (invalid := protect.invalid_new_name(data.policy_name)) is not None:
+        raise as_failed(invalid)
+    return policy
 
 
 def _not_known_yet(row: JsonObject) -> JsonObject:

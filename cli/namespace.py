@@ -59,11 +59,8 @@ def send_and_wait(
             bus.send([line.message()])
             print(f"{line.label} is sent; its outcomes come on topic {JOB_OUTCOMES}.", file=sys.stderr)
             return 0
-        file = (
-            stack.enter_context(OutcomesFile(options.outcomes, resumed=False))
-            if options.outcomes is not None
-            else None
-        )
+        written = options.outcomes
+        file = stack.enter_context(OutcomesFile(written, resumed=False)) if written is not None else None
         stop = stack.enter_context(stop_requested())
         receiver = stack.enter_context(client.get_subscription_receiver(JOB_OUTCOMES, ALL_OUTCOMES))
         shown = display(said=in_flags)
@@ -85,13 +82,8 @@ def send_and_wait(
         for outcome in following.final_outcomes():
             if file is not None:
                 file.write(outcome)
-        print_outcomes(
-            following,
-            output,
-            left_out=all_left_out(following),
-            elapsed=watch.elapsed(time.monotonic()),
-            said=in_flags,
-        )
+        left_out, elapsed = all_left_out(following), watch.elapsed(time.monotonic())
+        print_outcomes(following, output, left_out=left_out, elapsed=elapsed, said=in_flags)
         if not following.complete:
             print(
                 f"Interrupted; the app goes on with {line.label}, and its outcomes come on topic"

@@ -74,15 +74,8 @@ def page(
     counts = counts_of(databases)
     made = f"{_moment(at)} · {_of_vaults(vaults)} · {rule}"
     parts = {
-        "policy": "; ".join(
-            (
-                "default-src 'none'",
-                f"script-src '{_hash(script)}'",
-                f"style-src '{_hash(style)}'",
-                "base-uri 'none'",
-                "form-action 'none'",
-            )
-        ),
+        "policy": f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
+        " base-uri 'none'; form-action 'none'",
         "title": f"Backup coverage, {_moment(at)}",
         "style": style,
         "made": _escape(made),
