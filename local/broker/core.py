@@ -38,7 +38,7 @@ from local.broker.model import (
     ReceivedMessage,
 )
 from shared.bus import MessageTooLargeError, OutgoingMessage
-from shared.bus.topology import TOPOLOGY, Topology
+from shared.bus.topology import TOPOLOGY, Queue, Topology
 from shared.clock import Clock, SteppedClock, SystemClock
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -807,9 +807,8 @@ def _entities_of(topology: Topology) -> dict[str, _Entity]:
         return entity
 
     def with_dead_letters(entity: _Entity) -> _Entity:
-        entity.dead_letters = add(
-            _Entity(name=f"{entity.name}/{DEAD_LETTER_QUEUE}", lock_duration=entity.lock_duration)
-        )
+        name = f"{entity.name}/{DEAD_LETTER_QUEUE}"
+        entity.dead_letters = add(_Entity(name=name, lock_duration=entity.lock_duration))
         return add(entity)
 
     for queue in topology.queues:
@@ -846,16 +845,20 @@ def _entities_of(topology: Topology) -> dict[str, _Entity]:
             )
         )
     for queue in topology.queues:
-        if queue.forward_dead_letters_to is None:
-            continue
-        target = entities.get(queue.forward_dead_letters_to.lower())
-        if target is None or not (target.accepts and target.receives):
-            raise ValueError(
-                f"queue {queue.name} forwards its dead letters to {queue.forward_dead_letters_to}, "
-                "which is no queue of the topology"
-            )
-        entities[queue.name.lower()].forward_to = target
+        if queue.forward_dead_letters_to is not None:
+            entities[queue.name.lower()].forward_to = _target(queue, entities)
     return entities
+
+
+def _target(queue: Queue, entities: Mapping[str, _Entity]) -> _Entity:
+    """Where a queue forwards its dead letters. Raises ValueError where that is no queue."""
+    target = entities.get((queue.forward_dead_letters_to or "").lower())
+    if target is None or not (target.accepts and target.receives):
+        raise ValueError(
+            f"queue {queue.name} forwards its dead letters to {queue.forward_dead_letters_to}, "
+            "which is no queue of the topology"
+        )
+    return target
 
 
 def _is_of_storage(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
-from local.simulator.estate import Container, Database, Policy, ProtectedItem, Vault
+from local.simulator.estate import Container, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.instance_items import instance_item, instance_items
 from local.simulator.jobs import Job
@@ -90,6 +90,7 @@ def _kpi(status: str, problem: JobError | None = None) -> dict[str, Any]:
     }
 
 
+# Long: an answer as recorded, field after field in the order of the service's.
 def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool) -> dict[str, Any]:
     """The protected item; lists leave its extendedInfo out."""
     now = world.now
@@ -299,6 +300,34 @@ def _conflict() -> ServiceError:
     )
 
 
+def _found(container: Container, key: tuple[str, str]) -> tuple[str, str] | None:
+    """The instance and the database that the last inquiry found under a key, as they are spelled."""
+    return next(
+        (
+            (instance, database)
+            for instance, databases in container.inquiry.found.items()
+            for database in databases
+            if (instance.lower(), database.lower()) == key
+        ),
+        None,
+    )
+
+
+def _names(
+    call: Call, container: Container, existing: ProtectedItem | None, instance: str, database: str
+) -> tuple[str, str]:
+    """What an item's container and the item itself are called: as the request that protects it spells them."""
+    if existing is not None:
+        return existing.container_name, existing.name
+    if container.group is not None:
+        return container.name.container_in_item, container.item_name(instance, database)
+    return (
+        f"VMAppContainer;{call.parameters['container'].partition(';')[2]}",
+        f"SQLDataBase;{call.parameters['item'].partition(';')[2]}",
+    )
+
+
+# Long: one request, from its checks in the service's order to the job that it starts.
 def configure(world: World, call: Call) -> Answer:
     """PUT an item with a policy: enable protection, change the policy, resume."""
     vault = world.vault(call)
@@ -319,15 +348,7 @@ def configure(world: World, call: Call) -> Answer:
             "UserErrorItemInSoftDeletedState",
             "The backup item is in soft deleted state. Undelete it before protecting it again.",
         )
-    real = next(
-        (
-            (instance, database)
-            for instance, databases in container.inquiry.found.items()
-            for database in databases
-            if (instance.lower(), database.lower()) == key
-        ),
-        None,
-    )
+    real = _found(container, key)
     if existing is None and real is None:
         raise item_not_found()
     refuse_under_instance(container, key[0])
@@ -340,13 +361,7 @@ def configure(world: World, call: Call) -> Answer:
         check_guard(vault, call, "updateProtectedItemRequests")
     mark = (vault.key, container.name.key, key)
     world.configuring.add(mark)
-    if existing is not None:
-        container_name, name = existing.container_name, existing.name
-    elif container.group is not None:
-        container_name, name = container.name.container_in_item, container.item_name(instance, database)
-    else:
-        container_name = f"VMAppContainer;{call.parameters['container'].partition(';')[2]}"
-        name = f"SQLDataBase;{call.parameters['item'].partition(';')[2]}"
+    container_name, name = _names(call, container, existing, instance, database)
 
     def complete(_: Job) -> str | None:
         if (problem := world.unreachable(container)) is not None:
@@ -556,17 +571,43 @@ def undelete(world: World, call: Call) -> Answer:
 # ---- backup on demand
 
 
-def _check_type(database: Database, kind: str) -> None:
+def _check_backup(world: World, item: ProtectedItem, kind: str) -> None:
     """Raise JobError for a backup that the database does not allow: the job fails, not the request."""
-    if not database.allows(kind):
+    if (problem := world.unreachable(item.container)) is not None:
+        raise problem
+    database = world.database(item)
+    if database is not None and not database.allows(kind):
         raise JobError(
             520012,
             "UserErrorSQLPODoesNotSupportBackupType",
             "This SQL database does not support the requested backup type.",
             ["Trigger a backup of a type that the database's recovery model allows."],
         )
+    if kind in ("Differential", "Log") and item.full() is None:
+        raise JobError(
+            520010,
+            "UserErrorParentFullBackupMissing",
+            "First full backup is missing for this data source.",
+            ["Trigger a full backup and try the operation again."],
+        )
+    if kind in ("Differential", "Log") and item.log_chain_broken:
+        raise JobError(
+            520016,
+            "UserErrorSQLLSNValidationFailure",
+            "Log chain is broken.",
+            ["Trigger a full backup to start a new log chain."],
+        )
 
 
+def _count_full(world: World, item: ProtectedItem) -> None:
+    """Count an on-demand full of the day. Raises ServiceError beyond what the service allows."""
+    day = world.now.date().isoformat()
+    if item.on_demand_fulls.get(day, 0) >= FULLS_A_DAY:
+        raise _too_many()
+    item.on_demand_fulls = {day: item.on_demand_fulls.get(day, 0) + 1}
+
+
+# Long: one request, from its checks in the service's order to the job that it starts.
 def backup(world: World, call: Call) -> Answer:
     """POST backup: a full, copy-only full, differential or log backup, now."""
     vault = world.vault(call)
@@ -588,35 +629,14 @@ def backup(world: World, call: Call) -> Answer:
             f"Protection is stopped for {item.database}. Resume protection before you trigger a backup.",
         )
     if kind == "Full":
-        day = world.now.date().isoformat()
-        if item.on_demand_fulls.get(day, 0) >= FULLS_A_DAY:
-            raise _too_many()
-        item.on_demand_fulls = {day: item.on_demand_fulls.get(day, 0) + 1}
+        _count_full(world, item)
     started = world.now
     busy = item.busy_with is not None
 
     def complete(job: Job) -> str | None:
         if busy:
             raise busy_error()
-        if (problem := world.unreachable(item.container)) is not None:
-            raise problem
-        database = world.database(item)
-        if database is not None:
-            _check_type(database, kind)
-        if kind in ("Differential", "Log") and item.full() is None:
-            raise JobError(
-                520010,
-                "UserErrorParentFullBackupMissing",
-                "First full backup is missing for this data source.",
-                ["Trigger a full backup and try the operation again."],
-            )
-        if kind in ("Differential", "Log") and item.log_chain_broken:
-            raise JobError(
-                520016,
-                "UserErrorSQLLSNValidationFailure",
-                "Log chain is broken.",
-                ["Trigger a full backup to start a new log chain."],
-            )
+        _check_backup(world, item, kind)
         return world.complete_backup(item, job, kind, started, expires)
 
     job = world.start_job(

@@ -319,6 +319,7 @@ def trigger_validation(world: World, call: Call) -> Answer:
     return world.accepted(call, operation)
 
 
+# Long: one request, from its checks in the service's order to the job that it starts.
 def restore(world: World, call: Call) -> Answer:
     """POST restore: over the original, to another database, or as files; from a recovery point or a moment."""
     vault = world.vault(call)
@@ -356,17 +357,8 @@ def restore(world: World, call: Call) -> Answer:
                 found.busy_with = None
 
     length = timedelta() if busy else world.durations.draw("restore")
-    shape: dict[str, Any] = {
-        "named": item.job_name,
-        "task": "Transfer data from vault",
-        "shown": "Restore",
-        "shown_at_end": f"Restore ({plan.shown})",
-        "cancellable": True,
-        "property_bag": {"Job Type": target.kind},
-    }
     if archived is not None:
         length += archived[0]
-        shape = {"task": "Rehydrate from Archive storage", "property_bag": dict(archived[1])}
     job = world.start_job(
         call,
         vault,
@@ -376,7 +368,7 @@ def restore(world: World, call: Call) -> Answer:
         length=length,
         complete=complete,
         always=end,
-        **shape,
+        **_shape(item, plan),
     )
     if job.running:
         for found in claimed:
@@ -396,6 +388,20 @@ def restore(world: World, call: Call) -> Answer:
         job_id_is_operation_id=(world.service.restore_jobs_have_the_operations_id or world.durations.coin()),
     )
     return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+
+
+def _shape(item: ProtectedItem, plan: _Plan) -> dict[str, Any]:
+    """What a restore's job shows of itself."""
+    if plan.archived is not None:
+        return {"task": "Rehydrate from Archive storage", "property_bag": dict(plan.archived[1])}
+    return {
+        "named": item.job_name,
+        "task": "Transfer data from vault",
+        "shown": "Restore",
+        "shown_at_end": f"Restore ({plan.shown})",
+        "cancellable": True,
+        "property_bag": {"Job Type": plan.target.kind},
+    }
 
 
 def _moment(world: World, item: ProtectedItem, value: object) -> datetime:
@@ -423,24 +429,28 @@ def _target(
     if source is not None and str(source).lower() not in own_ids:
         raise _invalid("Parameter sourceResourceId in request is not the virtual machine of the item.")
     if recovery == "OriginalLocation":
-        if group is not None:
-            raise _invalid(
-                "SQL Availability Groups do not support restoring a database directly into an Availability Group. "
-                "Restore the database to a standalone SQL instance and join it to the Availability Group."
-            )
-        instance = item.container.machine.instances.get(item.instance.lower())
-        destination = f"{item.container.machine.server_name}/{item.instance}/{item.database}"
-        return _Target(
-            item.container,
-            instance,
-            item.database,
-            True,
-            files,
-            destination,
-            "Recovery to the original database",
-        )
+        return _original_target(item, files)
     if recovery != "AlternateLocation":
         raise invalid_input("Parameter recoveryType in request is invalid.")
+    return _alternate_target(world, vault, properties, files)
+
+
+def _original_target(item: ProtectedItem, files: list[tuple[str, str, str]]) -> _Target:
+    container = item.container
+    if container.group is not None:
+        raise _invalid(
+            "SQL Availability Groups do not support restoring a database directly into an Availability Group. "
+            "Restore the database to a standalone SQL instance and join it to the Availability Group."
+        )
+    instance = container.machine.instances.get(item.instance.lower())
+    destination = f"{container.machine.server_name}/{item.instance}/{item.database}"
+    kind = "Recovery to the original database"
+    return _Target(container, instance, item.database, True, files, destination, kind)
+
+
+def _alternate_target(
+    world: World, vault: Vault, properties: dict[str, Any], files: list[tuple[str, str, str]]
+) -> _Target:
     info = properties.get("targetInfo")
     if not isinstance(info, dict):
         raise _invalid("Parameter targetInfo in request is missing.")

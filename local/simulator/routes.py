@@ -106,6 +106,7 @@ def _descend(
     return None
 
 
+# Long: a table, a line or two per route.
 def build_routes() -> RouteTable:
     """Every route the simulator answers."""
     table = RouteTable()
@@ -220,6 +221,7 @@ def _add_access_routes(plain: Callable[[str, str, str, Handler], None], group: s
     plain("GET", components, "ListComponents", namespace_handlers.list_beside)
 
 
+# Long: a table, a line or two per route.
 def _add_backup_routes(table: RouteTable, vault: str) -> None:
     def add(method: str, path: str, name: str, handler: Handler) -> None:
         table.add(method, vault + path, Route(name, handler, backup=bool(path)))

@@ -58,6 +58,7 @@ def get_run_command(world: World, call: Call) -> Answer:
     return Answer(200, _render(world, call, machine, _command(call, machine)))
 
 
+# Long: one request, from its checks in the service's order to the job that it starts.
 def put_run_command(world: World, call: Call) -> Answer:
     """PUT a run command: its script runs, unless one of that name with the same script is there already."""
     machine = machine_of(world, call)

@@ -287,6 +287,7 @@ class Simulator:
                 f"The api-version '{version}' is invalid. The supported versions are '{supported}'.",
             )
 
+    # Long: the headers as recorded, one after the other in the order of the service's.
     def _respond(
         self, call: Call, answer: Answer, headers: dict[str, str], faults: dict[str, Fault]
     ) -> Response:

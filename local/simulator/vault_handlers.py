@@ -22,6 +22,7 @@ _VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
 _POLICY_FIELDS = frozenset({"backupmanagementtype", "workloadtype", "fabricname"})
 
 
+# Long: an answer as recorded, field after field in the order of the service's.
 def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
     created = vault.created.strftime("%Y-%m-%dT%H%%3A%M%%3A%S.%f")
     provisioning = vault.provisioned_from is not None and vault.provisioned_from > world.now

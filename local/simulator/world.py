@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -41,6 +41,7 @@ from local.simulator.estate import (
     VirtualMachine,
     WholeInstance,
 )
+from local.simulator.faults import Fault
 from local.simulator.identifiers import Identifiers, UrlSigner
 from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName, container_key, encoded, encoded_segment, item_key
@@ -53,6 +54,7 @@ from local.simulator.scenario import (
     InstanceScenario,
     PolicyScenario,
     Scenario,
+    VaultScenario,
     VirtualMachineScenario,
 )
 from local.simulator.service_version import ServiceVersion
@@ -119,89 +121,100 @@ class World:
     def _build(self) -> None:
         scenario = self.scenario
         for machine in scenario.virtual_machines:
-            name = VmName(machine.resource_group, machine.name)
-            self.resource_groups.setdefault(machine.resource_group.lower(), machine.resource_group)
-            self.machines[name.key] = VirtualMachine(
-                name,
-                machine.location or scenario.location,
-                machine.sysadmin,
-                machine.running and not machine.deleted,
-                {entry.name.lower(): _instance(entry) for entry in machine.instances},
-                self.ids.guid(),
-                machine.deleted,
-                domain=machine.domain,
-                sql_iaas_extension=machine.sql_iaas_extension,
-                jobs_name_instance=machine.job_names == "full",
-                agent_ready=machine.agent_ready,
-                free_mb=machine.free_mb,
-                run_commands={
-                    entry.lower(): RunCommand(
-                        entry, "exit 0", [], 0, True, "Succeeded", "Succeeded", start=self.now, end=self.now
-                    )
-                    for entry in machine.run_commands
-                },
-            )
-        for entry in scenario.vaults:
-            self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)
-            vault = self.new_vault(
-                entry.resource_group, entry.name, entry.location or scenario.location, entry.policies
-            )
-            if entry.soft_delete is not None:
-                states = {"alwaysOn": "AlwaysON", True: "Enabled", False: "Disabled"}
-                vault.soft_delete = states[entry.soft_delete]
-            vault.soft_delete_days = entry.soft_delete_retention_days
-            if entry.resource_guard:
-                vault.resource_guard = ResourceGuard(
-                    f"/subscriptions/{scenario.subscription_id}/resourcegroups/{entry.resource_group}"
-                    f"/providers/Microsoft.DataProtection/resourceGuards/{entry.name}-guard",
-                    EVERY_REQUEST
-                    if isinstance(entry.resource_guard, bool)
-                    else ALWAYS.union(entry.resource_guard),
-                    scenario.start_time,
-                )
-            if entry.immutability != "Disabled":
-                vault.set_immutability(entry.immutability)
+            self._add_machine(machine)
+        for vault in scenario.vaults:
+            self._add_vault(vault)
         for group in scenario.availability_groups:
             self.groups.append(self._group(group))
         for principal in scenario.service_principals:
             self.principals[principal.client_id.lower()] = Principal(principal, self.ids.guid())
         for machine in scenario.virtual_machines:
-            if machine.registered_to is None:
-                continue
-            vault = next(v for v in self.vaults.values() if v.name.lower() == machine.registered_to.lower())
-            container = self.register(vault, self.machines[VmName(machine.resource_group, machine.name).key])
-            for instance in machine.instances:
-                if instance.protected_by is not None:
-                    self.protect_instance(
-                        container, instance.name, vault.policies[instance.protected_by.lower()]
-                    )
-                for database in instance.databases:
-                    if database.protected_by is not None:
-                        policy = vault.policies[database.protected_by.lower()]
-                        own = database.item_casing == "own"
-                        item = self.protect(
-                            container,
-                            instance.name,
-                            database.name,
-                            policy,
-                            container_name=container.name.container if own else "",
-                            name=f"SQLDataBase;{instance.name};{database.name}" if own else "",
-                        )
-                        self.give_history(item, database)
+            if machine.registered_to is not None:
+                self._register(machine, machine.registered_to)
         for group, found in zip(scenario.availability_groups, self.groups, strict=True):
-            for database in group.databases:
-                registered = found.primary.registered_with
-                if database.protected_by is not None and registered is not None:
-                    policy = registered.policies[database.protected_by.lower()]
-                    container = registered.containers[found.name.key]
-                    item = self.protect(container, found.name.name, database.name, policy)
-                    self.give_history(item, database)
+            self._protect_group(group, found)
         self._give_jobs()
         for machine in scenario.virtual_machines:
             for instance in machine.instances:
                 if instance.auto_protected_by is not None:
                     self._intend(machine, instance)
         self.course.begin()
+
+    def _add_machine(self, entry: VirtualMachineScenario) -> None:
+        name = VmName(entry.resource_group, entry.name)
+        self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)
+        self.machines[name.key] = VirtualMachine(
+            name,
+            entry.location or self.scenario.location,
+            entry.sysadmin,
+            entry.running and not entry.deleted,
+            {instance.name.lower(): _instance(instance) for instance in entry.instances},
+            self.ids.guid(),
+            entry.deleted,
+            domain=entry.domain,
+            sql_iaas_extension=entry.sql_iaas_extension,
+            jobs_name_instance=entry.job_names == "full",
+            agent_ready=entry.agent_ready,
+            free_mb=entry.free_mb,
+            run_commands={
+                command.lower(): RunCommand(
+                    command, "exit 0", [], 0, True, "Succeeded", "Succeeded", start=self.now, end=self.now
+                )
+                for command in entry.run_commands
+            },
+        )
+
+    def _add_vault(self, entry: VaultScenario) -> None:
+        scenario = self.scenario
+        self.resource_groups.setdefault(entry.resource_group.lower(), entry.resource_group)
+        vault = self.new_vault(
+            entry.resource_group, entry.name, entry.location or scenario.location, entry.policies
+        )
+        if entry.soft_delete is not None:
+            states = {"alwaysOn": "AlwaysON", True: "Enabled", False: "Disabled"}
+            vault.soft_delete = states[entry.soft_delete]
+        vault.soft_delete_days = entry.soft_delete_retention_days
+        if entry.resource_guard:
+            guard = entry.resource_guard
+            guarded = EVERY_REQUEST if isinstance(guard, bool) else ALWAYS.union(guard)
+            vault.resource_guard = ResourceGuard(
+                f"/subscriptions/{scenario.subscription_id}/resourcegroups/{entry.resource_group}"
+                f"/providers/Microsoft.DataProtection/resourceGuards/{entry.name}-guard",
+                guarded,
+                scenario.start_time,
+            )
+        if entry.immutability != "Disabled":
+            vault.set_immutability(entry.immutability)
+
+    def _register(self, machine: VirtualMachineScenario, vault_name: str) -> None:
+        """Register a VM, and protect what the scenario says is protected on it."""
+        vault = next(v for v in self.vaults.values() if v.name.lower() == vault_name.lower())
+        container = self.register(vault, self.machines[VmName(machine.resource_group, machine.name).key])
+        for instance in machine.instances:
+            if instance.protected_by is not None:
+                self.protect_instance(container, instance.name, vault.policies[instance.protected_by.lower()])
+            for database in instance.databases:
+                if database.protected_by is None:
+                    continue
+                own = database.item_casing == "own"
+                item = self.protect(
+                    container,
+                    instance.name,
+                    database.name,
+                    vault.policies[database.protected_by.lower()],
+                    container_name=container.name.container if own else "",
+                    name=f"SQLDataBase;{instance.name};{database.name}" if own else "",
+                )
+                self.give_history(item, database)
+
+    def _protect_group(self, entry: AvailabilityGroupScenario, group: AvailabilityGroup) -> None:
+        registered = group.primary.registered_with
+        for database in entry.databases:
+            if database.protected_by is not None and registered is not None:
+                policy = registered.policies[database.protected_by.lower()]
+                container = registered.containers[group.name.key]
+                item = self.protect(container, group.name.name, database.name, policy)
+                self.give_history(item, database)
 
     def _intend(self, entry: VirtualMachineScenario, instance: InstanceScenario) -> None:
         machine = self.machine(entry.resource_group, entry.name)
@@ -426,30 +439,34 @@ class World:
             **shape,
         )
         vault.operations[operation_id] = operation
-        failure = call.faults.get("operationFailure")
         if "operationNeverEnds" in call.faults:
             return operation
+        end = partial(self._end_operation, operation, call.faults.get("operationFailure"), complete)
+        self._after(length or timedelta(), end)
+        return operation
 
-        def end() -> None:
-            if failure is not None:
-                code = failure.code or "CloudInternalError"
-                operation.job_id = None
-                message = failure.message or "Microsoft Azure Backup encountered an internal error."
-                operation.finish(self.now, (code, message), failure.status or 500)
-                return
-            try:
-                if complete is not None:
-                    complete()
-            except ServiceError as error:
-                operation.finish(self.now, (error.code, error.message), error.status)
-            else:
-                operation.finish(self.now)
-
-        if length is None or length <= timedelta():
+    def _after(self, length: timedelta, end: Callable[[], None]) -> None:
+        if length <= timedelta():
             end()
         else:
             self.agenda.at(self.now + length, end)
-        return operation
+
+    def _end_operation(
+        self, operation: Operation, failure: Fault | None, complete: Callable[[], Any] | None
+    ) -> None:
+        if failure is not None:
+            code = failure.code or "CloudInternalError"
+            operation.job_id = None
+            message = failure.message or "Microsoft Azure Backup encountered an internal error."
+            operation.finish(self.now, (code, message), failure.status or 500)
+            return
+        try:
+            if complete is not None:
+                complete()
+        except ServiceError as error:
+            operation.finish(self.now, (error.code, error.message), error.status)
+        else:
+            operation.finish(self.now)
 
     def accepted(self, call: Call, operation: Operation, effect: Effect | None = None) -> Answer:
         """The 202 that starts an operation or says that it still runs."""
@@ -498,8 +515,8 @@ class World:
         `complete` may return a final status other than Completed; a JobError from it makes the job Failed.
         The faults of `call` decide the outcome before it does.
         """
-        activity = call.client_request_id if call is not None and self.scenario.echo_activity_id else None
         faults = call.faults if call is not None else {}
+        activity = call.client_request_id if call is not None and self.scenario.echo_activity_id else None
         job = Job(
             self.ids.guid(),
             next(self.sequence),
@@ -524,34 +541,11 @@ class World:
                 return
             if always is not None:
                 always(job)
-            for name, status in (
-                ("jobFailure", "Failed"),
-                ("operationFailure", "Failed"),
-                ("jobCancelled", "Cancelled"),
-            ):
-                if (fault := faults.get(name)) is not None:
-                    if status == "Failed" or fault.code is not None:
-                        job.errors.append(_injected_error(fault))
-                    job.dynamic_error = fault.dynamic_error_message
-                    self._end_job(job, item, status)
-                    return
-            try:
-                final = complete(job)
-            except JobError as error:
-                job.errors.append(error)
-                self._end_job(job, item, "Cancelled" if error.cancelled else "Failed")
-                return
-            if (fault := faults.get("jobWarning")) is not None:
-                job.errors.append(_injected_error(fault))
-                final = "CompletedWithWarnings"
-            self._end_job(job, item, final or "Completed")
+            self._end_job(job, item, _status_at_the_end(job, faults, complete))
 
         job.ending = end
         if "jobNeverEnds" not in faults:
-            if length <= timedelta():
-                end()
-            else:
-                self.agenda.at(job.due, end)
+            self._after(length, end)
         return job
 
     def _end_job(self, job: Job, item: ProtectedItem | None, status: str) -> None:
@@ -1007,6 +1001,29 @@ _INTERNAL_ERROR_ADVICE = (
     "Wait for a few minutes and then try the operation again. "
     "If the issue persists, please contact Microsoft support."
 )
+
+
+def _status_at_the_end(job: Job, faults: Mapping[str, Fault], complete: Callable[[Job], str | None]) -> str:
+    """What becomes of a job that is due, by the faults of its call or else by `complete`."""
+    for name, status in (
+        ("jobFailure", "Failed"),
+        ("operationFailure", "Failed"),
+        ("jobCancelled", "Cancelled"),
+    ):
+        if (fault := faults.get(name)) is not None:
+            if status == "Failed" or fault.code is not None:
+                job.errors.append(_injected_error(fault))
+            job.dynamic_error = fault.dynamic_error_message
+            return status
+    try:
+        final = complete(job)
+    except JobError as error:
+        job.errors.append(error)
+        return "Cancelled" if error.cancelled else "Failed"
+    if (fault := faults.get("jobWarning")) is not None:
+        job.errors.append(_injected_error(fault))
+        return "CompletedWithWarnings"
+    return final or "Completed"
 
 
 def _injected_error(fault: Any) -> JobError:
