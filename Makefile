@@ -12,13 +12,14 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --system-certs --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check docs picture format bench chaos week drills test-az test-node audit lock
+.PHONY: help setup run test smoke check coverage docs picture format bench chaos week drills test-az test-node audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
 	@echo "make run      protect, back up and restore a database without Azure"
 	@echo "make test     every linter, type check and test"
 	@echo "make smoke    the tests of what may differ between versions of Python; with VENV and PYTHON, of another one"
+	@echo "make coverage what of the code the unit and contract tests run, which has a floor"
 	@echo "make check    the linters and type checks alone"
 	@echo "make docs     generate the schemas, tables and the diagram anew"
 	@echo "make picture  draw the README's picture anew from a run of the demo"
@@ -57,6 +58,10 @@ docs: $(DEVELOPMENT)
 
 picture: $(RUNTIME)
 	$(BIN)/python -m docs.picture
+
+coverage: $(DEVELOPMENT)
+	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/contract
+	$(BIN)/python -m coverage report
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .

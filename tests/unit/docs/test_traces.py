@@ -17,8 +17,8 @@ TRACES = {
 }
 
 
-def test_a_job_and_a_crash_are_followed() -> None:
-    assert set(TRACES) == {"job", "crash"}
+def test_a_request_a_job_a_crash_and_a_drill_are_followed() -> None:
+    assert set(TRACES) == {"request", "job", "crash", "drill"}
 
 
 @pytest.mark.parametrize("name", TRACES)
