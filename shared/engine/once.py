@@ -405,7 +405,7 @@ REPLAYS_REACH: Final = timedelta(days=30)
 
 def unknown(job_of: JobOf, message: StepMessage[Any], found: int, *, echoes: bool) -> End:
     """The honest answer where an effect may or may not have happened."""
-    jobs = "no job" if not found else f"{found} jobs"
+    jobs = {0: "no job", 1: "one job"}.get(found, f"{found} jobs")
     proof = "" if echoes else ", and the vault is not known to echo client request ids"
     error = ErrorInfo(
         code=ErrorCode.OUTCOME_UNKNOWN,
@@ -424,6 +424,36 @@ def turned_away(error: ErrorInfo, *, called: datetime, at: datetime) -> NextEffe
     The new number is sent before any call is made, so that a crash in between finds it again.
     """
     return NextEffect(waiting=True, why=error, refused_at=at, at=called)
+
+
+def gave_way_to_its_twin(
+    job_of: JobOf, message: StepMessage[Any], c: Collaborators, job: Job
+) -> Result | None:
+    """Where a job gave way to one that the same call may have started, and another call could do harm: `unknown`.
+
+    A gateway may forward a call twice: the second then gives way to the first. A vault that does not echo does not
+    tell whose that is.
+    """
+    if job.start_time is None or job_of.harmless(message.payload):
+        return None
+    jobs = _jobs(job_of, message, c, LONG_WINDOW)
+    if any(is_marked(other.activity_id) for other in jobs):
+        return None
+    since, until = job.start_time - _TOLERANCE, job.start_time + _TOLERANCE
+    twins = [
+        other
+        for other in candidates(message, jobs, job_of, since=since, until=until)
+        if other.id != job.id and other.status != "Failed"
+    ]
+    if not twins:
+        return None
+    what = ErrorInfo(
+        code=ErrorCode.OUTCOME_UNKNOWN,
+        message=f"job {job.id} gave way to job {twins[0].id}, which began at the same moment: where a gateway has"
+        f" forwarded the {job_of.noun} of {message.payload.about} twice, that is its own too, and the vault is not"
+        " known to echo client request ids. Look at the vault's jobs before asking again.",
+    )
+    return End(Status.UNKNOWN, what)
 
 
 def proven(job_of: JobOf, message: StepMessage[Any], c: Collaborators, error: ErrorInfo) -> Result | None:

@@ -310,7 +310,8 @@ class Poll:
         assert job_of is not None
         if status is Status.FAILED and error is not None:
             if _is_conflict(job):
-                return self._conflict(error)
+                twin = once.gave_way_to_its_twin(job_of, origin, self._c, job)
+                return twin if twin is not None else self._conflict(error)
             proof = once.proven(job_of, origin, self._c, error)
             if proof is not None:
                 return proof

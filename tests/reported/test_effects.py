@@ -114,6 +114,16 @@ def test_a_gateway_that_sends_a_call_twice(operation: str) -> None:
         did_once(azure, route, outcome)
 
 
+def test_a_gateway_that_sends_a_restore_over_a_database_twice_and_a_vault_that_does_not_tell_whose_job_it_is() -> (
+    None
+):
+    with opened(fault("Restore", "twice"), echoActivityId=False) as azure:
+        outcome = settle_one(azure, "restore over the original")
+        (done,) = effects(azure, "Restore")
+        assert outcome["status"] == "unknown"
+        assert done["jobId"] in outcome["error"]["message"]
+
+
 def settle_one(azure: FaultyEstate, operation: str) -> JsonObject:
     request = ask(azure, operation)
     azure.submit(request)
