@@ -19,7 +19,7 @@ help:
 	@echo "make run      protect, back up and restore a database without Azure"
 	@echo "make test     every linter, type check and test"
 	@echo "make smoke    the tests of what may differ between versions of Python; with VENV and PYTHON, of another one"
-	@echo "make coverage what of the code the unit and contract tests run, which has a floor"
+	@echo "make coverage every test, and how much of the code they run: it has a floor"
 	@echo "make check    the linters and type checks alone"
 	@echo "make docs     generate the schemas, tables and the diagram anew"
 	@echo "make picture  draw the README's picture anew from a run of the demo"
@@ -60,7 +60,9 @@ picture: $(RUNTIME)
 	$(BIN)/python -m docs.picture
 
 coverage: $(DEVELOPMENT)
-	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/contract
+	@$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2
+	@$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 format: $(DEVELOPMENT)
