@@ -40,6 +40,12 @@ _SERVICE_BUS: Final = "2024-01-01"
 _VAULTS: Final = "2024-04-01"
 #: Entra ID lets clocks differ by five minutes; well before that, time-outs and deadlines are wrong.
 _CLOCKS_MAY_DIFFER: Final = timedelta(minutes=1)
+#: Where the app sets nothing, what may not be shorter: messages are planned a day ahead, and wait for an app that is
+#: down; and the queue of a workflow that is seldom asked for is idle for months.
+_AT_LEAST: Final = {
+    "defaultMessageTimeToLive": timedelta(days=14),
+    "autoDeleteOnIdle": timedelta(days=3650),
+}
 #: What cannot be changed once an entity is there.
 _AT_CREATION: Final = frozenset({"requiresDuplicateDetection", "requiresSession"})
 
@@ -591,8 +597,22 @@ def _entity(what: str, expected: JsonObject, found: JsonObject | None) -> Iterat
                 if again
                 else f"Set {name} to {_shown(value)}.",
             )
+    for name, given, todo in _in_the_way(expected, found):
+        wrong = True
+        yield Finding(what=f"{what}: {name}", finding=f"It is {given}, and should not be.", todo=todo)
     if not wrong:
         yield Finding(what=what, finding="It is as the app needs it.")
+
+
+def _in_the_way(expected: JsonObject, found: JsonObject) -> Iterator[tuple[str, str, str]]:
+    """What is set of an entity that the app does not ask for, and by which messages are lost to it."""
+    for name in ("forwardTo", "forwardDeadLetteredMessagesTo"):
+        if name not in expected and found.get(name):
+            yield name, str(found[name]), f"Remove {name}: what comes here goes elsewhere."
+    for name, least in _AT_LEAST.items():
+        given = _duration(str(found.get(name) or ""))
+        if name not in expected and given is not None and given < least:
+            yield name, str(found[name]), f"Remove {name}, or set it to at least P{least.days}D."
 
 
 def _same(name: str, expected: object, given: object) -> bool:

@@ -195,6 +195,38 @@ def test_a_property_that_differs_is_named_with_what_it_is_and_should_be(
     assert name in wrong["todo"]
 
 
+@pytest.mark.parametrize(
+    ("queue", "name", "value"),
+    [
+        ("select-items", "forwardTo", "somewhere"),
+        ("dead-letters", "forwardDeadLetteredMessagesTo", "somewhere"),
+        ("track", "defaultMessageTimeToLive", "PT1H"),
+        ("restore-requests", "autoDeleteOnIdle", "P30D"),
+    ],
+)
+def test_what_takes_messages_away_is_named_though_the_app_does_not_set_it(
+    look: Look, queue: str, name: str, value: str
+) -> None:
+    bus = namespace()
+    entity = next(each for each in bus["queues"] if each["name"] == queue)
+    entity["properties"][name] = value
+    status, (wrong,) = look(bus=bus)
+    assert (status, wrong["what"]) == (1, f"queue {queue}: {name}")
+    assert value in wrong["finding"]
+
+
+def test_what_the_service_says_of_what_was_not_set_is_right(look: Look) -> None:
+    bus = namespace()
+    for each in bus["queues"]:
+        each["properties"] |= {
+            "autoDeleteOnIdle": "P10675199DT2H48M5.4775807S",
+            "defaultMessageTimeToLive": "P10675199DT2H48M5.4775807S",
+            "forwardTo": None,
+            "maxSizeInMegabytes": 1024,
+        }
+    assert look(bus=bus) == (0, [])
+
+
 def test_the_same_said_in_another_way_is_the_same(look: Look) -> None:
     bus = namespace()
     properties = next(each["properties"] for each in bus["queues"] if each["name"] == "select-items")
