@@ -112,6 +112,13 @@ def _tell(message: OutgoingMessage) -> None:
         },
     )
     tracing.measure(Instrument.OUTCOMES, 1, operation=operation, status=status, code=code)
+    parent = _text(message.application_properties.get(tracing.TRACEPARENT)) or _text(event.get("traceparent"))
+    if parent is not None or tracing.current_context() is not None:
+        _trace(kind, data, status=status, code=code, parent=parent)
+
+
+def _trace(kind: str, data: Mapping[str, Any], *, status: str, code: str | None, parent: str | None) -> None:
+    """That an outcome is published, as a span of its request."""
     attributes = {
         tracing.SYSTEM: "servicebus",
         tracing.OPERATION: "publish",
@@ -123,10 +130,7 @@ def _tell(message: OutgoingMessage) -> None:
         tracing.STATUS: status,
         tracing.CODE: code,
     }
-    parent = _text(message.application_properties.get(tracing.TRACEPARENT)) or _text(event.get("traceparent"))
-    if parent is not None or tracing.current_context() is not None:
-        published = tracing.start(f"publish {kind}", kind=Kind.PRODUCER, parent=parent, attributes=attributes)
-        published.end()
+    tracing.start(f"publish {kind}", kind=Kind.PRODUCER, parent=parent, attributes=attributes).end()
 
 
 def _event(message: OutgoingMessage) -> Mapping[str, Any]:
