@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cli import rights
+from cli.deployed_app import DeployedApp, lacking
 from cli.main import main
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.bus.topology import TOPOLOGY
-from tests.deployment import GIVEN, PRINCIPAL, TOPOLOGY_DATA, app_settings, filled_in, function_app, namespace
+from tests.deployment import (
+    CLIENT,
+    GIVEN,
+    PRINCIPAL,
+    TOPOLOGY_DATA,
+    app_settings,
+    filled_in,
+    function_app,
+    namespace,
+)
 
 JsonObject = dict[str, Any]
 
@@ -322,6 +333,19 @@ def test_a_setting_of_the_templates_that_is_taken_away_is_named_with_the_command
         "az functionapp config appsettings set --name func-app --resource-group rg-app "
     )
     assert f'"{name}=' in found["todo"]
+
+
+def test_an_app_with_a_system_assigned_identity_has_no_client_to_name() -> None:
+    endpoint = "https://management.azure.com"
+    named = {name for name in GIVEN if name.lower().endswith(("clientid", "client_id"))}
+    settings = app_settings(*named, arm_endpoint=endpoint)
+    of_its_own = DeployedApp(id="/x", settings=settings, identities={"": PRINCIPAL})
+    assert list(lacking(of_its_own, endpoint)) == []
+    assert of_its_own.principal == PRINCIPAL
+    given = DeployedApp(id="/x", settings=settings, identities={CLIENT: PRINCIPAL})
+    assert {each.name for each in lacking(given, endpoint)} == named
+    # Nobody can tell as whom an app works that names none of two.
+    assert replace(given, identities={CLIENT: PRINCIPAL, "other": "another"}).principal is None
 
 
 @pytest.mark.parametrize(
