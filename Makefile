@@ -88,7 +88,8 @@ test-node: $(DEVELOPMENT) $(NODE)/.stamp
 $(NODE)/.stamp: tests/node/package.json tests/node/package-lock.json
 	@mkdir -p $(NODE)
 	@cp tests/node/package.json tests/node/package-lock.json $(NODE)
-	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error \
+		--fetch-retries=1 --fetch-timeout=60000
 	@touch $@
 
 audit: $(VENV)-audit/.stamp
