@@ -90,12 +90,13 @@ test-az: $(DEVELOPMENT)
 
 # On Linux and x86-64 alone: the types come with a program for it.
 test-node: $(DEVELOPMENT) $(NODE)/.stamp
-	$(BIN)/python -m pytest -q -m node tests/node
+	$(BIN)/python -m pytest -q -n 2 -m node tests/node
 
 $(NODE)/.stamp: tests/node/package.json tests/node/package-lock.json
 	@mkdir -p $(NODE)
 	@cp tests/node/package.json tests/node/package-lock.json $(NODE)
-	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error \
+		--fetch-retries=1 --fetch-timeout=60000
 	@touch $@
 
 audit: $(VENV)-audit/.stamp

@@ -89,6 +89,7 @@ def main(arguments: list[str]) -> int:
     draw({entry["name"]: entry["figures"] for entry in result["findings"]}, plots)
     if options.reference:
         document(_DOCUMENT, [_finding(entry) for entry in result["findings"]])
+        print("docs/cost.md shows some of these figures: run python -m docs.generate")
     print(f"figures in {target.relative_to(_HERE.parent)}, plots in {plots.relative_to(_HERE.parent)}")
     missed = [row for finding in findings for row in finding.rows if row.reached is False]
     return 1 if missed else 0

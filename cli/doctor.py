@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,7 +18,9 @@ from cli.azure import resource_manager
 from cli.deployed_app import DeployedApp, find_app, lacking, read_app
 from cli.embedded import NOT_OF_A_RUN, settings_of_a_run
 from cli.entities import queue_properties, subscription_properties, topic_properties
+from cli.entity_findings import entity_findings
 from cli.errors import CommandError
+from cli.findings import Finding
 from cli.output import output_of, write_data
 from cli.places import VAULT, subscription_id
 from cli.rights import Role, Scope, allows
@@ -27,9 +28,7 @@ from cli.served import served_by
 from shared.arm.client import ArmClient, ArmResponse
 from shared.arm.errors import ArmError, ArmStatusError, TokenError
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
-from shared.arm.redaction import printable
 from shared.bus.topology import TOPOLOGY
-from shared.messages.model import parse_duration
 from shared.namespace import connect
 from shared.settings import SERVICE_BUS_CONNECTION, Settings, SettingsError, read_settings
 
@@ -40,46 +39,6 @@ _SERVICE_BUS: Final = "2024-01-01"
 _VAULTS: Final = "2024-04-01"
 #: Entra ID lets clocks differ by five minutes; well before that, time-outs and deadlines are wrong.
 _CLOCKS_MAY_DIFFER: Final = timedelta(minutes=1)
-#: What cannot be changed once an entity is there.
-_AT_CREATION: Final = frozenset({"requiresDuplicateDetection", "requiresSession"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What was looked at, and how it is."""
-
-    what: str
-    finding: str
-    #: what to do; none where nothing is wrong
-    todo: str | None = None
-    #: whether it was looked at, or nothing was named to look at
-    skipped: bool = False
-
-    @property
-    def row(self) -> JsonObject:
-        """As it is shown."""
-        return {
-            "result": self._result,
-            "what": self.what,
-            "finding": self.finding,
-            "todo": self.todo,
-        }
-
-    @property
-    def _result(self) -> str:
-        if self.skipped:
-            return "skipped"
-        return "ok" if self.todo is None else "wrong"
-
-    @property
-    def text(self) -> str:
-        """As a person reads it: what to do stands on a line of its own, to be copied."""
-        if self.skipped:
-            return f"skipped {printable(self.what)}: {printable(self.finding)}"
-        if self.todo is None:
-            return f"ok     {printable(self.what)}"
-        lines = (self.what, self.finding, self.todo)
-        return "wrong  " + "\n       ".join(map(printable, lines))
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -553,70 +512,20 @@ class Examination:
         queues = listed("queues")
         for queue in TOPOLOGY.queues:
             if set(served_by(queue.name)) & set(self._workflows):
-                yield from _entity(f"queue {queue.name}", queue_properties(queue), queues.get(queue.name))
+                yield from entity_findings(
+                    f"queue {queue.name}", queue_properties(queue), queues.get(queue.name)
+                )
         topics = listed("topics")
         for topic in TOPOLOGY.topics:
-            yield from _entity(f"topic {topic.name}", topic_properties(topic), topics.get(topic.name))
+            yield from entity_findings(f"topic {topic.name}", topic_properties(topic), topics.get(topic.name))
             if topic.name in topics:
                 subscriptions = listed(f"topics/{topic.name}/subscriptions")
                 for subscription in topic.subscriptions:
-                    yield from _entity(
+                    yield from entity_findings(
                         f"subscription {topic.name}/{subscription.name}",
                         subscription_properties(subscription),
                         subscriptions.get(subscription.name),
                     )
-
-
-def _entity(what: str, expected: JsonObject, found: JsonObject | None) -> Iterator[Finding]:
-    if found is None:
-        yield Finding(
-            what=what,
-            finding="It is not there.",
-            todo="Deploy infra/service-bus.json, or create it as docs/operations.md has it (Queues and topic).",
-        )
-        return
-    expected = {**expected, "status": "Active", "enablePartitioning": False}
-    wrong = False
-    for name, value in expected.items():
-        given = found.get(name)
-        if given is None and value is False:
-            continue
-        if not _same(name, value, given):
-            wrong = True
-            again = name in _AT_CREATION or name == "enablePartitioning"
-            yield Finding(
-                what=f"{what}: {name}",
-                finding=f"It is {_shown(given)}, and the app needs {_shown(value)}.",
-                todo=f"Delete it while it is empty, and create it with {name} {_shown(value)}."
-                if again
-                else f"Set {name} to {_shown(value)}.",
-            )
-    if not wrong:
-        yield Finding(what=what, finding="It is as the app needs it.")
-
-
-def _same(name: str, expected: object, given: object) -> bool:
-    if isinstance(expected, str) and isinstance(given, str):
-        if name == "forwardDeadLetteredMessagesTo":
-            return given.rstrip("/").rpartition("/")[2].lower() == expected.lower()
-        durations = (_duration(expected), _duration(given))
-        if durations[0] is not None:
-            return durations[0] == durations[1]
-        return expected.lower() == given.lower()
-    return expected == given
-
-
-def _duration(text: str) -> timedelta | None:
-    try:
-        return parse_duration(text)
-    except ValueError:
-        return None
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "not set" if value is None else str(value)
 
 
 def _permits(granted: Iterable[JsonObject], kind: str, action: str) -> bool:

@@ -428,6 +428,14 @@ def actions_table() -> str:
     return table(infrastructure.action_heads(), infrastructure.actions_rows())
 
 
+def costs_table() -> str:
+    """What backups cost, as the benchmark that is published has counted it."""
+    published = json.loads((ROOT / "bench/results/reference.json").read_text(encoding="utf-8"))
+    (p10,) = (finding for finding in published["findings"] if finding["name"] == "p10")
+    rows = ((row["what"], row["value"], row["peer"]) for row in p10["rows"])
+    return table(("", "this app", "beside it"), rows)
+
+
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     lines = [list(heads)]
@@ -474,6 +482,7 @@ def licences_table() -> str:
 
 
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "docs/cost.md": {"costs": costs_table},
     "docs/supply-chain.md": {"licences": licences_table},
     "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
     "docs/operations.md": {"queues": queues_table, "roles": roles_table, "actions": actions_table},

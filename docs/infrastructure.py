@@ -87,7 +87,8 @@ _CHARTS: Final[dict[str, tuple[tuple[str, ...], int, bool]]] = {
     "What Service Bus refuses": (("ThrottledRequests", "ServerErrors", "UserErrors"), 1, False),
 }
 _NAMESPACE: Final = "microsoft.servicebus/namespaces"
-_WEEK: Final = {"durationMs": 7 * 24 * 3600 * 1000}
+#: As long as the workspace keeps lines; a query says itself how far it looks back.
+_MONTH: Final = {"durationMs": 30 * 24 * 3600 * 1000}
 
 
 def workbook_data(queries: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -150,13 +151,13 @@ def _chart(title: str, metrics: Sequence[str], aggregation: int, by_queue: bool)
 
 def _query(query: Mapping[str, str]) -> dict[str, Any]:
     """A saved query: of the app alone where the table holds several, and of the request that is asked for."""
-    text = re.sub(r"^(App\w+)\n", r"\1\n| where AppRoleName =~ '{app}'\n", query["query"], flags=re.MULTILINE)
+    text = re.sub(r"\b(App[A-Z]\w+)\n", r"\1\n| where AppRoleName =~ '{app}'\n", query["query"])
     return {
         "version": "KqlItem/1.0",
         "query": text.replace("'nightly-7'", "'{request}'"),
         "size": 0,
         "title": query["displayName"],
-        "timeContext": _WEEK,
+        "timeContext": _MONTH,
         "queryType": 0,
         "resourceType": "microsoft.operationalinsights/workspaces",
         "crossComponentResources": ["{workspaceId}"],

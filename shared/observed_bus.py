@@ -71,17 +71,30 @@ def stamped(message: OutgoingMessage) -> OutgoingMessage:
 
 
 def _tell(message: OutgoingMessage) -> None:
-    """What is published: of an outcome a line in the log, a span of its request, and one more of its kind."""
+    """What is published: a line in the log; of an outcome also a span of its request, and one more of its kind."""
     kind = str(message.application_properties.get("type", ""))
     status = str(message.application_properties.get("status", ""))
     operation = str(message.application_properties.get("workflow", ""))
     if status == "gap":
         tracing.measure(Instrument.GAPS, 1, state=_text(_data(_event(message)).get("state")))
         return
-    if status not in _STATUSES:
+    if status not in {*_STATUSES, "accepted"}:
         return
     event = _event(message)
     data = _data(event)
+    about = {
+        "operation": operation,
+        "request_id": data.get("requestId") or event.get("causationid"),
+        "source": data.get("requestSource"),
+        "epoch": data.get("epoch"),
+        "vault_id": data.get("vaultId"),
+    }
+    if status == "accepted":
+        _log.info(
+            "a request is accepted",
+            extra={"action": "publish", **about, "outcomes": data.get("outcomeCount")},
+        )
+        return
     error = data.get("error")
     code = _text(error.get("code")) if isinstance(error, dict) else None
     job = data.get("job")
@@ -89,18 +102,23 @@ def _tell(message: OutgoingMessage) -> None:
         "an outcome is published",
         extra={
             "action": "publish",
-            "operation": operation,
+            **about,
             "status": status,
             "code": code,
-            "request_id": data.get("requestId") or event.get("causationid"),
-            "source": data.get("requestSource"),
-            "vault_id": data.get("vaultId"),
+            "outcome_key": data.get("outcomeKey"),
             "database": data.get("database"),
             "job_id": job.get("id") if isinstance(job, dict) else None,
             "traceparent": event.get("traceparent"),
         },
     )
     tracing.measure(Instrument.OUTCOMES, 1, operation=operation, status=status, code=code)
+    parent = _text(message.application_properties.get(tracing.TRACEPARENT)) or _text(event.get("traceparent"))
+    if parent is not None or tracing.current_context() is not None:
+        _trace(kind, data, status=status, code=code, parent=parent)
+
+
+def _trace(kind: str, data: Mapping[str, Any], *, status: str, code: str | None, parent: str | None) -> None:
+    """That an outcome is published, as a span of its request."""
     attributes = {
         tracing.SYSTEM: "servicebus",
         tracing.OPERATION: "publish",
@@ -112,10 +130,7 @@ def _tell(message: OutgoingMessage) -> None:
         tracing.STATUS: status,
         tracing.CODE: code,
     }
-    parent = _text(message.application_properties.get(tracing.TRACEPARENT)) or _text(event.get("traceparent"))
-    if parent is not None or tracing.current_context() is not None:
-        published = tracing.start(f"publish {kind}", kind=Kind.PRODUCER, parent=parent, attributes=attributes)
-        published.end()
+    tracing.start(f"publish {kind}", kind=Kind.PRODUCER, parent=parent, attributes=attributes).end()
 
 
 def _event(message: OutgoingMessage) -> Mapping[str, Any]:

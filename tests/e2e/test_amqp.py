@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -25,7 +27,9 @@ from local.simulator import Scenario, Simulator, SimulatorServer
 from shared import composition
 from shared.bus.service_bus import ServiceBusBus
 from shared.bus.topology import TOPOLOGY
+from tests import deployment
 from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
+from tests.unit.docs.markdown import ROOT
 
 pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
 
@@ -50,9 +54,22 @@ class DeployedApp:
         from local.broker.amqp import AmqpDoor
         from local.host.service_bus import ServiceBusReceiver
 
-        scenario = Scenario.model_validate({"virtualMachines": [virtual_machine("sqlvm1", *databases)]})
-        self.simulator = Simulator(scenario, time_scale=FAST)
+        scenario = {
+            "virtualMachines": [virtual_machine("sqlvm1", *databases)],
+            "serviceBusNamespaces": [deployment.namespace()],
+            "functionApps": [deployment.function_app({})],
+            "roleAssignments": [
+                *deployment.held(),
+                # Whoever calls here, be it the app or the command.
+                {"actions": ["*"], "principalId": "local-simulator"},
+            ],
+        }
+        self.simulator = Simulator(Scenario.model_validate(scenario), time_scale=FAST)
         server = stack.enter_context(SimulatorServer(self.simulator))
+        self.url = server.url
+        self.simulator.scenario.function_apps[0].settings.update(
+            deployment.app_settings(arm_endpoint=server.url)
+        )
         self.broker = stack.enter_context(Broker(None, SHORT_LOCKS))
         self.door = stack.enter_context(AmqpDoor(self.broker))
         environment = {"ARM_ENDPOINT": server.url, "TIME_SCALE": str(FAST), "TRACK_INTERVAL": "PT10S"}
@@ -235,3 +252,54 @@ def test_the_command_with_a_deployed_app(
     assert [row["queue"] for row in parked] == ["events"]
     status, _, err = call("replay", "send", str(parked[0]["number"]), "--namespace", namespace)
     assert (status, "1 of 1 sent again." in err) == (0, True)
+
+
+def page_commands() -> list[str]:
+    """The commands of the pages for who deploys and operates the app, in their order."""
+    text = "".join(
+        (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("deploy.md", "operations.md")
+    )
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("sqlvmbackup ")]
+
+
+def test_the_commands_of_the_guides_run_as_they_stand(
+    app: OpenApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    deployed = app("orders")
+    deployed.run(deployed.protect())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
+    monkeypatch.setenv("ARM_ENDPOINT", deployed.url)
+    namespace = f"127.0.0.1:{deployed.door.port}"
+    Path("lost.jsonl").write_text(json.dumps(deployed.backup() | {"id": "lost"}) + "\n", encoding="utf-8")
+    vault, machine = deployed.simulator.vault_id(), deployed.simulator.vm_id("sqlvm1")
+    InProcessBus(deployed.broker).send([line.message() for line in read_request_lines([b"garbage"])])
+    parked = ""
+    for _ in range(200):
+        main(["replay", "list", "--namespace", namespace, "--json"])
+        if parked := capsys.readouterr().out:
+            break
+        Event().wait(0.05)
+    number = str(json.loads(parked.splitlines()[0])["number"])
+    stands_for = {
+        "NAMESPACE": namespace,
+        "APP": deployment.APP,
+        "VAULT": vault,
+        "VM": machine,
+        "/subscriptions/…/vaults/vault1": vault,
+        "/subscriptions/…/virtualMachines/sql1": machine,
+        "3": number,
+    }
+    ran = []
+    for line in page_commands():
+        words = [stands_for.get(word, word) for word in shlex.split(line)[1:]]
+        if words[0] == "watch":
+            words.append("--once")
+        status = main(words)
+        out, err = capsys.readouterr()
+        # Something is parked: who asks for the state is told so by the exit status.
+        assert status == (1 if words[0] == "status" else 0), f"{line}\n{out}\n{err}"
+        ran.append(words[0])
+    assert set(ran) == {"doctor", "backup", "status", "watch", "replay", "demo"}
+    assert Path("spans.jsonl").stat().st_size

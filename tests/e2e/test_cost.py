@@ -1,4 +1,4 @@
-"""docs/cost.md: what a fleet costs in executions and calls, beside a monitor for each database."""
+"""What a fleet costs in executions and calls, beside a monitor for each database (docs/cost.md has the benchmark)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,6 +21,7 @@ from cli.main import main
 from shared import composition, tracing
 from shared.open_telemetry import OpenTelemetryRecorder, recorder
 from tests.e2e.harness import Estate, OpenEstate, estate, statuses, virtual_machine
+from tests.unit.infra.bicep import load
 
 __all__ = ["estate"]
 
@@ -268,3 +270,36 @@ def test_a_trace_that_cannot_be_written_is_refused(
 ) -> None:
     assert main(["demo", "--trace", str(tmp_path / "nowhere" / "spans.jsonl")]) == 2
     assert "--trace" in capsys.readouterr().err
+
+
+def test_the_saved_query_tells_by_the_log_which_requests_lack_outcomes(
+    estate: OpenEstate, caplog: pytest.LogCaptureFixture
+) -> None:
+    (query,) = (each["query"] for each in load("queries.json") if each["name"] == "requests-unanswered")
+    first, second, _ = query.split(";\n")
+    caplog.set_level("INFO")
+    azure = estate({"virtualMachines": [virtual_machine("sqlvm1", "orders", "sales")]})
+    azure.run(azure.protect("*"))
+    azure.run(azure.backup("missing"))
+    lines = [record.getMessage() for record in caplog.records]
+
+    def told(part: str) -> list[dict[str, str]]:
+        """What the query reads from the lines that it looks for."""
+        (begins,) = re.findall(r"startswith '([^']+)'", part)
+        fields = re.findall(r"(\w+) = (?:toint\()?extract\('([^']+)', 1, Message\)", part)
+        assert fields
+        return [
+            {name: found[1] if (found := re.search(pattern, line)) else "" for name, pattern in fields}
+            for line in lines
+            if line.startswith(begins)
+        ]
+
+    accepted, answered = told(first), told(second)
+    assert [(each["operation"], each["request"], each["epoch"], each["outcomes"]) for each in accepted] == [
+        ("protect", "protect-1", "0", "2"),
+        ("backup", "backup-2", "0", "1"),
+    ]
+    keys = {(each["operation"], each["source"], each["request"], each["epoch"]) for each in accepted}
+    assert {(each["operation"], each["source"], each["request"], each["epoch"]) for each in answered} == keys
+    assert len({each["outcome"] for each in answered}) == len(answered) == 3
+    assert all(each["outcome"] and each["source"] for each in answered)

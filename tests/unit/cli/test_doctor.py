@@ -4,58 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cli import rights
+from cli.deployed_app import DeployedApp, lacking
 from cli.main import main
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.bus.topology import TOPOLOGY
-from tests.unit.infra.bicep import INFRA, load, parsed
+from tests.deployment import (
+    CLIENT,
+    GIVEN,
+    PRINCIPAL,
+    TOPOLOGY_DATA,
+    app_settings,
+    filled_in,
+    function_app,
+    namespace,
+)
 
 JsonObject = dict[str, Any]
 
-APP = "22222222-2222-2222-2222-222222222222"
-TOPOLOGY_DATA = load("topology.json")
 BUS = {
     "roleName": "Azure Service Bus Data Owner",
     "actions": ["Microsoft.ServiceBus/*"],
     "dataActions": ["Microsoft.ServiceBus/*"],
 }
-CLIENT = "33333333-3333-3333-3333-333333333333"
 HERE = "http://here"
-#: What stands in the templates for what Azure gives.
-FILLED_IN = {
-    "AzureWebJobsStorage__blobServiceUri": "https://stapp.blob.core.windows.net/",
-    "AzureWebJobsStorage__queueServiceUri": "https://stapp.queue.core.windows.net/",
-    "AzureWebJobsStorage__tableServiceUri": "https://stapp.table.core.windows.net/",
-    "ServiceBusConnection__fullyQualifiedNamespace": "sb-app.servicebus.windows.net",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=0;IngestionEndpoint=https://x",
-    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": f"ClientId={CLIENT};Authorization=AAD",
-    "ARM_ENDPOINT": HERE,
-    "WORKFLOWS": "backup",
-}
-GIVEN = parsed(INFRA / "modules/app.bicep")["variables"]["given"]["value"]
 #: Who looks, who is not the app.
 READER = {"roleName": "Reader", "actions": ["*/read"], "principalId": "local-simulator"}
 LOOKING = {**READER, "actions": ["*/read", "Microsoft.Web/sites/config/list/action"]}
 HOST = [{"roleName": role, "dataActions": list(actions)} for _, _, role, actions in rights.BESIDE]
-
-
-def namespace() -> JsonObject:
-    """The namespace as the templates create it."""
-    topics = []
-    for topic in deepcopy(TOPOLOGY_DATA["topics"]):
-        own = [each for each in deepcopy(TOPOLOGY_DATA["subscriptions"]) if each["topic"] == topic["name"]]
-        subscriptions = [{"name": each["name"], "properties": each["properties"]} for each in own]
-        topics.append({**topic, "subscriptions": subscriptions})
-    queues = [
-        {"name": queue["name"], "properties": queue["properties"]}
-        for queue in deepcopy(TOPOLOGY_DATA["queues"])
-    ]
-    return {"name": "sb-app", "queues": queues, "topics": topics}
 
 
 def roles(*without: str) -> list[JsonObject]:
@@ -84,9 +65,7 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch.setenv(name, value)
         scenario: JsonObject = {"serviceBusNamespaces": [bus or namespace()]}
         if app is not None:
-            scenario["functionApps"] = [
-                {"name": "func-app", "clientId": CLIENT, "principalId": APP, "settings": app}
-            ]
+            scenario["functionApps"] = [function_app(app)]
         if assignments is not None:
             scenario["roleAssignments"] = [*assignments, LOOKING if app is not None else READER]
         simulator = Simulator(Scenario.model_validate(scenario))
@@ -114,11 +93,11 @@ def look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def held_by_app(entries: list[JsonObject]) -> list[JsonObject]:
-    return [{**entry, "principalId": APP} for entry in entries]
+    return [{**entry, "principalId": PRINCIPAL} for entry in entries]
 
 
 def test_nothing_is_wrong_where_everything_is_there(look: Look) -> None:
-    assert look("--identity", APP, assignments=held_by_app([*roles(), BUS, *HOST])) == (0, [])
+    assert look("--identity", PRINCIPAL, assignments=held_by_app([*roles(), BUS, *HOST])) == (0, [])
     assert look() == (0, []), "what one may do oneself"
 
 
@@ -128,7 +107,7 @@ def test_a_role_that_is_not_assigned_is_named_with_its_scope(look: Look, role: r
     only = {action for action in role.actions if not action.endswith("/read")} - {
         action for other in rights.ROLES if other is not role for action in other.actions
     }
-    status, wrong = look("--identity", APP, assignments=held_by_app([*others, BUS, *HOST]))
+    status, wrong = look("--identity", PRINCIPAL, assignments=held_by_app([*others, BUS, *HOST]))
     # What other roles hold as well is there all the same, on every scope of this estate.
     expected = {action for action in role.actions if not any(action in entry["actions"] for entry in others)}
     if not expected:
@@ -137,12 +116,12 @@ def test_a_role_that_is_not_assigned_is_named_with_its_scope(look: Look, role: r
     assert status == 1
     (found,) = [each for each in wrong if each["what"].startswith(f"role {role.name} on /subscriptions/")]
     assert all(action in found["finding"] for action in only | expected)
-    assert f"--assignee-object-id {APP}" in found["todo"]
+    assert f"--assignee-object-id {PRINCIPAL}" in found["todo"]
 
 
 @pytest.mark.parametrize("action", sorted({action for role in rights.ROLES for action in role.actions}))
 def test_an_action_that_no_role_allows_is_named_for_every_role_that_needs_it(look: Look, action: str) -> None:
-    status, wrong = look("--identity", APP, assignments=held_by_app([*roles(action), BUS, *HOST]))
+    status, wrong = look("--identity", PRINCIPAL, assignments=held_by_app([*roles(action), BUS, *HOST]))
     assert status == 1
     assert {each["what"].split()[1] for each in wrong} == {
         role.name for role in rights.ROLES if action in role.actions
@@ -162,7 +141,7 @@ def test_what_an_assignment_takes_out_again_is_missing(look: Look) -> None:
             "notActions": [restore],
         }
     ]
-    status, wrong = look("--identity", APP, assignments=held_by_app([*wide, BUS, *HOST]))
+    status, wrong = look("--identity", PRINCIPAL, assignments=held_by_app([*wide, BUS, *HOST]))
     assert status == 1
     assert [each["finding"].split(";")[0] for each in wrong] == [f"not allowed: {restore}"]
 
@@ -171,14 +150,14 @@ def test_a_role_on_another_scope_does_not_count(look: Look) -> None:
     elsewhere = [
         {**entry, "scope": "/subscriptions/00000000-0000-0000-0000-0000000000ff"} for entry in roles()
     ]
-    _, wrong = look("--identity", APP, assignments=held_by_app([*elsewhere, BUS, *HOST]))
+    _, wrong = look("--identity", PRINCIPAL, assignments=held_by_app([*elsewhere, BUS, *HOST]))
     assert {each["what"].split()[1] for each in wrong} == {role.name for role in rights.ROLES}
 
 
 @pytest.mark.parametrize("missing", [BUS, *HOST], ids=lambda entry: str(entry["roleName"]))
 def test_a_built_in_role_that_is_not_assigned_is_named(look: Look, missing: JsonObject) -> None:
     held = [entry for entry in (BUS, *HOST) if entry is not missing]
-    status, wrong = look("--identity", APP, assignments=held_by_app([*roles(), *held]))
+    status, wrong = look("--identity", PRINCIPAL, assignments=held_by_app([*roles(), *held]))
     assert status == 1
     assert [each["what"].partition(" on ")[0] for each in wrong] == [f"role {missing['roleName']}"]
 
@@ -225,6 +204,38 @@ def test_a_property_that_differs_is_named_with_what_it_is_and_should_be(
     assert wrong["what"].endswith(f"{entity['name']}: {name}")
     assert str(OTHER[name]).lower() in wrong["finding"].lower()
     assert name in wrong["todo"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "name", "value"),
+    [
+        ("select-items", "forwardTo", "somewhere"),
+        ("dead-letters", "forwardDeadLetteredMessagesTo", "somewhere"),
+        ("track", "defaultMessageTimeToLive", "PT1H"),
+        ("restore-requests", "autoDeleteOnIdle", "P30D"),
+    ],
+)
+def test_what_takes_messages_away_is_named_though_the_app_does_not_set_it(
+    look: Look, queue: str, name: str, value: str
+) -> None:
+    bus = namespace()
+    entity = next(each for each in bus["queues"] if each["name"] == queue)
+    entity["properties"][name] = value
+    status, (wrong,) = look(bus=bus)
+    assert (status, wrong["what"]) == (1, f"queue {queue}: {name}")
+    assert value in wrong["finding"]
+
+
+def test_what_the_service_says_of_what_was_not_set_is_right(look: Look) -> None:
+    bus = namespace()
+    for each in bus["queues"]:
+        each["properties"] |= {
+            "autoDeleteOnIdle": "P10675199DT2H48M5.4775807S",
+            "defaultMessageTimeToLive": "P10675199DT2H48M5.4775807S",
+            "forwardTo": None,
+            "maxSizeInMegabytes": 1024,
+        }
+    assert look(bus=bus) == (0, [])
 
 
 def test_the_same_said_in_another_way_is_the_same(look: Look) -> None:
@@ -279,16 +290,12 @@ def test_a_setting_that_cannot_be_used_is_named(look: Look, name: str, value: st
 
 
 def deployed(*without: str) -> dict[str, str]:
-    """The settings as the templates give them, without some."""
-    settings = {
-        name: FILLED_IN.get(name, CLIENT if name.lower().endswith(("clientid", "client_id")) else value)
-        for name, value in (GIVEN | load("settings.json")).items()
-    }
-    return {name: value for name, value in settings.items() if name not in without}
+    """The settings of an app that serves backups alone, without some."""
+    return app_settings(*without, arm_endpoint=HERE, workflows="backup")
 
 
 def test_nothing_is_wrong_with_an_app_as_the_templates_deploy_it(look: Look) -> None:
-    assert set(FILLED_IN) < set(GIVEN), "a setting that the templates no longer give"
+    assert set(filled_in("", "")) < set(GIVEN), "a setting that the templates no longer give"
     assert look(
         "--app", "func-app", assignments=held_by_app([*roles(), BUS, *HOST]), app=deployed("WORKFLOWS")
     ) == (
@@ -328,6 +335,19 @@ def test_a_setting_of_the_templates_that_is_taken_away_is_named_with_the_command
     assert f'"{name}=' in found["todo"]
 
 
+def test_an_app_with_a_system_assigned_identity_has_no_client_to_name() -> None:
+    endpoint = "https://management.azure.com"
+    named = {name for name in GIVEN if name.lower().endswith(("clientid", "client_id"))}
+    settings = app_settings(*named, arm_endpoint=endpoint)
+    of_its_own = DeployedApp(id="/x", settings=settings, identities={"": PRINCIPAL})
+    assert list(lacking(of_its_own, endpoint)) == []
+    assert of_its_own.principal == PRINCIPAL
+    given = DeployedApp(id="/x", settings=settings, identities={CLIENT: PRINCIPAL})
+    assert {each.name for each in lacking(given, endpoint)} == named
+    # Nobody can tell as whom an app works that names none of two.
+    assert replace(given, identities={CLIENT: PRINCIPAL, "other": "another"}).principal is None
+
+
 @pytest.mark.parametrize(
     "name", ["AZURE_CLIENT_ID", "ServiceBusConnection__clientId", "AzureWebJobsStorage__clientId"]
 )
@@ -350,7 +370,7 @@ def test_whoever_may_not_read_the_settings_is_told_what_to_ask_for(
 ) -> None:
     scenario = {
         "roleAssignments": [READER],
-        "functionApps": [{"name": "func-app", "clientId": CLIENT, "principalId": APP}],
+        "functionApps": [function_app({})],
     }
     simulator = Simulator(Scenario.model_validate(scenario))
     with SimulatorServer(simulator) as server:

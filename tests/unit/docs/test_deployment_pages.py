@@ -97,6 +97,9 @@ def test_the_parameters_that_the_workflow_reads_are_outputs_of_the_template() ->
     )
     assert read_there - {"VAULT"} == {"AZURE_FUNCTION_NAME", "APP_IDENTITY_PRINCIPAL_ID"}
     assert read_there - {"VAULT"} <= outputs
+    assert {"AZURE_RESOURCE_GROUP", "SERVICE_BUS_NAMESPACE"} <= outputs & set(
+        re.findall(r"\$([A-Z_]+)", text)
+    )
     told = {name for name in outputs if name.endswith(("_FUNCTION_NAME", "_NAMESPACE", "_PRINCIPAL_ID"))}
     page = read("docs/deploy.md")
     assert all(f"`{name}`" in page for name in told)

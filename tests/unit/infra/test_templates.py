@@ -183,7 +183,7 @@ def test_the_workbook_shows_every_saved_query_and_only_metrics_that_azure_has() 
     }
     assert list(tables) == [query["name"] for query in load("queries.json")]
     for name, query in tables.items():
-        of_apps = re.findall(r"^App\w+$", query, flags=re.MULTILINE)
+        of_apps = re.findall(r"\bApp[A-Z]\w+(?=\n)", query)
         assert query.count("AppRoleName =~ '{app}'") == len(of_apps), f"{name}: of every app in the workspace"
     (field,) = (each for item in workbook["items"] for each in item["content"].get("parameters", ()))
     assert f"'{{{field['name']}}}'" in tables["request-story"]
