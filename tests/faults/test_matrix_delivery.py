@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -59,35 +58,6 @@ def test_F06_no_late_post_after_slow_reads(estate: Estates) -> None:
     assert azure.mutations["Restore"] == 1
     deliveries = [message for message in azure.bus.sent if message.entity == "trigger-restore"]
     assert len(deliveries) == 2, "it came back instead of sending late"
-
-
-def test_F06_two_deliveries_at_the_same_time(estate: Estates) -> None:
-    azure = estate(protected_estate())
-    both = threading.Barrier(2, timeout=20)
-    azure.submit(request := azure.backup("orders"))
-
-    def meet(method: str, path: str, answer: RawAnswer) -> RawAnswer:
-        if method == "POST" and not both.broken:
-            # The second delivery runs while the first waits for its answer.
-            second = threading.Thread(target=deliver_again, daemon=True)
-            azure.clock.advance(timedelta(seconds=301))
-            second.start()
-            with suppress(threading.BrokenBarrierError):
-                both.wait()
-            both.abort()
-            second.join(20)
-        return answer
-
-    def deliver_again() -> None:
-        with suppress(threading.BrokenBarrierError):
-            both.wait()
-        azure.host.run_until_idle()
-
-    azure.meter.plan.mangle = meet
-    azure.quiesce()
-    azure.check()
-    assert azure.outcome(request)["status"] == "succeeded"
-    assert azure.mutations["Backup"] == 1
 
 
 def test_F06_duplicate_delivery_concurrent() -> None:

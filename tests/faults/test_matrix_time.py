@@ -31,14 +31,6 @@ from tests.faults.observing import (
 MINUTE = timedelta(minutes=1)
 
 
-NIGHTLY = {
-    "name": "Nightly",
-    "schedule": "0 0 12 * * *",
-    "backupType": "CopyOnlyFull",
-    "databases": [{"instance": "*", "database": "*"}],
-}
-
-
 HOURLY: dict[str, Any] = {
     "name": "Hourly",
     "schedule": "0 0 * * * *",
@@ -96,27 +88,6 @@ def test_F37_a_new_process_looks_for_a_lost_backup_where_it_can_be() -> None:
         assert estate.job_ids("Backup") == [outcome["job"]["id"]]
 
 
-def test_F38_timer_double_fire_and_a_day_without_app(estate: Estates) -> None:
-    vault = estate(protected_estate()).vault_id
-    settings = {"BACKUP_SCHEDULES": json.dumps([{**NIGHTLY, "vaultId": vault}])}
-    azure = estate(protected_estate(), settings=settings)
-    for _ in range(3):
-        plan_backups(azure.runtime)
-    azure.clock.advance(timedelta(hours=1))
-    plan_backups(azure.runtime)
-    azure.quiesce()
-    assert azure.mutations["Backup"] == 1
-    assert azure.outcome()["schedule"] == "Nightly"
-    assert azure.outcome()["requestId"] == "Nightly/2026-01-05T12:00:00Z"
-    plan_backups(azure.runtime)
-    azure.clock.advance(timedelta(hours=30))
-    azure.quiesce()
-    late = azure.outcomes()[-1]["data"]
-    assert late["status"] == "skipped"
-    assert late["error"]["code"] == "TooLate"
-    assert late["error"]["recommendations"], "it says what to do"
-
-
 def test_F38_timer_double_fire() -> None:
     with open_faulty(protected_estate("orders", "billing"), settings={"BACKUP_SCHEDULES": "[]"}) as quiet:
         HOURLY["vaultId"] = quiet.vault_id
@@ -135,6 +106,9 @@ def test_F38_timer_double_fire() -> None:
         assert set(ids.values()) == {1}
         skipped = [outcome for outcome in outcomes if outcome["status"] == "skipped"]
         assert [outcome["error"]["code"] for outcome in skipped] == ["TooLate", "TooLate"]
+        assert all(outcome["error"]["recommendations"] for outcome in skipped), "it says what to do"
+        assert {outcome["schedule"] for outcome in outcomes} == {HOURLY["name"]}
+        assert f"{HOURLY['name']}/2026-01-05T09:00:00Z" in ids
         assert estate.mutations["Backup"] == len(outcomes) - 2
 
 
