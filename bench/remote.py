@@ -21,7 +21,8 @@ class RemoteSimulator:
     """Runs it, and keeps a stepped clock of this process in step with it."""
 
     def __init__(self, scenario: Scenario, *, real: bool = False) -> None:
-        self._scenario = scenario
+        # Kept as text, and for no longer than until it is sent: it is no part of the app's memory.
+        self._scenario = scenario.model_dump_json(by_alias=True, exclude_unset=True)
         self._real = real
         self.clock = SteppedClock(scenario.start_time)
         self.url = ""
@@ -33,7 +34,8 @@ class RemoteSimulator:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.url = self._ask(self._scenario.model_dump_json(by_alias=True, exclude_unset=True))
+        self.url = self._ask(self._scenario)
+        self._scenario = ""
         return self
 
     def __exit__(self, *_: object) -> None:

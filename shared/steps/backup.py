@@ -74,7 +74,8 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
             f"unlessNewerThan: the request's patterns mean {gated} databases; at most {MOST_GATED} are looked at one by"
             " one. Name fewer, or leave it out.",
         ).end
-    tasks = [
+    # One at a time: thousands of them need not be there together.
+    tasks = (
         BackupTask(
             database=choice.candidate.database,
             item_id=choice.item.id.path,
@@ -90,7 +91,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
             outcome_count=chosen.outcome_count,
         )
         for choice in chosen.tasks
-    ]
+    )
     return fix(message, chosen, tasks)
 
 

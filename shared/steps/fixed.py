@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shared.engine import outcomes
@@ -28,7 +28,7 @@ _NAMES_TOLD: Final = 100
 P = TypeVar("P", bound=Plan)
 
 
-def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Sequence[Payload]) -> Continue:
+def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload]) -> Continue:
     """Send the selection to the step that made it, which acts on it (`spread`)."""
     fixed = FixedSelection(
         tasks=tuple(task.model_dump(mode="json", by_alias=True, exclude_none=True) for task in tasks),
