@@ -622,7 +622,8 @@ def backup(world: World, call: Call) -> Answer:
         raise invalid_input("Parameter enableCompression in request is invalid.")
     item = world.item(call, vault)
     refuse_under_instance(item.container, item.instance)
-    if item.soft_deleted or item.stopped:
+    # A soft-deleted item is stopped as well.
+    if item.stopped:
         raise ServiceError(
             400,
             "UserErrorProtectionStoppedForItem",

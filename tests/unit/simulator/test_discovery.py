@@ -148,3 +148,18 @@ def test_auto_protection_protects_what_an_inquiry_finds() -> None:
     assert sorted(names(driver, "/backupProtectedItems")) == ["billing", "orders"]
     assert driver.call("DELETE", path).status == 204
     assert driver.get("/backupProtectionIntents")["value"] == []
+
+
+def test_a_machine_of_another_region_cannot_be_registered() -> None:
+    """https://learn.microsoft.com/azure/backup/backup-sql-server-database-azure-vms: vault and VM are in one region."""
+    machines = [{"name": "sqlvm1", "location": "northeurope"}, {"name": "sqlvm2", "location": "westeurope"}]
+    driver = Driver({"virtualMachines": machines})
+    driver.refresh()
+    assert [driver.register(name).status for name in ("sqlvm1", "sqlvm2")] == [400, 202]
+
+
+def test_a_name_with_a_slash_is_one_segment_of_its_id() -> None:
+    driver = Driver(estate({"name": "a/b ü", "protectedBy": None}))
+    entry = driver.get("/backupProtectableItems")["value"][1]
+    assert entry["name"] == "sqldatabase;mssqlserver;a/b ü"
+    assert entry["id"].rpartition("/")[2] == "sqldatabase;mssqlserver;a%2Fb%20%C3%BC"

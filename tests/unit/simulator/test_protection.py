@@ -325,3 +325,39 @@ def test_an_item_names_the_recovery_model_as_sql_server_does(model: str, told: s
     """recovery_model_desc of https://learn.microsoft.com/sql/relational-databases/system-catalog-views/sys-databases-transact-sql"""
     driver = Driver(estate({**ORDERS, "recoveryModel": model}))
     assert driver.get(driver.item())["properties"]["extendedInfo"]["recoveryModel"] == told
+
+
+def test_a_backup_says_by_a_boolean_whether_it_is_compressed() -> None:
+    driver = Driver(estate(ORDERS))
+    statuses = [
+        driver.backup(kind="CopyOnlyFull", enableCompression=value).status
+        for value in (True, False, None, "yes", 1)
+    ]
+    assert statuses == [202, 202, 202, 400, 400]
+
+
+def test_only_backups_and_restores_can_be_cancelled() -> None:
+    """https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger: jobs say so by their actions."""
+    driver = Driver({**estate(ORDERS), "vaults": [{"policies": [POLICY, "Other"]}]})
+    driver.put(driver.item(), wait=10, policyId=driver.policy_id("Other"))
+    (job,) = driver.get("/backupJobs?$filter=operation eq 'ConfigureBackup'")["value"]
+    assert (job["properties"]["status"], job["properties"].get("actionsInfo")) == ("InProgress", None)
+    refused = driver.call("POST", f"/backupJobs/{job['name']}/cancel")
+    assert (refused.status, refused.code) == (400, "UserErrorJobCancellationNotAllowed")
+    driver.wait(100)
+    assert driver.get(driver.item())["properties"]["policyId"].endswith("/Other")
+
+
+def test_an_operation_asks_to_be_asked_again_while_it_runs() -> None:
+    driver = Driver({**estate(ORDERS), "vaults": [{"policies": [POLICY, "Other"]}], "retryAfter": 30})
+    answer = driver.put(driver.item(), wait=0, policyId=driver.policy_id("Other"))
+    status = answer.headers["azure-asyncoperation"]
+    assert driver.call("GET", status).headers["retry-after"] == "30"
+    driver.wait(100)
+    assert "retry-after" not in driver.call("GET", status).headers
+
+
+def test_deleting_a_policy_that_is_not_there_is_done_already() -> None:
+    """200 and 204 are what the REST specification knows of this call."""
+    driver = Driver({"vaults": [{"policies": [POLICY, "Other"]}]})
+    assert [driver.call("DELETE", "/backupPolicies/Other").status for _ in range(2)] == [200, 204]

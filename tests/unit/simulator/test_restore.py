@@ -274,3 +274,34 @@ def test_a_point_that_was_brought_back_says_until_when(
     assert driver.restore(name, recoveryType="OriginalLocation").status == 202
     driver.wait(days=2)
     assert (tier()["type"], tier()["status"]) == archived
+
+
+def test_a_database_that_is_restored_over_makes_room() -> None:
+    settings = estate(
+        {"name": "orders", "historyDays": 2, "sizeMB": 100}, {"name": "old", "sizeMB": 80}, freeMB=30
+    )
+    driver = Driver(settings)
+    over = alternate(driver, "old", overwriteOption="Overwrite")
+    assert driver.job(driver.restore(full(driver), **over))["status"] == "Completed"
+    assert driver.failure(driver.restore(full(driver), **alternate(driver, "new"))) == "WorkloadRestoreFailed"
+
+
+def test_what_is_kept_for_less_than_half_a_year_is_not_moved_to_the_archive() -> None:
+    """https://learn.microsoft.com/azure/backup/archive-tier-support: 180 days of retention have to be left."""
+    driver = Driver(estate({"name": "orders", "protectedBy": None}))
+    properties = driver.get("/backupPolicies/HourlyLogBackup")["properties"]
+    keep = properties["subProtectionPolicy"][0]["retentionPolicy"]["dailySchedule"]["retentionDuration"]
+    ready = []
+    for days in (179, 200):
+        keep["count"] = days
+        driver.call("PUT", "/backupPolicies/Long", {"properties": properties})
+        driver.protect(policy="Long")
+        # What a full rests on stays.
+        for _ in range(2):
+            driver.backup()
+        driver.wait(hours=2)
+        point = driver.points()[1]
+        ready.append(point["properties"]["recoveryPointMoveReadinessInfo"]["ArchivedRP"]["isReadyForMove"])
+        move = {"sourceTierType": "HardenedRP", "targetTierType": "InstantRP"}
+        assert driver.call("POST", f"{driver.item()}/recoveryPoints/{point['name']}/move", move).status == 400
+    assert ready == [False, True]
