@@ -45,8 +45,7 @@ def token(world: World, call: Call) -> Answer:
             7000218,
             "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
         )
-    scope = form.get("scope") or form.get("resource")
-    if not scope:
+    if not form.get("scope") and not form.get("resource"):
         return _oauth_error(
             world, 400, "invalid_request", 900144, "The request body must contain the parameter: 'scope'."
         )
@@ -57,15 +56,15 @@ def token(world: World, call: Call) -> Answer:
             return refusal
     value = _token_text(world, call, form["client_id"], principal)
     world.tokens[value] = IssuedToken(world.time.real_seconds() + TOKEN_SECONDS, principal)
-    body: dict[str, Any] = {
-        "token_type": "Bearer",
-        "expires_in": TOKEN_SECONDS,
-        "ext_expires_in": TOKEN_SECONDS,
-        "access_token": value,
-    }
-    if "/v2.0/" not in call.path:
-        body["resource"] = scope
-    return Answer(200, body)
+    return Answer(
+        200,
+        {
+            "token_type": "Bearer",
+            "expires_in": TOKEN_SECONDS,
+            "ext_expires_in": TOKEN_SECONDS,
+            "access_token": value,
+        },
+    )
 
 
 def _refusal(world: World, tenant: str, form: dict[str, str], principal: Principal | None) -> Answer | None:
