@@ -324,10 +324,7 @@ class Simulator:
         request_id = world.ids.request_guid()
         lines += [
             ("x-ms-request-id", request_id),
-            (
-                "x-ms-correlation-request-id",
-                call.request.headers.get("x-ms-correlation-request-id", request_id),
-            ),
+            ("x-ms-correlation-request-id", request_id),
             ("x-ms-routing-request-id", f"SIMULATED:{world.now.strftime('%Y%m%dT%H%M%SZ')}:{request_id}"),
             ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
             ("X-Content-Type-Options", "nosniff"),

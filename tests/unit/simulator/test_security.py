@@ -251,3 +251,11 @@ def test_the_metadata_of_a_tenant_names_its_endpoints_as_entra_does(version: str
         "jwks_uri": "/discovery/v2.0/keys",
         "token_endpoint": "/oauth2/v2.0/token",
     }
+
+
+def test_the_metadata_of_the_cloud_leads_every_client_here() -> None:
+    """What `az cloud register --endpoint-resource-manager` reads: where to log in, and for whom a token is."""
+    told = Driver().get("http://127.0.0.1:1/metadata/endpoints?api-version=2019-05-01")
+    login = told["authentication"]
+    assert (told["resourceManager"], login["loginEndpoint"]) == ("http://127.0.0.1:1/", "http://127.0.0.1:1")
+    assert login["audiences"] == ["http://127.0.0.1:1/", "https://management.azure.com/"]
