@@ -157,7 +157,7 @@ def read_time_zone(text: str) -> ZoneInfo:
 def read_moment(text: str, zone: ZoneInfo | None) -> str:
     """A moment in RFC 3339; one that names no offset is a time of `zone`. Raises ValueError."""
     try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(text.strip().upper())
     except ValueError:
         raise ValueError(f"{_MOMENT}, not {text!r}") from None
     try:

@@ -104,7 +104,8 @@ def format_duration(value: timedelta) -> str:
 def _parse_moment(value: Any) -> Any:
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            # RFC 3339, section 5.6: T and Z may be in lower case.
+            moment = datetime.fromisoformat(value.upper())
         except ValueError as error:
             raise ValueError(
                 "expected an RFC 3339 moment with its offset, such as 2026-01-05T08:00:00Z"

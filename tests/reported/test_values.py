@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from cli.parsing import read_moment
 from cli.run import read_file
-from tests.e2e.harness import OpenEstate
+from tests.e2e.harness import OpenEstate, virtual_machine
 from tests.reported.azure import POLICY, SQL, azure, protected
 
 TIME = "2026-01-05T18:00:00Z"
@@ -243,6 +244,34 @@ def test_a_time_of_day_is_refused_in_words(
         in said
     )
     assert "^" not in said
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2026-01-05T05:30:00Z",
+        "2026-01-05t05:30:00z",
+        "2026-01-05T06:30:00+01:00",
+        "2026-01-05T05:30:00.0000000Z",
+    ],
+)
+def test_a_moment_is_taken_in_every_form_of_rfc_3339(estate: OpenEstate, moment: str) -> None:
+    """Section 5.6: T and Z may be in lower case, and .NET writes seven digits."""
+    azure = estate(
+        {
+            "virtualMachines": [
+                virtual_machine(
+                    "sqlvm1",
+                    {"name": "orders", "protectedBy": POLICY, "historyDays": 2},
+                    registeredTo="vault1",
+                )
+            ]
+        }
+    )
+    (outcome,) = azure.run(azure.restore("orders", recoveryPoint={"pointInTime": moment}))
+    assert outcome["data"]["status"] == "succeeded", outcome["data"]
+    assert outcome["data"]["recoveryPoint"]["time"] == "2026-01-05T05:30:00Z"
+    assert read_moment(moment, None) == "2026-01-05T05:30:00Z"
 
 
 # ---- files
