@@ -535,3 +535,27 @@ def test_models_are_values() -> None:
     )
     with pytest.raises(ValueError, match="frozen"):
         item.name = "x"  # type: ignore[misc]  # that it cannot is the point
+
+
+@pytest.mark.parametrize(
+    ("properties", "ready", "failed"),
+    [
+        ({}, True, False),
+        ({"provisioningState": "Succeeded"}, True, False),
+        ({"provisioningState": "Provisioning"}, False, False),
+        ({"provisioningState": "Updating"}, False, False),
+        ({"provisioningState": "Failed"}, False, True),
+        ({"provisioningState": "Canceled"}, False, True),
+    ],
+)
+def test_a_vault_is_ready_or_has_failed_or_neither_yet(
+    server: Server, backup: AzureBackup, properties: dict[str, str], ready: bool, failed: bool
+) -> None:
+    """Succeeded, Failed and Canceled are the states that last.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations#provisioningstate-values
+    """
+    server.answer(Answer(200, {"id": VAULT_PATH, "name": "vault1", "properties": properties}))
+    vault = backup.get_vault(VAULT)
+    assert vault is not None
+    assert (vault.is_provisioned, vault.has_failed) == (ready, failed)

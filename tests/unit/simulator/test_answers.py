@@ -85,7 +85,7 @@ def test_the_jobs_of_the_schedule_are_nobodys_and_can_be_cancelled() -> None:
 
 @pytest.mark.parametrize(
     ("since", "found"),
-    [("12:05:00 AM", 1), ("11:59:00 AM", 1), ("12:05:00 PM", 1), ("12:15:00 PM", 0), ("01:05:00 PM", 0)],
+    [("12:15:00 AM", 1), ("11:59:00 AM", 1), ("12:05:00 PM", 1), ("12:15:00 PM", 0), ("01:05:00 PM", 0)],
 )
 def test_a_filter_tells_noon_from_midnight(since: str, found: int) -> None:
     driver = Driver({**estate(ORDERS), "startTime": "2026-01-05T12:10:00Z"})
