@@ -251,6 +251,7 @@ def refresh_containers(replay: Replay, exchange: Exchange) -> None:
     _started(replay.backup.refresh_containers(exchange.vault, client_request_id=REQUEST_ID), exchange)
     # Recorded for virtual machines as a whole; the filter is the specification's.
     replay.asked_as(exchange, without=("$filter",))
+    assert replay.server.requests[0].params["$filter"] == "backupManagementType eq 'AzureWorkload'"
     assert replay.server.requests[0].body == b""
 
 

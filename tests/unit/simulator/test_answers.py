@@ -363,3 +363,15 @@ def test_one_job_can_be_filtered_for() -> None:
     for name in (newest, oldest.upper()):
         (found,) = driver.get(f"/backupJobs?$filter=jobID eq '{name}'")["value"]
         assert found["name"] == name.lower()
+
+
+def test_moments_have_the_seven_digits_of_dotnet() -> None:
+    """Such as `2021-05-11T06:33:16.9642384Z`, which is recorded."""
+    for start, digits in (("08:00:00.964238Z", 7), ("08:00:00Z", 0)):
+        driver = Driver({**estate(ORDERS), "startTime": f"2026-01-05T{start}"})
+        driver.backup(wait=0)
+        (job,) = driver.get("/backupJobs")["value"]
+        fraction = re.fullmatch(r"2026-01-05T08:00:00(?:\.(\d+))?Z", job["properties"]["startTime"])
+        assert fraction is not None
+        assert (fraction[1] or "").startswith(start[9:].removesuffix("Z"))
+        assert len(fraction[1] or "") == digits
