@@ -96,8 +96,13 @@ class ServiceVersion:
 
     @property
     def counts_backup_reads(self) -> bool:
-        """Reads under a vault are counted by action: in 2021-01, not in 2020-03, when they were the subscription's."""
-        return self._since("2021-01")
+        """Reads under a vault are counted by action: in 2020-12, not in 2020-03, when they were the subscription's."""
+        return self._since("2020-12")
+
+    @property
+    def state_of_vaults(self) -> bool:
+        """Vaults say their state and that of their private endpoints: in 2020-12, not in 2020-02."""
+        return self._since("2020-12")
 
     @property
     def reads_per_hour(self) -> tuple[int, int]:

@@ -30,11 +30,15 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
         "location": vault.location,
         "name": vault.name,
         "etag": f"W/\"datetime'{created}9Z'\"",
-        "properties": {
-            "provisioningState": "Provisioning" if provisioning else "Succeeded",
-            "privateEndpointStateForBackup": "None",
-            "privateEndpointStateForSiteRecovery": "None",
-        },
+        "properties": (
+            {
+                "provisioningState": "Provisioning" if provisioning else "Succeeded",
+                "privateEndpointStateForBackup": "None",
+                "privateEndpointStateForSiteRecovery": "None",
+            }
+            if world.service.state_of_vaults
+            else {}
+        ),
         "id": (
             f"/subscriptions/{world.scenario.subscription_id}/resourceGroups/{vault.resource_group}"
             f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"

@@ -101,13 +101,23 @@ def test_of_a_policy_that_is_not_there_nothing_is_said() -> None:
     assert "x-ms-failure-cause" not in answer.headers
 
 
-def test_reads_of_backup_are_the_subscriptions_before_2021() -> None:
-    """Azure/azure-powershell, session of UnregisterAzureWorkloadContainer, 2020-02-03: 11999, 11998, ..."""
+def test_the_service_counted_and_told_less_before_the_end_of_2020() -> None:
+    """Azure/azure-powershell: UnregisterAzureWorkloadContainer, 2020-02-03; TestAzureVmWorkloadGetJob, 2020-12-21."""
     own, of_all = (f"x-ms-ratelimit-remaining-subscription-{kind}" for kind in ("resource-requests", "reads"))
-    old = Driver({"serviceVersion": "2020-02"}).call("GET", "/backupPolicies").headers
-    new = Driver({"serviceVersion": "2021-01"}).call("GET", "/backupPolicies").headers
-    assert (old.get(own), old.get(of_all)) == (None, "11999")
-    assert (new.get(own), new.get(of_all)) == ("149", None)
+    old, new = (Driver({"serviceVersion": year}) for year in ("2020-02", "2020-12"))
+    told = old.call("GET", "/backupPolicies").headers
+    assert (told.get(own), told.get(of_all)) == (None, "11999")
+    told = new.call("GET", "/backupPolicies").headers
+    assert (told.get(own), told.get(of_all)) == ("149", None)
+    states = [driver.get("?api-version=2016-06-01")["properties"] for driver in (old, new)]
+    assert states == [
+        {},
+        {
+            "provisioningState": "Succeeded",
+            "privateEndpointStateForBackup": "None",
+            "privateEndpointStateForSiteRecovery": "None",
+        },
+    ]
 
 
 @pytest.mark.parametrize("version", ["2016-06-01", "2024-04-01", "2026-07-01", "2026-08-01", "2026-10-01"])
