@@ -467,8 +467,6 @@ class ArmClient:
         }
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        elif call.method != "GET":
-            headers["Content-Length"] = "0"
         return self._open_transport().send(
             call.method, call.url, headers=headers, token=token, body=call.body, max_body=_LARGEST_BODY
         )
