@@ -343,6 +343,10 @@ ERRORS = [
         False,
     ),
     (429, {"error": {"code": 42, "message": None}}, "42", "", (), False),
+    # What is turned away at the door is so whoever says it; a gateway that gave up waiting knows nothing.
+    (409, {"error": {"message": "Busy."}}, "", "Busy.", (), False),
+    (425, {"error": {"message": "Too early."}}, "", "Too early.", (), False),
+    (408, {"error": {"code": "RequestTimeout", "message": "Late."}}, "RequestTimeout", "Late.", (), True),
     (500, None, "", "", (), True),
     (502, b"<html>Bad\n gateway</html>", "", "<html>Bad gateway</html>", (), True),
     (503, [1], "", "[1]", (), True),

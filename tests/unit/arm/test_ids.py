@@ -17,6 +17,7 @@ from shared.arm.ids import (
     ResourceId,
     VaultId,
     VirtualMachineId,
+    check_new_policy_name,
 )
 
 SUB = "00000000-0000-0000-0000-000000000001"
@@ -96,7 +97,7 @@ WRONG_VAULTS = [
     (f"{VAULT}\0", "'\\x00'"),
     (VAULT.replace("/vaults/", "\\vaults\\"), "has no place in a name"),
     (f"{VAULT}\u2028", "'\\u2028'"),
-    ("/" + "x" * 5000, "longer than"),
+    ("/" + "x" * 5000, "longer than 2048"),
 ]
 
 
@@ -189,3 +190,25 @@ def test_messages_carry_ids_as_texts() -> None:
         adapter.validate_python(VM)
     with pytest.raises(ValidationError, match="no text"):
         adapter.validate_python(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("abc", True),
+        ("A" * 150, True),
+        ("Hourly_Log-Backup!", True),
+        ("ab", False),
+        ("A" * 151, False),
+        ("1st", False),
+        ("a.b", False),
+        ("né1", False),
+    ],
+)
+def test_a_name_for_a_new_policy(name: str, taken: bool) -> None:
+    """As the check of terraform-provider-azurerm has it: 3 to 150 characters, a letter first."""
+    if taken:
+        assert check_new_policy_name(name) == name
+    else:
+        with pytest.raises(InvalidResourceIdError, match="3 to 150 characters"):
+            check_new_policy_name(name)
