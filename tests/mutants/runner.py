@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Final
 
@@ -21,9 +22,9 @@ from tests.mutants.operators import ROOT, Mutant
 Record = tuple[float, dict[str, set[int]]]
 
 #: Tests are run against a mutant, the fastest first, for as long as this many seconds in all.
-MOST_SECONDS: Final = 30.0
+MOST_SECONDS: Final = 12.0
 _MOST_MEMORY: Final = 4 << 30
-_SURVIVED, _KILLED, _BROKEN = 0, 1, 3
+_SURVIVED, _KILLED = 0, 1
 
 
 class Recorder:
@@ -44,7 +45,7 @@ class Recorder:
             return (yield)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)  # type: ignore[arg-type]  # what it is where nothing traces
             ran = {self._paths[path]: lines for path, lines in self._lines.items() if lines}
             if ran:
                 self.records[item.nodeid] = (time.monotonic() - began, ran)
@@ -57,65 +58,81 @@ class Recorder:
         return self._at
 
 
-class Runner:
-    """A plugin of pytest: in place of running the tests, runs for each mutant those that run its lines."""
+@dataclass(frozen=True)
+class Trial:
+    """A mutant, or None for the code as it is, and the tests that may notice, with the seconds that they take."""
 
-    def __init__(
-        self,
-        mutants: Sequence[Mutant],
-        records: dict[str, Record],
-        workers: int,
-        told: Callable[[Mutant, str], None],
-    ) -> None:
-        self._mutants = mutants
-        self._records = records
-        self._workers = workers
-        self._told = told
-        self._running: dict[int, tuple[Mutant, float]] = {}
+    mutant: Mutant | None
+    tests: Sequence[str]
+    seconds: float
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        items = {item.nodeid: item for item in session.items}
-        functions = _functions({str(ROOT / mutant.path) for mutant in self._mutants})
-        gc.freeze()
-        for mutant in self._mutants:
-            chosen, seconds = self._tests(mutant)
-            if not chosen:
-                self._told(mutant, "no test")
-                continue
-            while len(self._running) >= self._workers:
-                self._wait()
-            child = os.fork()
-            if child == 0:
-                _work(mutant, functions, [items[name] for name in chosen])
-            self._running[child] = mutant, time.monotonic() + 10 + 5 * seconds
-        while self._running:
-            self._wait()
-        return True
-
-    def _tests(self, mutant: Mutant) -> tuple[list[str], float]:
+    @classmethod
+    def of(cls, mutant: Mutant, records: dict[str, Record]) -> Trial:
+        """With the tests that run one of its lines."""
         chosen, total = [], 0.0
-        for name, (seconds, lines) in sorted(self._records.items(), key=lambda record: record[1][0]):
-            if lines.get(mutant.path, set()).intersection(mutant.lines):
+        for name, (seconds, lines) in sorted(records.items(), key=lambda record: record[1][0]):
+            if not lines.get(mutant.path, set()).isdisjoint(mutant.lines):
                 if chosen and total + seconds > MOST_SECONDS:
                     break
                 chosen.append(name)
                 total += seconds
-        return chosen, total
+        return cls(mutant, chosen, total)
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    until: float
+    says: int
+
+
+class Runner:
+    """A plugin of pytest: in place of running the tests, makes trials, and tells of each which test failed."""
+
+    def __init__(
+        self, trials: Sequence[Trial], workers: int, told: Callable[[Mutant | None, str | None], None]
+    ) -> None:
+        self._trials = trials
+        self._workers = workers
+        self._told = told
+        self._running: dict[int, _Running] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        functions = _functions({str(ROOT / trial.mutant.path) for trial in self._trials if trial.mutant})
+        gc.freeze()
+        for trial in self._trials:
+            if not trial.tests:
+                self._told(trial.mutant, None)
+                continue
+            while len(self._running) >= self._workers:
+                self._wait()
+            read, write = os.pipe()
+            child = os.fork()
+            if child == 0:
+                _work(trial.mutant, functions, [items[name] for name in trial.tests], write)
+            os.close(write)
+            self._running[child] = _Running(trial, time.monotonic() + 10 + 5 * trial.seconds, read)
+        while self._running:
+            self._wait()
+        return True
 
     def _wait(self) -> None:
         child, status = os.waitpid(-1, os.WNOHANG)
         if child == 0:
-            for late, (_, limit) in self._running.items():
-                if time.monotonic() > limit:
+            for late, running in self._running.items():
+                if time.monotonic() > running.until:
                     os.killpg(late, signal.SIGKILL)
             time.sleep(0.005)
         elif child in self._running:
-            mutant, _ = self._running.pop(child)
+            running = self._running.pop(child)
+            with open(running.says) as said:
+                why = said.read()
             code = os.waitstatus_to_exitcode(status)
-            if code == _BROKEN:
-                raise RuntimeError(f"the mutant could not be run: {mutant.name}")
-            self._told(mutant, {_SURVIVED: "survived", _KILLED: "killed"}.get(code, "killed by its end"))
+            if code not in (_SURVIVED, _KILLED) and not why:
+                why = "its time limit" if code == -signal.SIGKILL else f"its end with code {code}"
+            self._told(running.trial.mutant, why or None)
 
 
 def _functions(files: set[str]) -> dict[tuple[str, str, int], list[FunctionType]]:
@@ -131,31 +148,39 @@ def _key(code: CodeType) -> tuple[str, str, int]:
 
 
 def _work(
-    mutant: Mutant, functions: dict[tuple[str, str, int], list[FunctionType]], items: list[pytest.Item]
+    mutant: Mutant | None,
+    functions: dict[tuple[str, str, int], list[FunctionType]],
+    items: list[pytest.Item],
+    says: int,
 ) -> None:
-    """Put the mutant in place and run the tests to the first that fails; never returns."""
-    code = _BROKEN
+    """Put the mutant in place and run the tests to the first that fails, which is said; never returns."""
+    why = "an error of this runner"
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
-        changed = 0
-        for new in mutant.codes():
-            for function in functions.get(_key(new), ()):
-                if function.__code__ != new:
-                    function.__code__ = new
-                    changed += 1
-        if changed:
-            code = _KILLED if _fails(items) else _SURVIVED
+        if mutant is not None:
+            _put_in_place(mutant, functions)
+        why = ""
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if item.session.testsfailed:
+                why = item.nodeid
+                break
     finally:
-        os._exit(code)
+        os.write(says, why.encode())
+        os._exit(_KILLED if why else _SURVIVED)
 
 
-def _fails(items: list[pytest.Item]) -> bool:
-    for item, following in zip(items, [*items[1:], None], strict=True):
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        if item.session.testsfailed:
-            return True
-    return False
+def _put_in_place(mutant: Mutant, functions: dict[tuple[str, str, int], list[FunctionType]]) -> None:
+    changed = [
+        (function, new)
+        for new in mutant.codes()
+        for function in functions.get(_key(new), ())
+        if function.__code__ != new
+    ]
+    assert changed, "a mutant changes a function that is loaded"
+    for function, new in changed:
+        function.__code__ = new

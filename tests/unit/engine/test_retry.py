@@ -52,6 +52,7 @@ ROWS: list[tuple[str, ArmError, dict[str, Any], Decision]] = [
     ("lost POST", failed(ArmAnswerLostError), {}, Retry(2 * S, may_have_started=True)),
     # half an answer: the request arrived
     ("malformed POST", failed(ArmProtocolError), {}, Retry(2 * S, may_have_started=True)),
+    ("malformed GET, fourth", failed(ArmProtocolError, "GET"), {"attempt": 3}, Retry(16 * S, False)),
     # what is malformed five times in a row is not an accident
     ("malformed GET, fifth", failed(ArmProtocolError, "GET"), {"attempt": 4}, GiveUp(False, False)),
     ("malformed POST, fifth", failed(ArmProtocolError), {"attempt": 4}, GiveUp(True, False)),
@@ -82,7 +83,9 @@ ROWS: list[tuple[str, ArmError, dict[str, Any], Decision]] = [
         {},
         GiveUp(False, True),
     ),
+    ("503 POST, just in time", answered(503), {"time_left": 2 * S}, Retry(2 * S, may_have_started=True)),
     ("503 POST, no time left", answered(503), {"time_left": 0 * S}, GiveUp(True, True)),
+    ("425 GET", answered(425, "GET", code="TooEarly"), {}, Retry(2 * S, may_have_started=False)),
     # another operation is running, but only for what would change something
     ("409 POST", answered(409), {}, Conflict()),
     ("409 GET", answered(409, "GET"), {}, GiveUp(False, False)),
@@ -146,6 +149,13 @@ def test_no_wait_is_shorter_than_asked_and_jitter_only_adds(asked: int, jitter: 
     )
     assert isinstance(decision, Retry)
     assert asked * S <= decision.after <= asked * S + 60 * S
+
+
+def test_those_that_were_asked_to_wait_together_are_spread_over_a_tenth_of_that() -> None:
+    error = answered(429, retry_after=200 * S)
+    decision = decide(error, attempt=0, age=timedelta(), time_left=HOUR, jitter=0.5)
+    assert isinstance(decision, Retry)
+    assert decision.after == 210 * S
 
 
 def test_backoff_is_spread_but_never_nothing() -> None:
