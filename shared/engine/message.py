@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
@@ -33,6 +33,7 @@ VERSION: Final = 2
 TRACK: Final = "track"
 #: How often a message may have killed its process before it is parked.
 MOST_DEATHS: Final = 5
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +83,18 @@ class Delivery:
     @property
     def deaths(self) -> int:
         """How often it has been given back unfinished: because its process died, or the bus took nothing."""
-        value = self.application_properties.get(DEATHS, 0)
-        return min(value, MOST_DEATHS) if isinstance(value, int) and value > 0 else 0
+        value = self.application_properties.get(DEATHS)
+        return max(0, min(value, MOST_DEATHS)) if isinstance(value, int) else 0
 
     @property
     def has_waited(self) -> bool:
         """Whether it is a copy that was put back: its original may have been delivered to somebody else since."""
-        waited = self.application_properties.get(WAITED, 0)
-        return isinstance(waited, int) and waited > 0
+        return self._waited > 0
+
+    @property
+    def _waited(self) -> int:
+        value = self.application_properties.get(WAITED)
+        return value if isinstance(value, int) else 0
 
     @property
     def delivered_before(self) -> bool:
@@ -114,8 +119,7 @@ class Delivery:
             worked_on: this delivery may have had an effect.
             properties: application properties that the copy has beside those of the original.
         """
-        seen = self.application_properties.get(WAITED, 0)
-        waited = seen + 1 if isinstance(seen, int) else 1
+        waited = self._waited + 1
         kept = plain(self.application_properties)
         known: dict[str, str | int | bool] = {**kept, WAITED: waited, COPY_OF: self.identity, **properties}
         if died:
@@ -168,7 +172,7 @@ class Effect(TolerantModel):
         """What is known by both of them of one effect; of two effects, what is known of the later."""
         if self.n != other.n:
             return self if self.n > other.n else other
-        refused = self if _later(self.refused_at, other.refused_at) else other
+        refused = max(self, other, key=lambda effect: effect.refused_at or _NEVER)
         return self.model_copy(
             update={
                 "may_have_started": self.may_have_started or other.may_have_started,
@@ -187,10 +191,6 @@ class Effect(TolerantModel):
         )
 
 
-def _later(one: datetime | None, other: datetime | None) -> bool:
-    return other is None or (one is not None and one >= other)
-
-
 def _extreme(choose: Callable[[list[datetime]], datetime], *moments: datetime | None) -> datetime | None:
     known = [moment for moment in moments if moment is not None]
     return choose(known) if known else None
@@ -202,8 +202,8 @@ class Payload(TolerantModel):
     @property
     def about(self) -> Database | None:
         """The database it is about, once there is just one."""
-        found = getattr(self, "database", None)
-        return found if isinstance(found, Database) else None
+        found: Database | None = getattr(self, "database", None)
+        return found
 
     @property
     def part(self) -> str:
@@ -219,20 +219,20 @@ class Payload(TolerantModel):
     @property
     def subject(self) -> str | None:
         """The ARM id of the protected item, where it is known."""
-        found = getattr(self, "item_id", None)
-        return found if isinstance(found, str) else None
+        found: str | None = getattr(self, "item_id", None)
+        return found
 
     @property
     def outcomes(self) -> int:
         """How many outcomes its request has."""
-        found = getattr(self, "outcome_count", 1)
-        return found if isinstance(found, int) and found > 0 else 1
+        found: int = getattr(self, "outcome_count", 1)
+        return found
 
     @property
     def variant(self) -> str:
         """What tells two calls of one step for one database apart."""
-        found = getattr(self, "action", "")
-        return found if isinstance(found, str) else ""
+        found: str = getattr(self, "action", "")
+        return found
 
     @property
     def drills(self) -> tuple[str, str] | None:
@@ -422,7 +422,6 @@ class StepMessage(TolerantModel, Generic[P]):
             update={
                 "step": following.origin,
                 "sender": self.step,
-                "since": following.began,
                 "poll": 0,
                 "payload": following.payload,
             }

@@ -63,4 +63,4 @@ def _epoch_in(delivery: Delivery) -> int:
         return 0
     request = raw.get("request") if isinstance(raw, dict) else None
     epoch = request.get("epoch") if isinstance(request, dict) else None
-    return epoch if type(epoch) is int and 0 <= epoch <= MOST_EPOCHS else 0
+    return epoch if type(epoch) is int and epoch in range(MOST_EPOCHS + 1) else 0

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from shared.engine.message import Effect, StepMessage
 from shared.messages import events
 from shared.messages.events import Status
-from shared.messages.identity import MARK, Database, fingerprint, is_marked, marked_request_id
+from shared.messages.identity import (
+    MARK,
+    REQUESTED,
+    Database,
+    fingerprint,
+    is_marked,
+    marked_request_id,
+    request_message_id,
+)
 from shared.messages.requests import Operation
 from shared.steps.payloads import ProtectTask
 from tests.unit.examples import NOW, VM, backup_message, item_id, request
@@ -77,6 +85,22 @@ def test_a_client_request_id_is_that_of_the_effect_and_not_of_the_poll() -> None
     distinct = {message.client_request_id for name, message in variants().items() if name != "the next poll"}
     # the sender of a message does not make its effect another one
     assert len(distinct) == len(variants()) - 2
+
+
+def test_the_first_message_of_a_request_has_the_id_of_the_request() -> None:
+    first = backup_message(sender=REQUESTED, request=request(epoch=2))
+    assert first.message_id == request_message_id("backup", "/tests", "backup-1", 2)
+    assert first.again(at=NOW).message_id != first.message_id
+
+
+def test_every_client_request_id_that_may_have_been_used_is_known_the_newest_first() -> None:
+    message = backup_message(request=request(epoch=1), effect=Effect(n=2))
+    known = [*message.client_request_ids(3)]
+    numbers = [(1, 3), (1, 2), (1, 1), (0, 3), (0, 2), (0, 1)]
+    assert known == [(message.client_request_id_of(n, epoch), (epoch, n) < (1, 2)) for epoch, n in numbers]
+    assert [found for found, _ in backup_message(effect=Effect(n=4)).client_request_ids(3)][0] == (
+        backup_message(effect=Effect(n=4)).client_request_id
+    )
 
 
 def test_each_action_on_an_item_has_its_own_client_request_id() -> None:
