@@ -158,10 +158,11 @@ def own_job(message: StepMessage[Any], jobs: Iterable[Job]) -> Job | None:
 def may_matter(message: StepMessage[Any]) -> Callable[[Job], bool]:
     """Which of a vault's jobs tell anything about a step: those that this app started, and those about its database."""
     database = message.payload.about
+    assert database is not None
     server = server_of(message.payload)
 
     def matters(job: Job) -> bool:
-        return is_marked(job.activity_id) or database is None or names(job.entity_name, database, server)
+        return is_marked(job.activity_id) or names(job.entity_name, database, server)
 
     return matters
 
@@ -191,8 +192,8 @@ def candidates(
 
 def server_of(payload: Payload) -> str:
     """The host's name, as jobs name it; empty where it is not known."""
-    found = getattr(payload, "server_name", "")
-    return found if isinstance(found, str) else ""
+    found: str = getattr(payload, "server_name", "")
+    return found
 
 
 def has_namesakes(message: StepMessage[Any], c: Collaborators) -> bool:
@@ -259,7 +260,7 @@ def _after_lost_answer(job_of: JobOf, message: StepMessage[Any], c: Collaborator
     if happened is not None:
         return happened
     if effect.looks < len(BETWEEN_LOOKS):
-        looked = effect.joined(Effect(n=effect.n, may_have_started=True, at=at, looks=effect.looks + 1))
+        looked = effect.joined(Effect(n=effect.n, at=at, looks=effect.looks + 1))
         return Later(BETWEEN_LOOKS[effect.looks], effect=looked)
     # Clocks may have jumped since: its own job is looked for over days before it is believed not to exist.
     earlier = _jobs(job_of, message, c, LONG_WINDOW)
@@ -324,7 +325,7 @@ def _while_waiting(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -
                 " time was up.",
             )
             return End(Status.TIMED_OUT, error)
-        return Later(WHILE_RUNNING, effect=effect.joined(Effect(n=effect.n, waiting=True, explained=True)))
+        return Later(WHILE_RUNNING, effect=effect.joined(Effect(n=effect.n, explained=True)))
     ended = _jobs(job_of, message, c, WINDOW)
     found = own_job(message, ended)
     if found is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -58,14 +59,23 @@ def in_doubt(**changes: Any) -> StepMessage[BackupTask]:
     return backup_message(effect=Effect(**{"may_have_started": True, "at": NOW, **changes}))
 
 
-def look(message: StepMessage[Any], vault: Vault | Sequence[Job], now: datetime) -> Result | None:
-    """One look, as the engine makes it before the step's call."""
+def collaborators(vault: Vault | Sequence[Job], now: datetime = NOW) -> Collaborators:
     azure = vault if isinstance(vault, Vault) else Vault(vault)
-    assert ROW.job is not None
-    c = Collaborators(
+    return Collaborators(
         azure=cast("Reads", azure), settings=Settings(), now=lambda: now, machine_now=lambda: now
     )
-    return once.before_call(ROW.job, message, c)
+
+
+def look(
+    message: StepMessage[Any],
+    vault: Vault | Sequence[Job],
+    now: datetime,
+    *,
+    job_of: once.JobOf | None = ROW.job,
+) -> Result | None:
+    """One look, as the engine makes it before the step's call."""
+    assert job_of is not None
+    return once.before_call(job_of, message, collaborators(vault, now))
 
 
 def look_until_settled(
@@ -96,6 +106,10 @@ def marked(n: int = 1, **details: Any) -> Job:
 def changed(known: Job, **changes: Any) -> Job:
     fields = {"name": known.id, "activity_id": known.activity_id, "entity_name": known.entity_name}
     return job(**{**fields, **changes})
+
+
+def has_ended(known: Job) -> Job:
+    return changed(known, start_time=known.start_time, status="Completed", raw_status="Completed")
 
 
 OTHERS = job("others", activity_id="73716c62-aaaa-8aaa-8aaa-aaaaaaaaaaaa", entity_name="billing [sqlvm1]")
@@ -153,6 +167,8 @@ CASES: dict[str, tuple[list[Job], Result | Status]] = {
     "a namesake's": ([job(entity_name="orders2 [sqlvm1]"), OTHERS], NextEffect()),
     "another server's": ([job(entity_name="orders [sqlvm2]"), OTHERS], NextEffect()),
     "earlier": ([job(start_time=NOW - MINUTE), OTHERS], NextEffect()),
+    # clocks may disagree by five seconds
+    "just earlier": ([job("early", start_time=NOW - timedelta(seconds=5))], FollowJob("early")),
     # a job that bears the mark belongs to another request of this app
     "another request's": ([job(activity_id=OTHERS.activity_id)], NextEffect()),
     # the server's name is left out by some listings
@@ -276,8 +292,9 @@ def test_a_third_effect_that_did_not_start_is_the_last() -> None:
     assert "attempt 3 of at most 3" in result.error.message
 
 
-def test_a_replay_adopts_what_an_earlier_epoch_has_done() -> None:
-    replayed = backup_message(request=request(epoch=2), at=NOW + timedelta(days=6))
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_replay_adopts_what_an_earlier_epoch_has_done(epoch: int) -> None:
+    replayed = backup_message(request=request(epoch=epoch), at=NOW + timedelta(days=6))
     done = marked(1, name="done", status="Completed", raw_status="Completed")
     assert look(replayed, [done], NOW + timedelta(days=6)) == FollowJob("done")
     failed = marked(1, status="Failed", raw_status="Failed")
@@ -295,8 +312,11 @@ def test_a_job_begun_before_the_call_was_made_is_not_that_calls() -> None:
 
 def test_a_job_begun_after_the_answer_was_given_up_is_not_that_calls() -> None:
     lost = Effect(may_have_started=True, at=NOW, given_up_at=NOW + timedelta(seconds=30))
-    strangers = changed(FOREIGN, start_time=NOW + timedelta(minutes=5))
+    strangers = changed(FOREIGN, start_time=NOW + timedelta(seconds=36))
     assert settled(backup_message(effect=lost), [strangers]) is Status.UNKNOWN
+    # Clocks may disagree by five seconds.
+    own = changed(FOREIGN, name="own", start_time=NOW + timedelta(seconds=35))
+    assert settled(backup_message(effect=lost), [own]) == FollowJob("own")
 
 
 def test_looks_that_a_conflict_took_do_not_count_for_the_lost_answer_after_it() -> None:
@@ -316,3 +336,196 @@ def test_a_copy_whose_original_may_have_been_worked_on_looks_before_its_first_ca
     message = backup_message(effect=Effect(look_first=True))
     assert look(message, [marked(name="mine")], NOW) == FollowJob("mine")
     assert look(message, [OTHERS], NOW) is None
+
+
+def test_a_host_name_that_windows_has_cut_is_that_of_its_machine() -> None:
+    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
+    assert once.names("orders [sql-production-]", database, "sql-production-west")
+    assert once.names("orders [sql-production-west]", database, "sql-production-")
+    assert not once.names("orders [sql-production1]", database, "sql-production2")
+
+
+#: a job of which the service says this, for a backup of orders on sqlvm1: whether it must be another's
+STRANGERS: dict[str, tuple[dict[str, Any], bool]] = {
+    "its own": ({}, False),
+    "no kind": ({"operation": "Backup"}, False),
+    "nothing named": ({"entity_name": ""}, False),
+    "another operation": ({"operation": "Restore"}, True),
+    "an operation that is not known": ({"operation": "Inquiry"}, False),
+    "another database": ({"entity_name": "billing [sqlvm1]"}, True),
+    "another server": ({"entity_name": "orders [sqlvm2]"}, True),
+}
+
+
+@pytest.mark.parametrize(("changes", "strange"), STRANGERS.values(), ids=STRANGERS)
+def test_a_job_is_anothers_as_far_as_it_says(changes: dict[str, Any], strange: bool) -> None:
+    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
+    assert once.is_of_another(job(**changes), "Backup", database=database, server="sqlvm1") is strange
+
+
+def test_the_server_is_not_compared_where_jobs_may_name_another_one() -> None:
+    alone = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
+    shared = Database(vm_id=VM, name="orders", availability_group="ag1")
+    restore = job(operation="Restore", entity_name="orders [sqlvm2]")
+    assert not once.is_of_another(restore, "Restore", database=alone, server="sqlvm1")
+    backup = job(entity_name="ag1/orders [sqlvm2]")
+    assert not once.is_of_another(backup, "Backup", database=shared, server="sqlvm1")
+
+
+def test_a_namesake_on_another_server_is_told_apart_where_the_server_is_known() -> None:
+    vault = Vault([FOREIGN], [protected("orders"), protected("orders", instance="SQL2019", server_name="sqlvm2")])
+    assert settled(in_doubt(), vault) == FollowJob("scheduled")
+    nowhere = in_doubt()
+    task = nowhere.payload.model_copy(update={"server_name": ""})
+    assert settled(nowhere.model_copy(update={"payload": task}), vault) is Status.UNKNOWN
+
+
+def test_where_the_effect_itself_can_be_seen_no_job_is_needed() -> None:
+    assert ROW.job is not None
+    seen = replace(ROW.job, happened=lambda _message, _c: End(Status.SUCCEEDED))
+    assert look(in_doubt(), [OTHERS], NOW, job_of=seen) == End(Status.SUCCEEDED)
+    replayed = backup_message(request=request(epoch=1))
+    assert look(replayed, [OTHERS], NOW, job_of=seen) == End(Status.SUCCEEDED)
+
+
+def test_its_own_job_is_found_though_a_clock_has_jumped_by_days() -> None:
+    assert settled(in_doubt(), [marked(name="mine", start_time=NOW - timedelta(days=2))]) == FollowJob("mine")
+
+
+#: what is listed while a conflict is waited for, in a vault that is not known to echo, and what that comes to
+DURING_THE_CALL = job("during", activity_id=FOREIGN.activity_id, start_time=NOW - timedelta(seconds=1))
+CONFLICTS: dict[str, tuple[list[Job], Result | Status | None]] = {
+    "one that began during the call": ([DURING_THE_CALL], FollowJob("during")),
+    "two that began during the call": ([DURING_THE_CALL, changed(DURING_THE_CALL, name="2")], Status.UNKNOWN),
+    "one that began before": ([changed(DURING_THE_CALL, start_time=NOW - MINUTE)], None),
+    "one that began after": ([changed(DURING_THE_CALL, start_time=NOW + MINUTE)], None),
+    "one in a vault that echoes": ([DURING_THE_CALL, OTHERS], None),
+}
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+@pytest.mark.parametrize(("jobs", "expected"), CONFLICTS.values(), ids=CONFLICTS)
+def test_a_conflict_may_be_with_the_call_that_was_turned_away(
+    jobs: list[Job], expected: Result | Status | None, ended: bool
+) -> None:
+    listed = [has_ended(job) for job in jobs] if ended else jobs
+    if ended or expected is not None:
+        assert settled(waiting(), listed) == expected
+    else:
+        assert isinstance(look(waiting(), listed, NOW), Later)
+
+
+def test_a_conflict_that_may_be_with_a_namesakes_job_leaves_a_doubt() -> None:
+    namesakes = [protected("orders"), protected("orders", instance="SQL2019")]
+    assert settled(waiting(), Vault([DURING_THE_CALL], namesakes)) is Status.UNKNOWN
+    result, _, _ = look_until_settled(waiting(), Vault([DURING_THE_CALL], namesakes))
+    assert isinstance(result, End)
+    assert result.error is not None
+    assert "the vault lists 1 jobs that may be its own, and the vault is not known to echo" in result.error.message
+
+
+def test_a_call_that_was_never_turned_away_is_no_cause_of_a_conflict() -> None:
+    for unknown in ({"refused_at": None}, {"refused_from": None}):
+        assert isinstance(look(waiting(**unknown), [DURING_THE_CALL], NOW), Later)
+
+
+def test_a_conflict_that_is_explained_is_with_somebody_elses_job() -> None:
+    assert look(waiting(explained=True), [has_ended(DURING_THE_CALL)], NOW) is None
+
+
+def test_a_running_operation_is_waited_for_as_long_as_a_job_may_take() -> None:
+    running = changed(FOREIGN, name="scheduled", start_time=NOW - timedelta(hours=3))
+    for attempts in (2, 3):
+        assert isinstance(look(waiting(n=attempts), [running], NOW), Later)
+    message = waiting(n=3)
+    assert isinstance(look(message, [OTHERS, running], NOW + timedelta(days=7)), Later)
+    end = look(message, [OTHERS, running], NOW + timedelta(days=7, seconds=1))
+    assert isinstance(end, End)
+    assert end.error is not None
+    assert (end.status, end.error.code) == (Status.TIMED_OUT, "ConflictingOperation")
+    assert "job scheduled (Backup (Full)) was still running" in end.error.message
+    hasty = waiting(n=3).model_copy(update={"request": request(job_timeout=timedelta(hours=1))})
+    assert isinstance(look(hasty, [running], NOW + timedelta(hours=2)), End)
+
+
+def test_the_last_conflict_says_why_as_far_as_that_is_known() -> None:
+    end = look(waiting(n=4, explained=True), [OTHERS], NOW)
+    assert isinstance(end, End)
+    assert end.error is not None
+    assert (end.status, end.error.code) == (Status.FAILED, "Conflict")
+    end = look(waiting(n=4, explained=True, why=None), [OTHERS], NOW)
+    assert isinstance(end, End)
+    assert end.error is not None
+    assert end.error.code == "ConflictingOperation"
+
+
+def test_what_is_not_to_wait_is_skipped_and_not_failed() -> None:
+    message = waiting(explained=True)
+    task = message.payload.model_copy(update={"if_running": "skip"})
+    end = look(message.model_copy(update={"payload": task}), [OTHERS], NOW)
+    assert end == End(Status.SKIPPED, WHY)
+
+
+#: what is listed when a request is sent again by hand, in a vault that is not known to echo
+REPLAYS: dict[str, tuple[list[Job], Result | Status | None]] = {
+    "nothing": ([], None),
+    "one that may be its own": ([FOREIGN], FollowJob("scheduled")),
+    "two that may be its own": ([FOREIGN, changed(FOREIGN, name="other")], Status.UNKNOWN),
+    "one in a vault that echoes": ([FOREIGN, OTHERS], None),
+    "one that began before": ([changed(FOREIGN, start_time=NOW - MINUTE)], None),
+}
+
+
+@pytest.mark.parametrize(("jobs", "expected"), REPLAYS.values(), ids=REPLAYS)
+def test_a_replay_may_have_been_done_before(jobs: list[Job], expected: Result | Status | None) -> None:
+    assert settled(backup_message(request=request(epoch=1)), jobs) == expected
+
+
+def test_a_replay_that_may_have_been_done_for_a_namesake_leaves_a_doubt() -> None:
+    namesakes = [protected("orders"), protected("orders", instance="SQL2019")]
+    result = look(backup_message(request=request(epoch=1)), Vault([FOREIGN], namesakes), NOW)
+    assert isinstance(result, End)
+    assert result.error is not None
+    assert result.status is Status.UNKNOWN
+    assert "the vault lists 1 jobs that may be its own, and the vault is not known to echo" in result.error.message
+
+
+def test_a_doubt_says_what_is_listed_and_what_that_proves() -> None:
+    def said(jobs: list[Job]) -> str:
+        result, _, _ = look_until_settled(in_doubt(), jobs)
+        assert isinstance(result, End)
+        assert result.error is not None
+        return result.error.message
+
+    nothing = said([])
+    assert "the vault lists no job that may be its own, and the vault is not known to echo" in nothing
+    assert "the vault lists 1 jobs that may be its own. Look at the vault's jobs" in said([FOREIGN, OTHERS])
+
+
+def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job_or_leaves_a_doubt() -> None:
+    assert ROW.job is not None
+    job_of = replace(ROW.job, proves=lambda error: error.code == "Exists")
+    exists = ErrorInfo(code="Exists", message="It exists.")
+
+    def proven(message: StepMessage[Any], jobs: list[Job], error: ErrorInfo = exists) -> Result | Status | None:
+        result = once.proven(job_of, message, collaborators(jobs), error)
+        return result.status if isinstance(result, End) else result
+
+    second = backup_message(effect=Effect(n=2))
+    assert proven(second, [marked(1, name="first")]) == FollowJob("first")
+    assert proven(second, [marked(2, name="second")]) == FollowJob("second")
+    failed = marked(2, status="Failed", raw_status="Failed")
+    assert proven(second, [failed]) is Status.UNKNOWN
+    assert proven(second, []) is Status.UNKNOWN
+    assert proven(second, [], WHY) is None
+    assert proven(backup_message(), []) is None
+    assert proven(backup_message(request=request(epoch=1)), []) is Status.UNKNOWN
+
+
+def test_the_next_effect_is_the_next_of_the_same_step() -> None:
+    message = backup_message(effect=Effect(n=2), since=NOW - MINUTE)
+    later = NOW + MINUTE
+    following = once.turned_away(WHY, called=NOW, at=later)
+    repetition = once.next_effect(message, following)
+    assert repetition.since == NOW - MINUTE
+    assert repetition.effect == Effect(n=3, waiting=True, why=WHY, refused_from=NOW, refused_at=later)
