@@ -84,13 +84,13 @@ def timed_out(following: Following) -> End:
 
 def started(message: StepMessage[Any], job: JobInfo, *, at: datetime) -> Event:
     """The job of a message's database is known."""
-    database = message.payload.about
-    assert database is not None
+    database, subject = message.payload.about, message.payload.subject
+    assert database is not None and subject is not None
     return events.started(
         message.request,
         at=at,
         database=database,
-        subject=message.payload.subject or "",
+        subject=subject,
         outcome_count=message.payload.outcomes,
         job=job,
     )

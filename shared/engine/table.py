@@ -179,7 +179,7 @@ class Table:
         this version does not have.
         """
         raw = upgraded(raw)
-        head = _HEAD.model_validate({**raw, "payload": {}}, extra="ignore")
+        head = _HEAD.model_validate(raw, extra="ignore")
         try:
             payload = self._payload(row, raw.get("payload"))
         except ValidationError:
@@ -192,7 +192,7 @@ class Table:
     def _payload(self, row: Row, raw: Any) -> Payload:
         if row.payload is not Following or not isinstance(raw, dict):
             return row.payload.model_validate(raw, extra="ignore")
-        following = Following.model_validate({**raw, "payload": {}}, extra="ignore")
+        following = Following.model_validate(raw, extra="ignore")
         if following.origin not in self.rows:
             raise UnknownStepError(following.origin, following.deadline)
         origin = self.rows[following.origin]

@@ -19,6 +19,7 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
     payload = Payload()
     assert [getattr(payload, name) for name in TOLD] == [None, "", False, None, 1, False]
     assert (payload.variant, payload.drills, payload.is_fixed) == ("", None, False)
+    assert once.server_of(payload) == ""
 
 
 @pytest.mark.parametrize(

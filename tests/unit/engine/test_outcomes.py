@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from shared.engine import once, outcomes
 from shared.engine.message import OfJob, OfOperation
 from shared.engine.result import End, refused
@@ -55,13 +53,9 @@ def test_the_outcome_of_a_whole_request_names_the_vm_that_it_names() -> None:
     assert beside.to_message().message_id == beside.id
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_start_names_the_item_where_it_is_known(known: bool) -> None:
-    message = backup_message()
-    if not known:
-        message.payload.item_id = ""
-    told = outcomes.started(message, JobInfo(id="job-1", status="InProgress"), at=NOW)
-    assert told.subject == (item_id("orders").path if known else "")
+def test_a_start_names_the_item() -> None:
+    told = outcomes.started(backup_message(), JobInfo(id="job-1", status="InProgress"), at=NOW)
+    assert told.subject == item_id("orders").path
 
 
 def test_what_is_refused_is_rejected_and_not_failed() -> None:

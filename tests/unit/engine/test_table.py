@@ -100,8 +100,15 @@ def test_a_table_that_leads_nowhere_is_refused(step: str, changes: dict[str, obj
 
 
 def test_a_step_is_found_by_its_queue() -> None:
-    assert TABLE.by_queue["trigger-backup"] is TABLE.rows["trigger_backup"]
-    assert TABLE.by_queue["select-recovery-point"].name == "select_recovery_point"
+    table = Table(rows=TABLE.rows, first=TABLE.first)
+    assert table.by_queue["trigger-backup"] is TABLE.rows["trigger_backup"]
+    assert table.by_queue["select-recovery-point"].name == "select_recovery_point"
+
+
+def test_a_message_is_about_its_step_and_what_is_followed_about_the_step_that_it_follows_for() -> None:
+    message = backup_message()
+    followed = once.followed(message, OfJob(job_id="job-1"), at=NOW, deadline=NOW)
+    assert TABLE.origin(message).name == TABLE.origin(followed).name == "trigger_backup"
 
 
 @pytest.mark.parametrize(
