@@ -61,6 +61,7 @@ from shared.tracing import Instrument
 _log: Final = logger(__name__)
 
 _LATE_WAIT: Final = timedelta(seconds=5)
+_MOST_PROBLEMS: Final = 20
 
 
 def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
@@ -171,8 +172,10 @@ def read_step(row: Row, body: bytes, table: Table) -> StepMessage[Any]:
 
 
 def _problems(error: ValidationError) -> list[Problem]:
-    details = error.errors(include_url=False, include_input=False)[:20]
-    return [Problem(".".join(map(str, detail["loc"])), "another value", detail["msg"]) for detail in details]
+    return [
+        Problem(".".join(map(str, detail["loc"])), "another value", detail["msg"])
+        for detail in error.errors()[:_MOST_PROBLEMS]
+    ]
 
 
 def run(
@@ -210,17 +213,15 @@ def run(
             return after_arm_error(row, message, c, runtime, error, called=called)
         except (ArmError, TokenError) as second:
             # Looking for its own job failed as well: it is looked for by the next delivery.
-            return _looked_for_later(message, second, called, error)
+            return _looked_for_later(message, second, called)
     except TokenError as error:
         return after_token_error(row, message, runtime, error)
 
 
-def _looked_for_later(
-    message: StepMessage[Any], second: ArmError | TokenError, called: datetime, error: ArmError
-) -> Later:
+def _looked_for_later(message: StepMessage[Any], second: ArmError | TokenError, called: datetime) -> Later:
     _log.warning("its own job could not be looked for: %s", second, extra=log_context(message))
     known = Effect(n=message.effect.n, may_have_started=True, at=called)
-    return Later(once.WHILE_RUNNING, effect=known if error.is_mutation else None, attempt=message.attempt + 1)
+    return Later(once.WHILE_RUNNING, effect=known, attempt=message.attempt + 1)
 
 
 def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, runtime: Runtime) -> Result:

@@ -62,6 +62,10 @@ class Recorded:
             each for found, each in self._points() if found == name and dict(each.attributes) == attributes
         ]
 
+    def sum_of(self, name: str) -> float:
+        """All that was measured by a metric."""
+        return float(sum(getattr(point, "sum", 0) for found, point in self._points() if found == name))
+
     def _points(self) -> Iterator[tuple[str, Any]]:
         data = self._metrics.get_metrics_data()
         for resource in data.resource_metrics if data is not None else ():

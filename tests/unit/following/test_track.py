@@ -92,7 +92,7 @@ def test_a_job_of_an_operation_that_has_none_is_not_followed(succeeded: bool) ->
         assert result.status is Status.FAILED
 
 
-@pytest.mark.parametrize("minutes", [119, 121])
+@pytest.mark.parametrize("minutes", [119, 120, 121])
 def test_a_job_of_a_step_of_the_next_version_waits_for_it_to_its_deadline(minutes: int) -> None:
     with open_app(start=NOW + minutes * MINUTE) as app:
         app.runtime.service_clock.answered(app.clock.now())
