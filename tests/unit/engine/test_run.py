@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,15 +17,17 @@ from shared.arm.errors import ArmAnswerLostError, ArmError, AuthenticationError
 from shared.azure_backup.models import StartedOperation
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
-from shared.engine.message import MOST_DEATHS, Effect, StepMessage
+from shared.engine.message import MOST_DEATHS, Effect, Ending, StepMessage
 from shared.engine.result import Call, End, FollowJob, FollowOperation, Later, Result
 from shared.engine.run import (
     as_delivered,
     collaborate,
+    come_back,
     handle,
     handle_without_effect,
     has_died_too_often,
     plenty_of_reads,
+    put_away,
     read_step,
     run,
     some_reads,
@@ -34,13 +38,15 @@ from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.reserved import DEATHS, DELIVERED, WAITED, WAITING_SINCE
-from shared.steps.payloads import BackupTask
+from shared.messages.identity import Database
+from shared.messages.requests import BackupData
+from shared.steps.payloads import BackupPlan, BackupTask, CertainFailure, FixedSelection
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
 from tests.unit.engine.test_failures import restore_message
 from tests.unit.engine.test_once import marked
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, SUBSCRIPTION, backup_message, job, request
+from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, VM, backup_message, job, request
 from tests.unit.test_tracing import Recorded, recorded
 
 __all__ = ["recorded"]
@@ -389,6 +395,83 @@ def test_where_the_answer_is_refused_too_it_comes_back_all_the_same(app: App) ->
     assert len(app.held("ensure-vault")) == 1
 
 
+# -- what is given up
+
+GIVEN_UP = ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message="It was given up.")
+
+
+def selection(*databases: str, failed: str = "missing") -> StepMessage[BackupPlan]:
+    """A selection that has been made: these databases are to be backed up, and one is not there."""
+    missing = Database(vm_id=VM, instance="MSSQLSERVER", name=failed)
+    fixed = FixedSelection(
+        tasks=tuple(backup_message(name).payload.model_dump(mode="json", by_alias=True) for name in databases),
+        failures=(CertainFailure(database=missing, status=Status.FAILED, error=EXISTS),),
+    )
+    packed = base64.b64encode(gzip.compress(fixed.model_dump_json(by_alias=True).encode())).decode()
+    data = BackupData.model_validate(
+        {
+            "vaultId": VAULT.path,
+            "backupType": "Full",
+            "databases": [{"instance": "MSSQLSERVER", "database": "*"}],
+        }
+    )
+    plan = BackupPlan(data=data, fixed=packed, outcome_count=len(databases) + 1)
+    message = backup_message(step="select_items", request=request(epoch=1))
+    return cast("StepMessage[BackupPlan]", message.model_copy(update={"payload": plan}))
+
+
+def told(app: App) -> dict[str, str]:
+    """What is told of each database."""
+    events = app.bodies(OUTCOMES)
+    return {event["data"].get("database", "all"): event["type"].split(".")[2] for event in events}
+
+
+def test_of_a_selection_that_is_given_up_each_database_is_answered_in_its_place(app: App) -> None:
+    put_away(app.delivery("select-items", body_of(selection("orders", "billing"))), app.runtime, GIVEN_UP)
+    assert told(app) == {"missing": "failed", "all": "accepted"}
+    ended = app.bodies("trigger-backup")
+    assert [message["payload"]["database"]["name"] for message in ended] == ["orders", "billing"]
+    assert [message["ending"]["status"] for message in ended] == ["unknown", "unknown"]
+    assert len(app.held("parked-messages")) == 1
+
+
+def test_where_the_way_on_is_refused_each_database_is_answered_straight(app: App) -> None:
+    properties = {WAITING_SINCE: (NOW - 3 * HOUR).isoformat()}
+    delivery = app.delivery("select-items", body_of(selection("orders")), application_properties=properties)
+    come_back(delivery, app.runtime, BusError("no right"), worked_on=True)
+    assert told(app) == {"missing": "failed", "orders": "unknown", "all": "accepted"}
+    assert not app.held("trigger-backup")
+
+
+def test_what_has_ended_already_is_told_as_it_ended(app: App) -> None:
+    ending = Ending(status=Status.SKIPPED)
+    put_away(app.delivery("trigger-backup", body_of(backup_message(ending=ending))), app.runtime, GIVEN_UP)
+    assert told(app) == {"orders": "skipped"}
+    of_selection = selection("orders").model_copy(update={"ending": ending})
+    put_away(app.delivery("select-items", body_of(of_selection)), app.runtime, GIVEN_UP)
+    assert told(app) == {"orders": "skipped", "all": "skipped"}
+
+
+def test_a_request_whose_databases_are_not_known_yet_is_answered_as_a_whole(app: App) -> None:
+    message = selection("orders")
+    plan = message.payload.model_copy(update={"fixed": None})
+    put_away(
+        app.delivery("select-items", body_of(message.model_copy(update={"payload": plan}))), app.runtime, GIVEN_UP
+    )
+    assert told(app) == {"all": "failed"}
+
+
+@pytest.mark.parametrize(("of_delivery", "of_body", "later"), [(0, 2, 2), (3, 2, 3)])
+def test_an_end_in_place_of_what_goes_on_is_of_the_later_epoch(
+    app: App, of_delivery: int, of_body: int, later: int
+) -> None:
+    message = backup_message(request=request(epoch=of_body))
+    put_away(app.delivery("trigger-backup", body_of(message), epoch=of_delivery), app.runtime, GIVEN_UP)
+    # A delivery of it may have gone on: the tracker is told, which knows better.
+    (end,) = app.bodies("track")
+    assert (end["payload"]["of"]["kind"], end["request"]["epoch"]) == ("end", later)
+
+
 # -- what dies
 
 
@@ -409,5 +492,6 @@ def test_a_message_that_kills_its_process_is_parked_and_answered(
     if deliveries == 1:
         handle(coming_to(End(Status.SUCCEEDED)), delivery, app.runtime)
         assert len(app.held("parked-messages")) == often
-        (outcome,) = app.bodies(OUTCOMES)
-        assert outcome["data"]["status"] == ("failed" if often else "succeeded")
+        assert [event["data"]["status"] for event in app.bodies(OUTCOMES)] == (
+            ["failed"] if often else ["succeeded"] if not deaths else []
+        )

@@ -93,7 +93,9 @@ def test_a_job_of_an_operation_that_has_none_is_not_followed(succeeded: bool) ->
 
 
 @pytest.mark.parametrize("minutes", [119, 120, 121])
-def test_a_job_of_a_step_of_the_next_version_waits_for_it_to_its_deadline(minutes: int) -> None:
+def test_a_job_of_a_step_of_the_next_version_waits_for_it_to_its_deadline(
+    minutes: int, caplog: pytest.LogCaptureFixture
+) -> None:
     with open_app(start=NOW + minutes * MINUTE) as app:
         app.runtime.service_clock.answered(app.clock.now())
         tracked = followed(backup_message())
@@ -102,6 +104,7 @@ def test_a_job_of_a_step_of_the_next_version_waits_for_it_to_its_deadline(minute
         )
         body = json.loads(ahead.model_dump_json(by_alias=True))
         handle_batch([app.delivery("track", body)], app.runtime)
+        assert {getattr(record, "action", None) for record in caplog.records} == {"read"}
         if minutes < 120:
             assert app.bodies("track") == [body]
             assert not app.held(OUTCOMES)
