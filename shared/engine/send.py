@@ -444,7 +444,7 @@ def admitted(delivery: Delivery, runtime: Runtime) -> bool:
 def died(delivery: Delivery, runtime: Runtime) -> OutgoingMessage:
     """The copy of a delivery that was given back unfinished."""
     outage = runtime.given_back.take(delivery.queue, delivery.identity)
-    return delivery.again(died=not outage, worked_on=True)
+    return delivery.again(died=not outage)
 
 
 __all__ = [
