@@ -227,7 +227,6 @@ class Poll:
         moved = following.model_copy(
             update={
                 "of": OfJob(job_id=job_id),
-                "not_before": None,
                 "deadline": following.began + limit,
             }
         )
@@ -362,11 +361,7 @@ class Poll:
 
 def _with_event(event: Event, result: Result) -> Result:
     """A result with an event that is published before everything else."""
-    if isinstance(result, Continue):
-        return replace(result, events=(event, *result.events))
-    if isinstance(result, Later):
-        return replace(result, events=(event, *result.events))
-    if isinstance(result, End):
+    if isinstance(result, Continue | Later | End):
         return replace(result, events=(event, *result.events))
     return result
 

@@ -15,7 +15,7 @@ from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus, ProtectedItem
 from shared.engine import once
 from shared.engine.message import Following, OfJob, OfOperation, StepMessage
-from shared.engine.result import Collaborators, Continue, End, GrownTick, Later, NextEffect, Result
+from shared.engine.result import Collaborators, Continue, End, GrownTick, Later, NextEffect, Result, To
 from shared.engine.table import Row
 from shared.following.poll import Poll, adds_details, job_error, job_info
 from shared.messages.error_codes import ErrorCode
@@ -279,7 +279,9 @@ def test_no_url_is_asked_before_it_allows() -> None:
     early = polled(Azure(), tracked(not_before=NOW + 11 * MINUTE))
     assert later(early).delay == MINUTE
     for due in (NOW + 10 * MINUTE, NOW + 9 * MINUTE):
-        assert following(polled(Azure(status=RUNNING), tracked(not_before=due))).of == BOTH
+        azure = Azure(status=RUNNING)
+        assert following(polled(azure, tracked(not_before=due))).of == BOTH
+        assert azure.asked == ["status"]
     # A listing that shows the job asks nothing.
     later(polled(Azure(), tracked(not_before=NOW + 11 * MINUTE), known=own()))
 
@@ -347,6 +349,17 @@ def test_a_job_that_is_found_after_its_deadline_has_one_look() -> None:
     running = polled(Azure(status=named, job=own()), message)
     assert isinstance(running, End)
     assert (running.status, len(running.events)) == (Status.TIMED_OUT, 1)
+
+
+def test_a_job_that_has_ended_by_the_time_it_is_found_is_started_and_ended_at_once() -> None:
+    payload = backup_message("next").payload
+    goes_on = replace(BACKUP, after_job=lambda _message, _job, _end: Continue((To("trigger_backup", payload),)))
+    result = polled(Azure(), row=goes_on, known=ended())
+    assert isinstance(result, Continue)
+    assert [event.type.split(".")[2] for event in result.events] == ["started"]
+    # One that gave way to another was no start.
+    conflict = ended("Failed", error_details=[JobError(errorCode=510008)])
+    assert isinstance(polled(Azure(), known=conflict), NextEffect)
 
 
 # -- the job
@@ -417,7 +430,7 @@ def test_a_job_with_its_own_request_id_is_its_own_whatever_it_says() -> None:
     result = polled(Azure(job=nobody, jobs=[]), tracked(OfJob(job_id="nobody")))
     assert isinstance(result, End)
     assert result.error is not None
-    assert "a job Restore of nothing" in result.error.message
+    assert "a job Restore of nothing: it is" in result.error.message
 
 
 # -- what a job ends in
