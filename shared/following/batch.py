@@ -326,7 +326,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
     """Answer many messages of one vault from one listing of its jobs."""
     vault_id = items[0].message.request.vault_id
     assert vault_id is not None
-    pages = [1]
+    pages: list[int] = []
 
     def load(start: datetime, status: str | None) -> list[Job]:
         with coming_back(any(item.message.poll for item in items)):
@@ -371,6 +371,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
 def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result | _Defect:
     following = item.message.payload
     vault_id = item.message.request.vault_id
+    assert vault_id is not None
     interval = runtime.settings.track_interval
     tick = listing.tick(interval)
     grown = GrownTick(tick, listing.at) if tick > interval else None
@@ -395,10 +396,8 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     return _one(item, runtime, grown_tick=grown)
 
 
-def _may_read_details(listing: JobListing, vault_id: VaultId | None, runtime: Runtime) -> bool:
+def _may_read_details(listing: JobListing, vault_id: VaultId, runtime: Runtime) -> bool:
     """Whether the hour holds more than what the listings to come will take of it."""
-    if vault_id is None:
-        return True
     left = runtime.backup.budget.left(vault_id.subscription_id, JOB_READS)
     return left > listing.reads_ahead(runtime.settings.track_interval)
 

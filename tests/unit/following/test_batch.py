@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,14 +14,15 @@ import pytest
 from shared.arm.budget import JOB_READS
 from shared.arm.errors import ArmError, AuthenticationError
 from shared.arm.ids import VaultId
-from shared.azure_backup.models import Job, JobError, OperationStatus
+from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.engine import once
-from shared.engine.message import MOST_DEATHS, Delivery, Ending, Following, OfJob, OfOperation, StepMessage
+from shared.engine.message import MOST_DEATHS, Delivery, Effect, Ending, Following, OfJob, OfOperation, Repetition, StepMessage
+from shared.engine.result import Continue, To
 from shared.engine.runtime import Runtime
 from shared.following.batch import FEW, handle_batch
-from shared.engine.table import Table
+from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.reserved import DEATHS, DELIVERED
@@ -28,7 +30,8 @@ from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
 from tests.unit.engine.test_retry import answered
 from tests.unit.engine.test_run import Bus, body_of
-from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, backup_message, job, request
+from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, backup_message, job, protected, request
+from tests.unit.following.test_track import refresh
 from tests.unit.test_tracing import INCOMING, Recorded, recorded
 
 __all__ = ["recorded"]
@@ -38,6 +41,7 @@ MINUTE = timedelta(minutes=1)
 URL = f"https://management.azure.com{VAULT.path}/backupOperations/1"
 RUNNING = OperationStatus(status="InProgress", finished=False, succeeded=False)
 PLENTY = 10**6
+PLAN = refresh().payload
 
 
 class Azure:
@@ -48,7 +52,6 @@ class Azure:
         self.budget = self
         self.asked: list[str] = []
         self.actions: list[str] = []
-        self.pages = 1
         #: how long each single read takes
         self.takes = timedelta()
         self.error: Exception | None = None
@@ -57,6 +60,7 @@ class Azure:
         self._own = left if own is None else own
 
     def left(self, _subscription_id: str, action: str) -> int:
+        assert isinstance(action, str)
         self.actions.append(action)
         return self._left
 
@@ -75,6 +79,10 @@ class Azure:
         self._asked("operation")
         return RUNNING
 
+    def get_operation_result(self, _url: str, **_: object) -> OperationResult:
+        self._asked("result")
+        return OperationResult(finished=False)
+
     def list_jobs(
         self,
         _vault: object,
@@ -87,8 +95,8 @@ class Azure:
         self._asked("running jobs" if status else "jobs")
         if self.error is not None:
             raise self.error
-        counted(self.pages)
         found = [job for job in self.jobs.values() if status in (None, job.raw_status)]
+        counted(max(1, -(-len(found) // 200)))
         return [job for job in found if job.start_time is None or job.start_time >= start]
 
 
@@ -214,6 +222,12 @@ def test_a_copy_without_room_harms_no_other(app: App) -> None:
     assert [body["payload"]["of"]["jobId"] for body in app.bodies("parked-messages")] == ["job-1"]
 
 
+def test_those_that_have_died_are_sent_on_each_by_itself_where_there_is_no_room_together(app: App) -> None:
+    handle_batch(with_deaths(app, 1, 2, 3), with_azure(app, Azure(app), bus=Cramped(app)))
+    deaths = [message.application_properties.get(DEATHS) for message in app.held("track")]
+    assert {2, 3} <= {*deaths}
+
+
 def test_where_what_has_died_cannot_be_parked_it_comes_back(app: App) -> None:
     runtime = replace(app.runtime, bus=Bus(app, BusError("no right"), "parked-messages"))
     handle_batch(with_deaths(app, MOST_DEATHS), runtime)
@@ -230,6 +244,15 @@ def test_a_bus_that_takes_nothing_has_killed_nobody(app: App) -> None:
         handle_batch(delivered(app, *(of_job(number) for number in range(3))), runtime)
     assert app.clock.now() == NOW + 3 * MINUTE
     assert all(runtime.given_back.take("track", f"m{number}") for number in range(3))
+
+
+def test_what_was_sent_has_not_died_either_where_the_bus_then_takes_nothing(app: App) -> None:
+    azure = Azure(app, job_of(0, "Completed"), job_of(1))
+    runtime = with_azure(app, azure, bus=Bus(app, BusUnavailableError("busy"), "track"))
+    with pytest.raises(BusUnavailableError):
+        handle_batch(delivered(app, of_job(0), of_job(1)), runtime)
+    assert statuses(app) == ["succeeded"]
+    assert all(runtime.given_back.take("track", f"m{number}") for number in range(2))
 
 
 # -- how jobs are looked up
@@ -263,11 +286,20 @@ def test_what_has_no_job_or_no_vault_is_looked_up_singly(app: App) -> None:
     of_vaults = [tracked(number) for number in range(6)]
     for number, message in enumerate(of_vaults):
         payload = message.payload.model_copy(update={"origin": "refresh_containers"})
+        payload = payload.model_copy(update={"of": OfOperation(location_url=URL), "payload": PLAN})
         of_vaults[number] = message.model_copy(update={"payload": payload, "sender": "refresh_containers"})
-    assert [*TABLE.rows]
-    handled(app, azure, *(tracked(number, Ending(status=Status.FAILED)) for number in range(6)))
-    assert azure.asked == []
-    assert statuses(app) == ["failed"] * 6
+    assert handled(app, azure, *of_vaults) == ["result"] * 6
+
+
+def test_what_has_been_decided_is_sent_on_and_not_looked_up(app: App) -> None:
+    azure = Azure(app)
+    again = Repetition(effect=Effect(n=2), since=NOW)
+    decided = [tracked(number, Ending(status=Status.FAILED)) for number in range(5)]
+    assert handled(app, azure, *decided, tracked(5, again)) == []
+    assert statuses(app) == ["failed"] * 5
+    (next_effect,) = app.bodies("trigger-backup")
+    assert (next_effect["effect"]["n"], next_effect["payload"]["database"]["name"]) == (2, "db5")
+    assert not app.held("parked-messages")
 
 
 def test_locks_do_not_wait_for_single_reads_without_end(app: App) -> None:
@@ -293,18 +325,18 @@ def test_single_reads_of_jobs_share_the_hour_of_their_subscription(app: App) -> 
     assert waits(app)[3:5] == [52 * S, 52 * S]
 
 
-def test_ended_jobs_are_read_singly_as_long_as_a_whole_list_takes_more(app: App) -> None:
-    ended = [job_of(number, "Completed") for number in range(3)]
-    running = [job_of(number) for number in range(3, 1200)]
-    azure = Azure(app, *ended, *running)
-    azure.pages = 6
-    handled(app, azure, *(of_job(number) for number in range(10)))
-    first = list(azure.asked)
-    assert first[0] == "jobs"
-    app.clock.advance(60 * S)
-    azure.jobs = {job.id: job for job in [*ended, *running[:200], *(job_of(number, "Completed") for number in range(203, 1200))]}
-    asked = handled(app, azure, *(of_job(number) for number in range(10)))
-    assert asked[0] in ("running jobs", "jobs")
+@pytest.mark.parametrize(("ended", "asked"), [(3, ["job"] * 3), (6, ["job"] * 6), (7, ["jobs", *["job"] * 7])])
+def test_ended_jobs_are_read_singly_as_long_as_a_whole_list_takes_more(
+    app: App, ended: int, asked: list[str]
+) -> None:
+    """Of 1,200 jobs 150 run: those fill one page of six."""
+    jobs = {f"job-{number}": job_of(number, "Completed" if number >= 150 else "InProgress") for number in range(1200)}
+    azure = Azure(app, *jobs.values())
+    messages = [of_job(number) for number in range(10)]
+    assert handled(app, azure, *messages) == ["jobs"]
+    app.clock.advance(30 * S)
+    azure.jobs = jobs | {f"job-{number}": job_of(number, "Completed") for number in range(ended)}
+    assert handled(app, azure, *messages) == ["running jobs", *asked]
 
 
 @pytest.mark.parametrize("error", [answered(503, "GET"), AuthenticationError("no identity")], ids=["azure", "token"])
@@ -319,6 +351,19 @@ def test_where_jobs_cannot_be_listed_all_come_again(app: App, error: Exception) 
     else:
         # Each has its own look, and would report it.
         assert asked.count("job") == 6
+
+
+def test_a_vault_that_nobody_asks_for_any_more_is_forgotten(app: App) -> None:
+    azure = Azure(app, *(job_of(number) for number in range(6)))
+    handled(app, azure, *(of_job(number) for number in range(6)))
+    items = weakref.ref(
+        app.runtime.items.get(VAULT.key, asked=NOW, now=app.clock.now, load=lambda: {protected("orders").name})
+    )
+    assert app.runtime.listings.pages(SUBSCRIPTION) == 1
+    app.clock.advance(30 * MINUTE)
+    handled(app, azure, tracked(7, Ending(status=Status.FAILED)))
+    assert app.runtime.listings.pages(SUBSCRIPTION) == 0
+    assert items() is None
 
 
 # -- what a listing tells
@@ -386,7 +431,7 @@ def test_an_operation_whose_job_is_not_listed_waits_where_there_are_few_reads_bu
     (decided,) = [body for body in app.bodies("track") if body["payload"]["of"]["kind"] == "end"]
     assert decided["payload"]["payload"]["database"]["name"] == "db1"
     # The reads that count are those of operations.
-    assert any("operations" in action for action in azure.actions)
+    assert any(action.endswith("operations/read") for action in azure.actions)
     assert JOB_READS in azure.actions
 
 
@@ -401,6 +446,21 @@ def test_a_tick_that_has_grown_is_counted_from_the_listing(app: App) -> None:
         fresh.runtime.service_clock.answered(fresh.clock.now())
         listed(fresh, Azure(fresh, job_of(0)), of_job(0), tracked(1))
         assert waits(fresh)[:2] == [20 * S, 20 * S]
+
+
+def test_a_job_that_a_whole_listing_does_not_show_is_waited_for_a_little(app: App) -> None:
+    azure = Azure(app)
+    assert listed(app, azure, of_job(0)) == []
+    assert waits(app)[0] == 30 * S
+    with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
+        fresh.runtime.service_clock.answered(NOW)
+        assert listed(fresh, Azure(fresh), of_job(0, began=NOW - MINUTE)) == ["job"]
+
+
+def test_ticks_of_single_looks_are_the_same_for_all_unless_they_have_grown(app: App) -> None:
+    app.clock.advance(10 * S)
+    handled(app, Azure(app, job_of(0)), of_job(0))
+    assert waits(app) == [20 * S]
 
 
 # -- what is measured and traced
@@ -439,7 +499,43 @@ def test_a_poll_that_breaks_is_tried_again_and_then_answered(app: App) -> None:
     (again,) = app.held("track")[:1]
     assert json.loads(again.body)["attempt"] == 5
     assert again.scheduled_for == NOW + 30 * S
-    assert len(app.held("parked-messages")) == 1
+    (parked,) = app.held("parked-messages")
+    assert "AttributeError while a job was followed" in str(parked.application_properties["description"])
+
+
+class Odd(Table):
+    """A table with a defect, which what is given up does not meet."""
+
+    def origin(self, message: StepMessage[Any]) -> Row:
+        if not message.effect.may_have_started:
+            raise RuntimeError("broken")
+        return super().origin(message)
+
+
+def test_a_defect_while_a_message_is_read_is_answered(app: App) -> None:
+    runtime = replace(app.runtime, table=Odd(rows=TABLE.rows, first=TABLE.first))
+    handle_batch(delivered(app, tracked(0, Ending(status=Status.FAILED))), runtime)
+    assert statuses(app) == ["failed"]
+    (parked,) = app.held("parked-messages")
+    assert "RuntimeError while a job was followed" in str(parked.application_properties["description"])
+
+
+def test_where_that_answer_is_refused_the_message_comes_back(app: App) -> None:
+    bus = Bus(app, BusError("no right"), "parked-messages")
+    runtime = replace(app.runtime, table=Odd(rows=TABLE.rows, first=TABLE.first), bus=bus)
+    handle_batch(delivered(app, tracked(0, Ending(status=Status.FAILED))), runtime)
+    (copy,) = app.held("track")
+    assert copy.scheduled_for == NOW + MINUTE
+    assert copy.application_properties[DELIVERED] is True
+
+
+def test_what_leads_to_no_message_is_answered_and_harms_no_other(app: App) -> None:
+    astray = replace(BACKUP, after_job=lambda message, _job, _end: Continue((To("trigger_restore", message.payload),)))
+    table = Table(rows={**TABLE.rows, "trigger_backup": astray}, first=TABLE.first)
+    runtime = replace(with_azure(app, Azure(app, job_of(0, "Completed"), job_of(1))), table=table)
+    handle_batch(delivered(app, of_job(0), of_job(1)), runtime)
+    assert [body["payload"]["of"]["jobId"] for body in app.bodies("parked-messages")] == ["job-0"]
+    assert [wait for wait in waits(app) if wait] == [30 * S]
 
 
 def test_a_message_that_cannot_be_read_is_answered_and_harms_no_other(
