@@ -12,7 +12,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --system-certs --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test smoke check coverage docs picture format bench chaos week drills test-az test-node audit lock
+.PHONY: help setup run test smoke check coverage docs picture format bench chaos mutants week drills test-az test-node audit lock
 
 help:
 	@echo "make setup    install the app and the command into $(VENV)"
@@ -26,6 +26,7 @@ help:
 	@echo "make format   format the code"
 	@echo "make bench    the benchmarks"
 	@echo "make chaos    the long fault runs"
+	@echo "make mutants  which small changes of the engine, the tracker and the steps no test notices"
 	@echo "make week     a week of coverage over 200 databases, simulated"
 	@echo "make drills   a whole month of nightly restore drills"
 	@echo "make test-az  the flow by Azure's own CLI (needs az)"
@@ -81,6 +82,9 @@ chaos: $(DEVELOPMENT)
 	$(BIN)/python -m tests.faults.chaos
 	$(BIN)/python -m tests.faults.chaos --copies
 	$(BIN)/python -m tests.faults.chaos --drills
+
+mutants: $(DEVELOPMENT)
+	$(BIN)/python -m tests.mutants
 
 drills: $(DEVELOPMENT)
 	DRILL_NIGHTS=30 $(BIN)/python -m pytest -q tests/e2e/test_month_of_drills.py --timeout 3600

@@ -105,7 +105,7 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 1
+    return max(1, value) if isinstance(value, int) else 1
 
 
 def _vault(value: Any) -> str | None:

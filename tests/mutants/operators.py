@@ -84,7 +84,9 @@ def mutants_of(path: str) -> list[Mutant]:
     source = (ROOT / path).read_text()
     tree = ast.parse(source)
     found = [
-        mutant for name, function in _functions(tree) for mutant in _Function(path, source, tree, name, function)
+        mutant
+        for name, function in _functions(tree)
+        for mutant in _Function(path, source, tree, name, function)
     ]
     seen: Counter[str] = Counter()
     for number, mutant in enumerate(found):
@@ -135,9 +137,8 @@ class _Function:
     def _within(self, node: ast.AST, parent: ast.AST, field: str, index: int | None) -> Iterator[Mutant]:
         if _is_for_people(node):
             return
-        if isinstance(node, ast.stmt):
-            self._lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        elif isinstance(node, ast.expr) and isinstance(parent, ast.stmt) and hasattr(parent, "body"):
+        # Of a statement with others in it, what is changed is run where its own part of it is.
+        if isinstance(node, ast.stmt) or (isinstance(node, ast.expr) and hasattr(parent, "body")):
             self._lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         if isinstance(node, ast.If | ast.While | ast.IfExp):
             self._ask(node.test)

@@ -45,7 +45,7 @@ class Recorder:
             return (yield)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]  # what it is where nothing traces
+            threading.settrace(None)
             ran = {self._paths[path]: lines for path, lines in self._lines.items() if lines}
             if ran:
                 self.records[item.nodeid] = (time.monotonic() - began, ran)
@@ -69,7 +69,8 @@ class Trial:
     @classmethod
     def of(cls, mutant: Mutant, records: dict[str, Record]) -> Trial:
         """With the tests that run one of its lines."""
-        chosen, total = [], 0.0
+        chosen: list[str] = []
+        total = 0.0
         for name, (seconds, lines) in sorted(records.items(), key=lambda record: record[1][0]):
             if not lines.get(mutant.path, set()).isdisjoint(mutant.lines):
                 if chosen and total + seconds > MOST_SECONDS:
@@ -127,8 +128,8 @@ class Runner:
             time.sleep(0.005)
         elif child in self._running:
             running = self._running.pop(child)
-            with open(running.says) as said:
-                why = said.read()
+            why = os.read(running.says, 10_000).decode()
+            os.close(running.says)
             code = os.waitstatus_to_exitcode(status)
             if code not in (_SURVIVED, _KILLED) and not why:
                 why = "its time limit" if code == -signal.SIGKILL else f"its end with code {code}"

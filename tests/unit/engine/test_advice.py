@@ -16,7 +16,9 @@ def told(code: str, message: str = "It failed.", *recommendations: str) -> Error
 
 
 def test_what_the_service_recommends_is_not_talked_over() -> None:
-    assert told("UserErrorSqlPodoesNotExist", "It failed.", "Ask the DBA.").recommendations == ("Ask the DBA.",)
+    assert told("UserErrorSqlPodoesNotExist", "It failed.", "Ask the DBA.").recommendations == (
+        "Ask the DBA.",
+    )
     (advice,) = told("UserErrorSQLPODoesNotExist", "It failed.", " ").recommendations
     assert advice.startswith("The database was dropped or renamed")
 
@@ -26,7 +28,9 @@ def test_of_what_nobody_knows_anything_nothing_is_advised() -> None:
     assert advised(None) is None
 
 
-@pytest.mark.parametrize(("code", "message"), [("UserErrorCdc", "It failed."), ("Odd", "Change Data Capture is on.")])
+@pytest.mark.parametrize(
+    ("code", "message"), [("UserErrorCdc", "It failed."), ("Odd", "Change Data Capture is on.")]
+)
 def test_a_database_with_change_data_capture_is_restored_as_files(code: str, message: str) -> None:
     (advice,) = told(code, message).recommendations
     assert "as files only" in advice

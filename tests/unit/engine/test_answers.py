@@ -90,12 +90,18 @@ def test_the_job_that_was_followed_is_named(app: App, version: int) -> None:
 
 def test_an_operation_that_was_followed_for_a_whole_request_is_no_doubt_about_a_database(app: App) -> None:
     body = body_of(once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW))
-    told = answered(app, "track", {**body, "payload": {"origin": "refresh_containers", "payload": {"data": {}}}})
+    told = answered(
+        app, "track", {**body, "payload": {"origin": "refresh_containers", "payload": {"data": {}}}}
+    )
     assert told["status"] == "failed"
 
 
 def test_of_a_survey_of_a_vault_the_vault_is_named(app: App) -> None:
-    body = {**body_of(backup_message()), "step": "survey_vault", "payload": {"vaultId": VAULT.path, "outcomeCount": "many"}}
+    body = {
+        **body_of(backup_message()),
+        "step": "survey_vault",
+        "payload": {"vaultId": VAULT.path, "outcomeCount": "many"},
+    }
     told = answered(app, "survey_vault", body)
     assert told["outcomeKey"] == VAULT.key
     assert app.held(OUTCOMES)[0].message_id != events.claim_id(request())

@@ -120,12 +120,17 @@ def test_each_copy_has_an_id_of_its_own_and_is_else_the_same_message() -> None:
 def test_the_ids_of_copies_are_those_of_the_versions_before() -> None:
     """Functions of two versions run side by side while one is deployed: the broker drops the second copy."""
     assert delivery().again().message_id == "4a4ebaa10568d8ee06882a33b719338a1a2234ac455617e302351b4e2c0ed158"
-    assert park(delivery(), "reason", "why").message_id == "b11ef635781a5412c8f6855720e12ff9bb3ffdf7d6a884b41426088cf0cbb26f"
+    assert (
+        park(delivery(), "reason", "why").message_id
+        == "b11ef635781a5412c8f6855720e12ff9bb3ffdf7d6a884b41426088cf0cbb26f"
+    )
 
 
 def test_reserved_properties_of_a_requester_are_not_believed() -> None:
     written = {DELIVERED: True, WAITED: 3, "color": "red"}
-    assert delivery(BACKUP_REQUESTS, application_properties=written).application_properties == {"color": "red"}
+    assert delivery(BACKUP_REQUESTS, application_properties=written).application_properties == {
+        "color": "red"
+    }
     assert delivery(application_properties=written).application_properties == written
 
 

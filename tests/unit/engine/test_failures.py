@@ -32,9 +32,9 @@ from shared.settings import Settings
 from shared.steps.payloads import ChosenRecoveryPoint, RestoreTask
 from shared.workflows import TABLE
 from tests.unit.app import App, open_app
-from tests.unit.engine.test_once import Vault, job
+from tests.unit.engine.test_once import Vault
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, VM, backup_message
+from tests.unit.examples import NOW, VM, backup_message, job
 
 S = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -249,7 +249,12 @@ def test_a_token_is_waited_for_as_long_as_that_may_help(app: App) -> None:
 
     configured_wrongly, away = AuthenticationError("no identity"), TokenUnavailableError("no answer")
     assert [waits(configured_wrongly, age) for age in (None, 9 * MINUTE, 10 * MINUTE)] == [True, True, False]
-    assert [waits(away, age) for age in (None, 10 * MINUTE, 119 * MINUTE, 2 * HOUR)] == [True, True, True, False]
+    assert [waits(away, age) for age in (None, 10 * MINUTE, 119 * MINUTE, 2 * HOUR)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     impatient = replace(app.runtime, settings=Settings(operation_timeout=MINUTE))
     message = backup_message(failing_since=NOW - MINUTE)
     assert isinstance(after_token_error(BACKUP, message, impatient, configured_wrongly), End)

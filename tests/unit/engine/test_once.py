@@ -373,7 +373,9 @@ def test_the_server_is_not_compared_where_jobs_may_name_another_one() -> None:
 
 
 def test_a_namesake_on_another_server_is_told_apart_where_the_server_is_known() -> None:
-    vault = Vault([FOREIGN], [protected("orders"), protected("orders", instance="SQL2019", server_name="sqlvm2")])
+    vault = Vault(
+        [FOREIGN], [protected("orders"), protected("orders", instance="SQL2019", server_name="sqlvm2")]
+    )
     assert settled(in_doubt(), vault) == FollowJob("scheduled")
     nowhere = in_doubt()
     task = nowhere.payload.model_copy(update={"server_name": ""})
@@ -421,12 +423,15 @@ def test_a_conflict_that_may_be_with_a_namesakes_job_leaves_a_doubt() -> None:
     result, _, _ = look_until_settled(waiting(), Vault([DURING_THE_CALL], namesakes))
     assert isinstance(result, End)
     assert result.error is not None
-    assert "the vault lists 1 jobs that may be its own, and the vault is not known to echo" in result.error.message
+    assert (
+        "the vault lists 1 jobs that may be its own, and the vault is not known to echo"
+        in result.error.message
+    )
 
 
 def test_a_call_that_was_never_turned_away_is_no_cause_of_a_conflict() -> None:
-    for unknown in ({"refused_at": None}, {"refused_from": None}):
-        assert isinstance(look(waiting(**unknown), [DURING_THE_CALL], NOW), Later)
+    for message in (waiting(refused_at=None), waiting(refused_from=None)):
+        assert isinstance(look(message, [DURING_THE_CALL], NOW), Later)
 
 
 def test_a_conflict_that_is_explained_is_with_somebody_elses_job() -> None:
@@ -487,7 +492,10 @@ def test_a_replay_that_may_have_been_done_for_a_namesake_leaves_a_doubt() -> Non
     assert isinstance(result, End)
     assert result.error is not None
     assert result.status is Status.UNKNOWN
-    assert "the vault lists 1 jobs that may be its own, and the vault is not known to echo" in result.error.message
+    assert (
+        "the vault lists 1 jobs that may be its own, and the vault is not known to echo"
+        in result.error.message
+    )
 
 
 def test_a_doubt_says_what_is_listed_and_what_that_proves() -> None:
@@ -507,7 +515,9 @@ def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job_or_leaves_a_do
     job_of = replace(ROW.job, proves=lambda error: error.code == "Exists")
     exists = ErrorInfo(code="Exists", message="It exists.")
 
-    def proven(message: StepMessage[Any], jobs: list[Job], error: ErrorInfo = exists) -> Result | Status | None:
+    def proven(
+        message: StepMessage[Any], jobs: list[Job], error: ErrorInfo = exists
+    ) -> Result | Status | None:
         result = once.proven(job_of, message, collaborators(jobs), error)
         return result.status if isinstance(result, End) else result
 

@@ -37,9 +37,9 @@ from shared.engine.table import Row
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.reserved import DEATHS, DELIVERED, WAITED, WAITING_SINCE
 from shared.messages.identity import Database
 from shared.messages.requests import BackupData
+from shared.messages.reserved import DEATHS, DELIVERED, WAITED, WAITING_SINCE
 from shared.steps.payloads import BackupPlan, BackupTask, CertainFailure, FixedSelection
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
@@ -99,7 +99,9 @@ def coming_to(result: Result | Exception, row: Row = ROW) -> Row:
     return replace(row, run=step)
 
 
-def ran(app: App, row: Row, message: StepMessage[Any] | None = None, runtime: Runtime | None = None) -> Result:
+def ran(
+    app: App, row: Row, message: StepMessage[Any] | None = None, runtime: Runtime | None = None
+) -> Result:
     message = message or backup_message(step=row.name)
     delivery = app.delivery(row.queue, body_of(message))
     return run(row, message, delivery, runtime or app.runtime)
@@ -182,7 +184,10 @@ def test_what_a_call_is_followed_with_may_differ_from_its_message(app: App) -> N
 
 
 def test_an_answer_at_once_is_what_the_step_makes_of_it(app: App) -> None:
-    call = Call(make=lambda _azure, _id: "done", at_once=lambda answer: End(Status.SUCCEEDED, None) if answer else End(Status.FAILED))
+    call = Call(
+        make=lambda _azure, _id: "done",
+        at_once=lambda answer: End(Status.SUCCEEDED, None) if answer else End(Status.FAILED),
+    )
     assert ran(app, coming_to(call)) == End(Status.SUCCEEDED)
 
 
@@ -330,7 +335,9 @@ def test_a_request_that_names_no_vault_has_a_whole_hour(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "wait"), [(BusError("no right"), MINUTE), (BusUnavailableError("busy"), 30 * S)], ids=["refused", "busy"]
+    ("error", "wait"),
+    [(BusError("no right"), MINUTE), (BusUnavailableError("busy"), 30 * S)],
+    ids=["refused", "busy"],
 )
 def test_what_the_bus_does_not_take_is_tried_again(app: App, error: BusError, wait: timedelta) -> None:
     row = coming_to(End(Status.SUCCEEDED))
@@ -352,7 +359,9 @@ def test_what_changes_nothing_is_tried_again_as_if_nobody_had_worked_on_it(app: 
     (copy,) = app.held("backup-requests")
     assert DELIVERED not in copy.application_properties
     done: list[object] = []
-    handle_without_effect(lambda delivery, _: done.append(delivery), app.delivery("backup-requests", {}), app.runtime)
+    handle_without_effect(
+        lambda delivery, _: done.append(delivery), app.delivery("backup-requests", {}), app.runtime
+    )
     assert len(done) == 1
 
 
@@ -404,7 +413,9 @@ def selection(*databases: str, failed: str = "missing") -> StepMessage[BackupPla
     """A selection that has been made: these databases are to be backed up, and one is not there."""
     missing = Database(vm_id=VM, instance="MSSQLSERVER", name=failed)
     fixed = FixedSelection(
-        tasks=tuple(backup_message(name).payload.model_dump(mode="json", by_alias=True) for name in databases),
+        tasks=tuple(
+            backup_message(name).payload.model_dump(mode="json", by_alias=True) for name in databases
+        ),
         failures=(CertainFailure(database=missing, status=Status.FAILED, error=EXISTS),),
     )
     packed = base64.b64encode(gzip.compress(fixed.model_dump_json(by_alias=True).encode())).decode()
@@ -456,7 +467,9 @@ def test_a_request_whose_databases_are_not_known_yet_is_answered_as_a_whole(app:
     message = selection("orders")
     plan = message.payload.model_copy(update={"fixed": None})
     put_away(
-        app.delivery("select-items", body_of(message.model_copy(update={"payload": plan}))), app.runtime, GIVEN_UP
+        app.delivery("select-items", body_of(message.model_copy(update={"payload": plan}))),
+        app.runtime,
+        GIVEN_UP,
     )
     assert told(app) == {"all": "failed"}
 
@@ -477,7 +490,13 @@ def test_an_end_in_place_of_what_goes_on_is_of_the_later_epoch(
 
 @pytest.mark.parametrize(
     ("deaths", "deliveries", "often"),
-    [(0, 1, False), (MOST_DEATHS - 1, 1, False), (MOST_DEATHS, 1, True), (0, MOST_DEATHS, False), (0, 6, True)],
+    [
+        (0, 1, False),
+        (MOST_DEATHS - 1, 1, False),
+        (MOST_DEATHS, 1, True),
+        (0, MOST_DEATHS, False),
+        (0, 6, True),
+    ],
 )
 def test_a_message_that_kills_its_process_is_parked_and_answered(
     app: App, deaths: int, deliveries: int, often: bool

@@ -1,4 +1,4 @@
-"""What a step came to, as messages: to whom, when, and under which claim; and what happens where the bus takes nothing."""
+"""What a step came to, as messages: to whom, when and under which claim; and what follows where the bus takes none."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def app() -> Iterator[App]:
 
 def tracked(of: Any = None, **changes: Any) -> StepMessage[Following]:
     """A message to the tracker, for a backup."""
-    followed = once.followed(backup_message(**changes), of or OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR)
+    followed = once.followed(
+        backup_message(**changes), of or OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR
+    )
     return followed.model_copy(update={"payload": followed.payload.model_copy(update={"not_before": NOW})})
 
 
@@ -235,7 +237,10 @@ def test_an_end_that_another_delivery_may_contradict_goes_the_way_of_going_on(ap
 
 def test_a_doubt_of_the_tracker_is_decided_by_its_next_delivery(app: App) -> None:
     following, delay = one(app, UNKNOWN, tracked())
-    assert (following.payload.of, following.payload.not_before) == (Ending(status=Status.UNKNOWN, error=WHY), None)
+    assert (following.payload.of, following.payload.not_before) == (
+        Ending(status=Status.UNKNOWN, error=WHY),
+        None,
+    )
     assert delay == timedelta()
 
 
@@ -253,13 +258,21 @@ def test_an_end_waits_as_long_as_a_request_that_went_on_may_take_to_be_accepted(
         ("select_databases", doubtful, 30 * MINUTE),
     ):
         following, delay = one(app, FAILED, backup_message(step=step, effect=effect), TABLE.rows[step])
-        assert (following.step, following.ending, delay) == (step, Ending(status=Status.FAILED, error=WHY), wait)
+        assert (following.step, following.ending, delay) == (
+            step,
+            Ending(status=Status.FAILED, error=WHY),
+            wait,
+        )
 
 
 def test_of_a_call_apart_the_reading_ends_as_its_call_would_have_gone_on(app: App) -> None:
     row = TABLE.rows["trigger_restore"]
     again, _ = one(app, FAILED, restore_message(), row)
-    assert (again.step, again.poll, again.ending) == ("trigger_restore", 1, Ending(status=Status.FAILED, error=WHY))
+    assert (again.step, again.poll, again.ending) == (
+        "trigger_restore",
+        1,
+        Ending(status=Status.FAILED, error=WHY),
+    )
     assert straight(app, FAILED, again, row)
     assert straight(app, FAILED, restore_message(effect=Effect(ready=True)), row)
 
@@ -276,7 +289,9 @@ def test_what_nobody_waits_for_is_logged_where_it_failed(app: App, caplog: pytes
 
 def test_the_end_of_one_may_set_another_going_whoever_tells_it(app: App) -> None:
     to = To("trigger_restore", backup_message("next").payload, MINUTE)
-    row = replace(TABLE.rows["trigger_restore"], sets_going=lambda _message: to, conclude=lambda _message, end: end)
+    row = replace(
+        TABLE.rows["trigger_restore"], sets_going=lambda _message: to, conclude=lambda _message, end: end
+    )
     (event,), ((following, delay),) = sent(app, FAILED, restore_message(effect=Effect(n=2, ready=True)), row)
     assert event.type.endswith("failed.v1")
     assert (following.step, following.sender, delay) == ("trigger_restore", "outcome", MINUTE)
@@ -332,7 +347,9 @@ def test_what_is_too_large_for_the_broker_harms_only_itself(app: App) -> None:
 def test_what_no_message_can_be_made_of_harms_only_itself(app: App) -> None:
     bus = Bus()
     result = fan_out(backup_of("a"), backup_of("b", "\udc80"))
-    hand_over(TABLE.rows["select_items"], backup_message(step="select_items"), result, replace(app.runtime, bus=bus))
+    hand_over(
+        TABLE.rows["select_items"], backup_message(step="select_items"), result, replace(app.runtime, bus=bus)
+    )
     assert [sent.entity for sent in bus.sent] == ["trigger-backup", "job-outcomes"]
     assert ErrorCode.FAILED_INTERNAL.encode() in bus.sent[1].body
     assert b"Error while a message was made of it" in bus.sent[1].body
@@ -351,8 +368,14 @@ def test_what_cannot_be_carried_on_after_a_call_leaves_a_doubt(app: App) -> None
 def test_many_events_are_sent_in_portions_and_before_everything_else(app: App) -> None:
     bus = Bus()
     events = tuple(sent(app, FAILED, backup_message(f"db{number}"))[0][0] for number in range(250))
-    result = replace(fan_out(*(backup_of(f"new{number}") for number in range(150))), events=events[:249], accepted=events[249])
-    hand_over(TABLE.rows["select_items"], backup_message(step="select_items"), result, replace(app.runtime, bus=bus))
+    result = replace(
+        fan_out(*(backup_of(f"new{number}") for number in range(150))),
+        events=events[:249],
+        accepted=events[249],
+    )
+    hand_over(
+        TABLE.rows["select_items"], backup_message(step="select_items"), result, replace(app.runtime, bus=bus)
+    )
     entities = [message.entity for message in bus.sent]
     assert entities == ["job-outcomes"] * 249 + ["trigger-backup"] * 150 + ["job-outcomes"]
     assert len({message.message_id for message in bus.sent}) == 400
@@ -398,7 +421,9 @@ def test_what_comes_again_is_copied_first_with_one_more_death(
 ) -> None:
     delivery = app.delivery("track", {}, delivery_count=deliveries, application_properties={DEATHS: deaths})
     assert admitted(delivery, app.runtime) is works
-    assert [copy.application_properties[DEATHS] for copy in app.held("track")] == ([] if works else [deaths + 1])
+    assert [copy.application_properties[DEATHS] for copy in app.held("track")] == (
+        [] if works else [deaths + 1]
+    )
     for copy in app.held("track"):
         assert copy.application_properties[DELIVERED] is True
 

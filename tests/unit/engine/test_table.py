@@ -113,9 +113,16 @@ def test_a_message_is_about_its_step_and_what_is_followed_about_the_step_that_it
 
 @pytest.mark.parametrize(
     ("step", "n", "apart"),
-    [("trigger_restore", 1, True), ("trigger_backup", 1, False), ("trigger_backup", 2, True), ("ensure_vault", 2, False)],
+    [
+        ("trigger_restore", 1, True),
+        ("trigger_backup", 1, False),
+        ("trigger_backup", 2, True),
+        ("ensure_vault", 2, False),
+    ],
 )
-def test_a_call_of_which_much_has_to_be_known_first_has_a_delivery_of_its_own(step: str, n: int, apart: bool) -> None:
+def test_a_call_of_which_much_has_to_be_known_first_has_a_delivery_of_its_own(
+    step: str, n: int, apart: bool
+) -> None:
     assert TABLE.row(step).calls_apart(backup_message(effect=Effect(n=n))) is apart
 
 
@@ -132,7 +139,7 @@ def test_the_end_of_the_step_before_is_read_with_the_payload_of_that_step() -> N
 def test_a_payload_that_is_no_object_is_refused(payload: object) -> None:
     for step in ("trigger_backup", "track"):
         body = json.loads(backup_message(step=step).model_dump_json(by_alias=True))
-        with pytest.raises(ValidationError, match="payload|BackupTask|Following"):
+        with pytest.raises(ValidationError, match=r"payload|BackupTask|Following"):
             TABLE.read(TABLE.row(step), {**body, "payload": payload})
 
 

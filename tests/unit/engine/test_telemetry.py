@@ -121,7 +121,13 @@ def test_a_span_ends_with_what_broke_it(recorded: Recorded) -> None:
 
 @pytest.mark.parametrize(
     ("contexts", "parent"),
-    [((INCOMING, INCOMING), INCOMING), ((INCOMING, SIBLING), INCOMING), ((INCOMING, OTHER), None), ((INCOMING, None), None), ((None,), None)],
+    [
+        ((INCOMING, INCOMING), INCOMING),
+        ((INCOMING, SIBLING), INCOMING),
+        ((INCOMING, OTHER), None),
+        ((INCOMING, None), None),
+        ((None,), None),
+    ],
 )
 def test_a_batch_is_part_of_the_one_trace_of_its_messages_and_linked_to_each(
     recorded: Recorded, contexts: tuple[str | None, ...], parent: str | None

@@ -24,7 +24,7 @@ def body_of(message: StepMessage[Any]) -> dict[str, Any]:
 
 
 def of_version_1(message: StepMessage[Any], **payload: Any) -> dict[str, Any]:
-    """The message as version 1 wrote it: requests were told by source and id alone, and what is followed had no kind."""
+    """The message as version 1 wrote it: requests were told by source and id, and what is followed had no kind."""
     body = body_of(message)
     del body["request"]["keyedBy"]
     kept = {name: value for name, value in body["payload"].items() if name != "of"}
@@ -57,7 +57,9 @@ def test_an_operation_is_followed_on() -> None:
 
 
 def test_a_job_is_followed_on() -> None:
-    assert read(jobId="job-1", percentComplete=40.0).payload.of == OfJob(job_id="job-1", percent_complete=40.0)
+    assert read(jobId="job-1", percentComplete=40.0).payload.of == OfJob(
+        job_id="job-1", percent_complete=40.0
+    )
     assert read(jobId="job-1").payload.of == OfJob(job_id="job-1")
 
 

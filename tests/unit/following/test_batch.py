@@ -18,11 +18,21 @@ from shared.azure_backup.models import Job, JobError, OperationResult, Operation
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.engine import once
-from shared.engine.message import MOST_DEATHS, Delivery, Effect, Ending, Following, OfJob, OfOperation, Repetition, StepMessage
+from shared.engine.message import (
+    MOST_DEATHS,
+    Delivery,
+    Effect,
+    Ending,
+    Following,
+    OfJob,
+    OfOperation,
+    Repetition,
+    StepMessage,
+)
 from shared.engine.result import Continue, To
 from shared.engine.runtime import Runtime
-from shared.following.batch import FEW, handle_batch
 from shared.engine.table import Row, Table
+from shared.following.batch import FEW, handle_batch
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.reserved import DEATHS, DELIVERED
@@ -107,7 +117,9 @@ def app() -> Iterator[App]:
         yield opened
 
 
-def tracked(number: int = 0, of: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any) -> Any:
+def tracked(
+    number: int = 0, of: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any
+) -> Any:
     """A message to the tracker, for the backup of one database."""
     of = of or OfOperation(async_operation_url=URL)
     message = backup_message(f"db{number}", request=request(vault_id=vault))
@@ -158,8 +170,13 @@ def handled(app: App, azure: Azure, *messages: StepMessage[Any], **changes: Any)
 
 def waits(app: App) -> list[timedelta]:
     """How long each message in the tracker's queue waits, in the order of its databases."""
-    held = {json.loads(message.body)["payload"]["payload"]["database"]["name"]: message for message in app.held("track")}
-    return [(message.scheduled_for or app.clock.now()) - app.clock.now() for _, message in sorted(held.items())]
+    held = {
+        json.loads(message.body)["payload"]["payload"]["database"]["name"]: message
+        for message in app.held("track")
+    }
+    return [
+        (message.scheduled_for or app.clock.now()) - app.clock.now() for _, message in sorted(held.items())
+    ]
 
 
 def statuses(app: App) -> list[str]:
@@ -171,12 +188,20 @@ def statuses(app: App) -> list[str]:
 
 def with_deaths(app: App, *deaths: int, **details: Any) -> list[Delivery]:
     return [
-        app.delivery("track", body_of(of_job(number)), message_id=f"m{number}", application_properties={DEATHS: count}, **details)
+        app.delivery(
+            "track",
+            body_of(of_job(number)),
+            message_id=f"m{number}",
+            application_properties={DEATHS: count},
+            **details,
+        )
         for number, count in enumerate(deaths)
     ]
 
 
-def test_of_those_that_have_died_before_one_is_worked_on_and_the_others_have_batches_of_their_own(app: App) -> None:
+def test_of_those_that_have_died_before_one_is_worked_on_and_the_others_have_batches_of_their_own(
+    app: App,
+) -> None:
     azure = Azure(app, *(job_of(number) for number in range(5)))
     runtime = with_azure(app, azure)
     handle_batch(with_deaths(app, 0, 1, MOST_DEATHS - 1, 2, MOST_DEATHS), runtime)
@@ -205,7 +230,11 @@ class Cramped:
         self._without_room = without_room
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        copies = [message for message in messages if message.entity == "track" and DEATHS in message.application_properties]
+        copies = [
+            message
+            for message in messages
+            if message.entity == "track" and DEATHS in message.application_properties
+        ]
         names = {message.application_properties["copyOf"] for message in copies}
         if len(copies) > 1 or names & {*self._without_room}:
             raise MessageTooLargeError("too large")
@@ -215,7 +244,11 @@ class Cramped:
 def test_a_copy_without_room_harms_no_other(app: App) -> None:
     runtime = with_azure(app, Azure(app), bus=Cramped(app, "m1"))
     handle_batch(with_deaths(app, 0, 0, 0, delivery_count=2), runtime)
-    assert [body["payload"]["of"]["jobId"] for body in app.bodies("track") if body["payload"]["of"]["kind"] == "job"] == [
+    assert [
+        body["payload"]["of"]["jobId"]
+        for body in app.bodies("track")
+        if body["payload"]["of"]["kind"] == "job"
+    ] == [
         "job-0",
         "job-2",
     ]
@@ -264,7 +297,9 @@ def test_a_few_are_looked_up_singly_and_many_are_listed(app: App) -> None:
         messages = [of_job(number) for number in range(jobs)]
         with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
             fresh.runtime.service_clock.answered(NOW)
-            return {*handled(fresh, azure, *messages, *(tracked(jobs + number) for number in range(operations)))}
+            return {
+                *handled(fresh, azure, *messages, *(tracked(jobs + number) for number in range(operations)))
+            }
 
     assert asked(FEW, 0) == {"operation"}
     assert asked(FEW - 1, 1) == {"operation", "job"}
@@ -325,12 +360,17 @@ def test_single_reads_of_jobs_share_the_hour_of_their_subscription(app: App) -> 
     assert waits(app)[3:5] == [52 * S, 52 * S]
 
 
-@pytest.mark.parametrize(("ended", "asked"), [(3, ["job"] * 3), (6, ["job"] * 6), (7, ["jobs", *["job"] * 7])])
+@pytest.mark.parametrize(
+    ("ended", "asked"), [(3, ["job"] * 3), (6, ["job"] * 6), (7, ["jobs", *["job"] * 7])]
+)
 def test_ended_jobs_are_read_singly_as_long_as_a_whole_list_takes_more(
     app: App, ended: int, asked: list[str]
 ) -> None:
     """Of 1,200 jobs 150 run: those fill one page of six."""
-    jobs = {f"job-{number}": job_of(number, "Completed" if number >= 150 else "InProgress") for number in range(1200)}
+    jobs = {
+        f"job-{number}": job_of(number, "Completed" if number >= 150 else "InProgress")
+        for number in range(1200)
+    }
     azure = Azure(app, *jobs.values())
     messages = [of_job(number) for number in range(10)]
     assert handled(app, azure, *messages) == ["jobs"]
@@ -339,7 +379,9 @@ def test_ended_jobs_are_read_singly_as_long_as_a_whole_list_takes_more(
     assert handled(app, azure, *messages) == ["running jobs", *asked]
 
 
-@pytest.mark.parametrize("error", [answered(503, "GET"), AuthenticationError("no identity")], ids=["azure", "token"])
+@pytest.mark.parametrize(
+    "error", [answered(503, "GET"), AuthenticationError("no identity")], ids=["azure", "token"]
+)
 def test_where_jobs_cannot_be_listed_all_come_again(app: App, error: Exception) -> None:
     azure = Azure(app, *(job_of(number) for number in range(6)))
     azure.error = error
@@ -357,7 +399,9 @@ def test_a_vault_that_nobody_asks_for_any_more_is_forgotten(app: App) -> None:
     azure = Azure(app, *(job_of(number) for number in range(6)))
     handled(app, azure, *(of_job(number) for number in range(6)))
     items = weakref.ref(
-        app.runtime.items.get(VAULT.key, asked=NOW, now=app.clock.now, load=lambda: {protected("orders").name})
+        app.runtime.items.get(
+            VAULT.key, asked=NOW, now=app.clock.now, load=lambda: {protected("orders").name}
+        )
     )
     assert app.runtime.listings.pages(SUBSCRIPTION) == 1
     app.clock.advance(30 * MINUTE)
@@ -530,7 +574,9 @@ def test_where_that_answer_is_refused_the_message_comes_back(app: App) -> None:
 
 
 def test_what_leads_to_no_message_is_answered_and_harms_no_other(app: App) -> None:
-    astray = replace(BACKUP, after_job=lambda message, _job, _end: Continue((To("trigger_restore", message.payload),)))
+    astray = replace(
+        BACKUP, after_job=lambda message, _job, _end: Continue((To("trigger_restore", message.payload),))
+    )
     table = Table(rows={**TABLE.rows, "trigger_backup": astray}, first=TABLE.first)
     runtime = replace(with_azure(app, Azure(app, job_of(0, "Completed"), job_of(1))), table=table)
     handle_batch(delivered(app, of_job(0), of_job(1)), runtime)

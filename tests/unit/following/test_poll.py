@@ -84,7 +84,9 @@ class Azure:
 def tracked(of: Any = BOTH, step: str = "trigger_backup", **changes: Any) -> StepMessage[Following]:
     message = backup_message(step=step, request=request(**changes.pop("request", {})))
     deadline = changes.pop("deadline", NOW + 2 * HOUR)
-    followed = once.followed(message, of, at=NOW, deadline=deadline, not_before=changes.pop("not_before", None))
+    followed = once.followed(
+        message, of, at=NOW, deadline=deadline, not_before=changes.pop("not_before", None)
+    )
     return followed.model_copy(update=changes)
 
 
@@ -192,7 +194,9 @@ def test_a_conflict_of_the_operation_leads_to_the_next_effect() -> None:
     result = polled(Azure(status=busy))
     assert isinstance(result, NextEffect)
     assert result.waiting
-    of_refresh = polled(Azure(status=busy), tracked(OfOperation(async_operation_url=ASYNC), "refresh_containers"), row=REFRESH)
+    of_refresh = polled(
+        Azure(status=busy), tracked(OfOperation(async_operation_url=ASYNC), "refresh_containers"), row=REFRESH
+    )
     assert error_of(of_refresh) == (Status.FAILED, "510008")
 
 
@@ -227,7 +231,12 @@ ERRORS: dict[str, tuple[ArmError, OfOperation, dict[str, Any], str]] = {
     "status in trouble": (answered(500, "GET", code="Odd"), ONE_URL, {"attempt": 9}, "raised"),
     "result in trouble": (answered(500, "GET", code="Odd"), RESULT_URL, {"attempt": 3}, "raised"),
     "result that is an error": (answered(500, "GET", code="Odd"), RESULT_URL, {"attempt": 4}, "failed"),
-    "result in passing trouble": (answered(500, "GET", code="ServerBusy"), RESULT_URL, {"attempt": 9}, "raised"),
+    "result in passing trouble": (
+        answered(500, "GET", code="ServerBusy"),
+        RESULT_URL,
+        {"attempt": 9},
+        "raised",
+    ),
     "result that is an error, with a status": (
         answered(500, "GET", code="Odd"),
         BOTH.model_copy(update={"other_url": True}),
@@ -240,7 +249,9 @@ ERRORS: dict[str, tuple[ArmError, OfOperation, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("error", "of", "given", "follows"), ERRORS.values(), ids=ERRORS)
-def test_what_an_operation_answered(error: ArmError, of: OfOperation, given: dict[str, Any], follows: str) -> None:
+def test_what_an_operation_answered(
+    error: ArmError, of: OfOperation, given: dict[str, Any], follows: str
+) -> None:
     azure = Azure(status=error, result=error, jobs=[own()])
     message = tracked(of, attempt=given.get("attempt", 0))
     after = given.get("after", 10 * MINUTE)
@@ -253,7 +264,10 @@ def test_what_an_operation_answered(error: ArmError, of: OfOperation, given: dic
     if follows == "failed":
         assert error_of(result) == (Status.FAILED, "Odd")
     elif follows == "other url":
-        assert (following(result).of, later(result).delay) == (of.model_copy(update={"other_url": True}), timedelta())
+        assert (following(result).of, later(result).delay) == (
+            of.model_copy(update={"other_url": True}),
+            timedelta(),
+        )
     elif follows == "its job":
         assert following(result).of == OfJob(job_id="mine")
     else:
@@ -265,7 +279,11 @@ def test_a_dead_operation_without_a_job_has_been_done() -> None:
     message = tracked(RESULT_URL, "refresh_containers")
     assert isinstance(polled(Azure(result=answered(404, "GET")), message, row=REFRESH), Continue)
     with pytest.raises(ArmProtocolError):
-        polled(Azure(result=failed(ArmProtocolError, "GET")), message.model_copy(update={"attempt": 9}), row=REFRESH)
+        polled(
+            Azure(result=failed(ArmProtocolError, "GET")),
+            message.model_copy(update={"attempt": 9}),
+            row=REFRESH,
+        )
 
 
 def test_the_result_of_a_failed_operation_is_left_for_its_status() -> None:
@@ -301,7 +319,10 @@ def test_its_job_is_known_by_its_request_id_at_once() -> None:
 
 def test_a_job_that_is_listed_late_is_waited_for() -> None:
     one_by_itself = [job("lone", activity_id=FOREIGN)]
-    assert later(polled(Azure(jobs=one_by_itself), tracked(OfOperation()), after=5 * MINUTE - S)).delay == MINUTE + S
+    assert (
+        later(polled(Azure(jobs=one_by_itself), tracked(OfOperation()), after=5 * MINUTE - S)).delay
+        == MINUTE + S
+    )
     result = polled(Azure(jobs=one_by_itself), tracked(OfOperation()), after=5 * MINUTE)
     assert following(result).of == OfJob(job_id="lone")
 
@@ -353,7 +374,9 @@ def test_a_job_that_is_found_after_its_deadline_has_one_look() -> None:
 
 def test_a_job_that_has_ended_by_the_time_it_is_found_is_started_and_ended_at_once() -> None:
     payload = backup_message("next").payload
-    goes_on = replace(BACKUP, after_job=lambda _message, _job, _end: Continue((To("trigger_backup", payload),)))
+    goes_on = replace(
+        BACKUP, after_job=lambda _message, _job, _end: Continue((To("trigger_backup", payload),))
+    )
     result = polled(Azure(), row=goes_on, known=ended())
     assert isinstance(result, Continue)
     assert [event.type.split(".")[2] for event in result.events] == ["started"]
@@ -460,7 +483,10 @@ def test_a_job_ends_in_its_outcome(said: str, status: Status) -> None:
 
 
 def test_a_conflict_that_a_job_tells_leads_to_the_next_effect() -> None:
-    for why in (JobError(errorCode=510008), JobError(errorTitle="OperationCancelledBecauseConflictingOperationRunningUserError")):
+    for why in (
+        JobError(errorCode=510008),
+        JobError(errorTitle="OperationCancelledBecauseConflictingOperationRunningUserError"),
+    ):
         result = polled(Azure(job=ended("Failed", error_details=[why])), tracked(OfJob(job_id="mine")))
         assert isinstance(result, NextEffect)
         assert result.waiting
@@ -529,7 +555,9 @@ def test_why_a_job_did_not_succeed_is_told_with_every_code_that_it_has() -> None
         details = [JobError(**why), JobError(errorTitle="Second")] if why else []
         return job_error(ended("Failed", error_details=details, dynamic_error_message=dynamic))
 
-    both = told(errorCode=7, errorTitle="Odd", errorString="It broke.", recommendations=[f"{n}" for n in range(30)])
+    both = told(
+        errorCode=7, errorTitle="Odd", errorString="It broke.", recommendations=[f"{n}" for n in range(30)]
+    )
     assert (both.code, both.message) == ("Odd", "It broke. (error 7)")
     assert both.recommendations == tuple(f"{number}" for number in range(20))
     number = told(errorCode=7, errorString="It broke.")
