@@ -9,7 +9,7 @@
 | return None | what is returned becomes None |
 
 Left as they are: what people read (docstrings, log records, what is raised, strings with spaces, the words of an
-f-string), assertions, `__repr__`, type hints, defaults of parameters, and what stands outside functions.
+f-string), assertions, `__repr__`, calls of super(), type hints, defaults of parameters, and what is outside functions.
 """
 
 from __future__ import annotations
@@ -189,9 +189,9 @@ class _Function:
                 yield "negate", ast.UnaryOp(ast.Not(), node)
             case ast.Constant(value) if (new := _other(value)) is not None:
                 yield "constant", ast.Constant(new)
-            case ast.Expr(ast.Call()):
+            case ast.Expr(ast.Call()) if not _calls_super(node):
                 yield "drop call", ast.Pass()
-            case ast.Return(ast.expr() as value) if not _is_falsy_or_bool(value):
+            case ast.Return(ast.expr() as value) if not (_is_falsy_or_bool(value) or _calls_super(node)):
                 yield "return None", ast.Return(ast.Constant(None))
         if isinstance(node, ast.Compare) and len(node.ops) > 1:
             for number, op in enumerate(node.ops):
@@ -207,8 +207,6 @@ def _is_for_people(node: ast.AST) -> bool:
             return True
         case ast.Expr(ast.Call(ast.Attribute(ast.Name("_log")))):
             return True
-        case ast.Expr(ast.Call(ast.Attribute(ast.Call(ast.Name("super")), "__init__"))):
-            return True  # the words of an exception
     return False
 
 
@@ -221,6 +219,11 @@ def _other(value: Any) -> Any:
         case str() if " " not in value:
             return f"{value}_"
     return None
+
+
+def _calls_super(node: ast.AST) -> bool:
+    """Whether a function without it would be no longer bound to its class, as code put in its place has to be."""
+    return any(isinstance(part, ast.Name) and part.id == "super" for part in ast.walk(node))
 
 
 def _is_falsy_or_bool(value: ast.expr) -> bool:

@@ -25,6 +25,7 @@ Record = tuple[float, dict[str, set[int]]]
 MOST_SECONDS: Final = 12.0
 _MOST_MEMORY: Final = 4 << 30
 _SURVIVED, _KILLED = 0, 1
+_BROKEN: Final = "an error of this runner"
 
 
 class Recorder:
@@ -131,6 +132,8 @@ class Runner:
             why = os.read(running.says, 10_000).decode()
             os.close(running.says)
             code = os.waitstatus_to_exitcode(status)
+            if why == _BROKEN:
+                raise RuntimeError(f"cannot be run: {running.trial.mutant and running.trial.mutant.name}")
             if code not in (_SURVIVED, _KILLED) and not why:
                 why = "its time limit" if code == -signal.SIGKILL else f"its end with code {code}"
             self._told(running.trial.mutant, why or None)
@@ -155,7 +158,7 @@ def _work(
     says: int,
 ) -> None:
     """Put the mutant in place and run the tests to the first that fails, which is said; never returns."""
-    why = "an error of this runner"
+    why = _BROKEN
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
