@@ -102,6 +102,8 @@ class Runner:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
+        if unknown := {name for trial in self._trials for name in trial.tests} - {*items}:
+            raise pytest.UsageError(f"no such test: {', '.join(sorted(unknown))}")
         functions = _functions({str(ROOT / trial.mutant.path) for trial in self._trials if trial.mutant})
         gc.freeze()
         for trial in self._trials:
