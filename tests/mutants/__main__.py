@@ -30,6 +30,13 @@ _TESTS: Final = [
     "tests/unit/following",
     "tests/unit/intake",
     "tests/unit/steps",
+    "tests/e2e/test_auto_protection.py",
+    "tests/e2e/test_availability_groups.py",
+    "tests/e2e/test_change_gate.py",
+    "tests/e2e/test_drills.py",
+    "tests/e2e/test_estates_as_they_are.py",
+    "tests/e2e/test_flow.py",
+    "tests/e2e/test_requests.py",
     "tests/faults",
     "tests/reported",
 ]

@@ -22,7 +22,7 @@ from tests.mutants.operators import ROOT, Mutant
 Record = tuple[float, dict[str, set[int]]]
 
 #: Tests are run against a mutant, the fastest first, for as long as this many seconds in all.
-MOST_SECONDS: Final = 12.0
+MOST_SECONDS: Final = 10.0
 _MOST_MEMORY: Final = 4 << 30
 _SURVIVED, _KILLED = 0, 1
 _BROKEN: Final = "an error of this runner"

@@ -1,0 +1,148 @@
+"""An instance whose databases, those to come included, are to be protected by themselves."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from shared.azure_backup.calls import Reads
+from shared.azure_backup.models import ErrorDetail, ProtectionIntent
+from shared.engine.message import StepMessage
+from shared.engine.result import Call, Collaborators, End
+from shared.messages.error_codes import ErrorCode
+from shared.messages.events import Status
+from shared.messages.identity import Database
+from shared.messages.requests import Operation, ProtectData
+from shared.settings import Settings
+from shared.steps.auto_protection import add_instances, auto_protect, auto_protected
+from shared.steps.payloads import ProtectTask
+from shared.steps.selection import ProtectChoice, Selection
+from tests.unit.examples import CONTAINER, NOW, VAULT, VM, backup_message, protectable, request
+
+INSTANCE = Database(vm_id=VM, instance="MSSQLSERVER", name="*")
+
+
+class Azure:
+    """These intents are there; what is put is written down."""
+
+    def __init__(self, *policies: str | None) -> None:
+        self._policies = policies
+        self.put: list[tuple[object, ...]] = []
+
+    def list_protection_intents(self, vault: object, **asked: object) -> list[ProtectionIntent]:
+        assert (vault, asked["item_name"], asked["container"]) == (VAULT, "MSSQLSERVER", CONTAINER)
+        assert asked["item_type"] == "SQLInstance"
+        return [ProtectionIntent(name=f"intent-{n}", policy_name=policy) for n, policy in enumerate(self._policies)]
+
+    def put_protection_intent(self, vault: object, name: str, **sent: object) -> None:
+        self.put.append((vault, name, sent["policy_id"], sent["client_request_id"]))
+
+
+def message(**changes: Any) -> StepMessage[ProtectTask]:
+    fields: dict[str, Any] = {
+        "database": INSTANCE,
+        "item_id": f"{CONTAINER.path}/protectableItems/SQLInstance;mssqlserver",
+        "policy_id": "policy-1",
+        "policy_name": "Daily",
+        "action": "autoProtect",
+        "outcome_count": 1,
+    }
+    asked = backup_message(step="enable_protection", request=request(operation=Operation.PROTECT))
+    return asked.model_copy(update={"payload": ProtectTask(**{**fields, **changes})})  # type: ignore[return-value]  # its payload is another
+
+
+def collaborators(azure: Azure) -> Collaborators:
+    return Collaborators(
+        azure=cast("Reads", azure), settings=Settings(), now=lambda: NOW, machine_now=lambda: NOW
+    )
+
+
+def done(policy: str) -> Any:
+    def is_it(end: object) -> bool:
+        return (
+            isinstance(end, End)
+            and (end.status, end.details.policy_name) == (Status.SUCCEEDED, policy)
+            and end.details.protection_state == "AutoProtected"
+        )
+
+    return is_it
+
+
+def test_an_intent_is_made_under_the_id_of_its_request_and_done_at_once() -> None:
+    azure = Azure()
+    call = auto_protect(message(), collaborators(azure))
+    assert isinstance(call, Call)
+    call.make(cast("Any", azure), "request-1")
+    assert azure.put == [(VAULT, "request-1", "policy-1", "request-1")]
+    assert call.at_once is not None
+    assert done("Daily")(call.at_once(None))
+
+
+def test_the_policy_of_an_intent_is_changed_where_that_is_asked_for() -> None:
+    azure = Azure("Weekly", "Other")
+    call = auto_protect(message(on_existing="changePolicy"), collaborators(azure))
+    assert isinstance(call, Call)
+    call.make(cast("Any", azure), "request-1")
+    assert azure.put == [(VAULT, "intent-0", "policy-1", "request-1")]
+
+
+@pytest.mark.parametrize(
+    ("there", "on_existing", "policy"),
+    [("daily", "fail", "daily"), ("Weekly", "keep", "Weekly"), (None, "keep", "Daily")],
+)
+def test_what_is_there_as_asked_is_done(there: str | None, on_existing: str, policy: str) -> None:
+    for look in (auto_protect, auto_protected):
+        assert done(policy)(look(message(on_existing=on_existing), collaborators(Azure(there))))
+    assert auto_protected(message(), collaborators(Azure())) is None
+
+
+@pytest.mark.parametrize(("there", "named"), [("Weekly", "by policy Weekly, not by Daily"), (None, "by policy , not")])
+def test_another_policy_is_named(there: str | None, named: str) -> None:
+    for look in (auto_protect, auto_protected):
+        end = look(message(), collaborators(Azure(there)))
+        assert isinstance(end, End)
+        assert end.error is not None
+        assert end.error.code == ErrorCode.PROTECTED_BY_ANOTHER_POLICY
+        assert named in end.error.message
+
+
+def added(*patterns: str, **instance: Any) -> Selection[ProtectChoice]:
+    data = ProtectData.model_validate(
+        {
+            "vaultId": VAULT.path,
+            "vmId": VM.path,
+            "policyName": "Daily",
+            "databases": [{"instance": "MSSQLSERVER", "database": "orders"}],
+            "autoProtect": [*patterns],
+        }
+    )
+    offered = [
+        protectable("orders"),
+        protectable("MSSQLSERVER", item_type="SQLInstance", wire_name="SQLInstance;mssqlserver", **instance),
+    ]
+    chosen: Selection[ProtectChoice] = Selection()
+    add_instances(data, offered, chosen, policy_name="Daily")
+    return chosen
+
+
+def test_an_instance_that_is_named_twice_is_protected_once() -> None:
+    (choice,) = added("MSSQLSERVER", "MSSQL*").tasks
+    assert (choice.candidate.database, choice.action, choice.policy_name) == (INSTANCE, "autoProtect", "Daily")
+
+
+def test_an_instance_that_is_not_there_fails_by_itself() -> None:
+    chosen = added("SQL2019", "MSSQLSERVER")
+    ((database, failure),) = chosen.failures
+    assert (database.instance, database.name, failure.code) == ("SQL2019", "*", ErrorCode.INSTANCE_NOT_FOUND)
+    assert "there are: MSSQLSERVER" in failure.message
+    assert len(chosen.tasks) == 1
+
+
+def test_an_instance_that_the_service_does_not_back_up_says_why() -> None:
+    trouble = ErrorDetail(code="UserErrorNoSysadmin", message="No right.")
+    chosen = added("MSSQLSERVER", prebackup_validation=trouble)
+    assert not chosen.tasks
+    ((database, failure),) = chosen.failures
+    assert (database, failure.code) == (INSTANCE, "UserErrorNoSysadmin")
+    assert failure.message.endswith("No right.")
