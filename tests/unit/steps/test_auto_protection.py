@@ -33,7 +33,10 @@ class Azure:
     def list_protection_intents(self, vault: object, **asked: object) -> list[ProtectionIntent]:
         assert (vault, asked["item_name"], asked["container"]) == (VAULT, "MSSQLSERVER", CONTAINER)
         assert asked["item_type"] == "SQLInstance"
-        return [ProtectionIntent(name=f"intent-{n}", policy_name=policy) for n, policy in enumerate(self._policies)]
+        return [
+            ProtectionIntent(name=f"intent-{n}", policy_name=policy)
+            for n, policy in enumerate(self._policies)
+        ]
 
     def put_protection_intent(self, vault: object, name: str, **sent: object) -> None:
         self.put.append((vault, name, sent["policy_id"], sent["client_request_id"]))
@@ -97,7 +100,9 @@ def test_what_is_there_as_asked_is_done(there: str | None, on_existing: str, pol
     assert auto_protected(message(), collaborators(Azure())) is None
 
 
-@pytest.mark.parametrize(("there", "named"), [("Weekly", "by policy Weekly, not by Daily"), (None, "by policy , not")])
+@pytest.mark.parametrize(
+    ("there", "named"), [("Weekly", "by policy Weekly, not by Daily"), (None, "by policy , not")]
+)
 def test_another_policy_is_named(there: str | None, named: str) -> None:
     for look in (auto_protect, auto_protected):
         end = look(message(), collaborators(Azure(there)))
@@ -128,7 +133,11 @@ def added(*patterns: str, **instance: Any) -> Selection[ProtectChoice]:
 
 def test_an_instance_that_is_named_twice_is_protected_once() -> None:
     (choice,) = added("MSSQLSERVER", "MSSQL*").tasks
-    assert (choice.candidate.database, choice.action, choice.policy_name) == (INSTANCE, "autoProtect", "Daily")
+    assert (choice.candidate.database, choice.action, choice.policy_name) == (
+        INSTANCE,
+        "autoProtect",
+        "Daily",
+    )
 
 
 def test_an_instance_that_is_not_there_fails_by_itself() -> None:
