@@ -138,8 +138,9 @@ class _Function:
         if _is_for_people(node):
             return
         # Of a statement with others in it, what is changed is run where its own part of it is.
-        if isinstance(node, ast.stmt) or (isinstance(node, ast.expr) and hasattr(parent, "body")):
-            self._lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        own = isinstance(node, ast.expr) and isinstance(parent, ast.stmt) and hasattr(parent, "body")
+        if own or isinstance(node, ast.stmt):
+            self._lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)  # type: ignore[attr-defined]
         if isinstance(node, ast.If | ast.While | ast.IfExp):
             self._ask(node.test)
         elif isinstance(node, ast.comprehension):
