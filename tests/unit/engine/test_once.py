@@ -424,7 +424,7 @@ def test_a_conflict_that_may_be_with_a_namesakes_job_leaves_a_doubt() -> None:
     assert isinstance(result, End)
     assert result.error is not None
     assert (
-        "the vault lists 1 jobs that may be its own, and the vault is not known to echo"
+        "the vault lists one job that may be its own, and the vault is not known to echo"
         in result.error.message
     )
 
@@ -493,7 +493,7 @@ def test_a_replay_that_may_have_been_done_for_a_namesake_leaves_a_doubt() -> Non
     assert result.error is not None
     assert result.status is Status.UNKNOWN
     assert (
-        "the vault lists 1 jobs that may be its own, and the vault is not known to echo"
+        "the vault lists one job that may be its own, and the vault is not known to echo"
         in result.error.message
     )
 
@@ -507,7 +507,8 @@ def test_a_doubt_says_what_is_listed_and_what_that_proves() -> None:
 
     nothing = said([])
     assert "the vault lists no job that may be its own, and the vault is not known to echo" in nothing
-    assert "the vault lists 1 jobs that may be its own. Look at the vault's jobs" in said([FOREIGN, OTHERS])
+    assert "the vault lists one job that may be its own. Look at the vault's jobs" in said([FOREIGN, OTHERS])
+    assert "the vault lists 2 jobs that may be its own, and" in said([FOREIGN, changed(FOREIGN, name="2")])
 
 
 def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job_or_leaves_a_doubt() -> None:
