@@ -145,10 +145,16 @@ def test_another_operation_on_a_vault_is_waited_for_as_long_as_an_operation_may_
         assert (result.status, result.called) == (Status.FAILED, True)
 
 
-def test_turns_that_the_app_gives_out_are_kept_to_and_do_not_count(app: App) -> None:
+def test_turns_that_the_app_gives_out_are_kept_to_and_do_not_count(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
     paced = ArmPacedError(retry_after=30 * S, operation="trigger", method="POST", path="/x")
     assert after(app, paced) == Later(30 * S, failing_since=NOW)
     assert after(app, paced, message=backup_message(attempt=2)) == Later(30 * S, attempt=2, failing_since=NOW)
+    # Nor are they anything to look into.
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    after(app, answered(503, "GET"))
+    assert [record.levelname for record in caplog.records if record.levelname != "DEBUG"] == ["WARNING"]
 
 
 def test_failures_are_counted_and_spread(app: App) -> None:

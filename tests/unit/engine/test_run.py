@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -78,6 +78,9 @@ class Bus:
         if any(message.entity in self._entities for message in messages):
             raise self._error
         self._bus.send(messages)
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        return self._bus.peek(queue)
 
 
 def refusing(app: App, error: BusError, *entities: str) -> Runtime:

@@ -324,6 +324,9 @@ class Bus:
             raise MessageTooLargeError("too large")
         self.sent += messages
 
+    def peek(self, queue: str) -> list[bytes]:
+        return [message.body for message in self.sent if message.entity == queue]
+
 
 def backup_of(name: str, policy: str = "Daily") -> BackupTask:
     return backup_message(name).payload.model_copy(update={"policy_name": policy})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -239,6 +239,9 @@ class Cramped:
         if len(copies) > 1 or names & {*self._without_room}:
             raise MessageTooLargeError("too large")
         self._bus.send(messages)
+
+    def peek(self, queue: str) -> Iterable[bytes]:
+        return self._bus.peek(queue)
 
 
 def test_a_copy_without_room_harms_no_other(app: App) -> None:
