@@ -540,3 +540,36 @@ def test_the_next_effect_is_the_next_of_the_same_step() -> None:
     repetition = once.next_effect(message, following)
     assert repetition.since == NOW - MINUTE
     assert repetition.effect == Effect(n=3, waiting=True, why=WHY, refused_from=NOW, refused_at=later)
+
+
+#: what is listed beside a job that gave way to another operation, and whether it may have given way to its twin
+GAVE_WAY = changed(FOREIGN, name="gave-way", start_time=NOW, status="Failed", raw_status="Failed")
+TWIN = changed(FOREIGN, name="twin", start_time=NOW + timedelta(seconds=5))
+TWINS: dict[str, tuple[list[Job], bool]] = {
+    "nothing": ([], False),
+    "one that began with it": ([TWIN], True),
+    "one that began just before it": ([changed(TWIN, start_time=NOW - timedelta(seconds=5))], True),
+    "one that began before": ([changed(TWIN, start_time=NOW - timedelta(seconds=6))], False),
+    "one that began after": ([changed(TWIN, start_time=NOW + timedelta(seconds=6))], False),
+    "one that failed": ([changed(TWIN, status="Failed", raw_status="Failed", start_time=NOW)], False),
+    "one in a vault that echoes": ([TWIN, OTHERS], False),
+}
+
+
+@pytest.mark.parametrize(("others", "doubtful"), TWINS.values(), ids=TWINS)
+def test_a_job_may_have_given_way_to_one_of_the_same_call(others: list[Job], doubtful: bool) -> None:
+    assert ROW.job is not None
+    harmful = replace(ROW.job, harmless=lambda _payload: False)
+    c = collaborators([GAVE_WAY, *others])
+    end = once.gave_way_to_its_twin(harmful, backup_message(), c, GAVE_WAY)
+    if not doubtful:
+        assert end is None
+        return
+    assert isinstance(end, End)
+    assert end.error is not None
+    assert (end.status, end.error.code) == (Status.UNKNOWN, "OutcomeUnknown")
+    assert "job gave-way gave way to job twin" in end.error.message
+    # Where a second call can do no harm, or nothing says when the job began, there is nothing to doubt.
+    assert once.gave_way_to_its_twin(ROW.job, backup_message(), c, GAVE_WAY) is None
+    ageless = GAVE_WAY.model_copy(update={"start_time": None})
+    assert once.gave_way_to_its_twin(harmful, backup_message(), c, ageless) is None
