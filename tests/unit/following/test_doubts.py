@@ -1,0 +1,127 @@
+"""A doubt is told only once nobody who may know better is on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.bus import BusError, BusUnavailableError, OutgoingMessage
+from shared.engine import once
+from shared.engine.message import Ending, OfJob, StepMessage
+from shared.engine.result import Later
+from shared.engine.runtime import Runtime
+from shared.following.batch import handle_batch
+from shared.following.doubts import outstanding, part_of, wait
+from shared.messages.events import Status
+from shared.workflows import TABLE
+from tests.unit.app import OUTCOMES, App, open_app
+from tests.unit.engine.test_run import body_of
+from tests.unit.examples import NOW, backup_message, request
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    with open_app() as opened:
+        opened.runtime.service_clock.answered(NOW)
+        yield opened
+
+
+def tracked(
+    of: Any, database: str = "orders", *, age: timedelta = timedelta(), **asked: Any
+) -> StepMessage[Any]:
+    message = backup_message(database, request=request(**asked))
+    return once.followed(message, of, at=NOW - age, deadline=NOW)
+
+
+def doubt(database: str = "orders", *, age: timedelta = timedelta(), **asked: Any) -> StepMessage[Any]:
+    return tracked(Ending(status=Status.UNKNOWN), database, age=age, **asked)
+
+
+def job(database: str = "orders", **asked: Any) -> StepMessage[Any]:
+    return tracked(OfJob(job_id="job-1"), database, **asked)
+
+
+def put(app: App, *messages: StepMessage[Any]) -> None:
+    """Put messages into the queues of their steps."""
+    for number, message in enumerate(messages):
+        queue = message.step.replace("_", "-")
+        body = message.model_dump_json(by_alias=True).encode()
+        app.runtime.bus.send([OutgoingMessage(entity=queue, body=body, message_id=f"{queue}-{number}")])
+
+
+def test_a_doubt_waits_for_whoever_is_on_the_way_for_its_part_of_its_request(app: App) -> None:
+    put(app, job("orders"), job("billing"), doubt("stock"), doubt("orders"))
+    put(app, backup_message("payroll"))
+    app.runtime.bus.send([OutgoingMessage(entity="track", body=b"no json", message_id="odd")])
+    doubts = [doubt(name) for name in ("orders", "stock", "payroll", "missing")]
+    # One of another request, or of another of its epochs, says nothing of this one.
+    others = [doubt("billing", id="backup-2"), doubt("billing", epoch=1)]
+    expected = {part_of(doubts[0]), part_of(doubts[2])}
+    assert outstanding([*doubts, *others, job("billing")], app.runtime) == expected
+    told = tracked(Ending(status=Status.FAILED))
+    assert outstanding([told, job(), backup_message()], app.runtime) == frozenset()
+
+
+@pytest.mark.parametrize(("age", "waits"), [(7 * DAY, True), (7 * DAY + MINUTE, False)])
+def test_a_doubt_waits_no_longer_than_a_job_may_take(app: App, age: timedelta, waits: bool) -> None:
+    put(app, job())
+    assert bool(outstanding([doubt(age=age)], app.runtime)) is waits
+    assert not outstanding([doubt(age=2 * DAY, job_timeout=DAY)], app.runtime)
+
+
+class Blind:
+    """A bus whose queues cannot be looked into."""
+
+    def __init__(self, app: App, error: BusError) -> None:
+        self._error = error
+        self.send = app.runtime.bus.send
+
+    def peek(self, _queue: str) -> list[bytes]:
+        raise self._error
+
+
+def blind(app: App, error: BusError) -> Runtime:
+    return replace(app.runtime, bus=Blind(app, error))
+
+
+def test_doubts_wait_while_queues_cannot_be_looked_into_and_not_where_they_never_can(app: App) -> None:
+    away, forbidden = BusUnavailableError("busy"), BusError("no right")
+    assert outstanding([doubt(), job("billing")], blind(app, away)) == {part_of(doubt())}
+    assert outstanding([doubt()], blind(app, forbidden)) == frozenset()
+
+
+def test_waits_grow_to_a_quarter_of_an_hour() -> None:
+    waits = [wait(doubt().model_copy(update={"attempt": attempt})) for attempt in (0, 1, 3, 4, 99)]
+    assert [later.delay / MINUTE for later in waits] == [1, 2, 8, 15, 15]
+    assert waits[1] == Later(2 * MINUTE, attempt=2)
+
+
+def test_what_waits_is_put_back_and_all_else_is_told(app: App) -> None:
+    put(app, job("orders"))
+    messages = [
+        doubt("orders"),
+        doubt("billing"),
+        tracked(Ending(status=Status.FAILED), "orders", id="backup-2"),
+    ]
+    deliveries = [
+        app.delivery("track", body_of(message), message_id=f"m{number}")
+        for number, message in enumerate(messages)
+    ]
+    handle_batch(deliveries, app.runtime)
+    told = {event["data"]["database"]: event["data"]["status"] for event in app.bodies(OUTCOMES)}
+    assert told == {"billing": "unknown", "orders": "failed"}
+    (waiting,) = [message for message in app.held("track") if message.scheduled_for is not None]
+    assert waiting.scheduled_for == NOW + MINUTE
+
+
+def test_every_step_that_may_follow_is_looked_at() -> None:
+    assert TABLE.onward("trigger_restore") >= {"trigger_restore", "check_drill", "clean_up_drill"}
+    assert TABLE.onward("trigger_backup") == {"trigger_backup"}
+    assert TABLE.onward("enable_protection") == {"enable_protection", "trigger_backup"}
