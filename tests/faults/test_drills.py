@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -177,39 +177,7 @@ def run(schedule: Schedule) -> None:
 
 @pytest.mark.timeout(0 if COUNT > 100 else 600)
 def test_invariants_hold_over_random_schedules() -> None:
-    failed: list[Schedule] = []
-
-    @seed(SEED)
-    @hypothesis_settings(
-        max_examples=COUNT,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
-    @given(DRILLS)
-    def hold(schedule: Schedule) -> None:
-        if failed:
-            return
-        try:
-            run(schedule)
-        except Exception:
-            failed.append(schedule)
-
-    hold()
-    if failed:
-        schedule = schedules.smallest(failed[0], _fails)
-        print(f"The smallest schedule that fails: {schedule}")  # noqa: T201
-        run(schedule)
-        raise AssertionError(f"it fails only at times: {failed[0]}")
-
-
-def _fails(schedule: Schedule) -> bool:
-    try:
-        run(schedule)
-    except Exception:
-        return True
-    return False
+    schedules.hold_over(DRILLS, run, count=COUNT, begin=SEED)
 
 
 # -- forged messages
