@@ -270,8 +270,8 @@ def test_no_message_makes_a_drill_touch_anything_else() -> None:
                 if chance.random() < 0.15:
                     entity = chance.choice((*_QUEUES, "select-recovery-point", "trigger-backup"))
                 sent.append((entity, forged(body, chance, _TEXTS, _SWAPS)))
-                body = json.dumps(sent[-1][1]).encode()
-                message = OutgoingMessage(entity=entity, body=body, message_id=f"forged-{each}")
+                whole = json.dumps(sent[-1][1]).encode()
+                message = OutgoingMessage(entity=entity, body=whole, message_id=f"forged-{each}")
                 estate.broker.send(entity, [message])
             try:
                 estate.quiesce()
