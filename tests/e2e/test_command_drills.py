@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cli.main import main
+from local.estate import JsonObject
 from local.simulator import Scenario, Simulator, SimulatorServer
 from tests.e2e.drills import DRILL_VM, TARGET, drill_estate, drill_machine, source, touched_by_drills
-from tests.e2e.harness import JsonObject, virtual_machine
+from tests.e2e.harness import virtual_machine
 
 #: Real seconds per simulated second.
 FAST = 0.002

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
-from tests.e2e.harness import JsonObject
+from local.estate import JsonObject
 
 #: What is packed within a message.
 _PACKED: Final = ("fixed", "rest")
