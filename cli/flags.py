@@ -11,6 +11,7 @@ from shared.messages.cloud_events import Problem
 FLAGS: Final = {
     "vaultId": "--vault",
     "vmId": "--vm",
+    "target": "--to-vm or --to-instance",
     "target.vmId": "--to-vm",
     "target.instance": "--to-instance",
     "target.database": "--to-database",
@@ -74,10 +75,10 @@ _PHRASES: Final = (
     (re.compile(r"\b(?:ask for )?a target of kind files\b"), "give --to-files"),
     (re.compile(r"\bgive as vmId the one of\b"), "give with --vm the VM of"),
 )
-#: Fields that are no words of a sentence.
+#: Fields that are no words of a sentence; in quotation marks they are part of a value.
 _IN_TEXT: Final = re.compile(
     r"\bdata\.(?P<path>[A-Za-z]+(?:\.\w+)*)"
-    rf"|\b(?P<word>{'|'.join(name for name in FLAGS if name.isalpha() and not name.islower())})\b"
+    rf"|(?<!\")\b(?P<word>{'|'.join(name for name in FLAGS if name.isalpha() and not name.islower())})\b"
 )
 
 

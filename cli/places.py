@@ -34,6 +34,8 @@ def find_places(options: argparse.Namespace) -> None:
             continue
         flag = f"--{name.replace('_', '-')}"
         text = given.strip().rstrip("/")
+        if not text:
+            raise CommandError(f"{flag}: expected the name or the full ARM id of a VM, not {given!r}.")
         setattr(options, name, text if "/" in text else _by_name(text, flag, options))
 
 

@@ -263,6 +263,7 @@ def _add_drill(commands: SubCommands) -> None:
     when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
     when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
     when.add_argument("--latest", choices=("any", "full"), help="the newest moment, or full (default: any)")
+    add_time_zone(group)
     group.add_argument(
         "--to-vm", required=True, metavar="VM", help="name or full ARM id of the drill target's VM"
     )

@@ -220,18 +220,23 @@ def _drill(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         **_user_selection(options),
         "count": options.count,
         "recoveryPoint": _recovery_point(options, checked),
-        "target": {"vmId": options.to_vm, "instance": options.to_instance or DEFAULT_INSTANCE},
+        "target": {"vmId": options.to_vm, "instance": _said(options.to_instance, DEFAULT_INSTANCE)},
         "check": options.check,
         "cleanUp": options.clean_up,
         "jobTimeout": checked.duration("--job-timeout"),
     }
 
 
+def _said(given: T | None, otherwise: T) -> T:
+    """What was given; an empty text was given too, and is told of as wrong."""
+    return given if given is not None else otherwise
+
+
 def one_database(options: argparse.Namespace) -> JsonObject:
     """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
         return {"availabilityGroup": options.availability_group, "database": options.database}
-    return _database(options.database, options.instance or DEFAULT_INSTANCE, "--database")
+    return _database(options.database, _said(options.instance, DEFAULT_INSTANCE), "--database")
 
 
 def _recovery_point(options: argparse.Namespace, checked: _Checked) -> JsonObject:
@@ -256,12 +261,12 @@ def _target(options: argparse.Namespace) -> JsonObject:
         if options.to_instance or options.to_database or mapped:
             raise CommandError("--to-files restores files: it goes with --to-vm only.")
         return _present({"kind": "files", "vmId": machine, "path": options.to_files})
-    instance = options.to_instance or one_database(options).get("instance")
+    instance = _said(options.to_instance, one_database(options).get("instance"))
     return _present(
         {
             "kind": "alternate",
             "vmId": machine,
-            "instance": instance or DEFAULT_INSTANCE,
+            "instance": _said(instance, DEFAULT_INSTANCE),
             "database": options.to_database,
             "dataDirectory": options.data_directory,
             "logDirectory": options.log_directory,
@@ -277,9 +282,10 @@ def selection(options: argparse.Namespace) -> JsonObject:
 
 
 def _user_selection(options: argparse.Namespace) -> JsonObject:
-    instance = options.instance or EVERY_INSTANCE
+    instance = _said(options.instance, EVERY_INSTANCE)
     everything = [{"instance": instance, "database": "*"}]
-    if options.command in ("backup", "report") and options.instance is None and options.vm is None:
+    on_no_vm = options.command == "drill" or (options.command in ("backup", "report") and options.vm is None)
+    if on_no_vm and options.instance is None:
         # Databases of availability groups are on no one VM.
         everything.append({"availabilityGroup": "*", "database": "*"})
     groups = [_group_database(text) for text in options.group_database]

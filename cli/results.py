@@ -41,11 +41,15 @@ _REASONS: Final = {
     "ambiguousName": "name that only its case tells apart",
     "notProtectable": "not offered for protection",
     "notProtected": "not protected",
+    "neverDrilled": "system database, and those are never drilled",
+    "neverBackedUp": "never backed up",
+    "notItsTurn": "not drilled now, since others' last drill is longer ago",
 }
 
 _OF_MANY: Final = {
     "systemDatabase": "system databases (includeSystem takes them)",
     "ambiguousName": "names that only their case tells apart",
+    "neverDrilled": "system databases, and those are never drilled",
 }
 
 
@@ -76,6 +80,8 @@ def left_out_of(accepted: JsonObject) -> list[LeftOut]:
     names = list(accepted.get("skippedNames", ()))
     found = []
     for reason, count in accepted.get("skipped", {}).items():
+        if reason == "systemDatabase" and accepted.get("operation") == "drill":
+            reason = "neverDrilled"  # noqa: PLW2901  # no flag takes them
         mine, names = names[:count], names[count:]
         found.append(LeftOut(reason, count, tuple(mine)))
     return found
@@ -264,6 +270,17 @@ def _remarks(data: JsonObject) -> Iterator[str]:
     target = data.get("target")
     if isinstance(target, dict) and data.get("recoveryPoint"):
         yield f"{data['recoveryPoint']['time']} to {restored_to(data)}"
+    if isinstance(data.get("drill"), dict):
+        yield from _proven(data["drill"])
+
+
+def _proven(drill: JsonObject) -> Iterator[str]:
+    for name, field in (("RPO", "achievedRpoSeconds"), ("RTO", "measuredRtoSeconds")):
+        if isinstance(seconds := drill.get(field), int | float):
+            yield f"{name} {spoken(timedelta(seconds=seconds))}"
+    if drill.get("checkErrors") == 0:
+        yield "no error found by DBCC CHECKDB"
+    yield "dropped" if drill.get("cleanedUp") else "not dropped"
 
 
 @dataclass(frozen=True)

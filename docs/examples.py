@@ -23,8 +23,10 @@ from shared.messages.events import (
     Status,
     TaskInfo,
 )
-from shared.messages.identity import Database, Request, marked_request_id
+from shared.messages.identity import Database, Request, drill_request_id, marked_request_id
 from shared.messages.requests import CoverageData, DrillData, read_data
+from shared.run_commands.drill_script import ScriptResult
+from shared.steps.drill import why_not
 
 _SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
 _AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)
@@ -34,6 +36,16 @@ _MACHINES: Final = (
 )
 _VM: Final = f"{_MACHINES}/sqlvm1"
 _JOB: Final = "5e9302f2-b0af-42f7-9190-57b67bd48fc1"
+#: What the script of a drill says of a damaged database.
+_DAMAGED: Final = ScriptResult(
+    verdict="corrupt",
+    errors=2,
+    numbers=(8939, 8928),
+    messages=(
+        "Table error: Object ID 0, index ID -1, partition ID 0, alloc unit ID 0, page (1:153). Test failed.",
+        "Object ID 245575913, index ID 1: Page (1:153) could not be processed.",
+    ),
+)
 
 
 def event_examples() -> dict[str, Event]:
@@ -60,11 +72,19 @@ def event_examples() -> dict[str, Event]:
         start_time=_AT,
         end_time=_AT + timedelta(seconds=272),
         duration_seconds=272.0,
-        job=JobInfo(id=_JOB, status="Completed"),
+        job=JobInfo(
+            id=_JOB,
+            status="Completed",
+            activity_id=drill_request_id(
+                orders.key, f"{_MACHINES}/drills1;mssqlserver".lower(), drill.source, drill.id
+            ),
+            tasks=(TaskInfo(task_id="Transfer data from vault", status="Completed"),),
+            properties={"Data Transferred (in MB)": "20480.0"},
+        ),
         recovery_point=RecoveryPointInfo(
             name="DefaultRangeRecoveryPoint", kind="Log", time=_AT - timedelta(minutes=15)
         ),
-        target={**drill_target, "database": drilled},
+        target={**drill_target, "database": drilled, "files": []},
         drill=proved,
     )
     item = _item(backup.vault_id)
@@ -165,20 +185,14 @@ def event_examples() -> dict[str, Event]:
             database=orders,
             subject=item,
             outcome_count=10,
-            error=ErrorInfo(
-                code="DrillCheckFailed",
-                message=f"DBCC CHECKDB found 2 errors in the backup of {orders}, restored as {drilled}: Table error: …",
-            ),
+            error=why_not(orders, _DAMAGED),
             details=restored.model_copy(
                 update={
                     "drill": proved.model_copy(
                         update={
-                            "check_errors": 2,
-                            "check_error_numbers": (8939, 8928),
-                            "check_messages": (
-                                "Table error: Object ID 0, index ID -1, page (1:153). Test failed.",
-                                "Object ID 245575913, index ID 1: Page (1:153) could not be processed.",
-                            ),
+                            "check_errors": _DAMAGED.errors,
+                            "check_error_numbers": _DAMAGED.numbers,
+                            "check_messages": _DAMAGED.messages,
                         }
                     )
                 }

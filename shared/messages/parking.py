@@ -29,11 +29,16 @@ def unpacked(body: bytes, properties: Mapping[str, Any]) -> bytes:
     """The body that was parked. Raises ValueError where it is not what its properties say."""
     if properties.get(BODY_ENCODING) != _GZIP:
         return body
+    return inflated(body, longest=_LONGEST)
+
+
+def inflated(packed: bytes, *, longest: int) -> bytes:
+    """What was packed by gzip. Raises ValueError where it is none, cut off, or longer than so many bytes."""
     reader = zlib.decompressobj(wbits=31)
     try:
-        whole = reader.decompress(body, _LONGEST)
+        whole = reader.decompress(packed, longest)
     except zlib.error as error:
-        raise ValueError(f"the parked body is no gzip: {error}") from None
+        raise ValueError(f"what is packed is no gzip: {error}") from None
     if not reader.eof:
-        raise ValueError("the parked body is cut off, or larger than any message")
+        raise ValueError("what is packed is cut off, or larger than any message")
     return whole

@@ -17,6 +17,7 @@ from shared.engine.message import Ending, StepMessage
 from shared.engine.result import Call, Collaborators, Continue, End, Failure, Later, Result, To
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import NO_DETAILS, SUCCESSES, ErrorInfo, Status
+from shared.messages.identity import Database
 from shared.messages.requests import MOST_DRILLS
 from shared.run_commands.drill_script import Action, ScriptResult, drill_script, parameters
 from shared.steps import selection
@@ -69,7 +70,9 @@ def select_drills(message: StepMessage[DrillPlan], c: Collaborators) -> Result:
             clean_up=data.clean_up,
             epoch=message.request.epoch,
         )
-        return spread_in_turn(message, c, lambda tasks: first_drill(tasks, drill, target_for(place)))
+        return spread_in_turn(
+            message, c, lambda tasks: first_drill(tasks, drill, target_for(place)), DrillSource
+        )
     wanted = is_still_wanted(message, c, c.settings.drill_schedules)
     if isinstance(wanted, Failure):
         return wanted.end
@@ -349,7 +352,7 @@ def _has_run(message: StepMessage[RestoreTask], command: RunCommand, action: Act
     if action == "drop":
         if result.verdict in ("ok", "absent"):
             return _ended(drill, cleaned_up=True)
-        return _left_behind(drill, _why_not(message, result))
+        return _left_behind(drill, why_not(message.payload.database, result))
     return _to_clean_up(message, _checked(message, drill, result))
 
 
@@ -378,18 +381,17 @@ def _checked(message: StepMessage[RestoreTask], drill: Drill, result: ScriptResu
             found["check_errors"] = result.errors
             found["check_error_numbers"] = result.numbers
             found["check_messages"] = result.messages
-        so_far = _failed(drill, _why_not(message, result), found)
+        so_far = _failed(drill, why_not(message.payload.database, result), found)
     return drill.model_copy(update={"so_far": so_far})
 
 
-def _why_not(message: StepMessage[RestoreTask], result: ScriptResult) -> ErrorInfo:
+def why_not(source: Database, result: ScriptResult) -> ErrorInfo:
     """Why the script did not do what it was for."""
-    task = message.payload
-    name = drill_database_name(task.database)
+    name = drill_database_name(source)
     if result.verdict == "corrupt":
         return ErrorInfo(
             code=ErrorCode.DRILL_CHECK_FAILED,
-            message=f"DBCC CHECKDB found {result.errors} errors in the backup of {task.database}, restored as {name}:"
+            message=f"DBCC CHECKDB found {result.errors} errors in the backup of {source}, restored as {name}:"
             f" {result.told}.",
             recommendations=(
                 "Run DBCC CHECKDB on the source: where it is damaged as well, restore it from an older recovery point"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import ProtectedItemId
@@ -17,10 +14,10 @@ from shared.engine.message import Ending, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Failure, Later, To
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import SUCCESSES, DrillInfo, Status
-from shared.messages.identity import Database, drill_of, drill_target_hash
+from shared.messages.identity import drill_of, drill_target_hash
 from shared.messages.requests import AlternateTarget
 from shared.steps.drill_checks import source_item, target_for
-from shared.steps.payloads import Drill, RestoreTask
+from shared.steps.payloads import Drill, DrillSource, RestoreTask, packed_sources, unpacked_sources
 from shared.steps.recovery_points import choose_recovery_point
 
 if TYPE_CHECKING:
@@ -158,22 +155,21 @@ def _number(text: str | None) -> float | None:
 # -- one drill after the other
 
 
-def first_drill(tasks: Sequence[dict[str, Any]], drill: Drill, target: AlternateTarget) -> To | None:
+def first_drill(sources: Sequence[DrillSource], drill: Drill, target: AlternateTarget) -> To | None:
     """The first of several drills; the others go along with it, packed."""
-    if not tasks:
+    if not sources:
         return None
-    first, *others = tasks
-    source = Database.model_validate(first["database"])
+    first, *others = sources
     payload = RestoreTask(
-        database=source,
-        item_id=first["itemId"],
-        server_name=first["serverName"],
+        database=first.database,
+        item_id=first.item_id,
+        server_name=first.server_name,
         recovery_point=None,
-        target=target.model_copy(update={"database": drill_database_name(source)}),
+        target=target.model_copy(update={"database": drill_database_name(first.database)}),
         overwrite=True,
         no_recovery=False,
-        outcome_count=first["outcomeCount"],
-        drill=drill.model_copy(update={"rest": _packed(others) if others else None}),
+        outcome_count=first.outcome_count,
+        drill=drill.model_copy(update={"rest": packed_sources(others) if others else None}),
     )
     return To("trigger_restore", payload)
 
@@ -187,18 +183,7 @@ def next_drill(message: StepMessage[RestoreTask]) -> To | None:
     if not isinstance(task.target, AlternateTarget):
         return None
     fresh = Drill(choice=drill.choice, check=drill.check, clean_up=drill.clean_up, epoch=drill.epoch)
-    return first_drill(_unpacked(drill.rest), fresh, task.target)
-
-
-def _packed(tasks: Sequence[dict[str, Any]]) -> str:
-    body = json.dumps(tasks, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    # Without a time in it, equal lists are packed alike.
-    return base64.b64encode(gzip.compress(body, mtime=0)).decode()
-
-
-def _unpacked(text: str) -> list[dict[str, Any]]:
-    found = json.loads(gzip.decompress(base64.b64decode(text)).decode("utf-8", "surrogatepass"))
-    return found if isinstance(found, list) else []
+    return first_drill(unpacked_sources(drill.rest), fresh, task.target)
 
 
 def is_unread(command: RunCommand, now: datetime) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _NAMES_TOLD: Final = 100
 
 P = TypeVar("P", bound=Plan)
+T = TypeVar("T", bound=Payload)
 
 
 def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload]) -> Continue:
@@ -64,11 +65,11 @@ def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Pay
 
 
 def spread_in_turn(
-    message: StepMessage[P], c: Collaborators, first: Callable[[Sequence[dict[str, Any]]], To | None]
+    message: StepMessage[P], c: Collaborators, first: Callable[[Sequence[T]], To | None], model: type[T]
 ) -> Continue:
     """As `spread`, where one task is done after the other: only the first is sent, and takes the others along."""
     fixed, events, accepted = _told_of(message, c)
-    begun = first(fixed.tasks)
+    begun = first([model.model_validate(raw, extra="ignore") for raw in fixed.tasks])
     return Continue((begun,) if begun is not None else (), events, accepted)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import base64
+import gzip
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from shared.arm.ids import VirtualMachineId
 from shared.engine.message import Ending, Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
 from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField
+from shared.messages.parking import inflated
 from shared.messages.requests import (
     AlternateTarget,
     BackupData,
@@ -188,6 +192,32 @@ class DrillPlan(Plan):
     planned: Planned | None = None
 
 
+class DrillSource(Payload):
+    """One database whose turn it is."""
+
+    database: Database
+    item_id: str
+    server_name: str = ""
+    outcome_count: int
+
+
+_SOURCES: Final = TypeAdapter(tuple[DrillSource, ...])
+#: Bytes of the drills of a request, unpacked: a hundred with the longest names and ids.
+_MOST_UNPACKED: Final = 1024 * 1024
+
+
+def packed_sources(sources: Sequence[DrillSource]) -> str:
+    """Drills that are to be done one after the other, as a message carries them."""
+    body = _SOURCES.dump_json(tuple(sources), by_alias=True, exclude_none=True)
+    # Without a time in it, equal lists are packed alike.
+    return base64.b64encode(gzip.compress(body, mtime=0)).decode()
+
+
+def unpacked_sources(text: str) -> tuple[DrillSource, ...]:
+    """The drills in such a text. Raises ValueError where it is none."""
+    return _SOURCES.validate_json(inflated(base64.b64decode(text), longest=_MOST_UNPACKED))
+
+
 class Drill(TolerantModel):
     """What a drill is to do, and how far it has come."""
 
@@ -207,14 +237,13 @@ class Drill(TolerantModel):
     asked_at: Moment | None = None
     deleted_at: Moment | None = None
 
-
-class DrillSource(Payload):
-    """One database whose turn it is."""
-
-    database: Database
-    item_id: str
-    server_name: str = ""
-    outcome_count: int
+    @field_validator("rest")
+    @classmethod
+    def _can_be_unpacked(cls, value: str | None) -> str | None:
+        # Once its message is given up, what it sets going is no longer a step's to fail at.
+        if value is not None:
+            unpacked_sources(value)
+        return value
 
 
 class RestoreTask(Payload):

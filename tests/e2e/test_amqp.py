@@ -28,6 +28,7 @@ from shared import composition
 from shared.bus.service_bus import ServiceBusBus
 from shared.bus.topology import TOPOLOGY
 from tests import deployment
+from tests.e2e.drills import DRILL_VM, drill_estate, settings, source, touched_by_drills
 from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 from tests.unit.docs.markdown import ROOT
 
@@ -48,14 +49,16 @@ EVERY = [{"instance": INSTANCE, "database": "*"}]
 class DeployedApp:
     """The app as it runs in Azure, as far as that can be had on one machine."""
 
-    def __init__(self, stack: ExitStack, *databases: str) -> None:
+    def __init__(
+        self, stack: ExitStack, *databases: str, estate: JsonObject | None = None, **settings: str
+    ) -> None:
         from azure.servicebus import ServiceBusClient
 
         from local.broker.amqp import AmqpDoor
         from local.host.service_bus import ServiceBusReceiver
 
         scenario = {
-            "virtualMachines": [virtual_machine("sqlvm1", *databases)],
+            **(estate or {"virtualMachines": [virtual_machine("sqlvm1", *databases)]}),
             "serviceBusNamespaces": [deployment.namespace()],
             "functionApps": [deployment.function_app({})],
             "roleAssignments": [
@@ -73,6 +76,7 @@ class DeployedApp:
         self.broker = stack.enter_context(Broker(None, SHORT_LOCKS))
         self.door = stack.enter_context(AmqpDoor(self.broker))
         environment = {"ARM_ENDPOINT": server.url, "TIME_SCALE": str(FAST), "TRACK_INTERVAL": "PT10S"}
+        environment |= settings
         bus = ServiceBusBus.from_connection_string(self.door.connection_string)
         stack.callback(bus.close)
         runtime = composition.build(environment, bus=bus)
@@ -150,7 +154,7 @@ OpenApp = Callable[..., DeployedApp]
 @pytest.fixture
 def app() -> Iterator[OpenApp]:
     with ExitStack() as stack:
-        yield lambda *databases: DeployedApp(stack, *databases)
+        yield lambda *databases, **more: DeployedApp(stack, *databases, **more)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
@@ -163,6 +167,27 @@ def test_the_whole_flow_over_amqp(app: OpenApp) -> None:
     assert Counter(outcome["data"]["status"] for outcome in outcomes) == {"succeeded": 7}
     expected = {"Register": 1, "Inquire": 1, "ConfigureBackup": 3, "Backup": 3, "Restore": 1}
     assert {route: deployed.mutations[route] for route in expected} == expected
+
+
+def test_drills_over_amqp(
+    app: OpenApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for by the command, which knows nothing of the app's settings."""
+    deployed = app(estate=drill_estate("orders", source("damaged", corrupt=True)), **settings())
+    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
+    monkeypatch.delenv("DRILL_TARGETS", raising=False)
+    command = ("drill", "--vault", deployed.simulator.vault_id(), "--to-vm", DRILL_VM)
+    to_app = ("--namespace", f"127.0.0.1:{deployed.door.port}")
+    status = main((*command, *to_app))
+    outcomes = [json.loads(line)["data"] for line in capsys.readouterr().out.splitlines()]
+    found = {data["database"]: (data["status"], data["drill"]["cleanedUp"]) for data in outcomes}
+    assert (status, found) == (1, {"orders": ("succeeded", True), "damaged": ("failed", True)})
+    assert deployed.mutations == {"Restore": 2, "PutRunCommand": 4, "DeleteRunCommand": 3}
+    assert {vm for vm, _ in touched_by_drills(deployed.simulator)} == {DRILL_VM}
+    assert main((*command, "--to-instance", "OTHER", *to_app)) == 1
+    out, err = capsys.readouterr()
+    assert "--to-vm or --to-instance: the setting DRILL_TARGETS does not allow" in err
+    assert json.loads(out)["data"]["error"]["code"] == "TargetNotAllowed"
 
 
 def test_connections_that_break_lose_nothing_and_double_nothing(app: OpenApp) -> None:

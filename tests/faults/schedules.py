@@ -7,6 +7,7 @@ to do; then the invariants are checked.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from local.estate import JsonObject
@@ -418,3 +420,38 @@ def _less(schedule: Schedule) -> Iterator[Schedule]:
             for number in range(len(value)):
                 less: Any = {part.name: value[:number] + value[number + 1 :]}
                 yield replace(schedule, **less)
+
+
+def hold_over(
+    schedules: st.SearchStrategy[Schedule], run_one: Callable[[Schedule], None], *, count: int, begin: int
+) -> None:
+    """Run so many schedules from a seed; what the first that fails raises, with the smallest like it printed."""
+    failed: list[Schedule] = []
+
+    def fails(schedule: Schedule) -> bool:
+        try:
+            run_one(schedule)
+        except Exception:
+            return True
+        return False
+
+    @seed(begin)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        # Hypothesis would look for a smaller one for minutes, and print nothing before.
+        phases=[Phase.generate],
+    )
+    @given(schedules)
+    def hold(schedule: Schedule) -> None:
+        if not failed and fails(schedule):
+            failed.append(schedule)
+
+    hold()
+    if failed:
+        schedule = smallest(failed[0], fails)
+        sys.stdout.write(f"The smallest schedule that fails: {schedule}\n")
+        run_one(schedule)
+        raise AssertionError(f"it fails only at times: {failed[0]}")

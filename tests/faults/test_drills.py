@@ -10,10 +10,13 @@ import json
 import os
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
+from itertools import permutations
+from random import Random
 from typing import Any, Final, Literal
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -21,7 +24,6 @@ from local.estate import JsonObject
 from shared.arm.ids import VirtualMachineId
 from shared.bus import OutgoingMessage
 from shared.drills import RUN_COMMAND_PREFIX, drill_database_name
-from shared.messages import windows_paths
 from shared.messages.identity import Database
 from tests.e2e.drills import (
     DRILL_VM,
@@ -32,12 +34,14 @@ from tests.e2e.drills import (
     drill_estate,
     drill_machine,
     machine_of,
+    restore_to_be_made,
     settings,
     touched_by_drills,
 )
 from tests.e2e.harness import INSTANCE, virtual_machine
 from tests.faults import schedules
 from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, fault, open_faulty
+from tests.faults.forged import forged
 from tests.faults.schedules import Schedule
 
 COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "400")) // 20
@@ -177,43 +181,16 @@ def run(schedule: Schedule) -> None:
 
 @pytest.mark.timeout(0 if COUNT > 100 else 600)
 def test_invariants_hold_over_random_schedules() -> None:
-    failed: list[Schedule] = []
-
-    @seed(SEED)
-    @hypothesis_settings(
-        max_examples=COUNT,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
-    @given(DRILLS)
-    def hold(schedule: Schedule) -> None:
-        if failed:
-            return
-        try:
-            run(schedule)
-        except Exception:
-            failed.append(schedule)
-
-    hold()
-    if failed:
-        schedule = schedules.smallest(failed[0], _fails)
-        print(f"The smallest schedule that fails: {schedule}")  # noqa: T201
-        run(schedule)
-        raise AssertionError(f"it fails only at times: {failed[0]}")
-
-
-def _fails(schedule: Schedule) -> bool:
-    try:
-        run(schedule)
-    except Exception:
-        return True
-    return False
+    schedules.hold_over(DRILLS, run, count=COUNT, begin=SEED)
 
 
 # -- forged messages
 
+_MACHINES: Final = ("drills1", "sqlvm1", "sqlvm2")
+_ITEMS: Final = (
+    "sqlvm1/protectedItems/SQLDataBase;mssqlserver;orders",
+    "drills1/protectedItems/SQLDataBase;mssqlserver;wages",
+)
 _NAMES: Final = (
     "orders",
     "wages",
@@ -228,100 +205,108 @@ _NAMES: Final = (
     "../wages",
     "a" * 128,
 )
-_VMS: Final = (DRILL_VM, SOURCE_VM, DRILL_VM.replace("drills1", "sqlvm2"), DRILL_VM.upper())
-_REAL: Final = drill_database_name(source_named("orders"))
-
-
-def _mostly(draw: Any, real: Any, *others: Any) -> Any:
-    """The real value, or at times one that an attacker would put in its place: most messages have few of those."""
-    return draw(st.sampled_from((*(real,) * (4 * len(others)), *others)))
-
-
-def _step_message(step: str, draw: Any) -> JsonObject:
-    """A message to a step as the app writes them, with what an attacker would change in it."""
-    text = draw(st.text(st.characters(codec="utf-8"), max_size=40))
-    name = _mostly(draw, "orders", "billing", *_NAMES, text)
-    own = drill_database_name(source_named(name)) if name else _REAL
-    target = _mostly(draw, own, *_NAMES, text)
-    vm = _mostly(draw, DRILL_VM, *_VMS)
-    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-backup"
-    vault = f"{group}/providers/Microsoft.RecoveryServices/vaults/vault1"
-    container = f"{vault}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
-    item = _mostly(draw, "orders", "billing", "nothing")
-    source = {"vmId": _mostly(draw, SOURCE_VM, DRILL_VM), "instance": INSTANCE, "name": name}
-    paths = [
+_GROUP: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-backup"
+_VAULT: Final = f"{_GROUP}/providers/Microsoft.RecoveryServices/vaults/vault1"
+_CONTAINERS: Final = f"{_VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql"
+_TEXTS: Final = (
+    *_NAMES,
+    *(DRILL_VM, SOURCE_VM, DRILL_VM.replace("drills1", "sqlvm2"), DRILL_VM.upper()),
+    *(_VAULT, _VAULT.replace("vault1", "vault2")),
+    *(f"{_CONTAINERS};{name}" for name in ("drills1", "sqlvm1", "sqlvm2")),
+    *(f"{_CONTAINERS};{name}" for name in _ITEMS),
+    *(f"MSSQLSERVER/{name}" for name in ("wages", "ledger", "master", "orders")),
+    *("drill", "restore", "backup", "protect", "coverage"),
+    *("trigger_restore", "check_drill", "clean_up_drill", "select_drills", "outcome"),
+    *("original", "alternate", "files", "OriginalLocation", "AlternateLocation"),
+    *("MSSQLSERVER", "mssqlserver", "OTHER", "none", "checkdb", "full", "any", "Log", "Full"),
+    *("F:\\data\\wages.mdf", "\\??\\UNC\\host\\share\\x.mdf", "//host\\share\\x.mdf", "C:\\"),
+    *("succeeded", "failed", "end", "job", "operation", "H4sIAAAA", "", "2026-01-05T08:00:00Z"),
+)
+#: What an attacker would have it say throughout, and where the name on the target follows from that.
+_SWAPS: Final[tuple[dict[str, str], ...]] = (
+    *({name: other} for name in ("orders", "billing") for other in ("wages", "master", "ledger")),
+    *({drill_database_name(source_named(name)): "wages"} for name in ("orders", "billing")),
+    *(
         {
-            "mappingType": kind,
-            "sourceLogicalName": logical,
-            "sourcePath": f"F:\\data\\{logical}",
-            "targetPath": _mostly(
-                draw,
-                f"F:\\data\\{windows_paths.file_name(f'{own}_{logical}')}{suffix}",
-                f"F:\\data\\wages{suffix}",
-            ),
+            drill_database_name(source_named(name)): drill_database_name(source_named("wages")),
+            f'"name": "{name}"': '"name": "wages"',
         }
-        for kind, logical, suffix in (("Data", "orders", ".mdf"), ("Log", "orders_log", ".ldf"))
-    ]
-    body = {
-        "objectType": "AzureWorkloadSQLPointInTimeRestoreRequest",
-        "shouldUseAlternateTargetLocation": True,
-        "isNonRecoverable": False,
-        "pointInTime": "2026-01-05T07:00:00Z",
-        "recoveryType": _mostly(draw, "AlternateLocation", "OriginalLocation"),
-        **_mostly(draw, *({"targetVirtualMachineId": vm} for vm in (DRILL_VM, *_VMS)), {}),
-        "targetInfo": {
-            "overwriteOption": "Overwrite",
-            "containerId": f"{vault}/backupFabrics/Azure/protectionContainers/"
-            + _mostly(draw, "VMAppContainer;Compute;rg-sql;drills1", "VMAppContainer;Compute;rg-sql;sqlvm2"),
-            "databaseName": f"{INSTANCE}/{_mostly(draw, own, *_NAMES, _REAL)}",
-        },
-        "alternateDirectoryPaths": paths,
-    }
-    so_far = {"status": "succeeded", "details": {"drill": {"database": name, "check": "checkdb"}}}
-    choices = {"choice": {"latest": "any"}, "check": "checkdb", "cleanUp": True}
-    return {
-        "version": 2,
-        "step": step,
-        "sender": draw(st.sampled_from(("select_drills", "trigger_restore", "check_drill", "outcome"))),
-        "at": "2026-01-05T08:00:00Z",
-        "since": "2026-01-05T08:00:00Z",
-        "request": {
-            "operation": _mostly(draw, "drill", "restore", "backup"),
-            "source": "/forged",
-            "id": "forged",
-            "vaultId": vault,
-        },
-        "effect": {"n": 1, "ready": draw(st.booleans())},
-        "payload": {
-            "database": source,
-            "itemId": f"{container}/protectedItems/SQLDataBase;mssqlserver;{item}",
-            "recoveryPoint": {
-                "name": "DefaultRangeRecoveryPoint",
-                "kind": "Log",
-                "time": "2026-01-05T07:00:00Z",
-                "pointInTime": "2026-01-05T07:00:00Z",
-            },
-            "target": {"kind": "alternate", "vmId": vm, "instance": INSTANCE, "database": target},
-            "overwrite": True,
-            "noRecovery": False,
-            **_mostly(draw, {"prepared": body}, {}),
-            **_mostly(draw, {"drill": {**choices, "soFar": so_far}}, {"drill": choices}, {}),
-        },
-    }
+        for name in ("orders", "billing")
+    ),
+    *({"drills1": name} for name in ("sqlvm1", "sqlvm2")),
+    *({f"virtualMachines/{one}": f"virtualMachines/{other}"} for one, other in permutations(_MACHINES, 2)),
+    *({f"rg-sql;{one}": f"rg-sql;{other}"} for one, other in permutations(_MACHINES, 2)),
+    *({'"drill"': f'"{other}"'} for other in ("restore", "backup")),
+    {"MSSQLSERVER": "OTHER"},
+)
 
 
-@hypothesis_settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_no_message_makes_a_drill_touch_anything_else(data: st.DataObject) -> None:
-    """Not even one in the queues between the steps, where nobody but the app may send."""
-    step = data.draw(st.sampled_from(("trigger_restore", "trigger_restore", "check_drill", "clean_up_drill")))
-    message = _step_message(step, data.draw)
+@cache
+def real_messages() -> tuple[tuple[str, JsonObject], ...]:
+    """What drills of two databases send between the steps, with the queues that they send it to."""
     with open_faulty(scenario("orders", "billing"), Plan(), {**schedules.SETTINGS, **settings()}) as estate:
-        body = json.dumps({name: value for name, value in message.items() if value is not None}).encode()
-        entity = step.replace("_", "-")
-        estate.broker.send(entity, [OutgoingMessage(entity=entity, body=body, message_id="forged")])
+        estate.submit(drill(estate))
+        estate.quiesce()
+        sent = [(message.entity, json.loads(message.body)) for message in estate.bus.sent]
+    return tuple((entity, body) for entity, body in sent if entity in _QUEUES)
+
+
+_QUEUES: Final = ("select-drills", "trigger-restore", "track", "check-drill", "clean-up-drill")
+
+
+@pytest.mark.timeout(0 if COUNT > 100 else 300)
+def test_no_message_makes_a_drill_touch_anything_else() -> None:
+    """Not even one in the queues between the steps, where nobody but the app may send; and drills go on."""
+    assert {entity for entity, _ in real_messages()} == set(_QUEUES)
+    for number in range(COUNT):
+        chance = Random(SEED + number)
+        with open_faulty(
+            scenario("orders", "billing"), Plan(), {**schedules.SETTINGS, **settings()}
+        ) as estate:
+            sent = []
+            for each in range(chance.choice((1, 1, 2))):
+                entity = chance.choice(_QUEUES)
+                body = chance.choice([body for queue, body in real_messages() if queue == entity])
+                if chance.random() < 0.15:
+                    entity = chance.choice((*_QUEUES, "select-recovery-point", "trigger-backup"))
+                sent.append((entity, forged(body, chance, _TEXTS, _SWAPS)))
+                whole = json.dumps(sent[-1][1]).encode()
+                message = OutgoingMessage(entity=entity, body=whole, message_id=f"forged-{each}")
+                estate.broker.send(entity, [message])
+            try:
+                estate.quiesce()
+                check_untouched(estate, "orders", "billing")
+                request = {**drill(estate), "id": "afterwards"}
+                estate.send(request)
+                estate.quiesce()
+                check_untouched(estate, "orders", "billing")
+                assert {each["data"]["status"] for each in estate.outcomes_of(request)} == {"succeeded"}
+            except AssertionError as error:
+                raise AssertionError(f"number {number}: {error}\n{json.dumps(sent)}") from error
+
+
+_INFO: Final = restore_to_be_made()["payload"]["prepared"]["targetInfo"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "made"),
+    [
+        ({}, 1),
+        ({"targetInfo": {**_INFO, "databaseName": f"{INSTANCE}/wages"}}, 0),
+        ({"targetInfo": {**_INFO, "containerId": f"{_CONTAINERS};sqlvm2"}}, 0),
+        ({"recoveryType": "OriginalLocation"}, 0),
+        ({"targetVirtualMachineId": SOURCE_VM}, 0),
+    ],
+    ids=["its own", "another name", "another container", "over the original", "another machine"],
+)
+def test_a_prepared_call_is_made_only_where_it_is_the_drills_own(changes: JsonObject, made: int) -> None:
+    with open_faulty(scenario("orders", "billing"), Plan(), {**schedules.SETTINGS, **settings()}) as estate:
+        body = json.dumps(restore_to_be_made(**changes)).encode()
+        message = OutgoingMessage(entity="trigger-restore", body=body, message_id="forged")
+        estate.broker.send("trigger-restore", [message])
         estate.quiesce()
         check_untouched(estate, "orders", "billing")
+        assert estate.mutations["Restore"] == made
 
 
 @hypothesis_settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.faults.schedules import SCHEDULES, Schedule, Tally, run, smallest
+from tests.faults.schedules import SCHEDULES, Schedule, Tally, hold_over, run
 
 SHARDS = 10
 COUNT = int(os.environ.get("CHAOS_SCHEDULES", "400"))
@@ -112,42 +112,9 @@ REGRESSIONS: dict[str, Schedule] = {
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_invariants_hold(shard: int) -> None:
     tally = Tally()
-    failed: list[Schedule] = []
-
-    @seed(SEED + shard)
-    @settings(
-        max_examples=COUNT // SHARDS,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        # Hypothesis would look for a smaller one for minutes, and print nothing before.
-        phases=[Phase.generate],
-    )
-    @given(SCHEDULES)
-    def hold(schedule: Schedule) -> None:
-        if failed:
-            return
-        try:
-            run(schedule, tally)
-        except Exception:
-            failed.append(schedule)
-
     sys.stdout.write(f"CHAOS_SEED={SEED} shard {shard}\n")
-    hold()
+    hold_over(SCHEDULES, partial(run, tally=tally), count=COUNT // SHARDS, begin=SEED + shard)
     sys.stdout.write(f"{tally}\n")
-    if failed:
-        schedule = smallest(failed[0], _fails)
-        sys.stdout.write(f"The smallest schedule that fails: {schedule}\n")
-        run(schedule)
-        raise AssertionError(f"it fails only at times: {failed[0]}")
-
-
-def _fails(schedule: Schedule) -> bool:
-    try:
-        run(schedule)
-    except Exception:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("schedule", REGRESSIONS.values(), ids=REGRESSIONS)

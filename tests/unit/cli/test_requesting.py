@@ -299,7 +299,7 @@ def test_a_drill_is_of_all_databases_checked_and_cleaned_up_unless_it_is_said() 
     command = ("drill", "--vault", VAULT, "--to-vm", OTHER)
     assert data_of(*command) == {
         "vaultId": VAULT,
-        "databases": [{"instance": "*", "database": "*"}],
+        "databases": [{"instance": "*", "database": "*"}, {"availabilityGroup": "*", "database": "*"}],
         "recoveryPoint": {"latest": "any"},
         "target": {"vmId": OTHER, "instance": "MSSQLSERVER"},
         "check": "checkdb",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from pydantic import ValidationError
 
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.azure_backup.calls import Reads
@@ -19,7 +22,7 @@ from shared.messages.requests import AlternateTarget, Operation
 from shared.settings import Settings
 from shared.steps.drill_restores import first_drill, next_drill
 from shared.steps.drill_turns import JOBS_REACH, Sizes, in_turn, last_drills
-from shared.steps.payloads import Drill, DrillSource, RestoreTask
+from shared.steps.payloads import Drill, DrillSource, RestoreTask, packed_sources
 from shared.steps.selection import Candidate
 from tests.e2e.drills import DRILL_VM, SUBSCRIPTION
 from tests.unit.examples import job, protected
@@ -98,9 +101,26 @@ SOURCES = tuple(
         database=Database(instance="MSSQLSERVER", name=name, vm_id=VirtualMachineId.parse(SOURCE_VM)),
         item_id=f"{VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg;sqlvm1/protectedItems/{name}",
         outcome_count=3,
-    ).model_dump(mode="json", by_alias=True)
+    )
     for name in ("orders", "billing", "stock")
 )
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "é",
+        "H4sIAAAA",
+        base64.b64encode(gzip.compress(b"[{}]")).decode(),
+        base64.b64encode(gzip.compress(b"[" + b" " * 10_000_000 + b"]")).decode(),
+        packed_sources(SOURCES)[:-8],
+    ],
+    ids=["empty", "no base64", "no gzip", "no drill", "a bomb", "cut off"],
+)
+def test_drills_that_cannot_be_read_are_found_before_anything_is_done(rest: str) -> None:
+    with pytest.raises(ValidationError):
+        Drill(choice={"latest": "any"}, check="none", clean_up=True, rest=rest)
 
 
 def at_its_end(task: RestoreTask, *, epoch: int = 0) -> StepMessage[RestoreTask]:
