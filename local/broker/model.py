@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final
 from uuid import UUID
 
-from shared.bus import BusError, BusUnavailableError
+from shared.bus import BusError, BusUnavailableError, UnknownEntityError
 
 __all__ = [
     "DEAD_LETTER_QUEUE",
@@ -47,7 +47,7 @@ class BrokerStorageError(BrokerError, BusUnavailableError):
     """The broker's file cannot be read or written just now: a full disk, say. Nothing of the call was done."""
 
 
-class EntityNotFoundError(BrokerError):
+class EntityNotFoundError(BrokerError, UnknownEntityError):
     """There is no queue, topic or subscription of that name that could do what was asked."""
 
 

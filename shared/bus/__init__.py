@@ -8,7 +8,15 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-__all__ = ["Bus", "BusError", "BusUnavailableError", "MessageTooLargeError", "OutgoingMessage", "Transport"]
+__all__ = [
+    "Bus",
+    "BusError",
+    "BusUnavailableError",
+    "MessageTooLargeError",
+    "OutgoingMessage",
+    "Transport",
+    "UnknownEntityError",
+]
 
 
 class Transport(Enum):
@@ -44,6 +52,10 @@ class MessageTooLargeError(BusError):
     """One message is larger than the broker accepts."""
 
 
+class UnknownEntityError(BusError):
+    """There is no queue or topic of that name."""
+
+
 class Bus(Protocol):
     """Sends messages, and looks into queues. Safe to share between threads."""
 
@@ -65,6 +77,7 @@ class Bus(Protocol):
 
         Raises, while they are read:
             BusUnavailableError: the broker cannot be reached or is busy.
-            BusError: the broker refused (unknown queue, no permission).
+            UnknownEntityError: there is no such queue.
+            BusError: the broker refused (no permission).
         """
         ...

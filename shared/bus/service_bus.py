@@ -15,7 +15,14 @@ from datetime import UTC
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage, Transport
+from shared.bus import (
+    BusError,
+    BusUnavailableError,
+    MessageTooLargeError,
+    OutgoingMessage,
+    Transport,
+    UnknownEntityError,
+)
 from shared.clock import Clock, SystemClock
 from shared.log import logger
 
@@ -457,7 +464,7 @@ def _sorted(
             f"a message to {entity} is larger than the namespace accepts: make it smaller"
         )
     if conditions & _NOT_FOUND or isinstance(error, sdk.MessagingEntityNotFoundError):
-        return BusError(
+        return UnknownEntityError(
             f"there is no queue or topic {entity} in the namespace: create it, or correct the connection"
         )
     if conditions & _NOT_ALLOWED or isinstance(

@@ -4,15 +4,19 @@ The tracker's queue forgets the ids of its messages after an hour. Where the app
 delivery that comes again may come to a doubt although an earlier one of it has gone on: what it hands over is then no
 duplicate any more. So before a doubt is told, the queues are looked through, and while another message is on its way
 for the same part of the same request, the doubt waits.
+
+A message may go from one queue to another meanwhile. It is in the second before it leaves the first, so a queue is
+looked into after those that messages come from: the steps' in the order of the table, the tracker's before and after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
-from shared.bus import BusError, BusUnavailableError
+from shared.bus import BusError, BusUnavailableError, UnknownEntityError
 from shared.engine.message import TRACK, Ending, Following, StepMessage
 from shared.engine.result import Later
 from shared.engine.run import NewerVersionError, read_step
@@ -20,13 +24,15 @@ from shared.engine.runtime import Runtime
 from shared.engine.table import UnknownStepError
 from shared.engine.telemetry import log_context
 from shared.log import logger
-from shared.messages.cloud_events import InvalidMessageError
+from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.events import DOUBTS
 
 _log: Final = logger(__name__)
 
 _FIRST_WAIT: Final = timedelta(minutes=1)
 _LONGEST_WAIT: Final = timedelta(minutes=15)
+#: Looking takes no longer, since a batch has other work, and its locks are not renewed.
+_LONGEST_LOOK: Final = timedelta(seconds=30)
 
 #: What tells a request, and its part, from all others.
 Part = tuple[str, ...]
@@ -46,7 +52,8 @@ def part_of(message: StepMessage[Any]) -> Part:
 def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> frozenset[Part]:
     """Of the doubts among these messages, the parts that others are on their way for.
 
-    Where the bus cannot be asked just now, those are all of them; where this identity may not look, none.
+    Where the bus cannot be asked just now, or holds more than can be looked through, those are all of them. A queue
+    that is not there holds nothing, and one that this identity may not look into is passed over.
     """
     now = runtime.service_clock.now()
     doubts = [
@@ -57,26 +64,22 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
     if not doubts:
         return frozenset()
     wanted = {part_of(message) for message in doubts}
-    steps = {TRACK}.union(*(runtime.table.onward(message.payload.origin) for message in doubts))
+    onward = {step for message in doubts for step in runtime.table.onward(message.payload.origin)}
+    steps = [step for step in runtime.table.rows if step in onward]
+    until = runtime.clock.monotonic() + _LONGEST_LOOK.total_seconds()
+    requests = {message.request.id for message in doubts}
+    found: set[Part] = set()
     try:
-        return frozenset(
-            part_of(other)
-            for step in sorted(steps)
-            for other in _peeked(step, runtime)
-            if not is_doubt(other) and part_of(other) in wanted
-        )
+        for step in (TRACK, *steps, TRACK):
+            if found != wanted:
+                others = _peeked(step, requests, runtime, until)
+                found |= wanted & {part_of(other) for other in others if not is_doubt(other)}
     except BusUnavailableError as error:
         _log.warning(
             "doubts wait until the queues can be looked into: %s", error, extra={"action": "tell_doubts"}
         )
         return frozenset(wanted)
-    except BusError as error:
-        _log.error(
-            "doubts are told though the queues cannot be looked into: %s",
-            error,
-            extra={"action": "tell_doubts"},
-        )
-        return frozenset()
+    return frozenset(found)
 
 
 def wait(message: StepMessage[Any]) -> Later:
@@ -91,12 +94,35 @@ def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:
     return message.request.job_timeout or runtime.settings.job_timeout
 
 
-def _peeked(step: str, runtime: Runtime) -> Sequence[StepMessage[Any]]:
+def _peeked(step: str, requests: Set[str], runtime: Runtime, until: float) -> Iterator[StepMessage[Any]]:
+    """The messages of these requests that a step's queue holds. Raises BusUnavailableError."""
     row = runtime.table.row(step)
-    found = []
-    for body in runtime.bus.peek(row.queue):
-        try:
-            found.append(read_step(row, body, runtime.table))
-        except (InvalidMessageError, NewerVersionError, UnknownStepError):
-            continue  # Of another version: it waits for the app that understands it.
-    return found
+    try:
+        _in_time(row.queue, runtime, until)
+        for body in runtime.bus.peek(row.queue):
+            _in_time(row.queue, runtime, until)
+            with suppress(InvalidMessageError, NewerVersionError, UnknownStepError):
+                # Most are of others, and not worth being read as a whole.
+                if _request_id(read_json(body)) in requests:
+                    yield read_step(row, body, runtime.table)
+    except BusUnavailableError:
+        raise
+    except UnknownEntityError:
+        return  # It belongs to a workflow that this app does not serve.
+    except BusError as error:
+        _log.error(
+            "doubts are told though a queue cannot be looked into: %s",
+            error,
+            extra={"action": "tell_doubts"},
+        )
+
+
+def _in_time(queue: str, runtime: Runtime, until: float) -> None:
+    if runtime.clock.monotonic() > until:
+        raise BusUnavailableError(f"looking through the queues takes too long, at {queue}")
+
+
+def _request_id(raw: Any) -> str | None:
+    request = raw.get("request") if isinstance(raw, dict) else None
+    found = request.get("id") if isinstance(request, dict) else None
+    return found if isinstance(found, str) else None

@@ -63,6 +63,8 @@ class Plan:
     unavailable: set[int] = field(default_factory=set)
     #: how many sends to an entity the bus refuses for good, as where a role is missing
     refused: dict[str, int] = field(default_factory=dict)
+    #: queues that cannot be looked into, and what the bus says of them
+    hidden: dict[str, type[BusError]] = field(default_factory=dict)
     #: until when the bus takes nothing at all, by the stepped clock
     bus_gone_until: datetime | None = None
     #: what the bus refuses with then
@@ -118,6 +120,9 @@ class FaultyBus:
 
     def peek(self, queue: str) -> Iterator[bytes]:
         self._is_there(queue)
+        plan = self._meter.plan
+        if queue in plan.hidden:
+            raise plan.hidden[queue](f"{queue} cannot be looked into")
         return self._bus.peek(queue)
 
     def _is_there(self, entity: str) -> None:
