@@ -245,6 +245,11 @@ class Payload(TolerantModel):
         return self.about is not None
 
     @property
+    def is_beside(self) -> bool:
+        """Whether it waits beside the message that goes on, and takes the place of none of its polls."""
+        return False
+
+    @property
     def is_fixed(self) -> bool:
         """Whether it says all that its step goes on with, so that nothing is to be read for that."""
         return False
@@ -279,6 +284,8 @@ class Ending(TolerantModel):
     status: Status
     error: ErrorInfo | None = None
     details: OutcomeDetails = NO_DETAILS
+    #: it is a doubt, and has waited for others of its request
+    has_waited: bool = False
 
 
 class Repetition(TolerantModel):
@@ -328,6 +335,10 @@ class Following(Payload):
     def is_accepted(self) -> bool:
         return self.payload.is_accepted
 
+    @property
+    def is_beside(self) -> bool:
+        return isinstance(self.of, Ending) and self.of.has_waited
+
 
 P = TypeVar("P", bound=Payload)
 
@@ -372,6 +383,7 @@ class StepMessage(TolerantModel, Generic[P]):
             self.effect.n,
             self.poll,
             self.request.epoch,
+            *(("beside",) if self.payload.is_beside else ()),
         )
 
     @property

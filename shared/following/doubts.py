@@ -82,11 +82,17 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
     return frozenset(found)
 
 
-def wait(message: StepMessage[Any]) -> Later:
-    """What follows for a doubt that is not to be told yet."""
+def wait(message: StepMessage[Following]) -> Later:
+    """What follows for a doubt that is not to be told yet.
+
+    It may have polled more often than the one it waits for: of both the broker would keep the first.
+    """
+    following = message.payload
+    assert isinstance(following.of, Ending)
+    beside = following.model_copy(update={"of": following.of.model_copy(update={"has_waited": True})})
     _log.info("a doubt waits for others of its request", extra=log_context(message))
     after: timedelta = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(message.attempt, 10))
-    return Later(after, attempt=message.attempt + 1)
+    return Later(after, payload=beside, attempt=message.attempt + 1)
 
 
 def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:

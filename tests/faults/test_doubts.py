@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +11,12 @@ import pytest
 
 from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
-from shared.bus import BusError, UnknownEntityError
+from shared.bus import BusError, OutgoingMessage, UnknownEntityError
 from shared.bus.topology import TRACK
+from shared.engine.run import read_step
+from shared.following import doubts
+from shared.following.batch import LONGEST_WORK
+from shared.workflows import TABLE
 from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, open_faulty, protected_estate
 from tests.reported.effects import advance
 
@@ -55,8 +59,12 @@ def doubted(
 
 
 @pytest.mark.parametrize("ask", [backup, restore])
-def test_a_doubt_waits_for_whoever_follows_the_job(ask: Callable[[FaultyEstate], JsonObject]) -> None:
-    with doubted(ask, Plan()) as (azure, request):
+@pytest.mark.parametrize("interval", ["PT5M", "PT163M", "PT187M", "PT199M"])
+def test_a_doubt_waits_for_whoever_follows_the_job(
+    ask: Callable[[FaultyEstate], JsonObject], interval: str
+) -> None:
+    """However seldom that one polls: its polls have other ids than those of the doubt."""
+    with doubted(ask, Plan(), TRACK_INTERVAL=interval) as (azure, request):
         assert not azure.outcomes()
         azure.quiesce()
         assert azure.outcome(request)["status"] == "succeeded"
@@ -76,3 +84,55 @@ def test_whoever_may_look_into_no_queue_tells_it_at_once() -> None:
     hidden = {"trigger-backup": BusError, TRACK: BusError}
     with doubted(backup, Plan(hidden=hidden)) as (azure, request):
         assert azure.outcome(request)["status"] == "unknown"
+
+
+class Passing:
+    """A bus with one message, which goes from one queue to another right before a look."""
+
+    def __init__(self, bodies: Mapping[str, bytes], start: str, goes_at: int) -> None:
+        self._bodies = bodies
+        self._at = start
+        self._goes_at = goes_at
+        self._looks = 0
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        raise AssertionError("a look sends nothing")
+
+    def peek(self, queue: str) -> list[bytes]:
+        if self._looks == self._goes_at:
+            (self._at,) = self._bodies.keys() - {self._at}
+        self._looks += 1
+        return [self._bodies[queue]] if queue == self._at else []
+
+
+@pytest.mark.parametrize("goes_at", range(4))
+@pytest.mark.parametrize("start", ["trigger-backup", TRACK])
+def test_who_goes_from_queue_to_queue_meanwhile_is_seen(start: str, goes_at: int) -> None:
+    """It is in the one before it leaves the other, and yet two looks may miss it: one too late, one too early."""
+    with doubted(backup, Plan()) as (azure, _):
+        followed, doubt = sorted(
+            (message.body for message in azure.broker.peek(TRACK)), key=lambda body: b'"kind":"end"' in body
+        )
+        step = next(message.body for message in azure.bus.sent if message.entity == "trigger-backup")
+        bus = Passing({"trigger-backup": step, TRACK: followed}, start, goes_at)
+        told = read_step(TABLE.row(TRACK), doubt, TABLE)
+        assert doubts.is_doubt(told)
+        runtime = replace(azure.runtime, bus=bus)
+        assert doubts.outstanding([told], runtime) == {doubts.part_of(told)}
+
+
+def test_a_queue_that_takes_too_long_to_be_looked_through_is_given_up_and_the_doubt_waits() -> None:
+    with doubted(backup, Plan()) as (azure, _):
+        (doubt,) = (m.body for m in azure.broker.peek(TRACK) if b'"kind":"end"' in m.body)
+
+        class Endless(Passing):
+            def peek(self, queue: str) -> Iterator[bytes]:  # type: ignore[override]
+                while True:
+                    azure.clock.advance(timedelta(seconds=1))
+                    yield doubt
+
+        began = azure.clock.monotonic()
+        told = read_step(TABLE.row(TRACK), doubt, TABLE)
+        runtime = replace(azure.runtime, bus=Endless({}, TRACK, 0))
+        assert doubts.outstanding([told], runtime) == {doubts.part_of(told)}
+        assert azure.clock.monotonic() - began < LONGEST_WORK.total_seconds()

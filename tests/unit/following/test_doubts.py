@@ -100,7 +100,7 @@ def test_doubts_wait_while_queues_cannot_be_looked_into_and_not_where_they_never
 def test_waits_grow_to_a_quarter_of_an_hour() -> None:
     waits = [wait(doubt().model_copy(update={"attempt": attempt})) for attempt in (0, 1, 3, 4, 99)]
     assert [later.delay / MINUTE for later in waits] == [1, 2, 8, 15, 15]
-    assert waits[1] == Later(2 * MINUTE, attempt=2)
+    assert waits[1] == Later(2 * MINUTE, payload=waits[1].payload, attempt=2)
 
 
 def test_what_waits_is_put_back_and_all_else_is_told(app: App) -> None:
