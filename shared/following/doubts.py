@@ -11,7 +11,7 @@ looked into after those that messages come from: the steps' in the order of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
@@ -67,13 +67,11 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
     onward = {step for message in doubts for step in runtime.table.onward(message.payload.origin)}
     steps = [step for step in runtime.table.rows if step in onward]
     until = runtime.clock.monotonic() + _LONGEST_LOOK.total_seconds()
-    requests = {message.request.id for message in doubts}
     found: set[Part] = set()
     try:
         for step in (TRACK, *steps, TRACK):
             if found != wanted:
-                others = _peeked(step, requests, runtime, until)
-                found |= wanted & {part_of(other) for other in others if not is_doubt(other)}
+                found |= wanted.intersection(_others(step, doubts, runtime, until))
     except BusUnavailableError as error:
         _log.warning(
             "doubts wait until the queues can be looked into: %s", error, extra={"action": "tell_doubts"}
@@ -100,17 +98,26 @@ def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:
     return message.request.job_timeout or runtime.settings.job_timeout
 
 
-def _peeked(step: str, requests: Set[str], runtime: Runtime, until: float) -> Iterator[StepMessage[Any]]:
-    """The messages of these requests that a step's queue holds. Raises BusUnavailableError."""
+def _others(step: str, doubts: Sequence[StepMessage[Any]], runtime: Runtime, until: float) -> Iterator[Part]:
+    """The parts that what a step's queue holds of the requests in doubt is about. Raises BusUnavailableError."""
     row = runtime.table.row(step)
+    requests = {message.request.id for message in doubts}
     try:
         _in_time(row.queue, runtime, until)
         for body in runtime.bus.peek(row.queue):
             _in_time(row.queue, runtime, until)
-            with suppress(InvalidMessageError, NewerVersionError, UnknownStepError):
+            with suppress(InvalidMessageError):
                 # Most are of others, and not worth being read as a whole.
-                if _request_id(read_json(body)) in requests:
-                    yield read_step(row, body, runtime.table)
+                if (request := _request_id(read_json(body))) not in requests:
+                    continue
+                try:
+                    other = read_step(row, body, runtime.table)
+                except (NewerVersionError, UnknownStepError):
+                    # It waits for the app that understands it, and may be about any part of its request.
+                    yield from (part_of(message) for message in doubts if message.request.id == request)
+                else:
+                    if not is_doubt(other):
+                        yield part_of(other)
     except BusUnavailableError:
         raise
     except UnknownEntityError:

@@ -14,8 +14,7 @@ from shared.arm.transport import RawAnswer
 from shared.bus import BusError, OutgoingMessage, UnknownEntityError
 from shared.bus.topology import TRACK
 from shared.engine.run import read_step
-from shared.following import doubts
-from shared.following.batch import LONGEST_WORK
+from shared.following import batch, doubts
 from shared.workflows import TABLE
 from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, open_faulty, protected_estate
 from tests.reported.effects import advance
@@ -86,6 +85,12 @@ def test_whoever_may_look_into_no_queue_tells_it_at_once() -> None:
         assert azure.outcome(request)["status"] == "unknown"
 
 
+def bodies(azure: FaultyEstate) -> list[bytes]:
+    """What follows the job, and the doubt."""
+    found = (message.body for message in azure.broker.peek(TRACK))
+    return sorted(found, key=lambda body: b'"kind":"end"' in body)
+
+
 class Passing:
     """A bus with one message, which goes from one queue to another right before a look."""
 
@@ -110,9 +115,7 @@ class Passing:
 def test_who_goes_from_queue_to_queue_meanwhile_is_seen(start: str, goes_at: int) -> None:
     """It is in the one before it leaves the other, and yet two looks may miss it: one too late, one too early."""
     with doubted(backup, Plan()) as (azure, _):
-        followed, doubt = sorted(
-            (message.body for message in azure.broker.peek(TRACK)), key=lambda body: b'"kind":"end"' in body
-        )
+        followed, doubt = bodies(azure)
         step = next(message.body for message in azure.bus.sent if message.entity == "trigger-backup")
         bus = Passing({"trigger-backup": step, TRACK: followed}, start, goes_at)
         told = read_step(TABLE.row(TRACK), doubt, TABLE)
@@ -123,7 +126,7 @@ def test_who_goes_from_queue_to_queue_meanwhile_is_seen(start: str, goes_at: int
 
 def test_a_queue_that_takes_too_long_to_be_looked_through_is_given_up_and_the_doubt_waits() -> None:
     with doubted(backup, Plan()) as (azure, _):
-        (doubt,) = (m.body for m in azure.broker.peek(TRACK) if b'"kind":"end"' in m.body)
+        _, doubt = bodies(azure)
 
         class Endless(Passing):
             def peek(self, queue: str) -> Iterator[bytes]:  # type: ignore[override]
@@ -135,4 +138,21 @@ def test_a_queue_that_takes_too_long_to_be_looked_through_is_given_up_and_the_do
         told = read_step(TABLE.row(TRACK), doubt, TABLE)
         runtime = replace(azure.runtime, bus=Endless({}, TRACK, 0))
         assert doubts.outstanding([told], runtime) == {doubts.part_of(told)}
-        assert azure.clock.monotonic() - began < LONGEST_WORK.total_seconds()
+        assert azure.clock.monotonic() - began < batch.LONGEST_WORK.total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("what", "newer"), [(b'"version":2', b'"version":3'), (b'"origin":"trigger_backup"', b'"origin":"weigh"')]
+)
+def test_what_only_a_newer_app_understands_is_waited_for(what: bytes, newer: bytes) -> None:
+    """A deployment was taken back, and that app's message follows the job."""
+    with doubted(backup, Plan()) as (azure, _):
+        followed, doubt = bodies(azure)
+        told = read_step(TABLE.row(TRACK), doubt, TABLE)
+        changed = followed.replace(what, newer)
+        assert changed != followed
+        runtime = replace(azure.runtime, bus=Passing({TRACK: changed}, TRACK, 99))
+        assert doubts.outstanding([told], runtime) == {doubts.part_of(told)}
+        of_another = changed.replace(told.request.id.encode(), b"another")
+        runtime = replace(azure.runtime, bus=Passing({TRACK: of_another}, TRACK, 99))
+        assert not doubts.outstanding([told], runtime)
