@@ -184,7 +184,7 @@ def _work_on(read_items: Sequence[_Item], runtime: Runtime) -> None:
         tracing.measure(Instrument.FOLLOWED, len(read_items))
     for item in read_items:
         vault_id = item.message.request.vault_id
-        if vault_id is not None and item.row.job is not None and _is_listed(item.message.payload):
+        if vault_id is not None and item.row.job is not None and _is_followed(item.message.payload):
             vaults[vault_id.key].append(item)
         else:
             single.append(item)
@@ -199,10 +199,10 @@ def _work_on(read_items: Sequence[_Item], runtime: Runtime) -> None:
         else:
             results += _from_listing(items, runtime, began)
     for item in single:
-        if runtime.clock.monotonic() - began > limit:
-            results.append((item, Later(timedelta())))
-        elif doubts.is_doubt(item.message) and doubts.part_of(item.message) in held_back:
+        if doubts.is_doubt(item.message) and doubts.part_of(item.message) in held_back:
             results.append((item, doubts.wait(item.message)))
+        elif _is_followed(item.message.payload) and runtime.clock.monotonic() - began > limit:
+            results.append((item, Later(timedelta())))
         else:
             grown = _tick_of_singles(item, single, runtime)
             results.append((item, _one(item, runtime, grown_tick=grown)))
@@ -235,8 +235,8 @@ def _are_few(items: list[_Item]) -> bool:
     return len(items) <= FEW and sum(isinstance(item.message.payload.of, OfJob) for item in items) <= 1
 
 
-def _is_listed(following: Following) -> bool:
-    """Whether a listing of the vault's jobs may answer it."""
+def _is_followed(following: Following) -> bool:
+    """Whether there is something to follow, which a listing of jobs may answer; else it has only to be told."""
     return isinstance(following.of, OfOperation | OfJob)
 
 

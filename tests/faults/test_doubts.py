@@ -156,3 +156,11 @@ def test_what_only_a_newer_app_understands_is_waited_for(what: bytes, newer: byt
         of_another = changed.replace(told.request.id.encode(), b"another")
         runtime = replace(azure.runtime, bus=Passing({TRACK: of_another}, TRACK, 99))
         assert not doubts.outstanding([told], runtime)
+
+
+def test_a_doubt_is_told_however_late_its_batch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To tell it takes no call to Azure."""
+    hidden = {"trigger-backup": BusError, TRACK: BusError}
+    monkeypatch.setattr(batch, "LONGEST_WORK", timedelta(seconds=-1))
+    with doubted(backup, Plan(hidden=hidden), TRACK_INTERVAL="PT9H") as (azure, request):
+        assert azure.outcome(request)["status"] == "unknown"
