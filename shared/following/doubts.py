@@ -55,11 +55,10 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
     Where the bus cannot be asked just now, or holds more than can be looked through, those are all of them. A queue
     that is not there holds nothing, and one that this identity may not look into is passed over.
     """
-    now = runtime.service_clock.now()
     doubts = [
         message
         for message in messages
-        if is_doubt(message) and now - message.payload.began <= _patience(message, runtime)
+        if is_doubt(message) and _waited(message) <= _patience(message, runtime)
     ]
     if not doubts:
         return frozenset()
@@ -89,8 +88,18 @@ def wait(message: StepMessage[Following]) -> Later:
     assert isinstance(following.of, Ending)
     beside = following.model_copy(update={"of": following.of.model_copy(update={"has_waited": True})})
     _log.info("a doubt waits for others of its request", extra=log_context(message))
-    after: timedelta = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(message.attempt, 10))
-    return Later(after, payload=beside, attempt=message.attempt + 1)
+    return Later(_pause(message.attempt), payload=beside, attempt=message.attempt + 1)
+
+
+def _pause(attempt: int) -> timedelta:
+    """How long a doubt waits after so many waits."""
+    after: timedelta = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(attempt, 10))
+    return after
+
+
+def _waited(message: StepMessage[Any]) -> timedelta:
+    """How long a doubt has waited; the time that the app or its bus stood still is none of it."""
+    return sum(map(_pause, range(message.attempt)), timedelta())
 
 
 def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:

@@ -97,6 +97,13 @@ REGRESSIONS: dict[str, Schedule] = {
         recovery="later",
         order=(7, 1, 13),
     ),
+    "a doubt was told unlooked at after an outage that was longer than a job may take": Schedule(
+        flow="two restores",
+        faults=(("OperationStatus", "throttle", 1, (("retryAfter", 1000000),)),),
+        crashes=((9, "after"),),
+        troubles=(("bus unavailable", 4, 360),),
+        recovery="later",
+    ),
     "a step that was delivered again started an operation with longer URLs": Schedule(
         flow="protect",
         faults=(
