@@ -35,6 +35,12 @@ class App:
     def held(self, entity: str) -> list[PeekedMessage]:
         return self.broker.peek(entity)
 
+    def taken(self, entity: str) -> bytes:
+        """The one message that is due, which is then gone."""
+        (message,) = self.broker.receive(entity, 10)
+        self.broker.complete(entity, message.lock_token)
+        return message.body
+
     def bodies(self, entity: str) -> list[dict[str, Any]]:
         return [json.loads(message.body) for message in self.held(entity)]
 

@@ -53,7 +53,7 @@ def test_a_job_is_not_over_its_deadline_because_this_machine_says_so() -> None:
         # Nor does it tell the next process so.
         assert again["at"] == poll["at"]
         app.clock.advance(2 * HOUR)
-        handle_batch([app.delivery("track", again)], app.runtime)
+        handle_batch([app.delivery("track", app.taken("track"))], app.runtime)
         # What is decided is told by the next delivery.
-        handle_batch([app.delivery("track", app.bodies("track")[-1])], app.runtime)
+        handle_batch([app.delivery("track", app.taken("track"))], app.runtime)
         assert statuses(app) == ["timedOut"]
