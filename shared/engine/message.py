@@ -27,7 +27,14 @@ from shared.messages.identity import (
     request_message_id,
 )
 from shared.messages.model import Moment, TolerantModel
-from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED, without_reserved
+from shared.messages.reserved import (
+    COPY_OF,
+    DEAD_LETTER_SOURCE,
+    DEATHS,
+    DELIVERED,
+    WAITED,
+    without_reserved,
+)
 
 VERSION: Final = 2
 TRACK: Final = "track"
@@ -122,6 +129,8 @@ class Delivery:
         waited = self._waited + 1
         kept = plain(self.application_properties)
         known: dict[str, str | int | bool] = {**kept, WAITED: waited, COPY_OF: self.identity, **properties}
+        if self.dead_letter_source is not None:
+            known[DEAD_LETTER_SOURCE] = self.dead_letter_source
         if died:
             known[DEATHS] = self.deaths + 1
         if worked_on or self.delivered_before:

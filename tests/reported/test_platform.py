@@ -8,6 +8,7 @@ host, whose own encoding `tests/unit/host/test_host.py` holds to them.
 from __future__ import annotations
 
 import codecs
+import copy
 import json
 import logging
 import re
@@ -85,6 +86,44 @@ def test_nothing_is_lost_while_the_bus_takes_nothing(lasts: timedelta) -> None:
         azure.clock.advance(lasts)
         azure.quiesce()
         azure.check()
+
+
+def expired(azure: FaultyEstate, queue: str, body: Any, **properties: Any) -> None:
+    """A message whose time to live passes before a function takes it; the broker moves it to the dead letters."""
+    raw = json.dumps(body).encode()
+    sent_as(azure, queue, raw, time_to_live=timedelta(milliseconds=1), application_properties=properties)
+    azure.clock.advance(timedelta(seconds=1))
+
+
+DISTURBANCES: dict[str, dict[str, Any]] = {
+    "one entity refuses": {"refused": {"job-outcomes": 3}},
+    "the process ends": {"at": {"send job-outcomes": "before"}},
+    "the process ends after answering": {"at": {"send job-outcomes": "after"}},
+    "the bus is gone": {"unavailable": set(range(4))},
+}
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES.values(), ids=DISTURBANCES)
+@pytest.mark.parametrize("queue", ["backup-requests", "events", "replays"])
+def test_a_dead_letter_that_is_put_back_still_tells_where_it_comes_from(
+    queue: str, disturbance: dict[str, Any]
+) -> None:
+    """A copy has no DeadLetterSource of the broker's: its requester would be told that it is no request."""
+    with open_faulty(protected_estate(), Plan(**copy.deepcopy(disturbance))) as azure:
+        request = azure.backup("orders")
+        replayed = {"originalQueue": "backup-requests", "epoch": 1} if queue == "replays" else {}
+        # Nor is a sender's property of that name believed.
+        expired(azure, queue, request, DeadLetterSource="trigger-restore", **replayed)
+        azure.quiesce()
+        (told,) = azure.outcomes()
+        assert told["type"] == "sqlvmbackup.backup.failed.v1"
+        assert told["data"]["error"]["code"] == "MessageExpired"
+        (parked,) = azure.parked()
+        assert parked["originalQueue"] == ("backup-requests" if queue == "replays" else queue)
+        assert azure.replay() == 1
+        azure.quiesce()
+        assert azure.outcomes()[-1]["data"]["status"] == "succeeded"
+        assert azure.parked() == []
 
 
 # -- packages that are not there
