@@ -109,15 +109,26 @@ def _with_runtime(
 
 
 def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
-    """Settings that cannot be used are the operator's to mend: the message comes back until they are."""
+    """Settings that cannot be used are the operator's to mend: the message comes back until they are.
+
+    Raises SettingsError where they name no bus that could take it, once it has been held as where a bus takes nothing.
+    """
     from shared import composition
     from shared.engine.send import HOLD_BATCH, OPERATOR_WAIT, keep_sending
     from shared.engine.telemetry import delivery_context
+    from shared.settings import SettingsError
 
     _log.error("the settings cannot be used: %s", error, extra=delivery_context(delivery, "settings"))
     clock = SystemClock()
+    until = delivery.taken + HOLD_BATCH
+    try:
+        bus = composition.connected_bus()
+    except SettingsError:
+        # Given back at once, it would be delivered again at once, until it is a dead letter.
+        clock.sleep(until - clock.now())
+        raise
     again = delivery.again(scheduled_for=clock.now() + OPERATOR_WAIT)
-    keep_sending(lambda: [again], composition.connected_bus(), clock, until=delivery.taken + HOLD_BATCH)
+    keep_sending(lambda: [again], bus, clock, until=until)
 
 
 def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -> list[Delivery]:

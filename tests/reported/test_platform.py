@@ -30,6 +30,7 @@ from functions.packages import MODULES, MissingPackagesError
 from local.broker import Broker
 from local.broker.amqp import AmqpDoor
 from local.broker.model import IncomingMessage
+from shared import composition, triggers
 from shared.arm import credentials
 from shared.bus import OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
@@ -86,6 +87,48 @@ def test_nothing_is_lost_while_the_bus_takes_nothing(lasts: timedelta) -> None:
         azure.clock.advance(lasts)
         azure.quiesce()
         azure.check()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"SERVICE_BUS_TRANSPORT": "websockets"},
+        {"ServiceBusConnection__fullyQualifiedNamespace": ""},
+        {"ServiceBusConnection__fullyQualifiedNamespace": "sb://n.servicebus.windows.net/"},
+        {"ServiceBusConnection__credential": "workloadidentity"},
+        {"ServiceBusConnection__clientId": "one", "ServiceBusConnection__managedIdentityResourceId": "/two"},
+        {"ServiceBusConnection__somethingNew": "x"},
+        {"ServiceBusConnection": "Endpoint=sb://n/;SharedAccessKeyName=n;SharedAccessKey=k;EntityPath=track"},
+        {"AZURE_CLIENT_SECRET": "a secret without the rest"},
+    ],
+    ids=lambda setting: " ".join(setting),
+)
+def test_nothing_is_lost_while_the_settings_of_the_bus_cannot_be_used(
+    setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host receives; what the app cannot send is held, or it would be used up within seconds."""
+    with open_faulty(protected_estate(*THREE)) as azure:
+        followed(azure, *THREE)
+        wired = azure.runtime
+        monkeypatch.setenv("ServiceBusConnection__fullyQualifiedNamespace", "n.servicebus.windows.net")
+        for name, value in setting.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(composition, "_bus", None)
+        until = azure.clock.now() + timedelta(hours=6)
+
+        def sleep(duration: timedelta) -> None:
+            azure.clock.sleep(duration)
+            if azure.clock.now() >= until:
+                composition.install(wired)
+
+        held = SimpleNamespace(now=azure.clock.now, sleep=sleep)
+        monkeypatch.setattr(triggers, "SystemClock", lambda: held)
+        composition.install(None)
+        azure.submit(azure.restore("orders", "orders_copy"))
+        azure.quiesce()
+        azure.check()
+        assert azure.clock.now() >= until
+        assert azure.parked() == []
 
 
 def expired(azure: FaultyEstate, queue: str, body: Any, **properties: Any) -> None:
