@@ -281,6 +281,20 @@ def test_nobody_takes_the_place_of_a_planned_backup() -> None:
         assert estate.mutations["Backup"] == 1
 
 
+@pytest.mark.parametrize("deaths", [1, 4, 5, 6, 2**31 - 1])
+@pytest.mark.parametrize("queue", ["backup-requests", "events"])
+def test_an_expired_request_is_answered_however_often_it_says_that_it_died(queue: str, deaths: int) -> None:
+    with an_estate() as estate:
+        request = estate.backup("orders")
+        put(estate, queue, request, expires=True, application_properties={"deaths": deaths})
+        estate.quiesce()
+        (outcome,) = estate.outcomes_of(request)
+        assert outcome["data"]["error"]["code"] == "MessageExpired"
+        assert estate.replay() == 1
+        estate.quiesce()
+        assert estate.outcomes()[-1]["data"]["status"] == "succeeded"
+
+
 def test_a_request_by_events_and_by_its_own_queue_is_one() -> None:
     with an_estate() as estate:
         request = estate.backup("orders")
