@@ -71,8 +71,13 @@ class Delivery:
     epoch: int = 0
 
     def __post_init__(self) -> None:
+        properties = dict(self.application_properties)
         if self.queue in REQUEST_QUEUES:
-            object.__setattr__(self, "application_properties", without_reserved(self.application_properties))
+            properties = without_reserved(properties)
+        if self.dead_letter_source is not None:
+            # How often it died where it was, if its sender did not make that up; here it has not yet.
+            properties.pop(DEATHS, None)
+        object.__setattr__(self, "application_properties", properties)
 
     @property
     def identity(self) -> str:

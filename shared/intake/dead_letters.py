@@ -51,9 +51,7 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
             message=f"a message of queue {lost.queue} could not be handled ({reason}: {description[:500]}); it is"
             " kept in parked-messages: find the cause in the log, then replay it.",
         )
-    # What the broker has moved here says how often it died elsewhere, or what its sender wrote.
-    here_before = delivery.dead_letter_source is None or delivery.delivery_count > 1
-    if here_before and has_died_too_often(delivery):
+    if has_died_too_often(delivery):
         # Answering it is what kills the process.
         answered = []
     elif lost.queue in INTERNAL_QUEUES:
