@@ -15,8 +15,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +39,7 @@ from shared.bus.service_bus import ServiceBusBus
 from shared.clock import SteppedClock
 from shared.namespace import connect
 from shared.settings import SettingsError
-from tests.faults.estate import FaultyEstate, Plan, fault, open_faulty, protected_estate
+from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
 from tests.unit.docs.markdown import ROOT
 
 THREE = ("orders", "billing", "payroll")
@@ -478,6 +480,43 @@ def test_sending_is_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> N
     assert [record for record in caplog.records if record.name.startswith("azure.servicebus")] == []
 
 
+class TokenEndpoint(BaseHTTPRequestHandler):
+    """The platform's endpoint for tokens of a managed identity.
+
+    https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
+    """
+
+    def do_GET(self) -> None:
+        token = {"access_token": "t", "expires_on": "4102444800", "resource": "r", "token_type": "Bearer"}
+        body = json.dumps(token).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the test reads the log."""
+
+
+def test_tokens_are_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Each link to Service Bus asks for one."""
+    caplog.set_level(logging.INFO)
+    with ThreadingHTTPServer(("127.0.0.1", 0), TokenEndpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "IDENTITY_ENDPOINT": f"http://127.0.0.1:{server.server_port}/msi/token",
+            "IDENTITY_HEADER": "a secret",
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            credential = credentials.service_bus_credential(environment, kind="managedidentity")
+            assert credential.get_token("https://servicebus.azure.net/.default").token == "t"
+        server.shutdown()
+    assert [record for record in caplog.records if record.name.startswith("azure.")] == []
+
+
 # -- the connection
 
 
@@ -621,6 +660,52 @@ def test_a_required_attribute_that_is_null_is_missing(name: str) -> None:
         azure.quiesce()
         assert azure.outcome()["status"] == "rejected"
         assert f"{name}: " in azure.outcome()["error"]["message"]
+
+
+def unset_as_null(data: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """The data of a request as a serializer writes it that does not leave out what was not set."""
+    return {**dict.fromkeys(fields), **data}
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        (
+            "backup",
+            ("vmId", "exclude", "includeSystem", "retainFor", "compression", "ifRunning", "jobTimeout"),
+        ),
+        ("restore", ("availabilityGroup", "overwrite", "noRecovery", "jobTimeout")),
+        (
+            "protect",
+            ("exclude", "onExisting", "resume", "undelete", "firstBackup", "autoProtect", "createPolicy"),
+        ),
+    ],
+)
+def test_a_field_of_data_that_is_null_is_unset(operation: str, fields: tuple[str, ...]) -> None:
+    scenario = bare_estate("orders") if operation == "protect" else protected_estate("orders")
+    with open_faulty(scenario) as azure:
+        request = getattr(azure, operation)("orders")
+        request["data"] = unset_as_null(request["data"], *fields)
+        nested = request["data"].get("target")
+        if nested is not None:
+            request["data"]["target"] = unset_as_null(nested, "database", "dataDirectory", "files") | {
+                "database": "orders_copy"
+            }
+        azure.submit(request)
+        azure.quiesce()
+        assert [outcome["data"]["status"] for outcome in azure.outcomes_of(request)] == ["succeeded"]
+
+
+@pytest.mark.parametrize("field", ["vaultId", "databases", "backupType"])
+def test_a_field_that_is_needed_is_missing_where_it_is_null(field: str) -> None:
+    with open_faulty(protected_estate()) as azure:
+        request = azure.backup("orders")
+        request["data"][field] = None
+        azure.submit(request)
+        azure.quiesce()
+        assert azure.outcome()["status"] == "rejected"
+        assert f"data.{field}: " in azure.outcome()["error"]["message"]
+        assert not azure.mutations
 
 
 # -- ids of messages
