@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,9 +40,11 @@ from shared.clock import SteppedClock
 from shared.namespace import connect
 from shared.settings import SettingsError
 from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
+from tests.reported.test_senders import step_body
 from tests.unit.docs.markdown import ROOT
 
 THREE = ("orders", "billing", "payroll")
+INTAKE = ("receive", "replays", "dead_letters")
 
 
 def sent_as(azure: FaultyEstate, queue: str, *bodies: bytes, **properties: Any) -> None:
@@ -91,6 +93,21 @@ def test_nothing_is_lost_while_the_bus_takes_nothing(lasts: timedelta) -> None:
         azure.check()
 
 
+def held_until(
+    azure: FaultyEstate, lasts: timedelta, mend: Callable[[], object], patch: pytest.MonkeyPatch
+) -> None:
+    """Who holds a message does so by the stepped clock; what is wrong is mended while one is held."""
+    until = azure.clock.now() + lasts
+
+    def sleep(duration: timedelta) -> None:
+        azure.clock.sleep(duration)
+        if azure.clock.now() >= until:
+            mend()
+
+    clock = SimpleNamespace(now=azure.clock.now, sleep=sleep)
+    patch.setattr(triggers, "SystemClock", lambda: clock)
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -116,20 +133,35 @@ def test_nothing_is_lost_while_the_settings_of_the_bus_cannot_be_used(
         for name, value in setting.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(composition, "_bus", None)
-        until = azure.clock.now() + timedelta(hours=6)
-
-        def sleep(duration: timedelta) -> None:
-            azure.clock.sleep(duration)
-            if azure.clock.now() >= until:
-                composition.install(wired)
-
-        held = SimpleNamespace(now=azure.clock.now, sleep=sleep)
-        monkeypatch.setattr(triggers, "SystemClock", lambda: held)
+        held_until(azure, timedelta(hours=6), lambda: composition.install(wired), monkeypatch)
         composition.install(None)
         azure.submit(azure.restore("orders", "orders_copy"))
         azure.quiesce()
         azure.check()
-        assert azure.clock.now() >= until
+        assert composition.runtime() is wired
+        assert azure.parked() == []
+
+
+@pytest.mark.parametrize("queue", ["backup-requests", "events", "trigger-backup", "replays"])
+def test_nothing_is_lost_while_the_packages_cannot_be_imported(
+    queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there, so the app is indexed; built for another system, they fail on the first message."""
+    broken = ("shared.engine.run", "shared.following.batch", *(f"shared.intake.{name}" for name in INTAKE))
+    with open_faulty(protected_estate(*THREE)) as azure:
+        request = followed(azure, *THREE)
+        another = azure.backup("orders", backup_type="CopyOnlyFull")
+        replayed = {"originalQueue": "backup-requests", "epoch": 1} if queue == "replays" else {}
+        body = step_body("trigger_backup", another) if queue == "trigger-backup" else another
+        with monkeypatch.context() as patch:
+            for name in broken:
+                patch.setitem(sys.modules, name, None)
+            held_until(azure, timedelta(hours=6), patch.undo, patch)
+            sent_as(azure, queue, json.dumps(body).encode(), application_properties=replayed)
+            azure.quiesce()
+        assert {outcome["data"]["status"] for outcome in azure.outcomes_of(request)} == {"succeeded"}
+        assert azure.outcomes()[-1]["data"]["status"] == "succeeded"
+        assert len(azure.outcomes()) == 4
         assert azure.parked() == []
 
 
