@@ -329,6 +329,26 @@ def test_what_is_looked_for_is_what_requirements_txt_installs() -> None:
     assert issubclass(MissingPackagesError, ImportError)
 
 
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk.trace", "opentelemetry.sdk.metrics"])
+def test_telemetry_without_its_packages_keeps_no_message_from_being_handled(
+    missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its setting is one of the host's as well, and may be set where requirements-telemetry.txt is not installed."""
+    monkeypatch.delitem(sys.modules, "shared.open_telemetry", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("AzureFunctionsJobHost__telemetryMode", "OpenTelemetry")
+    with open_faulty(protected_estate()) as azure:
+        wired = azure.runtime
+        monkeypatch.setattr(composition, "build", lambda _: wired)
+        composition.install(None)
+        azure.submit(azure.backup("orders"))
+        azure.quiesce()
+        azure.check()
+        assert azure.outcome()["status"] == "succeeded"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "requirements-telemetry.txt" in line
+
+
 # -- bodies
 
 
