@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from shared import tracing
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
+from shared.log import logger
 from shared.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["build", "connected_bus", "install", "runtime"]
 
 
+_log: Final = logger(__name__)
 #: `telemetryMode` of host.json, as an application setting says it.
 TELEMETRY_MODE: Final = "AzureFunctionsJobHost__telemetryMode"
 _lock: Final = threading.Lock()
@@ -100,11 +102,23 @@ def runtime() -> Runtime:
         if _installed is None:
             built = build(os.environ)
             if records_by_open_telemetry(os.environ):
-                from shared.open_telemetry import recorder
-
-                tracing.install(recorder(os.environ))
+                tracing.install(_recorder(os.environ))
             _installed = built
         return _installed
+
+
+def _recorder(environment: Mapping[str, str]) -> tracing.Recorder | None:
+    try:
+        from shared.open_telemetry import recorder
+    except ImportError as error:
+        # Telemetry that is missing keeps no message from being handled.
+        _log.error(
+            "there is no telemetry by OpenTelemetry: requirements-telemetry.txt is not installed: %s",
+            error,
+            extra={"action": "telemetry"},
+        )
+        return None
+    return recorder(environment)
 
 
 def records_by_open_telemetry(environment: Mapping[str, str]) -> bool:

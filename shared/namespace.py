@@ -21,25 +21,28 @@ _IDENTITY: Final = {
     "managedIdentityResourceId": "resource_id",
     "managedIdentityObjectId": "object_id",
 }
+#: What the Functions host puts before the connection's name, and reads before the name itself.
+_READ_FIRST: Final = ("AzureWebJobs", "ConnectionStrings__", "CUSTOMCONNSTR_")
 
 
 def connect(environment: Mapping[str, str]) -> Bus:
     """The bus that `ServiceBusConnection` names, by connection string or by identity.
 
     Raises:
-        SettingsError: the environment names none, or names it in a form that cannot be used.
+        SettingsError: the environment names none, names it in a form that cannot be used, or names another one to the
+            Functions host.
     """
 
-    def setting(field: str) -> str:
+    def setting(name: str) -> str:
         # The Functions host reads the names of its settings whatever their case.
-        name = f"{SERVICE_BUS_CONNECTION}__{field}"
         given = environment.get(name, "").strip()
         others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
         return given or next(filter(None, others), "")
 
     transport = service_bus_transport(environment)
-    connection_string = environment.get(SERVICE_BUS_CONNECTION, "").strip()
-    namespace = setting(_NAMESPACE)
+    _refuse_another_connection(environment)
+    connection_string = setting(SERVICE_BUS_CONNECTION)
+    namespace = setting(f"{SERVICE_BUS_CONNECTION}__{_NAMESPACE}")
     if not connection_string and not namespace:
         raise SettingsError(
             [
@@ -57,11 +60,29 @@ def connect(environment: Mapping[str, str]) -> Bus:
 
         _refuse_others(environment)
         credential = service_bus_credential(
-            environment, **{argument: setting(field) for field, argument in _IDENTITY.items()}
+            environment,
+            **{
+                argument: setting(f"{SERVICE_BUS_CONNECTION}__{field}")
+                for field, argument in _IDENTITY.items()
+            },
         )
         return ServiceBusBus.with_identity(namespace, credential, transport=transport)
     except (BusError, AuthenticationError) as error:
         raise SettingsError([f"{SERVICE_BUS_CONNECTION}: {error}."]) from None
+
+
+def _refuse_another_connection(environment: Mapping[str, str]) -> None:
+    """By a name that the Functions host reads first, it would receive from another namespace than the app sends to."""
+    first = tuple(f"{prefix}{SERVICE_BUS_CONNECTION}".lower() for prefix in _READ_FIRST)
+    others = [name for name, value in environment.items() if name.lower().startswith(first) and value.strip()]
+    if others:
+        raise SettingsError(
+            [
+                f"{name}: the Functions host would receive by it, and not by {SERVICE_BUS_CONNECTION}, which the app"
+                f" sends by; remove it, or rename it to {SERVICE_BUS_CONNECTION}."
+                for name in sorted(others)
+            ]
+        )
 
 
 def _refuse_others(environment: Mapping[str, str]) -> None:

@@ -5,9 +5,10 @@ Everything heavy is imported on the first message, not when the platform indexes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.clock import SystemClock
@@ -22,7 +23,26 @@ if TYPE_CHECKING:
 
 _log: Final = logger(__name__)
 
+#: As long as where a bus takes nothing; the modules that say so may be what cannot be imported.
+_HOLD: Final = timedelta(minutes=3)
 
+
+@contextmanager
+def _held_where_nothing_can_run() -> Iterator[None]:
+    """Hold a message for a while that the app cannot be imported for, as with packages built for another system.
+
+    Given back at once, every message would be delivered until it is a dead letter, which nobody could report.
+    """
+    clock = SystemClock()
+    until = clock.now() + _HOLD
+    try:
+        yield
+    except ImportError:
+        clock.sleep(until - clock.now())
+        raise
+
+
+@_held_where_nothing_can_run()
 def run_step(name: str, message: ServiceBusMessage) -> None:
     """Handle one message of the step `name`."""
     from shared.engine.run import handle
@@ -32,6 +52,7 @@ def run_step(name: str, message: ServiceBusMessage) -> None:
     _with_runtime(message, row.queue, lambda delivery, runtime: handle(row, delivery, runtime))
 
 
+@_held_where_nothing_can_run()
 def run_tracker(messages: Sequence[ServiceBusMessage]) -> None:
     """Handle a batch of the tracker's messages, each on its own."""
     from shared import composition
@@ -47,6 +68,7 @@ def run_tracker(messages: Sequence[ServiceBusMessage]) -> None:
     handle_batch(_batch(messages, "track", runtime.clock.now()), runtime)
 
 
+@_held_where_nothing_can_run()
 def take_request(queue: str, message: ServiceBusMessage) -> None:
     """Take one request from its queue."""
     from shared.intake.receive import receive_request
@@ -54,6 +76,7 @@ def take_request(queue: str, message: ServiceBusMessage) -> None:
     _without_effect(message, queue, receive_request)
 
 
+@_held_where_nothing_can_run()
 def take_replay(message: ServiceBusMessage) -> None:
     """Let one parked message go on that an operator has sent again."""
     from shared.intake.replays import receive_replay
@@ -61,6 +84,7 @@ def take_replay(message: ServiceBusMessage) -> None:
     _without_effect(message, "replays", receive_replay)
 
 
+@_held_where_nothing_can_run()
 def report(message: ServiceBusMessage) -> None:
     """Answer and park one dead letter."""
     from shared.intake.dead_letters import report_dead_letter
@@ -109,15 +133,26 @@ def _with_runtime(
 
 
 def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
-    """Settings that cannot be used are the operator's to mend: the message comes back until they are."""
+    """Settings that cannot be used are the operator's to mend: the message comes back until they are.
+
+    Raises SettingsError where they name no bus that could take it, once it has been held as where a bus takes nothing.
+    """
     from shared import composition
     from shared.engine.send import HOLD_BATCH, OPERATOR_WAIT, keep_sending
     from shared.engine.telemetry import delivery_context
+    from shared.settings import SettingsError
 
     _log.error("the settings cannot be used: %s", error, extra=delivery_context(delivery, "settings"))
     clock = SystemClock()
+    until = delivery.taken + HOLD_BATCH
+    try:
+        bus = composition.connected_bus()
+    except SettingsError:
+        # Given back at once, it would be delivered again at once, until it is a dead letter.
+        clock.sleep(until - clock.now())
+        raise
     again = delivery.again(scheduled_for=clock.now() + OPERATOR_WAIT)
-    keep_sending(lambda: [again], composition.connected_bus(), clock, until=delivery.taken + HOLD_BATCH)
+    keep_sending(lambda: [again], bus, clock, until=until)
 
 
 def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -> list[Delivery]:

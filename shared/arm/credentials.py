@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 _log = logger(__name__)
+
+# The SDKs tell each token and each call for one at INFO, and every link to Service Bus asks for a token.
+for _name in ("azure.core", "azure.identity"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 #: what a simulator on loopback is given; it opens nothing
 LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design

@@ -27,7 +27,14 @@ from shared.messages.identity import (
     request_message_id,
 )
 from shared.messages.model import Moment, TolerantModel
-from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED, without_reserved
+from shared.messages.reserved import (
+    COPY_OF,
+    DEAD_LETTER_SOURCE,
+    DEATHS,
+    DELIVERED,
+    WAITED,
+    without_reserved,
+)
 
 VERSION: Final = 2
 TRACK: Final = "track"
@@ -64,8 +71,13 @@ class Delivery:
     epoch: int = 0
 
     def __post_init__(self) -> None:
+        properties = dict(self.application_properties)
         if self.queue in REQUEST_QUEUES:
-            object.__setattr__(self, "application_properties", without_reserved(self.application_properties))
+            properties = without_reserved(properties)
+        if self.dead_letter_source is not None:
+            # How often it died where it was, if its sender did not make that up; here it has not yet.
+            properties.pop(DEATHS, None)
+        object.__setattr__(self, "application_properties", properties)
 
     @property
     def identity(self) -> str:
@@ -122,6 +134,8 @@ class Delivery:
         waited = self._waited + 1
         kept = plain(self.application_properties)
         known: dict[str, str | int | bool] = {**kept, WAITED: waited, COPY_OF: self.identity, **properties}
+        if self.dead_letter_source is not None:
+            known[DEAD_LETTER_SOURCE] = self.dead_letter_source
         if died:
             known[DEATHS] = self.deaths + 1
         if worked_on or self.delivered_before:

@@ -1,7 +1,7 @@
 """Dead letters: what the broker gave up is answered and parked, so that nobody waits for ever.
 
-Where it comes from is the platform's word, never the message's. Changes with what the broker gives up, and what
-it says of it.
+Where it comes from is the platform's word, never the message's; only a copy, which the app alone can have sent to
+`dead-letters`, bears that word as a property. Changes with what the broker gives up, and what it says of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.reserved import DELIVERED
+from shared.messages.reserved import DEAD_LETTER_SOURCE, DELIVERED
 
 _log: Final = logger(__name__)
 
@@ -65,8 +65,10 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
 
 def _as_it_was(delivery: Delivery) -> Delivery:
     """The message in the queue that gave it up; a replay in the queue that it was to go to."""
-    queue = (delivery.dead_letter_source or delivery.queue).lower()
     properties = dict(delivery.application_properties)
+    # What the broker has moved here always has its word, so a sender's property of that name is never looked at.
+    source = delivery.dead_letter_source or properties.get(DEAD_LETTER_SOURCE)
+    queue = (source if isinstance(source, str) and source else delivery.queue).lower()
     if queue in INTERNAL_QUEUES and delivery.dead_letter_reason != _EXPIRED:
         # It was delivered as often as the queue allows.
         properties[DELIVERED] = True

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from shared.arm.ids import VaultId, VirtualMachineId
@@ -33,11 +41,19 @@ Explanation = Annotated[str, AfterValidator(partial(clip, most=16384))]
 
 
 class StrictModel(BaseModel):
-    """Data from outside: unknown fields are an error, nothing is coerced, names are camelCase."""
+    """Data from outside: unknown fields are an error, null is absent, nothing is coerced, names are camelCase."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, alias_generator=to_camel, arbitrary_types_allowed=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        # As of an event's attributes: it is what serializers write for what was not set.
+        if isinstance(value, dict):
+            return {name: given for name, given in value.items() if given is not None}
+        return value
 
 
 class TolerantModel(BaseModel):

@@ -23,6 +23,8 @@ WAITING_SINCE: Final = "waitingSince"
 DELIVERED: Final = "delivered"
 DEATHS: Final = "deaths"
 COPY_OF: Final = "copyOf"
+#: The queue that gave up a dead letter, of a copy that it was put back as: a copy no longer has the broker's own word.
+DEAD_LETTER_SOURCE: Final = "DeadLetterSource"
 #: Where Service Bus says why it gave a message up
 #: (https://learn.microsoft.com/azure/service-bus-messaging/service-bus-dead-letter-queues).
 DEAD_LETTER_REASON: Final = "DeadLetterReason"

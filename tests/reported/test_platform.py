@@ -8,14 +8,17 @@ host, whose own encoding `tests/unit/host/test_host.py` holds to them.
 from __future__ import annotations
 
 import codecs
+import copy
 import json
 import logging
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,16 +32,19 @@ from functions.packages import MODULES, MissingPackagesError
 from local.broker import Broker
 from local.broker.amqp import AmqpDoor
 from local.broker.model import IncomingMessage
+from shared import composition, triggers
 from shared.arm import credentials
 from shared.bus import OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
 from shared.clock import SteppedClock
 from shared.namespace import connect
 from shared.settings import SettingsError
-from tests.faults.estate import FaultyEstate, Plan, fault, open_faulty, protected_estate
+from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
+from tests.reported.test_senders import step_body
 from tests.unit.docs.markdown import ROOT
 
 THREE = ("orders", "billing", "payroll")
+INTAKE = ("receive", "replays", "dead_letters")
 
 
 def sent_as(azure: FaultyEstate, queue: str, *bodies: bytes, **properties: Any) -> None:
@@ -85,6 +91,116 @@ def test_nothing_is_lost_while_the_bus_takes_nothing(lasts: timedelta) -> None:
         azure.clock.advance(lasts)
         azure.quiesce()
         azure.check()
+
+
+def held_until(
+    azure: FaultyEstate, lasts: timedelta, mend: Callable[[], object], patch: pytest.MonkeyPatch
+) -> None:
+    """Who holds a message does so by the stepped clock; what is wrong is mended while one is held."""
+    until = azure.clock.now() + lasts
+
+    def sleep(duration: timedelta) -> None:
+        azure.clock.sleep(duration)
+        if azure.clock.now() >= until:
+            mend()
+
+    clock = SimpleNamespace(now=azure.clock.now, sleep=sleep)
+    patch.setattr(triggers, "SystemClock", lambda: clock)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"SERVICE_BUS_TRANSPORT": "websockets"},
+        {"ServiceBusConnection__fullyQualifiedNamespace": ""},
+        {"ServiceBusConnection__fullyQualifiedNamespace": "sb://n.servicebus.windows.net/"},
+        {"ServiceBusConnection__credential": "workloadidentity"},
+        {"ServiceBusConnection__clientId": "one", "ServiceBusConnection__managedIdentityResourceId": "/two"},
+        {"ServiceBusConnection__somethingNew": "x"},
+        {"ServiceBusConnection": "Endpoint=sb://n/;SharedAccessKeyName=n;SharedAccessKey=k;EntityPath=track"},
+        {"AZURE_CLIENT_SECRET": "a secret without the rest"},
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_lost_while_the_settings_of_the_bus_cannot_be_used(
+    setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host receives; what the app cannot send is held, or it would be used up within seconds."""
+    with open_faulty(protected_estate(*THREE)) as azure:
+        followed(azure, *THREE)
+        wired = azure.runtime
+        monkeypatch.setenv("ServiceBusConnection__fullyQualifiedNamespace", "n.servicebus.windows.net")
+        for name, value in setting.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(composition, "_bus", None)
+        held_until(azure, timedelta(hours=6), lambda: composition.install(wired), monkeypatch)
+        composition.install(None)
+        azure.submit(azure.restore("orders", "orders_copy"))
+        azure.quiesce()
+        azure.check()
+        assert composition.runtime() is wired
+        assert azure.parked() == []
+
+
+@pytest.mark.parametrize("queue", ["backup-requests", "events", "trigger-backup", "replays"])
+def test_nothing_is_lost_while_the_packages_cannot_be_imported(
+    queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there, so the app is indexed; built for another system, they fail on the first message."""
+    broken = ("shared.engine.run", "shared.following.batch", *(f"shared.intake.{name}" for name in INTAKE))
+    with open_faulty(protected_estate(*THREE)) as azure:
+        request = followed(azure, *THREE)
+        another = azure.backup("orders", backup_type="CopyOnlyFull")
+        replayed = {"originalQueue": "backup-requests", "epoch": 1} if queue == "replays" else {}
+        body = step_body("trigger_backup", another) if queue == "trigger-backup" else another
+        with monkeypatch.context() as patch:
+            for name in broken:
+                patch.setitem(sys.modules, name, None)
+            held_until(azure, timedelta(hours=6), patch.undo, patch)
+            sent_as(azure, queue, json.dumps(body).encode(), application_properties=replayed)
+            azure.quiesce()
+        assert {outcome["data"]["status"] for outcome in azure.outcomes_of(request)} == {"succeeded"}
+        assert azure.outcomes()[-1]["data"]["status"] == "succeeded"
+        assert len(azure.outcomes()) == 4
+        assert azure.parked() == []
+
+
+def expired(azure: FaultyEstate, queue: str, body: Any, **properties: Any) -> None:
+    """A message whose time to live passes before a function takes it; the broker moves it to the dead letters."""
+    raw = json.dumps(body).encode()
+    sent_as(azure, queue, raw, time_to_live=timedelta(milliseconds=1), application_properties=properties)
+    azure.clock.advance(timedelta(seconds=1))
+
+
+DISTURBANCES: dict[str, dict[str, Any]] = {
+    "one entity refuses": {"refused": {"job-outcomes": 3}},
+    "the process ends": {"at": {"send job-outcomes": "before"}},
+    "the process ends after answering": {"at": {"send job-outcomes": "after"}},
+    "the bus is gone": {"unavailable": set(range(4))},
+}
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES.values(), ids=DISTURBANCES)
+@pytest.mark.parametrize("queue", ["backup-requests", "events", "replays"])
+def test_a_dead_letter_that_is_put_back_still_tells_where_it_comes_from(
+    queue: str, disturbance: dict[str, Any]
+) -> None:
+    """A copy has no DeadLetterSource of the broker's: its requester would be told that it is no request."""
+    with open_faulty(protected_estate(), Plan(**copy.deepcopy(disturbance))) as azure:
+        request = azure.backup("orders")
+        replayed = {"originalQueue": "backup-requests", "epoch": 1} if queue == "replays" else {}
+        # Nor is a sender's property of that name believed.
+        expired(azure, queue, request, DeadLetterSource="trigger-restore", **replayed)
+        azure.quiesce()
+        (told,) = azure.outcomes()
+        assert told["type"] == "sqlvmbackup.backup.failed.v1"
+        assert told["data"]["error"]["code"] == "MessageExpired"
+        (parked,) = azure.parked()
+        assert parked["originalQueue"] == ("backup-requests" if queue == "replays" else queue)
+        assert azure.replay() == 1
+        azure.quiesce()
+        assert azure.outcomes()[-1]["data"]["status"] == "succeeded"
+        assert azure.parked() == []
 
 
 # -- packages that are not there
@@ -211,6 +327,26 @@ def test_what_is_looked_for_is_what_requirements_txt_installs() -> None:
             in_python = distribution(name).locate_file(path.with_name(f"{stem}.py"))
             assert module in MODULES or Path(str(in_python)).is_file(), f"nothing stands in for {module}"
     assert issubclass(MissingPackagesError, ImportError)
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk.trace", "opentelemetry.sdk.metrics"])
+def test_telemetry_without_its_packages_keeps_no_message_from_being_handled(
+    missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its setting is one of the host's as well, and may be set where requirements-telemetry.txt is not installed."""
+    monkeypatch.delitem(sys.modules, "shared.open_telemetry", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("AzureFunctionsJobHost__telemetryMode", "OpenTelemetry")
+    with open_faulty(protected_estate()) as azure:
+        wired = azure.runtime
+        monkeypatch.setattr(composition, "build", lambda _: wired)
+        composition.install(None)
+        azure.submit(azure.backup("orders"))
+        azure.quiesce()
+        azure.check()
+        assert azure.outcome()["status"] == "succeeded"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "requirements-telemetry.txt" in line
 
 
 # -- bodies
@@ -396,6 +532,43 @@ def test_sending_is_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> N
     assert [record for record in caplog.records if record.name.startswith("azure.servicebus")] == []
 
 
+class TokenEndpoint(BaseHTTPRequestHandler):
+    """The platform's endpoint for tokens of a managed identity.
+
+    https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
+    """
+
+    def do_GET(self) -> None:
+        token = {"access_token": "t", "expires_on": "4102444800", "resource": "r", "token_type": "Bearer"}
+        body = json.dumps(token).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the test reads the log."""
+
+
+def test_tokens_are_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Each link to Service Bus asks for one."""
+    caplog.set_level(logging.INFO)
+    with ThreadingHTTPServer(("127.0.0.1", 0), TokenEndpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "IDENTITY_ENDPOINT": f"http://127.0.0.1:{server.server_port}/msi/token",
+            "IDENTITY_HEADER": "a secret",
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            credential = credentials.service_bus_credential(environment, kind="managedidentity")
+            assert credential.get_token("https://servicebus.azure.net/.default").token == "t"
+        server.shutdown()
+    assert [record for record in caplog.records if record.name.startswith("azure.")] == []
+
+
 # -- the connection
 
 
@@ -455,7 +628,7 @@ def test_a_network_that_leaves_443_open_is_enough(by: str, monkeypatch: pytest.M
             "Endpoint=sb://n.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=a2V5"
         )
     bus = connect(environment)
-    with pytest.raises(Exception, match=r"nothing is connected|malformed|could not take"):
+    with pytest.raises(Exception, match=r"nothing is connected|malformed|did not let the app send"):
         bus.send([OutgoingMessage(entity="track", message_id="1", body=b"{}")])
     assert made
     assert made[-1].get("transport_type") == azure.servicebus.TransportType.AmqpOverWebsocket
@@ -539,6 +712,52 @@ def test_a_required_attribute_that_is_null_is_missing(name: str) -> None:
         azure.quiesce()
         assert azure.outcome()["status"] == "rejected"
         assert f"{name}: " in azure.outcome()["error"]["message"]
+
+
+def unset_as_null(data: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """The data of a request as a serializer writes it that does not leave out what was not set."""
+    return {**dict.fromkeys(fields), **data}
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        (
+            "backup",
+            ("vmId", "exclude", "includeSystem", "retainFor", "compression", "ifRunning", "jobTimeout"),
+        ),
+        ("restore", ("availabilityGroup", "overwrite", "noRecovery", "jobTimeout")),
+        (
+            "protect",
+            ("exclude", "onExisting", "resume", "undelete", "firstBackup", "autoProtect", "createPolicy"),
+        ),
+    ],
+)
+def test_a_field_of_data_that_is_null_is_unset(operation: str, fields: tuple[str, ...]) -> None:
+    scenario = bare_estate("orders") if operation == "protect" else protected_estate("orders")
+    with open_faulty(scenario) as azure:
+        request = getattr(azure, operation)("orders")
+        request["data"] = unset_as_null(request["data"], *fields)
+        nested = request["data"].get("target")
+        if nested is not None:
+            request["data"]["target"] = unset_as_null(nested, "database", "dataDirectory", "files") | {
+                "database": "orders_copy"
+            }
+        azure.submit(request)
+        azure.quiesce()
+        assert [outcome["data"]["status"] for outcome in azure.outcomes_of(request)] == ["succeeded"]
+
+
+@pytest.mark.parametrize("field", ["vaultId", "databases", "backupType"])
+def test_a_field_that_is_needed_is_missing_where_it_is_null(field: str) -> None:
+    with open_faulty(protected_estate()) as azure:
+        request = azure.backup("orders")
+        request["data"][field] = None
+        azure.submit(request)
+        azure.quiesce()
+        assert azure.outcome()["status"] == "rejected"
+        assert f"data.{field}: " in azure.outcome()["error"]["message"]
+        assert not azure.mutations
 
 
 # -- ids of messages

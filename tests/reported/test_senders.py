@@ -30,7 +30,7 @@ from shared.engine.message import Delivery
 from shared.messages.identity import fingerprint
 from shared.messages.reserved import is_reserved
 from tests.faults import corpus
-from tests.faults.estate import FaultyEstate, open_faulty, protected_estate
+from tests.faults.estate import FaultyEstate, Plan, open_faulty, protected_estate
 
 REQUEST_QUEUES: Final = ("protect-requests", "backup-requests", "restore-requests", "events")
 VICTIM: Final = "/victim"
@@ -279,6 +279,23 @@ def test_nobody_takes_the_place_of_a_planned_backup() -> None:
         (outcome,) = [event["data"] for event in estate.outcomes() if event["data"].get("schedule")]
         assert (outcome["status"], outcome["database"]) == ("succeeded", "orders")
         assert estate.mutations["Backup"] == 1
+
+
+@pytest.mark.parametrize("deaths", [1, 4, 5, 6, 2**31 - 1])
+@pytest.mark.parametrize("queue", ["backup-requests", "events"])
+@pytest.mark.parametrize("put_back", [0, 2], ids=["at once", "put back twice"])
+def test_an_expired_request_is_answered_however_often_it_says_that_it_died(
+    queue: str, deaths: int, put_back: int
+) -> None:
+    with open_faulty(protected_estate("orders"), Plan(refused={"job-outcomes": put_back})) as estate:
+        request = estate.backup("orders")
+        put(estate, queue, request, expires=True, application_properties={"deaths": deaths})
+        estate.quiesce()
+        (outcome,) = estate.outcomes_of(request)
+        assert outcome["data"]["error"]["code"] == "MessageExpired"
+        assert estate.replay() == 1
+        estate.quiesce()
+        assert estate.outcomes()[-1]["data"]["status"] == "succeeded"
 
 
 def test_a_request_by_events_and_by_its_own_queue_is_one() -> None:

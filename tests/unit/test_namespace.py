@@ -138,3 +138,30 @@ def test_what_cannot_be_used_is_one_settings_error(environment: Mapping[str, str
     with pytest.raises(SettingsError, match=says) as raised:
         connect(environment)
     assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["SERVICEBUSCONNECTION", "servicebusconnection"])
+def test_a_connection_string_is_found_whatever_the_case_of_its_name(
+    name: str, asked: list[credentials.CredentialChoice]
+) -> None:
+    """As the Functions host finds it, which prefers it to an identity."""
+    assert isinstance(connect({name: STRING, **BY_IDENTITY}), ServiceBusBus)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AzureWebJobsServiceBusConnection",
+        "AzureWebJobsServiceBusConnection__fullyQualifiedNamespace",
+        "AZUREWEBJOBSSERVICEBUSCONNECTION__CLIENTID",
+        "CUSTOMCONNSTR_ServiceBusConnection",
+        "ConnectionStrings__ServiceBusConnection",
+    ],
+)
+@pytest.mark.parametrize("own", [BY_IDENTITY, {"ServiceBusConnection": STRING}], ids=["identity", "string"])
+def test_a_name_that_the_host_reads_first_is_refused(name: str, own: Mapping[str, str]) -> None:
+    """It would receive from there, while the app sends to the other: IConfigurationExtensions of azure-webjobs-sdk."""
+    with pytest.raises(SettingsError, match=f"^{name}: the Functions host would receive by it") as raised:
+        connect({**own, name: "a secret"})
+    assert "a secret" not in str(raised.value)

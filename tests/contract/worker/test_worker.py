@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from functions import blueprints, packages
 from local.broker import Broker
 from local.broker.model import IncomingMessage
 from local.host import trigger_values
-from tests.faults.estate import FaultyEstate, bare_estate, open_faulty
+from tests.faults.estate import FaultyEstate, Plan, bare_estate, open_faulty
 from tests.unit.docs.markdown import ROOT
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 13), reason="the package is for Python 3.13 and later")
@@ -204,6 +205,25 @@ def test_what_comes_in_wrong_is_answered_in_the_worker(worker: list[Loaded]) -> 
         assert len(azure.parked()) == 8
         # One answer for the same bytes, unless the platform has replaced some of them.
         assert len(azure.outcomes()) == 6
+
+
+def test_a_dead_letter_is_known_by_its_queue_in_the_worker_though_it_was_put_back(
+    worker: list[Loaded],
+) -> None:
+    with open_faulty(bare_estate("orders"), Plan(refused={"job-outcomes": 2})) as azure:
+        host = in_worker(azure, worker)
+        message = IncomingMessage(
+            body=json.dumps(azure.backup("orders")).encode(),
+            message_id="expired",
+            time_to_live=timedelta(milliseconds=1),
+            application_properties={"DeadLetterSource": "trigger-restore", "deaths": 9},
+        )
+        azure.broker.send("backup-requests", [message])
+        azure.clock.advance(timedelta(seconds=1))
+        azure.quiesce()
+        assert host.failures == []
+        assert [outcome["type"] for outcome in azure.outcomes()] == ["sqlvmbackup.backup.failed.v1"]
+        assert [parked["originalQueue"] for parked in azure.parked()] == ["backup-requests"]
 
 
 def test_the_timer_is_called_in_the_worker(worker: list[Loaded]) -> None:
