@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
-__all__ = ["MOST_LEVELS", "is_nested_too_deeply"]
+__all__ = ["MOST_LEVELS", "is_nested_too_deeply", "read_flat_json"]
 
 #: No answer of Azure, and no request to the app, has a quarter of these.
 MOST_LEVELS: Final = 64
@@ -23,3 +24,17 @@ def is_nested_too_deeply(value: Any) -> bool:
             if type(entry) in (dict, list)
         ]
     return bool(level)
+
+
+def read_flat_json(text: str) -> Any:
+    """The JSON in a text. Raises ValueError where it is none, or is nested too deeply."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        value = None
+        too_deep = True
+    else:
+        too_deep = is_nested_too_deeply(value)
+    if too_deep:
+        raise ValueError(f"it is nested to more than {MOST_LEVELS} levels")
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import StrictModel
 from shared.messages.requests import problems_of
+from shared.nesting import read_flat_json
 
 _M = TypeVar("_M", bound=StrictModel)
 #: What wraps an entry's fields, and is no word of the setting.
@@ -46,7 +46,7 @@ def read_entries(
         EntriesError: it is no JSON list.
     """
     try:
-        entries: Any = json.loads(text)
+        entries: Any = read_flat_json(text)
     except ValueError as error:
         raise EntriesError([f"expected a JSON list of {of} ({error})."]) from error
     if not isinstance(entries, list):

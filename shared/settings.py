@@ -5,7 +5,6 @@ Names and defaults are in docs/settings.md. `WORKFLOWS` is the one setting that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +21,7 @@ from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
 from shared.messages.requests import Operation
 from shared.names import name_key, same_name
+from shared.nesting import read_flat_json
 from shared.schedules import (
     BackupSchedule,
     CoverageSchedule,
@@ -208,7 +208,7 @@ def _positive_number(text: str) -> float:
 
 def _patterns(text: str) -> tuple[str, ...]:
     try:
-        value: Any = json.loads(text)
+        value: Any = read_flat_json(text)
     except ValueError:
         value = None
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
