@@ -74,6 +74,7 @@ _PHRASES: Final = (
     (re.compile(r"\bset onExisting to\s+changePolicy or keep\b"), "give --on-existing changePolicy or keep"),
     (re.compile(r"\b(?:ask for )?a target of kind files\b"), "give --to-files"),
     (re.compile(r"\bgive as vmId the one of\b"), "give with --vm the VM of"),
+    (re.compile(r"\bis named by its availabilityGroup\b"), "is given with --group-database"),
 )
 #: Fields that are no words of a sentence; in quotation marks they are part of a value.
 _IN_TEXT: Final = re.compile(

@@ -217,6 +217,11 @@ def test_a_shell_is_told_what_may_come_next(line: str, expected: set[str], tmp_p
         ("data.target.files.2.path: the setting", "--file: the setting"),
         ("A longer jobTimeout follows it", "A longer --job-timeout follows it"),
         ("the request asks to overwrite", "the request asks to overwrite"),
+        ('A value that would: [{"vmId": "/x"}].', 'A value that would: [{"vmId": "/x"}].'),
+        (
+            "vmId is needed, except where every database is named by its availabilityGroup",
+            "--vm is needed, except where every database is given with --group-database",
+        ),
     ],
 )
 def test_messages_speak_of_flags_where_flags_were_typed(text: str, expected: str) -> None:
