@@ -104,14 +104,21 @@ class _Lines:
         data = observed.event["data"]
         started = {one.event["data"]["outcomeKey"] for one in beside if one.kind == "started"}
         ended = [one.event["data"] for one in beside if one.kind == "outcome"]
-        at_once = [one for one in ended if one["outcomeKey"] not in started and not one.get("job")]
+        at_once = [
+            one
+            for one in ended
+            if one["outcomeKey"] not in started
+            and not one.get("job")
+            and not one["status"].startswith("succeeded")
+        ]
         left_out = left_out_of(data)
-        text = f"accepted, {count_of(data['outcomeCount'], 'database')}"
+        noun = "vault" if data.get("operation") == "coverage" else "database"
+        text = f"accepted, {count_of(data['outcomeCount'], noun)}"
         if any(one["outcomeKey"] == REQUEST_KEY for one in ended):
             text = "accepted, and there is nothing to do"
         elif at_once:
             known = data["outcomeCount"] - len(at_once)
-            text = f"accepted, {count_of(known, 'database')}, and {len(at_once)} that cannot be done"
+            text = f"accepted, {count_of(known, noun)}, and {len(at_once)} that cannot be done"
         if left_out:
             text += f"; left out: {self._said('; '.join(map(str, left_out)))}"
         return f"{observed.request.line.label}: {text}"

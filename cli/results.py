@@ -116,7 +116,9 @@ def spoken(duration: timedelta) -> str:
 
 
 def place_of(data: JsonObject) -> str:
-    """A database for people: VM, instance or group, and name."""
+    """A database for people: VM, instance or group, and name; of a survey of coverage its vault."""
+    if data.get("coverage") is not None:
+        return f"vault {str(data['vaultId']).rpartition('/')[2]}"
     if data.get("database") is None:
         return "the request"
     parent = data.get("instance") or data.get("availabilityGroup") or ""
@@ -262,6 +264,9 @@ def _took(data: JsonObject) -> str:
 
 def _remarks(data: JsonObject) -> Iterator[str]:
     yield from data.get("warnings", ())
+    counts = (data.get("coverage") or {}).get("counts", {})
+    if counts:
+        yield ", ".join(f"{count:,} {state}" for state, count in counts.items())
     if data.get("operation") == "protect" and data.get("policyName"):
         yield f"policy {data['policyName']}"
     if data.get("backupType"):

@@ -272,6 +272,28 @@ def test_a_refusal_names_the_flag_and_the_value_that_would_do(
     other = cloud.simulator.vm_id("sqlvm1").replace("sqlvm1", "sqlvm9")
     assert main([*restore, "--to-vm", other, "-o", "table"]) == 1
     assert f'A value that would: ["{other}"].' in capsys.readouterr().out
+    assert main(["drill", "--to-vm", "sqlvm1", "--database", "orders", "-o", "table"]) == 1
+    would = capsys.readouterr().out.partition("A value that would: ")[2].partition(".\n")[0]
+    assert json.loads(would) == [{"vmId": cloud.simulator.vm_id("sqlvm1"), "instance": INSTANCE}]
+
+
+def test_a_survey_of_coverage_is_told_by_its_vault_and_its_counts(
+    azure: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = azure(one_vm("orders"))
+    request = {
+        "specversion": "1.0",
+        "type": "sqlvmbackup.coverage.requested.v1",
+        "source": "/dba",
+        "id": "1",
+        "data": {"vaultIds": [cloud.simulator.vault_id()]},
+    }
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text(json.dumps(request) + "\n")
+    assert main(["run", "--requests", str(lines), "-o", "table"]) == 0
+    out, err = capsys.readouterr()
+    assert "accepted, 1 vault\n" in err
+    assert re.search(r"vault vault1 +succeeded +1 \w+", "".join(out))
 
 
 def test_a_failure_has_the_code_and_the_number_of_the_service(

@@ -164,6 +164,17 @@ def test_what_is_accepted_is_told_before_what_cannot_be_done(capsys: pytest.Capt
     ]
 
 
+def test_what_needed_no_job_is_not_told_as_what_cannot_be_done(capsys: pytest.CaptureFixture[str]) -> None:
+    requests = following("nightly")
+    shown = display.display(requests=1)
+    shown.observed(seen(requests, event("accepted"), event("succeeded", "orders")))
+    shown.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "backup nightly: accepted, 2 databases",
+        "sqlvm1/PROD/orders succeeded",
+    ]
+
+
 def test_a_request_that_is_refused_is_told_without_an_acceptance(capsys: pytest.CaptureFixture[str]) -> None:
     requests = following("nightly", "hourly")
     shown = display.display(requests=2)
