@@ -187,8 +187,8 @@ def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -
     if any(found.virtual_machine_id == vm_id for found in offered):
         return _row(f"VM {vm_id.name}", "be registered", "its databases are known only after that")
     note = (
-        f"vault {vault_id.name} does not offer it yet: the service looks for VMs first, and the request fails if"
-        " it finds none of this id; its databases are known once it is registered"
+        f"vault {vault_id.name} does not offer this VM yet, so the service looks for new ones first; where it does"
+        " not find it, the request fails. Its databases are known once it is registered"
     )
     return _row(f"VM {vm_id.name}", "be looked for", note)
 
@@ -237,7 +237,7 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
         known = (
             f"as of the VM's last inquiry, there is no {task.target.instance}/{task.target.database} there"
         )
-        notes.insert(0, f"{known}; if there is by now, it fails")
+        notes.insert(0, f"{known}; if it has been created since, the restore fails")
     how = f"from {chosen.kind} {format_moment(chosen.time)} to {restored_to({**source, 'target': target})}"
     return _row(
         str(task.database),

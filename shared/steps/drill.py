@@ -169,11 +169,13 @@ def _too_large(candidate: selection.Candidate, target: DrillTarget, sizes: Sizes
     if size is not None and size <= target.max_size_gb * 1024:
         return None
     known = (
-        "no full backup of the last days tells its size" if size is None else f"it has {size / 1024:,.1f} GB"
+        "its size is not known, since no job of the vault's last weeks is a full backup of it"
+        if size is None
+        else f"by its last full backup it has {size / 1024:,.1f} GB"
     )
     return Failure(
         ErrorCode.DRILL_TOO_LARGE,
-        f"{candidate.database} is not drilled: {known} by its last full, and {target} takes databases of at most"
+        f"{candidate.database} is not drilled: {known}, and {target} takes databases of at most"
         f" {target.max_size_gb:g} GB (maxSizeGB in DRILL_TARGETS).",
         Status.SKIPPED,
     )

@@ -94,8 +94,8 @@ def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Fail
     if (overwrites or asked.overwrite) and not settings.restore_allow_overwrite:
         return refused(
             ErrorCode.OVERWRITE_NOT_ALLOWED,
-            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow: set to"
-            " true, it does.",
+            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow unless it is"
+            " true.",
         )
     if isinstance(target, OriginalTarget):
         if database.availability_group is not None:

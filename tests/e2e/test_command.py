@@ -379,7 +379,7 @@ def test_a_dry_run_of_a_protect_says_what_of_the_vm_is_known(here: Here) -> None
     # A VM that the vault does not offer may come with the refresh that a run begins with.
     status, rows, _ = call(*protect, "--vm", machine + "x")
     assert (status, rows[0]["database"], rows[0]["would"]) == (0, "VM sqlvm1x", "be looked for")
-    assert "does not offer it yet" in rows[0]["how"]
+    assert "does not offer this VM yet" in rows[0]["how"]
     # A name that is not known may be found by the inquiry that a run makes for it: only that can tell.
     status, rows, _ = call(*protect, "--vm", machine, "--database", "new")
     assert status == 0
