@@ -24,6 +24,7 @@ import requests
 from cli.main import main
 from local.estate import JsonObject
 from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
+from tests.e2e.drills import drill_estate
 from tests.e2e.harness import INSTANCE, POLICY, virtual_machine
 from tests.e2e.test_command import PATIENCE, ROOT, Azure, wait_until
 
@@ -275,6 +276,17 @@ def test_a_refusal_names_the_flag_and_the_value_that_would_do(
     assert main(["drill", "--to-vm", "sqlvm1", "--database", "orders", "-o", "table"]) == 1
     would = capsys.readouterr().out.partition("A value that would: ")[2].partition(".\n")[0]
     assert json.loads(would) == [{"vmId": cloud.simulator.vm_id("sqlvm1"), "instance": INSTANCE}]
+
+
+def test_a_drill_is_told_with_what_would_have_been_lost_and_how_long_it_took(
+    azure: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = azure(drill_estate("orders"))
+    target = {"vmId": cloud.simulator.vm_id("drills1"), "instance": INSTANCE}
+    monkeypatch.setenv("DRILL_TARGETS", json.dumps([target]))
+    assert main(["drill", "--to-vm", "drills1", "-o", "table"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"drills1/\S+drill_orders_\w{8}; RPO [\w ]+; RTO 5 min \d+ s", told)
 
 
 def test_a_survey_of_coverage_is_told_by_its_vault_and_its_counts(
