@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
         found, left = self.parse_known_args(args, namespace)
         if left:
             command = self._command(getattr(found, "command", None))
+            command = command._command(getattr(found, "action", None))
             command.error(command.unknown(left))
         return found
 
@@ -66,6 +67,8 @@ class Parser(argparse.ArgumentParser):
             flag = found[1].rpartition("/")[2]
             return f"{flag}: expected a value; one that begins with a dash is given as {flag}=-VALUE."
         if found := re.match(r"the following arguments are required: (.+)", text):
+            if found[1] == "action":
+                return f"expected {_or(list(self._commands()))}."
             return f"{found[1]}: required, and not given."
         if found := re.match(r"one of the arguments (.+) is required", text):
             return f"{_or(found[1].split())}: one of them is required."

@@ -164,7 +164,7 @@ def _add_backup(commands: SubCommands) -> None:
         metavar="DURATION",
         help="how long it is kept, such as 14d (default: 45d for Full, 30d for CopyOnlyFull)",
     )
-    group.add_argument("--retain-until", metavar="MOMENT", help="such as 2027-01-31")
+    group.add_argument("--retain-until", metavar="MOMENT", help="such as 2027-01-31T00:00:00Z")
     group.add_argument(
         "--compression", action=argparse.BooleanOptionalAction, default=None, help="compress it"
     )

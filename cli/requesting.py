@@ -200,6 +200,8 @@ def _backup(options: argparse.Namespace, problems: list[str]) -> JsonObject:
 
 
 def _restore(options: argparse.Namespace, problems: list[str]) -> JsonObject:
+    if options.vm is None and options.availability_group is None:
+        raise CommandError("--vm: required, and not given: the VM that the database is on, or was.")
     checked = _Checked(options, problems)
     return {
         "vaultId": options.vault,

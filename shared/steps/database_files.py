@@ -167,7 +167,7 @@ def _wanted_paths(files: Sequence[DatabaseFile], target: AlternateTarget) -> dic
     if strangers:
         return Failure(
             ErrorCode.UNKNOWN_FILE,
-            f"the database has no files {selection.listing(strangers)}; its files are:"
+            f"the database has no file {selection.listing(strangers)}; its files are:"
             f" {selection.listing(logical for _, _, logical in files)}.",
         )
     return wanted

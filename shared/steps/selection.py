@@ -525,6 +525,9 @@ def missing(
         why = trouble.text
         if not there_too:
             code = trouble.code
+    elif any(same_name(str(candidate.database), selector.database) for candidate in available):
+        # As outcomes are shown: VM, instance, database.
+        why = f"If {selector.instance} is a VM, give it as vmId, and {selector.database} as instance and database."
     return database, Failure(code, f"{asked} {selector}{place}; {found}: {there}.{f' {why}' if why else ''}")
 
 

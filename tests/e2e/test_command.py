@@ -487,6 +487,7 @@ def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: P
         (["backup", "--vault", "v"], {}, '--vault: "v" is not the id'),
         (["databases", "--vault", "v"], {}, '--vault: "v" is not the id'),
         (["databases"], {}, "no vault is named"),
+        (["restore", "--vault", VAULT, "--database", "d"], {}, "--vm: required, and not given: the VM that"),
         (
             ["restore", "--vault", "v", "--availability-group", "ag", "--database", "d"],
             {},

@@ -278,6 +278,17 @@ def test_a_refusal_names_the_flag_and_the_value_that_would_do(
     assert json.loads(would) == [{"vmId": cloud.simulator.vm_id("sqlvm1"), "instance": INSTANCE}]
 
 
+def test_a_database_as_outcomes_show_it_is_told_how_it_is_given(
+    azure: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    azure(one_vm("orders"))
+    shown = f"{INSTANCE}/orders"
+    assert main(["backup", "--database", f"sqlvm1/{shown}", "-o", "table"]) == 1
+    hint = f"If sqlvm1 is a VM, give it as --vm, and {shown} as instance and database."
+    assert hint in capsys.readouterr().out
+    assert main(["backup", "--vm", "sqlvm1", "--database", shown, "-o", "table"]) == 0
+
+
 def test_a_drill_is_told_with_what_would_have_been_lost_and_how_long_it_took(
     azure: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,11 @@ def test_what_is_no_time_zone(name: str) -> None:
         (["backup", "--databse", "x"], "there is no option --databse. Did you mean --database?"),
         (["backup", "--databse=x"], "Did you mean --database?"),
         (["backup", "--nonsense"], "there is no option --nonsense. (For help: sqlvmbackup backup --help)"),
+        (
+            ["jobs", "wait", "1", "--since", "1h"],
+            "jobs wait: there is no option --since. (For help: sqlvmbackup jobs wait",
+        ),
+        (["policies"], "policies: expected list or show."),
         (["backup", "orders"], "orders is not expected here."),
         (["backup", "--database", "-dash"], "one that begins with a dash is given as --database=-VALUE."),
         (["backup", "--database"], "--database: expected a value"),
