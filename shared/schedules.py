@@ -1,4 +1,4 @@
-"""Schedules of ad-hoc backups, of coverage and of drills: NCRONTAB expressions in a time zone, and their occurrences.
+"""Schedules of on-demand backups, coverage and drills: NCRONTAB expressions in a time zone, and their occurrences.
 
 NCRONTAB has six fields, seconds first, and both day fields must match
 (https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions). A local
