@@ -24,6 +24,7 @@ from shared.arm.redaction import printable
 from shared.bus import OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, PARKED_MESSAGES, REPLAYS, REQUEST_QUEUES
 from shared.engine.once import REPLAYS_REACH
+from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.identity import MOST_EPOCHS, fingerprint
 from shared.messages.parking import unpacked
 from shared.messages.reserved import (
@@ -37,7 +38,7 @@ from shared.messages.reserved import (
 
 JsonObject = dict[str, Any]
 
-_COLUMNS: Final = ("number", "queue", "epoch", "parked", "reason", "description")
+_COLUMNS: Final = ("number", "request", "queue", "epoch", "parked", "reason", "description")
 _SHOWN: Final = 120
 #: Moments of a message between steps, by which it is known how old its work is.
 _MOMENTS: Final = ("since", "at", "began")
@@ -272,15 +273,29 @@ def _problem(message: PeekedMessage) -> str | None:
 def _row(message: PeekedMessage) -> JsonObject:
     properties = message.application_properties
     problem = _problem(message)
-    description = str(properties.get(DESCRIPTION, ""))[:_SHOWN]
+    description = str(properties.get(DESCRIPTION, ""))
+    if len(description) > _SHOWN:
+        description = f"{description[:_SHOWN]}…"
     return {
         "number": message.sequence_number,
+        "request": _request_id(message),
         "queue": properties.get(ORIGINAL_QUEUE),
         "epoch": properties.get(EPOCH, 0),
         "parked": message.enqueued_time.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "reason": properties.get(REASON),
         "description": description if problem is None else f"cannot be sent again: {problem}",
     }
+
+
+def _request_id(message: PeekedMessage) -> str | None:
+    """The id of the request that a parked message is, or belongs to, as far as it can be read."""
+    try:
+        content = read_json(read_parked(message).body)
+    except (UnusableError, InvalidMessageError):
+        return None
+    named = content.get("request", content) if isinstance(content, dict) else None
+    found = named.get("id") if isinstance(named, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _whole(message: PeekedMessage) -> JsonObject:

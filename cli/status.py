@@ -18,7 +18,7 @@ from cli.errors import CommandError
 from cli.namespace import connected
 from cli.output import Output, output_of, print_rows
 from cli.progress import InFlight, read_in_flight
-from cli.results import spoken
+from cli.results import count_of, spoken
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus.topology import DEAD_LETTERS, INTERNAL_QUEUES, PARKED_MESSAGES, TOPOLOGY
@@ -100,8 +100,8 @@ class Status:
         sums = self.sums
         least = f" At least: {', '.join(self.more)} hold more than were counted." if self.more else ""
         return (
-            f"{sums['requests']} requests in flight ({sums['messages']} messages), {self.waiting} not yet taken,"
-            f" {self.dead_letters} dead letters, {self.parked} parked.{least}"
+            f"{count_of(sums['requests'], 'request')} in flight ({count_of(sums['messages'], 'message')}),"
+            f" {self.waiting} not yet taken, {count_of(self.dead_letters, 'dead letter')}, {self.parked} parked.{least}"
         )
 
 
