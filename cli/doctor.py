@@ -131,17 +131,20 @@ def _drill_machines(settings: Settings) -> list[VirtualMachineId]:
     return list(dict.fromkeys(target.vm_id for target in settings.drill_targets)) if serves else []
 
 
+def _not_found(what: str, subscription: str | None) -> Finding:
+    """The finding for an app or a namespace that was named, and is not where it was looked for."""
+    known = f"It is not in subscription {subscription}." if subscription else "Its subscription is not known."
+    todo = "Name it by its full ARM id, or its subscription with --subscription."
+    return Finding(what=what, finding=known, todo=todo)
+
+
 def _app(arm: ArmClient, name: str, subscription: str | None) -> DeployedApp | Finding:
     """The deployed app that is named, with its settings; what to do where it cannot be read."""
     what = f"app {name}"
     try:
         site = find_app(arm, name, subscription)
         if site is None:
-            return Finding(
-                what=what,
-                finding="It is not in the subscription" if subscription else "Its subscription is not known.",
-                todo="Name it by its full ARM id, or its subscription with --subscription.",
-            )
+            return _not_found(what, subscription)
         return read_app(arm, site)
     except (ArmError, TokenError) as error:
         return Finding(
@@ -348,8 +351,9 @@ class Examination:
     def _grant(self, role: str, scope: str) -> str:
         who = self._principal or "PRINCIPAL"
         return (
-            f"Name it in the parameters of infra/main.bicep, or grant the role {role} (docs/operations.md, Rights):"
-            f" az role assignment create --assignee-principal-type ServicePrincipal --assignee-object-id {who}"
+            f"Name that scope in the parameters of infra/main.bicep, or grant the role {role}"
+            f" (docs/operations.md, Rights): az role assignment create"
+            f" --assignee-principal-type ServicePrincipal --assignee-object-id {who}"
             f' --role "{role}" --scope "{scope}"'
         )
 
@@ -402,11 +406,7 @@ class Examination:
             )
             return
         if resource is None:
-            yield Finding(
-                what=what,
-                finding="It is not in the subscription" if subscription else "Its subscription is not known.",
-                todo="Name it by its full ARM id, or its subscription with --subscription.",
-            )
+            yield _not_found(what, subscription)
             return
         yield from self._tier(what, resource)
         yield from self._namespace_rights(resource["id"])

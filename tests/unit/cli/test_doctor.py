@@ -24,6 +24,7 @@ from tests.deployment import (
     function_app,
     namespace,
 )
+from tests.unit.examples import SUBSCRIPTION
 
 JsonObject = dict[str, Any]
 
@@ -381,7 +382,10 @@ def test_whoever_may_not_read_the_settings_is_told_what_to_ask_for(
         assert "Website Contributor" in found["todo"]
         assert main(["doctor", "--app", "other", *flags]) == 1
         (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert (found["what"], found["finding"]) == ("app other", "It is not in the subscription")
+        assert (found["what"], found["finding"]) == (
+            "app other",
+            f"It is not in subscription {SUBSCRIPTION}.",
+        )
 
 
 def test_a_vault_that_is_not_there_is_named(look: Look) -> None:
