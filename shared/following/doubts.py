@@ -1,9 +1,9 @@
-"""A doubt is told only once nobody is on the way who may know better.
+"""Doubts: an `unknown` outcome is sent only once no other message is on its way that may know better.
 
-The tracker's queue forgets the ids of its messages after an hour. Where the app or its bus stood still for longer, a
-delivery that comes again may come to a doubt although an earlier one of it has gone on: what it hands over is then no
-duplicate any more. So before a doubt is told, the queues are looked through, and while another message is on its way
-for the same part of the same request, the doubt waits.
+The tracker's queue forgets the ids of its messages after an hour. If the app or its bus stood still for longer, a
+repeated delivery may end in a doubt although an earlier one has gone on, and duplicate detection no longer drops it.
+So before a doubt is sent, the queues are looked through; while another message is on its way for the same part of the
+same request, the doubt waits.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _log: Final = logger(__name__)
 _FIRST_WAIT: Final = timedelta(minutes=1)
 _LONGEST_WAIT: Final = timedelta(minutes=15)
 
-#: What tells a request, and its part, from all others.
+#: Identifies a part of a request: the request's source and id, and the database.
 Part = tuple[str, ...]
 
 
 def is_doubt(message: StepMessage[Any]) -> bool:
-    """Whether there is nothing to a message but to tell a doubt."""
+    """Whether all that is left for a message is to send a doubt."""
     of = message.payload.of if isinstance(message.payload, Following) else None
     return isinstance(of, Ending) and of.status in DOUBTS
 
@@ -44,9 +44,9 @@ def part_of(message: StepMessage[Any]) -> Part:
 
 
 def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> frozenset[Part]:
-    """Of the doubts among these messages, the parts that others are on their way for.
+    """The parts of requests whose doubts, among these messages, have to wait for other messages.
 
-    Where the bus cannot be asked just now, those are all of them; where this identity may not look, none.
+    All of them where the bus cannot be asked just now; none where this identity may not look into queues.
     """
     now = runtime.service_clock.now()
     doubts = [
@@ -80,14 +80,14 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
 
 
 def wait(message: StepMessage[Any]) -> Later:
-    """What follows for a doubt that is not to be told yet."""
+    """What follows for a doubt that is not to be sent yet."""
     _log.info("a doubt waits for others of its request", extra=log_context(message))
     after: timedelta = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(message.attempt, 10))
     return Later(after, attempt=message.attempt + 1)
 
 
 def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:
-    """Whoever follows a job does so for no longer than this."""
+    """The longest that a doubt waits: no job is followed for longer."""
     return message.request.job_timeout or runtime.settings.job_timeout
 
 

@@ -1,7 +1,6 @@
-"""Dead letters: what the broker gave up is answered and parked, so that nobody waits for ever.
+"""Dead letters: messages that the broker gave up are answered and parked, so that nobody waits for ever.
 
-Where it comes from is the platform's word, never the message's. Changes with what the broker gives up, and what
-it says of it.
+The platform says which queue a dead letter comes from; the message itself is never believed about that.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from shared.messages.reserved import DELIVERED
 
 _log: Final = logger(__name__)
 
-#: What Service Bus says of a message whose time to live has passed.
+#: The reason that Service Bus gives for a message whose time to live has passed.
 _EXPIRED: Final = "TTLExpiredException"
 
 
@@ -64,7 +63,7 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
 
 
 def _as_it_was(delivery: Delivery) -> Delivery:
-    """The message in the queue that gave it up; a replay in the queue that it was to go to."""
+    """The delivery, as it was in the queue that gave it up; for a replay, in the queue that it was to go to."""
     queue = (delivery.dead_letter_source or delivery.queue).lower()
     properties = dict(delivery.application_properties)
     if queue in INTERNAL_QUEUES and delivery.dead_letter_reason != _EXPIRED:
