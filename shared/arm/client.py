@@ -552,8 +552,9 @@ class ArmClient:
 
 
 def _measure_left(headers: Mapping[str, str], operation: str) -> None:
-    """What an answer says is left of its limits (https://learn.microsoft.com/azure/azure-resource-manager/management/
-    request-limits-and-throttling#remaining-requests)."""
+    """Measure the limits that an answer's headers say are left.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling#remaining-requests"""
     for name, value in headers.items():
         if name.startswith(_REMAINING) and value.strip().isdigit():
             limit = name.removeprefix(_REMAINING)

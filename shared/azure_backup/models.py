@@ -112,8 +112,7 @@ class GuardedOperation(NamedTuple):
 
 
 class Tier(NamedTuple):
-    """A tier that stores a recovery point (`ArchivedRP`, `HardenedRP`, `InstantRP`), and its status, both in lower
-    case."""
+    """A tier that stores a recovery point (`archivedrp`, `hardenedrp`, `instantrp`), and its status."""
 
     type: str
     status: str

@@ -399,8 +399,10 @@ class AzureBackup:
     def put_protection_intent(
         self, vault: VaultId, name: str, *, item_id: str, policy_id: str, client_request_id: str
     ) -> ProtectionIntent:
-        """Auto-protect an instance by a policy; `item_id` is its protectable item's. Takes effect at once, without a
-        job."""
+        """Auto-protect an instance by a policy, which takes effect at once and starts no job.
+
+        `item_id` is that of the instance's protectable item.
+        """
         operation = "auto-protect the instance"
         path = f"{vault.url_path}/backupFabrics/{_FABRIC}/backupProtectionIntent/{quote_segment(name)}"
         response = self._arm.put(

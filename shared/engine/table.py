@@ -88,8 +88,7 @@ class Row:
     call_apart: bool = False
 
     def calls_apart(self, message: StepMessage[Any]) -> bool:
-        """Whether a message's call has a delivery of its own: a death before that delivery then leaves no doubt about
-        it.
+        """Whether a message's call has a delivery of its own: a death before that leaves no doubt about the call.
 
         Every effect after the first has one, since much may have to be looked for and waited for first.
         """
