@@ -12,7 +12,8 @@ from shared.bus import Bus, BusError
 from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
 
 _NAMESPACE: Final = "fullyQualifiedNamespace"
-#: What a connection by identity is made of, by its settings' last part: the arguments of `service_bus_credential`.
+#: The settings of a connection with an identity, by the last part of their names: arguments of
+#: `service_bus_credential`.
 _IDENTITY: Final = {
     "credential": "kind",
     "tenantId": "tenant_id",
@@ -27,11 +28,11 @@ def connect(environment: Mapping[str, str]) -> Bus:
     """The bus that `ServiceBusConnection` names, by connection string or by identity.
 
     Raises:
-        SettingsError: the environment names none, or names it in a form that cannot be used.
+        SettingsError: the environment names no namespace, or in a form that cannot be used.
     """
 
     def setting(field: str) -> str:
-        # The Functions host reads the names of its settings whatever their case.
+        # The Functions host reads setting names without regard to case.
         name = f"{SERVICE_BUS_CONNECTION}__{field}"
         given = environment.get(name, "").strip()
         others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
@@ -65,7 +66,7 @@ def connect(environment: Mapping[str, str]) -> Bus:
 
 
 def _refuse_others(environment: Mapping[str, str]) -> None:
-    """By a setting that the Functions host alone understands, the app would send as another identity, silently."""
+    """Refuse settings that only the Functions host understands: the app would silently send with another identity."""
     prefix = f"{SERVICE_BUS_CONNECTION}__".lower()
     known = {f"{prefix}{field}".lower() for field in (_NAMESPACE, *_IDENTITY)}
     others = [
