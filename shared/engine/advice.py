@@ -61,10 +61,10 @@ ADVICE: Final[dict[str, str]] = {
     " backup holds bulk-logged changes and can be restored only to its end.",
     "usererroroperationdeniedonimmutableitem": "The vault is immutable: choose a policy that keeps backups at least as"
     " long as the present one.",
-    ErrorCode.PROTECTED_BY_RESOURCE_GUARD.lower(): "This app asks no resource guard for its consent. Have the guard's"
-    " owner approve the operation (role Backup MUA Operator on the guard) and do it in the portal or with az, or have"
-    " the owner leave the operation out of what is guarded. Of a policy: one that keeps backups at least as long needs"
-    " no consent.",
+    ErrorCode.PROTECTED_BY_RESOURCE_GUARD.lower(): "This app cannot ask a resource guard for its consent. Have"
+    " the guard's owner approve the operation (role Backup MUA Operator on the guard) and do it in the portal or"
+    " with az, or have the owner exclude the operation from the guard. A policy that keeps backups at least as"
+    " long needs no consent.",
     "autoprotectioncancelledornotvalid": "Auto-protection of the instance was removed while it was at work: enable"
     " it again, or protect the database by a request.",
     "workloadextensionnotreachable": _REREGISTER,

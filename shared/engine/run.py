@@ -372,7 +372,7 @@ def died_too_often(delivery: Delivery) -> ErrorInfo:
         extra=delivery_context(delivery, "park"),
     )
     text = (
-        f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as where it kills its"
+        f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as when it kills its"
         " process; it is kept in parked-messages: find the cause in the log, then replay it."
     )
     return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
