@@ -1,4 +1,4 @@
-"""Azure, as the commands see it that need no bus: the app's own client."""
+"""The app's own client of Azure, for commands that need no bus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from shared.steps.vaults import vault_not_found
 
 
 class _NoBus:
-    """What reads only sends nothing."""
+    """A bus for commands that only read: it sends nothing."""
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         raise BusError(f"a read-only command was about to send {len(messages)} messages")
@@ -34,7 +34,7 @@ class _NoBus:
 
 @contextmanager
 def resource_manager(settings: Mapping[str, str]) -> Iterator[ArmClient]:
-    """Azure Resource Manager itself, for what is no backup. Raises CommandError where the settings cannot be used."""
+    """The client for Azure Resource Manager, for calls other than backup. Raises CommandError for unusable settings."""
     clock = SystemClock()
     try:
         read = read_settings(settings)
@@ -55,7 +55,7 @@ def connected(settings: Mapping[str, str]) -> Iterator[Runtime]:
     """The app's runtime without a bus; its connections are closed at the end.
 
     Raises:
-        CommandError: the settings cannot be used, or Azure did not give what was asked for.
+        CommandError: the settings cannot be used, or a call to Azure failed.
     """
     try:
         runtime = composition.build(settings, bus=_NoBus())
@@ -73,19 +73,19 @@ def connected(settings: Mapping[str, str]) -> Iterator[Runtime]:
 
 @contextmanager
 def azure(settings: Mapping[str, str]) -> Iterator[Collaborators]:
-    """What the app's steps read Azure through. Raises what `connected` raises."""
+    """The reads that the app's steps use. Raises what `connected` raises."""
     with connected(settings) as runtime:
         yield _reads(runtime)
 
 
 @contextmanager
 def vault_named(options: argparse.Namespace) -> Iterator[tuple[Runtime, VaultId]]:
-    """The vault that the options name (`find_places` has read them), which is there, and the way to it.
+    """The vault that the options name (resolved by `find_places`), checked to exist, and the client for it.
 
-    It is asked for first, so that the service's clock is known, by which everything else is reckoned.
+    The vault is read first, so that the service's clock is known, which everything else depends on.
 
     Raises:
-        CommandError: as `connected` does, and where there is no such vault.
+        CommandError: as in `connected`, and where there is no such vault.
     """
     vault_id = VaultId.parse(options.vault)
     with connected(settings_of_a_run(os.environ, options.arm_endpoint)) as runtime:

@@ -15,7 +15,7 @@ from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
 from cli.trace_file import traced_to
 
-#: A minute of the simulated service takes little more than a second.
+#: A minute of the simulated service takes a little more than a second.
 TIME_SCALE: Final = 0.02
 _SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
 _VAULT: Final = (
@@ -55,7 +55,7 @@ def demo(databases: int, virtual_machines: int, *, output: Output, trace: Path |
 
 
 def _say_what_next() -> None:
-    """Three commands that work as printed, from where this one was given."""
+    """Print three commands that work as printed, in the directory where this one was run."""
     command = _own_name()
     print(
         f"""
@@ -68,7 +68,7 @@ Next:
 
 
 def _own_name() -> str:
-    """What to type for this command: as it was typed, where that is not found by its name alone."""
+    """How to type this command: its name or, if the shell would not find that, the path that was typed."""
     given = Path(sys.argv[0])
     if given.name == "__main__.py":
         return f"{Path(sys.executable).name} -m cli"
@@ -78,7 +78,7 @@ def _own_name() -> str:
 
 @contextmanager
 def simulated_azure(databases: int, virtual_machines: int) -> Iterator[str]:
-    """A simulator of Azure on loopback with that estate; gives its endpoint."""
+    """A simulator of Azure on loopback with that estate; yields its endpoint."""
     from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
 
     scenario = {**_scenario(databases, virtual_machines), "throttling": SERVICE_LIMITS}

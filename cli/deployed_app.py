@@ -1,7 +1,7 @@
-"""The deployed Function App as Azure shows it: whose identity it has, and its application settings.
+"""The deployed Function App as Azure shows it: its identity and its application settings.
 
-Follows https://learn.microsoft.com/rest/api/appservice/web-apps/list-application-settings. A setting's value is looked
-at, and never shown: it may be a secret.
+Follows https://learn.microsoft.com/rest/api/appservice/web-apps/list-application-settings. The value of a setting is
+read but never shown: it may be a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WEB: Final = "2024-11-01"
 _PUBLIC_CLOUD: Final = "https://management.azure.com"
 _STORAGE: Final = "AzureWebJobsStorage"
 _STORAGE_ADDRESSES: Final = ("blobServiceUri", "queueServiceUri", "tableServiceUri")
-#: Two for each of the host's concurrent calls (docs/settings.md).
+#: Two threads for each of the host's concurrent calls (docs/settings.md).
 _THREADS: Final = "32"
 
 
@@ -38,7 +38,7 @@ class DeployedApp:
 
     @property
     def principal(self) -> str | None:
-        """The object id of the identity that it works as; None where its settings name none of several."""
+        """The object id of the identity that it uses; None where its settings select none of several."""
         client = self.setting("AZURE_CLIENT_ID").lower()
         if client in self.identities:
             return self.identities[client]
@@ -52,7 +52,7 @@ class DeployedApp:
 
 
 def read_app(arm: ArmClient, site: Mapping[str, Any]) -> DeployedApp:
-    """The settings and identities of a site as a listing shows it. Raises ArmError, TokenError."""
+    """Read the settings of a listed site, and its identities. Raises ArmError, TokenError."""
     path = f"{quote(str(site['id']), safe='/')}/config/appsettings/list"
     response = arm.post(
         "list the application settings",
@@ -73,7 +73,7 @@ def read_app(arm: ArmClient, site: Mapping[str, Any]) -> DeployedApp:
 
 
 def find_app(arm: ArmClient, name: str, subscription: str | None) -> Mapping[str, Any] | None:
-    """The site by its full ARM id, or by its name in a subscription; None where it is not there. Raises ArmError."""
+    """Find a site by its full ARM id, or by its name in a subscription; None where there is none. Raises ArmError."""
     version = {"api-version": _WEB}
     if name.startswith("/"):
         body: Mapping[str, Any] = arm.get("get the app", quote(name, safe="/"), params=version).body
@@ -88,7 +88,7 @@ def find_app(arm: ArmClient, name: str, subscription: str | None) -> Mapping[str
 
 @dataclass(frozen=True)
 class Lacking:
-    """A setting that is not there or not right: what it is for, and a value that would do."""
+    """A setting that is missing or wrong: what it is for, and a value that works."""
 
     name: str
     finding: str
@@ -96,7 +96,7 @@ class Lacking:
 
 
 def lacking(app: DeployedApp, arm_endpoint: str) -> Iterator[Lacking]:
-    """What the host and the app need of their settings and do not have, by docs/settings.md."""
+    """The settings that the host and the app need by docs/settings.md and lack."""
     yield from _connections(app)
     client = next(iter(app.identities), "")
     for name, value, reason in (
@@ -122,7 +122,7 @@ def lacking(app: DeployedApp, arm_endpoint: str) -> Iterator[Lacking]:
 
 
 def _connections(app: DeployedApp) -> Iterator[Lacking]:
-    """The settings by which the host reaches storage and Service Bus as the app's identity."""
+    """The settings with which the host reaches storage and Service Bus as the app's identity."""
     if not app.setting(SERVICE_BUS_CONNECTION):
         name = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace"
         if not app.setting(name):
@@ -156,7 +156,7 @@ def _identity(app: DeployedApp, connection: str) -> Iterator[Lacking]:
 
 
 def _client_id(app: DeployedApp, name: str, reason: str) -> Iterator[Lacking]:
-    """A user-assigned identity has to be named, and be one of the app's."""
+    """Check that a user-assigned identity is named, and is one of the app's."""
     known = next(iter(app.identities), "CLIENT_ID")
     given = app.setting(name)
     if not given:

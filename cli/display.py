@@ -21,15 +21,15 @@ from cli.results import Said, count_of, going_to, left_out_of, place_of, spoken
 from shared.arm.redaction import printable
 from shared.messages.events import REQUEST_KEY
 
-#: So many rows of a terminal show what is on its way, at least.
+#: At least this many rows of a terminal show what is on its way.
 _LEAST_ROOM: Final = 3
-#: So many requests have a line of their own.
+#: At most this many requests have a line of their own.
 _MOST_REQUESTS: Final = 10
-#: So many notes are shown again after the terminal has changed its size.
+#: How many notes are shown again after the terminal has changed its size.
 _MOST_NOTES: Final = 10
-#: Seconds between two sums in a log.
+#: Seconds between two lines of sums in a log.
 _BETWEEN_SUMS: Final = 60.0
-#: So many looks at the topic an outcome waits for the `accepted` that explains it.
+#: For how many looks at the topic an outcome waits for the `accepted` that explains it.
 _PATIENCE: Final = 3
 
 JsonObject = dict[str, Any]
@@ -40,23 +40,23 @@ class Display(Protocol):
 
     @property
     def room(self) -> int:
-        """How many databases on their way there is room for."""
+        """How many databases in flight there is room for."""
         ...
 
     def observed(self, observed: Sequence[Observed]) -> None:
-        """Events have arrived: all that one look at the topic gave, perhaps none."""
+        """Show the events that one look at the topic gave, perhaps none."""
         ...
 
     def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:
-        """Time has passed."""
+        """Redraw: time has passed."""
         ...
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Show a message on a line of its own."""
         ...
 
     def close(self) -> None:
-        """The run is over."""
+        """End the display: the run is over."""
         ...
 
 
@@ -64,15 +64,15 @@ def display(*, requests: int = 1, said: Said = str) -> Display:
     """A live table on a terminal, plain lines elsewhere.
 
     Args:
-        requests: how many there are: of one alone, events need not say which it is.
-        said: puts a message in the words of whoever reads it.
+        requests: how many there are; with only one, events need not name it.
+        said: rewords a message for the reader, such as with flags for fields.
     """
     lines = _Lines(several=requests > 1, said=said)
     return LiveDisplay(lines) if sys.stderr.isatty() else PlainDisplay(lines)
 
 
 class _Lines:
-    """Events as lines, in the order in which they make sense: what is accepted before what came of it."""
+    """Events as lines, in an order that makes sense: `accepted` before the outcomes of a request."""
 
     def __init__(self, *, several: bool, said: Said) -> None:
         self._several = several
@@ -81,7 +81,7 @@ class _Lines:
         self._looks: dict[str, int] = {}
 
     def told(self, observed: Sequence[Observed], *, last: bool = False) -> Iterator[tuple[Observed, str]]:
-        """Each event that can be told now, with its line. `last`: there are no more to wait for."""
+        """Each event that can be shown now, with its line. `last`: no more events will come."""
         fresh: dict[str, list[Observed]] = {}
         for one in observed:
             fresh.setdefault(one.request.line.key, []).append(one)
@@ -137,7 +137,7 @@ class _Lines:
 
 
 class PlainDisplay:
-    """A line an event, and now and then the sums."""
+    """A line per event, and the sums now and then."""
 
     room = 1
 
@@ -164,7 +164,7 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A table that is drawn over and over: the sums, the requests, and what is on its way."""
+    """A table that is redrawn: the sums, the requests, and what is on its way."""
 
     def __init__(self, lines: _Lines | None = None) -> None:
         self._lines = lines or _Lines(several=True, said=str)
@@ -183,7 +183,7 @@ class LiveDisplay:
         return max(_LEAST_ROOM, self._console.size.height - _MOST_REQUESTS)
 
     def observed(self, observed: Sequence[Observed]) -> None:
-        # Databases are rows of the table; what is final is told once more at the end.
+        # Databases are rows of the table; final results are printed again at the end.
         for one, line in self._lines.told(observed):
             if one.kind == "accepted":
                 self.note(line)
@@ -202,7 +202,7 @@ class LiveDisplay:
         )
 
     def _begin_anew(self) -> None:
-        """The terminal has changed its size, and where its old lines are now nobody knows: it is cleared."""
+        """Clear the terminal: its size has changed, so the place of the old lines is unknown."""
         self._live.stop()
         self._size = self._console.size
         self._console.control(Control.clear(), Control.home())
@@ -225,7 +225,7 @@ def sums_of(progress: Progress, moving: Moving) -> str:
     """One line: `120 of 500 ended, 3 failed, 200 running, 180 waiting; 4 min 10 s so far, about 6 min still`."""
     so_far = f"{spoken(progress.elapsed)} so far"
     if not progress.total:
-        return f"looking what there is to do; {so_far}" if moving.total else f"waiting; {so_far}"
+        return f"finding out what there is to do; {so_far}" if moving.total else f"waiting; {so_far}"
     parts = [f"{progress.ended:,} of {progress.total:,} ended"]
     for number, word in (
         (progress.failed, "failed"),
@@ -239,7 +239,7 @@ def sums_of(progress: Progress, moving: Moving) -> str:
 
 
 def _rounded(duration: timedelta) -> str:
-    """A guess: nobody needs its seconds once it is minutes."""
+    """A rough duration: without seconds once it is minutes."""
     seconds = duration.total_seconds()
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
@@ -282,7 +282,7 @@ def _moving(moving: Moving, room: int, *, width: int) -> Table:
         for one in moving.shown[:room]
     ]
     names = ["database", "at", "for", "done"]
-    # What moves is never cut: only names are.
+    # Numbers that change are never cut, only names.
     whole = [max(map(len, (name, *cells))) for name, *cells in zip(names, *rows, strict=True)][-3:]
     left = max(20, width - sum(whole) - 2 * len(names))
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))

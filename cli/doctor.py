@@ -1,7 +1,7 @@
-"""`sqlvmbackup doctor`: settings, token, rights, queues and time: what is wrong, and what to do. It changes nothing.
+"""`sqlvmbackup doctor`: finds what is wrong with settings, token, rights, queues and clock. It changes nothing.
 
-What an identity may do is asked of Azure (https://learn.microsoft.com/rest/api/authorization): of the caller by
-`permissions`, of another by its role assignments. What is needed is in `cli.rights`.
+Azure tells what an identity may do (https://learn.microsoft.com/rest/api/authorization): for the caller by
+`permissions`, for another by its role assignments. `cli.rights` has what is needed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CLOCKS_MAY_DIFFER: Final = timedelta(minutes=1)
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Look at everything that was named; returns the exit status: 0 nothing is wrong, 1 something is."""
+    """Check everything that was named; returns the exit status: 0 nothing is wrong, 1 something is."""
     output = output_of(options)
     vaults = [_id(VaultId, text, "--vault") for text in options.vault]
     if not vaults and (of_environment := os.environ.get(VAULT, "").strip()):
@@ -73,7 +73,7 @@ def _look(
     machines: Sequence[VirtualMachineId],
     drill_machines: Sequence[VirtualMachineId],
 ) -> list[Finding]:
-    """Everything that was found: by the settings of the deployed app that is named, else by the environment's."""
+    """All findings, with the settings of the deployed app that is named, else those of the environment."""
     environment = settings_of_a_run(os.environ, options.arm_endpoint)
     subscription = _subscription(options, vaults)
     looked_at: Mapping[str, str] = {
@@ -114,7 +114,7 @@ def _look(
 
 
 def _subscription(options: argparse.Namespace, vaults: Sequence[VaultId]) -> str | None:
-    """Where namespace and app are looked for. Raises CommandError for a subscription that is not known."""
+    """The subscription of namespace and app. Raises CommandError for an unknown one."""
     if options.subscription is None and vaults:
         return vaults[0].subscription_id
     try:
@@ -139,7 +139,7 @@ def _not_found(what: str, subscription: str | None) -> Finding:
 
 
 def _app(arm: ArmClient, name: str, subscription: str | None) -> DeployedApp | Finding:
-    """The deployed app that is named, with its settings; what to do where it cannot be read."""
+    """The deployed app that is named, with its settings; a finding where it cannot be read."""
     what = f"app {name}"
     try:
         site = find_app(arm, name, subscription)
@@ -155,7 +155,7 @@ def _app(arm: ArmClient, name: str, subscription: str | None) -> DeployedApp | F
 
 
 def app_findings(app: DeployedApp, arm_endpoint: str) -> Iterator[Finding]:
-    """What is wrong with the settings of a deployed app: its own, and those that the host needs."""
+    """Problems with the settings of a deployed app: its own, and those that the host needs."""
     group = app.id.split("/")[4]
     missing = list(lacking(app, arm_endpoint))
     for each in missing:
@@ -166,7 +166,7 @@ def app_findings(app: DeployedApp, arm_endpoint: str) -> Iterator[Finding]:
             f' --settings "{each.name}={each.value}"',
         )
     for found in settings_findings(app.settings):
-        # What is missing has been said.
+        # Missing settings are reported already.
         if found.todo is None and missing:
             continue
         yield found
@@ -198,7 +198,7 @@ def _namespace_in(environment: Mapping[str, str]) -> str | None:
 
 
 def settings_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Every problem of the settings, and of those by which Service Bus is reached, where there are any."""
+    """Every problem with the settings, and with those for Service Bus where there are any."""
     problems: list[str] = []
     try:
         read_settings(environment)
@@ -219,7 +219,7 @@ def settings_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 class Examination:
-    """One look at Azure, by one client, for one identity."""
+    """One examination of Azure, with one client, for one identity."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class Examination:
         namespace: str | None,
         subscription: str | None,
     ) -> Iterator[Finding]:
-        """Everything that was found, in the order in which it was looked at."""
+        """All findings, in the order of the checks."""
         try:
             self._arm.authenticate()
         except TokenError as error:
@@ -358,7 +358,7 @@ class Examination:
         )
 
     def _granted(self, scope: str) -> list[JsonObject] | str:
-        """The permissions that the identity has on a scope; text where that cannot be read."""
+        """The permissions that the identity has on a scope; a text that says why where they cannot be read."""
         path = quote(scope, safe="/")
         try:
             if self._principal is None:
@@ -474,7 +474,7 @@ class Examination:
         )
 
     def _beside(self, group: str) -> Iterator[Finding]:
-        """The host's own storage and telemetry, where they lie beside the namespace, as the templates have it."""
+        """The host's own storage and telemetry, where they are in the namespace's resource group."""
         for kind, version, role, actions in rights.BESIDE:
             path = f"{quote(group, safe='/')}/providers/{kind}"
             try:
@@ -529,7 +529,7 @@ class Examination:
 
 
 def _permits(granted: Iterable[JsonObject], kind: str, action: str) -> bool:
-    """Whether one of the permissions allows an action, and does not itself take it out again."""
+    """Whether one of the permissions allows an action, and does not itself exclude it."""
     denied = {"actions": "notActions", "dataActions": "notDataActions"}[kind]
 
     def holds(entry: JsonObject, field: str) -> bool:

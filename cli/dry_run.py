@@ -1,4 +1,4 @@
-"""`--dry-run`: what a request would do to which databases, by the app's own steps that only read."""
+"""`--dry-run`: what a request would do to which databases, found by the app's own steps, which only read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _ACTIONS: Final = {
 
 
 def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
-    """Show what the request would do; returns the exit status: 1 where some of it would fail."""
+    """Show what the request would do; returns the exit status: 1 if some of it would fail."""
     assert line.envelope is not None
     operation, data = read_data(line.envelope)
     assert not isinstance(data, CoverageData), "no command asks for coverage with --dry-run"
@@ -137,7 +137,7 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
         if "inquire_container" in (after.step, selected.to[0].step):
             note = "what has changed there since the last time is known only after that"
             prepared.append(_row(f"VM {data.vm_id.name}", "be inquired", note))
-    # As after the inquiry that a run may make: nothing is asked of the VM now.
+    # As if the inquiry that a run may make had ended: the VM is not inquired now.
     known = plan.model_copy(update={"inquired": True})
     result = _spread(protect.select_databases, _message("select_databases", request, known, c), c)
     rows = _rows(result, data)
@@ -154,7 +154,7 @@ def _policy(data: ProtectData, request: Request, c: Collaborators) -> Policy | N
     if isinstance(policy, Failure):
         raise as_failed(policy)
     if policy is None and data.create_policy is None:
-        # The step says which there are.
+        # The step's error lists the existing ones.
         _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
     elif policy is None and (invalid := protect.invalid_new_name(data.policy_name)) is not None:
         raise as_failed(invalid)
@@ -167,7 +167,7 @@ def _not_known_yet(row: JsonObject) -> JsonObject:
 
 
 def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
-    """What a step goes on with. Raises CommandError where the request would end there."""
+    """The message that a step goes on with. Raises CommandError where the request would end there."""
     result = step(message, c)
     if isinstance(result, End):
         assert result.error is not None
@@ -177,7 +177,7 @@ def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue
 
 
 def _spread(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
-    """What a selection leads to."""
+    """The tasks that a selection leads to."""
     fixed = _onward(step, message, c).to[0]
     return _onward(step, message.model_copy(update={"payload": fixed.payload}), c)
 

@@ -45,15 +45,15 @@ OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
 #: Settings of a deployed app that do not shape a run from the command line.
 NOT_OF_A_RUN: Final = frozenset({"WORKFLOWS", "BACKUP_SCHEDULES", "COVERAGE_SCHEDULES", "DRILL_SCHEDULES"})
 _PAGE: Final = 200
-#: Seconds that a simulator is given to say what time it is.
+#: Seconds to wait for a simulator to tell its time.
 _TIME_TIMEOUT: Final = 2.0
 _FOR_EVER: Final = timedelta(days=100 * 365)
 
 
 def _that_forgets_nothing(topology: Topology) -> Topology:
-    """The entities of a run: its state knows for good what was done, however much later it is given again.
+    """The entities of a run, which never forget message ids: a request given again much later is still a duplicate.
 
-    The ids of polls are left to be forgotten: there is no end of them, and a poll that is asked twice only reads.
+    The ids of polls are forgotten: there is no end of them, and a repeated poll only reads.
     """
     return replace(
         topology,
@@ -82,7 +82,7 @@ class EmbeddedApp:
         self.broker = broker
         self.host = host
         self.runtime = runtime
-        #: whether an earlier run has left its state
+        #: whether there is state from an earlier run
         self.resumed = resumed
         self._next_sequence = 0
 
@@ -95,7 +95,7 @@ class EmbeddedApp:
                 yield event
 
     def messages(self, entity: str, most: int | None = None) -> list[PeekedMessage]:
-        """What an entity holds, oldest first, `most` at most."""
+        """The messages in an entity, oldest first, `most` at most."""
         return list(islice(self._pages(entity, 0), most))
 
     def _pages(self, entity: str, start: int) -> Iterator[PeekedMessage]:
@@ -118,7 +118,7 @@ class EmbeddedApp:
         return not self.host.running
 
     def pending_epochs(self) -> Iterator[tuple[PeekedMessage, int]]:
-        """The messages that are on their way in a replay, with their epoch."""
+        """The messages of replays that are on their way, with their epochs."""
         for queue in TOPOLOGY.queues:
             if queue.name not in (*INTERNAL_QUEUES, DEAD_LETTERS, REPLAYS):
                 continue
@@ -132,7 +132,7 @@ class EmbeddedApp:
 
 
 def step_request(body: bytes) -> dict[str, Any]:
-    """What a step message says of its request; empty where it is no step message."""
+    """The request in a message between steps; empty for any other message."""
     try:
         content = json.loads(body)
     except ValueError:
@@ -200,7 +200,7 @@ def embedded_app(
             raise CommandError(str(error)) from error
         composition.install(runtime)
         try:
-            # Steps retry for minutes, since a role or a secret may be on its way; a person is told at once.
+            # Steps retry for minutes, since a role may have to spread; a person is told at once.
             runtime.backup.authenticate()
             _ask_the_time(runtime)
             yield EmbeddedApp(broker, host, runtime, resumed=resumed)
@@ -214,7 +214,7 @@ def embedded_app(
 
 
 def _ask_the_time(runtime: Runtime) -> None:
-    """Learn what time it is for a simulator, whose clock is its own, before anything is dated."""
+    """Learn the time of a simulator, which has a clock of its own, before anything is dated."""
     if not runtime.settings.on_loopback:
         return
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -230,7 +230,7 @@ def _ask_the_time(runtime: Runtime) -> None:
 
 
 def _functions(settings: Mapping[str, str]) -> Any:
-    # Which workflows an app serves is looked at when it is imported; a run serves all.
+    # WORKFLOWS is read when the app is imported; a run serves all workflows.
     served = os.environ.pop("WORKFLOWS", None)
     try:
         return load("function_app", settings)

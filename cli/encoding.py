@@ -1,4 +1,4 @@
-"""Text in the encodings that consoles, pipes and files of Windows have."""
+"""Text in the encodings of Windows consoles, pipes and files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 
 def in_utf_8(data: bytes) -> bytes:
-    """JSON in UTF-8 that may be in UTF-16 or UTF-32, with a byte order mark or without. Raises ValueError."""
+    """Convert JSON from UTF-8, UTF-16 or UTF-32, with or without a byte order mark, to UTF-8. Raises ValueError."""
     encoding = json.detect_encoding(data)
     return data if encoding.startswith("utf-8") else data.decode(encoding).encode()
 
 
 def json_text(value: object, **layout: Any) -> str:
-    r"""JSON that may be printed: a `\u` escape stands for what the output's encoding lacks, or a terminal would obey.
+    r"""JSON that is safe to print: `\u` escapes replace what the output cannot encode or a terminal would obey.
 
-    `layout` is what `json.dumps` takes of indent and separators.
+    `layout` is passed to `json.dumps`: indent and separators.
     """
     text = json.dumps(value, ensure_ascii=False, **layout)
     encoding = sys.stdout.encoding or "utf-8"

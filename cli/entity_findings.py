@@ -1,4 +1,4 @@
-"""A queue, topic or subscription as it is, beside what the app needs of it."""
+"""Compares a queue, topic or subscription with what the app needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_LEAST: Final = {
     "defaultMessageTimeToLive": timedelta(days=14),
     "autoDeleteOnIdle": timedelta(days=3650),
 }
-#: What cannot be changed once an entity is there.
+#: Properties that cannot be changed once an entity exists.
 _AT_CREATION: Final = frozenset({"requiresDuplicateDetection", "requiresSession"})
 
 
@@ -53,7 +53,7 @@ def entity_findings(what: str, expected: JsonObject, found: JsonObject | None) -
 
 
 def _in_the_way(expected: JsonObject, found: JsonObject) -> Iterator[tuple[str, str, str]]:
-    """What is set of an entity that the app does not ask for, and by which messages are lost to it."""
+    """Properties that the app does not ask for and that would lose its messages."""
     for name in ("forwardTo", "forwardDeadLetteredMessagesTo"):
         if name not in expected and found.get(name):
             yield name, str(found[name]), f"Remove {name}: what comes here goes elsewhere."

@@ -1,4 +1,4 @@
-"""What ends a command before it has changed anything."""
+"""Errors that end a command before it has changed anything."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 from shared.engine.result import Failure
 
 UNUSABLE: Final = 2
-#: As a shell has it for a command that SIGINT has ended.
+#: The exit status that shells use for a command that SIGINT ended.
 INTERRUPTED: Final = 130
-#: Azure, or the estate, does not have what was asked for.
+#: Azure does not have what was asked for.
 FAILED: Final = 1
 
 
@@ -25,5 +25,5 @@ class CommandError(Exception):
 
 
 def failed(failure: Failure) -> CommandError:
-    """The error for what Azure, or the estate, does not have."""
+    """The error where Azure does not have what was asked for."""
     return CommandError(failure.message, status=FAILED)

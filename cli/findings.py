@@ -1,4 +1,4 @@
-"""What `doctor` has found: what was looked at, how it is, and what to do."""
+"""The findings of `doctor`: what was checked, its state, and what to do."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What was looked at, and how it is."""
+    """What was checked, and its state."""
 
     what: str
     finding: str
-    #: what to do; none where nothing is wrong
+    #: what to do; empty where nothing is wrong
     todo: str | None = None
-    #: whether it was looked at, or nothing was named to look at
+    #: whether it was checked; False where nothing was named to check
     skipped: bool = False
 
     @property
     def row(self) -> JsonObject:
-        """As it is shown."""
+        """The row in a table."""
         return {
             "result": self._result,
             "what": self.what,
@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """As a person reads it: what to do stands on a line of its own, to be copied."""
+        """The text for a person, with what to do on a line of its own for copying."""
         if self.skipped:
             return f"skipped {printable(self.what)}: {printable(self.finding)}"
         if self.todo is None:

@@ -1,4 +1,4 @@
-"""The words of the message contract, in the flags of a command that builds its request from them."""
+"""Translates messages from the field names of requests to the flags of the command."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FLAGS: Final = {
     "id": "--id",
     "correlationid": "--correlation-id",
 }
-#: What is accepted, where a field's own check speaks in patterns.
+#: What is accepted, in words, for fields whose own check quotes a pattern.
 _ACCEPTED: Final = {
     "--recovery-point": "expected the name of a recovery point, as `sqlvmbackup recovery-points` lists it",
     "--create-vault": "expected a region of Azure, such as westeurope",
@@ -76,7 +76,7 @@ _PHRASES: Final = (
     (re.compile(r"\bgive as vmId the one of\b"), "give with --vm the VM of"),
     (re.compile(r"\bis named by its availabilityGroup\b"), "is given with --group-database"),
 )
-#: Fields that are no words of a sentence; in quotation marks they are part of a value.
+#: Field names that cannot be ordinary words; in quotation marks they are part of a value.
 _IN_TEXT: Final = re.compile(
     r"\bdata\.(?P<path>[A-Za-z]+(?:\.\w+)*)"
     rf"|(?<!\")\b(?P<word>{'|'.join(name for name in FLAGS if name.isalpha() and not name.islower())})\b"
@@ -84,7 +84,7 @@ _IN_TEXT: Final = re.compile(
 
 
 def in_flags(text: str) -> str:
-    """A message of the app to whoever has typed flags."""
+    """A message of the app, with flags in place of field names."""
     for pattern, words in _PHRASES:
         text = pattern.sub(words, text)
     return _IN_TEXT.sub(lambda found: flag_of(found["path"] or found["word"]) or found[0], text)
@@ -99,7 +99,7 @@ def flag_of(path: str) -> str | None:
 
 
 def problem_in_flags(problem: Problem) -> str:
-    """One thing wrong with a request, as a sentence that begins with its flag."""
+    """A problem in a request, as a sentence that begins with the flag."""
     field = problem.field.removeprefix("data.")
     flag = flag_of(field) or problem.field
     within = _within_a_file(flag, field)
@@ -107,7 +107,7 @@ def problem_in_flags(problem: Problem) -> str:
     if "matches" in accepted:
         accepted = _ACCEPTED.get(flag, "has characters that are not allowed there")
     if problem.field == "data":
-        # Of several fields: the sentence names them.
+        # About several fields, which the sentence names.
         return f"{accepted[:1].upper()}{accepted[1:]}."
     if problem.given == "nothing" and accepted == "is required":
         return f"{flag}: {within}required, and not given{_OR_ELSE.get(flag, '')}."
@@ -116,5 +116,5 @@ def problem_in_flags(problem: Problem) -> str:
 
 
 def _within_a_file(flag: str, field: str) -> str:
-    """Where in the JSON of a file it is: that has fields, and no flags."""
+    """The place in a JSON file: that has fields, not flags."""
     return f"{field.removeprefix('createPolicy.')}: " if flag == "--create-policy" and "." in field else ""

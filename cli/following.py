@@ -1,4 +1,4 @@
-"""Which requests are waited for, and what is known of their outcomes.
+"""The requests that are waited for, and their outcomes so far.
 
 The rules are those of the message contract: an outcome belongs to the request and epoch that its data
 names, a request is complete when `outcomeCount` distinct `outcomeKey`s have an outcome, and a higher epoch
@@ -43,18 +43,18 @@ class FollowedRequest:
 
     line: RequestLine
     epochs: dict[int, EpochProgress] = field(default_factory=dict)
-    #: a replay is on its way: earlier epochs do not complete it
+    #: the epoch of a replay that is on its way: earlier epochs do not complete the request
     awaited_epoch: int = 0
 
     @property
     def outcome_count(self) -> int | None:
-        """How many outcomes there will be, as the newest epoch has it; None where nothing is known yet."""
+        """How many outcomes there will be, according to the newest epoch; None where not known yet."""
         counts = [self.epochs[epoch].outcome_count for epoch in sorted(self.epochs)]
         return next((count for count in reversed(counts) if count is not None), None)
 
     @property
     def answered(self) -> bool:
-        """Whether every outcome is there, of whichever epoch."""
+        """Whether every outcome has arrived, in any epoch."""
         count = self.outcome_count
         return count is not None and len(self.final_outcomes()) >= count
 
@@ -62,8 +62,8 @@ class FollowedRequest:
     def complete(self) -> bool:
         """Whether nothing more is waited for.
 
-        A replay may concern one database or all of them: unless it has answered all, only an idle broker
-        tells that it has ended.
+        A replay may concern one database or all of them: unless all have outcomes, only an idle broker shows that it
+        has ended.
         """
         if self.awaited_epoch == 0:
             return self.answered
@@ -84,11 +84,11 @@ class FollowedRequest:
 
     @property
     def known(self) -> bool:
-        """Whether the app has said anything about it yet."""
+        """Whether any event about it has arrived."""
         return any(epoch.accepted or epoch.outcomes for epoch in self.epochs.values())
 
     def take(self, kind: str, event: JsonObject, epoch: int) -> None:
-        """Take note of an event of an epoch of this request; `kind` is what `event_kind` says of it."""
+        """Note an event of an epoch of this request; `kind` is from `event_kind`."""
         data = event["data"]
         progress = self.epochs.setdefault(epoch, EpochProgress())
         if isinstance(data.get("outcomeCount"), int):
@@ -101,7 +101,7 @@ class FollowedRequest:
             progress.outcomes.setdefault(data["outcomeKey"], event)
 
     def final_outcomes(self) -> list[JsonObject]:
-        """The outcome of each database, of the highest epoch that has one."""
+        """The outcome of each database, from the highest epoch that has one."""
         final: dict[str, JsonObject] = {}
         for epoch in sorted(self.epochs):
             if self.epochs[epoch].outcomes:
@@ -157,15 +157,15 @@ class Following:
         return self._by_key.get(request_key(operation, source, request_id))
 
     def expect_epoch(self, request: FollowedRequest, epoch: int) -> None:
-        """A replay of the request is on its way."""
+        """Expect a replay of the request."""
         request.awaited_epoch = max(request.awaited_epoch, epoch)
 
     def find_rejection(self, event_id: object) -> tuple[FollowedRequest, int] | None:
-        """The request, and its epoch, that an answer to something that is no request has this id for."""
+        """The request, with its epoch, whose rejection has this id."""
         return self._by_rejection.get(event_id) if isinstance(event_id, str) else None
 
     def observe(self, event: JsonObject) -> Observed | None:
-        """Take note of an event of the topic; None where it concerns no request of this run."""
+        """Note an event of the topic; None where it concerns no request of this run."""
         data = event.get("data")
         kind = event_kind(event)
         if not isinstance(data, dict) or kind in (None, "gap"):
@@ -183,7 +183,7 @@ class Following:
                 return None
             request, epoch = followed, int(data.get("epoch", 0))
             if _refuses_all(data) and event.get("id") not in request.line.refusal_ids(epoch):
-                # Somebody else has sent a message that names the same source and id: it is not taken, this one is.
+                # Somebody else sent a message with the same source and id: that one was refused, this one is accepted.
                 return None
         request.take(kind, event, epoch)
         return Observed(request, kind, event)
@@ -203,7 +203,7 @@ def event_kind(event: JsonObject) -> str | None:
 
 
 def is_success(outcome: JsonObject) -> bool:
-    """Whether it counts as one for the exit status: a backup that was not needed does."""
+    """Whether it counts as a success for the exit status: a backup that was not needed does."""
     data = outcome.get("data", {})
     return (
         data.get("status") in set(SUCCESSES) or data.get("error", {}).get("code") == ErrorCode.RECENT_ENOUGH

@@ -33,12 +33,12 @@ from shared.names import name_key
 JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("status", "took", "operation", "database", "started", "by", "reason", "id")
-#: From this many columns on, a job is one line; on fewer, these stand below what it does, or are left out.
+#: From this many columns on, a job is one line; on a narrower terminal, these columns move below or are left out.
 _WIDE: Final = 130
 _BELOW: Final = ("started", "reason", "id")
 _NARROW_COLUMNS: Final = ("status", "took", "description")
 _FAILED_RANK: Final = 2
-#: A list tells no reasons: those of so many failures are read with it.
+#: A list has no reasons: the reasons of at most this many failures are read.
 _MOST_REASONS: Final = 25
 _GOOD: Final = (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_WARNINGS)
 _STYLES: Final = {
@@ -48,7 +48,7 @@ _STYLES: Final = {
     JobStatus.CANCELLING: "cyan",
 }
 
-#: What is left of a cancelled job, by its operation.
+#: What a cancelled job leaves behind, by operation.
 _OF_A_CANCELLED: Final = {
     "Backup": "A cancelled backup leaves no recovery point. Earlier ones stay, and the policy's schedule goes on: take"
     " another backup before you rely on this database.",
@@ -68,7 +68,7 @@ def list_jobs(options: argparse.Namespace) -> int:
         jobs = _listed(runtime, vault, since, options)
         chosen = [job for job in jobs if _is_of(job, options.database)]
         told, untold = _with_reasons(runtime, vault, chosen)
-    # What a person has to look at comes last, next to the prompt.
+    # Jobs that need attention come last, next to the prompt.
     told.sort(key=lambda job: (_rank(job), job.start_time or since, job.id))
     if output.failed_only:
         told = [job for job in told if _rank(job) == _FAILED_RANK]
@@ -101,7 +101,7 @@ def _is_of(job: Job, patterns: Sequence[str]) -> bool:
 
 
 def _with_reasons(runtime: Runtime, vault: VaultId, jobs: Sequence[Job]) -> tuple[list[Job], int]:
-    """The jobs, those that failed with their reasons, and how many lack them: reads of jobs are few."""
+    """The jobs, failed ones with their reasons, and how many lack reasons: reads of jobs are limited."""
     told: list[Job] = []
     read = untold = 0
     for job in jobs:
@@ -171,7 +171,7 @@ def wait_for_jobs(options: argparse.Namespace) -> int:
 
 
 def cancel_job(options: argparse.Namespace) -> int:
-    """Have a job stopped, and follow it to its end; returns the exit status: 0 once it is cancelled."""
+    """Cancel a job and follow it to its end; returns the exit status: 0 once it is cancelled."""
     output = output_of(options)
     with vault_named(options) as (runtime, vault):
         job = _job(runtime, vault, options.id)
@@ -220,7 +220,7 @@ def _cancel(runtime: Runtime, vault: VaultId, job: Job) -> None:
 
 
 def _look_again(runtime: Runtime, vault: VaultId, job: Job, error: ArmError) -> None:
-    """Find out by the job what became of a cancellation whose answer was lost. Raises CommandError."""
+    """Read the job after a cancellation whose answer was lost. Raises CommandError."""
     now = runtime.backup.get_job(vault, job.id)
     if now is not None and (now.status is JobStatus.CANCELLING or now.status.has_ended):
         return
@@ -294,7 +294,7 @@ def _errors(job: Job) -> list[tuple[int | None, ErrorInfo]]:
             return []
         return [(None, _advised(job_error(job)))]
     first, *others = job.error_details
-    # The first is told as the app's own events tell it.
+    # The first is worded as in the app's own events.
     told = [(first.code, _advised(job_error(job)))]
     return told + [(other.code, _advised(_error_info(other))) for other in others]
 
@@ -313,7 +313,7 @@ def _advised(error: ErrorInfo) -> ErrorInfo:
 
 
 def job_row(job: Job) -> JsonObject:
-    """A job as a line of JSON: what is not known is left out."""
+    """A job as a line of JSON, without what is not known."""
     duration = _duration(job)
     row: JsonObject = {
         "id": job.id,

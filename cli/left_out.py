@@ -1,4 +1,4 @@
-"""What a request leaves out, and does not say itself: what is not protected, and what is not there to exclude."""
+"""What a request leaves out without saying so: unprotected databases, and exclusions that match nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def excluded_in_vain(data: BackupData | DrillData | ProtectData, accepted: Accep
     """The names to exclude that have excluded nothing, as far as the names in `accepted` tell."""
     if len(accepted.skipped_names) < sum(accepted.skipped.values()):
         return []  # not all of them are named
-    # What is left out for another reason as well is there all the same.
+    # A database that is also left out for another reason does exist.
     found = [name.partition("/")[::2] for name in accepted.skipped_names]
     vain = [
         str(one).removeprefix("*/")
@@ -52,7 +52,7 @@ def excluded_in_vain(data: BackupData | DrillData | ProtectData, accepted: Accep
 
 
 def note_on_excludes(line: RequestLine, accepted: JsonObject | None) -> str | None:
-    """What is to be said of names to exclude that have excluded nothing."""
+    """A note on exclusions that matched nothing."""
     if line.envelope is None or accepted is None:
         return None
     try:
@@ -66,7 +66,7 @@ def note_on_excludes(line: RequestLine, accepted: JsonObject | None) -> str | No
 
 
 def left_unprotected(data: BackupData, azure: Reads) -> list[LeftOut]:
-    """As `unprotected`, of the request's data. What cannot be read now is not told: it changes no outcome."""
+    """As `unprotected`, for the request's data. Errors while reading are ignored, since no outcome depends on it."""
     if not any(selector.is_pattern for selector in data.databases):
         return []
     try:

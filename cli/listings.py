@@ -1,4 +1,4 @@
-"""`sqlvmbackup databases` and `recovery-points`: what there is; nothing is changed."""
+"""`sqlvmbackup databases` and `recovery-points`: lists them, and changes nothing."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ _DATABASES: Final = (
     "lastBackup",
     "lastBackupStatus",
 )
-#: The service's words for a last backup that is as it should be, or that is yet to come.
+#: The service's words for a last backup that succeeded or is yet to come.
 _GOOD: Final = frozenset({"healthy", "completed", "irpending"})
 _RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to", "state", "expires")
 
-#: What a narrow terminal does without, the first of them first: the name and how it is go last.
+#: Columns that a narrow terminal drops, in this order: the name and the state stay longest.
 _SPARED: Final = ("policy", "lastBackup", "reason", "state")
 
 
@@ -99,9 +99,9 @@ def _needs_a_look(row: JsonObject) -> bool:
 def _candidates(
     c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId | None
 ) -> tuple[list[Candidate], list[Unusable]]:
-    """The databases there, and the registered containers whose databases cannot be told.
+    """The databases, and the registered containers whose databases cannot be listed.
 
-    Raises CommandError for a VM that the vault knows nothing of.
+    Raises CommandError for a VM that the vault does not know.
     """
     if c.azure.get_vault(vault_id) is None:
         raise failed(vault_not_found(c, vault_id))
@@ -187,7 +187,7 @@ def show_recovery_points(options: argparse.Namespace) -> int:
 
 
 def _protected(asked: Database, known: list[Candidate]) -> ProtectedItem:
-    """The protected database of that name. Raises CommandError where there is not just one."""
+    """The protected database of that name. Raises CommandError unless there is exactly one."""
     chosen = called([one for one in known if one.protected is not None or one.unusable is not None], asked)
     if not chosen:
         if (whole := protected_as_a_whole(inside(known, asked))) is not None:
@@ -210,7 +210,7 @@ def _protected(asked: Database, known: list[Candidate]) -> ProtectedItem:
 
 
 def _recovery_point_rows(points: Sequence[RecoveryPoint]) -> list[JsonObject]:
-    """What there is, the newest first, with log ranges in the whole seconds that can be asked for."""
+    """Recovery points, the newest first, with log ranges in the whole seconds that a restore takes."""
     rows: list[tuple[datetime, JsonObject]] = []
     for time, point in newest_first(points):
         row = {

@@ -1,7 +1,7 @@
-"""`sqlvmbackup replay send --requests FILE`: requests whose messages are gone, sent again as what they were.
+"""`sqlvmbackup replay send --requests FILE`: sends requests again whose messages were lost.
 
-A request that is sent anew is a new one, whatever its id, where the namespace does not remember it. As a replay it
-first looks in the vault's jobs for what it has begun before, and adopts that.
+A namespace that does not remember a request's id takes it for a new request. As a replay, the request first looks in
+the vault's jobs for what it began before, and adopts that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared.bus.topology import EVENTS, REPLAYS
 from shared.messages.identity import fingerprint
 from shared.messages.reserved import EPOCH, ORIGINAL_QUEUE
 
-#: The first that no message of the lost namespace has had, but for replays of its own.
+#: The first epoch that no message of the lost namespace had, except replays.
 _EPOCH: Final = 1
 
 

@@ -18,7 +18,7 @@ from cli.parsing import Parser
 from cli.request_commands import request_handler
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-#: Set by a shell that asks what may be typed next (argcomplete).
+#: Set by a shell that asks for completions (argcomplete).
 _COMPLETING: Final = "_ARGCOMPLETE"
 
 
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone: there is nobody left to tell.
+        # The reader of the output has gone: nobody is left to tell.
         sys.stderr.close()
         return 1
     except OSError as error:
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _discard_output() -> None:
-    """What is left of the output cannot be written when the process ends either."""
+    """Discard the rest of the output, which could not be written at exit either."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

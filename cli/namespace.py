@@ -1,6 +1,6 @@
-"""A deployed app, from here: requests into its namespace, outcomes and parked messages out of it.
+"""A deployed app from outside: sends requests to its namespace, and reads outcomes and parked messages.
 
-The topic's subscription is only peeked, so that nobody else misses what is looked at.
+The topic's subscription is only peeked, so that no other reader misses a message.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def send_and_wait(
         following = Following([line])
         watch = Stopwatch(following, scale=1.0, began=time.monotonic())
         events = _Events(receiver)
-        # What is there already is passed over, but for answers to this very request from before.
+        # Existing events are skipped, except earlier answers to this very request.
         for event in events.new():
             following.observe(event)
         bus.send([line.message()])
@@ -96,14 +96,14 @@ def send_and_wait(
 
 
 class _Events:
-    """The events of the topic, from the oldest that is kept."""
+    """The events of the topic, from the oldest kept one on."""
 
     def __init__(self, receiver: ServiceBusReceiver) -> None:
         self._receiver = receiver
         self._next = 0
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """Those that have come since the last call. Raises CommandError where the topic is partitioned."""
+        """The events since the last call. Raises CommandError where the topic is partitioned."""
         while page := self._receiver.peek_messages(_PAGE, sequence_number=self._next):
             for message in page:
                 number = message.sequence_number or 0
@@ -115,7 +115,7 @@ class _Events:
 
 
 def _refuse_partitions(entity: str, sequence_number: int) -> None:
-    """Raises CommandError for what a partitioned entity holds: its messages have no one order to follow them by.
+    """Raise CommandError for a partitioned entity: its messages have no single order to follow.
 
     A partition is in the top 16 bits of the sequence numbers that it gives
     (https://learn.microsoft.com/azure/service-bus-messaging/message-sequencing).

@@ -69,12 +69,12 @@ def _add_replay(commands: SubCommands) -> None:
     parser.add_argument(
         "--requests",
         metavar="FILE",
-        help="with send: the requests of this JSONL file, whose messages are gone with their namespace",
+        help="with send: the requests in this JSONL file, whose messages were lost with their namespace",
     )
     parser.add_argument(
         "--again",
         action="store_true",
-        help="have it done again where it is so old that nobody can tell what it did before",
+        help="send it again although it is so old that what it did before can no longer be found",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--state", type=Path, metavar="DIR", help="of a run")
@@ -105,7 +105,7 @@ def _add_doctor(commands: SubCommands) -> None:
         help="the app's namespace, by name or full ARM id (default: as the settings say)",
     )
     parser.add_argument(
-        "--subscription", metavar="ID", help="where app and namespace are (default: the first vault's)"
+        "--subscription", metavar="ID", help="subscription of app and namespace (default: the first vault's)"
     )
     add_repeated(
         parser,
@@ -116,12 +116,14 @@ def _add_doctor(commands: SubCommands) -> None:
     add_repeated(
         parser, "--vm", metavar="ID", help="full ARM id of a VM to protect or restore to; may be repeated"
     )
-    add_repeated(parser, "--drill-vm", metavar="ID", help="of a VM kept for drills; may be repeated")
+    add_repeated(
+        parser, "--drill-vm", metavar="ID", help="full ARM id of a VM kept for drills; may be repeated"
+    )
     add_repeated(
         parser,
         "--option",
         choices=("firstBackup", "autoProtect", "createPolicy", "createVault"),
-        help="what requests ask for beyond their workflow; may be repeated",
+        help="an optional feature that requests use; may be repeated",
     )
     parser.add_argument(
         "--identity",
@@ -135,7 +137,7 @@ def _add_status(commands: SubCommands) -> None:
     parser = add_command(
         commands,
         "status",
-        summary="show what a deployed app has in flight, the oldest first, and what waits for somebody",
+        summary="show what a deployed app has in flight, the oldest first, and what needs attention",
         example="""
           sqlvmbackup status --namespace my-namespace
         """,
@@ -156,7 +158,7 @@ def _add_watch(commands: SubCommands) -> None:
         example="""
           sqlvmbackup watch --namespace my-namespace
         """,
-        notes="Of `-o jsonl`, each look is a line for each request and step, and one of sums.",
+        notes="With `-o jsonl`, each look is a line per request and step, and one with the sums.",
         handler=later("cli.status", "watch"),
     )
     parser.add_argument("--once", action="store_true", help="look once")
@@ -173,7 +175,7 @@ def _add_completion(commands: SubCommands) -> None:
     parser = add_command(
         commands,
         "completion",
-        summary="print the script by which a shell completes commands and options",
+        summary="print the script with which a shell completes commands and options",
         example="""
           sqlvmbackup completion bash > ~/.local/share/bash-completion/completions/sqlvmbackup
         """,

@@ -22,7 +22,7 @@ SubCommands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def later(module: str, function: str) -> Handler:
-    """A handler that is imported when its command is run: one command is not to wait for what others need."""
+    """A handler that is imported when its command runs, so that no command waits for imports of others."""
 
     def handler(options: argparse.Namespace) -> int:
         handle: Handler = getattr(import_module(module), function)
@@ -56,7 +56,7 @@ def add_group(commands: SubCommands, name: str, *, summary: str) -> SubCommands:
 
 
 def duration(text: str) -> timedelta:
-    """A duration of an option. The parser tells what it raises."""
+    """The duration in an option. The parser shows the error that it raises."""
     from shared.messages.model import parse_duration
 
     try:
@@ -76,7 +76,7 @@ def add_output(
     default: str = "a table on a terminal, JSON lines in a pipe",
     failed: str | None = None,
 ) -> None:
-    """How results are written. `failed`: what `--failed-only` keeps, where there is such a thing."""
+    """Add the options for output. `failed`: what `--failed-only` keeps, if the command has that."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "-o",
@@ -89,11 +89,11 @@ def add_output(
     group.add_argument(
         "--query",
         metavar="JMESPATH",
-        help="what to take of the results, as `az` has it (default output: json)",
+        help="JMESPath query over the results, as in `az` (default output: json)",
     )
     if failed is not None:
         group.add_argument("--failed-only", action="store_true", help=f"only {failed}")
-    # What scripts have used.
+    # Kept for existing scripts.
     for flag, format_ in (("--json", "jsonl"), ("--no-json", "table")):
         group.add_argument(flag, dest="output", action="store_const", const=format_, help=argparse.SUPPRESS)
 
@@ -108,7 +108,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the run")
     add_endpoint(group)
     group.add_argument(
-        "--outcomes", type=Path, metavar="FILE", help="each outcome is added to it, a JSON line each"
+        "--outcomes", type=Path, metavar="FILE", help="append each outcome to this file, one JSON line each"
     )
     group.add_argument(
         "--state",
@@ -154,7 +154,7 @@ def add_selection(parser: argparse.ArgumentParser, *, every: str, system: bool =
         metavar="GROUP/NAME",
         help="a database of an availability group; may be repeated",
     )
-    add_repeated(group, "--exclude", metavar="NAME", help="not these; may be repeated")
+    add_repeated(group, "--exclude", metavar="NAME", help="leave these out; may be repeated")
     if system:
         group.add_argument(
             "--include-system",
@@ -167,7 +167,7 @@ def add_time_zone(group: Group) -> None:
     group.add_argument(
         "--time-zone",
         metavar="ZONE",
-        help="of moments that name no offset, such as Europe/Berlin (default: none, and such are refused)",
+        help="time zone of moments without an offset, such as Europe/Berlin (default: they are refused)",
     )
 
 

@@ -29,7 +29,7 @@ JsonObject = dict[str, Any]
 #: Wide enough for a job id beside a sentence, where no terminal says how wide it is.
 _PLAIN_WIDTH: Final = 160
 _GAP: Final = 2
-#: Full-width forms included, which spreadsheets of East Asian locales read alike.
+#: With full-width forms, which spreadsheets in East Asian locales treat alike.
 _BEGIN_FORMULAS: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -46,21 +46,21 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What is written of a command's results."""
+    """How a command's results are written."""
 
     format: Format
     query: ParsedResult | None = field(default=None, repr=False)
-    #: leave out what is as it should be
+    #: whether to leave out what is as it should be
     failed_only: bool = False
 
     @property
     def is_table(self) -> bool:
-        """Whether a person reads it, as it comes."""
+        """Whether it is a plain table for a person."""
         return self.format is Format.TABLE and self.query is None
 
 
 def output_of(options: argparse.Namespace, *, default: Format | None = None) -> Output:
-    """What the options ask for; else a table on a terminal, JSON lines in a pipe. Raises CommandError."""
+    """The output that the options ask for (default: a table on a terminal, else JSON lines). Raises CommandError."""
     asked = getattr(options, "output", None)
     text = getattr(options, "query", None)
     query = None
@@ -88,7 +88,7 @@ def write_data(
     *,
     flat: Callable[[JsonObject], JsonObject] = dict,
 ) -> None:
-    """Write rows for a program, or what a query makes of them.
+    """Write rows for a program, or the result of a query over them.
 
     Args:
         rows: as JSON has them.
@@ -142,9 +142,9 @@ def _write_flat(value: Any, format_: Format, flat: Callable[[JsonObject], JsonOb
 
 
 def _no_formula(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: names are whatever their owners call them.
+    """A cell that no spreadsheet takes for a formula: names may hold anything.
 
-    What may begin one gets an apostrophe in front; numbers stay as they are
+    Text that may begin one gets an apostrophe in front; numbers stay unchanged
     (https://owasp.org/www-community/attacks/CSV_Injection).
     """
     if cell.lstrip().startswith(_BEGIN_FORMULAS) and not _NUMBER.fullmatch(cell):
@@ -163,7 +163,7 @@ def _cell(value: object) -> str:
 
 
 def _lines(value: object) -> str:
-    """A cell of a table: a tuple is a line for each of its texts."""
+    """The lines of a table's cell: one for each text of a tuple."""
     return "\n".join(map(printable, value)) if isinstance(value, tuple) else _cell(value)
 
 
@@ -177,7 +177,7 @@ def print_rows(
     name: Sequence[str] = (),
     failed: Callable[[JsonObject], bool] = lambda _row: False,
 ) -> None:
-    """Rows of a listing, on standard output.
+    """Print the rows of a listing on standard output.
 
     Args:
         columns: of the table.
@@ -205,7 +205,7 @@ def print_rows(
 def _fitted(
     columns: list[str], rows: list[dict[str, str]], spared: Sequence[str], name: Sequence[str]
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns that there is room for, and their cells."""
+    """The columns that fit, and their cells."""
     room = console().width
 
     def width(column: str) -> int:
@@ -214,7 +214,7 @@ def _fitted(
     def too_wide() -> bool:
         return sum(map(width, columns)) + _GAP * (len(columns) - 1) > room
 
-    # A column of nothing tells nothing.
+    # An empty column is dropped.
     columns = [column for column in columns if any(row[column] for row in rows)]
     for column in spared:
         if too_wide() and column in columns and len(columns) > 1:
@@ -264,7 +264,7 @@ def _least(column: str, cells: Sequence[str]) -> int:
 
 
 def _print_records(wide: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows one under another, where there is no room for them side by side."""
+    """Print each row as a block of lines, where columns do not fit side by side."""
     for number, row in enumerate(rows):
         if number:
             print()
@@ -314,5 +314,5 @@ def print_table(
         return
     with wide.capture() as captured:
         wide.print(table)
-    # Columns are filled up with blanks, which end in what people paste.
+    # Cells are padded with blanks, which would end up in what people paste.
     print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)

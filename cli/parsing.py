@@ -1,4 +1,4 @@
-"""Options as people type them: a parser whose errors say what to type, durations, moments, names of databases."""
+"""Parses options as people type them; errors say what to type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOMENT: Final = "expected a moment such as 2026-01-05T07:30:00Z or 2026-01-05T0
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors are one sentence that names the flag; a flag or command that does not exist gets the one that is meant."""
+    """A parser whose errors are one sentence that names the flag, with a suggestion for unknown flags and commands."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        """Say it in one sentence, with status 2."""
+        """Exit with one sentence and status 2."""
         print(f"{self.prog}: {self._plainly(message)} (For help: {self.prog} --help)", file=sys.stderr)
         raise SystemExit(UNUSABLE)
 
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         return {}
 
     def unknown(self, words: Sequence[str]) -> str:
-        """What is said of words that mean nothing to this command."""
+        """The error for words that the command does not know."""
         word = words[0].partition("=")[0]
         if not word.startswith("-"):
             return f"{' '.join(words)} is not expected here."
@@ -96,13 +96,13 @@ def _or(words: Sequence[str]) -> str:
 
 
 def any_case(values: Iterable[str]) -> Callable[[str], str]:
-    """One of these values, in whatever case it is typed; what is none of them is left as it is."""
+    """One of these values, typed in any case; other text is returned unchanged."""
     canonical = {value.lower(): value for value in values}
     return lambda text: canonical.get(text.lower(), text)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """A number of an option. The parser tells what it raises."""
+    """The number in an option. The parser shows the error that it raises."""
 
     def parse(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:

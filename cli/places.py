@@ -26,7 +26,7 @@ _EXAMPLE: Final = (
 
 
 def find_places(options: argparse.Namespace) -> None:
-    """Put full ARM ids in place of what the options say of vault and VMs. Raises CommandError."""
+    """Replace the vault and VMs in the options with full ARM ids. Raises CommandError."""
     options.vault = vault_path(options, os.environ)
     for name in ("vm", "to_vm"):
         given = getattr(options, name, None)
@@ -80,7 +80,7 @@ def several_places(
     name: str | None,
     environment: Mapping[str, str],
 ) -> tuple[list[VaultId], list[str]]:
-    """The vaults that are named, and the subscriptions all of whose vaults are meant. Raises CommandError.
+    """The vaults that are named, and the subscriptions whose vaults are all meant. Raises CommandError.
 
     Args:
         vaults: full ARM ids.
@@ -118,7 +118,7 @@ def _checked(text: str, flag: str) -> str:
 
 
 def subscription_id(given: str | None, environment: Mapping[str, str]) -> str:
-    """The id of the subscription that is named, else of the environment, of its vault, of `az`. Raises CommandError."""
+    """The subscription's id: from the option, the environment, its vault or `az`. Raises CommandError."""
     text = (given or environment.get(_SUBSCRIPTION, "")).strip()
     if _GUID.fullmatch(text):
         return text
@@ -144,7 +144,7 @@ def subscription_id(given: str | None, environment: Mapping[str, str]) -> str:
 
 
 def _subscriptions_of_az(environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What `az login` has left: https://learn.microsoft.com/cli/azure/azure-cli-configuration#cli-configuration-file."""
+    """The subscriptions that `az login` saved: https://learn.microsoft.com/cli/azure/azure-cli-configuration#cli-configuration-file."""
     directory = Path(environment.get("AZURE_CONFIG_DIR") or Path("~/.azure").expanduser())
     try:
         profile = json.loads((directory / "azureProfile.json").read_text(encoding="utf-8-sig"))

@@ -1,4 +1,4 @@
-"""`sqlvmbackup policies`: what a vault's policies take when, and how long it is kept, in words.
+"""`sqlvmbackup policies`: which backups a vault's policies take, when, and how long they are kept, in words.
 
 The form of a policy is that of https://learn.microsoft.com/rest/api/backup/protection-policies (AzureWorkload). Its
 times of day are those of its time zone, though they are written with a `Z`; the date beside them means nothing.
@@ -87,7 +87,7 @@ def show_policy(options: argparse.Namespace) -> int:
 
 
 def policy_row(policy: Policy, now: datetime) -> JsonObject:
-    """A policy as a line of JSON: its words, and what they stand for as the service has it."""
+    """A policy as a line of JSON: in words, and the service's own fields."""
     return {
         "name": policy.name,
         "protectedItemsCount": policy.protected_items_count,
@@ -166,7 +166,7 @@ def _hourly(schedule: JsonObject) -> str:
 
 
 def _in_utc(times: Sequence[str], zone: str, now: datetime) -> str:
-    """What the times of day are in UTC at present; nothing where they are that already, or the zone is not known."""
+    """The times of day in UTC at present; empty where they are in UTC already, or the zone is unknown."""
     name = windows_zone(zone)
     if name is None or zone == "UTC":
         return ""

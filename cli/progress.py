@@ -1,4 +1,4 @@
-"""How far requests are: what has started, ended and failed, how long it took, and how long it may still take."""
+"""The progress of requests: what has started, ended and failed, the time so far, and an estimate of the rest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class InFlight:
 
 @dataclass(frozen=True)
 class Moving:
-    """What is on its way: some of it, jobs first, and how much there is of it."""
+    """The work in flight: some of the messages, jobs first, and how many there are."""
 
     shown: Sequence[InFlight] = ()
     total: int = 0
@@ -50,7 +50,7 @@ class Moving:
 
 NOTHING_MOVES: Final = Moving()
 
-#: So many durations tell how long the others take.
+#: How many durations an estimate needs.
 _ENOUGH: Final = 5
 
 
@@ -92,7 +92,7 @@ def read_in_flight(body: bytes, now: datetime | None) -> InFlight | None:
             failing=content.get("failingSince") is not None,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # of another version: the app says what it thinks of it
+        return None  # of another version, which the app will report
 
 
 def _database(task: dict[str, Any]) -> str | None:
@@ -118,7 +118,7 @@ class Progress:
     failed: int = 0
     running: int = 0
     elapsed: timedelta = timedelta()
-    #: None where nothing has ended yet that would tell
+    #: None while nothing has ended to estimate it from
     remaining: timedelta | None = None
 
     @property
@@ -128,7 +128,7 @@ class Progress:
 
 
 class Stopwatch:
-    """Reckons the progress of a run. Durations are those of the service, as everywhere.
+    """Computes the progress of a run. Durations are in the service's time, as everywhere.
 
     Args:
         following: the requests.
@@ -143,7 +143,7 @@ class Stopwatch:
         self._started_before = 0
 
     def begin(self) -> None:
-        """What is known now was done by an earlier run: it tells nothing of how fast this one is."""
+        """Leave out what is known now: an earlier run did it, so it says nothing about this run's speed."""
         self._started_before = self._started()
 
     def elapsed(self, at: float) -> timedelta:
@@ -182,6 +182,6 @@ class Stopwatch:
             begun = self._started() - self._started_before
             if not begun:
                 return so_far
-            # The last of those that wait starts as late as the pace so far has it, and takes as long as others.
+            # The last waiting one starts as late as the pace so far suggests, and takes as long as others.
             remaining = one + elapsed * (so_far.waiting / begun)
         return Progress(**{**so_far.__dict__, "remaining": remaining})

@@ -1,4 +1,4 @@
-"""The commands that read what there is, and change nothing but a job that is cancelled."""
+"""The commands that only read, and the one that cancels a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _JOB_STATUSES: Final = (
     "Cancelling",
     "Cancelled",
 )
-#: As the service's filter of jobs has them (`JobOperationType`, API version 2024-04-01).
+#: The operations that the service's filter for jobs takes (`JobOperationType`, API version 2024-04-01).
 _JOB_OPERATIONS: Final = (
     "Backup",
     "Restore",
@@ -186,7 +186,7 @@ def _add_jobs_cancel(actions: SubCommands) -> None:
     parser.add_argument("id", metavar="ID", help="as `jobs list` shows it")
     add_vault(parser)
     parser.add_argument(
-        "--no-wait", action="store_true", help="return once the service has taken the cancellation"
+        "--no-wait", action="store_true", help="return once the service has accepted the cancellation"
     )
     add_reading(parser)
 
@@ -196,7 +196,7 @@ def _add_policies(commands: SubCommands) -> None:
     parser = add_command(
         actions,
         "list",
-        summary="list what the policies of a vault take when, and how long it is kept",
+        summary="list which backups a vault's policies take, when, and how long they are kept",
         example="""
           sqlvmbackup policies list -g rg-backup -v vault1
         """,
@@ -236,7 +236,7 @@ def _add_report(commands: SubCommands) -> None:
     parser = add_command(
         commands,
         "report",
-        summary="tell how databases are backed up, the worst first; changes nothing",
+        summary="report how databases are backed up, the worst first; changes nothing",
         example="""
           sqlvmbackup report --vault /subscriptions/.../vaults/vault1 --html coverage.html
           sqlvmbackup report --subscription 00000000-0000-0000-0000-000000000001 --max-age 26h
@@ -261,7 +261,7 @@ def _add_report(commands: SubCommands) -> None:
         group,
         "--subscription",
         metavar="ID",
-        help="all vaults of it, and the SQL VMs that none of them knows; may be repeated (with -g and -v: theirs)",
+        help="all its vaults, and the SQL VMs that none of them knows; may be repeated (with -g and -v: the vault's)",
     )
     add_selection(parser, every="all user databases")
     parser.set_defaults(vm=None)
@@ -272,12 +272,12 @@ def _add_report(commands: SubCommands) -> None:
     group.add_argument(
         "--max-age",
         metavar="DURATION",
-        help="how old a last backup may be, such as 26h or P2D (default: as the policy's schedule has it)",
+        help="how old the last backup may be, such as 26h or P2D (default: as the policy's schedule has it)",
     )
     group.add_argument(
         "--read-singly",
         action="store_true",
-        help="read up to 75 databases of a subscription one by one, whose recovery model decides",
+        help="read up to 75 databases per subscription one by one, where the recovery model decides",
     )
-    group.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs nothing else")
+    group.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained HTML page")
     add_reading(parser, failed="databases with a gap")

@@ -1,6 +1,6 @@
-"""`sqlvmbackup replay`: messages that could not be handled, put away whole; listed, shown, sent again.
+"""`sqlvmbackup replay`: lists, shows and sends again messages that could not be handled and were parked.
 
-Each is read on its own: one that cannot be read, or not be sent again, holds up no other.
+Each is read on its own: one that cannot be read or sent again does not hold up the others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("number", "request", "queue", "epoch", "parked", "reason", "description")
 _SHOWN: Final = 120
-#: Moments of a message between steps, by which it is known how old its work is.
+#: Times in a message between steps that show how old its work is.
 _MOMENTS: Final = ("since", "at", "began")
 
 
@@ -56,12 +56,12 @@ class ParkedMessage:
     #: how often it has been sent again
     epoch: int
     body: bytes
-    #: since when its request may have done something, as far as that can be told
+    #: since when its request may have done something, as far as known
     since: datetime
 
 
 def read_parked(message: PeekedMessage) -> ParkedMessage:
-    """What is parked in a message. Raises UnusableError."""
+    """Read a parked message. Raises UnusableError."""
     properties = message.application_properties
     queue, epoch = properties.get(ORIGINAL_QUEUE), properties.get(EPOCH, 0)
     if not isinstance(queue, str) or queue not in REQUEST_QUEUES | INTERNAL_QUEUES:
@@ -94,7 +94,7 @@ def _moments(body: bytes) -> Iterator[datetime]:
 
 
 def message_again(message: PeekedMessage) -> OutgoingMessage:
-    """A parked message as it is sent again: the next epoch, which neither it nor its answers have had.
+    """The message that sends a parked one again, under the next epoch, which neither it nor its answers had.
 
     Raises UnusableError.
     """
@@ -122,9 +122,9 @@ def message_again(message: PeekedMessage) -> OutgoingMessage:
 
 
 def why_not(message: PeekedMessage, *, again: bool, now: datetime) -> str | None:
-    """Why a parked message is not sent again; None where it is.
+    """Why a parked message is not sent again; None where it can be.
 
-    `again`: whether it is meant to be done again where what it did before cannot be found any more.
+    `again`: send it although what it did before can no longer be found.
     """
     try:
         message_again(message)
@@ -140,16 +140,16 @@ def why_not(message: PeekedMessage, *, again: bool, now: datetime) -> str | None
 
 
 class Parked(Protocol):
-    """The queue of parked messages, wherever it is."""
+    """A queue of parked messages, local or deployed."""
 
     def peek(self) -> Sequence[PeekedMessage]:
-        """Everything that is there, oldest first."""
+        """All parked messages, oldest first."""
         ...
 
     def replay(self, numbers: frozenset[int]) -> int:
-        """Send those with these numbers again, then remove them; how many there were.
+        """Send the messages with these numbers again, then remove them; returns how many were sent.
 
-        One that cannot be sent again stays where it is.
+        A message that cannot be sent again stays parked.
         """
         ...
 
@@ -182,7 +182,8 @@ class ParkedInState:
                 except UnusableError:
                     held.append(message)
                     continue
-                # Sent before it is removed: whatever happens in between, it is not lost, and is a duplicate.
+                # Sent before it is removed: if the process dies in between, it is not lost, and a second send is a
+                # duplicate.
                 self._broker.send(again.entity, [again])
                 self._broker.complete(PARKED_MESSAGES, message.lock_token)
                 sent += 1

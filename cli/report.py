@@ -1,4 +1,4 @@
-"""`sqlvmbackup report`: how the databases of vaults and subscriptions are backed up; nothing is changed."""
+"""`sqlvmbackup report`: how the databases of vaults and subscriptions are backed up. It changes nothing."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ T = TypeVar("T")
 JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("state", "vm", "instance", "database", "policy", "lastBackup", "code")
-#: In a table, so many that are as they should be are listed; where there are more, they are counted alone.
+#: A table lists up to this many databases that are as they should be; more are only counted.
 _MOST_COVERED: Final = 40
-#: What a narrow terminal does without, the first of them first.
+#: Columns that a narrow terminal drops, in this order.
 _SPARED: Final = ("lastBackup", "policy", "vault")
 _TRIES: Final = 4
-#: One process asks, one call after the other: there is nobody to be kept apart from.
+#: A single process makes one call after the other: no one else has to be spared.
 _JITTER: Final = 0.5
 _PATIENCE: Final = timedelta(minutes=2)
 
 
 @dataclass
 class _Survey:
-    """What was found out."""
+    """The results of the surveys."""
 
     vaults: list[VaultCoverage] = field(default_factory=list)
-    #: entries for what is known as a whole alone: vaults that could not be read, VMs that no vault knows
+    #: entries without databases: vaults that could not be read, VMs that no vault knows
     others: list[DatabaseCoverage] = field(default_factory=list)
-    #: what could not be read: the report is not whole
+    #: what could not be read, so that the report is incomplete
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -276,7 +276,7 @@ def _write(databases: Sequence[DatabaseCoverage], found: _Survey, output: Output
     else:
         gaps = [row for row, one in zip(rows, databases, strict=True) if one.is_gap]
         write_data(gaps if output.failed_only else rows, output)
-    # What a person reads last; a program's output is not mixed with it.
+    # What a person reads last; not mixed into a program's output.
     for line in _last_lines(databases, found):
         if output.is_table:
             print_sentence(line)
@@ -307,7 +307,7 @@ def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> 
 
 
 def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
-    """The sums, what is not known, and at the very end what to do first."""
+    """The sums, then what is not known, and at the very end what to do first."""
     lines = [f"{headline(databases)}.", sums(databases)]
     if text := left_out_text(found.left_out):
         lines.append(text)
@@ -324,7 +324,7 @@ def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[s
 
 
 def _notes(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
-    """What could not be read, and what nobody tells."""
+    """Notes on what could not be read, and on what the service does not tell."""
     notes = list(found.problems)
     if open_ones := sum(one.code == CoverageCode.RECOVERY_MODEL_UNREAD for one in databases):
         notes.append(
@@ -359,7 +359,7 @@ def _write_page(
         left_out=found.left_out,
         rule="ages by the policies" if scope.max_age is None else f"maximum age {_spoken(scope.max_age)}",
     )
-    # A page that is there already stays whole until the new one is.
+    # An existing page stays complete until the new one is written.
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         draft.write_text(text, encoding="utf-8", errors="replace", newline="\n")

@@ -1,4 +1,4 @@
-"""What a coverage report says in words: its headline, its sums, and what to do first."""
+"""The words of a coverage report: its headline, its sums, and what to do first."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Step:
 
     state: CoverageState
     count: int
-    #: how many of what
+    #: how many databases or VMs
     what: str
-    #: on which VM, and their names
+    #: on which VMs, and their names
     where: str
     #: the code, and the message where all have the same
     why: str
@@ -70,7 +70,7 @@ def headline(entries: Sequence[DatabaseCoverage]) -> str:
 
 
 def sums(entries: Sequence[DatabaseCoverage]) -> str:
-    """How many there are in each state, the worst first."""
+    """How many databases there are in each state, the worst first."""
     whole = sum(map(_is_whole, entries))
     parts = ", ".join(f"{count:,} {label_of(state).lower()}" for state, count in counts_of(entries).items())
     what = count_of(len(entries) - whole, "database")
@@ -88,13 +88,13 @@ def _wholes(count: int) -> str:
 
 
 def left_out_text(left_out: dict[str, int]) -> str:
-    """What was not looked at, and why; empty where that is nothing."""
+    """What was left out, and why; empty where nothing was."""
     parts = [in_flags(str(LeftOut(reason, count))) for reason, count in left_out.items() if count]
     return f"Left out: {', '.join(parts)}." if parts else ""
 
 
 def first_steps(databases: Iterable[DatabaseCoverage]) -> list[Step]:
-    """What to do, the most pressing first: the gaps by cause, and of one state what concerns the most databases."""
+    """What to do, the most pressing first: gaps by cause; within one state, what concerns the most databases."""
     groups: dict[tuple[CoverageState, str, str], list[DatabaseCoverage]] = {}
     for one in databases:
         if one.is_gap:
@@ -105,7 +105,7 @@ def first_steps(databases: Iterable[DatabaseCoverage]) -> list[Step]:
 
 
 def most_pressing(steps: Sequence[Step]) -> Sequence[Step]:
-    """As many of the steps as anybody reads."""
+    """Only as many of the steps as people read."""
     return steps[:_MOST_STEPS]
 
 

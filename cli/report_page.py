@@ -1,8 +1,8 @@
 """The coverage report as one HTML page that needs nothing else: no network, no server, no build.
 
-It is a document of its own for whoever it is forwarded to. Names of databases are whatever their owners call them,
-so nothing of the data is ever taken for markup: the head of the page is escaped, the rows are JSON in a script element
-that is none, shown as text only; and the page's policy lets nothing run but its own script, known by its hash.
+It can be forwarded as it is. Names of databases may hold anything, so no data is ever treated as markup: the head of
+the page is escaped, and the rows are JSON in a script element that is not run, shown only as text. The page's content
+security policy lets only its own script run, by its hash.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def page(
     Args:
         databases: how each stands, the worst first.
         at: when, by the service's clock.
-        vaults: the names of those that were read.
+        vaults: the names of the vaults that were read.
         first: what to do, the most pressing first.
         notes: what could not be read or is not known.
         machines: each registered VM's name, health, and since when its entry in the vault is as it is.
         left_out: what was not looked at, by reason.
-        rule: what the age of a backup was held against.
+        rule: what the age of a backup was compared with.
     """
     style, script = _part("report_page.css"), _part("report_page.js")
     counts = counts_of(databases)
@@ -108,7 +108,7 @@ def _hash(text: str) -> str:
 
 
 def _in_script(value: object) -> str:
-    """JSON that ends no script element and begins no comment, whatever is in it."""
+    """JSON that cannot end a script element or begin a comment, whatever is in it."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -158,13 +158,13 @@ def _of_vaults(vaults: Sequence[str]) -> str:
 
 
 def _bar(counts: dict[CoverageState, int]) -> str:
-    """The states as parts of one bar, for the eye alone: the tiles say the same in words."""
+    """The states as parts of one bar, only for the eye: the tiles say the same in words."""
     whole = sum(counts.values())
     parts, start = [], 0.0
-    # What is well comes first: what is not is seen at the end, where the eye rests.
+    # Covered databases come first, so that the others are at the end, where the eye rests.
     for state, count in reversed(counts.items()):
         width = count / whole * _BAR
-        # A single one of thousands is still to be seen.
+        # A single one of thousands stays visible.
         shown = max(width - 2, 4)
         parts.append(
             f'<rect class="of-{state.value}" x="{min(start, _BAR - 4):.1f}" y="0" width="{shown:.1f}" height="14"/>'

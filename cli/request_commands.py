@@ -1,4 +1,4 @@
-"""The commands that have something done: each is a request, or runs requests."""
+"""The commands that change something: each sends a request, or runs requests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def _add_demo(commands: SubCommands) -> None:
         "--vms", type=whole_number(1, 50), default=1, metavar="M", help="virtual machines (1)"
     )
     parser.add_argument(
-        "--trace", type=Path, metavar="FILE", help="gets the spans of OpenTelemetry, a JSON line each"
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write OpenTelemetry spans to this file, one JSON line each",
     )
     add_output(parser, default="a table", failed=OF_OUTCOMES)
 
@@ -121,7 +124,7 @@ def _add_protect(commands: SubCommands) -> None:
         group,
         "--auto-protect",
         metavar="INSTANCE",
-        help="have the service protect databases that this instance gets later, too",
+        help="have the service also protect databases that this instance gets later",
     )
     group.add_argument("--create-vault", metavar="LOCATION", help="create the vault where there is none")
     group.add_argument(
@@ -177,13 +180,13 @@ def _add_backup(commands: SubCommands) -> None:
     group.add_argument(
         "--unless-newer-than",
         metavar="DURATION",
-        help="before a change: take none where the database can be restored to a moment that is younger, such as 2h",
+        help="before a change: take no backup where the newest restorable moment is younger than this, such as 2h",
     )
     group.add_argument(
         "--restore-request",
         type=Path,
         metavar="FILE",
-        help="write the restore request that goes back to it, for `sqlvmbackup run --requests FILE`",
+        help="write the request that restores it to this file, for `sqlvmbackup run --requests FILE`",
     )
     add_time_zone(group)
     add_request_options(parser)
@@ -256,7 +259,7 @@ def _add_drill(commands: SubCommands) -> None:
         "--count",
         type=whole_number(1, _MOST_DRILLS),
         metavar="N",
-        help="so many, those whose last drill is longest ago (default: all that are meant)",
+        help="at most this many, those whose last drill is longest ago (default: all that match)",
     )
     when = group.add_mutually_exclusive_group()
     when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
@@ -296,9 +299,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--job-timeout", metavar="DURATION", help="how long its jobs are followed, such as 12h (default: 7d)"
     )
-    group.add_argument("--source", metavar="TEXT", help="who asks: `source` of the request")
+    group.add_argument("--source", metavar="TEXT", help="who sends the request: its `source`")
     group.add_argument(
-        "--id", metavar="TEXT", help="what tells the request from others of its source (default: a new one)"
+        "--id", metavar="TEXT", help="id of the request, unique within its source (default: a new one)"
     )
     group.add_argument("--correlation-id", metavar="TEXT", help="carried through to every event")
     group.add_argument("--namespace", metavar="NAME", help="send it to the app deployed with this namespace")

@@ -1,6 +1,6 @@
-"""Requests as lines of a file: read, told apart, and addressed to their queues.
+"""Requests as lines of a file: read, identified, and addressed to their queues.
 
-A line that is no request is not an error of the command: the app answers it as it answers any such message.
+A line that is no request is no error of the command: the app answers it like any such message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared.messages.requests import REQUEST_TYPES
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLine:
-    """One line that is to be sent."""
+    """One line to send."""
 
     #: counted from 1
     number: int
@@ -59,7 +59,7 @@ class RequestLine:
 
     @property
     def given(self) -> bytes:
-        """Its body as the app gets it from the platform, which is not what it was where that is no UTF-8."""
+        """Its body as the app gets it from the platform, which replaces bytes that are not UTF-8."""
         return trigger_values.text(self.body).encode()
 
     def rejected_id(self, epoch: int) -> str:
@@ -67,7 +67,7 @@ class RequestLine:
         return rejected_id(self.given, epoch, self.message().message_id)
 
     def refusal_ids(self, epoch: int) -> tuple[str, ...]:
-        """The ids of the events that refuse it as a whole: as not what it says it is, or as the request that it is."""
+        """The ids of events that refuse it as a whole: as no valid request, or as the request that it is."""
         answer = answer_id(self.given, self.message().entity, self.operation, epoch)
         if self.envelope is None:
             return (answer,)
@@ -75,12 +75,12 @@ class RequestLine:
         return (answer, event_id(key, "outcome", REQUEST_KEY, epoch=epoch))
 
     def _message_id(self, operation: str, envelope: Envelope) -> str:
-        # With the body in it: whoever can guess a source and an id could otherwise send something of that message
-        # id first, and the broker would drop this one as its duplicate.
+        # The body is part of the id: otherwise somebody who guesses source and id could send another message under
+        # that id first, and the broker would drop this one as a duplicate.
         return f"{request_message_id(operation, envelope.source, envelope.id)}:{self._bytes_key[:16]}"
 
     def message(self) -> OutgoingMessage:
-        """The line as a message to the queue of its type; what has none goes to `events`, to be answered."""
+        """The line as a message to the queue of its type; a line without a type goes to `events`, to be answered."""
         known = REQUEST_TYPES.get(self.envelope.type) if self.envelope is not None else None
         if self.envelope is None or known is None:
             return OutgoingMessage(
@@ -104,7 +104,7 @@ def request_label(operation: str, request_id: str) -> str:
 
 
 def request_key(operation: str, source: str, request_id: str) -> str:
-    """What tells a request from every other."""
+    """The key that identifies a request."""
     return fingerprint("request", operation, source, request_id)
 
 
@@ -121,7 +121,7 @@ def read_request_lines(lines: Iterable[bytes]) -> list[RequestLine]:
 
 
 def line_of(body: bytes, number: int) -> RequestLine:
-    """One message as a line, whatever it is."""
+    """Any message as a line."""
     return RequestLine(number=number, body=body, envelope=_envelope(body))
 
 
@@ -138,5 +138,5 @@ def _envelope(body: bytes) -> Envelope | None:
         return None
 
 
-#: What a request built by this command names as its source, where nothing else is said.
+#: The default source of requests that this command builds.
 SOURCE: Final = "/sqlvmbackup/command"

@@ -27,11 +27,11 @@ from shared.messages.requests import read_data
 JsonObject = dict[str, Any]
 T = TypeVar("T")
 
-#: What a database that is restored is on where nothing else is said, as SQL Server itself has it.
+#: The default instance, as in SQL Server itself.
 DEFAULT_INSTANCE: Final = "MSSQLSERVER"
 EVERY_INSTANCE: Final = "*"
 
-#: Stands in for a vault that is not named rightly, so that everything else is checked as well.
+#: Stands in for a vault that is named wrongly, so that everything else is still checked.
 _SOME_VAULT: Final = VaultId("00000000-0000-0000-0000-000000000000", "g", "v1").path
 _SOME_VM: Final = VirtualMachineId("00000000-0000-0000-0000-000000000000", "g", "v1").path
 
@@ -39,7 +39,7 @@ _SOME_VM: Final = VirtualMachineId("00000000-0000-0000-0000-000000000000", "g", 
 def request_from(options: argparse.Namespace) -> RequestLine:
     """The request that the flags ask for, checked as the app checks it.
 
-    Raises CommandError with everything that is wrong with them.
+    Raises CommandError with every problem.
     """
     problems: list[str] = []
     try:
@@ -115,7 +115,7 @@ def _write_way_back(options: argparse.Namespace, outcomes: Iterable[JsonObject])
 
 
 class _Checked:
-    """Values of flags, read as people write them; what is wrong with them is gathered."""
+    """Reads values of flags as people write them, and collects the problems."""
 
     def __init__(self, options: argparse.Namespace, problems: list[str]) -> None:
         self._options = options
@@ -230,7 +230,7 @@ def _drill(options: argparse.Namespace, problems: list[str]) -> JsonObject:
 
 
 def _said(given: T | None, otherwise: T) -> T:
-    """What was given; an empty text was given too, and is told of as wrong."""
+    """The value that was given; an empty text counts as given, and as wrong."""
     return given if given is not None else otherwise
 
 
@@ -288,7 +288,7 @@ def _user_selection(options: argparse.Namespace) -> JsonObject:
     everything = [{"instance": instance, "database": "*"}]
     on_no_vm = options.command == "drill" or (options.command in ("backup", "report") and options.vm is None)
     if on_no_vm and options.instance is None:
-        # Databases of availability groups are on no one VM.
+        # Databases of availability groups are not tied to one VM.
         everything.append({"availabilityGroup": "*", "database": "*"})
     groups = [_group_database(text) for text in options.group_database]
     named = [_database(text, instance, "--database") for text in options.database]

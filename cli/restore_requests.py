@@ -1,4 +1,4 @@
-"""The way back from a backup: restore requests that go to what a change was made after."""
+"""The way back from a change: restore requests for the backups that were taken before it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PLACE: Final = ("vmId", "instance", "availabilityGroup", "database")
 
 
 def restore_requests(outcomes: Iterable[JsonObject]) -> list[JsonObject]:
-    """A restore request for each database that can go back: over the original, to what its outcome says.
+    """A restore request per backed-up database: over the original, to the moment that the backup's outcome tells.
 
-    Where no recovery point was listed yet, it is the newest moment before the backup's end.
+    Where no recovery point was listed yet, it asks for the newest moment before the backup's end.
     """
     found = []
     for outcome in outcomes:
@@ -51,7 +51,7 @@ def _recovery_point(restorable: JsonObject) -> JsonObject:
 
 
 def write_restore_requests(path: Path, outcomes: Iterable[JsonObject]) -> int:
-    """Write them to a file, one a line, as `sqlvmbackup run --requests` reads it; returns how many there are.
+    """Write them to a file, one per line, for `sqlvmbackup run --requests`; returns how many there are.
 
     Raises CommandError where the file cannot be written.
     """

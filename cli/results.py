@@ -1,4 +1,4 @@
-"""What came of requests, for people: what succeeded, what was left out, what did not succeed, and the sums."""
+"""Results of requests, for people: what succeeded, what was left out, what failed, and the sums."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Said = Callable[[str], str]
 STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}
 #: From this many columns on, an outcome is one line.
 _WIDE: Final = 130
-#: Up to so many columns, a name and how it ended are all there is room for.
+#: Up to this many columns, only a name and a status fit.
 _NARROW: Final = 60
-#: So many outcomes are told with all there is, however narrow the terminal: they fit on it.
+#: Up to this many outcomes are shown in full however narrow the terminal is.
 _FEW: Final = 10
 #: Lines of a terminal below the failures: the sums, and where the next command is typed.
 _BELOW: Final = 2
-#: So many databases that are left out are named for each reason.
+#: How many left-out databases are named for each reason.
 _MOST_NAMES: Final = 20
 
 #: Why databases are left out, for people.
@@ -38,7 +38,7 @@ _REASONS: Final = {
     "protectionStopped": "protection stopped",
     "softDeleted": "soft-deleted",
     "typeNotSupported": "this type of backup does not apply",
-    "ambiguousName": "name that only its case tells apart",
+    "ambiguousName": "name that differs from another only in case",
     "notProtectable": "not offered for protection",
     "notProtected": "not protected",
     "neverDrilled": "system database, and those are never drilled",
@@ -48,14 +48,14 @@ _REASONS: Final = {
 
 _OF_MANY: Final = {
     "systemDatabase": "system databases (includeSystem takes them)",
-    "ambiguousName": "names that only their case tells apart",
+    "ambiguousName": "names that differ from others only in case",
     "neverDrilled": "system databases, and those are never drilled",
 }
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Databases that a request does nothing to, for one reason."""
+    """Databases that a request leaves out for one reason."""
 
     reason: str
     count: int
@@ -63,7 +63,7 @@ class LeftOut:
 
     @property
     def why(self) -> str:
-        """The reason in words, as of one of them."""
+        """The reason in words, in the singular."""
         return _REASONS.get(self.reason, self.reason)
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ def place_of(data: JsonObject) -> str:
 
 
 def restored_to(data: JsonObject) -> str:
-    """Where a restore goes: a name or a path, behind the VM and the instance where those are not the source's."""
+    """Where a restore goes: a name or a path, after the VM and the instance where those are not the source's."""
     target = data["target"]
     if target["kind"] == "original":
         return "the original"
@@ -143,7 +143,7 @@ def restored_to(data: JsonObject) -> str:
 
 
 def going_to(line: RequestLine, data: JsonObject) -> str:
-    """Where a restore goes, as its event or else its request says: ` to sqlvm2/MSSQLSERVER/orders`."""
+    """Where a restore goes, from its event or else its request: ` to sqlvm2/MSSQLSERVER/orders`."""
     target = data.get("target")
     if target is None:
         asked = line.envelope.data if line.envelope is not None else None
@@ -165,12 +165,12 @@ def print_outcomes(
     simulated: bool = False,
     said: Said = str,
 ) -> None:
-    """The outcomes, on standard output: what succeeded, then what did not, and the sums.
+    """Print the outcomes on standard output: what succeeded, then what failed, and the sums.
 
     Args:
         following: the requests with what is known of them.
-        output: how it is written; a program gets the events as they are, and the sums on standard error.
-        left_out: what the requests did nothing to.
+        output: the format; a program gets the events unchanged, and the sums on standard error.
+        left_out: what the requests left out.
         elapsed: how long it took.
         simulated: whether that is by a clock that runs faster than this machine's.
         said: puts a message in the words of whoever reads it.
@@ -236,7 +236,7 @@ def _print_successes(outcomes: Sequence[JsonObject]) -> None:
 
 
 def _told(outcome: JsonObject, place: str, job: str, remarks: str, *, few: bool) -> Iterator[str]:
-    """What a narrow terminal has room for, under the database's name."""
+    """The lines that fit on a narrow terminal, below the database's name."""
     yield place
     if few and job:
         yield f"job {job}"
@@ -290,7 +290,7 @@ def _proven(drill: JsonObject) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Cause:
-    """Why something did not succeed: databases of one cause are told together."""
+    """A cause of failures: databases with the same cause are shown together."""
 
     operation: str
     status: str
@@ -324,7 +324,7 @@ def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Sa
     for compact in (False, True):
         blocks = [_block(cause, those, compact=compact) for cause, those in causes.items()]
         lines = [line for block in blocks for line in block]
-        # The last screen shows them all, if there is any way to.
+        # All of them should fit on the last screen, if that is possible at all.
         if not sys.stdout.isatty() or len(lines) <= console().height - _BELOW:
             break
     for text in lines:

@@ -1,4 +1,4 @@
-"""What the app may do, as roles: the one table that templates, documentation and `doctor` are made of.
+"""The app's rights, as roles: the one table behind templates, documentation and `doctor`.
 
 Actions are those that Microsoft publishes for its resource providers
 (https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance), one for each call
@@ -31,15 +31,15 @@ class Scope(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """A custom role: what it allows, on what, and which workflows cannot do without it."""
+    """A custom role: what it allows, on what, and which workflows need it."""
 
     name: str
     scope: Scope
-    #: of these, an app that serves any needs it
+    #: the workflows that need it
     workflows: frozenset[str]
     actions: tuple[str, ...]
     says: str
-    #: what asks for it beyond the workflow: a field of a request, a parameter of the template
+    #: what else asks for it: a field of a request, a parameter of the template
     option: str | None = None
 
 
@@ -194,7 +194,7 @@ ROLES: Final = (
 
 
 def needed(workflows: Iterable[str], *, options: Iterable[str] = ()) -> tuple[Role, ...]:
-    """The roles that an app needs which serves `workflows`, with those of some options."""
+    """The roles that an app with these `workflows` needs, with those of some options."""
     served, asked = set(workflows), set(options)
     return tuple(
         role for role in ROLES if role.workflows & served and (role.option is None or role.option in asked)
@@ -207,7 +207,7 @@ STORAGE_BLOB_DATA_OWNER: Final = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 STORAGE_TABLE_DATA_CONTRIBUTOR: Final = "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3"
 MONITORING_METRICS_PUBLISHER: Final = "3913510d-42f4-4e42-8a64-420c390055eb"
 
-#: What Azure Service Bus Data Owner allows, of which the app and the platform's scaler need these.
+#: The actions of Azure Service Bus Data Owner that the app and the platform's scaler need.
 NAMESPACE_ACTIONS: Final = ("Microsoft.ServiceBus/namespaces/queues/read",)
 NAMESPACE_DATA_ACTIONS: Final = (
     "Microsoft.ServiceBus/namespaces/messages/send/action",
@@ -216,7 +216,7 @@ NAMESPACE_DATA_ACTIONS: Final = (
 
 
 def allows(pattern: str, action: str) -> bool:
-    """Whether an action of a role, which may hold `*`, means an action. Case is no matter.
+    """Whether a role's action, which may hold `*`, covers an action, without regard to case.
 
     Follows https://learn.microsoft.com/azure/role-based-access-control/role-definitions#actions-format.
     """

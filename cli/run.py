@@ -40,11 +40,11 @@ from shared.messages.requests import REQUEST_TYPES
 
 #: Seconds of real time between two looks at the queues.
 _REFRESH: Final = 0.25
-#: How long functions that run are waited for where the state cannot be written any more.
+#: How long to wait for running functions once the state can no longer be written.
 _AFTER_FAILURE: Final = timedelta(seconds=2)
-#: Who tells of calls to Azure that did not succeed.
+#: The loggers that report failed calls to Azure.
 _ENGINE: Final = "shared.engine.failures"
-#: Seconds of real time without any success after which a person is told, and told again.
+#: Seconds of real time without any success after which a person is told, and then told again.
 _SILENCE: Final = 5.0
 _TOLD_AGAIN: Final = 60.0
 
@@ -63,11 +63,11 @@ class RunOptions:
     output: Output = JSON_LINES
     #: the request was built of flags, and messages speak of those
     from_flags: bool = False
-    #: what else the state holds is finished as well
+    #: whether what else the state holds is finished as well
     with_unfinished: bool = False
-    #: said where there is no request at all
+    #: the sentence where there is no request at all
     nothing: str = ""
-    #: what is done with the outcomes, once all are there
+    #: called with the outcomes, once all have arrived
     finished: Callable[[Iterable[dict[str, Any]]], None] = lambda _outcomes: None
     #: what to type to go on after an interruption
     again: str = "run the same command again to go on where it was"
@@ -202,7 +202,7 @@ def run_requests(
 
 
 def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:
-    """What the state holds beside the requests that are given.
+    """The requests in the state besides those that were given.
 
     Raises CommandError where the one request of a command is not to be mixed with it.
     """
@@ -230,7 +230,7 @@ def _how_to_go_on(options: RunOptions) -> str:
 
 
 class Trouble(logging.Handler):
-    """The last call to Azure that did not succeed."""
+    """Remembers the last failed call to Azure."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -245,7 +245,7 @@ class Trouble(logging.Handler):
             self.text = str(error)
 
     def to_tell(self, moving: Moving, at: float) -> str | None:
-        """What is to be said, where nothing that is on its way has had an answer for a while; once a minute."""
+        """What to tell where no call has succeeded for a while; once per minute."""
         if not self.text or not moving.shown or not all(one.failing for one in moving.shown):
             self._since = None
             return None
@@ -254,9 +254,7 @@ class Trouble(logging.Handler):
         if lasting < _SILENCE or (self._told is not None and at - self._told < _TOLD_AGAIN):
             return None
         self._told = at
-        return (
-            f"Azure does not do what it is asked; it is asked again and again (Ctrl-C ends that). {self.text}"
-        )
+        return f"Calls to Azure keep failing; they are tried again (Ctrl-C stops that). {self.text}"
 
 
 class Run:
@@ -281,7 +279,7 @@ class Run:
         self._stop = stop
 
     def to_the_end(self, *, in_order: bool) -> bool:
-        """Send the requests and wait for all outcomes; False where it was asked to stop before."""
+        """Send the requests and wait for all outcomes; False where it was stopped before."""
         self._expect_replays()
         self._take_events(quietly=True)
         self._watch.begin()
@@ -379,7 +377,7 @@ class Run:
             self._app.broker.send(JOB_OUTCOMES, [event.to_message()])
 
     def _take_events(self, *, quietly: bool = False) -> bool:
-        """Take note of what was published; whether there was anything."""
+        """Note what was published; returns whether there was anything."""
         news = [found for event in self._app.new_events() if (found := self.following.observe(event))]
         for observed in news:
             if observed.kind == "outcome" and self._file is not None:

@@ -47,11 +47,11 @@ class KeptRequest:
     id: str
     request: FollowedRequest
     began: datetime | None = None
-    #: when it was last heard of
+    #: when something last happened to it
     last: datetime | None = None
     #: what is on its way, by step
     moving: Counter[str] = field(default_factory=Counter)
-    #: messages of it that were put away
+    #: how many of its messages were parked
     parked: int = 0
 
     @property
@@ -65,16 +65,16 @@ class KeptRequest:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a run has still to do something for it."""
+        """Whether a run still has something to do for it."""
         return self.state in ("unfinished", "waiting")
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many of its databases have ended how."""
+        """How many of its databases ended in each status."""
         return Counter(outcome["data"]["status"] for outcome in self.request.final_outcomes())
 
     def heard(self, moment: datetime | None) -> None:
-        """It was heard of at that moment."""
+        """Note that something happened to it at that moment."""
         if moment is None:
             return
         self.began = min(self.began or moment, moment)
@@ -91,7 +91,7 @@ class KeptRequest:
 
 
 def kept_requests(broker: Broker) -> list[KeptRequest]:
-    """The requests that a state's broker knows of, those that began first first."""
+    """The requests that a state's broker knows, in the order in which they began."""
     found: dict[str, KeptRequest] = {}
 
     def kept(operation: object, source: object, request_id: object) -> KeptRequest | None:
@@ -149,7 +149,7 @@ def show_runs(options: argparse.Namespace) -> int:
         raise CommandError(f"{state} keeps no run: name the directory that was given with --state.")
     with open_broker(state) as broker:
         requests = kept_requests(broker)
-    # What is left to do comes last, next to the prompt.
+    # Unfinished requests come last, next to the prompt.
     requests.sort(key=lambda request: request.how_to_go_on(state) is not None)
     print_rows(
         _COLUMNS,

@@ -1,4 +1,4 @@
-"""What the state of a run holds that has not ended."""
+"""The unfinished requests in the state of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unfinished(app: EmbeddedApp) -> list[RequestLine]:
 def _lines(body: bytes, number: int) -> Iterator[RequestLine]:
     of_step = step_request(body)
     if not of_step:
-        # As it was sent: a request, or what is none.
+        # The message as it was sent, a request or not.
         yield line_of(body, number)
         return
     operation, source, request_id = (of_step.get(name) for name in ("operation", "source", "id"))

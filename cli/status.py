@@ -1,6 +1,6 @@
 """`sqlvmbackup status` and `watch`: what a deployed app has in flight, by looking into its queues.
 
-Messages are only peeked: nobody misses what is looked at.
+Messages are only peeked, so no reader misses one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JsonObject = dict[str, Any]
 _PAGE: Final = 250
 #: Queues that are opened, or closed, at once.
 _AT_ONCE: Final = 8
-#: Of one queue: beyond that a number is said to be a least one.
+#: How many messages of a queue are counted; beyond that, the number is given as "at least".
 _MOST: Final = 20_000
 #: Seconds between two looks of `watch`.
 _LOOK: Final = 5.0
@@ -74,7 +74,7 @@ class Status:
     in_flight: list[Requests]
     #: requests that no function has taken yet
     waiting: int
-    #: messages that this version cannot tell the request of
+    #: messages whose request this version cannot read
     unknown: int
     dead_letters: int
     parked: int

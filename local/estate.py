@@ -1,8 +1,8 @@
 """A simulated Azure with the whole app beside it, on one clock that is stepped: hours pass in milliseconds.
 
-Everything in it is what runs elsewhere, but for the clock and Azure: the functions, the embedded broker and host, the
-engine and its client. It is the harness of this project's own tests and benchmarks, and of whoever tests a sender of
-requests or a reader of outcomes:
+Except for the clock and Azure, everything in it is the real thing: the functions, the embedded broker and host, the
+engine and its client. It is the harness for this project's tests and benchmarks, and for testing senders of requests
+or readers of outcomes:
 
     with Estate(Scenario.model_validate({...})) as estate:
         estate.put("protect-requests", json.dumps(request).encode(), "1")
@@ -35,7 +35,7 @@ from shared.engine.runtime import Runtime
 JsonObject = dict[str, Any]
 
 OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
-#: What calls without sockets are addressed to; nothing listens there.
+#: The address for calls without sockets; nothing listens there.
 LOOPBACK: Final = "http://127.0.0.1:9"
 #: Longer than the app waits for an answer.
 _TOO_LATE: Final = 30.0
@@ -53,7 +53,7 @@ def the_functions() -> tuple[FunctionDefinition, ...]:
 
 
 class DirectTransport:
-    """Underneath the client for Azure Resource Manager, in place of HTTP: the simulator itself, much faster."""
+    """A transport that calls the simulator directly instead of over HTTP, which is much faster."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -88,7 +88,7 @@ class DirectTransport:
 
 
 def ask_by_hand(simulator: Simulator, method: str, path: str, body: object = None) -> Response:
-    """What somebody asks of Azure in the portal: the app hears of it only from Azure."""
+    """A call that somebody makes in the portal: the app learns of it only from Azure."""
     content = b"" if body is None else json.dumps(body).encode()
     headers = {"authorization": f"Bearer {FIXED_TOKEN}", "content-type": "application/json"}
     return simulator.handle(Request(method, path, "api-version=2024-04-01", headers, content, LOOPBACK))
@@ -152,7 +152,7 @@ class Estate:
         self.bus = self.open_bus()
 
     def start(self) -> None:
-        """Start a process of the app; whoever starts another has ended the one before."""
+        """Start a process of the app; starting another ends the one before."""
         self.runtime = self.build()
         composition.install(self.runtime)
         self.receiver = self.open_receiver()
@@ -173,19 +173,19 @@ class Estate:
         return runtime
 
     def open_bus(self) -> Bus:
-        """What the app sends by, in every process."""
+        """The bus that the app sends through, in every process."""
         return InProcessBus(self.broker)
 
     def open_transport(self) -> Transport | None:
-        """What carries the app's calls to Azure; None for HTTP."""
+        """The transport for the app's calls to Azure; None for HTTP."""
         return None if self._server is not None else DirectTransport(self.simulator)
 
     def open_receiver(self) -> InProcessReceiver:
-        """What the host of a process receives by."""
+        """The receiver of a process's host."""
         return InProcessReceiver(self.broker)
 
     def functions(self) -> Sequence[FunctionDefinition]:
-        """What the host runs, in the order in which it looks into their queues."""
+        """The functions that the host runs, in the order in which it looks into their queues."""
         return the_functions()
 
     # -- Azure
@@ -211,10 +211,10 @@ class Estate:
         self.broker.send(entity, [OutgoingMessage(entity=entity, body=body, message_id=message_id)])
 
     def step(self, done: Callable[[], bool] = lambda: False, *, until: datetime | None = None) -> bool:
-        """Let the app do what is to be done now, then what is due next, and so on, until `done`; whether it is.
+        """Let the app do what is due now, then what is due next, and so on, until `done`; returns whether it is.
 
-        It stops, too, where nothing is left to do, or nothing more is due by `until`. Raises NeverEndedError where
-        it would go on for ever.
+        It also stops where nothing is left to do, or nothing more is due by `until`. Raises NeverEndedError where it
+        would go on for ever.
         """
         for _ in range(self.most_steps):
             self.host.run_until_idle()
@@ -227,7 +227,7 @@ class Estate:
         raise NeverEndedError(f"it is not done after {self.most_steps} steps")
 
     def settle(self, *, within: timedelta = timedelta(days=30)) -> None:
-        """Let everything that is on its way come to its end, as far as it is due in time."""
+        """Let everything on its way end, as far as it is due in time."""
         self.step(until=self.clock.now() + within)
 
     # -- what was published and put away
@@ -242,7 +242,7 @@ class Estate:
         return found
 
     def parked(self) -> list[JsonObject]:
-        """What is put away, with the reasons."""
+        """The parked messages, with the reasons."""
         return [
             {"body": message.body, **message.application_properties}
             for message in self.broker.peek(PARKED_MESSAGES, 0, _PAGE)

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-#: A `Date` further than this from the running estimate is a jump, and believed only from so many answers in a row.
+#: A `Date` further than this from the running estimate is a jump, and believed only after several answers in a row.
 _JUMP: Final = timedelta(minutes=5)
 _AGREEING: Final = 5
 
@@ -24,7 +24,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, duration: timedelta) -> None:
-        """Wait until so much time has passed."""
+        """Wait for this long."""
         ...
 
 
@@ -44,7 +44,7 @@ class SystemClock:
 class SteppedClock:
     """A clock that stands still until it is told to advance. Safe to read from several threads.
 
-    Whoever sleeps by it moves it on: nobody else would.
+    Sleeping advances it, since nobody else would.
     """
 
     def __init__(self, start: datetime) -> None:
@@ -80,15 +80,15 @@ class SteppedClock:
 
 
 class ServiceClock:
-    """The clock of the service that is talked to: its last `Date` header plus the elapsed time.
+    """The service's clock: its last `Date` header plus the time since then.
 
-    Deadlines and filters are reckoned by it, so that a skewed machine clock does no harm. `scale` is the
+    Deadlines and filters use it, so that a skewed machine clock does no harm. `scale` is the
     `TIME_SCALE` setting: at 0.01 a hundred seconds of the service pass in one second of this machine.
-    Until the service has answered once, the latest of the machine's clock and the moments carried by messages
-    (`at_least`) stands in for it.
+    Until the service has answered once, it is the latest of the machine's clock and the moments in messages
+    (`at_least`).
 
-    A `Date` that is far from the running estimate is not believed until others in a row agree with it: one answer
-    of a proxy with a wrong clock must not end what is followed.
+    A `Date` that is far from the running estimate is not believed until others in a row agree with it: a single answer
+    from a proxy with a wrong clock must not end what is followed.
     """
 
     def __init__(self, clock: Clock, scale: float = 1.0) -> None:
@@ -103,7 +103,7 @@ class ServiceClock:
 
     @property
     def scale(self) -> float:
-        """This machine's seconds in a second of the service."""
+        """How many of this machine's seconds a second of the service takes."""
         return self._scale
 
     def now(self) -> datetime:
@@ -113,12 +113,12 @@ class ServiceClock:
 
     @property
     def is_known(self) -> bool:
-        """Whether the service itself has spoken: until then, this machine's clock may be hours ahead of it."""
+        """Whether the service has answered: until then, this machine's clock may be hours ahead of it."""
         with self._lock:
             return self._answered
 
     def answered(self, date: datetime) -> None:
-        """The service has just said that it is `date`."""
+        """Note that the service has just answered with this `Date`."""
         with self._lock:
             if self._answered and abs(date - self._now()) > _JUMP and not self._confirmed(date):
                 return
@@ -126,7 +126,7 @@ class ServiceClock:
             self._doubted = None
 
     def _confirmed(self, date: datetime) -> bool:
-        """Whether so many answers in a row have told of the same jump that it is believed."""
+        """Whether enough answers in a row agree on a jump to believe it."""
         told = self._clock.monotonic()
         seen = 1
         if self._doubted is not None:
@@ -137,7 +137,7 @@ class ServiceClock:
         return seen >= _AGREEING
 
     def at_least(self, moment: datetime) -> None:
-        """A message was written at `moment` of the service; believed until the service itself has spoken.
+        """Note that a message was written at `moment` of the service; used until the service itself has answered.
 
         It may have waited in its queue for hours, so it moves the clock only forward, this machine's as well.
         """

@@ -39,7 +39,7 @@ def build(
     clock: Clock | None = None,
     transport: Transport | None = None,
 ) -> Runtime:
-    """Wire a runtime by the settings in `environment`.
+    """Wire a runtime from the settings in `environment`.
 
     `bus`, `clock` and `transport` stand in for Service Bus, the machine's clock and HTTP (runs of the command, tests).
 
@@ -122,7 +122,7 @@ def _recorder(environment: Mapping[str, str]) -> tracing.Recorder | None:
 
 
 def records_by_open_telemetry(environment: Mapping[str, str]) -> bool:
-    """Whether the host is told, by an application setting, to send its telemetry by OpenTelemetry: then the app does.
+    """Whether an application setting tells the host to use OpenTelemetry for its telemetry: then the app does as well.
 
     Follows https://learn.microsoft.com/azure/azure-functions/opentelemetry-howto.
     """
@@ -131,7 +131,7 @@ def records_by_open_telemetry(environment: Mapping[str, str]) -> bool:
 
 
 def install(wired: Runtime | None) -> None:
-    """Make `wired` the runtime of this process; None forgets the present one."""
+    """Make `wired` the runtime of this process; None removes the present one."""
     global _installed  # noqa: PLW0603
     with _building:
         _installed = wired

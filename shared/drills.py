@@ -24,11 +24,11 @@ from shared.names import name_key, same_name
 from shared.setting_entries import EntriesError, read_entries
 
 PREFIX: Final = "drill_"
-#: Every managed run command of the app is called so, and goes on with a hash of its drill database.
+#: The names of the app's managed run commands begin like this, followed by a hash of the drill database.
 RUN_COMMAND_PREFIX: Final = "sqlvmbackup-drill-"
 _MOST_CHARACTERS: Final = 90
 _DRILL_DATABASE: Final = re.compile(rf"{PREFIX}.{{0,{_MOST_CHARACTERS}}}_[0-9a-f]{{8}}", re.DOTALL)
-#: What SQL Server takes for a database's name, in UTF-16 code units.
+#: The longest database name that SQL Server takes, in UTF-16 code units.
 _LONGEST_NAME: Final = 128
 
 
@@ -51,7 +51,7 @@ class DrillTarget(StrictModel):
 
 
 def drill_database_name(source: Database) -> str:
-    """What a drill of a database is restored as.
+    """The name that a drill of a database is restored under.
 
     The first 90 characters of its name (fewer where they take two UTF-16 code units each), and 8 hexadecimal digits
     of its VM or availability group, its instance and its name.
@@ -72,10 +72,10 @@ def drill_target(
     name: str,
     source: Database,
 ) -> DrillTarget | None:
-    """The target on which a database of this name may be overwritten, checked and dropped; None: it may not.
+    """The target on which a database of this name may be overwritten, checked and dropped; None where it may not.
 
-    Only the name that is exactly that of its source may be, only on a target of `DRILL_TARGETS`, and never on the
-    instance that the source itself is on.
+    The name must be exactly the drill name of the source, on a target in `DRILL_TARGETS`, and never on the source's
+    own instance.
     """
     target = target_of(targets, vm_id=vm_id, instance=instance)
     if target is None or name != drill_database_name(source):
@@ -86,7 +86,7 @@ def drill_target(
 
 
 def is_drill_database(database: Database, targets: Iterable[DrillTarget]) -> bool:
-    """Whether a database is one that a drill restored, by its place and its name, whatever its source is."""
+    """Whether a database was restored by a drill, judged by its place and name, whatever its source is."""
     return (
         _DRILL_DATABASE.fullmatch(database.name) is not None
         and database.vm_id is not None
@@ -98,7 +98,7 @@ def is_drill_database(database: Database, targets: Iterable[DrillTarget]) -> boo
 def target_of(
     targets: Iterable[DrillTarget], *, vm_id: VirtualMachineId, instance: str
 ) -> DrillTarget | None:
-    """The target that an instance is; None where it is none."""
+    """The target for an instance; None where the settings do not name it."""
     for target in targets:
         if target.vm_id == vm_id and same_name(target.instance, instance):
             return target
@@ -106,7 +106,7 @@ def target_of(
 
 
 def run_command_name(target: DrillTarget, name: str) -> str:
-    """The managed run command of a drill database."""
+    """The name of the managed run command for a drill database."""
     return f"{RUN_COMMAND_PREFIX}{fingerprint('run command', target.key, name)[:24]}"
 
 

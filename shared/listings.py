@@ -1,4 +1,4 @@
-"""One listing for all that are followed or chosen in a vault, shared by the process for a tick."""
+"""Shared listings: for one tick, one listing of a vault serves everything in the process that asks for it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Jobs on a page, until a listing of several pages tells: documented nowhere.
+#: Jobs per page, until a listing of several pages shows it: documented nowhere.
 PAGE_SIZE: Final = 200
-#: At an even pace, listings take so much of the hour of job reads; the rest is for single looks.
+#: The share of an hour's job reads that listings take at an even pace; the rest is for single reads.
 _SHARE_OF_LISTINGS: Final = 0.9
-#: An even pace of so little is kept: nobody gains much by haste, and the last would pay for it.
+#: Ticks up to this length are never shortened: haste gains little, and the last polls would pay for it.
 _SOON_ENOUGH: Final = timedelta(seconds=15)
-#: Else, while much of the hour is left it is spent so much faster than evenly: most jobs end early.
+#: Otherwise, while much of the hour's budget is left, it is spent this much faster: most jobs end early.
 _HASTE: Final = 1.5
 #: Nobody is left unseen for longer, where an even pace allows it; and a little longer once little is left.
 _LONGEST_TICK: Final = timedelta(seconds=104)
 _LONGEST_TICK_AT_THE_END: Final = timedelta(seconds=120)
 _LITTLE: Final = 0.15
-#: Service Bus delivers what is scheduled to the second or so.
+#: Service Bus delivers scheduled messages to about the second.
 _STEP: Final = timedelta(seconds=1)
-#: Where a whole listing takes as many pages, the jobs that still run may be listed by themselves.
+#: From this many pages on, only the running jobs may be listed.
 _MANY_PAGES: Final = 3
-#: A listing serves the polls of one tick; those of the next may come a little early.
+#: A listing serves the polls of one tick; those of the next tick may come a little early.
 _PART_OF_A_TICK: Final = 0.9
-#: A vault that nobody has asked about for so many ticks has no jobs in flight here any more.
+#: After this many ticks without a question, a vault has no jobs in flight in this process.
 _TICKS_REMEMBERED: Final = 4
 _MOST_ITEM_LISTINGS: Final = 8
 #: Requests that come together are served by one listing of what the vault protects.
@@ -47,28 +47,28 @@ _ITEMS_REMEMBERED: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class ReadsOfJobs:
-    """The reads of jobs that a subscription's rolling hour holds for this process."""
+    """The job reads that a subscription's rolling hour has for this process."""
 
     #: how many are left now
     left: int = reads_per_hour(JOB_READS)
-    #: how many the hour has, less those that others have used
+    #: how many the hour has, without those that others have used
     own: int = reads_per_hour(JOB_READS)
 
 
 def reads_of_jobs(budget: RequestBudget, subscription_id: str) -> ReadsOfJobs:
-    """The reads of jobs that the hour of a subscription holds now."""
+    """The job reads that a subscription's hour has now."""
     return ReadsOfJobs(
         left=budget.left(subscription_id, JOB_READS), own=budget.own(subscription_id, JOB_READS)
     )
 
 
 def tick_of(interval: timedelta, *, pages: int, reads: ReadsOfJobs) -> timedelta:
-    """How often jobs are listed: never oftener than `interval`, and as often as their reads allow.
+    """How often to list jobs: at most once per `interval`, and as often as the reads allow.
 
     Args:
-        interval: the least tick.
+        interval: the shortest tick.
         pages: how many reads a tick takes, for all vaults of the subscription.
-        reads: what the hour holds.
+        reads: what the hour has left.
     """
     even = pages * READ_WINDOW / (max(reads.own, 1) * _SHARE_OF_LISTINGS)
     soon = pages * READ_WINDOW / (max(reads.left, 1) * _HASTE)
@@ -86,9 +86,9 @@ class JobListing:
     at: datetime
     by_id: dict[str, Job] = field(repr=False)
     by_activity: dict[str, Job] = field(repr=False)
-    #: it holds only the jobs that were running
+    #: whether it holds only the jobs that were running
     running_only: bool = False
-    #: how many jobs there are, ended ones included, as far as is known
+    #: how many jobs there are, including ended ones, as far as known
     whole: int = 0
     running: int = 0
     #: how many of those that are followed have ended since the listing before it
@@ -96,7 +96,7 @@ class JobListing:
     page_size: int = PAGE_SIZE
     #: how many requests the listings of the subscription's other vaults take
     other_pages: int = 0
-    #: what the hour held when it had been made
+    #: what the hour had left after it was made
     reads: ReadsOfJobs = ReadsOfJobs()
 
     @property
@@ -115,11 +115,11 @@ class JobListing:
         return max(1, ceil(self.running / self.page_size))
 
     def tick(self, interval: timedelta) -> timedelta:
-        """The interval at which such a listing and those of the other vaults are made anew."""
+        """The interval at which this listing and those of the other vaults are repeated."""
         return tick_of(interval, pages=self.pages + self.other_pages, reads=self.reads)
 
     def reads_ahead(self, interval: timedelta) -> int:
-        """How many reads listings take until those of now have left the hour: they are no single look's."""
+        """How many reads listings will take in the next hour: they are not for single reads."""
         return ceil((self.pages + self.other_pages) * READ_WINDOW / self.tick(interval))
 
     def find(self, *, job_id: str | None, activity_id: str) -> Job | None:
@@ -139,7 +139,7 @@ class JobListing:
 
 @dataclass(frozen=True)
 class _Before:
-    """What the next listing of a vault takes over from its last one."""
+    """What the next listing of a vault takes over from the last one."""
 
     #: the running jobs alone are listed, since all of them take many pages
     few: bool = False
@@ -158,7 +158,7 @@ class _Before:
         few = (
             running_only
             and last.whole_pages >= _MANY_PAGES
-            # Each that has ended meanwhile is read by itself.
+            # Each job that has ended meanwhile is read on its own.
             and last.running_pages + last.ended <= last.whole_pages
             and last.running_pages < last.whole_pages
         )
@@ -199,7 +199,7 @@ class _Vault:
 
 
 class JobListings:
-    """Listings by vault. Safe to share between threads: those who want the same one wait for it."""
+    """Listings by vault. Safe to share between threads: threads that want the same listing wait for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -230,7 +230,7 @@ class JobListings:
         now: datetime,
         running_only: bool = False,
     ) -> bool:
-        """Whether there is a listing that serves already."""
+        """Whether an existing listing serves."""
         with self._lock:
             vault = self._vaults.get(vault_key)
         last = vault.listing if vault is not None else None
@@ -298,14 +298,14 @@ class _Items:
 
 
 class ItemListings:
-    """Listings of what a vault protects, for requests that come together. Safe to share between threads."""
+    """Listings of protected items, for requests that come together. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Items] = {}
 
     def forget(self, now: datetime) -> None:
-        """Drop what is too old to serve anybody."""
+        """Drop listings that are too old to serve."""
         with self._lock:
             old = [
                 key
@@ -333,9 +333,9 @@ class ItemListings:
             asked: when the request was made, by the service's clock.
             now: the service's clock.
             load: lists the items.
-            short: whether reads are to be spared.
-            enough: whether a listing that is some minutes old holds all that is asked for; it serves then where
-                reads are to be spared.
+            short: whether reads are scarce.
+            enough: whether a listing that is some minutes old holds all that is needed; it then serves where reads are
+            scarce.
 
         Raises whatever `load` raises.
         """
@@ -349,7 +349,7 @@ class ItemListings:
             age = at - vault.at if vault.at is not None else _ITEMS_REMEMBERED
             serves = vault.at is not None and vault.at >= asked and age < _ITEMS_SERVE
             if not serves and not (age < _ITEMS_REMEMBERED and short() and enough(cast("T", vault.items))):
-                # Where loading fails nothing is known, which is not to be taken for nothing being there.
+                # Where loading fails nothing is known; that must not look like an empty listing.
                 vault.items, vault.at = None, None
                 vault.items, vault.at = load(), at
                 vault.kept = short()

@@ -1,8 +1,8 @@
 """The app's log: every line says in its text what it is about.
 
-Of a record the Functions worker hands on the text, the level and the name, and none of its fields
-(https://learn.microsoft.com/azure/azure-functions/functions-reference-python#logging). So the fields that a line is
-logged with follow its text, as `name=value`; they stay fields of the record for whoever runs the app elsewhere.
+The Functions worker passes on a record's text, level and name, and none of its fields
+(https://learn.microsoft.com/azure/azure-functions/functions-reference-python#logging). So a line's fields follow its
+text, as `name=value`; they also stay fields of the record, for an app that runs elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 __all__ = ["Log", "logger"]
 
-#: What is written without quotation marks: what cannot be taken for another field.
+#: Values that are written without quotation marks: they cannot be mistaken for another field.
 _PLAIN: Final = re.compile(r"[\w.:/\\*@+~-]+", re.ASCII)
 _LONGEST: Final = 512
 
@@ -31,12 +31,12 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         extra: Mapping[str, object] | None = None,
         **options: Any,
     ) -> None:
-        """Log `msg % args`, and behind it what is known of `extra`, which names at least the `action`."""
+        """Log `msg % args`, followed by the fields in `extra`, which has at least `action`."""
         fields = dict(extra or {})
         if not self.isEnabledFor(level):
             return
         text = str(msg) if args else str(msg).replace("%", "%%")
-        # What is logged is the caller's line, not this one.
+        # The record names the caller's line, not this one.
         place = options.pop("stacklevel", 1) + 1
         self.logger.log(
             level, f"{text} [%s]", *args, _shown(fields), extra=fields, stacklevel=place, **options
@@ -53,7 +53,7 @@ def _shown(fields: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    """One field's value, from which no line or field can be forged, whoever wrote it."""
+    """One field's value, escaped so that it cannot forge a line or another field."""
     text = str(value)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."

@@ -1,11 +1,11 @@
-"""How the names of things compare: resources of Azure, instances and databases of SQL Server.
+"""How names compare: of Azure resources, and of SQL Server instances and databases.
 
 Azure compares names without their case
 (https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules), character by character
 as .NET's OrdinalIgnoreCase does: `ß` is a letter of its own, not `ss`, and what is not ASCII never equals what is
-(https://learn.microsoft.com/dotnet/api/system.stringcomparison). SQL Server compares by the collation of its instance,
-which Azure does not tell: where that takes more names for one, this takes them for two, and where it takes fewer,
-two candidates are left, which `only_named` does not choose between.
+(https://learn.microsoft.com/dotnet/api/system.stringcomparison). SQL Server compares by its instance's collation,
+which Azure does not tell. Where the collation equates names that differ here, they count as two; where it separates
+names that are equal here, there are two candidates, and `only_named` refuses to choose.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class AmbiguousNameError(LookupError):
-    """A name means several things that only their case tells apart; `names` are theirs."""
+    """A name fits several that differ only in case; `names` lists them."""
 
     def __init__(self, name: str, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -29,12 +29,12 @@ class AmbiguousNameError(LookupError):
 
 @lru_cache(maxsize=16_384)
 def name_key(name: str) -> str:
-    """What is equal for names that are the same: the name in lower case."""
+    """The key by which names compare: the name in lower case."""
     return name.lower() if name.isascii() else "".join(map(_lowered, name))
 
 
 def _lowered(character: str) -> str:
-    # By way of the capital, so that both forms of a small sigma meet. A mapping to several letters is none.
+    # Through the capital, so that both small sigmas are equal. A mapping to several letters is not used.
     for mapped in (character.upper(), character.upper().lower()):
         if len(mapped) != 1 or mapped.isascii() != character.isascii():
             return character
@@ -47,9 +47,9 @@ def same_name(one: str, other: str) -> bool:
 
 
 def only_named(name: str, things: Iterable[T], called: Callable[[T], str]) -> T | None:
-    """The thing of that name: the one that is called exactly so, else the one that is without regard to case.
+    """The one with that name: an exact match, else the only match without regard to case.
 
-    None where there is none; AmbiguousNameError where there are several.
+    None where there is none. Raises AmbiguousNameError where there are several.
     """
     same = [thing for thing in things if same_name(called(thing), name)]
     exact = [thing for thing in same if called(thing) == name]

@@ -12,7 +12,8 @@ from shared.bus import Bus, BusError
 from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
 
 _NAMESPACE: Final = "fullyQualifiedNamespace"
-#: What a connection by identity is made of, by its settings' last part: the arguments of `service_bus_credential`.
+#: The settings of a connection with an identity, by the last part of their names: arguments of
+#: `service_bus_credential`.
 _IDENTITY: Final = {
     "credential": "kind",
     "tenantId": "tenant_id",
@@ -86,7 +87,7 @@ def _refuse_another_connection(environment: Mapping[str, str]) -> None:
 
 
 def _refuse_others(environment: Mapping[str, str]) -> None:
-    """By a setting that the Functions host alone understands, the app would send as another identity, silently."""
+    """Refuse settings that only the Functions host understands: the app would silently send with another identity."""
     prefix = f"{SERVICE_BUS_CONNECTION}__".lower()
     known = {f"{prefix}{field}".lower() for field in (_NAMESPACE, *_IDENTITY)}
     others = [

@@ -1,4 +1,4 @@
-"""How deeply JSON may be nested: what is nested deeper is meant to hurt whoever takes it apart."""
+"""How deeply JSON may be nested: anything deeper is meant to hurt the parser."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, Final
 
 __all__ = ["MOST_LEVELS", "is_nested_too_deeply", "read_flat_json"]
 
-#: No answer of Azure, and no request to the app, has a quarter of these.
+#: No answer of Azure, and no request to the app, has a quarter of this many levels.
 MOST_LEVELS: Final = 64
 
 
 def is_nested_too_deeply(value: Any) -> bool:
-    """Whether objects and lists are inside each other to more than `MOST_LEVELS` levels."""
+    """Whether objects and lists are nested to more than `MOST_LEVELS` levels."""
     level = [value] if type(value) in (dict, list) else []
     for _ in range(MOST_LEVELS):
         if not level:

@@ -1,4 +1,4 @@
-"""The bus, with what passes told: outcomes in the log, spans and measurements where somebody records them."""
+"""A bus that reports what it sends: outcomes in the log, and spans and measurements where these are recorded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ObservedBus:
 
 
 def stamped(message: OutgoingMessage) -> OutgoingMessage:
-    """A message with the context of what is processed on this thread, where it has none yet."""
+    """A message with the trace context of what this thread processes, where it has none yet."""
     if tracing.TRACEPARENT in message.application_properties:
         return message
     added = tracing.carried_to(message.entity)
@@ -71,7 +71,7 @@ def stamped(message: OutgoingMessage) -> OutgoingMessage:
 
 
 def _tell(message: OutgoingMessage) -> None:
-    """What is published: a line in the log; of an outcome also a span of its request, and one more of its kind."""
+    """Report what is published: a log line and, for an outcome, also a span and a count."""
     kind = str(message.application_properties.get("type", ""))
     status = str(message.application_properties.get("status", ""))
     operation = str(message.application_properties.get("workflow", ""))
@@ -118,7 +118,7 @@ def _tell(message: OutgoingMessage) -> None:
 
 
 def _trace(kind: str, data: Mapping[str, Any], *, status: str, code: str | None, parent: str | None) -> None:
-    """That an outcome is published, as a span of its request."""
+    """Record a span for a published outcome in its request's trace."""
     attributes = {
         tracing.SYSTEM: "servicebus",
         tracing.OPERATION: "publish",

@@ -1,4 +1,4 @@
-"""Spans and measurements by OpenTelemetry. Imported only where `telemetryMode` is `OpenTelemetry`.
+"""Spans and measurements with OpenTelemetry. Imported only where `telemetryMode` is `OpenTelemetry`.
 
 The global providers are left alone: the host's worker may have set its own.
 """
@@ -68,7 +68,7 @@ class _Span:
 
 
 class OpenTelemetryRecorder:
-    """Records by providers of its own."""
+    """Records with its own providers."""
 
     def __init__(self, processors: Sequence[SpanProcessor], readers: Sequence[MetricReader] = ()) -> None:
         resource = Resource.create({"service.name": os.environ.get("WEBSITE_SITE_NAME", _NAME)})
@@ -112,15 +112,15 @@ class OpenTelemetryRecorder:
         (recorded.add if instrument.is_sum else recorded.record)(value, dict(attributes))
 
     def close(self) -> None:
-        """Hand over what is left, and stop."""
+        """Export what is left, and stop."""
         self._spans.shutdown()
         self._metrics.shutdown()
 
 
 def recorder(environment: Mapping[str, str]) -> OpenTelemetryRecorder | None:
-    """A recorder that exports to where the settings say; None, and a line in the log, where it cannot be had.
+    """A recorder that exports to where the settings say; None, with a log line, where that fails.
 
-    Telemetry that is missing keeps no message from being handled.
+    Missing telemetry never keeps a message from being handled.
     """
     from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter

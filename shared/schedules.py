@@ -35,14 +35,14 @@ from shared.setting_entries import REQUEST, EntriesError, read_entries
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
 _ADVISED_FULLS_A_DAY: Final = 3
-#: No clock change moves the clock on the wall by more (a zone that crossed the date line: a day).
+#: No clock change moves local time by more (a zone that crossed the date line: a day).
 _LONGEST_CHANGE: Final = timedelta(days=1)
 #: A day in winter and one in summer, so that clock changes do not hide occurrences.
 _SAMPLE_DAYS: Final = 7
 
 
 class Schedule(StrictModel):
-    """When (`schedule` in `timeZone`) something is due, and how late at most; what is due is its `request`."""
+    """When a `request` is due (`schedule` in `timeZone`), and how late it may be received."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     schedule: str
@@ -78,7 +78,7 @@ class Schedule(StrictModel):
 
     @property
     def digest(self) -> str:
-        """Changes with the schedule: a message planned under another one is recognised by it."""
+        """A hash of the schedule: it shows whether a message was planned under another version."""
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
 
     def occurrences(self, after: datetime, until: datetime) -> Iterator[datetime]:
@@ -90,7 +90,7 @@ class Schedule(StrictModel):
         fields = self.schedule.split()
         hourly = fields[2] == "*"
         if not hourly:
-            # By the clock on the wall, from before any clock change that `after` may lie in.
+            # In local time, from before any clock change that `after` may lie in.
             local = (after - _LONGEST_CHANGE).astimezone(zone).replace(tzinfo=None)
         both_days = fields[3] != "*" and fields[5] != "*"
         previous: datetime | None = None
@@ -131,7 +131,7 @@ _S = TypeVar("_S", BackupSchedule, CoverageSchedule, DrillSchedule)
 
 
 def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The moment at which the clock on the wall shows `wall`, in UTC.
+    """The moment, in UTC, at which the local time is `wall`.
 
     The first of two where a clock change repeats it, the end of the gap where a clock change skips it.
     """
@@ -197,7 +197,7 @@ def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
 
 
 def _repairs_that_differ(one: CoverageData, other: CoverageData) -> list[str]:
-    """The rules by which one database of both would be repaired in two ways."""
+    """The rules with which two schedules would repair one database in different ways."""
     pairs: dict[str, tuple[object, object]] = {
         "onUnprotected": (one.on_unprotected, other.on_unprotected),
         "onStale": (one.on_stale, other.on_stale),
@@ -225,8 +225,8 @@ def _meant(data: CoverageData) -> tuple[DatabaseSelector, ...]:
 def _covers(excluded: Sequence[DatabaseSelector], selector: DatabaseSelector) -> bool:
     """Whether all that a selector means is certainly excluded.
 
-    A pattern is held against theirs as a name would be. Where either has more than `*` for a wildcard, that proves
-    nothing, unless they are equal: `?` matches the text `*`, and not all that `*` means.
+    A pattern is matched against the excluding ones as if it were a name. That proves nothing where either has
+    wildcards other than `*`, unless they are equal: `?` matches the text `*`, but not all that `*` matches.
     """
     group = selector.availability_group is not None
 
@@ -249,7 +249,7 @@ def _may_share_a_vault(one: CoverageData, other: CoverageData) -> bool:
         | {vault.subscription_id.lower() for vault in each.vault_ids}
         for each in (one, other)
     ]
-    # Where one of them names no vaults, it means all of its subscriptions.
+    # A schedule without vaults means all vaults of its subscriptions.
     return bool(mine & others) if mine and others else bool(subscriptions[0] & subscriptions[1])
 
 
@@ -262,7 +262,7 @@ def _may_mean_one(left: DatabaseSelector, right: DatabaseSelector) -> bool:
 
 
 def _may_match_one(left: str, right: str) -> bool:
-    """Whether a name may match both patterns, by what stands before their first and behind their last wildcard."""
+    """Whether a name may match both patterns, judged by the text before their first and after their last wildcard."""
     heads = [re.split(r"[*?\[]", name_key(text), maxsplit=1)[0] for text in (left, right)]
     tails = [re.split(r"[*?\]]", name_key(text))[-1] for text in (left, right)]
     whole = [head == name_key(text) for head, text in zip(heads, (left, right), strict=True)]
@@ -278,7 +278,7 @@ def _may_match_one(left: str, right: str) -> bool:
 
 
 def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
-    """The schedules in a JSON list, and what is wrong with it. Raises EntriesError where it is no list."""
+    """The schedules in a JSON list, and the problems in it. Raises EntriesError where it is no list."""
     schedules, problems = read_entries(text, kind, of="schedules", called=_called, arranged=_arranged)
     for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
         if count > 1:
@@ -299,7 +299,7 @@ def _arranged(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:
-    """What is allowed but unwise: more on-demand fulls a day than the service advises."""
+    """Warnings about what is allowed but unwise: more on-demand fulls per day than the service advises."""
     return [
         f"{_names(crowded)}: {fulls} Full backups a day of one database; the service advises at most"
         f" {_ADVISED_FULLS_A_DAY}."
@@ -315,7 +315,7 @@ def _names(schedules: tuple[BackupSchedule, ...]) -> str:
 def _fulls_a_day(
     schedules: list[BackupSchedule],
 ) -> list[tuple[int, tuple[BackupSchedule, ...]]]:
-    """The most fulls that fall on one day of a database, for each group of schedules that may share one."""
+    """The most fulls of a database on one day, for each group of schedules that may share a database."""
     fulls = [
         item for item in schedules if item.request.backup_type in (BackupType.FULL, BackupType.COPY_ONLY_FULL)
     ]

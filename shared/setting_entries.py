@@ -1,4 +1,4 @@
-"""Settings that are a JSON list of objects: how such a list is read, and how what is wrong with it is told."""
+"""Settings that are a JSON list of objects: reading the list, and describing what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from shared.messages.requests import problems_of
 from shared.nesting import read_flat_json
 
 _M = TypeVar("_M", bound=StrictModel)
-#: What wraps an entry's fields, and is no word of the setting.
+#: The key that wraps an entry's fields; it does not appear in the setting.
 REQUEST: Final = "request"
 
 
 class EntriesError(ValueError):
-    """The list cannot be used; `problems` names each."""
+    """The list cannot be used; `problems` has a sentence for each reason."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(" ".join(problems))
@@ -33,17 +33,17 @@ def read_entries(
     called: Callable[[dict[str, Any]], str | None] = lambda _: None,
     arranged: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> tuple[list[_M], list[str]]:
-    """The entries in a JSON list that can be used, and what is wrong with the others.
+    """The valid entries in a JSON list, and the problems of the others.
 
     Args:
-        text: of the setting.
-        kind: what an entry is read as.
-        of: what the list is one of.
-        called: what an entry is called where something is wrong with it; its number where that is None.
-        arranged: the entry as `kind` has it; what is put into `REQUEST` is told of without that word.
+        text: the setting's value.
+        kind: the model of an entry.
+        of: what the list contains, in words.
+        called: the name of an entry in problems; None: its number is used.
+        arranged: turns an entry into the form of `kind`; problems below `REQUEST` are described without that key.
 
     Raises:
-        EntriesError: it is no JSON list.
+        EntriesError: the text is no JSON list.
     """
     try:
         entries: Any = read_flat_json(text)

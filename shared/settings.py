@@ -1,6 +1,6 @@
-"""The app's settings, read once on first use from the environment; a bad one is one error that lists all.
+"""The app's settings, read once from the environment on first use; one error lists all bad ones.
 
-Names and defaults are in docs/settings.md. `WORKFLOWS` is the one setting that is looked at on import.
+Names and defaults are in docs/settings.md. `WORKFLOWS` is the only setting that is read on import.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Settings:
     workflows: frozenset[Operation] = field(default_factory=lambda: frozenset(Operation))
     schedules: tuple[BackupSchedule, ...] = ()
     coverage_schedules: tuple[CoverageSchedule, ...] = ()
-    #: whether the app changes anything in Azure
+    #: whether the app may change anything in Azure
     mutations: bool = True
     events_allow_restore: bool = False
     restore_allowed_targets: tuple[str, ...] | None = None
@@ -82,9 +82,9 @@ class Settings:
         return any(fnmatchcase(name_key(target), pattern) for pattern in patterns)
 
     def allows_path(self, path: str) -> bool:
-        """Whether restores may write to this path of a VM: one that is listed, or below one that is.
+        """Whether restores may write to this path of a VM: the path or one above it must be listed.
 
-        Only a pattern that begins as a network share does allows one: `*` means the VM's own disks.
+        Only a pattern that begins like a network share allows a share: `*` means the VM's own disks.
         """
         normal = windows_paths.same(path).rstrip("\\")
         return any(
@@ -95,7 +95,7 @@ class Settings:
 
 
 def _path_pattern(text: str) -> str:
-    """A pattern of paths as `allows_path` compares it: backslashes, lower case, none at the end."""
+    """A path pattern in the form that `allows_path` compares: backslashes, none at the end, in lower case."""
     return windows_paths.same(text.strip().replace("/", "\\")).rstrip("\\")
 
 
@@ -152,7 +152,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def service_bus_transport(environment: Mapping[str, str]) -> Transport:
-    """How Service Bus is spoken to: the one setting that is needed to reach it at all. Raises SettingsError."""
+    """The transport for Service Bus: the only other setting needed to connect. Raises SettingsError."""
     text = environment.get(SERVICE_BUS_TRANSPORT, "").strip()
     try:
         return _transport(text) if text else Transport.AMQP

@@ -299,7 +299,7 @@ def _letters(name: str) -> str:
 
 
 def windows_zone(name: str) -> str | None:
-    """The Windows time zone of that name as Windows spells it, in whatever case it is given; None for another."""
+    """A Windows time zone as Windows spells it, for a name in any case; None where there is none."""
     return _canonical().get(name.lower())
 
 
@@ -314,9 +314,9 @@ _SEASON: Final = re.compile(r"(?: standard| daylight| summer)? time$", re.IGNORE
 
 
 def suggested_zone(name: str) -> str | None:
-    """The Windows time zone that a name which is none probably means.
+    """The Windows time zone that an unknown name probably means.
 
-    That is an IANA zone, a city of one, what Windows shows for a zone or calls it in summer, or a slip of the pen.
+    The name may be an IANA zone, its city, a zone's display or summer name in Windows, or a typing error.
     """
     shown = _SHOWN.fullmatch(name.strip())
     plain = shown[1] if shown is not None else name.strip()
@@ -326,7 +326,7 @@ def suggested_zone(name: str) -> str | None:
     for city in plain.lower().split(","):
         found = found or _by_city().get(city.strip())
     if found is None:
-        # What nearly all of them end in would make any two of them alike.
+        # The ending that nearly all share would make any two names similar.
         short = {known.removesuffix(" standard time"): name for known, name in _canonical().items()}
         close = get_close_matches(name.lower().removesuffix(" standard time"), short, n=1, cutoff=0.8)
         found = short[close[0]] if close else None

@@ -1,4 +1,4 @@
-"""What is traced and measured, whoever records it; nobody does unless somebody is installed.
+"""Traces and measurements, independent of the recorder; nothing is recorded until one is installed.
 
 The names follow the semantic conventions of OpenTelemetry for messaging
 (https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/), which are not stable: they are kept here, in
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-#: The application property that a context travels in.
+#: The application property that carries a trace context.
 TRACEPARENT: Final = "traceparent"
 
 SYSTEM: Final = "messaging.system"
@@ -42,7 +42,7 @@ Value = str | int | float | bool
 
 
 class Kind(Enum):
-    """What a span stands for."""
+    """The kind of a span."""
 
     CONSUMER = "consumer"
     PRODUCER = "producer"
@@ -50,7 +50,7 @@ class Kind(Enum):
 
 
 class Instrument(Enum):
-    """A metric: its name, its unit and what it says."""
+    """A metric: its name, its unit and its description."""
 
     OUTCOMES = (
         "sqlvmbackup.outcomes",
@@ -74,33 +74,33 @@ class Instrument(Enum):
 
     @property
     def is_sum(self) -> bool:
-        """Whether its values add up; else their distribution counts."""
+        """Whether its values are summed; else their distribution is recorded."""
         return self in (Instrument.OUTCOMES, Instrument.GAPS, Instrument.PARKED)
 
 
 class Span(Protocol):
-    """Something that takes time. Ended once."""
+    """Something that takes time. It is ended once."""
 
     @property
     def context(self) -> str | None:
-        """Its `traceparent`; None where it is not recorded."""
+        """The span's `traceparent`; None where it is not recorded."""
         ...
 
     def set(self, name: str, value: Value | None) -> None:
-        """Say more of it; None says nothing."""
+        """Set an attribute; None sets nothing."""
         ...
 
     def active(self) -> AbstractContextManager[None]:
-        """Meanwhile, what begins on this thread is part of it."""
+        """Within this context, spans that begin on this thread are part of this one."""
         ...
 
     def end(self, error: BaseException | None = None) -> None:
-        """It is over."""
+        """End the span."""
         ...
 
 
 class Recorder(Protocol):
-    """Who records spans and measurements."""
+    """Records spans and measurements."""
 
     def start(
         self,
@@ -111,7 +111,7 @@ class Recorder(Protocol):
         links: Sequence[str],
         attributes: Mapping[str, Value],
     ) -> Span:
-        """Begin a span. `parent` is a `traceparent`; None: what is active on this thread, else a new trace."""
+        """Begin a span. `parent` is a `traceparent`; None: the span that is active on this thread, else a new trace."""
         ...
 
     def measure(self, instrument: Instrument, value: float, attributes: Mapping[str, Value]) -> None:
@@ -120,7 +120,7 @@ class Recorder(Protocol):
 
 
 class _Nothing:
-    """The span of nobody who records."""
+    """The span where nothing is recorded."""
 
     @property
     def context(self) -> str | None:
@@ -154,13 +154,13 @@ _processed: ContextVar[_Processed | None] = ContextVar("processed", default=None
 
 
 def install(recorder: Recorder | None) -> None:
-    """Have `recorder` record from now on, for this process; None: nobody."""
+    """Let `recorder` record for this process from now on; None: nothing is recorded."""
     global _recorder  # noqa: PLW0603 - one a process, like the runtime
     _recorder = recorder
 
 
 def is_on() -> bool:
-    """Whether anybody records."""
+    """Whether a recorder is installed."""
     return _recorder is not None
 
 
@@ -172,7 +172,7 @@ def start(
     links: Sequence[str | None] = (),
     attributes: Mapping[str, Value | None] | None = None,
 ) -> Span:
-    """Begin a span; whoever does ends it."""
+    """Begin a span; the caller ends it."""
     if _recorder is None:
         return NOTHING
     said = {key: value for key, value in (attributes or {}).items() if value is not None}
@@ -189,7 +189,7 @@ def span(
     links: Sequence[str | None] = (),
     attributes: Mapping[str, Value | None] | None = None,
 ) -> Iterator[Span]:
-    """A span around what is done meanwhile. What is raised is its error."""
+    """A span around a block of code. An exception becomes its error."""
     if _recorder is None:
         yield NOTHING
         return
@@ -205,7 +205,7 @@ def span(
 
 @contextmanager
 def processing(queue: str, begun: Span, parent: str | None) -> Iterator[None]:
-    """Meanwhile a message of `queue` is processed, which came with the context `parent`."""
+    """Within this context, a message of `queue` is processed, which came with the trace context `parent`."""
     if _recorder is None:
         yield
         return
@@ -218,10 +218,10 @@ def processing(queue: str, begun: Span, parent: str | None) -> Iterator[None]:
 
 
 def carried_to(queue: str) -> dict[str, str]:
-    """The application properties by which what is sent to `queue` belongs to what is processed on this thread.
+    """The application properties that link a message to `queue` to what this thread processes.
 
-    What goes back to its own queue keeps the context that it came with: the looks at a job are beside each other,
-    not each below the one before.
+    A message that goes back to its own queue keeps its context: looks at a job are siblings, not each a child of the
+    one before.
     """
     now = _processed.get() if _recorder is not None else None
     if now is None:
@@ -231,13 +231,13 @@ def carried_to(queue: str) -> dict[str, str]:
 
 
 def current_context() -> str | None:
-    """The context of what is processed on this thread."""
+    """The trace context of what this thread processes."""
     now = _processed.get() if _recorder is not None else None
     return now.span.context if now is not None else None
 
 
 def measure(instrument: Instrument, value: float, **attributes: Value | None) -> None:
-    """One measurement; attributes that are None are left out."""
+    """Record a measurement; attributes that are None are left out."""
     if _recorder is not None:
         said = {name: given for name, given in attributes.items() if given is not None}
         _recorder.measure(instrument, value, said)

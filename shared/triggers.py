@@ -1,4 +1,4 @@
-"""What a trigger function calls: reads the platform's message and hands it to the workflow.
+"""Called by the trigger functions: reads the platform's message and passes it to the workflow.
 
 Everything heavy is imported on the first message, not when the platform indexes the app.
 """
@@ -78,7 +78,7 @@ def take_request(queue: str, message: ServiceBusMessage) -> None:
 
 @_held_where_nothing_can_run()
 def take_replay(message: ServiceBusMessage) -> None:
-    """Let one parked message go on that an operator has sent again."""
+    """Take one parked message that an operator has sent again."""
     from shared.intake.replays import receive_replay
 
     _without_effect(message, "replays", receive_replay)
@@ -93,7 +93,7 @@ def report(message: ServiceBusMessage) -> None:
 
 
 def plan(name: str, *, past_due: bool) -> None:
-    """Plan what is scheduled for the next day: `plan_backups`, `plan_coverage` or `plan_drills`."""
+    """Plan the next day's schedule: `name` is `plan_backups`, `plan_coverage` or `plan_drills`."""
     from shared import composition
     from shared.intake.planning import PLANNERS
     from shared.settings import SettingsError
@@ -106,7 +106,7 @@ def plan(name: str, *, past_due: bool) -> None:
         _log.error("the settings cannot be used: %s", error, extra={"action": name})
         raise
     occurrences = PLANNERS[name](runtime)
-    # Without schedules as well: that this line comes is what the alert `watchdog` looks for.
+    # Logged without schedules as well: the alert `watchdog` looks for this line.
     _log.info("the schedules are planned", extra={"action": name, "occurrences": occurrences})
 
 
@@ -133,7 +133,7 @@ def _with_runtime(
 
 
 def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
-    """Settings that cannot be used are the operator's to mend: the message comes back until they are.
+    """Bring the message back until an operator has corrected the settings.
 
     Raises SettingsError where they name no bus that could take it, once it has been held as where a bus takes nothing.
     """
@@ -156,10 +156,11 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
 
 
 def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -> list[Delivery]:
-    """The deliveries of a batch, none with an attribute that may be another's.
+    """The deliveries of a batch, without attributes that may belong to another message.
 
-    The platform leaves null and empty strings out of a batch's attributes, so that what follows moves up. Where one
-    message has none, nothing tells which: then that attribute is nobody's. Numbers and properties keep their places.
+    The platform leaves null and empty strings out of a batch's lists of attributes, so that later values move up.
+    Where a value is missing, it is unknown whose, and the attribute is dropped for the whole batch. Numbers and
+    properties keep their places.
     """
     deliveries = [_delivery(message, queue, taken) for message in messages]
     absent: dict[str, str | None] = {"message_id": "", "content_type": None, "correlation_id": None}

@@ -1,7 +1,7 @@
 """The workflows as data: each step, what it does, what follows, and whether it is tracked.
 
-The engine holds every step to its row; the diagram in docs/architecture.md is generated from this table, and
-a test holds the app's triggers against it.
+The engine enforces each row; the diagram in docs/architecture.md is generated from this table, and a test compares the
+app's triggers with it.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ class Broker:
 
     @property
     def storage_error(self) -> BrokerStorageError | None:
-        """How the file failed last; None where it never has. What a call was to write then is not there."""
+        """The last failure of the file; None where it never failed. What that call was to write is lost."""
         with self._condition:
             return self._storage_error
 
@@ -330,7 +330,7 @@ class Broker:
             self._release(source, message, deliveries, now)
 
     def release(self, entity: str, lock_token: UUID) -> None:
-        """Give a message back as never delivered: the delivery is not counted.
+        """Give a message back as if never delivered: the delivery is not counted.
 
         Raises:
             MessageLockLostError: the lock has ended.
@@ -377,7 +377,7 @@ class Broker:
     def peek(
         self, entity: str, from_sequence_number: int = 0, max_messages: int = 100
     ) -> list[PeekedMessage]:
-        """What the entity holds, scheduled and locked messages included, by sequence number.
+        """The messages in the entity, including scheduled and locked ones, by sequence number.
 
         Raises:
             EntityNotFoundError: no entity has that name.

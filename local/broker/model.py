@@ -1,4 +1,4 @@
-"""What the broker takes and gives: messages, counts and errors."""
+"""The broker's messages, counts and errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class BrokerInUseError(BrokerError):
 
 
 class MessageState(IntEnum):
-    """Where a message stands. The stored values are the broker's own, not those of the wire."""
+    """The state of a message. The stored values are the broker's own, not those of the wire."""
 
     ACTIVE = 0  #: ready for a receiver
     SCHEDULED = 1  #: to appear in the queue later

@@ -170,7 +170,7 @@ class Host:
             unlisten()
 
     def _pass(self) -> float:
-        """Start what there is, and renew locks; returns the seconds until that is to be done again, untold."""
+        """Start functions for waiting messages, and renew locks; returns the seconds until the next pass."""
         try:
             if not self._stopping:
                 self._start_timers()
@@ -188,7 +188,7 @@ class Host:
             self._condition.notify_all()
 
     def _pause(self) -> float:
-        """Seconds until something is to be done without having been told."""
+        """Seconds until the next pass is due without a notification."""
         pauses = [_LONGEST_PAUSE]
         now = self._clock.now()
         due = self._receiver.next_due() if not self._stopping else None
@@ -401,7 +401,7 @@ class Host:
 
 def _log_failure(what: str, error: Exception, **fields: str) -> None:
     if isinstance(error, BrokerStorageError):
-        # No defect, and whoever runs the host is told once by the broker.
+        # No defect: the broker reports it once to whoever runs the host.
         logger.warning("%s: %s", what, error, extra=fields)
         return
     logger.error(what, exc_info=error, extra=fields)

@@ -22,7 +22,7 @@ class HostSettingsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class HostSettings:
-    """What of `host.json` shapes how triggers run."""
+    """The settings in `host.json` that affect how triggers run."""
 
     #: messages of one function handled at the same time
     max_concurrent_calls: int = 16

@@ -1,4 +1,4 @@
-"""What a trigger hands to a function: encoded as the platform does, decoded by the azure-functions library.
+"""The values that triggers pass to functions: encoded like the platform, decoded by the azure-functions library.
 
 Names and kinds of the metadata are those of the Service Bus extension 5.x, single and batch (its
 `ServiceBusTriggerBindingStrategy`): there is no lock end and no dead-letter reason among them. How values are

@@ -1,4 +1,4 @@
-"""The certificate the simulator makes for itself, for clients to trust by its file."""
+"""The certificate that the simulator makes for itself; clients trust it by its file."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class World(Protocol):
 
 
 class Course:
-    """What the scenario lets happen in a world, on that world's agenda."""
+    """Puts the events of a scenario on a world's agenda."""
 
     def __init__(self, world: World) -> None:
         self._world = world

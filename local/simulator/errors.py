@@ -1,4 +1,4 @@
-"""What the service answers when it does not do what it was asked, in the words of ARM and Azure Backup."""
+"""Error answers of the service, in the words of ARM and Azure Backup."""
 
 from __future__ import annotations
 

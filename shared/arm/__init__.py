@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["USER_AGENT"]
 
-#: what the app calls itself; the version is that of pyproject.toml, which is not deployed
+#: the app's User-Agent; the version repeats that of pyproject.toml, which is not deployed
 USER_AGENT = "sql-vm-backup-functions/0.1.0"

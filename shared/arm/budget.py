@@ -1,12 +1,12 @@
-"""How much the service still lets this principal ask, as it says itself with each answer, and the pace by it.
+"""Rate limits: how many calls the service still allows this principal, as each answer tells, and how to pace calls.
 
 ARM counts requests in token buckets per subscription and principal: reads 250 refilled by 25 a second, writes
 and deletes 200 refilled by 10.
 https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
 
-Azure Backup counts the reads of what lies under a vault itself, each action for itself and all vaults of a
-subscription together: 300 in a rolling hour, 450 of jobs. No document says so: both come of the headers and error
-texts of recorded sessions. The hour rolls in slots of five minutes, whose reads are given back together.
+Azure Backup itself counts reads below vaults, per action and for all vaults of a subscription together: 300 in a
+rolling hour, 450 for jobs. No document says so: both numbers are from headers and error texts of recorded sessions.
+The hour rolls in slots of five minutes, whose reads are given back together.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 _PREFIX = "x-ms-ratelimit-remaining-"
-#: The header in which the counter of an answer's own action is told.
+#: The header with the counter of the action that was called.
 _OWN_COUNTER: Final = "subscription-resource-requests"
 
-#: The bucket of the calls that change something.
+#: The bucket for calls that change something.
 WRITES: Final = "subscription-writes"
-#: ARM's buckets by the name of their header: how many at once, how many a second after that.
+#: ARM's buckets by the name of their header: how many calls at once, and how many per second after that.
 _BUCKETS: Final = {
     "subscription-reads": (250, 25.0),
     WRITES: (200, 10.0),
     "subscription-deletes": (200, 10.0),
 }
 _VAULT: Final = "microsoft.recoveryservices/vaults/"
-#: Reads that the service counts among the subscription's alone: recorded answers to them name no counter of their own.
+#: Reads that count only against the subscription: recorded answers to them name no counter of their own.
 _NOT_BY_ACTION: Final = frozenset({f"{_VAULT}read", f"{_VAULT}backupresourceguardproxies/read"})
 #: Reads of jobs, listed or single.
 JOB_READS: Final = f"{_VAULT}backupjobs/read"
@@ -65,7 +65,7 @@ RECOVERY_POINT_READS: Final = f"{_VAULT}backupfabrics/protectioncontainers/prote
 _READS_PER_HOUR: Final = 300
 _JOB_READS_PER_HOUR: Final = 450
 _SLOT: Final = timedelta(minutes=5)
-#: A read counts until an hour after the end of its slot: for so long at most.
+#: A read counts until an hour after the end of its slot: at most this long.
 READ_WINDOW: Final = timedelta(hours=1) + _SLOT
 #: Own reads are remembered by the minute.
 _REMEMBERED_BY: Final = 60.0
@@ -77,15 +77,15 @@ _VERBS: Final = {
     "DELETE": "delete",
     "POST": "action",
 }
-#: Turns are given out a little slower than the bucket refills: a clock may run a little fast.
+#: Turns are given out a little slower than the bucket refills, since a clock may run fast.
 _MARGIN: Final = 0.95
-#: A refusal tells that others share the limit: less is asked at once, more again little by little.
+#: A refusal shows that others share the limit: fewer calls are made at once, and gradually more again.
 _SHARE_KEPT: Final = 0.5
 _SHARE_REGAINED: Final = 0.05
 _LEAST_SHARE: Final = 0.02
-#: Those who were not refused themselves are held back no longer than this, whatever the refused were told.
+#: Callers that were not refused themselves are held back no longer than this, whatever the refused were told.
 _LONGEST_CLOSED: Final = 3600.0
-#: What a newcomer leaves to those who come back for their turn.
+#: How many calls a newcomer leaves to callers that come back for their turn.
 _RESERVE: Final = 2
 
 _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
@@ -93,7 +93,7 @@ _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
 
 @contextmanager
 def coming_back(yes: bool) -> Iterator[None]:
-    """Within it, calls are made by one who was told to wait before (or not): it is not sent to the back again."""
+    """Within this context, the caller has waited for its turn before (or not), so it is not sent to the back again."""
     token = _coming_back.set(yes)
     try:
         yield
@@ -102,7 +102,7 @@ def coming_back(yes: bool) -> Iterator[None]:
 
 
 def action_of(method: str, path: str) -> str:
-    """The action that a request is counted as, in lower case.
+    """The action that a request counts as, in lower case.
 
     It is made of the resource types in the path and a verb, so that a list and a single read of one type are
     one action: `microsoft.recoveryservices/vaults/backupjobs/read`. Empty where the path names no provider.
@@ -115,12 +115,12 @@ def action_of(method: str, path: str) -> str:
 
 
 def reads_per_hour(action: str) -> int:
-    """How many reads of an action are taken to be allowed in an hour, until the service has said."""
+    """How many reads of an action an hour is assumed to allow, until the service has told."""
     return _JOB_READS_PER_HOUR if action == JOB_READS else _READS_PER_HOUR
 
 
 class _Counter(ABC):
-    """A limit as it is believed to be: what is left of it, and who may ask next."""
+    """The estimate of a limit: what is left of it, and who may call next."""
 
     longest_closed = _LONGEST_CLOSED
 
@@ -128,10 +128,10 @@ class _Counter(ABC):
         self.size = size
         self.tokens = float(size)
         self.filled = now
-        #: a limit that no document gives is one only once the service has spoken of it
+        #: whether the limit applies: an undocumented one only once the service has mentioned it
         self.known = known
         self.in_flight = 0
-        #: until then the service refuses every call, and nothing comes in
+        #: until then the service refuses every call, and nothing refills
         self.closed_until = now
         #: until then every turn has been given out
         self.taken_until = now
@@ -139,35 +139,35 @@ class _Counter(ABC):
     @property
     @abstractmethod
     def per_second(self) -> float:
-        """How many calls a second may be made, once what there was is used up."""
+        """How many calls per second may be made, once the stock is used up."""
 
     @abstractmethod
     def fill(self, now: float) -> None:
-        """Let come in what has come in until now."""
+        """Add what has refilled until now."""
 
     @abstractmethod
     def due(self, cost: int, now: float) -> float:
-        """When there is enough for so many calls."""
+        """The time until there is enough for this many calls."""
 
     @property
     def own(self) -> int:
-        """How many of its size are this process's to use, as far as is known."""
+        """How much of the limit this process can use, as far as known."""
         return self.size
 
     def take(self, now: float) -> None:
-        """A call is made."""
+        """Count a call."""
         self.fill(now)
         self.tokens -= 1
         self.in_flight += 1
 
     def told(self, left: int) -> None:
-        """The service has said what is left."""
+        """Take over what the service says is left."""
         self.known = True
-        # What is on its way has not been counted by the service yet.
+        # The service has not counted the calls on their way yet.
         self.tokens = float(left - self.in_flight)
 
     def refuse(self, retry_after: timedelta | None, now: float) -> None:
-        """The service has refused: nothing is left for so long."""
+        """Note a refusal: nothing is left for this long."""
         self.known = True
         wait = retry_after.total_seconds() if retry_after is not None else 1 / self.per_second
         self.closed_until = max(self.closed_until, now + min(wait, self.longest_closed))
@@ -184,7 +184,7 @@ class _Counter(ABC):
         return self.tokens >= cost - 1e-6
 
     def turn(self, cost: int, now: float) -> float:
-        """Seconds until the next turn that is free; it is taken by this."""
+        """Take the next free turn; returns the seconds until then."""
         cost = min(cost, self.size // 2)
         due = max(self.due(cost, now), self.taken_until + cost / self.per_second / _MARGIN)
         self.taken_until = due
@@ -197,7 +197,7 @@ class _Bucket(_Counter):
     def __init__(self, size: int, per_second: float, now: float) -> None:
         super().__init__(size, now, known=True)
         self._per_second = per_second
-        #: the share of what comes in that is ours: other processes ask too
+        #: this process's share of what refills: other processes call too
         self._share = 1.0
         self._lessened = now - 1.0
 
@@ -208,7 +208,7 @@ class _Bucket(_Counter):
     def fill(self, now: float) -> None:
         if now > self.filled:
             coming_in = max(0.0, now - max(self.filled, self.closed_until))
-            # The share grows evenly until it is whole, and what comes in with it.
+            # The share grows evenly until it is whole.
             growing = min(coming_in, (1.0 - self._share) / _SHARE_REGAINED)
             seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + coming_in - growing
             self.tokens = min(max(float(self.size), self.tokens), self.tokens + seconds * self._per_second)
@@ -220,7 +220,7 @@ class _Bucket(_Counter):
 
     def refuse(self, retry_after: timedelta | None, now: float) -> None:
         super().refuse(retry_after, now)
-        # Less than was thought comes in. Those refused together speak of one shortage.
+        # Less refills than was thought. Calls that are refused together count as one shortage.
         if now - self._lessened >= 1:
             self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
             self._lessened = now
@@ -229,9 +229,9 @@ class _Bucket(_Counter):
 class _Hour(_Counter):
     """The reads of one action in the rolling hour.
 
-    What this process has asked comes back when it has left the hour for certain. When the reads of others come
-    back is known only from the service: where it has said nothing for the length of a slot, an even share of theirs
-    is hoped for, so that somebody asks and its answer tells.
+    Reads of this process are given back once they have certainly left the hour. When reads of others come back, only
+    the service knows: where it has said nothing for the length of a slot, an even share of theirs is assumed to be
+    back, so that somebody calls and the answer tells.
     """
 
     longest_closed = READ_WINDOW.total_seconds()
@@ -240,7 +240,7 @@ class _Hour(_Counter):
         super().__init__(size, now, known=False)
         #: own reads: when they come back, and how many
         self._own: deque[tuple[float, int]] = deque()
-        #: when the service last said what is left, and for how many slots since then there was hope
+        #: when the service last said what is left, and for how many slots since then reads were assumed to be back
         self._heard = now
         self._slots = 0
 
@@ -283,14 +283,14 @@ class _Hour(_Counter):
             missing -= count
             if missing <= 0:
                 break
-        # Where neither alone is enough, both are when the last of its own are back.
+        # Where neither alone is enough, both are once the last of its own reads are back.
         return max(opened, min(hoped, own) if self._own else hoped)
 
     def told(self, left: int) -> None:
         super().told(left)
         self._heard, self._slots = self.filled, 0
         self.size = max(self.size, left)
-        # More is left than could be if all of its own still counted: the oldest have come back.
+        # More is left than if all of its own reads still counted: the oldest have come back.
         back = self.tokens + sum(count for _, count in self._own) - self.size
         while back > 0 and self._own:
             moment, count = self._own.popleft()
@@ -305,38 +305,38 @@ class _Hour(_Counter):
 
 @dataclass(frozen=True)
 class Pace:
-    """How many calls that come together may be spread over time, a little being left to others."""
+    """How simultaneous calls are spread over time, with a little left for others."""
 
-    #: after so long, which others have been promised
+    #: the wait before the first, which others have been promised
     after: timedelta
-    #: so many at once
+    #: how many at once
     at_once: int
-    #: the others at this rate
+    #: the rate of the others
     per_second: float
 
     def of(self, number: int) -> timedelta:
-        """When the call with this number, counted from 0, is made."""
+        """When to make the call with this number, counted from 0."""
         return self.after + timedelta(seconds=max(0, number + 1 - self.at_once) / self.per_second)
 
 
-#: The pace of a bucket of which nothing has been used.
+#: The pace of a full bucket.
 UNTOUCHED_WRITES: Final = Pace(timedelta(), int(_BUCKETS[WRITES][0] * _MARGIN), _BUCKETS[WRITES][1] * _MARGIN)
 
 
 @dataclass(frozen=True)
 class Admission:
-    """A call that may be made: what it is counted in. To be given back with its answer."""
+    """Permission for a call, with the limits that it counts against; passed back with its answer."""
 
     counters: tuple[tuple[str, str], ...]
 
 
 class RequestBudget:
-    """What is left of the rate limits, and who may ask next. Safe to share between threads.
+    """What is left of the rate limits, and who may call next. Safe to share between threads.
 
     ARM's buckets are named after their header (`subscription-reads`, `subscription-writes`,
-    `subscription-deletes`), the counters of backup reads after their action (`action_of`). What an answer says
-    holds for the bucket or the action of its own request alone. `scale` is the machine's seconds in a second of
-    the service. Its size depends on the number of subscriptions and of types of resources alone.
+    `subscription-deletes`), the counters of backup reads after their action (`action_of`). What an answer says holds
+    only for the bucket or action of its own request. `scale` is how many of the machine's seconds a second of the
+    service takes. Memory grows only with the number of subscriptions and resource types.
     """
 
     def __init__(self, clock: Clock, scale: float = 1.0) -> None:
@@ -349,11 +349,11 @@ class RequestBudget:
     def admit(
         self, subscription_id: str, method: str, path: str, *, cost: int = 1, begun: bool = False
     ) -> Admission | timedelta:
-        """Let a call be made, or say after how long (of the service's time) it is its turn.
+        """Admit a call, or return how long (in the service's time) it has to wait for its turn.
 
         Args:
-            cost: how many calls it is expected to take: a listing is begun only where its end can be paid.
-            begun: it goes on with what was begun, and is not held up.
+            cost: how many calls it is expected to take: a listing is begun only if there is room for all of it.
+            begun: it continues a listing that was begun, and is not held up.
         """
         names = _counted_in(method, path)
         returning = begun or _coming_back.get()
@@ -377,10 +377,10 @@ class RequestBudget:
         by_subscription: bool = False,
         retry_after: timedelta | None = None,
     ) -> None:
-        """The call was answered with these headers (lower-case names), or `headers` is None: it was not.
+        """Note an answer with these headers (lower-case names); None: the call was not answered.
 
-        `refused`: with a 429, so that nothing is left until `retry_after`: of the call's own action, or of the
-        subscription's bucket where the error was about that (`by_subscription`).
+        `refused`: the answer was a 429, so nothing is left until `retry_after`, of the call's own action or, with
+        `by_subscription`, of the subscription's bucket.
         """
         with self._lock:
             now = self._now()
@@ -399,19 +399,19 @@ class RequestBudget:
                 self._counters[refusing].refuse(retry_after, now)
 
     def left(self, subscription_id: str, name: str) -> int:
-        """How many calls of an action (`action_of`) or a bucket may be made now, as far as is known."""
+        """How many calls of an action (`action_of`) or a bucket may be made now, as far as known."""
         with self._lock:
             now = self._now()
             counter = self._counter(subscription_id, name, now)
             return 0 if now < counter.closed_until else max(0, int(counter.tokens))
 
     def own(self, subscription_id: str, name: str) -> int:
-        """How many calls of an action the hour holds for this process: what others have used is left out."""
+        """How many calls of an action an hour has for this process, without what others have used."""
         with self._lock:
             return self._counter(subscription_id, name, self._now()).own
 
     def pace(self, subscription_id: str, name: str) -> Pace:
-        """How calls of a bucket that come together are spread: by what is left of it, and by who waits already."""
+        """How to spread simultaneous calls of a bucket, given what is left of it and who waits already."""
         with self._lock:
             now = self._now()
             counter = self._counter(subscription_id, name, now)
@@ -420,7 +420,7 @@ class RequestBudget:
             return Pace(timedelta(seconds=max(0.0, after)), max(0, at_once), counter.per_second * _MARGIN)
 
     def listed(self, operation: str, pages: int) -> None:
-        """A listing of this kind has taken so many calls."""
+        """Note how many calls a listing of this kind took."""
         with self._lock:
             self._pages[operation] = pages
 
@@ -444,7 +444,7 @@ class RequestBudget:
 
 
 def _counted_in(method: str, path: str) -> tuple[str, ...]:
-    """The buckets and the action that a call is counted in, the widest first."""
+    """The buckets and the action that a call counts against, the widest first."""
     if method == "DELETE":
         return ("subscription-deletes",)
     if method != "GET":

@@ -1,9 +1,9 @@
 """The HTTP client for Azure Resource Manager.
 
-One call is one request, but for two cases that cannot do harm: a GET whose connection broke, or that got a 401,
-is asked once more at once. After a 401 the token is a new one, with the claims that Azure asks for where it
+One call is one request, with two exceptions that cannot do harm: a GET whose connection broke, or that got a 401, is
+repeated once at once. After a 401 the token is a new one, with the claims that Azure asks for where it
 challenges the old one; a call that changes anything is not repeated here, and its next one has the new token.
-Everything else is the caller's to decide, from the error's family (see `shared.arm.errors`). The whole of a call,
+The caller decides on everything else, from the class of the error (see `shared.arm.errors`). The whole of a call,
 its token included, ends within `http_timeout` (`shared.arm.deadline`).
 """
 
@@ -56,10 +56,10 @@ _log = logger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
-#: Ten times the jobs of a month of a vault with the most databases: no list holds so much.
+#: Ten times the jobs of a month of the largest vault: no list holds so much.
 _MOST_ITEMS = 500_000
 _MOST_BYTES = 256 * 1024 * 1024
-#: Whoever asks for a list holds a message locked meanwhile, for five minutes.
+#: The caller holds a message meanwhile, whose lock lasts five minutes.
 _LONGEST_LISTING = timedelta(seconds=90)
 _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
@@ -73,22 +73,22 @@ _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 @dataclass(frozen=True)
 class ArmResponse:
-    """An answer with a status of the 200s. Its text shows neither URLs nor the body."""
+    """A 2xx answer. Its text shows neither URLs nor the body."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)  #: lower-case names
     body: Any = field(repr=False)  #: the parsed JSON; None where there was none
-    date: datetime | None = None  #: the service's clock when it answered
-    size: int = 0  #: of the body, in bytes
+    date: datetime | None = None  #: the service's time of the answer
+    size: int = 0  #: the body's size in bytes
 
     def retry_after(self, now: datetime) -> timedelta | None:
-        """How long the service asks to wait before the next question."""
+        """How long the service asks to wait before the next call."""
         return parse_retry_after(self.headers.get("retry-after"), self.date or now)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What is asked, and how it is named in errors and logs."""
+    """A call, and its name in errors and logs."""
 
     operation: str
     method: str
@@ -99,7 +99,7 @@ class _Call:
     body: bytes | None = field(default=None, repr=False)
 
     def failed(self, family: type[_E], problem: str, *, request_id: str | None = None) -> _E:
-        """The error of this family that says what was asked."""
+        """An error of the given class that names this call."""
         return family(
             problem,
             operation=self.operation,
@@ -113,8 +113,8 @@ class _Call:
 class ArmClient:
     """Calls Azure Resource Manager. Safe to share between threads; `close` it at the end.
 
-    Every call raises an `ArmError` for what the service or the way to it did wrong, and a `TokenError`
-    where there is no token.
+    Every call raises an `ArmError` where the service or the connection failed, and a `TokenError` where there is no
+    token.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class ArmClient:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._transport = transport
-        #: what is left of the service's rate limits, and the pace by it
+        #: what is left of the service's rate limits
         self.budget = RequestBudget(clock, service_clock.scale)
 
     @property
@@ -202,7 +202,7 @@ class ArmClient:
     def query_resource_graph(self, operation: str, query: Mapping[str, object]) -> ArmResponse:
         """POST a query to Azure Resource Graph, which changes nothing.
 
-        It is the one address outside of a subscription that is ever asked; who may read what is up to the service.
+        It is the only address outside a subscription that is ever called; the service decides who may read what.
         https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
         """
         return self._ask(
@@ -224,7 +224,7 @@ class ArmClient:
         return self._ask(self._call(operation, "DELETE", path, params, client_request_id=client_request_id))
 
     def get_url(self, operation: str, url: str, *, vault: VaultId) -> ArmResponse:
-        """GET a URL that an answer gave, as it stands.
+        """GET a URL from an answer, unchanged.
 
         Raises:
             ArmUrlRefusedError: it leaves the endpoint or the vault's subscription; nothing was sent.
@@ -239,14 +239,14 @@ class ArmClient:
         params: Mapping[str, str],
         counted: Callable[[int], None] | None = None,
     ) -> Iterator[Any]:
-        """The items of a listing, all pages of it, in the service's order: objects, where the service is right.
+        """The items of all pages of a listing, in the service's order; each should be a JSON object.
 
-        `counted` is told at the end how many pages there were.
+        `counted` is called at the end with the number of pages.
 
         Raises:
             ArmUrlRefusedError: a `nextLink` leaves the endpoint or the subscription.
-            ArmProtocolError: a page is no page, the links go round in a circle, or there is no end of them
-                in time, or within 500,000 items or 256 MiB.
+            ArmProtocolError: a page has an unexpected form, the links form a circle, or the list does not end in time,
+            or within 500,000 items or 256 MiB.
         """
         call = self._call(operation, "GET", path, params)
         seen = {call.url}
@@ -308,7 +308,7 @@ class ArmClient:
             client_request_id=client_request_id,
             body=None if content is None else _serialised(content),
         )
-        # Paths are made of checked ids; this holds it for whoever forgets.
+        # Paths are made of checked ids; this is for callers that forget.
         self._accept(call, url)
         if "?" in path:
             raise call.failed(ArmUrlRefusedError, "a path holds a question mark")
@@ -394,7 +394,8 @@ class ArmClient:
                     # A new token without the claims would be challenged for them again.
                     if claims is not None or not challenged:
                         fresh = self._fresh_token(used, claims)
-                        # What changes anything is sent again by whoever can first see that it took no effect.
+                        # A call that changes something is repeated only by a caller that can check whether it took
+                        # effect.
                         if call.method == "GET":
                             answer = self._exchange(call, lambda: fresh)
         finally:
@@ -408,8 +409,8 @@ class ArmClient:
         """Get a token, and keep it for the calls to come.
 
         Raises:
-            AuthenticationError: it cannot be had until someone changes the configuration or logs in.
-            TokenUnavailableError: it cannot be had just now.
+            AuthenticationError: no token until someone changes the configuration or signs in.
+            TokenUnavailableError: no token just now.
         """
         self._token_source.token()
 
@@ -433,7 +434,7 @@ class ArmClient:
             try:
                 answer = self._send(call, token)
             except ConnectionBrokenError:
-                # A kept connection may have been closed under us. Asking again changes nothing.
+                # The server may have closed a kept connection. Repeating a GET changes nothing.
                 if call.method != "GET":
                     raise
                 answer = self._send(call, token)
@@ -488,7 +489,7 @@ class ArmClient:
         return call.failed(family, f"{self._endpoint.url} was not reached: {error}")
 
     def _judge(self, call: _Call, answer: RawAnswer, admission: Admission) -> ArmResponse:
-        """The response that an answer is, or the error."""
+        """The response, or raise the error that the answer is."""
         request_id = _shown_id(answer.headers)
         if 300 <= answer.status < 400:
             problem = f"Azure answered with a redirect ({answer.status})"
@@ -552,8 +553,9 @@ class ArmClient:
 
 
 def _measure_left(headers: Mapping[str, str], operation: str) -> None:
-    """What an answer says is left of its limits (https://learn.microsoft.com/azure/azure-resource-manager/management/
-    request-limits-and-throttling#remaining-requests)."""
+    """Measure the limits that an answer's headers say are left.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling#remaining-requests"""
     for name, value in headers.items():
         if name.startswith(_REMAINING) and value.strip().isdigit():
             limit = name.removeprefix(_REMAINING)
@@ -565,11 +567,11 @@ def _serialised(content: object) -> bytes:
 
 
 class _NestedTooDeeplyError(ValueError):
-    """JSON is nested beyond reason."""
+    """JSON is nested too deeply."""
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON in a body; ValueError for what is none, _NestedTooDeeplyError for what is nested beyond reason.
+    """The JSON in a body. Raises ValueError for what is no JSON, _NestedTooDeeplyError for what is nested too deeply.
 
     Half of a surrogate pair is legal in JSON, but no text: neither a message nor a URL could hold it. U+FFFD
     stands in for it, so that it harms nothing but the text that it is in.

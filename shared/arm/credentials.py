@@ -184,17 +184,17 @@ def _authority_host(text: str | None) -> str:
 
 
 def scope_of(endpoint: ArmEndpoint) -> str:
-    """What a token for the endpoint is asked for; every cloud names its Resource Manager itself."""
+    """The scope of a token for the endpoint: in every cloud it is the Resource Manager's own address."""
     return f"{endpoint.url}/.default"
 
 
 def token_source(
     arm_endpoint: str, environment: Mapping[str, str], *, clock: Clock | None = None
 ) -> TokenSource:
-    """Where tokens for `arm_endpoint` come from. Nothing is asked of anyone yet.
+    """The token source for `arm_endpoint`. Makes no call yet.
 
     Raises:
-        ArmEndpointError: the endpoint is none to send a token to.
+        ArmEndpointError: tokens must not be sent to the endpoint.
         AuthenticationError: the settings name a credential, but not all of it.
     """
     endpoint = ArmEndpoint.parse(arm_endpoint)
@@ -218,7 +218,7 @@ def service_bus_credential(
 
     The arguments are the settings `ServiceBusConnection__credential`, `__tenantId`, `__clientId`, `__clientSecret`,
     `__managedIdentityResourceId` and `__managedIdentityObjectId`, and mean what they mean to the Functions host, so
-    that the app sends as whom the host receives.
+    that the app sends with the identity that the host receives with.
 
     Raises:
         AuthenticationError: the settings name a credential, but not all of it, or more than one.
@@ -256,7 +256,7 @@ def service_bus_credential(
 
 
 def _check_kind(kind: str, own: CredentialChoice) -> None:
-    """Refuse a `credential` by which the host receives as somebody whom the app cannot send as."""
+    """Refuse a `credential` with which the host has an identity that the app cannot use."""
     workload = kind.lower() == "workloadidentity" and own.kind is CredentialKind.FEDERATED_TOKEN
     if kind and kind.lower() != "managedidentity" and not workload:
         raise AuthenticationError(
@@ -272,10 +272,10 @@ class _Cached:
 
 
 class IdentityTokenSource:
-    """Tokens by azure-identity: one cache for the process, refreshed five minutes before they expire.
+    """Tokens from azure-identity: one cache for the process, refreshed five minutes before they expire.
 
-    `open_credential` is how the credential comes into being; a forced refresh makes a new one, since a
-    credential would give the cached token again.
+    `open_credential` makes the credential; a forced refresh makes a new one, since the old one would return its cached
+    token.
     """
 
     def __init__(
@@ -350,7 +350,7 @@ class IdentityTokenSource:
             self._close()
             raise self._late() from None
         except Exception as error:
-            # MSAL remembers a refusal for a minute; a new credential asks again.
+            # MSAL caches a refusal for a minute; a new credential asks again.
             self._close()
             raise _token_error(error, self._choice) from None
         cached = _Cached(answer.token, datetime.fromtimestamp(answer.expires_on, UTC))
@@ -450,7 +450,7 @@ def _check_certificate(path: str) -> None:
 
 
 def _sign_in_again(claims: str) -> AuthenticationError:
-    """Only a person can meet a claims challenge for the account of `az login`."""
+    """Refuse a claims challenge for the account of `az login`: only a person can answer it."""
     challenge = base64.b64encode(claims.encode()).decode()
     return AuthenticationError(
         f"Azure asks the account of az login for a stronger sign-in (multi-factor authentication or Conditional "
@@ -495,7 +495,7 @@ _ENTRA_CODE = re.compile(r"AADSTS(\d{4,8})")
 
 
 def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
-    """The family of what azure-identity raised, as one sentence that says what to do."""
+    """The TokenError for an exception of azure-identity, with one sentence that says what to do."""
     if isinstance(error, TokenError):
         return error
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError

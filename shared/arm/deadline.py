@@ -1,8 +1,8 @@
-"""One deadline for a whole call to Azure: the token, the connection, the request and all of its answer.
+"""One deadline for a whole call to Azure: the token, the connection, the request and its whole answer.
 
-The time-outs of `requests` and `urllib3` bound the wait for the next byte, so that an answer that drips goes on for
-as long as it likes (https://requests.readthedocs.io/en/latest/user/quickstart/#timeouts). Here the connection is
-shut down at the deadline, whatever is being read from it or written to it.
+The time-outs of `requests` and `urllib3` only bound the wait for the next byte, so a slow trickle of bytes can last
+for ever (https://requests.readthedocs.io/en/latest/user/quickstart/#timeouts). Here the connection is shut down at the
+deadline, whatever is being read or written.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class Deadline:
             self._shut_down()
 
     def release(self) -> None:
-        """Leave the connection to whoever uses it next."""
+        """Stop watching the connection, which others may use next."""
         with self._lock:
             if self._watched is not None:
                 self._watched.close()
                 self._watched = None
 
     def wait_for(self, work: Callable[[], _T], *, too_late: Callable[[_T], object] = lambda _: None) -> _T:
-        """What `work` returns or raises; it is left behind at the deadline, and `too_late` gets what it returns then.
+        """Run `work`, which cannot be interrupted; at the deadline it is abandoned, and `too_late` gets its result.
 
-        For what cannot be interrupted. Raises TimeoutError at the deadline.
+        Returns or raises what `work` does. Raises TimeoutError at the deadline.
         """
         future: Future[_T] = Future()
 

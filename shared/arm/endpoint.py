@@ -1,7 +1,7 @@
 """Where Azure Resource Manager is, and which URLs belong to it.
 
-Answers carry URLs to be asked later: poll URLs and `nextLink`. A bearer token goes with them, so each is
-followed only if it leads back to the same service and stays in the same subscription.
+Answers carry URLs to call later: poll URLs and `nextLink`. Calls to them carry a bearer token, so each is followed
+only if it leads back to the same service and stays in the same subscription.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_URL = 32_768
 
 
 class RefusedUrlError(ValueError):
-    """A URL leads elsewhere; the text says how, without the URL's query."""
+    """A URL leads elsewhere; the text says how, without the query."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ArmEndpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The endpoint that `ARM_ENDPOINT` names; ArmEndpointError where tokens must not be sent there."""
+        """Parse `ARM_ENDPOINT`. Raises ArmEndpointError where tokens must not be sent there."""
 
         def refuse(problem: str) -> ArmEndpointError:
             shown = printable(text.partition("?")[0].rpartition("@")[2], limit=120)
@@ -70,7 +70,7 @@ class ArmEndpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can be there."""
+        """Whether the endpoint is on this machine."""
         if self.host == "localhost":
             return True
         return _is_ip_address(self.host) and ipaddress.ip_address(self.host).is_loopback
@@ -109,7 +109,7 @@ class ArmEndpoint:
         )
 
     def accept(self, url: str, *, subscription_id: str) -> str:
-        """`url`, absolute and otherwise untouched, where it may be asked with a token.
+        """`url`, made absolute and otherwise unchanged, if it may be called with a token.
 
         Raises:
             RefusedUrlError: another scheme, host or port, a path outside the subscription, or a URL that

@@ -1,21 +1,20 @@
 """What can go wrong between a call and its answer.
 
     ArmError
-    ├── ArmNotSentError       the request never left: nothing has started
-    │   ├── ArmUntrustedError what answers there has no certificate that is trusted
-    │   └── ArmPacedError     it was held back, so that the service need not refuse it
+    ├── ArmNotSentError       the request was never sent: nothing has started
+    │   ├── ArmUntrustedError the server has no trusted certificate
+    │   └── ArmPacedError     the app held it back, since the service would refuse it
     ├── ArmAnswerLostError    sent, but no whole answer came back: it may have started
     ├── ArmStatusError        the service answered 4xx or 5xx
-    ├── ArmProtocolError      the service answered 2xx, but not what it can have meant
+    ├── ArmProtocolError      the service answered 2xx, but with an unexpected form
     └── ArmUrlRefusedError    a URL leads elsewhere: it was not followed
-        └── ArmRedirectError  the answer is a redirect: it was not followed, and what became of the call is not known
-    TokenError                nothing was asked of the service, since there is no token
-    ├── AuthenticationError   the configuration is wrong, or a login is missing: permanent
-    └── TokenUnavailableError nobody could be asked just now: worth another try
+        └── ArmRedirectError  the answer is a redirect: it was not followed, and the call may have taken effect
+    TokenError                no call was made, since there is no token
+    ├── AuthenticationError   the configuration is wrong, or a sign-in is missing: permanent
+    └── TokenUnavailableError no token just now: worth another try
 
-`may_have_started` says whether the effect of a mutating call may have happened, and nothing else decides it. The
-text of an error is
-one sentence and the ids that Azure's support asks for; it never holds a token, nor the query of a URL.
+Only `may_have_started` says whether a mutating call may have taken effect. The text of an error is one sentence and
+the ids that Azure's support asks for; it never holds a token or the query of a URL.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ __all__ = [
 ]
 
 
-#: Answers by which the service, or what stands before it, turns a call away before it can have an effect.
+#: Statuses with which the service, or a gateway before it, turns a call away before it can take effect.
 _AT_THE_DOOR: Final = frozenset({401, 403, 409, 425, 429})
 
 
 class ArmEndpointError(ValueError):
-    """`ARM_ENDPOINT` is no address that the app may send tokens to; `problem` says of it why."""
+    """`ARM_ENDPOINT` is no address that the app may send tokens to; `problem` says why."""
 
     def __init__(self, shown: str, problem: str) -> None:
         self.problem = problem
@@ -57,7 +56,7 @@ class ArmEndpointError(ValueError):
 
 
 class ArmError(Exception):
-    """A call to Azure Resource Manager did not give what it should."""
+    """A call to Azure Resource Manager failed."""
 
     #: whether the effect of a mutating call may have happened
     may_have_started: bool = False
@@ -87,7 +86,7 @@ class ArmError(Exception):
 
     @property
     def is_mutation(self) -> bool:
-        """Whether the call was to change anything."""
+        """Whether the call was meant to change something."""
         return self.method != "GET"
 
 
@@ -96,7 +95,7 @@ class ArmNotSentError(ArmError):
 
 
 class ArmUntrustedError(ArmNotSentError):
-    """What answers at the endpoint has no certificate that is trusted: nothing was sent, nothing will be."""
+    """The server at the endpoint has no trusted certificate: nothing was sent, and nothing will be."""
 
 
 class ArmPacedError(ArmNotSentError):
@@ -148,8 +147,8 @@ class ArmStatusError(ArmError):
         self.retry_after = retry_after
         self.details = details
         self.recommendations = recommendations
-        # These turn the request away at the door; a 5xx may come from behind it, and an error without a code
-        # may be a proxy's, which says nothing of what became of the call.
+        # These turn the request away before any effect; a 5xx may come after one, and an error without a code may be a
+        # proxy's, which says nothing about the call's effect.
         refused = status in _AT_THE_DOOR or (400 <= status < 500 and status != 408 and bool(code))
         self.may_have_started = not refused
         said = f"Azure answered {status}"
@@ -168,17 +167,17 @@ class ArmStatusError(ArmError):
 
 
 class ArmProtocolError(ArmError):
-    """A successful status with a body or headers that the service cannot have meant."""
+    """A successful status with a body or headers of an unexpected form."""
 
     may_have_started = True
 
 
 class ArmUrlRefusedError(ArmError):
-    """A URL given by an answer, or a redirect, leads out of where the app may send its token."""
+    """A URL in an answer, or a redirect, leads to where the app must not send its token."""
 
 
 class ArmRedirectError(ArmUrlRefusedError):
-    """A mutating call was answered by a redirect, which is not followed and says nothing of what became of it."""
+    """A mutating call was answered by a redirect: it is not followed, and the call may have taken effect."""
 
     may_have_started = True
 
@@ -188,8 +187,8 @@ class TokenError(Exception):
 
 
 class AuthenticationError(TokenError):
-    """A token cannot be had until someone changes the configuration or logs in."""
+    """There is no token until someone changes the configuration or signs in."""
 
 
 class TokenUnavailableError(TokenError):
-    """A token cannot be had just now."""
+    """There is no token just now."""

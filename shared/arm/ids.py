@@ -1,7 +1,7 @@
 """Azure resource ids, parsed by strict grammars.
 
-An id is text that came from a message or from a listing. It is taken apart once, here; what leaves this
-module can only ever name one resource of the kind asked for, whatever the text was:
+An id is text from a message or a listing. It is parsed once, here; the result can only name one resource of the
+expected kind, whatever the text was:
 
 * names keep their case, and compare as Azure compares them, without it;
 * an id that came from Azure is percent-encoded where its name is not: `listed` decodes it, once, where it arrives;
@@ -83,7 +83,7 @@ def quote_segment(segment: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ResourceId:
-    """What the ids of all kinds have in common."""
+    """The base of the ids of all kinds."""
 
     #: the kind and its form, for error messages
     expected: ClassVar[str]
@@ -94,7 +94,7 @@ class ResourceId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The id that `text` is; InvalidResourceIdError where it is none of this kind."""
+        """Parse `text`. Raises InvalidResourceIdError where it is no id of this kind."""
         raise NotImplementedError
 
     @cached_property
@@ -142,7 +142,7 @@ class ResourceId:
 
 
 def _split(text: object, expected: str, *, longest: int = _LONGEST_ID) -> list[str]:
-    """The segments of an id; InvalidResourceIdError for what is no path."""
+    """The segments of an id. Raises InvalidResourceIdError for what is no path."""
 
     def refuse(problem: str) -> NoReturn:
         raise InvalidResourceIdError(text, expected, problem)
@@ -162,7 +162,7 @@ def _split(text: object, expected: str, *, longest: int = _LONGEST_ID) -> list[s
 
 
 def _decoded(segment: str) -> str | None:
-    """A segment without its percent-encoding; None where it is encoded wrongly."""
+    """A segment without its percent-encoding; None where the encoding is wrong."""
     try:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:
@@ -170,19 +170,19 @@ def _decoded(segment: str) -> str | None:
 
 
 def decoded_name(segment: str) -> str:
-    """The name that a segment of one of Azure's ids stands for, where nothing else tells it."""
+    """The name in a segment of one of Azure's ids, where no `name` field tells it."""
     return _decoded(segment) or segment
 
 
 def _split_decoded(text: object, expected: str) -> list[str]:
-    """The segments of an id from Azure, each decoded, where no name tells whether they are encoded."""
+    """The decoded segments of an id from Azure, where no `name` tells whether they are encoded."""
     return [decoded_name(segment) for segment in _split(text, expected, longest=_LONGEST_LISTED_ID)]
 
 
 def _split_listed(text: object, name: str, expected: str) -> list[str]:
-    """The segments of an id from Azure, decoded where its last one says that it is encoded.
+    """The segments of an id from Azure, decoded where the last one shows that the id is encoded.
 
-    A name may itself look encoded (`Rebate50%ab`), so it tells: `name` is never encoded.
+    A name may itself look encoded (`Rebate50%ab`), so `name`, which is never encoded, decides.
     """
     segments = _split(text, expected, longest=_LONGEST_LISTED_ID)
     decoded = [_decoded(segment) for segment in segments]
@@ -197,7 +197,7 @@ def _split_listed(text: object, name: str, expected: str) -> list[str]:
 def _problem_of_name(name: str, forbidden: re.Pattern[str] = _FORBIDDEN_IN_NAME) -> str | None:
     if found := forbidden.search(name):
         return f"it contains '{printable(found.group())}', which has no place in a name"
-    # Something on the way may decode once more than it should, and a server may take "..;x" for "..".
+    # A proxy may decode once too often, and a server may take "..;x" for "..".
     read_again = unquote(name) if "%" in name else name
     if _CONTROL.search(read_again):
         return "it contains a control character in disguise"
@@ -308,7 +308,7 @@ class _InResourceGroup(ResourceId):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        # Every message names the same few vaults and virtual machines. What is no text may not be hashable.
+        # Cached: every message names the same few vaults and VMs. A value that is no text may not be hashable.
         return cast("Self", (_remembered if isinstance(text, str) else _parsed)(cast("Hashable", cls), text))
 
     @classmethod
@@ -388,7 +388,7 @@ class ContainerId(ResourceId):
 
     @classmethod
     def above(cls, text: str) -> Self:
-        """The container of what Azure lists as `text`, whatever that itself is called."""
+        """The container in an id from Azure, whatever the name of the item in it."""
         segments = _split_decoded(text, cls.expected)[: len(_CONTAINER_PATTERN)]
         return cls._of(_take(cls, text, _CONTAINER_PATTERN, segments))
 
@@ -403,7 +403,7 @@ class ContainerId(ResourceId):
 
 @lru_cache(maxsize=256)
 def _container(subscription_id: str, group: str, vault: str, fabric: str, name: str) -> ContainerId:
-    # Thousands of items are in the same few containers.
+    # Cached: thousands of items are in the same few containers.
     return ContainerId(VaultId(subscription_id, group, vault), fabric, name)
 
 
@@ -439,7 +439,7 @@ class ProtectedItemId(ResourceId):
 
     @classmethod
     def from_protectable_item(cls, text: str, name: str) -> Self:
-        """The id that an item which Azure lists as protectable will have once it is protected."""
+        """The id that a protectable item will have once it is protected."""
         segments = _split_listed(text, name, cls.expected)
         return cls._of(_take(cls, text, _PROTECTABLE_ITEM_PATTERN, segments))
 

@@ -1,4 +1,4 @@
-"""HTTP underneath the ARM client: one pool of connections, no redirects, cookies, netrc or retries.
+"""HTTP below the ARM client: one pool of connections, no redirects, cookies, netrc or retries.
 
 Imported on first use only: `requests` is not on the import path of the Function App.
 """
@@ -37,12 +37,12 @@ __all__ = [
 _POOL_SIZE = 32
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _CHUNK = 65_536
-#: what requests says where the file of certificate authorities is not there
+#: how the error of `requests` for a missing file of certificate authorities begins
 _NO_BUNDLE = "TLS CA certificate bundle"
 
 
 class TransportError(Exception):
-    """No whole answer came back. `sent` says whether the request had begun to leave."""
+    """No complete answer came back. `sent` says whether sending the request had begun."""
 
     def __init__(self, problem: str, *, sent: bool) -> None:
         super().__init__(problem)
@@ -54,7 +54,7 @@ class TransportTimeoutError(TransportError):
 
 
 class UntrustedError(TransportError):
-    """The server is not who it should be: trying again would not help."""
+    """The server's certificate is not trusted: trying again would not help."""
 
 
 class ConnectionBrokenError(TransportError):
@@ -62,7 +62,7 @@ class ConnectionBrokenError(TransportError):
 
 
 class AnswerTooLargeError(TransportError):
-    """The answer's body is larger than any that the service gives."""
+    """The answer's body is larger than any that the service sends."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ for _name in ("urllib3.connectionpool", "urllib3.connection"):
     logging.getLogger(_name).addFilter(_without_queries)
 
 
-#: Of whoever uses a connection other than by `Transport.send`: nobody.
+#: The default, for a connection that is used without `Transport.send`: never.
 _NO_LIMIT: Final = timedelta(days=1)
 
 
 class _Progress(threading.local):
-    """Whether the request of this thread has begun to leave."""
+    """Whether sending the request of this thread has begun."""
 
     sent = False
 
@@ -140,7 +140,7 @@ def _check_headers(response: object) -> None:
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
-    """Tells when a request begins to leave, and an answer that ended within its headers; keeps the deadline."""
+    """Notes when sending begins, detects an answer that ended within its headers, and keeps the deadline."""
 
     def _new_conn(self) -> socket.socket:
         # Neither the look-up of a name nor the number of its addresses is bounded by a time-out.
@@ -181,7 +181,7 @@ class _HttpsConnection(_HttpConnection, urllib3.connection.HTTPSConnection):
 
 
 class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
-    """Waits for a connection within the deadline, and takes it back as one that no deadline shuts down."""
+    """Waits for a connection within the deadline, and stops watching it when it is returned."""
 
     ConnectionCls = _HttpConnection
 
@@ -215,7 +215,7 @@ def _socket_options() -> list[tuple[int, int, int]]:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Connections that tell when a request has begun to leave."""
+    """Uses connections that note when sending begins."""
 
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
@@ -241,7 +241,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 
 class HttpTransport:
-    """Sends requests to one endpoint by HTTP."""
+    """Sends requests to one endpoint over HTTP."""
 
     def __init__(self, endpoint: ArmEndpoint, *, http_timeout: timedelta) -> None:
         self._endpoint = endpoint
@@ -319,8 +319,7 @@ class HttpTransport:
             )
         if response is not None:
             response.close()
-        # Not from within `except`: what the libraries say of an error holds the signed URL, and a traceback
-        # would show it.
+        # Not raised within `except`: the libraries' error holds the signed URL, and a traceback would show it.
         raise failure
 
     def _late(self, *, sent: bool) -> TransportTimeoutError:
@@ -346,7 +345,7 @@ class HttpTransport:
         return bytes(received)
 
     def _environment_settings(self, url: str) -> dict[str, Any]:
-        """Proxies and certificate authorities, as the environment's usual variables say."""
+        """Proxies and certificate authorities, from the usual environment variables."""
         host = url.split("/", 3)[2]
         with self._settings_lock:
             settings = self._settings.get(host)
@@ -354,7 +353,7 @@ class HttpTransport:
                 merged = self._session.merge_environment_settings(url, {}, True, None, None)
                 settings = {"proxies": merged["proxies"], "verify": merged["verify"], "cert": merged["cert"]}
                 if self._endpoint.is_loopback:
-                    # What listens on this machine is not to be asked through another.
+                    # A server on this machine is not called through a proxy.
                     settings["proxies"] = {}
                 if settings["verify"] is False:
                     settings["verify"] = True
@@ -363,7 +362,7 @@ class HttpTransport:
 
 
 def _classify(error: BaseException, *, sent: bool) -> TransportError:
-    """The family of an exception of requests, urllib3 or the socket, with a short reason."""
+    """The TransportError for an exception of requests, urllib3 or the socket, with a short reason."""
     chain = list(_causes(error))
     if any(_NO_BUNDLE in str(cause) for cause in chain):
         return UntrustedError(

@@ -1,7 +1,7 @@
-"""Azure Backup as the app's steps see it: what reads, and apart from it what changes anything.
+"""Azure Backup as the steps see it: calls that read, kept apart from calls that change something.
 
-`AzureBackup` is both (what each does is said there). A step is given the reads alone; calls that change anything are
-made by the engine, in time and once.
+`AzureBackup` implements and documents both. A step is given only the reads; the engine makes the calls that change
+something, in time and once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Mutations", "Reads"]
 
 
 class Reads(Protocol):
-    """What asks, and changes nothing."""
+    """Calls that only read."""
 
     @property
     def budget(self) -> RequestBudget: ...
@@ -97,7 +97,7 @@ class Reads(Protocol):
 
 
 class Mutations(Protocol):
-    """What changes something. Each call bears the client request id by which its job is known again."""
+    """Calls that change something. Each carries the client request id by which its job is recognised."""
 
     @property
     def run_commands(self) -> RunCommandMutations: ...

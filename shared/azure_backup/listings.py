@@ -1,4 +1,4 @@
-"""What a listing gives: the entries that this app can use, and those that it cannot, each with its reason.
+"""Listings: the entries that this app can use, and those that it cannot, each with the reason.
 
 Both come in one value that has to be taken apart, so that nobody forgets the second half.
 """
@@ -22,11 +22,11 @@ __all__ = ["LONGEST_NAME", "Listing", "Unusable", "unusable_entries"]
 
 M = TypeVar("M")
 
-#: No name of a thing is longer: SQL Server's have 128 characters.
+#: The longest name that anything has: names in SQL Server have at most 128 characters.
 LONGEST_NAME: Final = 512
 _WHOLE: Final = "*"
 
-#: Why an entry cannot be used: the code of the error where it is named outright.
+#: Why an entry cannot be used: the error's code where a request names the entry outright.
 UnusableCode = Literal[
     "NotAddressable", "NotReadable", "ProtectedAsInstance", "ProtectedBySnapshots", "KindNotSupported"
 ]
@@ -36,30 +36,30 @@ class Unusable(WireModel):
     """An entry that Azure lists and that this app cannot use."""
 
     code: UnusableCode
-    #: for people, without its subject
+    #: the reason for people, a sentence without its subject
     why: str
-    #: as Azure calls it, and so nothing to print as it is; of a database, the database's name
+    #: the name that Azure gives, never printed unescaped; of a database, the database's name
     name: str
-    #: neither that nor its id says what it is called: `name` is its place in the listing
+    #: whether neither name nor id could be read: `name` is then its place in the listing
     is_nameless: bool = False
-    #: the instance or the availability group of a database; empty where that cannot be told
+    #: the instance or the availability group of a database; empty where unknown
     parent: str = ""
-    #: an instance is protected as a whole: this entry, `*`, means each of its databases
+    #: whether an instance is protected as a whole: this entry, `*`, means each of its databases
     is_whole_instance: bool = False
     in_availability_group: bool = False
     virtual_machine_id: OptionalVirtualMachine = None
-    #: what it is listed in, where that can be told
+    #: the container that it is listed in, where known
     container: ContainerId | None = None
     is_database: bool = True
 
     @property
     def shown(self) -> str:
-        """Its name for people."""
+        """Its name, escaped for people."""
         return printable(self.name)
 
     @property
     def reason(self) -> str:
-        """The code, as a reason for which databases are skipped."""
+        """The code, in the form of a reason for skipping databases."""
         return self.code[:1].lower() + self.code[1:]
 
 
@@ -74,12 +74,12 @@ def _text_or_blank(value: object) -> object:
     return value if isinstance(value, str) else ""
 
 
-#: What is wrong with an entry may be anything: what is no text is none.
+#: An unusable entry may hold anything: a value that is no text counts as missing.
 _AnyText = Annotated[str, BeforeValidator(_text_or_blank)]
 
 
 class _Entry(WireModel):
-    """As much as is read of an entry that cannot be used."""
+    """The fields that are read of an entry that cannot be used."""
 
     id: _AnyText = ""
     name: _AnyText = ""
@@ -98,7 +98,7 @@ class _Entry(WireModel):
 
     @property
     def own_name(self) -> str:
-        """What it is called, as far as anything says so; empty where nothing does."""
+        """Its own name, from whichever field tells it; empty where none does."""
         return (
             self.friendly_name
             or self.name.rpartition(";")[2]
@@ -107,16 +107,16 @@ class _Entry(WireModel):
 
     @property
     def parent(self) -> str:
-        """The instance or availability group, by the entry's name where nothing else says so."""
+        """The instance or availability group, from the entry's name where no field tells it."""
         kind, _, rest = self.name.partition(";")
         of_name = rest.partition(";")[0] if kind.lower() == "sqldatabase" and ";" in rest else ""
         return self.parent_name if 0 < len(self.parent_name) <= LONGEST_NAME else of_name or self.parent_name
 
 
 def unusable_entries(body: object, code: UnusableCode, why: str, *, position: int) -> list[Unusable]:
-    """An entry of a listing that cannot be used: of an instance that is protected as a whole, its databases.
+    """What stands for an entry that cannot be used; for an instance that is protected as a whole, its databases.
 
-    `position` is its place in the listing, from 1 on, by which one without a name is called.
+    `position` is its place in the listing, from 1 on; it names an entry without a name.
     """
     entry = _Entry.from_wire(body if isinstance(body, dict) else {})
     container = _container(entry)
@@ -141,7 +141,7 @@ def unusable_entries(body: object, code: UnusableCode, why: str, *, position: in
             container=container,
             is_database=entry.item_type.lower() in ("", "sqldatabase"),
         )
-        # What an instance holds may not be said, or not all of it.
+        # The entry may not list the instance's databases, or not all of them.
         for name in dict.fromkeys([*names, _WHOLE] if whole else names or [_WHOLE])
     ]
 
@@ -152,7 +152,7 @@ def _of_child(name: str) -> str:
 
 
 def _bounded(name: str) -> str:
-    """A name that fits into messages, and is still that of this entry alone where it is cut."""
+    """A name that fits into messages, and stays unique where it is cut."""
     if len(name) <= LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,7 +1,7 @@
-"""What Azure Backup answers, flattened to what this app needs of it.
+"""Models of Azure Backup's answers, flattened to what this app needs.
 
-Answers carry more than this and may carry less: fields that are not known are ignored, and only what
-identifies a thing is required. Names, types and oddities (`IsProtectable`, `workLoadType`) follow the REST
+Answers have more fields than these and may lack some: unknown fields are ignored, and only what identifies a resource
+is required. Names, types and oddities (`IsProtectable`, `workLoadType`) follow the REST
 specification Microsoft.RecoveryServices 2024-04-01 and recorded answers of the service.
 """
 
@@ -69,12 +69,12 @@ __all__ = [
     "WorkloadItem",
 ]
 
-#: the availability group that a database of it is "inside" has a container of this kind
+#: the kind of container that an availability group has, with its databases "inside"
 AVAILABILITY_GROUP_CONTAINER: Final = "sqlagworkloadcontainer;"
 
 
 class DataDirectory(NamedTuple):
-    """Where an instance puts files of a type (`Data` or `Log`) when nothing else is said."""
+    """An instance's default directory for files of a type (`Data` or `Log`)."""
 
     type: str
     path: str
@@ -96,7 +96,7 @@ class TimeRange(NamedTuple):
 
     @property
     def whole_seconds(self) -> TimeRange | None:
-        """The same from its first whole second to its last; None where there is none in it."""
+        """The range cut to whole seconds; None where it holds none."""
         end = self.end.replace(microsecond=0)
         if self.start > end:
             return None
@@ -105,14 +105,14 @@ class TimeRange(NamedTuple):
 
 
 class GuardedOperation(NamedTuple):
-    """What a resource guard guards, and what a client names to have it done."""
+    """An operation that a resource guard protects, and the request that a client names to have it done."""
 
     operation: str
     default_request: str
 
 
 class Tier(NamedTuple):
-    """Where a recovery point is stored (`ArchivedRP`, `HardenedRP`, `InstantRP`) and how it is there, in lower case."""
+    """A tier that stores a recovery point (`archivedrp`, `hardenedrp`, `instantrp`), and its status."""
 
     type: str
     status: str
@@ -126,7 +126,7 @@ class JobTask(NamedTuple):
 
 
 def _in_properties(*names: str) -> AliasPath | AliasChoices:
-    """Where a field is found: under `properties`, by the first of these names that is there."""
+    """Reads a field from `properties`, by the first of these names that is there."""
     paths = [AliasPath("properties", *name.split(".")) for name in names]
     return paths[0] if len(paths) == 1 else AliasChoices(*paths)
 
@@ -183,7 +183,7 @@ _TIER_STATES: Final = ("invalid", "valid", "disabled", "deleted", "rehydrated")
 
 
 def _word(value: object, words: Sequence[str]) -> str:
-    """A value of an enumeration in lower case, empty where there is none; answers of 2021 have its number instead."""
+    """An enumeration's value in lower case, empty where missing; answers of 2021 have its number instead."""
     text = "" if value is None else str(value).lower()
     return words[int(text)] if re.fullmatch(r"\d", text) and int(text) < len(words) else text
 
@@ -198,7 +198,7 @@ def _virtual_machine_or_none(value: object) -> object:
 
 
 def _kept_once(value: object) -> object:
-    """A text that thousands of items have alike (a state, a policy's id) is in memory once."""
+    """Keeps one copy in memory of a text that thousands of items share (a state, a policy's id)."""
     return intern(value) if type(value) is str else value
 
 
@@ -219,7 +219,7 @@ def _vault_id(value: object) -> object:
 
 
 def _recovery_point_id_or_none(value: object) -> object:
-    # It is addressed by its name, below the item that it was asked of.
+    # A recovery point is addressed by its name, below its item.
     try:
         return RecoveryPointId.listed(value) if isinstance(value, str) else value
     except InvalidResourceIdError:
@@ -252,7 +252,7 @@ _NOT_KEPT: Final[set[str]] = set()
 
 
 class WireModel(BaseModel):
-    """Built from keyword arguments by field names, from an answer by `from_wire`."""
+    """A model that is built by field names, or from an answer by `from_wire`."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -264,18 +264,18 @@ class WireModel(BaseModel):
 
     @classmethod
     def from_wire(cls, body: object) -> Self:
-        """The model of an answer's body; pydantic's ValidationError where it is none.
+        """The model of an answer's body. Raises pydantic's ValidationError.
 
         Only the service's names count here: the `properties` of a body are not the `properties` of a job.
         """
         model = cls.model_validate(body, by_alias=True, by_name=False)
-        # Nobody asks which fields an answer gave; a set of them for each of thousands is a third of its size.
+        # Which fields were set is never asked, and that set takes a third of the memory of thousands of models.
         object.__setattr__(model, "__pydantic_fields_set__", _NOT_KEPT)
         return model
 
     @classmethod
     def readable_part(cls, body: object) -> Self | None:
-        """The model of a body without what is wrong in it; None where nothing is left that it could be made of."""
+        """The model of a body without its invalid fields; None where too little is left."""
         part = _copy(body) if isinstance(body, dict) else {}
         for _ in range(_MOST_REPAIRS):
             try:
@@ -287,7 +287,7 @@ class WireModel(BaseModel):
         return None
 
 
-#: What is wrong with a field may come to light only once another is gone.
+#: A second problem may show only once the first is removed.
 _MOST_REPAIRS: Final = 8
 
 
@@ -298,7 +298,7 @@ def _copy(value: Any) -> Any:
 
 
 def _without(body: Any, place: Sequence[int | str]) -> bool:
-    """Take out of a body what is at a place in it, or else the nearest thing around it; whether anything was there."""
+    """Remove what is at a place in a body, or else the nearest thing around it; tells whether anything was there."""
     if not place:
         return False
     *above, last = place
@@ -311,7 +311,7 @@ def _without(body: Any, place: Sequence[int | str]) -> bool:
     if isinstance(holder, dict):
         return holder.pop(last, _NOTHING) is not _NOTHING
     if isinstance(holder, list) and isinstance(last, int) and last < len(holder):
-        # Nothing moves up: later problems are told by their places.
+        # List entries keep their places, which later problems refer to.
         holder[last] = {}
         return True
     return _without(body, above)
@@ -329,7 +329,7 @@ class ErrorDetail(WireModel):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it tells of a failure at all: `Success` is an error code too."""
+        """Whether it reports a failure: `Success` is an error code too."""
         return self.code.lower() not in ("", "success")
 
 
@@ -358,7 +358,7 @@ class Vault(WireModel):
 
     @property
     def is_provisioned(self) -> bool:
-        """Whether it can be used: older answers say nothing of it and mean yes."""
+        """Whether it can be used: older answers leave this out and mean yes."""
         return self.provisioning_state.lower() in ("", "succeeded")
 
     @property
@@ -398,7 +398,7 @@ class Policy(WireModel):
     protected_items_count: int | None = Field(
         default=None, validation_alias=_in_properties("protectedItemsCount")
     )
-    #: `Streaming`, or which kind of `Snapshot`; nothing in answers of 2024 and before
+    #: `Streaming`, or a kind of `Snapshot`; missing in answers of 2024 and before
     policy_type: Text = Field(default="", validation_alias=_in_properties("vmWorkloadPolicyType"))
     properties: dict[str, Any] = {}
     #: what is wrong with the answer, where no more than its name can be read of it
@@ -415,7 +415,7 @@ class Policy(WireModel):
 
     @property
     def cannot_protect(self) -> str | None:
-        """Why this app protects no database by it, as the end of a sentence about it; None where it does."""
+        """Why this app protects no database with it, as the end of a sentence; None where it does."""
         if self.unreadable is not None:
             return f"cannot be read: {self.unreadable}"
         if self.workload_type.lower() == "sqlinstance":
@@ -427,7 +427,7 @@ class Policy(WireModel):
 
     @property
     def backup_types(self) -> tuple[str, ...]:
-        """`Full`, `Differential`, `Log`: what it schedules."""
+        """The backup types that it schedules: `Full`, `Differential`, `Log`."""
         parts = self.properties.get("subProtectionPolicy")
         return tuple(
             sub["policyType"]
@@ -437,7 +437,7 @@ class Policy(WireModel):
 
 
 class ProtectableContainer(WireModel):
-    """A VM that may be registered to the vault; whether SQL Server is on it is not known yet."""
+    """A VM that can be registered to the vault; whether it has SQL Server is not known yet."""
 
     id: Text = ""
     name: str
@@ -450,7 +450,7 @@ class ProtectableContainer(WireModel):
 
 
 class InquiryDetail(WireModel):
-    """What the last inquiry found of one workload (`SQL`)."""
+    """The result of the last inquiry for one workload (`SQL`)."""
 
     type: Text = ""
     item_count: int | None = Field(default=None, validation_alias="itemCount")
@@ -472,7 +472,7 @@ class Inquiry(WireModel):
 
     @property
     def failure(self) -> ErrorDetail | None:
-        """Why the databases of the VM are not known, innermost reason first; None where they are."""
+        """Why the databases of the VM are not known, the innermost reason first; None where they are known."""
         for detail in self.details:
             if detail.type.lower() == "sql" and (detail.error or detail.status.lower() in _FAILED):
                 return detail.error or ErrorDetail(code=detail.status, message=detail.additional_detail)
@@ -624,7 +624,7 @@ class ProtectedItem(WireModel):
         )
 
 
-#: the states of a tier in which a recovery point can be restored from it; one that is not told is none that is gone
+#: the states of a tier from which a recovery point can be restored; a missing state counts as one of them
 _RESTORABLE: Final = ("valid", "rehydrated", "")
 _SNAPSHOT_TIERS: Final = frozenset({"instantrp", "iasnapshotrp"})
 
@@ -632,7 +632,7 @@ _SNAPSHOT_TIERS: Final = frozenset({"instantrp", "iasnapshotrp"})
 class RecoveryPoint(WireModel):
     """A backup that can be restored, or all log ranges at once under `DefaultRangeRecoveryPoint`."""
 
-    #: None where the name is of a kind that no recovery point has had yet
+    #: None where the name has a form that is not known
     id: Annotated[RecoveryPointId | None, BeforeValidator(_recovery_point_id_or_none)]
     name: str
     kind: Text = Field(default="", validation_alias=_in_properties("type"))
@@ -643,7 +643,7 @@ class RecoveryPoint(WireModel):
     data_directories: Annotated[tuple[DataFile, ...], _listed("type", "path", "logicalName")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.dataDirectoryPaths")
     )
-    #: none where the service does not tell (before 2021-06)
+    #: empty where the service does not tell (before 2021-06)
     tiers: Annotated[tuple[Tier, ...], BeforeValidator(_tiers)] = Field(
         default=(), validation_alias=_in_properties("recoveryPointTierDetails")
     )
@@ -661,7 +661,7 @@ class RecoveryPoint(WireModel):
 
     @classmethod
     def not_readable(cls, name: str, why: str) -> Self:
-        """One of which no more than the name can be read."""
+        """A recovery point of which only the name can be read."""
         return cls(id=None, name=name, unreadable=why)
 
     @property
@@ -671,7 +671,7 @@ class RecoveryPoint(WireModel):
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether too little can be read of it to know what it goes back to."""
+        """Whether too little of it can be read to know what it restores."""
         return self.unreadable is not None or (self.time is None and not self.is_log)
 
     @property
@@ -680,9 +680,9 @@ class RecoveryPoint(WireModel):
 
     @property
     def is_archived(self) -> bool:
-        """Whether the archive tier alone has it: it is to be rehydrated before it can be restored.
+        """Whether only the archive tier has it: it has to be rehydrated before it can be restored.
 
-        One that is rehydrated says so of its archive tier, and of no other (recorded 2021-06-22).
+        A rehydrated one shows that in the state of its archive tier, and in no other (recorded 2021-06-22).
         """
         tiers = self._restorable_tiers
         return bool(tiers) and all(
@@ -697,7 +697,7 @@ class RecoveryPoint(WireModel):
 
     @property
     def cannot_restore(self) -> str | None:
-        """Why a plain restore cannot go back to it, in a word or two; None where it can.
+        """Why a plain restore cannot use it, in a word or two; None where it can.
 
         A tier that is `Deleted`, `Disabled` or `Invalid` holds nothing to restore from (`RecoveryPointTierStatus`
         of the REST specification).
@@ -722,7 +722,7 @@ class RecoveryPoint(WireModel):
 
 
 class JobStatus(enum.StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     IN_PROGRESS = "InProgress"
     CANCELLING = "Cancelling"  #: asked to stop, still at work
@@ -730,7 +730,7 @@ class JobStatus(enum.StrEnum):
     COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"
     FAILED = "Failed"
     CANCELLED = "Cancelled"  #: the service also writes it with one l
-    UNKNOWN = "Unknown"  #: a word that is not known: taken for still at work
+    UNKNOWN = "Unknown"  #: an unknown word: the job is taken to be running
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -773,7 +773,7 @@ def _activity(value: object) -> object:
 
 
 def _is_cancellable(value: object) -> object:
-    """Whether `Cancellable` is among the actions: by its name, or by the number that older answers have for it."""
+    """Whether `Cancellable` is among the actions, by its name or by the number that older answers have."""
     if isinstance(value, bool | None):
         return bool(value)
     if not isinstance(value, list | tuple):
@@ -782,7 +782,7 @@ def _is_cancellable(value: object) -> object:
 
 
 def _bag(value: object) -> object:
-    """A property bag as texts: what is none is shown as JSON, and no bag is an empty one."""
+    """A property bag with values as text: other values are shown as JSON; a missing bag is empty."""
     if not isinstance(value, dict):
         return {}
     return {
@@ -794,7 +794,7 @@ def _bag(value: object) -> object:
 class Job(WireModel):
     """A backup job. A list gives no tasks, properties or errors: those come with the job itself.
 
-    Its id is empty where a list names it nowhere.
+    Its id is empty where a list does not give one.
     """
 
     id: str = Field(validation_alias="name")
@@ -807,12 +807,12 @@ class Job(WireModel):
     entity_name: Text = Field(default="", validation_alias=_in_properties("entityFriendlyName"))
     start_time: WireTime = Field(default=None, validation_alias=_in_properties("startTime"))
     end_time: WireTime = Field(default=None, validation_alias=_in_properties("endTime"))
-    #: the client request id of the call that it came of, in the usual form of a UUID
+    #: the client request id of the call that started it, in the usual form of a UUID
     activity_id: Annotated[str | None, BeforeValidator(_activity)] = Field(
         default=None, validation_alias=_in_properties("activityId")
     )
     duration: WireDuration = Field(default=None, validation_alias=_in_properties("duration"))
-    #: False: the policy's schedule started it; None: it is not said
+    #: False: the policy's schedule started it; None: the service does not say
     is_user_triggered: bool | None = Field(default=None, validation_alias=_in_properties("isUserTriggered"))
     is_cancellable: Annotated[bool, BeforeValidator(_is_cancellable)] = Field(
         default=False, validation_alias=_in_properties("actionsInfo")
@@ -841,7 +841,7 @@ class Job(WireModel):
 
     @property
     def server(self) -> str:
-        """The server's name: `sqlvm` of `sqltest6 [sqlvm]`; `""` where it is not said, as of a young job."""
+        """The server's name: `sqlvm` of `sqltest6 [sqlvm]`; `""` where the job does not say, as when it is new."""
         found = re.search(r" \[([^\[\]]*)\]$", self.entity_name)
         return found.group(1) if found is not None else ""
 
@@ -858,7 +858,7 @@ class StartedOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationStatus:
-    """What an `Azure-AsyncOperation` URL answers. A success means that the job exists, not how it ended."""
+    """The answer of an `Azure-AsyncOperation` URL. A success means that the job exists, not that it succeeded."""
 
     status: str
     finished: bool
@@ -871,7 +871,7 @@ class OperationStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationResult:
-    """What a `Location` URL answers."""
+    """The answer of a `Location` URL."""
 
     finished: bool
     retry_after: timedelta | None = None

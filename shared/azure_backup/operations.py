@@ -2,8 +2,7 @@
 
 Each method is one call (a listing: one a page) of the Recovery Services backup REST API
 (https://learn.microsoft.com/rest/api/backup/, https://learn.microsoft.com/rest/api/recoveryservices/).
-Every method raises what `shared.arm.client.ArmClient` raises; a body that is not what it should be is an
-`ArmProtocolError`.
+Every method raises what `shared.arm.client.ArmClient` raises, and `ArmProtocolError` for a body of an unexpected form.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ from shared.run_commands.operations import RunCommands
 
 __all__ = ["BACKUP_API_VERSION", "VAULTS_API_VERSION", "AzureBackup"]
 
-#: the version that the specification's AzureWorkload examples are written for
+#: the API version that the specification's AzureWorkload examples use
 BACKUP_API_VERSION = "2024-04-01"
 VAULTS_API_VERSION = "2024-04-01"
 
@@ -78,7 +77,7 @@ _NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "a
 _GRAPH: Final = "/providers/Microsoft.ResourceGraph/resources"
 _GRAPH_PAGE: Final = 1000
 _MOST_GRAPH_PAGES: Final = 200
-#: Only what shows its id in a stable order has a next page.
+#: Resource Graph pages only queries that project the id and have a stable order.
 _SQL_MACHINES: Final = (
     "resources | where type =~ 'microsoft.sqlvirtualmachine/sqlvirtualmachines'"
     " | project id, name, virtualMachineId = properties.virtualMachineResourceId | order by id asc"
@@ -86,12 +85,12 @@ _SQL_MACHINES: Final = (
 
 _M = TypeVar("_M", bound=WireModel)
 _log = logger(__name__)
-#: A job may have started while the request was on its way, and the service's clock may be misjudged by hours.
+#: A job may start while the request is on its way, and our idea of the service's clock may be hours off.
 _AHEAD = timedelta(days=1)
 
 
 class _UnreadableError(ValueError):
-    """An answer is not what it should be; the text names the fields."""
+    """An answer has an unexpected form; the text names the fields."""
 
 
 class AzureBackup:
@@ -104,7 +103,7 @@ class AzureBackup:
 
     @property
     def budget(self) -> RequestBudget:
-        """What the service said is left of the request budgets."""
+        """The request budgets that are left, as the service last reported them."""
         return self._arm.budget
 
     def authenticate(self) -> None:
@@ -118,7 +117,7 @@ class AzureBackup:
     # Vaults
 
     def get_vault(self, vault: VaultId) -> Vault | None:
-        """The vault; None where it, its resource group or its subscription is not there."""
+        """The vault; None where the vault, its resource group or its subscription does not exist."""
         operation = "get the vault"
         try:
             response = self._arm.get(operation, vault.url_path, params=_version(VAULTS_API_VERSION))
@@ -136,10 +135,10 @@ class AzureBackup:
         return self._listing(Vault, "list vaults", path, params=_version(VAULTS_API_VERSION))
 
     def list_sql_virtual_machines(self, subscription_id: str) -> Listing[VirtualMachineId]:
-        """The VMs of a subscription on which SQL Server is known to be, as Resource Graph tells.
+        """The VMs of a subscription that are known to run SQL Server, from Resource Graph.
 
-        It knows those that are registered with the SQL IaaS Agent extension, and of them those that may be read: what
-        may not is missing without a sign.
+        Resource Graph lists VMs that are registered with the SQL IaaS Agent extension. Those that this identity may
+        not read are missing without a sign.
         """
         if not _GUID.fullmatch(subscription_id):
             raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
@@ -156,7 +155,7 @@ class AzureBackup:
         return Listing(list(usable), unusable)
 
     def _resource_graph(self, operation: str, query: str, subscription_id: str) -> Iterator[dict[str, Any]]:
-        """The rows of a query, all pages of it."""
+        """The rows of a query, from all of its pages."""
         token: str | None = None
         for _ in range(_MOST_GRAPH_PAGES):
             options: dict[str, object] = {"resultFormat": "objectArray", "$top": _GRAPH_PAGE}
@@ -236,7 +235,7 @@ class AzureBackup:
     # Policies
 
     def list_policies(self, vault: VaultId) -> list[Policy]:
-        """The policies for SQL Server: those too that this app does not protect by, each with its reason."""
+        """The policies for SQL Server, with those that this app cannot use and the reasons."""
         policies = self._list(
             Policy,
             "list policies",
@@ -280,7 +279,7 @@ class AzureBackup:
         return self._started(response)
 
     def list_protectable_containers(self, vault: VaultId) -> list[ProtectableContainer]:
-        """The VMs that can be registered: all of the vault's region that are not, with SQL or without."""
+        """The VMs that can be registered: all unregistered ones of the vault's region, with SQL Server or without."""
         return list(
             self._list(
                 ProtectableContainer,
@@ -301,7 +300,7 @@ class AzureBackup:
         )
 
     def get_container(self, container: ContainerId) -> Container | None:
-        """A registered container with its last inquiry; None where there is none of that name."""
+        """A registered container with its last inquiry; None where none has that name."""
         operation = "get the container"
         response = self._get(operation, container, params=_version())
         return (
@@ -328,7 +327,7 @@ class AzureBackup:
         )
 
     def reregister_container(self, container: Container, *, client_request_id: str) -> StartedOperation:
-        """Register a VM anew whose backup extension is gone or does not answer."""
+        """Register a VM again whose backup extension is gone or does not answer."""
         if container.virtual_machine_id is None:
             raise ValueError(f"the container {printable(container.name)} is no virtual machine")
         return self._put_container(
@@ -400,7 +399,10 @@ class AzureBackup:
     def put_protection_intent(
         self, vault: VaultId, name: str, *, item_id: str, policy_id: str, client_request_id: str
     ) -> ProtectionIntent:
-        """Auto-protect an instance by a policy; `item_id` is that of its protectable item. Done at once, by no job."""
+        """Auto-protect an instance by a policy, which takes effect at once and starts no job.
+
+        `item_id` is that of the instance's protectable item.
+        """
         operation = "auto-protect the instance"
         path = f"{vault.url_path}/backupFabrics/{_FABRIC}/backupProtectionIntent/{quote_segment(name)}"
         response = self._arm.put(
@@ -420,7 +422,7 @@ class AzureBackup:
         return self._read(ProtectionIntent, response.body, operation, path)
 
     def list_workload_items(self, container: ContainerId, item_type: str) -> list[WorkloadItem]:
-        """What is on a registered VM, protected or not; `item_type` is `SQLInstance` or `SQLDataBase`."""
+        """The items on a registered VM, protected or not; `item_type` is `SQLInstance` or `SQLDataBase`."""
         return list(
             self._list(
                 WorkloadItem,
@@ -441,7 +443,7 @@ class AzureBackup:
         )
 
     def get_protected_item(self, item: ProtectedItemId) -> ProtectedItem | None:
-        """A protected item with its recovery model; None where there is none of that name."""
+        """A protected item with its recovery model; None where none has that name."""
         operation = "get the protected item"
         response = self._get(operation, item, params=_version())
         return (
@@ -465,7 +467,7 @@ class AzureBackup:
         )
 
     def undelete(self, item: ProtectedItemId, *, client_request_id: str) -> StartedOperation:
-        """Take a soft-deleted database back; it is then one whose protection is stopped."""
+        """Undelete a soft-deleted database; its protection is then stopped."""
         return self._put_item(
             "undelete the protected item",
             item,
@@ -503,7 +505,7 @@ class AzureBackup:
     ) -> StartedOperation:
         """Back a database up now: `Full`, `Differential`, `Log` or `CopyOnlyFull`.
 
-        `expiry` is when the recovery point may go; without it the policy decides.
+        `expiry` is when the recovery point may be deleted; without it the policy decides.
         """
         properties: dict[str, Any] = {
             "objectType": "AzureWorkloadBackupRequest",
@@ -525,12 +527,12 @@ class AzureBackup:
     def list_recovery_points(
         self, item: ProtectedItemId, *, query_type: str | None = None, extended_info: bool = False
     ) -> list[RecoveryPoint]:
-        """What can be restored, newest first; the log ranges are one point among them.
+        """The recovery points, newest first; all log ranges together are one of them.
 
-        A point that cannot be read is among them, with what is wrong.
+        A point that cannot be read is included, with what is wrong.
 
         `query_type` is `Full`, `Log`, `Differential`, `FullAndDifferential` or `All`; with `extended_info`
-        the points bring the database's files.
+        the points list the database's files.
         """
         params = _filtered(extendedInfo="True" if extended_info else None, restorePointQueryType=query_type)
         return list(
@@ -544,7 +546,7 @@ class AzureBackup:
         )
 
     def get_recovery_point(self, recovery_point: RecoveryPointId) -> RecoveryPoint | None:
-        """A recovery point with the database's files; None where there is none of that name."""
+        """A recovery point with the database's files; None where none has that name."""
         operation = "get the recovery point"
         response = self._get(operation, recovery_point, params=_version())
         return (
@@ -607,7 +609,7 @@ class AzureBackup:
         return OperationResult(finished=True, body=response.body)
 
     def get_job(self, vault: VaultId, job_id: str) -> Job | None:
-        """A job with its tasks and errors; None where there is none of that id (yet)."""
+        """A job with its tasks and errors; None where none has that id (yet)."""
         operation = "get the job"
         path = _job_path(vault, job_id)
         try:
@@ -632,15 +634,15 @@ class AzureBackup:
         counted: Callable[[int], None] | None = None,
         kept: Callable[[Job], bool] | None = None,
     ) -> list[Job]:
-        """The jobs that started from `start` on, scheduled log backups excepted, which Azure does not list.
+        """The jobs that started at `start` or later, except scheduled log backups, which Azure does not list.
 
         Without `end`, up to now: the service's examples give both limits, so both are always sent.
         `operation` is one of `Backup`, `Restore`, `ConfigureBackup`, ...; `status` one of `InProgress`,
-        `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`. `counted` is told how many
-        pages the listing had. Only what is `kept` is held in memory, for whoever looks for a few of many.
+        `Completed`, `Failed`, `CompletedWithWarnings`, `Cancelled`, `Cancelling`. `counted` is called with the number
+        of pages. Only jobs that `kept` accepts are held in memory, for a caller that looks for a few of many.
 
-        What cannot be read of a job is left out of it. A job without an id is passed over, unless it is one to be
-        `kept`: then it may be the one that is looked for, and an ArmProtocolError says so.
+        Fields of a job that cannot be read are left out. A job without an id is passed over, unless `kept` accepts it:
+        then it may be the one that is looked for, and an ArmProtocolError says so.
         """
         if end is None:
             end = self._arm.service_clock.now() + _AHEAD
@@ -665,7 +667,7 @@ class AzureBackup:
     def cancel_job(self, vault: VaultId, job_id: str, *, client_request_id: str) -> StartedOperation:
         """Have a running backup or restore stopped; the service cancels no other kind of job.
 
-        The operation ends while the job is still `Cancelling`: how it ends is in the job.
+        The operation ends while the job is still `Cancelling`; the job shows how it ended.
         Follows https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger.
         """
         response = self._arm.post(
@@ -698,10 +700,10 @@ class AzureBackup:
         otherwise: Callable[[str, str], _M] | None = None,
         nameless: bool = False,
     ) -> Iterator[_M]:
-        """The models of a listing whose entries are used by their names alone.
+        """The models of a listing whose entries are used by name only.
 
-        One wrong entry does not end it: `otherwise` makes of its name and what is wrong what stands for it; without
-        that it is what can be read of it. One without a name is then given only where `nameless`.
+        One wrong entry does not end it. `otherwise` makes a replacement from the entry's name and what is wrong;
+        without `otherwise`, the readable fields are given, and an entry without a name only where `nameless` is set.
         """
         for position, body in enumerate(self._arm.pages(operation, path, params=params, counted=counted), 1):
             try:
@@ -730,7 +732,7 @@ class AzureBackup:
         params: Mapping[str, str],
         refuse: Callable[[_M], tuple[UnusableCode, str] | None] = lambda _: None,
     ) -> Listing[_M]:
-        """A listing whose entries are used by their ids; `refuse` tells why this app cannot use one."""
+        """A listing whose entries are used by their ids; `refuse` says why this app cannot use an entry."""
         usable: list[_M] = []
         unusable: list[Unusable] = []
         for position, body in enumerate(self._arm.pages(operation, path, params=params), 1):
@@ -752,14 +754,14 @@ class AzureBackup:
         return Listing(usable, unusable)
 
     def _read(self, model: type[_M], body: object, operation: str, path: str) -> _M:
-        """The model of a body; ArmProtocolError, naming the fields, where it is none."""
+        """The model of a body. Raises ArmProtocolError, which names the wrong fields."""
         try:
             return self._validate(model, body)
         except (_UnreadableError, InvalidResourceIdError) as error:
             self._garbled(operation, path, f"the answer is no {model.__name__}: {error}")
 
     def _validate(self, model: type[_M], body: object) -> _M:
-        """The model of a body; _UnreadableError, naming the fields, or InvalidResourceIdError where it is none."""
+        """The model of a body. Raises _UnreadableError, which names the wrong fields, or InvalidResourceIdError."""
         try:
             return model.from_wire(body)
         except ValidationError as error:
@@ -790,7 +792,7 @@ class AzureBackup:
 
 
 def _name_of(body: object) -> str:
-    """The name of an entry that cannot be read: by its id where it says none itself, empty where neither is one."""
+    """The name of an entry that cannot be read: its own, else the one in its id, else empty."""
     if not isinstance(body, dict):
         return ""
     name, of_id = body.get("name"), body.get("id")
@@ -800,7 +802,7 @@ def _name_of(body: object) -> str:
 
 
 def _without_machine(container: Container) -> tuple[UnusableCode, str] | None:
-    """Why a container that should be one of a VM is none that this app can use."""
+    """Why this app cannot use a VM's container: it does not name its VM."""
     of_machine = container.id.name.lower().startswith("vmappcontainer;compute;")
     if of_machine and container.virtual_machine_id is None:
         return (
@@ -811,7 +813,7 @@ def _without_machine(container: Container) -> tuple[UnusableCode, str] | None:
 
 
 def _without_name(item: ProtectableItem | ProtectedItem) -> tuple[UnusableCode, str] | None:
-    """Why no message could name a database."""
+    """Why a message could not name a database."""
     if not item.name:
         return "NotReadable", f"{_UNREADABLE}: properties.friendlyName is missing"
     for field, value in (("friendlyName", item.name), ("parentName", item.instance)):
@@ -830,13 +832,13 @@ def _job_path(vault: VaultId, job_id: str) -> str:
 
 
 def _without_address(item: ProtectableItem) -> tuple[UnusableCode, str] | None:
-    # Read for the error that it raises where there is none.
+    # Read only for the error that a missing one raises.
     assert item.protected_item_id is not None
     return _without_name(item)
 
 
 def _protected_otherwise(item: ProtectedItem) -> tuple[UnusableCode, str] | None:
-    """Why a protected item is none that this app handles: it handles databases that are protected one by one."""
+    """Why this app does not handle a protected item: it handles databases that are protected one by one."""
     kind = item.protected_item_type.lower()
     if kind == _PROTECTED_INSTANCE or item.protection_level.lower() == _UNDER_INSTANCE:
         return (
@@ -865,10 +867,10 @@ def _filtered(**fields: str | None) -> dict[str, str]:
 
 
 def _is_missing(error: ArmStatusError) -> bool:
-    """Whether a 404 says that the thing asked for is not there, and not something on the way to it.
+    """Whether a 404 says that the resource itself is missing, and not one of its parents.
 
-    Azure Backup has codes of its own beside ARM's `ResourceNotFound`, all of them ending alike
-    (`BMSUserErrorObjectNotFound`, `UserErrorJobNotFound`, ...). Of a policy its body was `{}` (recorded 2024-04-22).
+    Azure Backup has codes of its own besides ARM's `ResourceNotFound`, all with the same ending
+    (`BMSUserErrorObjectNotFound`, `UserErrorJobNotFound`, ...). For a policy the body was `{}` (recorded 2024-04-22).
     """
     code = error.code.lower()
     return (
@@ -880,7 +882,7 @@ def _is_missing(error: ArmStatusError) -> bool:
 
 
 def _job_id_in(properties: object) -> str | None:
-    """The job that an operation made: of one item `jobId`, of several `jobIds`."""
+    """The job that an operation started: `jobId` for one item, `jobIds` for several."""
     if not isinstance(properties, dict):
         return None
     job_id = properties.get("jobId")

@@ -1,4 +1,4 @@
-"""How Azure Backup writes dates, durations, filters and nothing-at-all."""
+"""How Azure Backup writes dates, durations, filters and missing values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def uuid_text(text: str) -> str:
-    """What to compare an id by: a UUID in its usual form, however it is spelt; anything else in lower case."""
+    """An id in the form to compare it by: a UUID in its usual form, anything else in lower case."""
     if _UUID.fullmatch(text):
         return text
     try:
@@ -42,10 +42,10 @@ def uuid_text(text: str) -> str:
 
 
 def parse_time(value: object) -> datetime | None:
-    """A moment as the service writes it, aware, in UTC.
+    """Parse a moment as the service writes it; the result is aware, in UTC.
 
     Fractions have up to seven digits, the zone letter may be missing, and `0001-01-01T00:00:00` stands for
-    "not yet". ValueError for what is no moment.
+    "not yet". Raises ValueError for what is no moment.
     """
     if value is None or value == "":
         return None
@@ -60,7 +60,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def parse_duration(value: object) -> timedelta | None:
-    """A duration in the ISO form (`PT2M1.768889S`) or the older .NET form (`13.23:59:44.59`)."""
+    """Parse a duration in the ISO form (`PT2M1.768889S`) or the older .NET form (`13.23:59:44.59`)."""
     if value is None or value == "":
         return None
     if isinstance(value, timedelta):
@@ -98,7 +98,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def odata_filter(**fields: str | None) -> str:
-    """`name eq 'value' and ...` for the fields that have a value, quotes in values doubled."""
+    """`name eq 'value' and ...` for the fields that have a value, with quotes in values doubled."""
     return " and ".join(
         f"{name} eq '{value.replace(chr(39), chr(39) * 2)}'"
         for name, value in fields.items()
@@ -107,7 +107,7 @@ def odata_filter(**fields: str | None) -> str:
 
 
 def _texts(value: object) -> object:
-    """A list of texts, from a list with blanks in it, one text, or nothing."""
+    """A list of texts, from a list with empty entries, a single text, or nothing."""
     if value is None:
         return ()
     found: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple) else (value,)

@@ -1,4 +1,4 @@
-"""The bus: what the app sends through, whichever broker stands behind it."""
+"""The bus: the interface that the app sends through, whichever broker is behind it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class Transport(Enum):
-    """How a namespace is spoken to."""
+    """How to connect to a namespace."""
 
     AMQP = "amqp"  #: AMQP over TLS, port 5671
     AMQP_WEB_SOCKETS = "amqpWebSockets"  #: the same inside a WebSocket, port 443
@@ -60,20 +60,20 @@ class Bus(Protocol):
     """Sends messages, and looks into queues. Safe to share between threads."""
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        """Send all, in batches an entity, in the order given for each entity.
+        """Send all messages, in batches per entity, in the given order for each entity.
 
         When it returns, the broker has accepted every message. When it raises, some may have been
         accepted: sending the same again is safe, since every entity detects duplicates.
 
         Raises:
-            MessageTooLargeError: one message alone is over the broker's limit; nothing of it was sent.
+            MessageTooLargeError: one message alone is over the broker's limit; it was not sent.
             BusUnavailableError: the broker cannot be reached or is busy.
             BusError: the broker refused (unknown entity, no permission).
         """
         ...
 
     def peek(self, queue: str) -> Iterable[bytes]:
-        """The bodies of all that a queue holds, scheduled and locked messages among them; nothing is taken out.
+        """The bodies of all messages in a queue, including scheduled and locked ones; none is removed.
 
         Raises, while they are read:
             BusUnavailableError: the broker cannot be reached or is busy.

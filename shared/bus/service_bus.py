@@ -1,7 +1,7 @@
-"""The bus on Azure Service Bus, through the `azure-servicebus` SDK as it is published.
+"""The bus on Azure Service Bus, through the unmodified `azure-servicebus` SDK.
 
-https://learn.microsoft.com/python/api/azure-servicebus/. The SDK is imported when the first message is sent
-or the connection string is first looked at, never with this module: it is no part of the app's cold start.
+https://learn.microsoft.com/python/api/azure-servicebus/. The SDK is imported when the first message is sent or the
+connection string is first parsed, not with this module, so that it does not slow the app's cold start.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = ["ServiceBusBus", "client_options"]
 
 _log: Final = logger(__name__)
 
-# The SDK tells each connection, link and frame at INFO: a hundred lines for one of the app's own. The Functions host
-# cannot leave them out, since a worker's records all come to it under the function's name.
+# The SDK logs each connection, link and frame at INFO: a hundred lines for one of the app's own. The Functions host
+# cannot filter them, since it gets all of a worker's records under the function's name.
 logging.getLogger("azure.servicebus").setLevel(logging.WARNING)
 
 #: Seconds one attempt to hand over one batch may take. With one renewal of the link a send ends, well or not,
@@ -58,7 +58,7 @@ TURN_TIMEOUT: Final = 30.0
 IDLE_LIMIT: Final = 120.0
 #: Seconds the SDK's socket may take for one write; its own 0.2 are too few for a full batch on a slow line.
 SOCKET_TIMEOUT: Final = 1.0
-#: Messages that are looked at together.
+#: How many messages are peeked at together.
 _PAGE: Final = 250
 
 _NOT_FOUND: Final = frozenset({"amqp:not-found", "com.microsoft:entity-not-found"})
@@ -78,7 +78,7 @@ _REFUSED: Final = frozenset(
 
 
 def client_options(transport: Transport) -> dict[str, Any]:
-    """What the SDK's client is made with to use a transport.
+    """The arguments of the SDK's client that select a transport.
 
     https://learn.microsoft.com/python/api/azure-servicebus/azure.servicebus.servicebusclient
     """
@@ -91,11 +91,10 @@ def client_options(transport: Transport) -> dict[str, Any]:
 class ServiceBusBus:
     """`shared.bus.Bus` on a Service Bus namespace. Safe to share between threads.
 
-    One client, and one sender (a connection with a link of its own) an entity, opened by the first message
-    to it and kept; a lock a sender, since the SDK's senders are not thread-safe. A link that fails is opened
-    anew once and the messages that were not acknowledged are sent again with the same ids, so that the
-    broker's duplicate detection drops what had arrived. What fails twice, or is refused on a new link, is
-    raised; nothing is retried for minutes out of sight.
+    There is one client, and one sender per entity (a connection with a link of its own), opened by the first message
+    and kept. Each sender has a lock, since the SDK's senders are not thread-safe. A link that fails is reopened once,
+    and unacknowledged messages are sent again with the same ids, so that the broker's duplicate detection drops what
+    had arrived. A second failure, or a refusal on a new link, is raised: nothing is retried for minutes out of sight.
 
     Make one with `from_connection_string` or `with_identity`.
     """
@@ -123,14 +122,14 @@ class ServiceBusBus:
         clock: Clock | None = None,
         transport: Transport = Transport.AMQP,
     ) -> Self:
-        """By a connection string with a shared access key or signature.
+        """Connect with a connection string that has a shared access key or signature.
 
         `UseDevelopmentEmulator=true` in it makes the SDK speak plain TCP, to the port in its endpoint.
 
         Raises:
             BusError: the connection string is malformed, or bound to a single entity.
         """
-        # The SDK's own message is not shown: what it says of a part of the string may hold the part.
+        # The SDK's own message is not shown: it may quote the part of the string that is wrong.
         malformed = (
             "the Service Bus connection string is malformed: give the namespace's own, of the form "
             "Endpoint=sb://NAMESPACE.servicebus.windows.net/;SharedAccessKeyName=NAME;SharedAccessKey=KEY"
@@ -168,13 +167,13 @@ class ServiceBusBus:
         clock: Clock | None = None,
         transport: Transport = Transport.AMQP,
     ) -> Self:
-        """By an identity that has the role Azure Service Bus Data Sender.
+        """Connect as an identity that has the role Azure Service Bus Data Sender.
 
         Args:
             fully_qualified_namespace: `NAMESPACE.servicebus.windows.net`.
-            credential: gives the tokens; it is the caller's to close.
+            credential: provides tokens; the caller closes it.
             clock: tells how long a link has been idle.
-            transport: the port that the namespace is reached by.
+            transport: how the namespace is reached.
 
         Raises:
             BusError: the namespace is not a host name.
@@ -199,7 +198,7 @@ class ServiceBusBus:
         return cls(connect, clock=clock)
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        """Send all, in batches an entity; see `shared.bus.Bus.send`."""
+        """Send all messages, in batches per entity; see `shared.bus.Bus.send`."""
         by_entity: dict[str, list[OutgoingMessage]] = {}
         for message in messages:
             by_entity.setdefault(message.entity, []).append(message)
@@ -207,7 +206,7 @@ class ServiceBusBus:
             self._link(entity).send(batch)
 
     def peek(self, queue: str) -> Iterator[bytes]:
-        """The bodies of all that a queue holds; see `shared.bus.Bus.peek`.
+        """The bodies of all messages in a queue; see `shared.bus.Bus.peek`.
 
         https://learn.microsoft.com/azure/service-bus-messaging/message-browsing
         """
@@ -264,7 +263,7 @@ class ServiceBusBus:
             return link
 
     def _open_sender(self, entity: str) -> ServiceBusSender:
-        # A sender's path is all that the service sees: a queue sender reaches topics just as well.
+        # The service only sees a sender's path: a queue sender reaches topics just as well.
         # Without the SDK's keep-alive there is no second thread that reads from the sender's connection.
         return self._connected().get_queue_sender(entity, socket_timeout=SOCKET_TIMEOUT, keep_alive=0)
 
@@ -309,8 +308,8 @@ class _Link:
             try:
                 self._send_batches(pending)
             except BusError as failure:
-                # What a kept link is refused may be over with the link: its token may have expired while the
-                # machine slept, its entity been made anew. What a new one is refused is refused.
+                # A refusal on a kept link may be the link's fault: its token may have expired while the
+                # machine slept, or its entity been recreated. A refusal on a new link is final.
                 dropped = kept and self._sender is None and not isinstance(failure, MessageTooLargeError)
                 if not dropped and not isinstance(failure, BusUnavailableError):
                     raise
@@ -329,7 +328,7 @@ class _Link:
             self._drop()
 
     def _send_batches(self, pending: list[ServiceBusMessage]) -> None:
-        """Send `pending`, taking from it whatever the broker has acknowledged; drops the link if that fails."""
+        """Send `pending`, removing what the broker has acknowledged; closes the link if that fails."""
         try:
             sender = self._sender or self._open()
             while pending:
@@ -356,7 +355,7 @@ class _Link:
     def _filled_batch(
         self, sender: ServiceBusSender, pending: Iterable[ServiceBusMessage]
     ) -> tuple[ServiceBusMessageBatch | ServiceBusMessage, int]:
-        """As many of `pending` as fit in one batch, and how many those are."""
+        """A batch filled with as many of `pending` as fit, and how many those are."""
         from azure.servicebus.exceptions import MessageSizeExceededError
 
         batch = sender.create_message_batch()
@@ -389,7 +388,7 @@ class _Link:
                 error,
                 extra={"action": "bus_close", "entity": self._entity},
             )
-        # Of a connection that has broken the SDK does not close the socket, and would leave that to the garbage
+        # The SDK does not close the socket of a broken connection, and would leave that to the garbage
         # collector. Closing it twice does nothing.
         connection = getattr(getattr(link, "_session", None), "_connection", None)
         transport = getattr(connection, "_transport", None)
@@ -400,7 +399,7 @@ class _Link:
 
 @contextmanager
 def _ended_after(seconds: float, link: ServiceBusSender | ServiceBusReceiver) -> Iterator[None]:
-    """Within it a link is broken after so long: the SDK waits without end for a peer that accepts and says nothing."""
+    """Break a link that takes longer than this: the SDK waits for ever for a peer that accepts and says nothing."""
     watchdog = threading.Timer(seconds, _break_connection, (link,))
     watchdog.daemon = True
     watchdog.start()
@@ -415,7 +414,7 @@ def _break_connection(link: ServiceBusSender | ServiceBusReceiver) -> None:
     """End whatever read the link is in."""
     connection = getattr(getattr(link, "_handler", None), "_connection", None)
     open_socket = getattr(getattr(connection, "_transport", None), "sock", None)
-    # A WebSocket is around its socket, and would say goodbye on it first.
+    # Close the socket inside a WebSocket: the WebSocket itself would first say goodbye on it.
     if not isinstance(open_socket, socket.socket):
         open_socket = getattr(open_socket, "sock", None)
     if isinstance(open_socket, socket.socket):
@@ -447,9 +446,9 @@ def _native(message: OutgoingMessage) -> ServiceBusMessage:
 def _sorted(
     entity: str, error: Exception, link: object, *, to: str = "send to", role: str = "Data Sender"
 ) -> BusError:
-    """The family of an SDK error, with a sentence that says what to do. `to`: what was tried, by which `role`.
+    """The app's error for an SDK error, with advice. `to`: what was tried; `role`: the role that allows it.
 
-    The SDK's own text is left to the exception's cause: it may quote what the service answered. A link that the
+    The SDK's own text stays in the exception's cause: it may quote the service's answer. A link that the
     service refuses is attached first and then detached with the reason; a send that is caught in between
     fails as `amqp:unknown-error`, and only the SDK's link object knows the reason.
     """
@@ -488,7 +487,7 @@ def _sorted(
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    """The error and what it came from; the SDK keeps that in `inner_exception` or as the context."""
+    """The error and its causes, which the SDK keeps in `inner_exception` or as the context."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -500,7 +499,7 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def _condition(error: BaseException) -> str | None:
-    """The AMQP error condition that an SDK or protocol error bears."""
+    """The AMQP error condition in an SDK or protocol error."""
     condition = getattr(error, "_condition", None) or getattr(error, "condition", None)
     condition = getattr(condition, "value", condition)
     if isinstance(condition, bytes):

@@ -1,6 +1,6 @@
 """The queues, the topic and their properties, as data.
 
-The embedded broker is built from it, and a test holds the app's triggers against it.
+The embedded broker is built from it, and a test compares the app's triggers with it.
 Durations and limits follow https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas and
 https://learn.microsoft.com/azure/service-bus-messaging/duplicate-detection.
 """
@@ -12,14 +12,14 @@ from datetime import timedelta
 from typing import Final
 
 LOCK_DURATION: Final = timedelta(minutes=5)
-#: A delivery is held for minutes before it is given back where the bus takes nothing, so an outage of hours uses up
-#: few; what kills its process is parked long before by a count of its own.
+#: While the bus takes nothing, a delivery is held for minutes before it is given back, so an outage of hours uses up
+#: few deliveries. A message that kills its process is parked long before, by a count of its own.
 MAX_DELIVERY_COUNT: Final = 200
 SUBSCRIPTION_DELIVERY_COUNT: Final = 10
 #: A replay looks through the parked messages, and each look is a delivery; 2,000 is what Service Bus allows.
 PARKED_DELIVERY_COUNT: Final = 2000
 REQUEST_WINDOW: Final = timedelta(days=7)
-#: A poll asked twice is only a GET, so its duplicates need not be remembered for long.
+#: A duplicate poll costs only a GET, so ids need not be remembered for long.
 TRACK_WINDOW: Final = timedelta(hours=1)
 OUTCOME_TIME_TO_LIVE: Final = timedelta(days=14)
 
@@ -29,7 +29,7 @@ RESTORE_REQUESTS: Final = "restore-requests"
 COVERAGE_REQUESTS: Final = "coverage-requests"
 DRILL_REQUESTS: Final = "drill-requests"
 EVENTS: Final = "events"
-#: What operators send again; nobody else may send to it.
+#: The queue for operators' replays; nobody else may send to it.
 REPLAYS: Final = "replays"
 TRACK: Final = "track"
 DEAD_LETTERS: Final = "dead-letters"
@@ -56,11 +56,11 @@ STEP_QUEUES: Final = (
     "clean-up-drill",
 )
 
-#: What requesters send to.
+#: The queues that requesters send to.
 REQUEST_QUEUES: Final = frozenset(
     {PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, COVERAGE_REQUESTS, DRILL_REQUESTS, EVENTS}
 )
-#: What only the app itself sends to: the queues between its steps, the tracker's among them.
+#: The queues that only the app sends to: those between its steps, including the tracker's.
 INTERNAL_QUEUES: Final = frozenset({*STEP_QUEUES, TRACK})
 
 
@@ -74,7 +74,7 @@ class Queue:
     max_delivery_count: int = MAX_DELIVERY_COUNT
     #: None: dead letters stay in the queue's own sub-queue
     forward_dead_letters_to: str | None = DEAD_LETTERS
-    #: a message whose own time to live has passed becomes a dead letter, instead of vanishing unanswered
+    #: whether an expired message becomes a dead letter, instead of vanishing unanswered
     dead_letter_expired: bool = True
 
 

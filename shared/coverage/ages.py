@@ -1,9 +1,9 @@
-"""How old a policy lets the last backup become: the longest pause of its schedule.
+"""How old a policy lets the last backup become: the longest pause in its schedule.
 
-The times of a policy are those of its time zone, whatever letter stands behind them: `2026-01-05T18:00:00Z` under
+The times of a policy are in its time zone, in spite of the `Z` at their end: `2026-01-05T18:00:00Z` under
 W. Europe Standard Time is six in the evening there
-(https://learn.microsoft.com/rest/api/backup/protection-policies/create-or-update). So a pause across a change of the
-clock is an hour longer or shorter, and is counted so.
+(https://learn.microsoft.com/rest/api/backup/protection-policies/create-or-update). A pause across a change of the
+clock is therefore counted as an hour longer or shorter.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from zoneinfo import ZoneInfo
 from shared.azure_backup.models import Policy
 from shared.time_zones import WINDOWS_ZONES, windows_zone
 
-#: What a backup may take longer than the one before it.
+#: How much longer a backup may take than the one before it.
 MARGIN: Final = timedelta(hours=1)
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WEEK: Final = timedelta(days=7)
-#: Pauses are looked at from so long before a moment to so long after it: a week of the schedule on either side.
+#: Pauses are looked at this long before and after a moment: a week of the schedule on either side.
 _AROUND: Final = 2 * _WEEK
 
 
@@ -30,11 +30,11 @@ _AROUND: Final = 2 * _WEEK
 class PolicyAges:
     """How old the last backup may be under a policy, at a moment."""
 
-    #: by its fulls alone: what master gets
+    #: by its fulls alone: applies to master
     full: timedelta | None
-    #: by fulls and differentials: what a database in the simple recovery model gets
+    #: by fulls and differentials: applies to the simple recovery model
     data: timedelta | None
-    #: by its log backups, where it takes any; they go on around the clock
+    #: by its log backups, where it takes any; they run around the clock
     log: timedelta | None
 
 
@@ -44,15 +44,15 @@ class _Runs:
 
     days: frozenset[int]
     times: tuple[time, ...]
-    #: of so many weeks one
+    #: every how many weeks
     weeks: int = 1
 
 
 def ages_of(policy: Policy, now: datetime) -> PolicyAges:
     """How old the last backup may be under a policy: the longest pause of its schedule around `now`, and an hour.
 
-    A part that cannot be read counts as none: the policy then lets backups become older than it says, and no database
-    is taken for stale that is not.
+    A part that cannot be read is ignored: backups may then seem to be allowed to become older than they are, but no
+    database is called stale that is not.
     """
     properties = policy.properties
     settings = properties.get("settings")
@@ -81,9 +81,9 @@ def _age(runs: list[_Runs], zone: tzinfo | None, now: datetime) -> timedelta | N
         return None
     moments = sorted(set(_starts(runs, zone or UTC, now)))
     longest = max((after - before for before, after in pairwise(moments)), default=_WEEK)
-    # Of parts that do not run every week, which week is theirs is not told.
+    # For parts that do not run every week, the service does not tell which weeks they run in.
     longest += max(0, min(each.weeks for each in runs) - 1) * _WEEK
-    # In a zone that is not known, the clock may change.
+    # In an unknown zone, the clock may change.
     return longest + MARGIN + (timedelta() if zone is not None else timedelta(hours=1))
 
 
@@ -121,7 +121,7 @@ def _runs(schedule: dict[str, Any]) -> _Runs | None:
 
 
 def _clock(text: object) -> time | None:
-    """The time of the day in a moment: the date beside it means nothing, and neither does its zone."""
+    """The time of day in a moment; its date and its zone mean nothing."""
     if not isinstance(text, str):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Since when a gap has been open, where only the jobs that changed protection tell.
+"""Since when a gap has been open, where only the jobs that changed protection show it.
 
-Recorded jobs that configure, stop or delete name a database and nothing else (`entityFriendlyName` is `orders`, where a
-backup's is `orders [sqlvm1]`); read singly they name the container (`ContainerUniqueName`).
+In listings, recorded jobs that configure, stop or delete protection name only the database (`entityFriendlyName` is
+`orders`, where a backup's is `orders [sqlvm1]`); read one by one, they name the container (`ContainerUniqueName`).
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import Job
 
 _CONTAINER: Final = "ContainerUniqueName"
-#: The jobs by which a database came into its state.
+#: The operations of jobs that bring a database into its state.
 _BY: Final = {
     CoverageState.NEVER_BACKED_UP: ("ConfigureBackup",),
     CoverageState.UNPROTECTED: ("DisableBackup", "DeleteBackupData"),
     CoverageState.STOPPED: ("DisableBackup", "DeleteBackupData"),
 }
-#: Of so many jobs of one name the container is looked up at most.
+#: The most jobs of one database name whose container is looked up.
 _MOST_LOOKED_UP: Final = 3
 
 
 class Dated(NamedTuple):
-    """Databases with the moments that jobs tell."""
+    """Databases with the moments that jobs show."""
 
     databases: list[DatabaseCoverage]
-    #: those of which a job may tell, though not for certain: by place, instance and name
+    #: the databases that a job may concern, though not for certain: by place, instance and name
     doubtful: frozenset[tuple[str, str, str]]
 
 
 def key_of(one: DatabaseCoverage) -> tuple[str, str, str]:
-    """What tells a database from the others of its vault."""
+    """Identifies a database within its vault."""
     return place_of(one), name_key(one.database.parent), one.database.name
 
 
@@ -55,10 +55,10 @@ def dated(
     most_reads: int,
     beside: Iterable[DatabaseCoverage] = (),
 ) -> Dated:
-    """The databases with the moment at which each came into its state, as far as jobs tell.
+    """The databases with the moment at which each came into its state, as far as jobs show it.
 
-    `read` reads a job singly, at most `most_reads` times. A job may be that of a database `beside` these that is called
-    the same. Raises what `read` raises.
+    `read` reads one job, and is called at most `most_reads` times. A job may belong to a database in `beside` with the
+    same name. Raises what `read` raises.
     """
     listed = list(databases)
     by_name: dict[str, list[Job]] = {}
@@ -101,7 +101,7 @@ def _started(job: Job) -> float:
 
 
 def _container_of(one: DatabaseCoverage) -> str:
-    """The name of its container as jobs have it, without the kind in front."""
+    """The name of its container as in jobs, without the prefix for its kind."""
     if one.item_id is not None:
         return one.item_id.container.name.partition(";")[2].lower()
     machine = one.database.vm_id

@@ -17,15 +17,15 @@ from shared.coverage.states import (
 )
 from shared.messages.identity import Database
 
-#: What is told of a database by a vault that does not back it up.
+#: The states in which a vault does not back a database up.
 _ELSEWHERE: Final = frozenset({CoverageState.STOPPED, CoverageState.UNPROTECTED})
 
 
 def together(vaults: Sequence[VaultCoverage]) -> tuple[DatabaseCoverage, ...]:
     """The databases of several vaults, the worst first, each once.
 
-    A VM that was moved to another vault leaves its stopped or deleted items in the first one: they are no gap where
-    the other backs the same database up, which then says where older backups of it are.
+    A VM that moves to another vault leaves stopped or deleted items in the first one. They are no gap where the other
+    vault backs the same database up; that database's message then says where older backups are.
     """
     backed_up = {
         (one.database.key, one.database.name)
@@ -58,13 +58,13 @@ def unregistered(
     *,
     vaults_unread: bool,
 ) -> list[DatabaseCoverage]:
-    """The VMs with SQL Server that none of the vaults knows, each as one entry `*`.
+    """The VMs with SQL Server that no vault knows, each as one entry `*`.
 
-    `vaults_unread`: there are vaults in the subscription that could not be read, so one of them may know a VM.
+    `vaults_unread`: some of the subscription's vaults could not be read, and one of them may know a VM.
     """
     vaults = list(vaults)
     known = {container.vm_id for vault in vaults for container in vault.containers}
-    # A registration that cannot be read is one all the same.
+    # A registration counts even where it cannot be read.
     known |= {
         one.database.vm_id
         for vault in vaults

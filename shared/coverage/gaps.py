@@ -1,7 +1,7 @@
-"""From how the databases of a vault stand to the gaps that are told: of databases, or of a VM as a whole.
+"""Gaps: from the states of a vault's databases to what is reported, per database or for a VM as a whole.
 
-There is no store beside the broker. So what a gap is known by is made of what Azure tells of it: whoever finds it, and
-however often, sends the same message, and the broker keeps the first.
+The broker is the only store. So a gap's identity is made of what Azure says about it: every survey that finds the gap
+sends the same message, and the broker keeps the first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from shared.messages.model import format_moment
 if TYPE_CHECKING:
     from shared.coverage.survey import VaultListings
 
-#: An open gap is told again after so long.
+#: An open gap is reported again after this long.
 REMINDED_AFTER: Final = timedelta(weeks=1)
-#: The state of a gap that is a VM's (or an availability group's) as a whole.
+#: The state of a gap of a whole VM or availability group.
 VIRTUAL_MACHINE: Final = "virtualMachine"
 VM_STOPPED: Final = "VirtualMachineStopped"
 VM_UNHEALTHY: Final = "VirtualMachineUnhealthy"
@@ -31,21 +31,21 @@ MOST_IN_A_GAP: Final = "MostDatabasesInGap"
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """What somebody has to see to, under the identity that it has whoever finds it."""
+    """Something that needs attention, with an identity that does not depend on who finds it."""
 
     vault_id: VaultId | None
     database: Database
     state: str
-    #: since when, as far as Azure tells
+    #: since when it is open, as far as Azure tells
     since: datetime | None
-    #: when it was opened: what its reminders and repairs are counted from
+    #: when it was opened; reminders and repairs are counted from this
     opened: datetime
-    #: names the week where nothing tells since when
+    #: the name of the week, where `since` is not known
     dated: str
     code: str = ""
     message: str = ""
     advice: str = ""
-    #: the database that it is about; None where it is a VM's as a whole
+    #: the database that it is about; None for a whole VM
     of: DatabaseCoverage | None = None
 
     def reminders(self, at: datetime) -> int:
@@ -53,24 +53,24 @@ class Gap:
         return max(0, (at - self.opened) // REMINDED_AFTER)
 
     def identity(self, at: datetime) -> tuple[object, ...]:
-        """What its event is known by: database, state and since, and which reminder it is."""
+        """The identity of its event: database, state and since when, and the number of the reminder."""
         return (*self.key, self.reminders(at))
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What it is known by for as long as it is open."""
+        """Its identity for as long as it is open."""
         vault = self.vault_id.key if self.vault_id is not None else ""
         return (vault, self.database.key, self.state, self.dated)
 
     @property
     def subject(self) -> str | None:
-        """The ARM id of what it is about."""
+        """The ARM id of the database or VM that it is about."""
         if self.of is not None and self.of.item_id is not None:
             return self.of.item_id.path
         return self.database.vm_id.path if self.database.vm_id is not None else None
 
     def info(self, repair: RepairInfo | None) -> GapInfo:
-        """As events tell it."""
+        """The gap in the form that events have."""
         whole = self.database.name == EVERY_DATABASE
         instance = self.database.instance
         return GapInfo(
@@ -90,9 +90,9 @@ def gap_of(one: DatabaseCoverage, at: datetime) -> Gap:
     """The gap of one database."""
     opened, dated = week_of(at)
     if one.since is not None:
-        # A list and a single read may write one moment with more digits or fewer.
+        # A list and a single read may write the same moment with a different number of digits.
         opened, dated = one.since, format_moment(one.since.replace(microsecond=0))
-        # It is open since the next backup was due, not since the one before it was taken.
+        # The gap is open since the next backup was due, not since the last one was taken.
         if one.state in (CoverageState.STALE, CoverageState.FAILING) and one.allowed_age is not None:
             opened += one.allowed_age
     return Gap(
@@ -110,7 +110,7 @@ def gap_of(one: DatabaseCoverage, at: datetime) -> Gap:
 
 
 def week_of(at: datetime) -> tuple[datetime, str]:
-    """When the ISO week began, in UTC, and its name: what nobody knows the beginning of is told once a week."""
+    """The start of the ISO week in UTC, and its name: a gap of unknown beginning is reported once per week."""
     at = at.astimezone(UTC)
     year, week, day = at.isocalendar()
     began = at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=day - 1)
@@ -118,7 +118,7 @@ def week_of(at: datetime) -> tuple[datetime, str]:
 
 
 def place_of(one: DatabaseCoverage) -> str:
-    """What tells the VM, or the availability group, from others of the vault."""
+    """Identifies the VM or the availability group within its vault."""
     database = one.database
     if database.vm_id is not None:
         return database.vm_id.key
@@ -127,10 +127,10 @@ def place_of(one: DatabaseCoverage) -> str:
 
 @dataclass(frozen=True)
 class Told:
-    """The gaps of a vault, and the VMs whose gaps are told as one."""
+    """The gaps of a vault, and the VMs whose gaps are reported as one."""
 
     gaps: list[Gap]
-    #: why no repairs are sent there, by place
+    #: why no repairs are sent to a VM, by place
     as_one: Mapping[str, Gap]
 
 
@@ -141,9 +141,9 @@ def gaps_of(
     *,
     beside: Iterable[DatabaseCoverage] = (),
 ) -> Told:
-    """The gaps of a vault's databases; where a VM as a whole is in trouble, that is one gap.
+    """The gaps of a vault's databases; a VM that is in trouble as a whole is one gap.
 
-    `beside`: what else is on the VMs, which is not told itself, and counts where most of a VM is in a gap.
+    `beside`: what else is on the VMs. It is not reported, but counts in deciding whether most of a VM is in a gap.
     """
     by_place = _by_place(databases)
     others = _by_place(beside)
@@ -177,7 +177,7 @@ def _by_place(databases: Iterable[DatabaseCoverage]) -> dict[str, list[DatabaseC
 
 
 def _trouble(all_here: list[DatabaseCoverage], *, stopped: bool, health: str) -> tuple[str, str, str] | None:
-    # An instance whose databases cannot be looked for is no database, and has a reason of its own.
+    # An entry for an instance whose databases could not be looked for is no database, and has its own reason.
     here = [one for one in all_here if one.database.name != EVERY_DATABASE]
     open_here = [one for one in here if one.is_gap]
     if stopped:
@@ -193,7 +193,7 @@ def _trouble(all_here: list[DatabaseCoverage], *, stopped: bool, health: str) ->
             f"The service finds the VM {health}. {_sum(open_here, here)}",
             "Start the VM, or register it again where its backup extension does not answer.",
         )
-    # A policy that a request does not name is no sign of trouble.
+    # Protection by another policy than the request names is no sign of trouble.
     serious = [one for one in open_here if one.state is not CoverageState.WRONG_POLICY]
     if 2 * len(serious) > len(here):
         return (
@@ -236,7 +236,7 @@ def _whole(one: DatabaseCoverage, trouble: tuple[str, str, str], at: datetime) -
 
 
 def _unreachable(listings: VaultListings) -> set[str]:
-    """The VMs of which the service says of every live item that it cannot reach it."""
+    """The VMs where the service can reach none of the live items."""
     reached: dict[ContainerId, list[bool]] = {}
     places = {
         container.id: container.virtual_machine_id.key
@@ -252,7 +252,7 @@ def _unreachable(listings: VaultListings) -> set[str]:
 def with_last_good(
     databases: Iterable[DatabaseCoverage], last_good: Mapping[str, datetime]
 ) -> list[DatabaseCoverage]:
-    """The databases with the last good backup as it was read singly, by the key of their protected item."""
+    """The databases, with last good backups from single reads, by the key of their protected item."""
     return [
         replace(one, since=last_good[one.item_id.key])
         if one.item_id is not None and one.item_id.key in last_good

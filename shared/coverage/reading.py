@@ -1,4 +1,4 @@
-"""The listings of a vault, in as few reads as they take; nothing is changed."""
+"""Reads the listings of a vault in as few calls as possible; changes nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import ProtectedItem
     from shared.coverage.states import DatabaseCoverage
 
-#: What coverage takes at most of an hour's single reads of protected items: backups need them too.
+#: The most that coverage takes of an hour's single reads of protected items: backups need them too.
 _SHARE_OF_READS: Final = 4
 _NOTHING: Final[Listing[Any]] = Listing([], [])
 
 
 def read_listings(azure: Reads, vault_id: VaultId) -> VaultListings:
-    """What a vault lists: its containers and protected items, and where there are any, what it could protect and how.
+    """Read a vault's containers and protected items and, if there are any, its protectable items and policies.
 
     Raises what `azure` raises.
     """
@@ -39,8 +39,9 @@ def read_listings(azure: Reads, vault_id: VaultId) -> VaultListings:
 
 
 def single_reads_left(budget: RequestBudget, vault_id: VaultId) -> int:
-    """How many protected items coverage may read singly now: a quarter of what an hour allows, and no more than is left
-    of it beside three quarters for others.
+    """How many protected items coverage may read one by one now.
+
+    A quarter of what an hour allows, as long as that leaves three quarters for others.
     """
     left = budget.left(vault_id.subscription_id, PROTECTED_ITEM_READS)
     whole = reads_per_hour(PROTECTED_ITEM_READS)
@@ -48,7 +49,7 @@ def single_reads_left(budget: RequestBudget, vault_id: VaultId) -> int:
 
 
 def a_quarter(action: str, *, left: int, beside: int) -> int:
-    """How many reads of an action coverage may make: a quarter of the hour, as far as `beside` are left to others."""
+    """How many reads of an action coverage may make: a quarter of the hour's, with `beside` left for others."""
     return max(0, min(reads_per_hour(action) // _SHARE_OF_READS, left - beside))
 
 
@@ -64,6 +65,6 @@ def with_read(
     items: Iterable[ProtectedItemId],
     get: Callable[[ProtectedItemId], ProtectedItem | None],
 ) -> VaultListings:
-    """The listings with these items read singly. Raises what `get` raises."""
+    """The listings with these items read one by one. Raises what `get` raises."""
     found = {item: read for item in items if (read := get(item)) is not None}
     return replace(listings, read={**listings.read, **found})

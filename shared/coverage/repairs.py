@@ -1,8 +1,8 @@
-"""Which gaps are repaired by the rules of a request, and why the others are not.
+"""Which gaps a request's rules repair, and why the others are not repaired.
 
-A repair is an ordinary request of the app's own, to an ordinary step. Its id is made of the database, what is done and
-the day, and nothing else: schedules that overlap, and two apps, ask for the same one, and adopt its job. The gap is not
-part of it, since what a repair comes to moves the gap's own identity: one that fails makes what was stale failing.
+A repair is an ordinary request, made by the app itself, to an ordinary step. Its id is made only of the database, the
+operation and the day: overlapping schedules, and two apps, ask for the same repair and adopt its job. The gap is not
+part of the id, since a repair's result changes the gap's identity: a repair that fails turns `stale` into `failing`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import Job, Policy, ProtectableItem
     from shared.coverage.survey import VaultListings
 
-#: The source of what coverage asks for.
+#: The source of requests that coverage makes.
 COVERAGE_SOURCE: Final = f"{APP_NAME}/coverage"
-#: One database is repaired once in so long, at most.
+#: A database is repaired at most once in this time.
 ONCE_IN: Final = timedelta(hours=24)
-#: So long an instance with a protection intent is left to it.
+#: How long an instance with a protection intent is left to that.
 LEFT_TO_INTENT: Final = timedelta(hours=24)
 MOST_A_VM: Final = 5
 FULLS_A_DAY: Final = 9
@@ -42,13 +42,13 @@ FULLS_LEFT: Final = 3
 _FULLS: Final = (BackupType.FULL, BackupType.COPY_ONLY_FULL)
 _REPAIRED_BY_BACKUP: Final = (CoverageState.STALE, CoverageState.FAILING, CoverageState.NEVER_BACKED_UP)
 _FIRST_DAY: Final = datetime(2020, 1, 1, tzinfo=UTC)
-#: How old the first backup may be where no policy tells.
+#: How long the first backup may take where no policy tells.
 _A_DAY: Final = timedelta(days=1) + MARGIN
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """What is done about a gap: the message that begins it, unless it is held back."""
+    """The repair of a gap: the message that begins it, unless it is held back."""
 
     info: RepairInfo
     request: Request | None = None
@@ -56,7 +56,7 @@ class Repair:
 
 
 class Repairs:
-    """The rules of a request, held against what a vault lists."""
+    """Applies a request's rules to a vault's listings."""
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class Repairs:
                     else machines.get(item.container, "")
                 )
                 self._protectable[place, name_key(item.instance), item.name] = item
-        #: repairs that run, or were sent just now, by place
+        #: how many repairs run, or were sent just now, by place
         self._busy: dict[str, int] = {}
 
     def count_running(self, databases: Iterable[DatabaseCoverage]) -> None:
-        """Count what the app does already on each VM."""
+        """Count the app's running jobs on each VM."""
         for one in databases:
             running = any(
                 not job.status.has_ended and is_marked(job.activity_id) for job in self._jobs_of(one)
@@ -111,7 +111,7 @@ class Repairs:
                 self._busy[place_of(one)] = self._busy.get(place_of(one), 0) + 1
 
     def of(self, gap: Gap) -> Repair | None:
-        """What is done about a gap; None where no rule of the request speaks of it."""
+        """The repair of a gap; None where no rule of the request covers it."""
         one = gap.of
         if one is None:
             return None
@@ -207,7 +207,7 @@ class Repairs:
         return (ages_of(policy, self._now).full if policy is not None else None) or _A_DAY
 
     def _fulls_today(self, one: DatabaseCoverage) -> int:
-        """How many fulls were tried since midnight UTC, whoever asked: a job says little while it is young."""
+        """How many fulls of a database may have been tried since midnight UTC: a new job says little about itself."""
         midnight = self._now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         return sum(
             is_of(job, "Backup")
@@ -232,7 +232,7 @@ class Repairs:
         else:
             operation, step = Operation.BACKUP, "trigger_backup"
         held = partial(_held, operation.value)
-        # What waits for auto-protection is one message, however often it is found meanwhile.
+        # A gap that waits for auto-protection is one message, however often it is found meanwhile.
         turns = (gap.dated,) if delay else self._turns(gap)
         requests = [self._repair_request(gap, operation, turn) for turn in turns]
         for request in requests:
@@ -254,9 +254,9 @@ class Repairs:
         return Repair(info=info, request=requests[0], to=to)
 
     def _turns(self, gap: Gap) -> tuple[str, str]:
-        """The day of a database, which has one repair of a kind, and the day before.
+        """A database's current day, which allows one repair of a kind, and the day before.
 
-        Its days begin at a time of its own, so that not all of a vault's do at once.
+        Each database's days begin at a time of their own, so that not all of a vault's begin at once.
         """
         vault, database, *_ = gap.key
         begins = timedelta(
@@ -291,13 +291,13 @@ class Repairs:
             *self._jobs.get(name_key(database.name), ()),
             *self._jobs.get(name_key(f"{database.parent}/{database.name}"), ()),
         ]
-        # A job of a group's database names whichever node was the primary one then.
+        # A job of an availability group's database names the node that was primary at the time.
         server = "" if database.availability_group is not None else one.server_name
         return [job for job in named if names(job.entity_name, database, server)]
 
 
 def _held(action: str, reason: str, message: str) -> Repair:
-    """Nothing is done, and why."""
+    """A repair that is held back, with the reason."""
     return Repair(info=RepairInfo(action=action, reason=reason, message=f"No repair: {message}"))
 
 

@@ -1,4 +1,4 @@
-"""What is told of a database's backups: its state, since when, why, and what to do."""
+"""What is reported about a database's backups: the state, since when, why, and what to do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
 from shared.messages.identity import Database
 from shared.names import name_key
 
-#: Stands for all databases of a VM or an instance, where none of them can be named.
+#: The name that stands for all databases of a VM or an instance, where none can be named.
 EVERY_DATABASE: Final = "*"
 
 
 class CoverageState(StrEnum):
-    """How a database's backups stand; the worst first."""
+    """The state of a database's backups; the worst first."""
 
     FAILING = "failing"  #: its last backup failed
     STALE = "stale"  #: its last backup is older than the policy, or the request, allows
@@ -27,12 +27,12 @@ class CoverageState(StrEnum):
     STOPPED = "stopped"  #: its protection was stopped, or its backups were deleted
     UNHEALTHY = "unhealthy"  #: backed up until now; the service cannot reach it, or cannot look into its VM
     WRONG_POLICY = "wrongPolicy"  #: another policy protects it than the request names
-    UNKNOWN = "unknown"  #: nothing can be said, for the reason that is given
+    UNKNOWN = "unknown"  #: nothing can be said; the code gives the reason
     COVERED = "covered"
 
     @property
     def is_gap(self) -> bool:
-        """Whether somebody has to do something. What is not known is no gap, and is told all the same."""
+        """Whether somebody has to do something. `unknown` is no gap, but is reported."""
         return self not in (CoverageState.COVERED, CoverageState.UNKNOWN)
 
 
@@ -63,12 +63,12 @@ class CoverageCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatabaseCoverage:
-    """How one database's backups stand. `database.name` is `*` for all of a VM or an instance."""
+    """The state of one database's backups. `database.name` is `*` for all of a VM or an instance."""
 
     vault_id: VaultId | None
     database: Database
     state: CoverageState
-    #: of the service where it gives one, else a CoverageCode; empty where it is covered
+    #: the service's code where it gives one, else a CoverageCode; empty where the database is covered
     code: str = ""
     #: what is the matter, a sentence
     message: str = ""
@@ -77,9 +77,9 @@ class DatabaseCoverage:
     #: failing and stale: the last good backup, as far as it is known; neverBackedUp: when it was protected;
     #: unprotected and stopped: when protection was stopped or its backups were deleted; None where no listing tells
     since: datetime | None = None
-    #: the last attempt, whatever became of it
+    #: the last attempt, whether it succeeded or not
     last_backup_time: datetime | None = None
-    #: in the service's words
+    #: its status, in the service's words
     last_backup_status: str = ""
     policy_name: str | None = None
     item_id: ProtectedItemId | None = None
@@ -90,7 +90,7 @@ class DatabaseCoverage:
     auto_protected: bool = False
     #: a backup of it is running
     backup_running: bool = False
-    #: the host's name, as jobs have it
+    #: the host's name as it appears in jobs
     server_name: str = ""
 
     @property
@@ -100,7 +100,7 @@ class DatabaseCoverage:
 
     @property
     def needs_recovery_model(self) -> bool:
-        """Whether a single read of its protected item tells its state."""
+        """Whether its state depends on a single read of its protected item."""
         return self.code == CoverageCode.RECOVERY_MODEL_UNREAD and self.item_id is not None
 
     @property
@@ -125,29 +125,29 @@ class ContainerKnowledge:
     name: str
     vm_id: VirtualMachineId | None
     health: str
-    #: when its databases were last looked for; None where that is not known, since no answer of the service tells
+    #: when its databases were last looked for; None where not known: no answer of the service tells
     inquired: datetime | None
-    #: when the service last changed its entry, which an inquiry does not
+    #: when the service last changed its entry; an inquiry does not change it
     updated: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VaultCoverage:
-    """How the databases of a vault stand, at a moment of the service's time."""
+    """The states of a vault's databases, at a moment of the service's time."""
 
     vault_id: VaultId
     at: datetime
     #: the worst first
     databases: tuple[DatabaseCoverage, ...]
     containers: tuple[ContainerKnowledge, ...] = ()
-    #: what the request leaves out, by reason
+    #: how many databases the request leaves out, by reason
     left_out: dict[str, int] = field(default_factory=dict)
-    #: selectors of the request that mean no database
+    #: selectors of the request that match no database
     missed: tuple[str, ...] = ()
 
     @property
     def gaps(self) -> tuple[DatabaseCoverage, ...]:
-        """What somebody has to see to, the worst first."""
+        """The databases that need attention, the worst first."""
         return tuple(one for one in self.databases if one.is_gap)
 
     @property

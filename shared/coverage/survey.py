@@ -1,8 +1,8 @@
-"""From what a vault lists to how each of its databases stands: pure functions.
+"""The survey: from a vault's listings to the state of each database. Pure functions.
 
-What the fields of a listing say was learnt from recorded traffic (docs/coverage.md): `lastBackupTime` is the last
-attempt, whatever became of it; `lastRecoveryPoint` and the recovery model are in no list; an item may be healthy whose
-last backup is a year old.
+The meaning of the fields was learnt from recorded traffic (docs/coverage.md): `lastBackupTime` is the last attempt,
+successful or not; `lastRecoveryPoint` and the recovery model are in no list; an item whose last backup is a year old
+may be healthy.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ from shared.messages.requests import DatabaseSelector
 from shared.names import name_key, same_name
 from shared.steps.selection import Candidate, is_protected, match
 
-#: every database, of instances and of availability groups
+#: selectors for every database, of instances and of availability groups
 EVERYTHING: Final = (
     DatabaseSelector(instance="*", database="*"),
     DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
 )
-#: Words for the health of an item or a container that mean no backup. Others are let be: recorded are `Healthy` and
+#: Health words of an item or a container that mean no backup. Others are ignored: recorded are `Healthy` and
 #: `NotReachable` of items, `Healthy` and `Deleted` of containers.
 _UNREACHABLE: Final = frozenset({"notreachable", "unhealthy", "actionrequired"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Which databases are asked about, and what is held against them."""
+    """Which databases are asked about, and what they have to meet."""
 
     databases: Sequence[DatabaseSelector] = EVERYTHING
     exclude: Sequence[DatabaseSelector] = ()
     include_system: bool = False
-    #: how old the last backup may be; by the policy where none is given
+    #: how old the last backup may be; None: the policy decides
     max_age: timedelta | None = None
-    #: the policy that should protect them, where that matters
+    #: the policy that should protect them; None: any
     policy_name: str | None = None
-    #: what drills have restored there is left out
+    #: drill databases on these targets are left out
     drill_targets: Collection[DrillTarget] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaultListings:
-    """What a vault lists, and what is known besides."""
+    """A vault's listings, and what is known besides."""
 
     vault_id: VaultId
     protected: Listing[ProtectedItem]
@@ -78,17 +78,17 @@ class VaultListings:
     policies: Sequence[Policy]
     #: the newest jobs, as far back as they were listed
     jobs: Sequence[Job] = ()
-    #: protected items that were read singly, which tells their recovery model and newest restorable moment
+    #: protected items that were read one by one, with their recovery model and newest restorable moment
     read: Mapping[ProtectedItemId, ProtectedItem] = field(default_factory=dict)
     #: when the databases of a container were last looked for, where the caller knows it
     inquired: Mapping[ContainerId, datetime] = field(default_factory=dict)
 
 
 def survey(listings: VaultListings, scope: Scope, now: datetime) -> VaultCoverage:
-    """How each database of a vault stands at `now`, the service's time.
+    """The state of each of a vault's databases at `now`, the service's time.
 
-    What is listed and cannot be judged is told as `unknown` with its reason; so nothing that is listed is missing, but
-    for what the scope leaves out, which is counted.
+    A listed database that cannot be judged is reported as `unknown` with the reason. So no listed database is missing,
+    except those that the scope leaves out, which are counted.
     """
     estate = _Estate(listings, scope, now)
     found = estate.candidates()
@@ -111,14 +111,14 @@ def survey(listings: VaultListings, scope: Scope, now: datetime) -> VaultCoverag
 
 
 class _Estate:
-    """The listings of one vault, by what they are looked up by."""
+    """The listings of one vault, indexed."""
 
     def __init__(self, listings: VaultListings, scope: Scope, now: datetime) -> None:
         self._listings = listings
         self._scope = scope
         self._now = now
         self._containers = {container.id: container for container in listings.containers.usable}
-        #: registered all the same
+        #: registered, though not usable
         self._unusable = {entry.container for entry in listings.containers.unusable}
         self._machines = {
             container.id: container.virtual_machine_id
@@ -138,13 +138,13 @@ class _Estate:
         self._jobs: dict[str, list[Job]] = {}
         for job in listings.jobs:
             self._jobs.setdefault(name_key(job.database), []).append(job)
-        #: databases of one name on one VM, whose jobs may not tell them apart
+        #: databases of one name on one VM, which jobs may not tell apart
         self._namesakes: Counter[tuple[ContainerId, str]] = Counter()
 
     # -- which databases there are
 
     def candidates(self) -> list[Candidate]:
-        """Every database that is listed, each once; of one that was deleted and protected anew, the live item."""
+        """Every listed database once; the live item where one was deleted and protected anew."""
         found: dict[tuple[object, ...], Candidate] = {}
         for listed in self._listings.protected.usable:
             item = self._listings.read.get(listed.id, listed)
@@ -206,7 +206,7 @@ class _Estate:
     # -- how each stands
 
     def told(self, candidate: Candidate) -> DatabaseCoverage:
-        """How one database stands."""
+        """The state of one database."""
         if candidate.unusable is not None:
             return self._unknown(
                 candidate,
@@ -267,7 +267,7 @@ class _Estate:
         )
 
     def _protected(self, candidate: Candidate, item: ProtectedItem) -> DatabaseCoverage:
-        """A database whose backups go on; what is certain comes before what is not."""
+        """The state of a database whose backups go on; what is certain is checked first."""
         status = item.last_backup_status.lower()
         if status in ("unhealthy", "failed"):
             code, message, advice = _words_of(
@@ -282,7 +282,7 @@ class _Estate:
                 since=self._last_good(candidate, item),
                 allowed=self._scope.max_age or self._data_age(item.policy_name),
             )
-        # A single read may tell of a recovery point before the status does.
+        # A single read may show a recovery point before the status does.
         pending = status == "irpending" and item.last_recovery_point is None
         if pending or item.last_backup_time is None:
             return self._say(
@@ -332,12 +332,12 @@ class _Estate:
         return self._by_policy(candidate, item, age)
 
     def _by_policy(self, candidate: Candidate, item: ProtectedItem, age: timedelta) -> DatabaseCoverage:
-        """Covered, stale or unknown, by the age that its policy's schedules allow."""
+        """Covered, stale or unknown, by the age that the policy's schedules allow."""
         name = item.policy_name or "none"
         ages = self._ages_of(item.policy_name)
         data, log = (ages.data, ages.log) if ages is not None else (None, None)
         if ages is not None and name_key(item.name) == "master" and not item.in_availability_group:
-            # It takes fulls alone.
+            # master allows only fulls.
             data, log = ages.full or data, None
         if data is None and log is None:
             return self._unknown(
@@ -394,7 +394,7 @@ class _Estate:
         )
 
     def _unhealthy(self, candidate: Candidate, item: ProtectedItem) -> DatabaseCoverage | None:
-        """Why its next backup will hardly succeed, where the service says so."""
+        """Why its next backup will probably fail, where the service says so."""
         container = self._containers.get(item.id.container)
         health = container.health_status if container is not None else ""
         if container is None and not item.in_availability_group and item.id.container not in self._unusable:
@@ -423,7 +423,7 @@ class _Estate:
     # -- what is told of VMs and instances as a whole
 
     def hidden(self, scope: Scope) -> list[DatabaseCoverage]:
-        """The VMs, groups and instances whose databases cannot be listed, each as one entry `*`."""
+        """One entry `*` for each VM, group or instance whose databases cannot be listed."""
         told: list[DatabaseCoverage] = []
         for unusable in self._listings.containers.unusable:
             where = Database(vm_id=unusable.virtual_machine_id, instance=EVERY_DATABASE, name=EVERY_DATABASE)
@@ -498,7 +498,7 @@ class _Estate:
         )
 
     def _is_meant(self, database: Database, scope: Scope) -> bool:
-        """Whether a request that names instances or databases may mean some of these."""
+        """Whether a request that names instances or databases may match some of these."""
         group = database.availability_group is not None
         parent = database.parent
         return any(
@@ -507,7 +507,7 @@ class _Estate:
         )
 
     def knowledge(self) -> list[ContainerKnowledge]:
-        """How well the databases of each VM and group are known."""
+        """When and how the databases of each VM and group were last looked for."""
         return [
             ContainerKnowledge(
                 name=container.friendly_name or container.name,
@@ -532,7 +532,7 @@ class _Estate:
         return self._ages[key]
 
     def _data_age(self, policy_name: str | None) -> timedelta | None:
-        """How old the last full or differential may be, by its policy."""
+        """How old the last full or differential may be under its policy."""
         ages = self._ages_of(policy_name)
         return ages.data if ages is not None else None
 
@@ -543,7 +543,7 @@ class _Estate:
         )
 
     def _jobs_of(self, candidate: Candidate) -> list[Job]:
-        """Its jobs, where those that name it cannot be a namesake's."""
+        """A database's jobs, where they cannot be those of a namesake."""
         database = candidate.database
         container = _container_of(candidate)
         if container is None or self._namesakes[container, name_key(database.name)] > 1:
@@ -559,7 +559,7 @@ class _Estate:
         ]
 
     def _last_job(self, candidate: Candidate, operation: str) -> datetime | None:
-        """When the newest job of that operation that did what it should was started."""
+        """When the newest successful job of that operation started."""
         moments = [
             job.start_time
             for job in self._jobs_of(candidate)
@@ -568,7 +568,7 @@ class _Estate:
         return max((moment for moment in moments if moment is not None), default=None)
 
     def _last_good(self, candidate: Candidate, item: ProtectedItem) -> datetime | None:
-        """The newest moment that can be restored, as far as it is known."""
+        """The newest moment that can be restored, as far as known."""
         if item.last_recovery_point is not None:
             return item.last_recovery_point
         moments = [
@@ -640,7 +640,7 @@ def _container_of(candidate: Candidate) -> ContainerId | None:
 
 
 def _is_for_others(container: Container) -> bool:
-    """Whether a container is registered for another workload than SQL Server: SAP HANA has the same kind."""
+    """Whether a container is registered for a workload other than SQL Server: SAP HANA has the same kind."""
     details = container.inquiry.details if container.inquiry is not None else ()
     return any(detail.type.lower() != "sql" and detail.item_count for detail in details) and not any(
         detail.type.lower() == "sql" and detail.item_count for detail in details
@@ -648,14 +648,14 @@ def _is_for_others(container: Container) -> bool:
 
 
 def _words_of(error: ErrorDetail | None, code: str, otherwise: str) -> tuple[str, str, str]:
-    """The service's code, message and advice, the app's own where it gives none."""
+    """The service's code, message and advice, or the app's own where it gives none."""
     info = ErrorInfo(
         code=(error.code if error is not None else "") or str(code),
         message=(error.message if error is not None else "") or otherwise,
         recommendations=error.recommendations if error is not None else (),
     )
     known = advised(info) or info
-    # Nobody has sent a request that could be sent again.
+    # There is no request that could be sent again.
     advice = " ".join(known.recommendations).replace(", then send the request again", "")
     return known.code, known.message, advice or "Look at it in the vault."
 
@@ -664,7 +664,7 @@ _RENAMED: Final = " If it was renamed, its new name is among the unprotected dat
 
 
 def _with_hints(told: list[DatabaseCoverage]) -> list[DatabaseCoverage]:
-    """A renamed database is listed twice: under the old name it fails or ages, under the new one it is unprotected."""
+    """Add hints to renamed databases: the old name fails or ages, the new one is listed as unprotected."""
     new = {
         (one.database.vm_id, name_key(one.database.parent))
         for one in told
@@ -680,7 +680,7 @@ def _with_hints(told: list[DatabaseCoverage]) -> list[DatabaseCoverage]:
 
 
 def _span(span: timedelta) -> str:
-    """A length of time as people say it: `3 days 2 hours`, `45 minutes`."""
+    """A length of time in words: `3 days 2 hours`, `45 minutes`."""
     minutes = max(0, round(span.total_seconds() / 60))
     days, minutes = divmod(minutes, 24 * 60)
     hours, minutes = divmod(minutes, 60)

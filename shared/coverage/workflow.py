@@ -1,7 +1,7 @@
-"""The steps of coverage: the vaults of a request, and of each how its databases stand, and what is done about it.
+"""The steps of coverage: find a request's vaults, survey the databases of each, and repair by the rules.
 
-Nothing is remembered between two surveys (docs/coverage.md): what was told, and what was repaired, is known again by
-ids that are made of what Azure tells.
+Nothing is remembered between two surveys (docs/coverage.md): gaps and repairs have ids that are made of what Azure
+says, so that the next survey recognises what was reported or repaired already.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from shared.steps.vaults import vault_not_found
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
 
-#: An inquiry ends within so long, mostly; what it finds later, the next survey sees.
+#: Most inquiries end within this time; the next survey sees what one finds later.
 INQUIRIES_TAKE: Final = timedelta(minutes=5)
 MOST_GAPS_TOLD: Final = 200
-#: Jobs that change protection are few: they are looked for as far back as the service keeps them at hand.
+#: Jobs that change protection are few: they are listed as far back as the service keeps them at hand.
 _PROTECTION_JOBS: Final = timedelta(days=30)
-#: A repair within a day is seen, with the lateness of the list.
+#: Long enough to see every repair of the last day, though jobs are listed late.
 _BACKUP_JOBS: Final = ONCE_IN + timedelta(hours=2)
 
 
@@ -51,7 +51,7 @@ _BACKUP_JOBS: Final = ONCE_IN + timedelta(hours=2)
 
 
 def find_vaults(message: StepMessage[CoveragePlan], c: Collaborators) -> Result:
-    """Find the vaults that the request means, and send each on."""
+    """Find the vaults that the request means, and send one message for each."""
     plan = message.payload
     if plan.vaults is not None:
         return _spread(message, plan.vaults, c)
@@ -73,7 +73,7 @@ def find_vaults(message: StepMessage[CoveragePlan], c: Collaborators) -> Result:
         }
     )
     at = c.now()
-    # Told at once, since one message does not hold all that a subscription may have.
+    # Published at once, since one message may not hold all VMs of a subscription.
     told = [_machine_event(message, machine, at, found.outcome_count) for machine in dict.fromkeys(machines)]
     return Continue((To("find_vaults", found),), tuple(told))
 
@@ -81,9 +81,9 @@ def find_vaults(message: StepMessage[CoveragePlan], c: Collaborators) -> Result:
 def _unknown_machines(
     subscription: str, vaults: Iterable[VaultId], c: Collaborators
 ) -> list[VirtualMachineId]:
-    """The VMs of a subscription with SQL Server that none of its vaults knows.
+    """The VMs with SQL Server of a subscription that none of its vaults knows.
 
-    None where a vault cannot be read, which may know them; its own survey says so.
+    Empty where a vault cannot be read, since it may know them; that vault's survey reports it.
     """
     machines = c.azure.list_sql_virtual_machines(subscription).usable
     if not machines:
@@ -104,7 +104,7 @@ def _unknown_machines(
 
 
 def _spread(message: StepMessage[CoveragePlan], vaults: tuple[str, ...], c: Collaborators) -> Continue:
-    """What the vaults of a request lead to: `accepted`, and a message for each."""
+    """Publish `accepted`, and send a message for each vault of a request."""
     plan = message.payload
     at = c.now()
     accepted = outcomes.accepted(message, at=at, skipped={}, names=())
@@ -138,7 +138,7 @@ def _machine_event(
 
 
 def survey_vault(message: StepMessage[VaultTask], c: Collaborators) -> Result:
-    """Have the service look for databases on the vault's VMs, then tell how they stand, and repair by the rules."""
+    """Inquire the vault's VMs, then report the states of their databases and repair by the rules."""
     task = message.payload
     if task.container_id is not None:
         return _inquire(task)
@@ -148,7 +148,7 @@ def survey_vault(message: StepMessage[VaultTask], c: Collaborators) -> Result:
 
 
 def _inquire(task: VaultTask) -> Result:
-    """One inquiry of one VM. What becomes of it is seen by the survey."""
+    """Inquire one VM. The survey sees the result."""
     assert task.container_id is not None
     if task.inquired:
         return Continue()
@@ -160,10 +160,10 @@ def _inquire(task: VaultTask) -> Result:
 
 
 def _inquire_first(message: StepMessage[VaultTask], c: Collaborators) -> Result:
-    """An inquiry of each VM that was not inquired today, and the survey for when they will have ended.
+    """Send an inquiry for each VM that was not inquired today, and the survey for when they will have ended.
 
-    No answer of the service tells when a VM was last inquired. So an inquiry is known by its VM and the day: whichever
-    survey asks for it first, the broker drops the others.
+    No answer of the service tells when a VM was last inquired. So an inquiry's id is made of its VM and the day: the
+    broker keeps the first and drops the others.
     """
     task = message.payload
     surveying = task.model_copy(update={"inquired": True})
@@ -223,7 +223,7 @@ def _surveyed(message: StepMessage[VaultTask], c: Collaborators) -> Result:
         most_reads=_may_read(JOB_READS, c) // 2,
         beside=beside,
     )
-    # What a request excludes is meant to be as it is.
+    # A database that a request excludes is meant to be as it is.
     told = gaps_of(databases, listings, now, beside=[one for one in beside if not _is_excluded(one, scope)])
     repairs = Repairs(
         message.request,
@@ -255,9 +255,7 @@ def _scope(data: CoverageData, c: Collaborators) -> Scope:
 def _beside(
     coverage: VaultCoverage, listings: VaultListings, scope: Scope, now: datetime
 ) -> list[DatabaseCoverage]:
-    """What else the vault lists: another request may mean it, and it shares its VM and its name with what this one
-    means.
-    """
+    """The vault's other databases, which share VMs and names with those that the request means."""
     everything = replace(scope, databases=EVERYTHING, exclude=(), include_system=True)
     meant = {key_of(one) for one in coverage.databases}
     return [
@@ -275,7 +273,7 @@ def _is_excluded(one: DatabaseCoverage, scope: Scope) -> bool:
 
 
 def _jobs(vault_id: VaultId, c: Collaborators) -> list[Job]:
-    """The jobs that tell of protection and of backups."""
+    """The jobs that change protection, and those that take backups."""
     now = c.now()
     found: list[Job] = []
     for operation, reach in (
@@ -291,10 +289,10 @@ def _jobs(vault_id: VaultId, c: Collaborators) -> list[Job]:
 def _read_singly(
     coverage: VaultCoverage, listings: VaultListings, now: datetime, c: Collaborators
 ) -> tuple[VaultListings, dict[str, datetime | None]]:
-    """What no listing tells, within a quarter of what an hour allows of each kind of read.
+    """Read what no listing shows, within a quarter of an hour's budget for each kind of read.
 
-    Of what fails, the last good backup, without which it would be another gap each time; of what is stale only for its
-    log backups, the recovery model. Which are read where not all can be changes with each survey.
+    For a failing database that is the last good backup, without which each failure would be another gap; for one that
+    is stale only by its log backups, the recovery model. Where not all can be read, each survey chooses others.
     """
 
     def in_turn(items: list[ProtectedItemId], action: str) -> list[ProtectedItemId]:
@@ -305,7 +303,7 @@ def _read_singly(
         for one in coverage.databases
         if one.state is CoverageState.FAILING and one.item_id is not None
     ]
-    # None of what has no good backup at all.
+    # Nothing is read for a database without any good backup.
     last_good = {item.key: _last_good(item, c) for item in in_turn(failing, RECOVERY_POINT_READS)}
     unread = [
         one.item_id for one in coverage.databases if one.needs_recovery_model and one.item_id is not None
@@ -314,16 +312,16 @@ def _read_singly(
 
 
 def _may_read(action: str, c: Collaborators) -> int:
-    """How many single reads of an action a survey may make: a quarter of the hour, where half of it is left beside."""
+    """How many single reads of an action a survey may make: a quarter of the hour's, with half left for others."""
     return a_quarter(action, left=c.reads_left(action), beside=reads_per_hour(action) // 2)
 
 
 def _last_good(item: ProtectedItemId, c: Collaborators) -> datetime | None:
-    """The newest full or differential: log backups that go on while those fail would move it each time."""
+    """The newest full or differential: log backups that go on while those fail would change it each time."""
     try:
         points = c.azure.list_recovery_points(item)
     except ArmStatusError as error:
-        # It was deleted since it was listed.
+        # The item was deleted after it was listed.
         if error.status == 404:
             return None
         raise
@@ -333,7 +331,7 @@ def _last_good(item: ProtectedItemId, c: Collaborators) -> datetime | None:
 
 
 def _can_be_told(gap: Gap, looked_at: Mapping[str, datetime | None]) -> bool:
-    """Whether what a gap is known by is known: one that fails is told once its last good backup was looked for."""
+    """Whether a gap's identity is known: a failing database is reported once its last good backup was looked for."""
     one = gap.of
     if one is None or one.state is not CoverageState.FAILING or one.item_id is None:
         return True
@@ -343,7 +341,7 @@ def _can_be_told(gap: Gap, looked_at: Mapping[str, datetime | None]) -> bool:
 def _intents(
     databases: Iterable[DatabaseCoverage], listings: VaultListings, data: CoverageData, c: Collaborators
 ) -> dict[tuple[str, str], str | None]:
-    """The policies of the protection intents of the instances that a rule would protect a database of."""
+    """The policies of protection intents, for instances with a database that a rule would protect."""
     if data.on_unprotected is None:
         return {}
     wanted = {
@@ -386,7 +384,7 @@ def _told(
     looked_at: Mapping[str, datetime | None],
     now: datetime,
 ) -> Iterator[Event]:
-    """Each gap that can be told, and what is accepted of the repairs."""
+    """The events for each gap whose identity is known, and for the repairs that were accepted."""
     task = message.payload
     for gap, repair in done:
         if _can_be_told(gap, looked_at):

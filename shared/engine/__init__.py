@@ -1,1 +1,1 @@
-"""What happens around every step: messages, results, effects that happen once, and the way to the bus."""
+"""What surrounds every step: its messages, its results, effects that happen once, and sending to the bus."""

@@ -1,4 +1,4 @@
-"""What to do about an error whose message does not say it: the service's own, and the app's.
+"""Advice for errors whose message does not say what to do: the service's and the app's own.
 
 Codes and causes: https://learn.microsoft.com/azure/backup/backup-sql-server-azure-troubleshoot and
 https://learn.microsoft.com/azure/backup/sql-support-matrix.
@@ -12,7 +12,7 @@ from typing import Final
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
 
-#: What the service says where another operation is running on the item.
+#: The service's codes for "another operation is running on the item".
 CONFLICT_CODES: Final = frozenset({"operationcancelledbecauseconflictingoperationrunningusererror", "510008"})
 
 #: The service names no single code for this: https://learn.microsoft.com/azure/backup/sql-support-matrix
@@ -61,10 +61,10 @@ ADVICE: Final[dict[str, str]] = {
     " backup holds bulk-logged changes and can be restored only to its end.",
     "usererroroperationdeniedonimmutableitem": "The vault is immutable: choose a policy that keeps backups at least as"
     " long as the present one.",
-    ErrorCode.PROTECTED_BY_RESOURCE_GUARD.lower(): "This app asks no resource guard for its consent. Have the guard's"
-    " owner approve the operation (role Backup MUA Operator on the guard) and do it in the portal or with az, or have"
-    " the owner leave the operation out of what is guarded. Of a policy: one that keeps backups at least as long needs"
-    " no consent.",
+    ErrorCode.PROTECTED_BY_RESOURCE_GUARD.lower(): "This app cannot ask a resource guard for its consent. Have"
+    " the guard's owner approve the operation (role Backup MUA Operator on the guard) and do it in the portal or"
+    " with az, or have the owner exclude the operation from the guard. A policy that keeps backups at least as"
+    " long needs no consent.",
     "autoprotectioncancelledornotvalid": "Auto-protection of the instance was removed while it was at work: enable"
     " it again, or protect the database by a request.",
     "workloadextensionnotreachable": _REREGISTER,
@@ -103,19 +103,19 @@ ADVICE: Final[dict[str, str]] = {
 
 
 def is_quota(code: str) -> bool:
-    """Whether the service takes no more of such operations for the day."""
+    """Whether the service refuses more of these operations for the rest of the day."""
     return code.lower().startswith("clouddos")
 
 
 def is_guarded(error: ErrorInfo) -> bool:
-    """Whether the service says that a resource guard has to consent first, in whatever code."""
+    """Whether the service says, under whatever code, that a resource guard must consent first."""
     return error.code != ErrorCode.PROTECTED_BY_RESOURCE_GUARD and (
         "resourceguard" in error.code.lower() or _RESOURCE_GUARD.search(error.message) is not None
     )
 
 
 def advised(error: ErrorInfo | None) -> ErrorInfo | None:
-    """The error with what to do about it, where the service does not say so itself."""
+    """The error, with advice on what to do where the service gives none."""
     if error is None:
         return None
     if is_quota(error.code):

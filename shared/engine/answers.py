@@ -1,7 +1,7 @@
-"""The outcome for a message that cannot be handled: whatever its body tells is used, so that nobody waits for ever.
+"""The outcome for a message that cannot be handled, from whatever can be read of it: nobody waits for ever.
 
-What a body is believed depends on the queue that it was in: a step's only in a step's queue, a request's as far
-as that queue takes such requests. Changes with what an outcome says; it looks at bodies that no model may fit.
+The queue decides which bodies are believed: a step's message only in a step's queue, a request only in a queue that
+takes such requests. The body may fit no model.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class _Told(Payload):
 
 
 def answer_step(delivery: Delivery, info: ErrorInfo, runtime: Runtime) -> Event:
-    """The outcome for a message between steps, by whatever can be read of it."""
+    """The outcome for a message between steps, from whatever can be read of it."""
     message = _step_message(delivery) if delivery.queue in INTERNAL_QUEUES else None
     if message is None:
         return answer_nobody(delivery, info, runtime)
     body, job_id = message
     row = runtime.table.rows.get(body.step)
-    # A call of the step, or the job that is followed, may have done something before its message was given up.
+    # The step's call, or the job that it follows, may have done something before the message was given up.
     about_one = body.database is not None
     uncertain = (row is not None and row.job is not None) or (body.step == TRACK and about_one)
     job = JobInfo(id=job_id, status="Unknown") if job_id is not None else None
@@ -57,7 +57,7 @@ def answer_step(delivery: Delivery, info: ErrorInfo, runtime: Runtime) -> Event:
 
 
 def answer_nobody(delivery: Delivery, info: ErrorInfo, runtime: Runtime) -> Event:
-    """The answer to a message that is no request at all, and belongs to none."""
+    """The answer to a message that is neither a request nor part of one."""
     return events.request_rejected(
         delivery.body,
         queue=delivery.queue,

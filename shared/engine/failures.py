@@ -1,6 +1,6 @@
-"""What follows where Azure, or its sign-in, did not do what a step asked: later, the next effect, or the end.
+"""What a step does when a call to Azure or the sign-in failed: it comes back later, makes its next effect, or ends.
 
-Changes with what an error means for a request; whether a call is tried again is decided in `shared.engine.retry`.
+Whether a call is tried again is decided in `shared.engine.retry`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shared.messages.events import ErrorInfo, Status
 _log: Final = logger(__name__)
 
 _NO_TOKEN_WAIT: Final = timedelta(seconds=30)
-#: A secret may be on its way to be renewed; a requester is not left waiting for longer.
+#: Long enough for an expired secret to be renewed; a requester is not left waiting for longer.
 _NO_TOKEN_FOR: Final = timedelta(minutes=10)
 
 
@@ -39,14 +39,14 @@ def after_arm_error(
     *,
     called: datetime,
 ) -> Result:
-    """What follows on a call that did not succeed. `called`: a moment before it was made."""
+    """What follows a call that did not succeed. `called`: a moment before the call was made."""
     now = runtime.service_clock.now()
     failing_since = message.failing_since or now
     paced = isinstance(error, ArmPacedError)
     if isinstance(error, ArmStatusError) and (settled := _settled_by(row, message, c, error)) is not None:
         return settled
     if row.job is not None and error.is_mutation and error.may_have_started:
-        # It is not sent again but looked for, so how long to wait before a call is beside the point.
+        # The call is looked for, not sent again, so how long to wait before a call does not matter.
         _log.warning("the answer to a call was lost: %s", error, extra=log_context(message, row.name))
         return Later(FIRST_WAIT, effect=_learned(message, error, called, now), failing_since=failing_since)
     decision = decide(
@@ -83,7 +83,7 @@ def after_arm_error(
 def _settled_by(
     row: Row, message: StepMessage[Any], c: Collaborators, refusal: ArmStatusError
 ) -> Result | None:
-    """What a refusal of a mutating call says for certain; else None."""
+    """What a refusal of a mutating call settles; None where it settles nothing."""
     if not refusal.is_mutation:
         return None
     info = status_info(refusal)
@@ -100,18 +100,18 @@ def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: 
         # Its job, if there is one, began before the answer was given up.
         return Effect(n=message.effect.n, may_have_started=True, at=called, given_up_at=now)
     if isinstance(error, ArmStatusError):
-        # Turned away, as it says: before the next call its own job is looked for all the same.
+        # The service says that it turned the call away; the step's own job is still looked for before the next call.
         return Effect(n=message.effect.n, refused_from=called, refused_at=now)
     return None
 
 
 def _deadline(message: StepMessage[Any], runtime: Runtime, failing_since: datetime) -> datetime:
-    """Until when a call is tried again."""
-    # Reckoned from the first failure, since a step may have waited for days for another job to end.
+    """The time after which a call is no longer retried."""
+    # Counted from the first failure, since a step may have waited for days for another job to end.
     failing_until = failing_since + runtime.settings.operation_timeout
     if not isinstance(message.payload, Following):
         return failing_until
-    # That a job's deadline has passed is not for this machine's clock to say alone.
+    # This machine's clock alone does not decide that a job's deadline has passed.
     known = runtime.service_clock.is_known
     return message.payload.deadline if known else max(message.payload.deadline, failing_until)
 
@@ -139,7 +139,7 @@ def _given_up(row: Row, message: StepMessage[Any], error: ArmError, decision: Gi
 
 
 def honest_status(row: Row, message: StepMessage[Any]) -> Status:
-    """How it ends where nobody can be asked any more: an effect that has perhaps happened is not a failure."""
+    """The status where nobody can be asked any more: an effect that may have happened is not a failure."""
     if isinstance(message.payload, Following):
         return Status.FAILED if message.database is None else Status.UNKNOWN
     happened = row.job is not None and message.effect.may_have_started
@@ -147,7 +147,7 @@ def honest_status(row: Row, message: StepMessage[Any]) -> Status:
 
 
 def after_token_error(row: Row, message: StepMessage[Any], runtime: Runtime, error: TokenError) -> Result:
-    """What follows where no token can be had."""
+    """What follows when no access token can be obtained."""
     now = runtime.service_clock.now()
     failing_since = message.failing_since or now
     limit = runtime.settings.operation_timeout

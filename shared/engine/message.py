@@ -1,8 +1,8 @@
 """The messages between steps: internal, versioned, tolerant of fields they do not know.
 
-Each carries the state of its request; there is no store beside the broker. What is known of an effect can
-only grow: whichever way a message takes back to its queue, it is made by `StepMessage.again` or
-`Delivery.again`, and neither can lower it.
+Each carries the state of its request; the broker is the only store. What is known of an effect can only grow: every
+message that goes back to its queue is made by `StepMessage.again` or `Delivery.again`, and neither can forget any of
+it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 class Delivery:
     """A message as the platform hands it to a function.
 
-    Every field but `body`, `message_id`, `content_type`, `correlation_id` and `application_properties` is the
-    platform's own word. Of a message of a request queue the reserved application properties are left out,
-    whoever makes the delivery.
+    The sender sets `body`, `message_id`, `content_type`, `correlation_id` and `application_properties`; the platform
+    sets all other fields. A delivery from a request queue never has the reserved application properties.
     """
 
     queue: str
@@ -61,13 +60,13 @@ class Delivery:
     application_properties: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     correlation_id: str | None = None
-    #: the broker's number of it in its queue; the same at each delivery
+    #: the broker's sequence number; the same at each delivery
     sequence_number: int | None = None
-    #: of a dead letter, as the broker says: the queue that gave it up, and why
+    #: of a dead letter, as the broker reports it: the queue that gave it up, and why
     dead_letter_source: str | None = None
     dead_letter_reason: str | None = None
     dead_letter_description: str | None = None
-    #: how often an operator has sent it again: `shared.intake.replays` alone sets it
+    #: how often an operator has sent it again; only `shared.intake.replays` sets it
     epoch: int = 0
 
     def __post_init__(self) -> None:
@@ -81,9 +80,9 @@ class Delivery:
 
     @property
     def identity(self) -> str:
-        """What tells it from other messages of its queue, whatever is in them: its id, or else its number.
+        """What distinguishes it from other messages of its queue: its id, or else its sequence number.
 
-        A copy has that of its original.
+        A copy has the identity of its original.
         """
         original = self.application_properties.get(COPY_OF)
         if isinstance(original, str) and original:
@@ -94,13 +93,13 @@ class Delivery:
 
     @property
     def deaths(self) -> int:
-        """How often it has been given back unfinished: because its process died, or the bus took nothing."""
+        """How often it has been given back unfinished, because its process died or the bus took nothing."""
         value = self.application_properties.get(DEATHS)
         return max(0, min(value, MOST_DEATHS)) if isinstance(value, int) else 0
 
     @property
     def has_waited(self) -> bool:
-        """Whether it is a copy that was put back: its original may have been delivered to somebody else since."""
+        """Whether it is a copy that was put back; another process may have received the original since."""
         return self._waited > 0
 
     @property
@@ -110,7 +109,7 @@ class Delivery:
 
     @property
     def delivered_before(self) -> bool:
-        """Whether somebody may have worked on it already."""
+        """Whether an earlier delivery may have worked on it already."""
         return (
             self.delivery_count > 1 or self.application_properties.get(DELIVERED) is True or self.deaths > 0
         )
@@ -127,9 +126,9 @@ class Delivery:
 
         Args:
             scheduled_for: when it is to appear, by the machine's clock; None: at once.
-            died: it was given back unfinished; counts among its deaths.
-            worked_on: this delivery may have had an effect.
-            properties: application properties that the copy has beside those of the original.
+            died: whether it was given back unfinished, which counts as a death.
+            worked_on: whether this delivery may have had an effect.
+            properties: application properties to add to those of the original.
         """
         waited = self._waited + 1
         kept = plain(self.application_properties)
@@ -143,8 +142,8 @@ class Delivery:
         return OutgoingMessage(
             entity=self.queue,
             body=self.body,
-            # Whether it died is left out: of one delivery that was sent on, and then came again since another of
-            # its batch ended the process, the broker keeps the first copy, and the death is not counted.
+            # `died` is no part of the id. A delivery may have been sent on, and come again because another message of
+            # its batch ended the process: the broker then keeps the first copy, and no death is counted.
             message_id=fingerprint(
                 "copy", self.queue, self.message_id, self.identity, self.body.hex(), waited
             ),
@@ -156,34 +155,35 @@ class Delivery:
 
 
 class Effect(TolerantModel):
-    """One mutating call of a step: its number, and what is known of its having happened."""
+    """One mutating call of a step: its number, and what is known of whether it happened."""
 
     n: int = 1
-    #: an answer was lost, or the message was delivered before
+    #: whether an answer was lost, or the message was delivered before
     may_have_started: bool = False
-    #: the calls that may have started were made between these moments; the second may not be known
+    #: the calls that may have started were made between these moments; the second may be unknown
     at: Moment | None = None
     given_up_at: Moment | None = None
-    #: looks at the vault's jobs that did not find the job of such a call
+    #: how many looks at the vault's jobs did not find the job of such a call
     looks: int = 0
     #: the service turned the last call away, or it was held back by another operation, between these moments
     refused_from: Moment | None = None
     refused_at: Moment | None = None
-    #: looks at the vault's jobs that did not explain that
+    #: how many looks at the vault's jobs did not explain that
     refusal_looks: int = 0
-    #: somebody may have called for it all the same: its own job is looked for before its first call as well
+    #: whether an earlier delivery may have made the call all the same: its job is looked for before even the first
+    #: call
     look_first: bool = False
-    #: another operation is running: no new call before it has ended
+    #: whether another operation is running: no new call before it has ended
     waiting: bool = False
-    #: a job of somebody else's was seen that explains the refusal
+    #: whether somebody else's job was seen that explains the refusal
     explained: bool = False
-    #: the reading is done: whoever is delivered this makes the call, and nothing before it
+    #: whether all reading is done: the next delivery makes the call, and does nothing before it
     ready: bool = False
     #: why the effect before it did not happen
     why: ErrorInfo | None = None
 
     def joined(self, other: Effect) -> Effect:
-        """What is known by both of them of one effect; of two effects, what is known of the later."""
+        """Of one effect, what the two know together; of two effects, what is known of the later one."""
         if self.n != other.n:
             return self if self.n > other.n else other
         refused = max(self, other, key=lambda effect: effect.refused_at or _NEVER)
@@ -211,7 +211,7 @@ def _extreme(choose: Callable[[list[datetime]], datetime], *moments: datetime | 
 
 
 class Payload(TolerantModel):
-    """What a step's message is about. Steps say more in models of their own."""
+    """What a step's message is about; steps add fields in subclasses."""
 
     @property
     def about(self) -> Database | None:
@@ -221,13 +221,13 @@ class Payload(TolerantModel):
 
     @property
     def part(self) -> str:
-        """What tells its part of the request from the others: its database's key; empty where it is about them all."""
+        """Which part of the request it is about: the key of its database, or empty where it is about all of them."""
         about = self.about
         return about.key if about is not None else ""
 
     @property
     def is_silent(self) -> bool:
-        """Whether nobody waits for its end, which is logged and no outcome."""
+        """Whether nobody waits for its end, which is then only logged."""
         return False
 
     @property
@@ -244,18 +244,18 @@ class Payload(TolerantModel):
 
     @property
     def variant(self) -> str:
-        """What tells two calls of one step for one database apart."""
+        """What distinguishes two calls of one step for one database."""
         found: str = getattr(self, "action", "")
         return found
 
     @property
     def drills(self) -> tuple[str, str] | None:
-        """Of a drill, what tells its source and its target from all others."""
+        """Of a drill: the key of its source and its target."""
         return None
 
     @property
     def is_accepted(self) -> bool:
-        """Whether its request's databases are known, so that each has an outcome of its own."""
+        """Whether the databases of its request are known, so that each has an outcome of its own."""
         return self.about is not None
 
     @property
@@ -265,20 +265,20 @@ class Payload(TolerantModel):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it says all that its step goes on with, so that nothing is to be read for that."""
+        """Whether it holds all that its step needs, so that the step has nothing to read."""
         return False
 
 
 class OfOperation(TolerantModel):
-    """An asynchronous operation is followed, until its job is known or, where none comes of it, to its end."""
+    """An asynchronous operation is followed until its job is known, or to its end where it starts no job."""
 
     kind: Literal["operation"] = "operation"
     #: poll URLs: opaque, signed, secret
     async_operation_url: str | None = Field(default=None, repr=False)
     location_url: str | None = Field(default=None, repr=False)
-    #: one tracking header answered 403: the other is followed
+    #: whether one tracking header's URL answered 403: the other one is followed
     other_url: bool = False
-    #: its job was looked for once, and not found
+    #: whether its job was looked for once, and not found
     looked: bool = False
 
 
@@ -287,12 +287,12 @@ class OfJob(TolerantModel):
 
     kind: Literal["job"] = "job"
     job_id: str
-    #: how far it was at the last poll, where the service says so
+    #: its progress at the last poll, where the service reports it
     percent_complete: float | None = None
 
 
 class Ending(TolerantModel):
-    """There is nothing to follow: this is how the step ends, unless another delivery of it has handed over."""
+    """There is nothing to follow: the step ends like this, unless another delivery of it has gone on already."""
 
     kind: Literal["end"] = "end"
     status: Status
@@ -303,7 +303,7 @@ class Ending(TolerantModel):
 
 
 class Repetition(TolerantModel):
-    """There is nothing to follow: the step makes its next effect, unless another delivery has handed over."""
+    """There is nothing to follow: the step makes its next effect, unless another delivery of it has gone on already."""
 
     kind: Literal["nextEffect"] = "nextEffect"
     effect: Effect
@@ -319,10 +319,10 @@ class Following(Payload):
     payload: SerializeAsAny[Payload]
     of: OfOperation | OfJob | Ending | Repetition = Field(discriminator="kind")
     client_request_id: str
-    #: when the operation was started, and when following it ends
+    #: when the operation started, and until when it is followed
     began: Moment
     deadline: Moment
-    #: `Retry-After` of the last answer: not asked again before
+    #: not polled before this time: the `Retry-After` of the last answer
     not_before: Moment | None = None
 
     @property
@@ -369,12 +369,12 @@ class StepMessage(TolerantModel, Generic[P]):
     since: Moment
     #: how often the step has put itself back: the number of the poll
     poll: int = 0
-    #: answers lost or refused in a row, and since when
+    #: how many answers in a row were lost or refused, and since when
     attempt: int = 0
     failing_since: Moment | None = None
     request: Request
     effect: Effect = Effect()
-    #: there is nothing to do but to say this: the step before, whose payload it bears, has ended
+    #: the step before, whose payload this carries, has ended: all that is left is to tell this
     ending: Ending | None = None
     payload: SerializeAsAny[P]
 
@@ -402,7 +402,7 @@ class StepMessage(TolerantModel, Generic[P]):
 
     @property
     def client_request_id(self) -> str:
-        """The `x-ms-client-request-id` of the current effect: marked, and equal whenever it is repeated."""
+        """The `x-ms-client-request-id` of the current effect: it bears the app's mark, and repeats are equal."""
         return self.client_request_id_of(self.effect.n, self.request.epoch)
 
     def client_request_id_of(self, n: int, epoch: int) -> str:
@@ -414,7 +414,7 @@ class StepMessage(TolerantModel, Generic[P]):
     def client_request_ids(self, most: int) -> Iterator[tuple[str, bool]]:
         """Every client request id that the step may have used for its database, the newest first.
 
-        With each comes whether a later effect, or a replay, has followed on it. `most`: effects in an epoch.
+        Each comes with whether a later effect or a replay followed it. `most`: how many effects an epoch may have.
         """
         now = (self.request.epoch, self.effect.n)
         for epoch in range(self.request.epoch, -1, -1):
@@ -422,7 +422,7 @@ class StepMessage(TolerantModel, Generic[P]):
                 yield self.client_request_id_of(n, epoch), (epoch, n) < now
 
     def again(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
-        """The same message as its next poll; whatever failed before is over unless `changes` say otherwise.
+        """The same message for its next poll; the count of failures starts anew unless `changes` set it.
 
         What is known of its effect only grows.
         """
@@ -440,7 +440,7 @@ class StepMessage(TolerantModel, Generic[P]):
 
     @property
     def of_origin(self) -> StepMessage[Any]:
-        """Of a message to the tracker, the message of the step that it follows for, as it was then; else itself."""
+        """Of a message to the tracker: the message of the step that it follows for, as it was then. Else itself."""
         following = self.payload
         if not isinstance(following, Following):
             return self
@@ -458,13 +458,13 @@ class StepMessage(TolerantModel, Generic[P]):
         return self.model_copy(update={"effect": effect.joined(self.effect)})
 
 
-#: What of a sender's application properties goes along with a copy, in bytes: Service Bus takes 64 KB of them in all
+#: How many bytes of a sender's application properties a copy keeps: Service Bus takes 64 KB of them in all
 #: (https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas), some of which are the app's own.
 _LONGEST_PROPERTIES: Final = 56 * 1024
 
 
 def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
-    """The application properties that a message can be sent with, as far as there is room for them.
+    """The application properties that can be sent, as far as there is room for them.
 
     A number that the SDK does not take (it encodes 32 bits) becomes a text.
     """
@@ -483,5 +483,5 @@ def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
 
 
 def wait_until(now: datetime, wait: timedelta) -> datetime | None:
-    """When what is sent now is to appear; None: at once."""
+    """When a message that is sent now is to appear; None: at once."""
     return now + wait if wait > timedelta() else None

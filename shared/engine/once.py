@@ -1,11 +1,11 @@
-"""Effects happen once: what is known of a mutating call, and the one rule by which of several deliveries one goes on.
+"""Effects happen once: what is known of a mutating call, and the rule that lets only one of several deliveries go on.
 
 The service does not tell requests apart, so the vault's jobs are asked: a job's `activityId` is the client
 request id of the call that started it, and this app's ids bear a mark, which proves the echo for a vault and an
 operation (https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api shows both ids as equal).
 
-The rule: whatever a delivery comes to, it hands over to the tracker under one message id, that of the effect
-(`claim`). The broker keeps the first and drops the others: what is known is never replaced by a doubt.
+The rule: every delivery hands its result to the tracker under the message id of the effect (`claim`). The broker keeps
+the first and drops the others, so that a doubt never replaces what is known.
 """
 
 from __future__ import annotations
@@ -41,41 +41,41 @@ BETWEEN_LOOKS: Final = (timedelta(minutes=1), timedelta(minutes=4), timedelta(mi
 #: Between looks at an operation that is running.
 WHILE_RUNNING: Final = timedelta(minutes=1)
 MOST_POSTS: Final = 3
-#: A PUT may be repeated: only time bounds it, and this, where time does not pass.
+#: A PUT may be repeated until its deadline; this bound is for a clock that stands still.
 MOST_PUTS: Final = 100
-#: How far back jobs are listed at first, and where that does not tell.
+#: How far back jobs are listed at first, and where that finds nothing.
 WINDOW: Final = timedelta(hours=1)
 LONG_WINDOW: Final = timedelta(days=7)
-#: The service's clock and ours may disagree by a little about what came first.
+#: How far the service's clock and ours may disagree about what came first.
 _TOLERANCE: Final = timedelta(seconds=5)
 _LONGEST_CALL: Final = timedelta(minutes=1)
-#: Operations of jobs that cannot be taken for one another.
+#: Job operations that cannot be mistaken for one another.
 _TOLD_APART: Final = frozenset({"backup", "restore", "configurebackup", "disablebackup", "deletebackupdata"})
-#: Operations of which the service runs one at a time on a database.
+#: Operations that the service runs one at a time on a database.
 _EXCLUSIVE: Final = ("Backup", "Restore", "ConfigureBackup", "DisableBackup", "DeleteBackupData")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOf:
-    """The job that comes of a step's call: how it is told from others, and when the call may be repeated."""
+    """The job that a step's call starts: how it is recognised, and when the call may be repeated."""
 
     #: as the service names its operation
     operation: str
-    #: the operation of calls that are another variant of the step
+    #: the operation of the other variant of the step's calls
     variants: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    #: sent again, the call ends in the same state
+    #: whether the call ends in the same state when it is sent again
     repeatable: bool = False
     #: whether another call, once no job of the first is listed, could do harm
     harmless: Callable[[Any], bool] = lambda _: True
     #: how many effects the step may have, the one at hand included
     attempts: Callable[[StepMessage[Any], Collaborators], int] = lambda *_: MOST_POSTS
-    #: how it ends where a conflict leaves no further effect
+    #: how the step ends where a conflict leaves it no further effect
     conflict_status: Callable[[Any], Status] = lambda _: Status.FAILED
-    #: what can be read of the effect itself: what follows where it happened
+    #: reads whether the effect happened: what follows if it did
     happened: Callable[[StepMessage[Any], Collaborators], Result | None] = lambda *_: None
     #: a refusal that proves that an effect before it happened
     proves: Callable[[ErrorInfo], bool] = lambda _: False
-    #: the code of its outcome where the service took none of its calls
+    #: the code of the step's outcome where the service took none of its calls
     not_started: ErrorCode = ErrorCode.OUTCOME_UNKNOWN
     #: in words, for errors
     noun: str = "request"
@@ -91,9 +91,9 @@ class JobOf:
 def is_about(job: Job, operation: str, *, database: Database, server: str) -> bool:
     """Whether a job is one of this operation on that database, as far as jobs tell.
 
-    A job names the database and mostly its server, at times with the instance before it and the domain behind
-    (`MSSQLSERVER/orders [sqlvm1.contoso.com]`); a young one may name the database alone. What it does not name
-    may be that of a namesake.
+    A job names the database and mostly its server, at times with the instance in front and the domain at the end
+    (`MSSQLSERVER/orders [sqlvm1.contoso.com]`); a new job may name the database alone. A job that names no server or
+    instance may be about a database of the same name elsewhere.
     """
     return is_of(job, operation) and names(job.entity_name, database, server)
 
@@ -119,7 +119,7 @@ def names(entity: str, database: Database, server: str) -> bool:
 
 
 def _same_host(one: str, other: str) -> bool:
-    """Whether two host names may be those of one machine: equal, or one of them without its domain."""
+    """Whether two host names may be of one machine: they are equal, or one of them lacks the domain."""
     if "." in one and "." in other:
         return one == other
     # Windows cuts a host's own name to 15 characters in places.
@@ -127,10 +127,10 @@ def _same_host(one: str, other: str) -> bool:
 
 
 def is_of_another(job: Job, operation: str, *, database: Database, server: str) -> bool:
-    """Whether a job says that it is another operation, or about another database.
+    """Whether a job is certainly another operation, or about another database.
 
-    It may say little: a young job names no server, and an operation without its kind. Of a restore the server is not
-    compared: no recorded job shows which machine a restore to another one names.
+    It may say little: a new job names no server, and not the kind of its operation. The server of a restore is not
+    compared: no recorded job shows which machine is named by a restore to another one.
     """
     what = job.operation.lower().partition(" (")[0]
     if what in _TOLD_APART and what != operation.lower():
@@ -140,9 +140,9 @@ def is_of_another(job: Job, operation: str, *, database: Database, server: str) 
 
 
 def own_job(message: StepMessage[Any], jobs: Iterable[Job]) -> Job | None:
-    """The job that this request started for the step and its database, by whichever effect, in whichever epoch.
+    """The job that this request started for the step and its database, by any effect in any epoch.
 
-    The newest; one of an earlier effect that failed is what led to the present one, and does not count.
+    The newest counts. The failed job of an earlier effect does not: it is what led to the present effect.
     """
     by_activity: dict[Any, list[Job]] = {}
     for job in jobs:
@@ -156,7 +156,7 @@ def own_job(message: StepMessage[Any], jobs: Iterable[Job]) -> Job | None:
 
 
 def may_matter(message: StepMessage[Any]) -> Callable[[Job], bool]:
-    """Which of a vault's jobs tell anything about a step: those that this app started, and those about its database."""
+    """Which of a vault's jobs may concern a step: those that this app started, and those about its database."""
     database = message.payload.about
     assert database is not None
     server = server_of(message.payload)
@@ -175,7 +175,7 @@ def candidates(
     since: datetime,
     until: datetime | None = None,
 ) -> list[Job]:
-    """The jobs begun in that time that may be the one of a call, though nothing in them says so."""
+    """The jobs begun in that time that may belong to a call, though nothing in them says so."""
     database = message.payload.about
     assert database is not None
     operation = job_of.operation_of(message.payload)
@@ -191,13 +191,13 @@ def candidates(
 
 
 def server_of(payload: Payload) -> str:
-    """The host's name, as jobs name it; empty where it is not known."""
+    """The host's name as it appears in jobs; empty where it is not known."""
     found: str = getattr(payload, "server_name", "")
     return found
 
 
 def has_namesakes(message: StepMessage[Any], c: Collaborators) -> bool:
-    """Whether a job that names the database may be about another one of the vault."""
+    """Whether a job that names the database may be about another database of the vault."""
     database = message.payload.about
     vault_id = message.request.vault_id
     assert database is not None and vault_id is not None
@@ -216,13 +216,13 @@ def has_namesakes(message: StepMessage[Any], c: Collaborators) -> bool:
 
 
 def before_call(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -> Result | None:
-    """What comes of a message before its step may make its call; None: the call may be made.
+    """What a message results in before its step may make its call; None: the call may be made.
 
     The step's own job is looked for before any effect but the first, after a refusal, after an answer that
     was lost, and before a replay.
     """
     effect = message.effect
-    # Beyond its attempts the step makes no call, so that none can have been lost.
+    # The step makes no call beyond its last attempt, so none can have been lost.
     if effect.may_have_started and effect.n <= job_of.attempts(message, c):
         return _after_lost_answer(job_of, message, c)
     if effect.waiting and not effect.ready:
@@ -262,7 +262,7 @@ def _after_lost_answer(job_of: JobOf, message: StepMessage[Any], c: Collaborator
     if effect.looks < len(BETWEEN_LOOKS):
         looked = effect.joined(Effect(n=effect.n, at=at, looks=effect.looks + 1))
         return Later(BETWEEN_LOOKS[effect.looks], effect=looked)
-    # Clocks may have jumped since: its own job is looked for over days before it is believed not to exist.
+    # Clocks may have jumped: the list goes back days before its own job is believed not to exist.
     earlier = _jobs(job_of, message, c, LONG_WINDOW)
     found = own_job(message, earlier)
     if found is not None:
@@ -292,7 +292,7 @@ def _next(job_of: JobOf, message: StepMessage[Any], c: Collaborators, *, certain
 
 
 def _while_waiting(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -> Result | None:
-    """After a conflict: wait until no other operation runs on the database, and see that it was not one's own."""
+    """After a conflict: wait until no other operation runs on the database, and check that none was the step's."""
     effect = message.effect
     vault_id = message.request.vault_id
     database = message.payload.about
@@ -330,7 +330,7 @@ def _while_waiting(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -
     found = own_job(message, ended)
     if found is not None:
         return FollowJob(found.id)
-    # Nothing that is listed explains the conflict: it may be with this step's own call, listed late.
+    # No listed job explains the conflict: it may be with this step's own call, whose job is listed late.
     unexplained = not effect.explained and (effect.refused_at is not None or out_of_attempts)
     if unexplained and effect.refusal_looks < len(BETWEEN_LOOKS):
         looked = effect.joined(Effect(n=effect.n, refusal_looks=effect.refusal_looks + 1))
@@ -366,7 +366,7 @@ def _may_be_own(
 
 
 def given_up(job_of: JobOf, message: StepMessage[Any], c: Collaborators, why: ErrorInfo) -> End:
-    """The last conflict is the outcome: the step may have no further effect."""
+    """The outcome of the last conflict: the step may have no further effect."""
     status = job_of.conflict_status(message.payload)
     if status is not Status.FAILED:
         return End(status, why)
@@ -376,9 +376,9 @@ def given_up(job_of: JobOf, message: StepMessage[Any], c: Collaborators, why: Er
 
 
 def _before_replay(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -> Result | None:
-    """What a request that is sent again by hand has started for the step and its database before.
+    """The job that a replayed request started for the step and its database before.
 
-    Whoever sends it again wants it done, so one look is enough, and where no job can be its own it goes on.
+    An operator who replays it wants it done: one look is enough, and it goes on where no job can be its own.
     """
     vault_id = message.request.vault_id
     assert vault_id is not None
@@ -400,7 +400,7 @@ def _before_replay(job_of: JobOf, message: StepMessage[Any], c: Collaborators) -
     return unknown(job_of, message, len(possible), echoes=False)
 
 
-#: A replay adopts what the request has started as far back as this.
+#: How far back a replay adopts a job that the request has started.
 REPLAYS_REACH: Final = timedelta(days=30)
 
 
@@ -420,7 +420,7 @@ def unknown(job_of: JobOf, message: StepMessage[Any], found: int, *, echoes: boo
 
 
 def turned_away(error: ErrorInfo, *, called: datetime, at: datetime) -> NextEffect:
-    """What follows on a conflict: the next effect, which waits, looks for the step's own job, and then may call.
+    """What follows a conflict: the next effect, which waits and looks for the step's own job before it may call.
 
     The new number is sent before any call is made, so that a crash in between finds it again.
     """
@@ -430,10 +430,10 @@ def turned_away(error: ErrorInfo, *, called: datetime, at: datetime) -> NextEffe
 def gave_way_to_its_twin(
     job_of: JobOf, message: StepMessage[Any], c: Collaborators, job: Job
 ) -> Result | None:
-    """Where a job gave way to one that the same call may have started, and another call could do harm: `unknown`.
+    """`unknown` where a job gave way to one that the same call may have started, and another call could do harm.
 
-    A gateway may forward a call twice: the second then gives way to the first. A vault that does not echo does not
-    tell whose that is.
+    A gateway may forward a call twice: the second job then gives way to the first. A vault that does not echo client
+    request ids does not show whose the first is.
     """
     if job.start_time is None or job_of.harmless(message.payload):
         return None
@@ -458,7 +458,7 @@ def gave_way_to_its_twin(
 
 
 def proven(job_of: JobOf, message: StepMessage[Any], c: Collaborators, error: ErrorInfo) -> Result | None:
-    """Where a refusal proves that an earlier effect happened: its job, or `unknown`; else None."""
+    """The job of an earlier effect, or `unknown`, where a refusal proves that it happened; else None."""
     if message.effect.n == 1 and message.request.epoch == 0:
         return None
     if not job_of.proves(error):
@@ -478,7 +478,7 @@ def proven(job_of: JobOf, message: StepMessage[Any], c: Collaborators, error: Er
 
 
 def claim(message: StepMessage[Any], following: Following, *, at: datetime) -> StepMessage[Following]:
-    """What a delivery of a step hands over: its message id is that of the step's effect, whatever it holds."""
+    """What a delivery of a step hands to the tracker, under the message id of the step's effect whatever it holds."""
     return StepMessage[Following](
         step=TRACK,
         sender=message.step,
@@ -513,7 +513,7 @@ def followed(
 
 
 def next_effect(message: StepMessage[Any], following: NextEffect) -> Repetition:
-    """The step's next effect, as it is claimed."""
+    """The claim of the step's next effect."""
     message = message.of_origin
     effect = Effect(
         n=message.effect.n + 1,

@@ -1,7 +1,6 @@
-"""The one builder of outcomes: what a step's message ends in, as the event that its requester is told.
+"""The one builder of outcomes: the events that tell a requester how a step's message ended.
 
-The id of an outcome depends on neither its status nor who tells it: a database's part of a request ends once
-per epoch.
+An outcome's id depends neither on its status nor on who sends it: a database's part of a request ends once per epoch.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def outcome(message: StepMessage[Any], end: End, *, at: datetime, database: Database | None = None) -> Event:
-    """The outcome of what a message is about: its database, or its request where none is known yet.
+    """The outcome of a message's database, or of its request where no database is known yet.
 
-    `database`: the one of the request's databases that it is about, where the message itself is about them all.
+    `database`: which of the request's databases it is about, where the message is about all of them.
 
-    An outcome of the request as a whole bears the message id of its acceptance: of the two the broker keeps the
-    first, so that no second look at a request that went on to its databases can end it.
+    An outcome of the whole request has the message id of the request's acceptance, and the broker keeps the first of
+    the two: once a request has gone on to its databases, no second delivery can end it as a whole.
     """
     payload: Payload = message.payload
     about = database or payload.about
@@ -51,14 +50,14 @@ def outcome(message: StepMessage[Any], end: End, *, at: datetime, database: Data
 
 
 def outcome_beside_acceptance(message: StepMessage[Any], end: End, *, at: datetime) -> Event:
-    """The outcome of a request as a whole that has been accepted, and means no database."""
+    """The outcome of a whole request that was accepted and means no database."""
     return outcome(message, end, at=at).model_copy(update={"message_id": None})
 
 
 def accepted(
     message: StepMessage[Any], *, at: datetime, skipped: Mapping[str, int], names: Iterable[str]
 ) -> Event:
-    """A request is understood and its databases are known: so many outcomes will follow."""
+    """A request was understood and its databases are known: tells how many outcomes will follow."""
     return events.accepted(
         message.request,
         at=at,
@@ -69,7 +68,7 @@ def accepted(
 
 
 def timed_out(following: Following) -> End:
-    """What was followed did not end in its time; it is left to run."""
+    """The operation or job did not end in time; it is left to run."""
     if isinstance(following.of, OfJob):
         job_id = following.of.job_id
         text = f"job {job_id} had not ended by {following.deadline:%Y-%m-%dT%H:%M:%SZ}; it is left to run."

@@ -1,4 +1,4 @@
-"""A message that could not be handled is parked: put away whole, so that it can be told, shown and replayed."""
+"""Parking: a message that could not be handled is kept whole, so that it can be shown and replayed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _LONGEST_DESCRIPTION: Final = 1024
 
 
 def park(delivery: Delivery, reason: str, description: str) -> OutgoingMessage:
-    """The original of a message that could not be handled, whole, for `parked-messages`."""
+    """The message for `parked-messages` that holds the whole original of one that could not be handled."""
     epoch = max(delivery.epoch, _epoch_in(delivery))
     kept = plain(without_reserved(delivery.application_properties))
     kept.pop(DEATHS, None)
     kept.pop(COPY_OF, None)
     if delivery.delivered_before:
-        # Who sends it again has to know that somebody may have worked on it.
+        # Whoever replays it has to know that an earlier delivery may have worked on it.
         kept[DELIVERED] = True
     body, encoding = packed(delivery.body)
     return OutgoingMessage(
@@ -54,7 +54,7 @@ def park(delivery: Delivery, reason: str, description: str) -> OutgoingMessage:
 
 
 def _epoch_in(delivery: Delivery) -> int:
-    """The epoch that a message between steps bears in its body; 0 for any other."""
+    """The epoch in the body of a message between steps; 0 for any other message."""
     if delivery.queue not in INTERNAL_QUEUES:
         return 0
     try:

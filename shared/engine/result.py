@@ -1,4 +1,4 @@
-"""What a step comes to, as values: it goes on, comes back later, makes a call or its next effect, or ends.
+"""The results of a step, as values: it goes on, comes back later, makes a call or its next effect, or ends.
 
 A step is a plain function of its message and its collaborators that returns one of these. It never sends, never
 changes anything in Azure itself, and raises only what its collaborators raise (`ArmError`, `TokenError`).
@@ -30,14 +30,14 @@ class To:
     step: str
     payload: Payload
     delay: timedelta = timedelta()
-    #: of a request that its own sends on, that request; None: it belongs to the same one
+    #: the request that it belongs to, where the step's own request starts another; None: the same one
     request: Request | None = None
-    #: somebody else may have made its call: its job is looked for first
+    #: whether another delivery may have made its call: its job is looked for first
     look_first: bool = False
 
 
 class FanOut(Sequence[To]):
-    """One message for each of many, made when it is sent: thousands are never in memory together."""
+    """One message for each of many payloads, made as it is sent: thousands are never in memory together."""
 
     def __init__(self, choices: Sequence[Any], make: Callable[[int, Any], To]) -> None:
         self._choices = choices
@@ -61,7 +61,7 @@ class FanOut(Sequence[To]):
 class Continue:
     """The request goes on: `events` are published first, then the messages are sent.
 
-    `accepted` is published once the broker has all of them: where it was published, nothing is missing.
+    `accepted` is published only once the broker has all of them, so it proves that none is missing.
     """
 
     to: Sequence[To] = ()
@@ -79,7 +79,7 @@ class Later:
     #: where it differs
     payload: Payload | None = None
     events: tuple[Event, ...] = ()
-    #: failures in a row, and since when: they make waits longer, and end
+    #: how many failures in a row, and since when: waits grow with them, and the step ends after too many
     attempt: int = 0
     failing_since: datetime | None = None
 
@@ -92,18 +92,18 @@ class End:
     error: ErrorInfo | None = None
     details: OutcomeDetails = NO_DETAILS
     events: tuple[Event, ...] = ()
-    #: a mutating call was made, and turned away
+    #: whether a mutating call was made and turned away
     called: bool = False
 
     @classmethod
     def decided(cls, ending: Ending) -> Self:
-        """The end that a message says has been decided."""
+        """The end that was decided before, as the message carries it."""
         return cls(ending.status, ending.error, ending.details)
 
 
 @dataclass(frozen=True)
 class NextEffect:
-    """The effect did not happen: the step is to come back for its next one."""
+    """The effect did not happen: the step comes back for its next one."""
 
     #: not before the operation that is running has ended
     waiting: bool = False
@@ -122,17 +122,17 @@ class FollowJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A mutating call to be made now, unless it is too late; what it starts is followed.
+    """A mutating call to make now, unless it is too late; the operation that it starts is followed.
 
-    The engine alone makes it: with the effect's client request id, in time, and once.
+    Only the engine makes it: with the effect's client request id, in time, and once.
     """
 
     make: Callable[[Mutations, str], Any]
-    #: what the operation is followed with, where it differs from the message's payload
+    #: the payload that the operation is followed with, where it differs from the message's
     payload: Payload | None = None
-    #: what follows where the answer is not an operation but what was asked for
+    #: what follows where the answer is the result itself, and no operation
     at_once: Callable[[Any], Result] | None = None
-    #: published before a call that another delivery makes
+    #: published before the call, which another delivery makes
     events: tuple[Event, ...] = ()
 
 
@@ -149,7 +149,7 @@ Result: TypeAlias = Continue | Later | End | NextEffect | Repetition | FollowJob
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request, or one database's part of it, ends here; a value, so that no caller can overlook it."""
+    """Why a request, or one database's part of it, fails; a value, so that no caller can overlook it."""
 
     code: str
     message: str
@@ -163,12 +163,12 @@ class Failure:
 
     @property
     def end(self) -> End:
-        """The outcome that it leads to."""
+        """The end that it leads to."""
         return End(self.status, self.info)
 
 
 def refused(code: str, message: str) -> Failure:
-    """The request asks for what it, or this app's settings, do not allow; Azure was not asked."""
+    """The request, or the app's settings, do not allow what is asked for; no call was made to Azure."""
     return Failure(code, message, Status.REJECTED)
 
 
@@ -182,33 +182,33 @@ class GrownTick:
 
 @dataclass(frozen=True, kw_only=True)
 class Collaborators:
-    """What a step may use. It can read of Azure, and change nothing: that is for a `Call`."""
+    """What a step may use. A step only reads from Azure; changes are made by returning a `Call`."""
 
     azure: Reads
     settings: Settings
     #: the service's time
     now: Callable[[], datetime]
-    #: this machine's time, by which schedules are due
+    #: this machine's time, which decides when schedules are due
     machine_now: Callable[[], datetime]
-    #: what vaults protect, as listed for requests that came together
+    #: what vaults protect: one listing serves requests that came together
     items: ItemListings = field(default_factory=ItemListings)
-    #: whether more than half is left of the hour of an action (`shared.arm.budget.action_of`)
+    #: whether more than half of an action's hourly budget is left (`shared.arm.budget.action_of`)
     may_read_more: Callable[[str], bool] = lambda _action: True
     #: how the calls of a fan-out are spread over time
     write_pace: Callable[[], Pace] = lambda: UNTOUCHED_WRITES
-    #: how many reads of an action are left of its hour
+    #: how many reads of an action are left in this hour
     reads_left: Callable[[str], int] = reads_per_hour
-    #: the tick on which polls meet, where it has grown beyond `TRACK_INTERVAL`
+    #: the tick on which a vault's polls meet, where it is longer than `TRACK_INTERVAL`
     grown_tick: GrownTick | None = None
 
     @property
     def tick(self) -> timedelta:
-        """The tick on which the polls of a vault meet."""
+        """The interval at which the polls of a vault meet."""
         return self.grown_tick.length if self.grown_tick is not None else self.settings.track_interval
 
     @property
     def ticks_since(self) -> datetime | None:
-        """When the listing was made from which a tick that has grown is counted."""
+        """The time of the listing from which a longer tick is counted."""
         return self.grown_tick.since if self.grown_tick is not None else None
 
 

@@ -20,7 +20,7 @@ from shared.arm.errors import (
 )
 
 FIRST_WAIT: Final = timedelta(seconds=2)
-#: A step makes several calls: on coming back for a turn, it finds more than the one call that was missing.
+#: A step makes several calls: when it comes back, it should find budget for more than the one that was missing.
 SHORTEST_WAIT: Final = timedelta(seconds=1)
 LONGEST_WAIT: Final = timedelta(seconds=60)
 #: Role assignments take time to spread, and a token may predate them.
@@ -35,7 +35,7 @@ class Retry:
     after: timedelta
     #: the call may have taken effect
     may_have_started: bool
-    #: it counts among the attempts that make waits longer
+    #: whether it counts as an attempt, which makes later waits longer
     counts: bool = True
 
 
@@ -46,11 +46,11 @@ class Conflict:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Trying again is pointless or comes too late."""
+    """Trying again is pointless or too late."""
 
     #: the call may have taken effect
     may_have_started: bool
-    #: the time ran out, rather than the error being permanent
+    #: whether the time ran out; else the error is permanent
     out_of_time: bool
 
 
@@ -69,12 +69,12 @@ def decide(
     """What to do after a call that did not succeed.
 
     Args:
-        error: what became of the call, and whether it may have taken effect.
+        error: how the call ended, and whether it may have taken effect.
         conflicting: whether the service's code says that another operation is running.
-        attempt: how many have failed before in a row.
+        attempt: how many attempts in a row failed before.
         age: how long the step has been trying.
         time_left: until its deadline.
-        jitter: uniform in [0, 1): spreads those that failed together.
+        jitter: uniform in [0, 1); spreads calls that failed together.
     """
     started = error.is_mutation and error.may_have_started
     if isinstance(error, ArmUntrustedError) or (isinstance(error, ArmUrlRefusedError) and not started):
@@ -97,13 +97,13 @@ def decide(
 
 
 def _is_throttled(error: ArmError) -> bool:
-    """Whether the call was turned away by a rate limit: the service's own, or the app's that keeps within it."""
+    """Whether a rate limit turned the call away: the service's, or the app's own that keeps below it."""
     return isinstance(error, ArmPacedError) or (isinstance(error, ArmStatusError) and error.status == 429)
 
 
 def _wait(attempt: int, retry_after: timedelta | None, jitter: float) -> timedelta:
     if retry_after is not None:
-        # Never earlier than asked; the spread keeps those that were asked together from coming together.
+        # Never earlier than asked; the spread keeps calls that failed together from coming back together.
         return max(retry_after, SHORTEST_WAIT) + jitter * min(
             LONGEST_WAIT, max(FIRST_WAIT, retry_after * 0.1)
         )

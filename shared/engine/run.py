@@ -1,7 +1,7 @@
-"""What happens around every step: read its message, call it, make its call, hand what it comes to to the bus.
+"""What happens around every step: read its message, run it, make its call to Azure, and send its result.
 
-Nothing expected escapes: what may pass comes back with a delay, what is permanent ends in an outcome. A crash, or
-a bus that takes nothing, leaves the message to be delivered again, and that repeats no effect.
+No expected error escapes: after a temporary one the message comes back with a delay, a permanent one ends in an
+outcome. After a crash, or while the bus takes nothing, the message is delivered again, which repeats no effect.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ _MOST_PROBLEMS: Final = 20
 def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
     """Handle one message of a step. When it returns, the message may be completed.
 
-    Raises whatever it did not expect, and BusError where the bus takes nothing: the message is then
-    delivered again.
+    Raises unexpected errors, and BusError where the bus takes nothing: the message is then delivered again.
     """
     with traced(delivery) as span:
         _handle(row, delivery, runtime, span)
@@ -84,7 +83,9 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
         message = read(row, delivery, runtime)
         if message is None:
             return
-        if message.poll == 0:  # one that has put itself back was in time once, and waits for something else
+        if (
+            message.poll == 0
+        ):  # a message that has put itself back was in time once, and waits for something else
             late = runtime.service_clock.now() - message.since
             tracing.measure(Instrument.LATENESS, max(0.0, late.total_seconds()), step=row.name)
         result = run(row, message, delivery, runtime)
@@ -105,9 +106,9 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
 
 
 def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
-    """The message in a delivery; None where there is none to handle, and it has been put away.
+    """The message in a delivery; None where it cannot be handled and has been put away.
 
-    What the delivery knows of the effect is part of it from here on.
+    From here on the message includes what the delivery tells of the effect.
     """
     try:
         message = read_step(row, delivery.body, runtime.table)
@@ -124,7 +125,7 @@ def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | N
 def _wait_for_newer_app(
     delivery: Delivery, runtime: Runtime, error: NewerVersionError | UnknownStepError
 ) -> None:
-    """Let a message wait for the app that understands it; what is over its deadline is answered and parked."""
+    """Let a message wait for an app version that understands it; past its deadline, answer and park it."""
     deadline = error.deadline if isinstance(error, UnknownStepError) else None
     context = delivery_context(delivery, "read")
     if deadline is not None and runtime.service_clock.now() >= deadline:
@@ -137,7 +138,7 @@ def _wait_for_newer_app(
 
 
 def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery, now: datetime) -> StepMessage[Any]:
-    """A message with what its delivery knows of its effect."""
+    """A message with what its delivery tells of its effect."""
     n = message.effect.n
     if delivery.has_waited:
         message = message.learned(Effect(n=n, look_first=True))
@@ -153,8 +154,8 @@ class NewerVersionError(Exception):
 def read_step(row: Row, body: bytes, table: Table) -> StepMessage[Any]:
     """The message to a step in a body.
 
-    Raises InvalidMessageError where it is no message to this step, NewerVersionError and UnknownStepError where
-    another version of the app understands it.
+    Raises InvalidMessageError for what is no message to this step, NewerVersionError and UnknownStepError for what
+    another version of the app understands.
     """
     raw = read_json(body)
     if not isinstance(raw, dict):
@@ -187,11 +188,11 @@ def run(
     step: Callable[[StepMessage[Any], Collaborators], Result] | None = None,
     grown_tick: GrownTick | None = None,
 ) -> Result:
-    """What a message comes to: by its step, or by `step` in its place; every expected failure is a value."""
+    """Run the message's step, or `step` in its place; every expected failure is a value."""
     if message.ending is not None:
         return End.decided(message.ending)
     c = collaborate(runtime, message, grown_tick=grown_tick)
-    # Jobs are looked for from here on, so it may be too early, but not too late.
+    # Jobs are looked for from this moment on: too early does no harm, too late would miss one.
     called = runtime.service_clock.now() if runtime.service_clock.is_known else message.at
     try:
         with coming_back(message.poll > 0):
@@ -212,7 +213,7 @@ def run(
         try:
             return after_arm_error(row, message, c, runtime, error, called=called)
         except (ArmError, TokenError) as second:
-            # Looking for its own job failed as well: it is looked for by the next delivery.
+            # Looking for its own job failed as well: the next delivery looks for it.
             return _looked_for_later(message, second, called)
     except TokenError as error:
         return after_token_error(row, message, runtime, error)
@@ -225,7 +226,7 @@ def _looked_for_later(message: StepMessage[Any], second: ArmError | TokenError, 
 
 
 def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, runtime: Runtime) -> Result:
-    """Make a call, unless it is too late: another delivery of its message may begin once the lock has ended."""
+    """Make a call, unless it is too late: once the lock has ended, another delivery of the message may begin."""
     if row.calls_apart(message) and not message.effect.ready:
         ready = Effect(n=message.effect.n, ready=True)
         return Later(timedelta(), effect=ready, payload=call.payload, events=call.events)
@@ -269,12 +270,12 @@ def collaborate(
 
 
 def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
-    """Whether more than half of an action's hour is left in the vault's subscription."""
+    """Whether more than half of an action's hourly budget is left in the vault's subscription."""
     return _share_left(runtime, vault_id, action) > 0.5
 
 
 def some_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
-    """Whether single lookups by an action leave enough of its hour to others."""
+    """Whether single lookups by an action leave enough of its hourly budget to others."""
     return _share_left(runtime, vault_id, action) > 0.2
 
 
@@ -283,7 +284,7 @@ def _share_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> floa
 
 
 def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
-    """How many reads of an action are left of its hour in the vault's subscription."""
+    """How many reads of an action are left this hour in the vault's subscription."""
     if vault_id is None:
         return reads_per_hour(action)
     return runtime.backup.budget.left(vault_id.subscription_id, action)
@@ -292,10 +293,10 @@ def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
 def handle_without_effect(
     handler: Callable[[Delivery, Runtime], None], delivery: Delivery, runtime: Runtime
 ) -> None:
-    """Call what changes nothing in Azure: where the bus refuses what follows, the message comes back later.
+    """Run a handler that changes nothing in Azure; where the bus refuses what follows, the message comes back later.
 
-    Raises BusError where the bus takes nothing at all, and MessageTooLargeError where waiting would not help:
-    what is too large to be parked is left to the broker's dead letters.
+    Raises BusError where the bus takes nothing at all, and MessageTooLargeError where waiting would not help: a
+    message that is too large to be parked is left to the broker's dead letters.
     """
     try:
         with traced(delivery):
@@ -315,13 +316,11 @@ def come_back(
     worked_on: bool,
     hold: timedelta = HOLD,
 ) -> None:
-    """Send a delivery to its own queue again, since the bus does not take what follows on it; else hold it.
+    """Send a delivery back to its own queue, since the bus does not take what follows it; else hold it.
 
-    One entity may take messages where another does not: it then comes back by itself, instead of being
-    delivered again at once. A role may have to spread, and nothing is lost meanwhile.
-
-    What is refused may be mended as well (a role has to spread), but a requester who can be told does not wait for
-    that for ever: then it is answered, and parked.
+    One entity may take messages while another does not: the delivery then comes back after a delay, instead of at
+    once. A refusal may pass too (a role assignment has to spread), but a requester who can be told does not wait for
+    that for ever: after a while the message is answered and parked.
 
     Raises BusError where its own queue takes nothing either, for as long as a delivery may be held.
     """
@@ -362,7 +361,7 @@ def _waiting_since(delivery: Delivery) -> datetime | None:
 
 
 def has_died_too_often(delivery: Delivery) -> bool:
-    """Whether a message is to be parked unread: it has died too often, or been delivered so often uncopied."""
+    """Whether to park a message unread: it has died, or been delivered without a copy, too often."""
     return delivery.deaths >= MOST_DEATHS or delivery.delivery_count > MOST_DEATHS
 
 
@@ -373,17 +372,17 @@ def died_too_often(delivery: Delivery) -> ErrorInfo:
         extra=delivery_context(delivery, "park"),
     )
     text = (
-        f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as where it kills its"
+        f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as when it kills its"
         " process; it is kept in parked-messages: find the cause in the log, then replay it."
     )
     return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
 
 
 def put_away(delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False) -> None:
-    """Answer the requester of a message between steps that is given up, and park the message.
+    """Answer the requester of a message between steps that is given up, and park it.
 
-    Where one of its deliveries may have gone on, the answer goes the way of that, which knows better; but where
-    the bus has refused just that (`onward_refused`), straight to the topic.
+    Where one of its deliveries may have gone on, which knows better, the answer takes the same way, so that the broker
+    keeps only the first. Where the bus has refused just that (`onward_refused`), it goes straight to the topic.
     """
     answers = given_up(delivery, runtime, info, onward_refused=onward_refused)
     runtime.bus.send([*answers, park(delivery, info.code, info.message)])
@@ -407,7 +406,7 @@ def given_up(
     message = message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
     end = End(Status.UNKNOWN, info)
     if isinstance(decided, Ending):
-        # It is known already how it ends.
+        # The message already says how it ends.
         end = End.decided(decided)
     ended = carried(runtime.table.origin(message), message, end, runtime)
     return [each.sent for portion in ended for each in portion]
@@ -418,7 +417,7 @@ def _each_given_up(
 ) -> list[OutgoingMessage]:
     """The answers for a selection that is given up: one for each database, in place of its message.
 
-    Some of those may have been sent: of the two the broker keeps the first.
+    Some of those messages may have been sent already: the broker keeps the first of the two.
     """
     assert row.run is not None
     result = row.run(message, collaborate(runtime, message))
@@ -446,7 +445,7 @@ def _readable(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any
 
 
 def unreadable(delivery: Delivery, runtime: Runtime, why: str) -> None:
-    """A message between steps that no version of this app can have written: park it, answer its request."""
+    """Park a message between steps that no version of this app can have written, and answer its request."""
     _log.error(
         "a step message cannot be read; it is parked",
         extra=delivery_context(delivery, "read", reason=why),

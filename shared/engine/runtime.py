@@ -19,21 +19,21 @@ _MOST_REMEMBERED: Final = 10_000
 
 
 class GivenBack:
-    """Deliveries that this process gave back because the bus took nothing: they have not died of themselves."""
+    """Deliveries that this process gave back because the bus took nothing: they did not kill their process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids: dict[tuple[str, str], None] = {}
 
     def add(self, queue: str, message_id: str) -> None:
-        """Remember one; the oldest of many is forgotten."""
+        """Remember a delivery; the oldest is forgotten where there are too many."""
         with self._lock:
             self._ids[(queue, message_id)] = None
             while len(self._ids) > _MOST_REMEMBERED:
                 del self._ids[next(iter(self._ids))]
 
     def take(self, queue: str, message_id: str) -> bool:
-        """Whether it was remembered; it is no longer."""
+        """Whether it was remembered; forgets it."""
         with self._lock:
             return self._ids.pop((queue, message_id), self) is None
 
@@ -48,8 +48,8 @@ class Runtime:
     clock: Clock
     service_clock: ServiceClock
     table: Table
-    #: what was last listed of each vault's jobs, shared by all that are followed
+    #: the last listing of each vault's jobs, shared by all that are followed
     listings: JobListings = field(default_factory=JobListings)
-    #: what was last listed of the items that vaults protect
+    #: the last listing of each vault's protected items
     items: ItemListings = field(default_factory=ItemListings)
     given_back: GivenBack = field(default_factory=GivenBack)

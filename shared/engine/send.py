@@ -1,7 +1,7 @@
-"""The way to the bus: what a step came to, as messages, in order; and what happens where the bus takes nothing.
+"""Sending: a step's result as messages, in order, and what happens where the bus takes nothing.
 
-`hand_over` sends what follows before the delivery is completed. Where one entity takes nothing, the delivery
-comes back by itself; where the bus as a whole takes nothing, it is held before it is given back.
+`hand_over` sends what follows before the delivery is completed. Where one entity takes nothing, a copy of the delivery
+is scheduled; where the whole bus takes nothing, the delivery is held before it is given back.
 """
 
 from __future__ import annotations
@@ -58,26 +58,26 @@ HOLD: Final = timedelta(minutes=3, seconds=15)
 HOLD_BATCH: Final = timedelta(minutes=3)
 _BETWEEN_TRIES: Final = timedelta(seconds=15)
 assert HOLD < LOCK_DURATION
-#: What may pass soon, what a role that spreads may end, and what only an operator can mend.
+#: Waits: for what may pass soon, for a role assignment to spread, and for what only an operator can mend.
 UNAVAILABLE_WAIT: Final = timedelta(seconds=30)
 REFUSED_WAIT: Final = timedelta(minutes=1)
 OPERATOR_WAIT: Final = timedelta(minutes=5)
-#: A request that has gone on in spite of a doubtful failure is accepted within this time, which undoes that.
+#: A request that went on in spite of a doubtful failure is accepted within this time, which overrides the failure.
 _ACCEPTED_WITHIN: Final = timedelta(minutes=30)
-#: Polling sooner than this after a start that names no Retry-After would find nothing.
+#: Polling sooner than this would find nothing, where the service names no Retry-After.
 _FIRST_POLL: Final = timedelta(seconds=15)
-#: Between a conflict and the first look at what is running.
+#: The wait between a conflict and the first look at what is running.
 _CONFLICT_WAIT: Final = timedelta(minutes=1)
 
-#: Who sends what the outcome of a database sets going.
+#: The sender of messages that a database's outcome starts.
 OUTCOME: Final = "outcome"
 
-#: What a step came to, as it is sent: events, then messages to steps with their delays.
+#: A step's result as it is sent: events, then messages to steps with their delays.
 Parts = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
 
 
 def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Parts:
-    """What a result leads to. Raises TableError where the step's row does not list it."""
+    """What a result sends. Raises TableError where the step's row does not list it."""
     row.permits(result)
     at = _sent_at(message, runtime)
     match result:
@@ -132,7 +132,7 @@ def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runt
 
 
 def on_tick(at: datetime, delay: timedelta, tick: timedelta, *, since: datetime | None = None) -> timedelta:
-    """The delay from `at` to the first tick that is not before `delay`: polls of a vault meet on ticks.
+    """The delay from `at` to the first tick that is no sooner than `delay`: polls of a vault meet on ticks.
 
     Ticks are counted from `since`, or are the same for all vaults.
     """
@@ -151,7 +151,7 @@ def next_tick(at: datetime, tick: timedelta, *, since: datetime | None = None) -
 
 
 def _sent_at(message: StepMessage[Any], runtime: Runtime) -> datetime:
-    # What only this machine's clock says is not passed on as the service's time.
+    # A time that only this machine's clock tells is not passed on as the service's time.
     clock = runtime.service_clock
     return clock.now() if clock.is_known else message.at
 
@@ -179,8 +179,8 @@ class _Messages(Sequence[tuple[StepMessage[Any], timedelta]]):
 def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
     """The message to the next step.
 
-    A step that is followed by itself goes on with its next effect, or duplicate detection would take what
-    follows on it for what followed on it before.
+    A step that follows itself goes on with its next effect; otherwise duplicate detection would drop the messages that
+    follow as repeats of the earlier ones.
     """
     sender = message.payload.origin if isinstance(message.payload, Following) else message.step
     return StepMessage(
@@ -197,7 +197,7 @@ def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
 def repeated(
     message: StepMessage[Following], repetition: Repetition, at: datetime
 ) -> tuple[StepMessage[Any], timedelta]:
-    """The message by which a step makes its next effect, once that has been claimed, and its delay."""
+    """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
         step=message.payload.origin,
         sender=TRACK,
@@ -211,12 +211,11 @@ def repeated(
 
 
 def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
-    """What a step ends in: at once, or under the claim of its effect where another delivery may have handed over.
+    """A step's end: its outcome at once, or under the claim of its effect where another delivery may have gone on.
 
-    An earlier delivery of the same message may have gone on, which knows better, and a later one may yet. So
-    where there may have been one, or may be one, the outcome goes the way that going on would have gone: the
-    broker drops it if it is the second. A doubt goes that way always: where the process dies just after it, the
-    next delivery looks again, and may see more.
+    Another delivery of the same message, earlier or later, may go on and know better. Where that is possible, the
+    outcome is sent under the same message id as going on would be, so that the broker drops the second. A doubt is
+    always sent like that: if the process dies just after it, the next delivery looks again, and may see more.
     """
     end = row.conclude(message.of_origin, end)
     doubt = end.status in DOUBTS
@@ -237,7 +236,7 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
         wait = _ACCEPTED_WITHIN if others and message.effect.may_have_started else timedelta()
         return end.events, [(_ended(message, row.ends_in, end, at), wait)]
     if row.calls_apart(message) and not message.effect.ready and message.ending is None:
-        # What reading comes to goes one way, whether that is a call or the end.
+        # The result of reading is sent under one message id, whether it is a call or the end.
         return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
     another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
     if not another or message.ending is not None:
@@ -247,20 +246,20 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
 
 
 def _told(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
-    """The outcome, and what that sets going."""
+    """The outcome, and the message that it starts."""
     outcome = outcomes.outcome(message, end, at=at)
     origin = message.of_origin
     to = row.sets_going(origin)
     if to is None:
         return (*end.events, outcome), ()
     assert to.step == row.begins, f"step {row.name} sets {to.step} going; its row says {row.begins}"
-    # Whichever step it ended in, and whoever tells it: the broker keeps the first.
+    # The same id whichever step it ended in and whoever sends it: the broker keeps the first.
     following = onward(origin, to, at).model_copy(update={"sender": OUTCOME, "effect": Effect()})
     return (*end.events, outcome), [(following, to.delay)]
 
 
 def _ended(message: StepMessage[Any], step: str, end: End, at: datetime) -> StepMessage[Any]:
-    """The end of a step in place of what would have gone on: equal in its message id."""
+    """The end of a step, under the message id of what would have gone on."""
     following = onward(message, To(step, message.payload), at)
     return following.model_copy(update={"ending": _ending(end)})
 
@@ -270,7 +269,7 @@ def _ending(end: End) -> Ending:
 
 
 def outgoing(message: StepMessage[Any], delay: timedelta, runtime: Runtime) -> OutgoingMessage:
-    """A message to a step, as the bus takes it. Raises ValueError where it cannot be serialised."""
+    """A message to a step, ready for the bus. Raises ValueError where it cannot be serialised."""
     entity = message.step.replace("_", "-")
     return OutgoingMessage(
         entity=entity,
@@ -285,16 +284,16 @@ def outgoing(message: StepMessage[Any], delay: timedelta, runtime: Runtime) -> O
 
 @dataclass(frozen=True)
 class Carried:
-    """A message of the bus, and what it carries."""
+    """A message for the bus, and the message to a step that it carries."""
 
     sent: OutgoingMessage
     of: StepMessage[Any]
 
 
 def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Iterator[list[Carried]]:
-    """What a result leads to, as messages of the bus, so many at a time: a fan-out is never in memory as a whole.
+    """A result's messages for the bus, in groups of a limited size: a fan-out is never in memory as a whole.
 
-    What cannot be written becomes the outcome of its own database and harms no other.
+    A message that cannot be serialised becomes the outcome of its own database and harms no other.
     """
     events, messages = parts(row, message, result, runtime)
     *earlier, latest = [events[start : start + AT_A_TIME] for start in range(0, len(events), AT_A_TIME)] or [
@@ -320,7 +319,7 @@ def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtim
 def _not_carried(
     message: StepMessage[Any], sent_by: StepMessage[Any], error: Exception, runtime: Runtime
 ) -> OutgoingMessage:
-    """The outcome of what no message can hold."""
+    """The outcome where a message cannot be sent, whatever is tried."""
     too_large = isinstance(error, MessageTooLargeError)
     said = error if too_large else f"{type(error).__name__} while a message was made of it"
     _log.error("what follows cannot be sent: %s", said, extra=log_context(message))
@@ -328,13 +327,13 @@ def _not_carried(
         code=ErrorCode.MESSAGE_TOO_LARGE if too_large else ErrorCode.FAILED_INTERNAL,
         message=f"the request cannot be carried further: {said}",
     )
-    # What a step for one database sends on comes of a call that was made.
+    # A step for one database sends on what follows a call that was made.
     status = Status.FAILED if sent_by.database is None else Status.UNKNOWN
     return outcomes.outcome(message, End(status, why), at=runtime.service_clock.now()).to_message()
 
 
 def send(portion: Sequence[Carried], sent_by: StepMessage[Any], runtime: Runtime) -> None:
-    """Send what came of a message; what is too large for the broker harms only itself. Raises BusError."""
+    """Send a message's result; a part that is too large for the broker harms only itself. Raises BusError."""
     try:
         runtime.bus.send([each.sent for each in portion])
     except MessageTooLargeError as error:
@@ -349,7 +348,7 @@ def send(portion: Sequence[Carried], sent_by: StepMessage[Any], runtime: Runtime
 def hand_over(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> None:
     """Publish the events, then send the messages. When it returns, the broker has them all.
 
-    Raises BusError where it does not take one of them.
+    Raises BusError where the broker refuses one of them.
     """
     for portion in carried(row, message, result, runtime):
         send(portion, message, runtime)
@@ -364,7 +363,7 @@ def wait_again(
     hold: timedelta = HOLD,
     **properties: Any,
 ) -> None:
-    """Send a delivery to its own queue again, for `wait` later by the machine's clock.
+    """Send a delivery to its own queue again, to appear after `wait` by the machine's clock.
 
     Raises BusError where the queue takes nothing for as long as a delivery may be held.
     """
@@ -400,10 +399,10 @@ def send_or_hold(
 def keep_sending(
     copies: Callable[[], Sequence[OutgoingMessage]], bus: Bus, clock: Clock, *, until: datetime
 ) -> None:
-    """Send what `copies` makes, trying again until `until`, by this machine's clock.
+    """Send the messages that `copies` makes, trying again until `until`, by this machine's clock.
 
-    This is the only wait inside a function: where the bus takes nothing, a delivery that is given back comes
-    again at once, and is used up within seconds.
+    This is the only wait inside a function. Without it, a delivery that is given back while the bus takes nothing
+    would come again at once, and reach its delivery limit within seconds.
 
     Raises BusError where the bus takes nothing until then, MessageTooLargeError at once.
     """
@@ -422,11 +421,11 @@ def keep_sending(
 
 
 def admitted(delivery: Delivery, runtime: Runtime) -> bool:
-    """Whether a delivery may be worked on; else it has been put away.
+    """Whether a delivery may be worked on; where not, it has been put away.
 
-    One that was delivered before has killed its process, or was given back because the bus took nothing, and
-    the delivery count cannot tell which. So a copy is sent first, with one more on its count of deaths: that
-    proves that the bus takes messages, and only the copy is worked on.
+    A delivery that comes again has killed its process, or was given back because the bus took nothing; the delivery
+    count does not tell which. So a copy is sent first, with one more death: that proves that the bus takes messages,
+    and only the copy is worked on.
 
     Raises BusError where the bus takes nothing.
     """
@@ -435,7 +434,7 @@ def admitted(delivery: Delivery, runtime: Runtime) -> bool:
         try:
             send_or_hold(lambda: [copy], [delivery], runtime)
         except MessageTooLargeError:
-            # What leaves no room for a copy's properties is counted by its deliveries.
+            # Where there is no room for a copy's properties, its deliveries are counted instead.
             return True
         return False
     return True

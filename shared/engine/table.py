@@ -1,7 +1,7 @@
-"""The workflow table: one row per step, and what it says is enforced.
+"""The workflow table: one row per step. The engine enforces it.
 
-A step can only go on to what its row lists, fan out where it says so, and start what is followed where it says
-so. The diagram in docs/architecture.md is made of the same rows.
+A step can only go on to the steps that its row lists, and fan out or start an operation only where the row says so.
+The diagram in docs/architecture.md is generated from the same rows.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _HEAD: Final = StepMessage[Payload]
 
 
 class TableError(Exception):
-    """A step did what its row of the table does not list: a defect of the app."""
+    """A step did what its row does not list: a defect of the app."""
 
 
 class UnknownStepError(LookupError):
     """A message names a step that this version of the app does not have.
 
-    `deadline`: until when it may wait for the version that does; None where it says none.
+    `deadline`: how long it may wait for a version that does; None where the message does not say.
     """
 
     def __init__(self, name: str, deadline: datetime | None = None) -> None:
@@ -51,7 +51,7 @@ class UnknownStepError(LookupError):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One step: what runs it, what may follow on it, and what its call leads to."""
+    """One step: what runs it, what may follow it, and what its call leads to."""
 
     name: str
     workflow: str
@@ -60,37 +60,37 @@ class Row:
     payload: type[Payload]
     #: what it does, for the diagram
     does: str
-    #: the steps that it, or the end of what it started, may send messages to
+    #: the steps that it, or the end of the job that it started, may send messages to
     follows: tuple[str, ...] = ()
-    #: those of them that many messages may be sent to at once, one for each database or vault
+    #: those of them that it may fan out to: one message for each database or vault
     fans_out_to: tuple[str, ...] = ()
-    #: it makes a mutating call whose operation is handed to the tracker
+    #: whether it makes a mutating call whose operation the tracker follows
     tracked: bool = False
-    #: it makes calls, and comes back itself until what they started has ended
+    #: whether it makes calls, and comes back itself until what they started has ended
     comes_back: bool = False
-    #: of `follows`, what comes once its operation has ended, where no job comes of it
+    #: of `follows`, the step that comes once its operation has ended, where that starts no job
     after_operation: str | None = None
     #: the job that comes of its call
     job: JobOf | None = None
-    #: what is read once that job has ended, and what its outcome says of it
+    #: reads what the outcome is to say, once that job has ended
     look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _c: end
     #: what comes once that job has ended, given its outcome
     after_job: Callable[[StepMessage[Any], Job, End], Continue | End] = lambda _message, _job, end: end
-    #: the outcome as the step's own payload tells it
+    #: adds what the step's own payload tells to the outcome
     conclude: Callable[[StepMessage[Any], End], End] = lambda _message, end: end
     #: the step that the outcome of its database may set going, however it ended, and with what; it is the same
     #: whoever tells the outcome
     begins: str | None = None
     sets_going: Callable[[StepMessage[Any]], To | None] = lambda _message: None
-    #: the step that its end is sent to, in place of what would have gone on: of the two the broker keeps the first
+    #: the step that its end is sent to, in place of going on: the broker keeps the first of the two
     ends_in: str | None = None
-    #: its call is prepared by one delivery and made by the next, which does nothing before it
+    #: whether one delivery prepares its call and the next one makes it, doing nothing before
     call_apart: bool = False
 
     def calls_apart(self, message: StepMessage[Any]) -> bool:
-        """Whether a message's call has a delivery of its own, so that a death before that leaves no doubt of it.
+        """Whether a message's call has a delivery of its own: a death before that leaves no doubt about the call.
 
-        Beyond the first effect it always has one: much may have to be looked for and waited for first.
+        Every effect after the first has one, since much may have to be looked for and waited for first.
         """
         return self.call_apart or (self.job is not None and message.effect.n > 1)
 
@@ -100,7 +100,7 @@ class Row:
         return self.name.replace("_", "-")
 
     def permits(self, result: Result) -> None:
-        """Raise TableError where the row does not list what the step came to."""
+        """Raise TableError where the row does not list the step's result."""
         if isinstance(result, Continue):
             strangers = {to.step for to in _sample(result)} - {*self.follows}
             if strangers:
@@ -120,13 +120,13 @@ class Row:
 
 
 def _sample(result: Continue) -> Iterable[Any]:
-    """The first and the last: all of a fan-out are made by one function."""
+    """The first and the last message: one function makes all of a fan-out."""
     return (result.to[0], result.to[-1]) if len(result.to) else ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Every step of the app, and how its messages are read."""
+    """Every step of the app; reads messages to them."""
 
     rows: Mapping[str, Row]
     #: the step that the request of each workflow begins with
@@ -157,7 +157,7 @@ class Table:
             raise UnknownStepError(name) from None
 
     def onward(self, name: str) -> frozenset[str]:
-        """A step, and every one that may follow on it, near or far."""
+        """A step, and every step that may follow it, directly or later."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -168,15 +168,15 @@ class Table:
         return frozenset(found)
 
     def origin(self, message: StepMessage[Any]) -> Row:
-        """The row of the step that a message is about: of the tracker's, the step that it follows for."""
+        """The row of the step that a message is about: for a message to the tracker, the step that it follows for."""
         payload = message.payload
         return self.row(payload.origin if isinstance(payload, Following) else message.step)
 
     def read(self, row: Row, raw: Mapping[str, Any]) -> StepMessage[Any]:
         """The message to a step in a body, of this version or an older one.
 
-        Raises pydantic's ValidationError where it is none, UnknownStepError where it follows for a step that
-        this version does not have.
+        Raises pydantic's ValidationError for what is no such message, and UnknownStepError where it follows for a step
+        that this version does not have.
         """
         raw = upgraded(raw)
         head = _HEAD.model_validate(raw, extra="ignore")
@@ -185,7 +185,7 @@ class Table:
         except ValidationError:
             if head.ending is None:
                 raise
-            # The end of the step before, in place of what would have gone on.
+            # The end of the step before, sent in place of going on.
             payload = self._payload(self.row(head.sender), raw.get("payload"))
         return head.model_copy(update={"payload": payload})
 
@@ -200,12 +200,12 @@ class Table:
         return following.model_copy(update={"payload": payload})
 
 
-#: What the first version wrote of how often a delivery was late, and of an acceptance that had not been published.
+#: Fields that only the first version wrote: how often a delivery was late, and an acceptance not yet published.
 _DROPPED: Final = frozenset({"late", "acceptance"})
 
 
 def upgraded(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message of the first version in terms of this one; any other as it is."""
+    """A message of the first version in the form of this one; any other unchanged."""
     if raw.get("version") != 1:
         return raw
     request = raw.get("request")
@@ -218,7 +218,7 @@ def upgraded(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _typed(payload: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first version followed, by its kind."""
+    """What a message of the first version follows, with its kind named."""
     kept = {
         name: payload[name]
         for name in ("origin", "payload", "clientRequestId", "began", "deadline", "notBefore")

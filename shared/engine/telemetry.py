@@ -1,4 +1,4 @@
-"""What log records and spans say of the message they are about: the same fields everywhere, never a body or a URL."""
+"""What log records and spans say of their message: the same fields everywhere, never a body or a URL."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def traced(delivery: Delivery) -> Iterator[tracing.Span]:
 
 
 def started(delivery: Delivery, parent: str | None, *links: str | None) -> tracing.Span:
-    """The span of a delivery's processing; whoever asks for it ends it."""
+    """Start the span of a delivery's processing; the caller ends it."""
     return tracing.start(
         f"process {delivery.queue}",
         kind=tracing.Kind.CONSUMER,
@@ -83,7 +83,7 @@ def started(delivery: Delivery, parent: str | None, *links: str | None) -> traci
 
 @contextmanager
 def traced_batch(deliveries: Sequence[Delivery]) -> Iterator[tracing.Span]:
-    """A span around a batch, linked to each of its messages; in a request's trace where all are of that trace."""
+    """A span around a batch, linked to each of its messages; part of a trace where all of them belong to it."""
     if not tracing.is_on() or not deliveries:
         yield tracing.NOTHING
         return
@@ -114,7 +114,7 @@ def traced_batch(deliveries: Sequence[Delivery]) -> Iterator[tracing.Span]:
 
 
 def say(span: tracing.Span, message: StepMessage[Any], result: object) -> None:
-    """What a span tells of the message that was processed, and of what came of it."""
+    """Add to a span which message was processed, and its result."""
     if not tracing.is_on():
         return
     span.set(tracing.REQUEST_ID, message.request.id)
@@ -125,7 +125,7 @@ def say(span: tracing.Span, message: StepMessage[Any], result: object) -> None:
 
 
 def context_of(delivery: Delivery) -> str | None:
-    """The context that a delivery came with: of a request, that of its event; between steps, that of its sender."""
+    """The trace context that a delivery came with: a request's own, or that of the step that sent it."""
     if not tracing.is_on():
         return None
     sent = delivery.application_properties.get(tracing.TRACEPARENT)
@@ -146,7 +146,7 @@ def _traceparent(body: bytes) -> str | None:
 
 
 def _request(body: bytes) -> tuple[str | None, str | None]:
-    """Id and source of the request that a body is, or belongs to, as far as it says."""
+    """Id and source of the request in a body, or that the body belongs to, as far as it says."""
     try:
         content = read_json(body)
     except InvalidMessageError:

@@ -1,1 +1,1 @@
-"""Following what was started: an operation until its job is known, then the job to its end."""
+"""Following what a step started: an operation until its job is known, then the job to its end."""

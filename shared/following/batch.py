@@ -1,7 +1,7 @@
-"""The tracker's batch: every message is handled on its own, and the batch decides how jobs are looked up.
+"""The tracker's batch: each message is handled on its own; the batch only decides how jobs are looked up.
 
-A few messages of a vault are looked up singly; many are answered from one listing of the vault's jobs, so
-that the cost of following a job does not grow with the number of jobs.
+A few jobs of a vault are read one by one; many are answered from one listing of the vault's jobs, so that the cost of
+following a job does not grow with the number of jobs.
 """
 
 from __future__ import annotations
@@ -68,19 +68,19 @@ if TYPE_CHECKING:
 
 _log: Final = logger(__name__)
 
-#: Up to this many messages of a vault are looked up singly, of which one may follow a job: two are listed.
+#: Up to this many messages of a vault are looked up one by one, if at most one of them follows a job: two are listed.
 FEW: Final = 4
-#: Locks of a batch are not renewed: what is not done by then is put back.
+#: Locks of a batch are not renewed: messages that are not done by then are put back.
 LONGEST_WORK: Final = timedelta(seconds=60)
-#: A message that this version cannot handle is tried this often before it is answered and parked.
+#: How often a message that this version cannot handle is tried before it is answered and parked.
 _MOST_DEFECTS: Final = 5
 _DEFECT_WAIT: Final = timedelta(seconds=30)
-#: An operation whose job is not listed after this many ticks, and so long, is asked itself.
+#: An operation is polled itself once its job has been missing from listings for this many ticks and this long.
 _TICKS_UNLISTED: Final = 2
 _LEAST_UNLISTED: Final = timedelta(minutes=1)
-#: The clocks of the service and of a listing filter agree to the second.
+#: The service's clock and its listing filter agree to the second.
 _EARLIER: Final = timedelta(seconds=5)
-#: Messages that have died before are sent on so far apart, so that each has a batch to itself.
+#: Messages that have died before are spaced this far apart, so that each has a batch to itself.
 _APART: Final = timedelta(seconds=1)
 
 
@@ -88,14 +88,14 @@ _APART: Final = timedelta(seconds=1)
 class _Item:
     delivery: Delivery
     message: StepMessage[Following]
-    #: of the step that the message follows for
+    #: the row of the step that the message follows for
     row: Row
     span: tracing.Span
-    #: the context that it came with
+    #: the trace context that it came with
     parent: str | None
 
     def processing(self) -> AbstractContextManager[None]:
-        """Meanwhile it is this message that is processed."""
+        """Within this context, this message is the one being processed."""
         return tracing.processing(TRACK, self.span, self.parent)
 
 
@@ -114,10 +114,10 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     try:
         healthy, dying = _admitted(deliveries, runtime)
         _work(healthy, runtime)
-        # Whatever it does to this process, what came of the others has been sent.
+        # Last: if it kills this process, the results of the others have been sent.
         _work(dying, runtime)
     except BusError:
-        # For what one of them could not be sent, all of them come again: none of them has died.
+        # Where one result could not be sent, all deliveries come again, and none of them counts as a death.
         for delivery in deliveries:
             runtime.given_back.add(delivery.queue, delivery.identity)
         raise
@@ -126,7 +126,7 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
 def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[Delivery], list[Delivery]]:
     """The deliveries that may be worked on: those that have never died, and at most one that has.
 
-    Every other is sent to its queue again before any work begins.
+    All others are sent back to the queue before any work begins.
     """
     again = [delivery for delivery in deliveries if delivery.delivery_count > 1]
     first = [delivery for delivery in deliveries if delivery.delivery_count <= 1]
@@ -153,7 +153,7 @@ def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[De
 
 
 def _one_by_one(copies: Sequence[OutgoingMessage], deliveries: Sequence[Delivery], runtime: Runtime) -> None:
-    """Send copies each on its own; what leaves no room for a copy's properties is answered and parked."""
+    """Send copies one by one; a message that leaves no room for a copy's properties is answered and parked."""
     for number, delivery in enumerate(deliveries):
         copy = copies[number : number + 1]
         try:
@@ -210,7 +210,7 @@ def _work_on(read_items: Sequence[_Item], runtime: Runtime) -> None:
 
 
 def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> GrownTick | None:
-    """The tick of jobs that are looked up singly, where it has grown: each is a read of the same hour."""
+    """The longer tick for jobs that are looked up one by one: each takes a read of the same hourly budget."""
     vault_id = item.message.request.vault_id
     if vault_id is None:
         return None
@@ -231,7 +231,7 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
 
 
 def _are_few(items: list[_Item]) -> bool:
-    """Whether looking them up singly takes no more reads of jobs than a page of their listing."""
+    """Whether looking them up one by one takes no more reads than one page of a listing."""
     return len(items) <= FEW and sum(isinstance(item.message.payload.of, OfJob) for item in items) <= 1
 
 
@@ -241,7 +241,7 @@ def _is_followed(following: Following) -> bool:
 
 
 def _read(delivery: Delivery, runtime: Runtime, batch: tracing.Span) -> _Item | None:
-    """The poll in a delivery; None where there is none for this version, and it has been put away."""
+    """The poll in a delivery; None where this version cannot handle it and it has been put away."""
     try:
         message = read(runtime.table.rows[TRACK], delivery, runtime)
         if message is None:
@@ -260,7 +260,7 @@ def _read(delivery: Delivery, runtime: Runtime, batch: tracing.Span) -> _Item | 
 
 
 def _answer(delivery: Delivery, runtime: Runtime, error: Exception) -> None:
-    """Answer whoever waits for a message that this version cannot handle, and park it."""
+    """Answer the requester of a message that this version cannot handle, and park it."""
     text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
     try:
         put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
@@ -296,7 +296,7 @@ def _one(
 
 
 def _listed(items: list[_Item], runtime: Runtime) -> bool:
-    """Whether a listing that was made for others answers these too."""
+    """Whether a listing that was made for other messages answers these too."""
     vault_id = items[0].message.request.vault_id
     assert vault_id is not None
     return runtime.listings.recent(
@@ -350,7 +350,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
         listing = list_jobs(running_only=_all_known(items))
         missing = sum(_found(item, listing) is None for item in items)
         if listing.running_only and missing > listing.whole_pages:
-            # Many have ended at once: reading them singly costs more than the whole list.
+            # Many have ended at once: reading them one by one costs more than the whole list.
             listing = list_jobs(running_only=False)
     except ArmError as error:
         return [
@@ -363,7 +363,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
             for item in items
         ]
     except TokenError:
-        # Each reports it by its own poll.
+        # Each message reports the error by its own poll.
         return [(item, _one(item, runtime)) for item in items]
     return [(item, _by_listing(item, listing, runtime, began)) for item in items]
 
@@ -375,7 +375,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     interval = runtime.settings.track_interval
     tick = listing.tick(interval)
     grown = GrownTick(tick, listing.at) if tick > interval else None
-    # What is read singly takes time, which the locks of the batch do not have without end.
+    # Single reads take time, and the locks of the batch end.
     in_time = runtime.clock.monotonic() - began < LONGEST_WORK.total_seconds()
     job = _found(item, listing)
     if job is not None:
@@ -387,9 +387,9 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     now = runtime.service_clock.now()
     ended = listing.running_only and isinstance(following.of, OfJob)
     early = not ended and now - following.began < max(tick * _TICKS_UNLISTED, _LEAST_UNLISTED)
-    # One that has ended is read at once: those are fewer than the pages of a whole listing.
+    # A job that has ended is read at once: there are fewer of those than pages of a whole listing.
     affordable = ended or some_reads(runtime, vault_id, _single_read(following))
-    # What is over its deadline has its outcome now, whether or not it may be asked once more.
+    # A message past its deadline has its outcome now, whether or not a read is left for it.
     may_wait = now < following.deadline and (early or not affordable)
     if may_wait or not in_time:
         return Later(next_tick(now, tick, since=listing.at if grown is not None else None))
@@ -397,13 +397,13 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
 
 
 def _may_read_details(listing: JobListing, vault_id: VaultId, runtime: Runtime) -> bool:
-    """Whether the hour holds more than what the listings to come will take of it."""
+    """Whether more of the hourly budget is left than the listings to come will take."""
     left = runtime.backup.budget.left(vault_id.subscription_id, JOB_READS)
     return left > listing.reads_ahead(runtime.settings.track_interval)
 
 
 def _single_read(following: Following) -> str:
-    """The action by which it is looked up singly."""
+    """The action that a single look-up counts against."""
     if isinstance(following.of, OfOperation):
         url = following.of.async_operation_url or following.of.location_url
         if url is not None:
@@ -412,7 +412,7 @@ def _single_read(following: Following) -> str:
 
 
 def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -> None:
-    """Send what came of all polls together, each made into messages on its own."""
+    """Send the results of all polls together; each is made into messages on its own."""
     together: list[Carried] = []
     alone: list[tuple[_Item, Result]] = []
     sent: list[tuple[_Item, Result]] = []
@@ -433,14 +433,14 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
         if together:
             runtime.bus.send([each.sent for each in together])
     except BusError:
-        # One that cannot be sent must not hold up the others; what was accepted is dropped as a duplicate.
+        # One result that cannot be sent must not hold up the others; the broker drops what it has accepted already.
         alone = sent
     for number, (item, result) in enumerate(alone):
         try:
             with item.processing():
                 hand_over(item.row, item.message, result, runtime)
         except BusUnavailableError as error:
-            # Whatever is not there for one is not there for the others: each try takes half a minute.
+            # A bus that is away for one is away for the others, and each try takes half a minute.
             _give_back([each.delivery for each, _ in alone[number:]], runtime, error)
             return
         except BusError as error:
@@ -448,7 +448,7 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
 
 
 def _give_back(deliveries: Sequence[Delivery], runtime: Runtime, error: BusError) -> None:
-    """Send deliveries to their queue again, since the bus does not take what follows on them."""
+    """Send deliveries back to their queue, since the bus does not take what follows them."""
     _log.warning(
         "the bus did not take what follows on %d polls; they come again: %s",
         len(deliveries),

@@ -1,4 +1,4 @@
-"""A doubt is told only once nobody is on the way who may know better.
+"""Doubts: an `unknown` outcome is sent only once no other message is on its way that may know better.
 
 The tracker's queue forgets the ids of its messages after an hour. Where the app or its bus stood still for longer, a
 delivery that comes again may come to a doubt although an earlier one of it has gone on: what it hands over is then no
@@ -34,12 +34,12 @@ _LONGEST_WAIT: Final = timedelta(minutes=15)
 #: Looking takes no longer, since a batch has other work, and its locks are not renewed.
 _LONGEST_LOOK: Final = timedelta(seconds=30)
 
-#: What tells a request, and its part, from all others.
+#: Identifies a part of a request: the request's source and id, and the database.
 Part = tuple[str, ...]
 
 
 def is_doubt(message: StepMessage[Any]) -> bool:
-    """Whether there is nothing to a message but to tell a doubt."""
+    """Whether all that is left for a message is to send a doubt."""
     of = message.payload.of if isinstance(message.payload, Following) else None
     return isinstance(of, Ending) and of.status in DOUBTS
 
@@ -50,7 +50,7 @@ def part_of(message: StepMessage[Any]) -> Part:
 
 
 def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> frozenset[Part]:
-    """Of the doubts among these messages, the parts that others are on their way for.
+    """The parts of requests whose doubts, among these messages, have to wait for other messages.
 
     Where the bus cannot be asked just now, or holds more than can be looked through, those are all of them. A queue
     that is not there holds nothing, and one that this identity may not look into is passed over.
@@ -103,7 +103,7 @@ def _waited(message: StepMessage[Any]) -> timedelta:
 
 
 def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:
-    """Whoever follows a job does so for no longer than this."""
+    """The longest that a doubt waits: no job is followed for longer."""
     return message.request.job_timeout or runtime.settings.job_timeout
 
 

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 _log: Final = logger(__name__)
 
-#: An operation or a job may not be readable yet right after it was started.
+#: How long an operation or a job may not be readable yet after it was started.
 GRACE: Final = timedelta(minutes=5)
-#: What was started just before it was handed over began no earlier than this.
+#: How long before the handover an operation may have been started, at most.
 _LONGEST_CALL: Final = timedelta(minutes=1)
 _MOST_TEXTS: Final = 50
-#: Codes of a 5xx that say nothing of the operation; reads of Azure Backup were recorded with RestApiInternalError.
+#: Codes of a 5xx that say nothing about the operation; recorded reads of Azure Backup have RestApiInternalError.
 _PASSING: Final = frozenset(
     {
         "",
@@ -82,10 +82,10 @@ class Poll:
         return self._message.payload
 
     def result(self, *, known: Job | None = None, details: bool = False) -> Result:
-        """What follows on it.
+        """What follows this poll.
 
-        `known` is the job as a listing of the vault's jobs has just shown it, where one was made; a list entry
-        has no tasks, properties or errors, so with `details` it is read as well.
+        `known` is the job in the latest listing of the vault's jobs, where one was made. A list entry has no tasks,
+        properties or errors, so with `details` the job itself is read as well.
         """
         following = self._following
         of = following.of
@@ -134,7 +134,7 @@ class Poll:
         except ArmProtocolError:
             if not expects_job or self._message.attempt + 1 < MOST_MALFORMED:
                 raise
-            # The operation cannot be read; its job may be listed all the same.
+            # The operation cannot be read, but its job may be listed.
             return self._find_job()
         if not result.finished:
             return self._later(result.retry_after)
@@ -158,9 +158,9 @@ class Poll:
         if error.status in (404, 410):
             if error.status == 404 and self._c.now() - self._following.began < GRACE:
                 return self._later(error.retry_after)
-            # The token of the operation is dead: its job, or the state it led to, is still there.
+            # The operation's URL no longer works, but its job, or the state that it led to, is still there.
             return self._find_job() if self._row.job is not None else self._operation_done()
-        # The result of a failed operation is its error, and that may be a 5xx. Its status is readable all the same:
+        # The result of a failed operation is its error, which may be a 5xx. Its status can still be read:
         # a 5xx there is the service's own trouble (both with code CloudInternalError in recordings).
         settled = (
             error.status >= 500
@@ -191,7 +191,7 @@ class Poll:
     # -- from the operation to its job
 
     def _find_job(self) -> Result:
-        """The job of an operation that does not name it: by the client request id, else the only candidate."""
+        """Find the job of an operation that does not name it: by the client request id, else the only candidate."""
         following = self._following
         job_of = self._row.job
         vault_id = self._message.request.vault_id
@@ -242,9 +242,9 @@ class Poll:
         if job is not None:
             return _with_event(started, rest._job(job_id, job))
         if at >= moved.deadline:
-            # Found late (the app was stopped for days): it has one look, which ends in the one outcome.
+            # Found late (the app was stopped for days): it is looked at once, and then has its outcome.
             return _with_event(started, rest._job(job_id, None))
-        # It may have ended by now: a configuration's has when its operation has, others may have been short.
+        # It may have ended by now: a job that configures protection ends with its operation, others may be short.
         return _with_event(started, rest._later(timedelta() if self._c.may_read_more(JOB_READS) else None))
 
     # -- the job
@@ -271,7 +271,7 @@ class Poll:
         return self._later(None, of=of if job.percent_complete is not None else None)
 
     def _is_foreign(self, job: Job) -> bool:
-        """Whether a job is of another operation, or about another database, than what is followed."""
+        """Whether a job is of another operation, or about another database, than the one that is followed."""
         following = self._following
         job_of = self._row.job
         about = following.about
@@ -283,7 +283,7 @@ class Poll:
         return once.is_of_another(job, operation, database=about, server=server)
 
     def _own_instead(self, foreign: Job) -> Result:
-        """The step's own job, where the service names one that cannot be it."""
+        """The step's own job, where the service names a job that cannot be it."""
         following = self._following
         job_of = self._row.job
         vault_id = self._message.request.vault_id
@@ -327,7 +327,7 @@ class Poll:
         return proof if proof is not None else End(Status.FAILED, error)
 
     def _conflict(self, error: ErrorInfo) -> Result:
-        """Another operation was running: the step comes back for a new effect once that has ended."""
+        """Another operation was running: the step comes back for its next effect once that has ended."""
         job_of = self._row.job
         if job_of is None:
             return End(Status.FAILED, error)
@@ -337,11 +337,11 @@ class Poll:
 
     @property
     def _origin(self) -> StepMessage[Any]:
-        """The message of the step that started what is followed, as it was then."""
+        """The message of the step that started the operation, as it was then."""
         return self._message.of_origin
 
     def _later(self, wait: timedelta | None, *, of: OfOperation | OfJob | None = None) -> Result:
-        """The same message on a later tick, not before `wait`; its outcome where that passes the deadline."""
+        """The same message on a later tick, after at least `wait`; its outcome where that is past the deadline."""
         c = self._c
         following = self._following
         if of is not None:
@@ -367,7 +367,7 @@ def _with_event(event: Event, result: Result) -> Result:
 
 
 def adds_details(row: Row) -> bool:
-    """Whether a job of a step that completed has more to tell than its entry in a list: a configuration has not."""
+    """Whether a completed job has more to tell than its list entry; a job that configures protection does not."""
     return row.job is not None and row.job.operation != "ConfigureBackup"
 
 
@@ -389,7 +389,7 @@ def _is_conflict(job: Job) -> bool:
 
 
 def job_info(job: Job) -> JobInfo:
-    """A job as events tell it."""
+    """A job in the form that events have."""
     return JobInfo(
         id=job.id,
         status=job.raw_status or job.status.value,
@@ -400,7 +400,7 @@ def job_info(job: Job) -> JobInfo:
 
 
 def job_error(job: Job) -> ErrorInfo:
-    """Why a job did not succeed, as events tell it."""
+    """Why a job did not succeed, in the form that events have."""
     if not job.error_details:
         text = job.dynamic_error_message or f"the job ended as {job.status.value} and gives no reason"
         return ErrorInfo(code=f"Job{job.status.value}", message=text)

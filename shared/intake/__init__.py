@@ -1,1 +1,1 @@
-"""What comes in from outside the steps: requests, schedules, dead letters, replays."""
+"""Messages that come from outside the steps: requests, schedules, dead letters, replays."""

@@ -1,4 +1,4 @@
-"""The outcome of a message of a request queue that was not taken as a request, read as far as it can be."""
+"""The outcome for a message in a request queue that was not accepted as a request."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from shared.messages.identity import Request
 
 
 def answer_request(delivery: Delivery, info: ErrorInfo, runtime: Runtime, *, status: Status) -> Event:
-    """The outcome of a message of a request queue.
+    """The outcome for a message in a request queue, from whatever can be read of it.
 
-    What the message says proves nothing, so its id comes from the message's bytes and takes no other's place.
+        What the message says proves nothing, so the outcome's id is made of the message's bytes and cannot collide
+    with
+        that of another request.
     """
     try:
         envelope = read_envelope(delivery.body)

@@ -1,4 +1,4 @@
-"""Dead letters: what the broker gave up is answered and parked, so that nobody waits for ever.
+"""Dead letters: messages that the broker gave up are answered and parked, so that nobody waits for ever.
 
 Where it comes from is the platform's word, never the message's; only a copy, which the app alone can have sent to
 `dead-letters`, bears that word as a property. Changes with what the broker gives up, and what it says of it.
@@ -26,7 +26,7 @@ from shared.messages.reserved import DEAD_LETTER_SOURCE, DELIVERED
 
 _log: Final = logger(__name__)
 
-#: What Service Bus says of a message whose time to live has passed.
+#: The reason that Service Bus gives for a message whose time to live has passed.
 _EXPIRED: Final = "TTLExpiredException"
 
 

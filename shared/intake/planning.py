@@ -1,4 +1,4 @@
-"""Planning what schedules ask for: each occurrence of the next day is a scheduled message, sent once.
+"""Planning: each occurrence of a schedule in the next day becomes a scheduled message, sent once.
 
 The broker holds the messages, so a timer that fires twice plans nothing twice, and one that stalls for
 hours delays nothing. They go straight to the first step, where no requester may send.
@@ -41,12 +41,12 @@ def plan_backups(runtime: Runtime) -> int:
 
 
 def plan_coverage(runtime: Runtime) -> int:
-    """The same for the schedules of coverage."""
+    """As `plan_backups`, for the schedules of coverage."""
     return _plan(runtime.settings.coverage_schedules, runtime)
 
 
 def plan_drills(runtime: Runtime) -> int:
-    """The same for the schedules of drills."""
+    """As `plan_backups`, for the schedules of drills."""
     return _plan(runtime.settings.drill_schedules, runtime)
 
 
@@ -65,7 +65,7 @@ def _plan(schedules: Sequence[BackupSchedule | CoverageSchedule | DrillSchedule]
 def planned(
     schedule: BackupSchedule | CoverageSchedule | DrillSchedule, due: datetime, runtime: Runtime
 ) -> OutgoingMessage:
-    """The message of what is due by a schedule at a moment."""
+    """The scheduled message for one occurrence of a schedule."""
     plan: BackupPlan | CoveragePlan | DrillPlan
     when = Planned(due=due, digest=schedule.digest)
     vault_id: VaultId | None = None
@@ -95,7 +95,7 @@ def planned(
     )
 
 
-#: What plans, by the function that does it.
+#: The planners, by the name of the function that runs each.
 PLANNERS: Final[dict[str, Callable[[Runtime], int]]] = {
     "plan_backups": plan_backups,
     "plan_coverage": plan_coverage,

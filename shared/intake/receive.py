@@ -1,4 +1,4 @@
-"""Requests in: each is accepted only if all of it is valid, or rejected with every problem named.
+"""Receiving requests: each is accepted only if all of it is valid, or rejected with every problem named.
 
 A request goes straight to the first step of its workflow, whichever queue it came by.
 """
@@ -57,7 +57,7 @@ def receive_request(delivery: Delivery, runtime: Runtime) -> None:
         epoch=delivery.epoch,
         vault_id=None if isinstance(data, CoverageData) else data.vault_id,
         correlation_id=envelope.correlation_id,
-        # What is traced and came without a context is followed by this one, to the outcome.
+        # A traced request that came without a context has this span's context up to its outcome.
         traceparent=envelope.traceparent or tracing.current_context(),
         job_timeout=data.job_timeout,
     )
@@ -109,7 +109,7 @@ def first_step(
 
 
 def _send_on(message: OutgoingMessage, delivery: Delivery, runtime: Runtime) -> None:
-    """Send what a request leads to; one that leaves no room for what is added on its way is rejected."""
+    """Send a request's first message; reject a request that leaves no room for what the steps add."""
     try:
         runtime.bus.send([message])
     except MessageTooLargeError:

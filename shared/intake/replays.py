@@ -1,7 +1,7 @@
-"""Replays: parked messages that an operator sends again, by a queue of their own.
+"""Replays: parked messages that an operator sends again, through a queue of their own.
 
-Only here is a message believed that names a queue and an epoch, since only operators may send to `replays`; both
-are checked all the same. From here on a request's epoch is in what the app itself writes.
+Only messages in `replays` may name a queue and an epoch, since only operators may send there; both are checked all the
+same. From here on, the app's own messages carry the request's epoch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _log: Final = logger(__name__)
 def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
     """Let a parked message go on where it was, under its next epoch.
 
-    A request is read again as a request of its queue; a message between steps goes to its step.
+    A request is read again as one from its queue; a message between steps goes to its step.
     """
     if has_died_too_often(delivery):
         _put_back(delivery, runtime)
@@ -73,7 +73,7 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
 
 
 def _put_back(delivery: Delivery, runtime: Runtime) -> None:
-    """Park a replay that kills its process, as the message that it is of."""
+    """Park a replay that kills its process, as the message that it replays."""
     info = died_too_often(delivery)
     try:
         lost = original(delivery)
@@ -84,7 +84,7 @@ def _put_back(delivery: Delivery, runtime: Runtime) -> None:
 
 
 def original(delivery: Delivery) -> Delivery:
-    """The message that a replay is of, in the queue that it was in, with its epoch.
+    """The message that is replayed, in the queue that it was in, with its epoch.
 
     Raises InvalidMessageError where the properties name no queue that may be replayed, or no epoch.
     """
@@ -124,10 +124,10 @@ def _check_served(queue: str, runtime: Runtime) -> None:
 
 
 def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMessage[Any]:
-    """The message anew: what it waited for, and how long, is forgotten; what its effects have done is not."""
+    """The message for its new epoch: its waits are forgotten, what its effects have done is not."""
     payload = message.payload
     if isinstance(payload, BackupPlan | CoveragePlan):
-        # Whoever sends it again by hand wants it now, whatever a schedule says.
+        # An operator who replays it wants it now, whatever a schedule says.
         payload = payload.model_copy(update={"planned": None})
     fresh = {
         "request": message.request.model_copy(update={"epoch": epoch}),
@@ -138,7 +138,7 @@ def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMes
 
 
 def _refuse(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> None:
-    """Answer and park what cannot be sent again, so that neither the message nor the reason is lost."""
+    """Answer and park a replay that cannot be sent on, so that neither the message nor the reason is lost."""
     _log.error("a replay is refused: %s", error, extra=delivery_context(delivery, "receive_replay"))
     info = ErrorInfo(
         code=ErrorCode.REPLAY_REFUSED,

@@ -1,7 +1,7 @@
 """What the sender of each request queue may ask for, and in whose name.
 
-The right to send to a queue is the authorisation for its operations, and for nothing else. What a message says
-beyond that names nobody's request.
+The right to send to a queue authorises the operations of that queue, and nothing else. A message that asks for
+anything else is nobody's request.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ QUEUES: Final = {
     Operation.COVERAGE: COVERAGE_REQUESTS,
     Operation.DRILL: DRILL_REQUESTS,
 }
-#: What no sender of `events` may ask for: the right to send to the queue itself is the authorisation.
+#: Operations that no sender to `events` may ask for: the right to send to their own queue is the authorisation.
 NOT_IN_EVENTS: Final = frozenset({Operation.DRILL})
-#: The source of what the app's schedules ask for.
+#: The source of requests that the app's schedules make.
 SCHEDULES_SOURCE: Final = f"{APP_NAME}/schedules"
 
 
 def operations_of(queue: str, settings: Settings) -> frozenset[Operation]:
-    """The operations that may be asked for in a request queue."""
+    """The operations that a request queue takes."""
     if queue == EVENTS:
         allowed = frozenset(Operation) - NOT_IN_EVENTS
         return allowed if settings.events_allow_restore else allowed - {Operation.RESTORE}
@@ -56,7 +56,7 @@ def named_operation(envelope: Envelope, queue: str, settings: Settings) -> Opera
 
 
 def problems(envelope: Envelope, queue: str, settings: Settings) -> list[Problem]:
-    """What the sender of a message may not ask for in this queue, or not in this name."""
+    """What is wrong with a request's operation or source, given the queue that it came from."""
     found = []
     known = REQUEST_TYPES.get(envelope.type)
     if known is not None and known[0] not in operations_of(queue, settings):

@@ -18,11 +18,11 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]+")
-#: Media types know no case.
+#: Media types compare without regard to case.
 _JSON: Final = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
-#: Bytes of a message: several times what the broker takes, and little enough to be read in a moment.
+#: The most bytes of a message: several times what the broker takes, and quick to parse.
 _LARGEST: Final = 1024 * 1024
 _EXCERPT: Final = 80
 #: What the platform puts in place of bytes that are not UTF-8, before the app sees them.
@@ -84,13 +84,13 @@ def excerpt(value: Any) -> str:
 def is_replaced(body: bytes) -> bool:
     """Whether `body` has lost bytes that were not UTF-8: messages that differed may look alike in it.
 
-    Of a character that a sender wrote as such nothing can be told: it is taken for the same.
+    A replacement character that the sender wrote looks the same, and counts as one.
     """
     return _REPLACEMENT.encode() in body
 
 
 def read_json(body: bytes) -> Any:
-    """The JSON value in `body`, a byte order mark before it passed over.
+    """The JSON value in `body`; a byte order mark before it is skipped.
 
     Raises InvalidMessageError for anything that is not strict UTF-8 JSON.
     """
@@ -125,7 +125,7 @@ def read_json(body: bytes) -> Any:
 
 
 def known_attributes(event: Any) -> KnownAttributes:
-    """Who sent a message and what it belongs to, as far as that can be read."""
+    """The attributes of a message's envelope, as far as they can be read."""
     if not isinstance(event, dict):
         return KnownAttributes()
 
@@ -154,7 +154,7 @@ def read_envelope(body: bytes) -> Envelope:
     """The CloudEvent in `body`. Raises InvalidMessageError with every problem of the envelope."""
     event = read_json(body)
     if is_replaced(body):
-        # The id may be another request's, and names may be those of other databases.
+        # The id may belong to another request, and names to other databases.
         place = body.decode("utf-8-sig").index(_REPLACEMENT)
         given = f"U+FFFD at character {place}, where the bytes that were sent are not UTF-8"
         raise InvalidMessageError([Problem("body", given, f"{_NOT_UTF_8}; write U+FFFD itself as \\ufffd")])

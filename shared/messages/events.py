@@ -51,7 +51,7 @@ class Status(StrEnum):
 
 
 SUCCESSES: Final = frozenset({Status.SUCCEEDED, Status.SUCCEEDED_WITH_WARNINGS})
-#: what a look a little later may know better
+#: a status that a later look may improve
 DOUBTS: Final = frozenset({Status.UNKNOWN, Status.TIMED_OUT})
 
 
@@ -323,7 +323,7 @@ class Event(EventModel):
         return f'{envelope[:-1]},"data":{data}}}'.encode()
 
     def slim(self) -> Event:
-        """The same event without what only explains: a job's tasks and properties, all but the first warnings."""
+        """The same event without details that only explain: a job's tasks and properties, and later warnings."""
         data = self.data
         changes: dict[str, Any] = {}
         job = getattr(data, "job", None)
@@ -350,7 +350,7 @@ class Event(EventModel):
     def to_message(self) -> OutgoingMessage:
         """The event as a message to the topic; its properties let a subscription filter without parsing.
 
-        An event that would be too large for the broker is made slim: what ended is always told.
+        An event that would be too large for the broker is made slim: an outcome is always published.
         """
         body = self.to_json()
         if len(body) > _LARGEST:
@@ -381,7 +381,7 @@ class Event(EventModel):
 
 
 def event_id(request_key: tuple[str, ...], *identity: object, epoch: int) -> str:
-    """The id of a request's event; `identity` tells it from the request's others of that epoch."""
+    """The id of a request's event; `identity` distinguishes it from the request's others of that epoch."""
     return fingerprint(*request_key, *identity, epoch)
 
 
@@ -432,8 +432,8 @@ def _identity(database: Database | None) -> dict[str, Any]:
 def claim_id(request: Request) -> str:
     """The id of a request's accepted event.
 
-    An outcome for the request as a whole is sent under it: of the two the broker keeps the first, so that no
-    second look at a request that went on to its databases can end it.
+    An outcome for the whole request has the same id, and the broker keeps the first of the two: once a request has
+    gone on to its databases, no second delivery can end it as a whole.
     """
     return fingerprint(*request.key, "accepted", request.epoch)
 
@@ -489,8 +489,8 @@ def outcome(
 ) -> Event:
     """The terminal event of a database, or of the request where none is known.
 
-    `part`: the key of what it is about, where that is no database. Its id does not depend on the status: a part of a
-    request ends once an epoch.
+    `part`: the key of what it is about, where that is no database. The id does not depend on the status: a part of a
+    request ends once per epoch.
     """
     key = database.key if database is not None else part or REQUEST_KEY
     data = OutcomeData(
@@ -514,7 +514,7 @@ def gap(
     data: GapInfo,
     **told: Any,
 ) -> Event:
-    """A gap, told under an id that it has whoever finds it, and by whichever request; `identity` makes it."""
+    """A gap. Its id is made of `identity`, so it is the same whichever request finds the gap."""
     info = {name: getattr(data, name) for name in GapInfo.model_fields}
     event = _event(
         request,
@@ -530,24 +530,25 @@ def gap(
 def answer(
     request: Request, body: bytes, status: Status, *, at: datetime, error: ErrorInfo, queue: str
 ) -> Event:
-    """The outcome for the sender of a message that was not taken as the request that it says it is.
+    """The outcome for a message that was not accepted as the request that it claims to be.
 
-    What it says proves nothing: so its id comes from the message's bytes, and takes no other outcome's place.
+    What it says proves nothing, so the outcome's id is made of the message's bytes and cannot collide with another
+    outcome's.
     """
     event = outcome(request, status, at=at, error=error)
     return event.model_copy(update={"id": answer_id(body, queue, request.operation.value, request.epoch)})
 
 
 def answer_id(body: bytes, queue: str, operation: str, epoch: int = 0) -> str:
-    """The id of the answer to a message that was not taken as the request that it says it is: of its bytes."""
+    """The id of the answer to a message that was not accepted as a request, made of its bytes."""
     return fingerprint("answer", queue, operation, hashlib.sha256(body).hexdigest(), epoch)
 
 
 def rejected_id(body: bytes, epoch: int = 0, identity: str = "") -> str:
-    """The id of the answer to a message that is no request at all: of its bytes.
+    """The id of the answer to a message that is no request at all, made of its bytes.
 
-    Where the platform has replaced some of them, of what the broker tells it by as well (`identity`): only that
-    tells messages apart which differed in those.
+    Where the platform has replaced some bytes, the broker's `identity` of the message goes in as well: messages that
+    differed only in those bytes would otherwise have the same id.
     """
     told_apart = [identity] if is_replaced(body) else []
     return fingerprint("rejected", hashlib.sha256(body).hexdigest(), epoch, *told_apart)
@@ -565,7 +566,7 @@ def request_rejected(
 ) -> Event:
     """The answer to a message that is no request at all; its id is `rejected_id`.
 
-    It names its sender as far as the message does, which proves nothing: only the bytes do.
+    It names the sender that the message claims, which proves nothing.
     """
     try:
         known = known_attributes(read_json(body))

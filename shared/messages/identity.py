@@ -1,4 +1,4 @@
-"""What tells one request, one database, one effect from every other: keys, and the ids that are made of them."""
+"""Identities of requests, databases and effects: keys, and the ids that are made of them."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from shared.messages.model import Duration, TolerantModel, VaultIdField, Virtual
 from shared.messages.requests import Operation
 from shared.names import name_key
 
-#: A message is sent again by hand so often at most: what loops over epochs is bounded by it.
+#: How often a message can be replayed at most, which bounds loops over epochs.
 MOST_EPOCHS: Final = 20
-#: Who sends the first step of a request: not the queue that it came by, since by any of them it is one request.
+#: The sender of a request's first step: not its queue, since it is one request whichever queue it came by.
 REQUESTED: Final = "request"
 #: The first 32 bits of every client request id this app makes: "sqlb".
 MARK: Final = 0x73716C62
 
 
 class Request(TolerantModel):
-    """What every hop carries of the request it belongs to."""
+    """The request that a message belongs to, as every message carries it."""
 
     operation: Operation
     source: str
     id: str
     epoch: Annotated[int, Field(ge=0, le=MOST_EPOCHS)] = 0
-    #: None where it is about several vaults, and in what answers a request whose vault could not be read
+    #: None where it is about several vaults, or the vault could not be read
     vault_id: VaultIdField | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
     schedule: str | None = None
     job_timeout: Duration | None = None
-    #: `sourceAndId` in what the first version of the app began: its ids were made without the operation
+    #: `sourceAndId` for requests that the first version of the app began: its ids were made without the operation
     keyed_by: Literal["operation", "sourceAndId"] = "operation"
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from every other request: every id that the app makes for it begins with this."""
+        """The key that identifies the request; every id that the app makes for it is made of this."""
         if self.keyed_by == "sourceAndId":
             return (self.source, self.id)
         return (self.operation.value, self.source, self.id)
@@ -61,18 +61,18 @@ class Database(TolerantModel):
 
     @property
     def key(self) -> str:
-        """What tells it from every other database of a request: vm or group, instance, database."""
+        """Identifies the database within a request: VM or group, instance, name."""
         place = self.vm_id.key if self.vm_id is not None else "availabilityGroup"
         names = (quote(name_key(name), safe=" $#@!()[]{}+=,.-_&'~^") for name in (self.parent, self.name))
         return ";".join((place, *names))
 
     def __str__(self) -> str:
-        # For people: whoever named it may have put anything into it.
+        # Escaped for people: a name may hold anything.
         return printable(f"{self.parent}/{self.name}")
 
 
 def fingerprint(*parts: object) -> str:
-    """A hash of the parts that no other parts give; 64 characters."""
+    """A hash of the parts, unique to them; 64 characters."""
     joined = "\x1f".join(str(part).replace("\\", "\\\\").replace("\x1f", "\\u") for part in parts)
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -96,7 +96,7 @@ def drill_digest(source: str) -> str:
 
 
 def drill_request_id(source: str, target: str, *parts: object) -> str:
-    """A marked request id that bears a second mark, and tells what a drill's restore comes from and goes to.
+    """A marked request id with a second mark, which tells the source and the target of a drill's restore.
 
     Of its 128 bits 32 are the app's mark, 16 that of drills, 12 a hash of the target, 32 the digest of the source, and
     the other 30 a hash of the parts; six are those that make it a UUID of version 8.
@@ -109,7 +109,7 @@ def drill_request_id(source: str, target: str, *parts: object) -> str:
 
 
 def drill_of(activity_id: str | None) -> tuple[str, str] | None:
-    """What a drill's restore says of its source and its target, as hashes; None of anything else."""
+    """Hashes of source and target in the request id of a drill's restore; None for any other id."""
     parsed = as_uuid(activity_id)
     if parsed is None or parsed.int >> 80 != (MARK << 16) | DRILL_MARK:
         return None
@@ -117,7 +117,7 @@ def drill_of(activity_id: str | None) -> tuple[str, str] | None:
 
 
 def drill_target_hash(target: str) -> str:
-    """What stands for a target in `drill_of`: 12 bits, so that two targets are rarely taken for one."""
+    """The hash of a target in `drill_of`: 12 bits, so two targets are rarely confused."""
     return fingerprint("drill target", target)[:3]
 
 
@@ -128,7 +128,7 @@ def is_marked(activity_id: str | None) -> bool:
 
 
 def as_uuid(text: str | None) -> uuid.UUID | None:
-    """The UUID that a text stands for, in whatever form it is written; None where it is none."""
+    """The UUID in a text, in any form; None where it is none."""
     if text is None:
         return None
     try:

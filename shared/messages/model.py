@@ -32,11 +32,11 @@ def clip(text: str, *, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-#: A word of the service's, such as a code, a status or an id: whatever it sends, a message has room for it.
+#: A short text from the service, such as a code, a status or an id, clipped so that it fits into a message.
 Word = Annotated[str, AfterValidator(partial(clip, most=200))]
 #: One of many texts of a message.
 Line = Annotated[str, AfterValidator(partial(clip, most=4096))]
-#: The text that explains a message.
+#: The explaining text of a message.
 Explanation = Annotated[str, AfterValidator(partial(clip, most=16384))]
 
 
@@ -100,7 +100,7 @@ def parse_duration(value: Any) -> timedelta:
 
 
 def in_any_case(*values: str) -> BeforeValidator:
-    """Takes these values in whatever case they are written, as Azure takes its own enumerations."""
+    """Accepts these values in any case, as Azure does with its own enumerations."""
     canonical = {value.lower(): value for value in values}
 
     def read(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Application properties that only the app, the broker and operators set: no requester's value of one is believed."""
+"""Application properties that only the app, the broker and operators set: values from requesters are ignored."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any, Final
 
 #: How often an operator has sent a message again.
 EPOCH: Final = "epoch"
-#: The queue that a message was in when it was put away.
+#: The queue that a message was in when it was parked.
 ORIGINAL_QUEUE: Final = "originalQueue"
 #: The message id that it had there.
 ORIGINAL_MESSAGE_ID: Final = "originalMessageId"
-#: Why it was put away: a word and a sentence.
+#: Why it was parked: a word and a sentence.
 REASON: Final = "reason"
 DESCRIPTION: Final = "description"
-#: Tells a body that is parked packed.
+#: Marks a parked body that is compressed.
 BODY_ENCODING: Final = "bodyEncoding"
-#: Of a copy that a message was put back as: how often it has waited, and since when for the bus; whether it was
-#: delivered before; how often it has died; the id of the first of its copies' originals.
+#: Of a copy that was put back into its queue: how often it has waited, and since when for the bus; whether it was
+#: delivered before; how often it has died; the id of the very first original.
 WAITED: Final = "waited"
 WAITING_SINCE: Final = "waitingSince"
 DELIVERED: Final = "delivered"
@@ -47,17 +47,17 @@ _RESERVED: Final = frozenset(
         "scheduleDigest",
     )
 )
-#: `deaths` and `copyOf` are missing on purpose: a copy in a request queue bears them, and they can only end, or hide,
-#: the message that bears them.
+#: `deaths` and `copyOf` are missing on purpose: a copy in a request queue carries them, and a forged value can only
+#: end, or hide, the sender's own message.
 _RESERVED_PREFIX: Final = "deadletter"
 
 
 def is_reserved(name: str) -> bool:
-    """Whether an application property of this name has a meaning of the app's or the broker's, in any case."""
+    """Whether the app or the broker gives an application property of this name, in any case, a meaning."""
     lowered = name.lower()
     return lowered in _RESERVED or lowered.startswith(_RESERVED_PREFIX)
 
 
 def without_reserved(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties that are the sender's own."""
+    """The sender's own properties."""
     return {name: value for name, value in properties.items() if not is_reserved(name)}

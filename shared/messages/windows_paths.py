@@ -1,4 +1,4 @@
-r"""Paths on the disks of a Windows VM, by an allow-list: what Windows, SQL Server and the service agree on.
+r"""Paths on the disks of a Windows VM: an allow-list of what Windows, SQL Server and the service agree on.
 
 Follows https://learn.microsoft.com/windows/win32/fileio/naming-a-file. A path is absolute: on a drive
 (`F:\Data\orders.mdf`) or on a network share (`\\server\share\orders.mdf`). No device path, no URL, no relative
@@ -14,14 +14,14 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-#: Characters of a path that programs take, the end of the string included (MAX_PATH).
+#: The longest path that programs take, including the end of the string (MAX_PATH).
 LONGEST_PATH: Final = 259
 _LONGEST_NAME: Final = 255
 _SEPARATOR: Final = "\\"
 _SHARE: Final = "\\\\"
 _DRIVE: Final = re.compile(r"([A-Za-z]):(\\+|$)", re.ASCII)
 _SERVER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}", re.ASCII)
-#: What servers offer beside shares for files.
+#: Shares of a server that are not for files.
 _NO_SHARES: Final = frozenset({"pipe", "mailslot", "ipc$"})
 _ACCEPTED: Final = (
     r"expected an absolute path on a drive of the VM, such as F:\Data, or on a network share, such as"
@@ -60,7 +60,7 @@ def windows_file(text: str) -> str:
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
-    """The drive or share that a path begins with, and the names that lead on from there."""
+    """The drive or share at the start of a path, and the names after it."""
     if "://" in text:
         raise ValueError(f"{_ACCEPTED}; this is a URL")
     path = text.replace("/", _SEPARATOR)
@@ -110,7 +110,7 @@ def _is_refused(character: str) -> bool:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether Windows takes a name for a device, whatever follows its first dot."""
+    """Whether Windows treats a name as a device's, whatever follows its first dot."""
     return _RESERVED.fullmatch(name.partition(".")[0].rstrip(" ").lower()) is not None
 
 
@@ -120,7 +120,7 @@ def is_share(path: str) -> bool:
 
 
 def same(path: str) -> str:
-    """What equal paths have in common: Windows compares them without regard to case."""
+    """The key by which paths compare: Windows ignores case."""
     return path.lower()
 
 
@@ -155,7 +155,7 @@ def file_name(text: str) -> str:
 
 
 def _mark(text: str) -> str:
-    """What keeps names apart that are made of different texts."""
+    """The hash that keeps names of different texts apart."""
     return "_" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 

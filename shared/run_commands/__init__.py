@@ -1,1 +1,1 @@
-"""Managed run commands of virtual machines: what the app asks of a drill's VM, and the script that it sends there."""
+"""Managed run commands of virtual machines, and the script that the app runs on a drill's VM."""

@@ -1,4 +1,4 @@
-"""The one script that the app sends to a VM, what it is given, and what its result line says.
+"""The one script that the app runs on a VM, its parameters, and its result line.
 
 docs/drills.md reviews it line by line.
 """
@@ -14,26 +14,27 @@ from typing import Any, Final, Literal
 
 Action = Literal["check", "drop"]
 
-#: Errors by which DBCC CHECKDB, or a read of it, tells that the database is damaged: by number, from and to.
+#: Ranges of error numbers by which DBCC CHECKDB, or one of its reads, says that the database is damaged.
 #: https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors
 _CORRUPTION: Final = ((823, 825), (2500, 2599), (7900, 7999), (8900, 8999))
-#: Within those: no right, nothing to check, no snapshot, no room, and DBCC that broke off for a reason of its own.
+#: Exceptions within those: no permission, nothing to check, no snapshot, no room, and DBCC that broke off by itself.
 _NOT_CORRUPTION: Final = frozenset({2501, 2520, 2571, 2594, 7926, 7928, 8921, 8967})
-#: The account may not do it, or not even log in. 3701 is told of a database that the script has just seen; 50916 is the
+#: The account lacks a permission, or cannot log in. 3701 is reported for a database that the script has just seen;
+#: 50916 is the
 #: script's own.
 _NOT_PERMITTED: Final = frozenset({229, 262, 297, 300, 916, 2571, 3701, 5011, 15151, 15247, 18456, 50916})
-#: No count, size or duration that a drill can have is beyond it.
+#: The largest count, size or duration that is believed.
 _MOST: Final = 2**53
 
 
 @cache
 def drill_script() -> str:
-    """The text of the script, as it is deployed with the app."""
+    """The script's text, as deployed with the app."""
     return (Path(__file__).parent / "drill.ps1").read_text(encoding="ascii")
 
 
 def parameters(*, attempt: str, action: Action, instance: str, database: str) -> dict[str, str]:
-    """The script's parameters: names as base64url, so that a command line can do nothing to them."""
+    """The script's parameters, with names as base64url, so that a command line cannot change them."""
     return {
         "attempt": attempt,
         "action": action,
@@ -43,13 +44,13 @@ def parameters(*, attempt: str, action: Action, instance: str, database: str) ->
 
 
 def base64url(text: str) -> str:
-    """UTF-8 as base64url without padding: such a text never begins with `-`, which would be a parameter's name."""
+    """UTF-8 as base64url without padding. It never begins with `-`, which would make it a parameter's name."""
     return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode("ascii").rstrip("=")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptResult:
-    """What the script's line says; numbers that are none are absent."""
+    """The script's result line; values that are no numbers are absent."""
 
     verdict: Literal["ok", "absent", "corrupt", "notPermitted", "failed"]
     errors: int = 0
@@ -61,7 +62,7 @@ class ScriptResult:
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> ScriptResult:
-        """The result in the line; what is damaged is told by the numbers of its errors."""
+        """Read the result line; error numbers tell whether the database is damaged."""
         numbers = tuple(each for each in _several(line.get("numbers")) if _is_whole(each))
         errors = line.get("errors")
         said = line.get("result")
@@ -86,7 +87,7 @@ class ScriptResult:
 
     @property
     def told(self) -> str:
-        """Its errors, for people."""
+        """Its errors, in words."""
         what = "; ".join(self.messages) or "it gave no reason"
         return (
             f"{what} ({'error' if len(self.numbers) == 1 else 'errors'} {', '.join(map(str, self.numbers))})"
@@ -106,12 +107,12 @@ def _is_whole(value: Any, *, least: int = -_MOST) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A number that JSON can say again; what a VM says is no more to be relied upon than what a sender does."""
+    """A number that JSON can express; what a VM sends is no more trusted than what a requester sends."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
         return None
     return float(value)
 
 
 def _whole(text: str) -> str:
-    """A text without halves of surrogate pairs: the script cuts messages without regard to them."""
+    """A text without halves of surrogate pairs, which the script's cutting of messages may leave."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""A managed run command as Resource Manager tells of it.
+"""A managed run command, as Resource Manager describes it.
 
 https://learn.microsoft.com/rest/api/compute/virtual-machine-run-commands/get-by-virtual-machine
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 from shared.arm.redaction import redact
 
 _LONGEST_TEXT: Final = 1000
-#: As ConvertTo-Json writes the script's line; within a text of it, a quotation mark has a backslash before it.
+#: The start of the line that ConvertTo-Json writes; inside its texts, quotation marks are escaped.
 _BEGINNING: Final = '{"attempt":'
 _ENDED: Final = frozenset({"succeeded", "failed", "timedout", "canceled"})
 
@@ -25,7 +25,7 @@ class RunCommand:
 
     name: str
     provisioning_state: str = ""
-    #: as they were sent; Resource Manager shows them to whoever may read
+    #: as they were sent; Resource Manager shows them to everybody with read access
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     execution_state: str = ""
     exit_code: int | None = None
@@ -39,7 +39,7 @@ class RunCommand:
 
     @classmethod
     def from_wire(cls, body: Mapping[str, Any]) -> RunCommand:
-        """The run command in an answer; what it does not say, or says in another form, is absent."""
+        """The run command in an answer; fields that are missing, or have another form, are absent."""
         properties = _object(body.get("properties"))
         view = _object(properties.get("instanceView"))
         listed = properties.get("parameters")
@@ -74,8 +74,8 @@ class RunCommand:
     def has_ended(self) -> bool:
         """Whether nothing more will come of it: it has an end time, whatever else its state says.
 
-        Recorded: state Running with an end time. One that could not be provisioned never begins, unless it says that
-        it runs.
+        Recorded: state Running with an end time. A run command that could not be provisioned never begins, unless it
+        says that it is running.
         """
         state = self.execution_state.lower()
         if self.end_time is not None or state in _ENDED:
@@ -85,14 +85,14 @@ class RunCommand:
 
     @property
     def is_being_deleted(self) -> bool:
-        """Whether it was told to go."""
+        """Whether it is being deleted."""
         return self.provisioning_state.lower() == "deleting"
 
     def line(self, attempt: str) -> Mapping[str, Any] | None:
-        """The JSON line in its output that bears the attempt's id: nothing else of it is a result.
+        """The JSON line in its output that has the attempt's id; nothing else in the output is a result.
 
-        A PowerShell host may break a line at the width of its console, so what was broken is put together again: the
-        line is ASCII, and no line break is part of it.
+        A PowerShell host may break a line at the width of its console, so line breaks are removed: the line is ASCII
+        and has none of its own.
         """
         lines = self.output.splitlines()
         joined = "".join(lines)
@@ -107,7 +107,7 @@ class RunCommand:
 
     @property
     def told(self) -> str:
-        """How it ended, in the words of the service and of the script's error stream."""
+        """How it ended, in the service's words and those of the script's error stream."""
         said = "; ".join(filter(None, (self.message.strip(), self.error.strip())))
         code = "no exit code" if self.exit_code is None else f"exit code {self.exit_code}"
         state = self.execution_state or self.provisioning_state or "no state"

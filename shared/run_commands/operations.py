@@ -1,7 +1,7 @@
 """The calls for managed run commands of a virtual machine.
 
 https://learn.microsoft.com/azure/virtual-machines/windows/run-command-managed. Every method raises what
-`shared.arm.client.ArmClient` raises. What may write run commands is SYSTEM on that VM.
+`shared.arm.client.ArmClient` raises. Whoever may write run commands of a VM is SYSTEM on that VM.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from shared.run_commands.models import RunCommand
 
 __all__ = ["API_VERSION", "RunCommandMutations", "RunCommandReads", "RunCommands"]
 
-#: The newest that recordings show.
+#: The newest API version that recordings show.
 API_VERSION: Final = "2024-07-01"
 _VIEWED: Final = {"$expand": "instanceView", "api-version": API_VERSION}
 _NAME: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9]{0,79}")
-#: Windows hands parameters to the script on a command line: nothing else is safe there, and an empty one is none.
+#: Windows passes parameters on a command line, where nothing else is safe and an empty value is lost.
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_-]{1,2048}")
 
 
 class RunCommandReads(Protocol):
-    """What asks, and changes nothing."""
+    """Calls that only read."""
 
     def list_all(self, vm: VirtualMachineId) -> list[RunCommand]: ...
 
@@ -35,7 +35,7 @@ class RunCommandReads(Protocol):
 
 
 class RunCommandMutations(Protocol):
-    """What changes something."""
+    """Calls that change something."""
 
     def put(
         self,
@@ -59,12 +59,12 @@ class RunCommands:
         self._arm = arm
 
     def list_all(self, vm: VirtualMachineId) -> list[RunCommand]:
-        """The run commands of a VM, whoever made them; not each may come with its instance view."""
+        """All run commands of a VM, whoever made them; some may come without their instance view."""
         pages = self._arm.pages("list the run commands", f"{vm.url_path}/runCommands", params=_VIEWED)
         return [RunCommand.from_wire(body) for body in pages]
 
     def get(self, vm: VirtualMachineId, name: str) -> RunCommand | None:
-        """A run command with its instance view; None where it is not there any more."""
+        """A run command with its instance view; None where it no longer exists."""
         try:
             response = self._arm.get("get the run command", _path(vm, name), params=_VIEWED)
         except ArmStatusError as error:
@@ -84,9 +84,9 @@ class RunCommands:
         timeout: timedelta,
         client_request_id: str,
     ) -> None:
-        """Have a script run as SYSTEM; the call is answered before it has run (`asyncExecution`).
+        """Run a script as SYSTEM; the call returns before the script has run (`asyncExecution`).
 
-        A run command of that name with the same script runs nothing: it has to be deleted first.
+        If a run command of that name has the same script, nothing runs: it has to be deleted first.
         """
         for parameter, value in parameters.items():
             if not _PARAMETER.fullmatch(value):
@@ -101,7 +101,7 @@ class RunCommands:
                     "source": {"script": script},
                     "parameters": [{"name": key, "value": value} for key, value in parameters.items()],
                     "asyncExecution": True,
-                    # Left out, it is 90 minutes.
+                    # The default is 90 minutes.
                     "timeoutInSeconds": max(1, int(timeout.total_seconds())),
                     "treatFailureAsDeploymentFailure": False,
                 },
@@ -110,7 +110,7 @@ class RunCommands:
         )
 
     def delete(self, vm: VirtualMachineId, name: str, *, client_request_id: str) -> None:
-        """Delete a run command; that takes a while. One that runs would be ended by it."""
+        """Delete a run command, which takes a while and would end a running script."""
         self._arm.delete(
             "delete the run command",
             _path(vm, name),

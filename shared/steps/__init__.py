@@ -1,1 +1,1 @@
-"""The steps of the workflows: plain functions of a message that read of Azure and return what follows."""
+"""The steps of the workflows: plain functions of a message that read from Azure and return what follows."""

@@ -1,8 +1,8 @@
-"""Auto-protection: the service's own intent to protect every database of an instance, those to come included.
+"""Auto-protection: the service's own intent to protect every database of an instance, including new ones.
 
 Follows https://learn.microsoft.com/azure/backup/backup-sql-server-database-azure-vms#enable-auto-protection and
-recorded calls of 2024-04-22: a PUT for the same instance under another name makes a second intent, so what there is is
-listed first.
+recorded calls of 2024-04-22: a PUT for the same instance under another name makes a second intent, so existing intents
+are listed first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from shared.azure_backup.models import ProtectableItem, ProtectionIntent
 
-#: The database of an outcome that is about all of its instance's.
+#: The database name in an outcome for all databases of an instance.
 EVERY_DATABASE: Final = "*"
 _STATE: Final = "AutoProtected"
 
@@ -37,7 +37,7 @@ def add_instances(
     *,
     policy_name: str,
 ) -> None:
-    """Add the instances that the request has auto-protected to what it comes to, each with an outcome of its own."""
+    """Add the instances that the request wants auto-protected to its selection, each with an outcome of its own."""
     instances = [item for item in offered if item.is_instance]
     added: set[str] = set()
     for pattern in data.auto_protect:
@@ -68,7 +68,7 @@ def _all_of(data: ProtectData, instance: str) -> Database:
 
 
 def auto_protect(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
-    """Make the intent, or change its policy, unless it is there already."""
+    """Create the intent, or change its policy, unless it exists already."""
     task = message.payload
     intents = _intents(message, c)
     done = _as_it_is(task, intents)
@@ -79,7 +79,7 @@ def auto_protect(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
     return Call(
         make=lambda azure, request_id: azure.put_protection_intent(
             vault_id,
-            # Sent again, it is the same one.
+            # The same name again, so that a repeated call makes no second intent.
             existing or request_id,
             item_id=task.item_id,
             policy_id=task.policy_id,
@@ -90,7 +90,7 @@ def auto_protect(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
 
 
 def auto_protected(message: StepMessage[ProtectTask], c: Collaborators) -> End | None:
-    """How it ends where the instance turns out to be auto-protected; None where it still is to be."""
+    """The end where the instance turns out to be auto-protected already; None where it is not."""
     return _as_it_is(message.payload, _intents(message, c))
 
 

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 _log: Final = logger(__name__)
 
-#: So many databases that patterns mean are looked at one by one, at most.
+#: The most databases matched by patterns that are looked at one by one.
 MOST_GATED: Final = 100
-#: Outcomes of requests of so many databases name their recovery points.
+#: The most databases in a request whose outcomes name their recovery points.
 MOST_NAMED: Final = 20
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
-#: What Azure's own command fills in where a request names no retention.
+#: The retention that Azure's own command uses by default.
 DEFAULT_RETENTION: Final = {
     BackupType.FULL: timedelta(days=45),
     BackupType.COPY_ONLY_FULL: timedelta(days=30),
@@ -74,7 +74,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
             f"unlessNewerThan: the request's patterns mean {gated} databases; at most {MOST_GATED} are looked at one by"
             " one. Name fewer, or leave it out.",
         ).end
-    # One at a time: thousands of them need not be there together.
+    # One at a time: thousands of them need not be in memory together.
     tasks = (
         BackupTask(
             database=choice.candidate.database,
@@ -109,10 +109,10 @@ def _are_all_named(data: BackupData, available: list[selection.Candidate]) -> bo
 def _with_recovery_models(
     available: list[selection.Candidate], data: BackupData, c: Collaborators
 ) -> list[selection.Candidate]:
-    """The candidates with their recovery models, which listings leave out, where a pattern means them.
+    """The candidates; those that a pattern means have their recovery models, which listings leave out.
 
-    A database that a pattern means and that has no log backups is skipped, not failed. Where the read
-    budget is short the service is left to refuse it.
+    A database that a pattern means and that allows no log backups is skipped instead of failing. Where the read budget
+    is short, the service is left to refuse it.
     """
     meaning = selection.match(
         available, databases=data.databases, exclude=data.exclude, include_system=data.include_system
@@ -167,13 +167,13 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
 
 
 def _recent_enough(task: BackupTask, limit: timedelta, c: Collaborators) -> End | None:
-    """The end where what can be restored already is young enough; None where a backup is to be taken."""
+    """The end where the newest restorable moment is recent enough; None where a backup is to be taken."""
     points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     newest = choose_recovery_point(RecoveryPointChoice(latest="any"), points, str(task.database))
     if isinstance(newest, Failure):
         return None
     age = c.now() - newest.time
-    # What is dated to come proves nothing.
+    # A date in the future proves nothing.
     if age >= limit or age < -_CLOCKS_DIFFER:
         return None
     info = ErrorInfo(
@@ -193,7 +193,7 @@ def _restorable(point: ChosenRecoveryPoint, task: BackupTask) -> RestorableInfo:
 
 
 def with_recovery_point(message: StepMessage[BackupTask], job: Job, end: End, c: Collaborators) -> End:
-    """The end of a backup with what it can be restored to, where that is listed: of small requests alone."""
+    """The end of a backup with what can be restored, where that is listed; only for small requests."""
     task = message.payload
     wanted = end.error is None and message.request.operation is Operation.BACKUP
     few = task.outcome_count <= MOST_NAMED and c.may_read_more(RECOVERY_POINT_READS)
@@ -202,7 +202,7 @@ def with_recovery_point(message: StepMessage[BackupTask], job: Job, end: End, c:
     try:
         points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     except ArmError as error:
-        # What the backup has come to does not depend on it.
+        # The backup's result does not depend on it.
         _log.info("its recovery point could not be read: %s", error, extra=log_context(message))
         return end
     newest = choose_recovery_point(RecoveryPointChoice(latest="any"), points, str(task.database))
@@ -218,12 +218,12 @@ def with_recovery_point(message: StepMessage[BackupTask], job: Job, end: End, c:
 
 
 def attempts(message: StepMessage[BackupTask], _c: Collaborators) -> int:
-    """How often the backup may be triggered: attempts count against the day's nine."""
+    """How often the backup may be triggered: attempts count against the nine that a day allows."""
     return 1 if message.payload.if_running == "skip" and message.effect.waiting else MOST_POSTS
 
 
 def conflict_status(task: BackupTask) -> Status:
-    """How it ends where another operation is running and is not waited for."""
+    """The status where another operation is running and is not waited for."""
     return Status.SKIPPED if task.if_running == "skip" else Status.FAILED
 
 
@@ -258,10 +258,10 @@ def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
 
 
 def _told_by(job: Job, task: BackupTask, end: End) -> dict[str, object]:
-    """What can be restored as the job itself tells it, where nothing better is known."""
+    """What can be restored according to the job itself, where nothing better is known."""
     if end.error is not None or end.details.restorable is not None or job.end_time is None:
         return {}
-    # A moment in whole seconds that the backup's own lies before.
+    # A moment in whole seconds, after that of the backup itself.
     ended = job.end_time.replace(microsecond=0) + timedelta(seconds=1)
     return {"restorable": RestorableInfo(kind=_backup_type(job, task), time=ended, listed=False)}
 

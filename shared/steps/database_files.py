@@ -1,8 +1,8 @@
 """Where the files of a restored database go, and which files there are.
 
-The service is told a path for each file (`alternateDirectoryPaths` of
-https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api). Which files a database has is told by its
-recovery points, and not by each of them.
+The service takes a path for each file (`alternateDirectoryPaths` of
+https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api). Recovery points list a database's files,
+though not each of them does.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 #: Over this size of the file list the service maps no paths itself (troubleshooting article).
 LONGEST_FILE_LIST: Final = 20_000
-#: How many recovery points are asked one by one for their files, where a list of them does not tell.
+#: How many recovery points are read one by one for their files, where their list does not tell.
 _MOST_ASKED: Final = 3
-#: The shortest name that still tells whose file it is.
+#: The shortest name that still shows whose file it is.
 _SHORTEST_NAME: Final = 16
 _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9_-]{1,16}", re.ASCII)
 #: A file of a database: its type, its path, its logical name.
@@ -38,9 +38,9 @@ DatabaseFile: TypeAlias = tuple[str, str, str]
 
 
 def known_files(c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint) -> list[DatabaseFile]:
-    """The files of the database at the moment that is restored; none where no recovery point tells them.
+    """The files of the database at the moment to restore to; empty where no recovery point lists them.
 
-    The recovery point itself tells them, or else the newest full or differential before that moment does.
+    They are listed by the recovery point itself, or else by the newest full or differential before that moment.
     """
     for point in _told_of(c, item, chosen):
         if point.data_directories and all(file.logical_name for file in point.data_directories):
@@ -49,7 +49,7 @@ def known_files(c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryP
 
 
 def _told_of(c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint) -> Iterator[RecoveryPoint]:
-    """Recovery points with what they tell of the files, the nearest first; read as far as they are asked for."""
+    """Recovery points with the files that they list, the nearest first; read lazily."""
     if chosen.point_in_time is not None:
         yield from c.azure.list_recovery_points(item, query_type="Log", extended_info=True)
     else:
@@ -74,11 +74,11 @@ def _read(c: Collaborators, item: ProtectedItemId, name: str) -> Iterator[Recove
 def map_files(
     files: Sequence[DatabaseFile], target: AlternateTarget, directories: Mapping[str, str]
 ) -> list[dict[str, str]] | Failure:
-    """Where each file of the database goes: as the request says, else the target's default directories.
+    """Where each file of the database goes: where the request says, else the target's default directories.
 
-    Empty where the service is to place them in the instance's default directories: it takes no paths for as many
-    files, or no recovery point tells which there are. A Failure where a file cannot be placed, or the request
-    says where files go and the service cannot be told.
+    Empty where the service has to place them in the instance's default directories: it takes no paths for so many
+    files, or no recovery point lists them. A Failure where a file cannot be placed, or where the request names paths
+    that the service would not take.
     """
     told = _can_be_told(files, target)
     if isinstance(told, Failure):
@@ -113,7 +113,7 @@ def map_files(
 
 
 def _can_be_told(files: Sequence[DatabaseFile], target: AlternateTarget) -> bool | Failure:
-    """Whether the service takes paths for these files; a Failure where it has to, and does not."""
+    """Whether the service takes paths for these files; a Failure where it does not but the request needs it to."""
     says_where = [
         field
         for field, value in (
@@ -146,9 +146,9 @@ def _can_be_told(files: Sequence[DatabaseFile], target: AlternateTarget) -> bool
 
 
 def _wanted_paths(files: Sequence[DatabaseFile], target: AlternateTarget) -> dict[str, str] | Failure:
-    """The paths that the request names, by logical name as the database has it.
+    """The paths that the request names, by the database's logical names.
 
-    A Failure for a file there is not, and for one that is named twice.
+    A Failure for a file that does not exist, and for one that is named twice.
     """
     wanted: dict[str, str] = {}
     strangers = []
@@ -188,7 +188,7 @@ def _in_place_of_a_directory(target: AlternateTarget, directories: Mapping[str, 
 
 
 def _logical_name(file: FileTarget, files: Sequence[DatabaseFile]) -> str | None:
-    """The logical name of the database that is meant: just that one, or the only one but for its case."""
+    """The database's logical name that is meant: an exact match, or the only one that differs just in case."""
     known = [logical for _, _, logical in files]
     if file.logical_name in known:
         return file.logical_name

@@ -1,9 +1,9 @@
-"""Restore drills: a backup is proven once it was restored, checked, and what was restored is gone again.
+"""Restore drills: a backup is proven once it was restored and checked; the restored database is then dropped.
 
-One drill after the other, each on its own: select_drills chooses whose turn it is, trigger_restore restores
+Drills run one after the other: select_drills chooses whose turn it is, trigger_restore restores
 (`shared.steps.restore`), and the two steps after it run the app's one script on the target's VM
-(https://learn.microsoft.com/azure/virtual-machines/windows/run-command-managed). Those two make no promise about
-what a call did: they look at the VM's run commands, do the one thing that is next, and come back.
+(https://learn.microsoft.com/azure/virtual-machines/windows/run-command-managed). Those two remember nothing of their
+calls: they look at the VM's run commands, do the one thing that is next, and come back.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import ProtectedItem
     from shared.run_commands.models import RunCommand
 
-#: Between looks at a run command: soon at first, then seldom, since a VM allows twelve reads a minute.
+#: Waits between looks at a run command: short at first, then long, since a VM allows twelve reads per minute.
 _FIRST_LOOK: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(minutes=2)
-#: A delete that has not taken effect by then is asked for again: deletes fail at times.
+#: A delete that has not taken effect within this time is repeated: deletes fail at times.
 _DELETED_WITHIN: Final = timedelta(minutes=5)
-#: The service ends a run command that is over its time; it is given so long to say so.
+#: How long the service may take to report that it ended a run command that ran out of time.
 _GRACE: Final = timedelta(minutes=10)
 _DROPPED_WITHIN: Final = timedelta(hours=1)
 
@@ -125,7 +125,7 @@ def _selected(
     looked_at = 0
     for database in in_turn(databases, drilled, count=count, now=c.now()):
         found = meant[database.key]
-        # What is too large takes nobody's turn, but what has to be read for it is bounded.
+        # A database that is too large takes nobody's turn, but the reads to find that out are bounded.
         if len(chosen.tasks) >= count or looked_at >= count + MOST_DRILLS:
             chosen.skipped.append((database, "notItsTurn"))
             continue
@@ -149,7 +149,7 @@ def _source(candidate: selection.Candidate, outcome_count: int) -> DrillSource:
 
 
 def _cannot_be_drilled(candidate: selection.Candidate) -> tuple[str, Failure] | None:
-    """Why a protected database is not drilled: the reason to skip it, and the error where it is named."""
+    """Why a protected database cannot be drilled: the reason to skip it, and the error where it is named."""
     database, item = candidate.database, candidate.protected
     assert item is not None
     if candidate.is_system:
@@ -201,9 +201,9 @@ def clean_up_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
 
 
 def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *, within: timedelta) -> Result:
-    """The next thing to do so that the script has run: look, delete what is in the way, ask for it, or wait.
+    """The next thing to do to get the script run: look, delete what is in the way, start it, or wait.
 
-    Whoever is delivered the same message again sees the same, so nothing has to be known of what it did.
+    A repeated delivery of the message sees the same state, so nothing has to be remembered of what was done.
     """
     target = target_of_task(message, c.settings)
     if isinstance(target, Failure):
@@ -224,12 +224,12 @@ def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *,
         text = f"the run command {name} that was asked for is not on {target.vm_id} any more, and told no result."
         return _without_result(message, Failure(ErrorCode.RUN_COMMAND_FAILED, text), action)
     if drill.asked_at is not None:
-        # It may be told of late.
+        # The service may report it late.
         return Later(_FIRST_LOOK)
     in_the_way = _in_the_way(commands)
     if in_the_way is not None and (waiting := _to_be_waited_for(message, in_the_way, target, c)) is not None:
         return waiting
-    # A script runs for hours, and a vault's lists are short of reads: it is asked where something is to be done.
+    # A script runs for hours and reads of a vault are scarce: it is read only where something is to be done.
     item = source_item(message, c, target)
     if isinstance(item, Failure):
         return item.end
@@ -239,7 +239,7 @@ def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *,
 
 
 def _in_the_way(commands: list[RunCommand]) -> RunCommand | None:
-    """One of the app's run commands that has to go first, or to end: one drill at a time."""
+    """One of the app's run commands that has to end or be deleted first: one drill at a time."""
     running = [each for each in commands if not each.has_ended]
     return next(iter((*running, *commands)), None)
 
@@ -247,7 +247,7 @@ def _in_the_way(commands: list[RunCommand]) -> RunCommand | None:
 def _to_be_waited_for(
     message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, c: Collaborators
 ) -> Result | None:
-    """The wait for a run command that runs, or whose result somebody may still want; None: it is to be deleted."""
+    """The wait for a run command that is running, or whose result may not have been read; None: delete it."""
     task, now = message.payload, c.now()
     drill = task.drill
     assert drill is not None
@@ -306,7 +306,7 @@ def _asked(
         make=lambda azure, request_id: azure.run_commands.put(
             target.vm_id,
             name,
-            # A vault protects VMs of its own region.
+            # A vault protects only VMs of its own region.
             location=vault.location,
             script=drill_script(),
             parameters=given,
@@ -343,7 +343,7 @@ def _pause(message: StepMessage[RestoreTask]) -> timedelta:
 
 
 def _has_run(message: StepMessage[RestoreTask], command: RunCommand, action: Action) -> Result:
-    """What the script's line says, or that there is none."""
+    """The result of a script that has ended, or the failure where there is no result line."""
     line = command.line(message.client_request_id)
     if line is None:
         text = f"the script of run command {command.name} ended without a result: {command.told}."
@@ -367,7 +367,7 @@ def _without_result(message: StepMessage[RestoreTask], failure: Failure, action:
 
 
 def _checked(message: StepMessage[RestoreTask], drill: Drill, result: ScriptResult) -> Drill:
-    """The drill with what its check has found."""
+    """The drill with the findings of its check."""
     info = drill.so_far.details.drill if drill.so_far is not None else None
     took = result.seconds
     found: dict[str, Any] = {"check_seconds": took, "free_mb": result.free_mb}
@@ -388,7 +388,7 @@ def _checked(message: StepMessage[RestoreTask], drill: Drill, result: ScriptResu
 
 
 def why_not(source: Database, result: ScriptResult) -> ErrorInfo:
-    """Why the script did not do what it was for."""
+    """Why the script failed."""
     name = drill_database_name(source)
     if result.verdict == "corrupt":
         return ErrorInfo(
@@ -440,12 +440,12 @@ def _failed(drill: Drill, error: ErrorInfo, found: dict[str, Any]) -> Ending:
 
 
 def _ended(drill: Drill, *, cleaned_up: bool) -> End:
-    """The outcome of a drill that has come to its end."""
+    """The outcome of a completed drill."""
     return End.decided(_with_info(drill, {"cleaned_up": cleaned_up}))
 
 
 def _left_behind(drill: Drill, why: ErrorInfo) -> End:
-    """The outcome of a drill whose database could not be dropped: that takes nothing from what it proved."""
+    """The outcome of a drill whose database could not be dropped: what it proved still counts."""
     end = _ended(drill, cleaned_up=False)
     info = end.details.drill
     name = info.database if info is not None else "the drill database"
@@ -458,7 +458,7 @@ def _left_behind(drill: Drill, why: ErrorInfo) -> End:
 
 
 def conclude_check(message: StepMessage[RestoreTask], end: End) -> End:
-    """The outcome of a drill whose check could not be made: with what the restore has proved, and took."""
+    """The outcome of a drill that could not be checked, with what the restore proved and how long it took."""
     drill = message.payload.drill
     if end.details != NO_DETAILS or drill is None or drill.so_far is None:
         return end
@@ -466,7 +466,7 @@ def conclude_check(message: StepMessage[RestoreTask], end: End) -> End:
 
 
 def conclude_clean_up(message: StepMessage[RestoreTask], end: End) -> End:
-    """The outcome of a drill: how it ended is not decided by whether its database could be dropped."""
+    """The outcome of a drill, whether or not its database could be dropped."""
     drill = message.payload.drill
     if end.details != NO_DETAILS or drill is None or drill.so_far is None or end.error is None:
         return end

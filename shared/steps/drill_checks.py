@@ -1,6 +1,6 @@
-"""What is checked before anything of a drill is done: where it goes, whose it is, and that nothing else is touched.
+"""Checks before every part of a drill: where it goes, which database it belongs to, and that it touches nothing else.
 
-Each step of a drill asks again, whatever an earlier one has found: settings change, and a message proves nothing.
+Each step of a drill checks again, whatever an earlier one found: settings change, and a message proves nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> DrillTarget | Failure:
-    """The target that an instance is; a Failure where the settings name no such target."""
+    """The target for an instance; a Failure where the settings do not name it."""
     target = target_of(settings.drill_targets, vm_id=vm_id, instance=instance)
     if target is not None:
         return target
@@ -45,7 +45,7 @@ def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> 
 
 
 def in_another_subscription(vault_id: VaultId, vm_id: VirtualMachineId) -> Failure | None:
-    """The Failure for a target that no vault of this subscription can have."""
+    """The Failure for a target that is in another subscription than the vault."""
     if vm_id.subscription_id.lower() == vault_id.subscription_id.lower():
         return None
     return refused(
@@ -56,9 +56,9 @@ def in_another_subscription(vault_id: VaultId, vm_id: VirtualMachineId) -> Failu
 
 
 def target_in_use(target: DrillTarget, protected: Listing[ProtectedItem]) -> Failure | None:
-    """The Failure where the vault protects a database on the target's instance, or has protected one there.
+    """The Failure where the vault protects, or has protected, a database on the target's instance.
 
-    An availability group counts on every VM whose host name its items tell.
+    An availability group counts on every VM whose host name its items mention.
     """
     there = [*_protected_on(target, protected)]
     if not there:
@@ -92,7 +92,7 @@ def _protected_on(target: DrillTarget, protected: Listing[ProtectedItem]) -> Ite
 
 
 def not_registered(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId) -> Failure | None:
-    """The Failure where the VM is not registered to the vault, whose items would tell nothing of it."""
+    """The Failure where the VM is not registered to the vault, so that the vault's items would say nothing about it."""
     registered, others = c.azure.list_registered_containers(vault_id)
     if any(container.virtual_machine_id == vm_id for container in registered):
         return None
@@ -107,9 +107,9 @@ def not_registered(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId)
 
 
 def target_of_task(message: StepMessage[RestoreTask], settings: Settings) -> DrillTarget | Failure:
-    """The target of a drill's task, as the settings have it, where its name there is the source's.
+    """The target of a drill's task, from the settings; a Failure unless the drill database is named after the source.
 
-    It asks nothing of Azure.
+    It makes no call to Azure.
     """
     task = message.payload
     target = task.target
@@ -144,9 +144,9 @@ def target_of_task(message: StepMessage[RestoreTask], settings: Settings) -> Dri
 
 
 def may_replace(settings: Settings, source: Database, target: AlternateTarget) -> bool:
-    """Whether a restore of a database goes where drills of it go, and so may replace what is there.
+    """Whether a restore goes where drills of that database go, and so may replace what is there.
 
-    It follows from the target, its name and the source alone. Where the files go is the setting's choice as well.
+    Only the target, the name there and the source decide that. The setting also decides where the files go.
     """
     known = drill_target(
         settings.drill_targets,
@@ -163,8 +163,8 @@ def may_replace(settings: Settings, source: Database, target: AlternateTarget) -
 
 
 def target_for(target: DrillTarget, source: Database | None = None) -> AlternateTarget:
-    """Where a drill of a database goes; of no certain one, where drills go."""
-    # From the setting, which has been checked.
+    """Where a drill of a database goes; without a database, where drills go."""
+    # The setting has been checked.
     return AlternateTarget.model_construct(
         kind="alternate",
         vm_id=target.vm_id,
@@ -179,9 +179,9 @@ def target_for(target: DrillTarget, source: Database | None = None) -> Alternate
 def source_item(
     message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
 ) -> ProtectedItem | Failure:
-    """The item that a drill restores, as the vault lists it; a Failure where the drill may not be done.
+    """The item that a drill restores, from the vault's listing; a Failure where the drill is not allowed.
 
-    The source is what the vault says, not what the message does; and the target holds nothing that is protected.
+    The vault, not the message, decides what the source is; and the target must hold nothing that is protected.
     """
     vault_id = message.request.vault_id
     task = message.payload
@@ -211,7 +211,7 @@ def not_the_drills_own(
 ) -> Failure | None:
     """The Failure where the prepared call is not the restore of that source to its drill database.
 
-    It says what the call of such a restore says, and nothing else: a field that is not known may lead it elsewhere.
+    The call must say exactly what such a restore says: an unknown field could lead it elsewhere.
     """
     task = message.payload
     item = ProtectedItemId.parse(task.item_id)
@@ -240,7 +240,7 @@ _NOT_OF_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
 
 
 def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
-    """Whether an id is that of a VM's container in a vault: the service restores to the container's VM."""
+    """Whether an id is the id of a VM's container in a vault: the service restores to the container's VM."""
     try:
         container = ContainerId.parse(text) if isinstance(text, str) else None
     except InvalidResourceIdError:
@@ -254,9 +254,9 @@ def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> b
 
 
 def _are_own_files(paths: Any, target: AlternateTarget) -> bool:
-    """Whether files go where those of the drill database do, under the names that `map_files` gives them.
+    """Whether files go where the drill database's files go, under the names that `map_files` gives them.
 
-    Only a directory of the setting may be on a share: those of the instance are what a message says they are.
+    Only directories from the setting may be on a share: the instance's own come from a message.
     """
     if not isinstance(paths, list):
         return False
@@ -278,7 +278,7 @@ def _are_own_files(paths: Any, target: AlternateTarget) -> bool:
 
 
 def _is_on_the_vms_disks(folder: str) -> bool:
-    """Whether a directory is on a drive, by the allow-list that requests are held to: a share has many spellings."""
+    """Whether a directory is on a drive, by the allow-list for requests: a share has many spellings."""
     try:
         known = windows_directory(folder)
     except ValueError:

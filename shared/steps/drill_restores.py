@@ -1,4 +1,4 @@
-"""The restore of a drill: when its turn has come, what it restores, and what goes on once it has ended."""
+"""The restore of a drill: when its turn has come, what it restores, and what follows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import Job
     from shared.run_commands.models import RunCommand
 
-#: Between looks at another drill of the same target.
+#: The wait between looks at another drill on the same target.
 _BETWEEN_LOOKS: Final = timedelta(minutes=1)
-#: A run command whose result may not have been read yet is left alone for so long.
+#: How long a run command is left alone whose result may not have been read yet.
 UNREAD: Final = timedelta(minutes=5)
 _LONG_RUNNING: Final = timedelta(days=7)
 
@@ -39,7 +39,7 @@ def prepare(
     drill = task.drill
     assert drill is not None
     now = c.now()
-    # Before anything of the vault is listed: another drill may be waited for by the hour.
+    # Checked before anything in the vault is listed: another drill may be waited for by the hour.
     waiting = _other_drill(message, c, target)
     if waiting is not None:
         limit = message.request.job_timeout or c.settings.job_timeout
@@ -69,7 +69,7 @@ def prepare(
 
 
 def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget) -> str | None:
-    """Another drill on the target's instance, as far as the vault's jobs and the VM's run commands tell."""
+    """Another drill on the target's instance, as far as the vault's jobs and the VM's run commands show one."""
     vault_id = message.request.vault_id
     drill = message.payload.drill
     assert vault_id is not None and drill is not None
@@ -94,7 +94,7 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
     try:
         commands = own_commands(c, target)
     except ArmStatusError as error:
-        # A restore alone needs no right to run commands: what does will say so.
+        # A restore alone needs no permission for run commands; a step that does need it will say so.
         if error.status == 403 and drill.check == "none":
             return None
         raise
@@ -112,7 +112,7 @@ def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
 
 
 def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
-    """A restored database is to be checked; one that could not be restored has its outcome."""
+    """What follows a drill's restore: the check, or the outcome where the restore failed."""
     end = told(message, end, transferred=job.properties.get("Data Transferred (in MB)"))
     if end.status not in SUCCESSES:
         return end
@@ -124,7 +124,7 @@ def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -
 
 
 def told(message: StepMessage[RestoreTask], end: End, *, transferred: str | None = None) -> End:
-    """The end with what it tells of the drill: how old the data was, and how long the restore took."""
+    """The end, with how old the data was and how long the restore took."""
     task = message.payload
     drill = task.drill
     if drill is None or end.details.drill is not None:
@@ -156,7 +156,7 @@ def _number(text: str | None) -> float | None:
 
 
 def first_drill(sources: Sequence[DrillSource], drill: Drill, target: AlternateTarget) -> To | None:
-    """The first of several drills; the others go along with it, packed."""
+    """The first of several drills; its message carries the others, packed."""
     if not sources:
         return None
     first, *others = sources
@@ -175,7 +175,7 @@ def first_drill(sources: Sequence[DrillSource], drill: Drill, target: AlternateT
 
 
 def next_drill(message: StepMessage[RestoreTask]) -> To | None:
-    """What the outcome of a drill sets going: the next drill of its request; nothing after a replay of it."""
+    """The next drill of the request, which a drill's outcome starts; None after a replay."""
     task = message.payload
     drill = getattr(task, "drill", None)
     if drill is None or drill.rest is None or message.request.epoch != drill.epoch:

@@ -1,9 +1,9 @@
-"""Whose turn a drill is: those whose last drill is longest ago, and a fixed rotation where no job tells.
+"""Which databases are drilled next: those whose last drill is longest ago, and a fixed rotation where no job tells.
 
 The jobs of the last 30 days tell when a database was last drilled: the client request ids of drills' restores bear
-a mark and a hash of the database. Nothing tells of a drill that ended before its restore had a job (nothing to
-restore, too large), so that one such database would have every turn. Therefore half of the turns are given by the
-jobs, and half by a rotation in which each database comes by once in so many days, whatever became of it.
+a mark and a hash of the database. A drill that ended before its restore had a job (nothing to restore, too large)
+leaves no trace, so one such database would take every turn. Therefore jobs decide half of the turns, and a rotation
+the other half: in it, each database comes up once in a number of days, whatever happened to it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 #: How far back a vault's jobs reach.
 JOBS_REACH: Final = timedelta(days=30)
-#: How long ago a database's last full may be: policies take one a day or a week. The last is looked at only where the
-#: pages of those before were few.
+#: How far back a database's last full is looked for: policies take one per day or week. The last reach is used only
+#: where the earlier ones had few pages.
 _FULLS: Final = (timedelta(days=1), timedelta(days=8), timedelta(days=31))
 _FEW_PAGES: Final = 5
-#: Jobs that may be of one database or of a namesake.
+#: Jobs that may belong to one database or to a namesake.
 _MOST_READ: Final = 3
 
 
@@ -58,7 +58,7 @@ def in_turn(
     Args:
         databases: each once.
         drilled: when they were last drilled, by digest, as far as is known.
-        count: how many have their turn on a day.
+        count: how many are drilled per day.
         now: decides the day, in UTC.
     """
     named = {database.key: database for database in databases}
@@ -68,7 +68,7 @@ def in_turn(
     midnight = datetime.combine(now.astimezone(UTC).date(), datetime.min.time(), UTC)
     known = {key: drilled.get(drill_digest(key)) for key in fixed}
     until = {key: (position // count - day) % days for position, key in enumerate(fixed)}
-    # Their day of the rotation; that of today has not been yet.
+    # The day on which the rotation reaches them; today's has not come yet.
     came_by = {key: midnight - timedelta(days=days - until[key]) for key in fixed}
 
     def by_jobs(key: str) -> tuple[Any, ...]:
@@ -77,11 +77,11 @@ def in_turn(
 
     def by_rotation(key: str) -> tuple[Any, ...]:
         last, came = known[key], came_by[key]
-        # A drill counts for the day that it was done on.
+        # A drill counts for the day on which it was done.
         day_of = last.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) if last else came
         return (max(day_of, came), last is not None, last or came, until[key])
 
-    # Sorting is stable, so what is equal stays in the fixed order.
+    # Sorting is stable, so equal ones stay in the fixed order.
     return [named[key] for key in _alternating(sorted(fixed, key=by_jobs), sorted(fixed, key=by_rotation))]
 
 
@@ -98,7 +98,7 @@ def _alternating(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
 
 @dataclass
 class Sizes:
-    """How large databases are by their last full: a job tells what it transferred, and a list of jobs does not."""
+    """Sizes of databases by their last full: only a single job, not the list, tells how much was transferred."""
 
     c: Collaborators
     vault_id: VaultId

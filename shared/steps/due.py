@@ -1,4 +1,4 @@
-"""Whether what a schedule planned is still wanted when it is due."""
+"""Whether a planned request is still wanted when it is due."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def is_still_wanted(
     c: Collaborators,
     schedules: Sequence[Schedule],
 ) -> bool | Failure:
-    """Whether a request was not planned by a schedule, or the schedule is as it was, or it has begun already.
+    """Whether to go on: no schedule planned the request, or its schedule is unchanged, or it has begun already.
 
-    A Failure, `skipped`, for one that is taken later than its schedule's `maxLateness`.
+    A Failure, `skipped`, for a request that is received later than its schedule's `maxLateness`.
     """
     planned, name = message.payload.planned, message.request.schedule
     if planned is None or message.poll > 0:

@@ -1,8 +1,8 @@
-"""A selection is fixed before anything is done by it.
+"""A selection is fixed before it is acted upon.
 
-Between two deliveries of a selection the vault may change. So what was selected is first sent on to the same
-step, under one message id, and only that is acted upon: `accepted`, and how many outcomes each of them
-speaks of, agree.
+The vault may change between two deliveries of a selection. So the selection is first sent on to the same step, under
+one message id, and only that message is acted upon: `accepted` and the outcomes then agree on how many outcomes there
+are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload
         names=chosen.skipped_names[:_NAMES_TOLD],
     )
     body = fixed.model_dump_json(by_alias=True, exclude_defaults=True).encode()
-    # Without a time in it, equal selections are packed alike.
+    # Without a timestamp in it, equal selections are packed alike.
     packed = base64.b64encode(gzip.compress(body, mtime=0)).decode()
     plan = message.payload.model_copy(update={"fixed": packed, "outcome_count": chosen.outcome_count})
     return Continue((To(message.step, plan),))
@@ -54,7 +54,7 @@ def _told(error: ErrorInfo) -> ErrorInfo:
 
 
 def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Payload]) -> Continue:
-    """What a fixed selection leads to: `accepted`, the outcomes that are certain already, and a task for each."""
+    """Act on a fixed selection: `accepted`, the outcomes that are certain already, and a task per database."""
     fixed, events, accepted = _told_of(message, c)
     pace = c.write_pace()
 
@@ -67,7 +67,7 @@ def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Pay
 def spread_in_turn(
     message: StepMessage[P], c: Collaborators, first: Callable[[Sequence[T]], To | None], model: type[T]
 ) -> Continue:
-    """As `spread`, where one task is done after the other: only the first is sent, and takes the others along."""
+    """As `spread`, for tasks that are done one after the other: only the first is sent, and carries the others."""
     fixed, events, accepted = _told_of(message, c)
     begun = first([model.model_validate(raw, extra="ignore") for raw in fixed.tasks])
     return Continue((begun,) if begun is not None else (), events, accepted)

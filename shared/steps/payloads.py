@@ -1,4 +1,4 @@
-"""What the messages to the steps carry: of a request on its way to its databases, then of one database."""
+"""The payloads of messages to steps: first of a request on its way to its databases, then of one database."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from shared.names import name_key
 
 
 class Plan(Payload):
-    """A request whose databases are not known yet, or not told of."""
+    """A request whose databases are not known or not accepted yet."""
 
-    #: the selection that was made for it, packed; whoever is delivered this makes no other
+    #: the selection that was made for it, packed; a delivery with this makes no other
     fixed: str | None = None
     outcome_count: int = 1
 
@@ -77,14 +77,14 @@ class ProtectTask(Payload):
     protection_state: str | None = None
     #: where another request turns out to have protected it by another policy
     on_existing: Literal["fail", "keep", "changePolicy"] = "fail"
-    #: somebody else may have protected it since: that is looked at before the call
+    #: whether another request may have protected it since: that is checked before the call
     look_at_item: bool = False
     outcome_count: int
     first_backup: Literal["scheduled", "now"] = "scheduled"
 
 
 class Planned(TolerantModel):
-    """What a schedule had planned when it sent a message: the due time, and the schedule's digest."""
+    """The due time of a planned message, and the digest of its schedule at that time."""
 
     due: Moment
     digest: str
@@ -104,7 +104,7 @@ class CoveragePlan(Plan):
     data: CoverageData
     #: where a schedule asks for it: to be compared with the schedule as it is when it is due
     planned: Planned | None = None
-    #: the vaults that were found, as ARM ids; whoever is delivered this looks for no others
+    #: the vaults that were found, as ARM ids; a delivery with this looks for no others
     vaults: tuple[str, ...] | None = None
 
     @property
@@ -113,15 +113,15 @@ class CoveragePlan(Plan):
 
 
 class VaultTask(Payload):
-    """One vault to be surveyed, or one VM of it to be inquired for that."""
+    """One vault to survey, or one of its VMs to inquire for that."""
 
     vault_id: VaultIdField
     outcome_count: int = 1
     #: None in an inquiry
     data: CoverageData | None = None
-    #: its VMs were inquired, as far as they had to be
+    #: whether its VMs were inquired, as far as needed
     inquired: bool = False
-    #: the container of the VM that is to be inquired
+    #: the container of the VM to inquire
     container_id: str | None = None
 
     @property
@@ -138,7 +138,7 @@ class VaultTask(Payload):
 
     @property
     def is_silent(self) -> bool:
-        """Nobody asked for an inquiry: what comes of it is seen by the survey."""
+        """Nobody asked for an inquiry: the survey sees its result."""
         return self.container_id is not None
 
 
@@ -202,36 +202,36 @@ class DrillSource(Payload):
 
 
 _SOURCES: Final = TypeAdapter(tuple[DrillSource, ...])
-#: Bytes of the drills of a request, unpacked: a hundred with the longest names and ids.
+#: The most bytes of a request's drills, unpacked: a hundred with the longest names and ids.
 _MOST_UNPACKED: Final = 1024 * 1024
 
 
 def packed_sources(sources: Sequence[DrillSource]) -> str:
-    """Drills that are to be done one after the other, as a message carries them."""
+    """Drills to be done one after the other, packed for a message."""
     body = _SOURCES.dump_json(tuple(sources), by_alias=True, exclude_none=True)
-    # Without a time in it, equal lists are packed alike.
+    # Without a timestamp in it, equal lists are packed alike.
     return base64.b64encode(gzip.compress(body, mtime=0)).decode()
 
 
 def unpacked_sources(text: str) -> tuple[DrillSource, ...]:
-    """The drills in such a text. Raises ValueError where it is none."""
+    """The drills in such a text. Raises ValueError for any other text."""
     return _SOURCES.validate_json(inflated(base64.b64decode(text), longest=_MOST_UNPACKED))
 
 
 class Drill(TolerantModel):
-    """What a drill is to do, and how far it has come."""
+    """What a drill has to do, and how far it has come."""
 
-    #: which recovery point is to be restored, once its turn has come
+    #: the recovery point to restore, once its turn has come
     choice: RecoveryPointChoice
     check: Literal["none", "checkdb"]
     clean_up: bool
-    #: the epoch in which its request was selected: a replay of one drill does not set the next one going again
+    #: the epoch in which its request was selected: a replay of one drill does not start the next one again
     epoch: int = 0
     #: the drills of the request that come after it, packed
     rest: str | None = None
     #: when its turn came, by the service's clock
     began: Moment | None = None
-    #: how it has ended so far: restored, then checked
+    #: what it has achieved so far: restored, then checked
     so_far: Ending | None = None
     #: when the run command of the step at hand was asked for, and when one in its way was last deleted
     asked_at: Moment | None = None
@@ -240,7 +240,7 @@ class Drill(TolerantModel):
     @field_validator("rest")
     @classmethod
     def _can_be_unpacked(cls, value: str | None) -> str | None:
-        # Once its message is given up, what it sets going is no longer a step's to fail at.
+        # Once its message is given up, no step is left that could fail on what follows.
         if value is not None:
             unpacked_sources(value)
         return value
@@ -252,15 +252,15 @@ class RestoreTask(Payload):
     database: Database
     item_id: str
     server_name: str = ""
-    #: of a drill only once its turn has come
+    #: of a drill: set once its turn has come
     recovery_point: ChosenRecoveryPoint | None = None
     target: OriginalTarget | AlternateTarget | FilesTarget = Field(discriminator="kind")
     overwrite: bool
     no_recovery: bool
     outcome_count: int = 1
-    #: what its outcome says of it, where it succeeds
+    #: warnings for its outcome, where it succeeds
     warnings: tuple[str, ...] = ()
-    #: the properties of the call, once all that has to be read for it was read
+    #: the properties of the call, once everything that it needs was read
     prepared: dict[str, Any] | None = None
     #: the drill that the restore is for
     drill: Drill | None = None
@@ -288,10 +288,10 @@ class CertainFailure(TolerantModel):
 
 
 class FixedSelection(TolerantModel):
-    """What a request means, decided once: a second delivery of its selection must not come to another."""
+    """The databases that a request means, decided once: a second delivery must not decide otherwise."""
 
     tasks: tuple[dict[str, Any], ...] = ()
     failures: tuple[CertainFailure, ...] = ()
-    #: databases passed over, by reason, and up to 100 of their names
+    #: how many databases were skipped, by reason, and up to 100 of their names
     skipped: dict[str, int] = {}
     names: tuple[str, ...] = ()

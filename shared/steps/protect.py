@@ -1,4 +1,4 @@
-"""Protecting databases: from the vault to the protected item, a step at a time.
+"""Protecting databases: from the vault to the protected item, one step at a time.
 
 Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
 """
@@ -39,9 +39,9 @@ from shared.steps.vaults import vault_not_found
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
 
-#: For so long after a VM was registered, and inquired with that, a pattern means the databases that were found.
+#: How long after a VM's registration, which includes an inquiry, a pattern is matched without a new inquiry.
 INQUIRY_IS_FRESH: Final = timedelta(hours=4)
-#: A vault that is being made is looked at so often.
+#: The wait between looks at a vault that is being created.
 _BETWEEN_LOOKS: Final = timedelta(seconds=30)
 
 
@@ -126,7 +126,7 @@ def invalid_new_name(policy_name: str) -> Failure | None:
 def policy_named(name: str, policies: Iterable[Policy]) -> Policy | Failure | None:
     """The policy of that name; None where there is none.
 
-    A Failure where it cannot be told which, and for one that this app protects no databases by.
+    A Failure where the name is ambiguous, and for a policy that this app cannot use.
     """
     try:
         found = only_named(name, policies, lambda policy: policy.name)
@@ -179,8 +179,8 @@ def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, con
             " been deleted: its databases can be restored, not protected.",
         ).end
     known = plan.model_copy(update={"container_id": container.id.path})
-    # Databases named outright may all be known; a pattern may mean one that was made since the last inquiry.
-    # The service does not tell when that was: recorded containers keep the date of their registration.
+    # Databases that are named may all be known; a pattern may mean one that was created since the last inquiry.
+    # The service does not tell when the last inquiry was: recorded containers keep the date of their registration.
     patterns = any(selector.is_pattern for selector in plan.data.databases)
     registered_at = container.last_updated
     stale = registered_at is None or c.now() - registered_at > INQUIRY_IS_FRESH
@@ -274,7 +274,7 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         auto_protection.add_instances(data, here, chosen, policy_name=plan.policy_name)
         missed += len(chosen.failures) - before
     if container_id is not None and not plan.inquired and missed:
-        # It may have been made, or mended, since the last inquiry.
+        # A database may have been created or repaired since the last inquiry.
         return Continue((To("inquire_container", plan),))
     tasks = [_task(choice, data, plan.policy_id, chosen.outcome_count) for choice in chosen.tasks]
     return fix(message, chosen, tasks)
@@ -304,7 +304,7 @@ def _item_id(choice: selection.ProtectChoice) -> str:
 
 
 def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:
-    """What the last inquiry of the VM complained of; None where it found SQL Server without trouble."""
+    """The problem that the last inquiry of the VM reported; None where it found SQL Server without trouble."""
     container = c.azure.get_container(container_id)
     inquiry = container.inquiry if container is not None else None
     failure = inquiry.failure if inquiry is not None else None
@@ -322,7 +322,7 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
     if task.action == "autoProtect":
         return auto_protection.auto_protect(message, c)
     if message.effect.waiting or task.look_at_item:
-        # What the app waited for may have been another request for the same, or for another policy.
+        # The operation that was waited for may have been another request for the same, or for another policy.
         done = protected_already(message, c)
         if done is not None:
             return done
@@ -337,7 +337,7 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
 
 
 def protected_already(message: StepMessage[ProtectTask], c: Collaborators) -> End | None:
-    """How it ends where the database turns out to be protected; None where it still is to be."""
+    """The end where the database turns out to be protected already; None where it is not."""
     task = message.payload
     found = c.azure.get_protected_item(ProtectedItemId.parse(task.item_id))
     if found is None or not selection.is_protected(found):
@@ -385,7 +385,7 @@ def _already(policy_name: str, protection_state: str | None) -> End:
 
 
 def attempts(message: StepMessage[ProtectTask], c: Collaborators) -> int:
-    """Enabling protection ends in the same state however often it is sent: only time bounds it."""
+    """How often protection may be enabled: repeats end in the same state, so only time bounds it."""
     if c.now() - message.since < c.settings.operation_timeout:
         return MOST_PUTS
     return message.effect.n - 1 if message.effect.waiting else message.effect.n

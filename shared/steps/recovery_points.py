@@ -1,4 +1,4 @@
-"""Which recovery point a restore goes back to, and what there is to choose from.
+"""Which recovery point a restore uses, and which ones exist.
 
 Follows https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api: fulls and differentials have a
 recovery point each, all log ranges share one.
@@ -32,7 +32,7 @@ def choose_recovery_point(
 ) -> ChosenRecoveryPoint | Failure:
     """The recovery point that a request means; a Failure that says which there are.
 
-    What cannot be restored is none that it means. Neither is one in which a scan found threats, unless the request
+    A recovery point that cannot be restored is never chosen; one in which a scan found threats only if the request
     names it.
     """
     snapshots = newest_first(points)
@@ -42,7 +42,7 @@ def choose_recovery_point(
     restorable = [(time, point) for time, point in newest_first(meant) if point.cannot_restore is None]
     chosen = _chosen(choice, restorable, restorable_ranges(meant))
     if chosen is None:
-        # It may lie far below the newest that are listed.
+        # It may be far older than the newest ones that are listed.
         avoided = _chosen(choice, snapshots, ranges)
         which = f": that is {_told(avoided, snapshots)}" if avoided is not None else ""
         return Failure(
@@ -66,7 +66,7 @@ def _chosen(
 
 
 def _told(chosen: ChosenRecoveryPoint, snapshots: Snapshots) -> str:
-    """A recovery point as messages name it."""
+    """The name of a recovery point for messages."""
     named = (_label(time, point) for time, point in snapshots if point.name == chosen.name)
     return next(named, f"{chosen.name} ({_THREATS})")
 
@@ -96,7 +96,7 @@ def _latest_full(snapshots: Snapshots) -> ChosenRecoveryPoint | None:
 def _newest(
     snapshots: Snapshots, ranges: Sequence[TimeRange], *, before: datetime | None
 ) -> ChosenRecoveryPoint | None:
-    """The newest moment, by the log or by a full or differential; only moments before `before`, if it is given."""
+    """The newest moment, from the log, a full or a differential; only moments before `before`, if given."""
     by_log = [
         span.end if before is None or span.end < before else _second_before(before)
         for span in ranges
@@ -135,7 +135,7 @@ def restorable_ranges(points: Iterable[RecoveryPoint]) -> list[TimeRange]:
 
 
 def available_points(points: Sequence[RecoveryPoint]) -> str:
-    """What can be restored, in one sentence: the newest recovery points and the log ranges."""
+    """The newest recovery points and the log ranges, in words."""
     snapshots = newest_first(points)
     named = [_label(time, point) for time, point in snapshots[:10]]
     spans = [
@@ -154,5 +154,5 @@ def _label(time: datetime, point: RecoveryPoint) -> str:
 
 
 def state_of(point: RecoveryPoint) -> str | None:
-    """Why a recovery point cannot be restored as it is, or should not be; None where nothing is wrong with it."""
+    """Why a recovery point cannot or should not be restored as it is; None where nothing is wrong with it."""
     return point.cannot_restore or (_THREATS if point.is_threatened else None)

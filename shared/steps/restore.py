@@ -81,7 +81,7 @@ def default_name(database: str, moment: datetime) -> str:
 
 
 def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Failure | None:
-    """The Failure where the request or the settings do not allow what it asks for."""
+    """The Failure where the request or the settings do not allow the restore."""
     database = asked.database if isinstance(asked, RestoreTask) else RestorePlan(data=asked).about
     source = database.vm_id.path if database.vm_id is not None else None
     target = asked.target
@@ -123,8 +123,8 @@ def _path_not_allowed(
 ) -> Failure | None:
     """The Failure for a path that the settings do not allow.
 
-    Any path of backup files needs the setting. A database's files belong on the target VM's own disks: of
-    theirs, only one that leads to a network share does.
+    Every path for backup files needs the setting. A database's files belong on the target VM's own disks: a path for
+    them needs the setting only if it leads to a network share.
     """
     paths: dict[str, str | None] = {}
     if isinstance(target, FilesTarget):
@@ -164,7 +164,7 @@ def _in_another_subscription(data: RestoreData) -> Failure | None:
 
 
 def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | FilesTarget) -> str:
-    """What the restore replaces whatever is there: the source itself; else empty."""
+    """What the restore certainly replaces, in words: the source itself; else empty."""
     if isinstance(target, OriginalTarget):
         return f"the source database {database}"
     if (
@@ -218,14 +218,14 @@ def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> Protected
 
 
 def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
-    """Trigger the restore: one delivery reads what the call has to say, the next one makes the call."""
+    """Trigger the restore: one delivery prepares the call, the next one makes it."""
     if message.request.operation is Operation.DRILL:
         return _trigger_drill(message, c)
     task = message.payload
     if message.request.operation is not Operation.RESTORE or task.drill is not None:
         text = f"a {message.request.operation} request does not allow to restore {task.database}."
         return refused(ErrorCode.RESTORE_NOT_REQUESTED, text).end
-    # Whatever an earlier step has found: the settings may have changed, and this is where the effect is made.
+    # Checked again: the settings may have changed since an earlier step, and the effect is made here.
     not_allowed = not_allowed_by(task, c.settings)
     if not_allowed is not None:
         return not_allowed.end
@@ -233,7 +233,7 @@ def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Resu
 
 
 def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
-    """The restore of a drill: it is allowed by its target and its name, and by nothing that a message says."""
+    """The restore of a drill: its target and name alone allow it, nothing that a message says."""
     target = target_of_task(message, c.settings)
     if isinstance(target, Failure):
         return target.end
@@ -255,7 +255,7 @@ def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
     else:
         text = f"the restore for the drill of {task.database} was not prepared."
         return refused(ErrorCode.DRILL_NOT_REQUESTED, text).end
-    # The settings of restores do not apply to it: its own are narrower.
+    # The settings for restores do not apply: those for drills are narrower.
     whole = message.payload.target
     assert isinstance(whole, AlternateTarget)
     if not may_replace(c.settings, task.database, whole):
@@ -265,7 +265,7 @@ def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
 
 
 def _call(message: StepMessage[RestoreTask], c: Collaborators, events: tuple[Event, ...]) -> Result:
-    """The call for a restore that is allowed; the first delivery reads for it, the next one makes it."""
+    """The call for a restore that is allowed: the first delivery prepares it, the next one makes it."""
     task = message.payload
     assert task.recovery_point is not None
     item = ProtectedItemId.parse(task.item_id)
@@ -287,8 +287,8 @@ def _call(message: StepMessage[RestoreTask], c: Collaborators, events: tuple[Eve
 def is_harmless(task: RestoreTask) -> bool:
     """Whether the restore can replace nothing, so that a second start of it is refused by the service.
 
-    Files in a directory are overwritten or stand beside those of the first. What a drill replaces is a drill's: that
-    follows from the name, not from a field.
+    Files in a directory are overwritten, or stand beside those of the first. A drill only replaces a drill database:
+    the name ensures that, not a field.
     """
     target = task.target
     if not isinstance(target, AlternateTarget):
@@ -296,14 +296,14 @@ def is_harmless(task: RestoreTask) -> bool:
     return not task.overwrite or target.database == drill_database_name(task.database)
 
 
-#: What the service, and this app before it asks, say where the target of a restore exists.
+#: The error codes, of the service and of this app's own check, for "the target of the restore exists".
 _EXISTS: Final = frozenset(
     {"usererrorcannotrestoreexistingdbwithoutforceoverwrite", ErrorCode.TARGET_DATABASE_EXISTS.lower()}
 )
 
 
 def proves_an_earlier_one(error: ErrorInfo) -> bool:
-    """Whether a restore is refused because its target exists, as it does once an earlier one has made it."""
+    """Whether a restore was refused because its target exists: an earlier restore may have created it."""
     return error.code.lower() in _EXISTS
 
 
@@ -338,7 +338,7 @@ def _told_of_restore(message: StepMessage[RestoreTask], end: End) -> End:
 
 
 def warnings_of(task: RestoreTask, properties: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is to be said of a restore request that succeeds, beside what its job says."""
+    """Warnings for the outcome of a restore that succeeds, besides those of its job."""
     target = task.target
     if not isinstance(target, AlternateTarget) or "alternateDirectoryPaths" in properties:
         return ()
@@ -371,7 +371,7 @@ def restore_properties(
 def _alternate_properties(
     task: RestoreTask, target: AlternateTarget, container: Container, c: Collaborators, item: ProtectedItemId
 ) -> dict[str, Any] | Failure:
-    """What a restore to another database says of that, and of where its files go."""
+    """The properties of a restore to another database: the target, and where its files go."""
     assert target.database is not None
     directories = _default_directories(c, container, target)
     if isinstance(directories, Failure):

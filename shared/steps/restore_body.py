@@ -1,4 +1,4 @@
-"""What the call of a restore says that follows from its task alone.
+"""The parts of a restore's request body that follow from its task alone.
 
 https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api
 """
@@ -12,7 +12,7 @@ from shared.steps.payloads import RestoreTask
 
 
 def properties_of(task: RestoreTask) -> dict[str, Any]:
-    """The properties but `targetInfo`, which names a container, and `alternateDirectoryPaths`."""
+    """The properties except `targetInfo`, which names a container, and `alternateDirectoryPaths`."""
     assert task.recovery_point is not None
     moment = task.recovery_point.point_in_time
     properties: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which databases a request means, and what is to be done with each: pure functions of what is listed."""
+"""Which databases a request means, and what to do with each: pure functions of listings."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Candidate:
     database: Database
     protected: ProtectedItem | None = None
     protectable: ProtectableItem | None = None
-    #: it is listed, and this app cannot use it
+    #: why this app cannot use it, though it is listed
     unusable: Unusable | None = None
 
     @property
     def server_name(self) -> str:
-        """The host's name, as jobs name it."""
+        """The host's name as it appears in jobs."""
         if self.protected is not None:
             return self.protected.server_name
         return self.protectable.server_name if self.protectable is not None else ""
@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def cannot(self) -> Failure | None:
-        """Why nothing can be done to it by this app."""
+        """Why this app can do nothing with it."""
         if self.unusable is None:
             return None
         return Failure(self.unusable.code, f"{self.database} {self.unusable.why}.")
@@ -68,14 +68,14 @@ class Match:
     """A candidate that a request means."""
 
     candidate: Candidate
-    #: no selector spells out its name: what cannot be done is skipped rather than failed
+    #: whether no selector spells out its name: it is then skipped, instead of failing, where nothing can be done
     by_pattern: bool
-    #: others that are called the same but for their case, where none of them is named exactly
+    #: others whose names differ only in case, where none is named exactly
     namesakes: tuple[Candidate, ...] = ()
 
     @property
     def cannot(self) -> tuple[str, Failure] | None:
-        """Why nothing can be done, whatever is asked: the reason to skip it, and the error where it is named."""
+        """Why no operation can be done on it: the reason to skip it, and the error where it is named."""
         if self.namesakes:
             names = listing(str(one.database) for one in (self.candidate, *self.namesakes))
             text = f"several databases are called so, and only their case tells them apart: {names}. Name one exactly."
@@ -89,16 +89,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Selection(Generic[T]):
-    """What a request comes to: work, databases that fail at once, and those passed over, by reason."""
+    """The result of a selection: work, databases that fail at once, and those skipped, by reason."""
 
     tasks: list[T] = field(default_factory=list)
     failures: list[tuple[Database, Failure]] = field(default_factory=list)
     skipped: list[tuple[Database, str]] = field(default_factory=list)
-    #: how many selectors mean no database that is known
+    #: how many selectors match no known database
     missed: int = 0
 
     def pass_over(self, found: Match, reason: str | None, error: Failure) -> None:
-        """Nothing is done to what a pattern means; what is named, or where there is no reason to skip it, fails."""
+        """Skip a match of a pattern; one that is named, or without a reason to skip it, fails."""
         if found.by_pattern and reason is not None:
             self.skipped.extend((one.database, reason) for one in (found.candidate, *found.namesakes))
         else:
@@ -106,7 +106,7 @@ class Selection(Generic[T]):
 
     @property
     def outcome_count(self) -> int:
-        """How many outcomes will come of it: at least one."""
+        """How many outcomes will follow: at least one."""
         return max(1, len(self.tasks) + len(self.failures))
 
     @property
@@ -123,7 +123,7 @@ class Selection(Generic[T]):
 
 
 def listing(names: Iterable[str]) -> str:
-    """Names for a sentence, at most twenty of them."""
+    """Names in a sentence, at most twenty of them."""
     unique = sorted(set(names), key=lambda name: (name_key(name), name))
     if not unique:
         return "none"
@@ -132,7 +132,7 @@ def listing(names: Iterable[str]) -> str:
 
 
 def machines_instead(protected: Listing[ProtectedItem], vm_id: VirtualMachineId | None) -> str:
-    """Where the vault protects databases, where it protects none on the VM that was asked for; else nothing."""
+    """A sentence on which VMs the vault protects databases, if it protects none on the requested VM; else empty."""
     machines = {item.virtual_machine_id for item in protected.usable if item.virtual_machine_id is not None}
     machines |= {
         item.virtual_machine_id for item in protected.unusable if item.virtual_machine_id is not None
@@ -142,7 +142,7 @@ def machines_instead(protected: Listing[ProtectedItem], vm_id: VirtualMachineId 
     return f"The vault protects databases on these VMs: {listing(map(str, machines))}."
 
 
-#: Nothing is listed, or nothing is asked for.
+#: Nothing is listed.
 NOTHING: Final[Listing[Any]] = Listing([], [])
 
 
@@ -168,8 +168,8 @@ def candidates(
 ) -> list[Candidate]:
     """The databases of a VM (or of the whole vault), each once; a protected one is not protectable too.
 
-    Of what is protectable, an instance's databases count only with its `container`, which tells their VM;
-    those of availability groups always do. What this app cannot use is among them.
+    A protectable database of an instance counts only with its `container`, which tells its VM; one of an availability
+    group always counts. Databases that this app cannot use are included.
     """
     found = _Found(vm_id, container)
     for item in protected.usable:
@@ -189,7 +189,7 @@ class _Found:
     def __init__(self, vm_id: VirtualMachineId | None, container: ContainerId | None) -> None:
         self._vm_id = vm_id
         self._container = container
-        # Names that only their case tells apart are of two databases, where the instance's collation makes it so.
+        # Names that differ only in case may be two databases: that depends on the instance's collation.
         self._found: dict[tuple[str, str], Candidate] = {}
         #: instances that are protected as a whole
         self._whole: dict[tuple[str, str], Unusable] = {}
@@ -199,10 +199,10 @@ class _Found:
             self._vm_id, item.virtual_machine_id, item.id.container
         ):
             return
-        # As the request spells the VM: the service writes part of it in lower case.
+        # As the request spells the VM: the service writes parts of the id in lower case.
         database = _database(item, self._vm_id or item.virtual_machine_id)
         known = self._known(database)
-        # A database that was deleted and protected anew is listed twice: the live item counts.
+        # A database that was deleted and protected again is listed twice: the live item counts.
         if known is None or _is_soft_deleted(known):
             self._add(Candidate(database=database, protected=item))
 
@@ -237,7 +237,7 @@ class _Found:
             self._add(Candidate(database=database, unusable=unusable))
 
     def candidates(self) -> list[Candidate]:
-        """All of them; what is not protected one by one is protected with its instance, or will be."""
+        """All candidates; a database that is not protected on its own is protected with its instance, or will be."""
         told = [
             replace(one, protectable=None, unusable=whole)
             if one.protected is None
@@ -279,9 +279,9 @@ def _is_soft_deleted(candidate: Candidate) -> bool:
 def _is_on(
     vm_id: VirtualMachineId | None, machine: VirtualMachineId | None, container: ContainerId | None
 ) -> bool:
-    """Whether what is listed with that machine, in that container, is on the VM, or may be; on any, for None.
+    """Whether an entry with that machine and container is, or may be, on the VM; None: on any VM.
 
-    The container's name tells where the machine is not, or is wrong; what neither tells may be on every VM.
+    The container's name decides where the machine is missing or wrong; where neither tells, any VM is possible.
     """
     if vm_id is None or machine is not None or container is None:
         return vm_id is None or machine is None or machine == vm_id
@@ -290,7 +290,7 @@ def _is_on(
 
 
 def _place(database: Database) -> tuple[str, str]:
-    """What is equal for the databases of one instance or availability group."""
+    """Identifies an instance or availability group."""
     vm = database.vm_id.key if database.vm_id is not None else ""
     return vm, name_key(database.parent)
 
@@ -310,13 +310,13 @@ def _parent(candidate: Candidate) -> tuple[str, bool]:
 
 
 def _may_be_inside(selector: DatabaseSelector, candidate: Candidate) -> bool:
-    """Whether a selector means databases of the candidate's instance or group: any does that of an unknown one."""
+    """Whether a selector may mean databases of the candidate's instance or group; always, where that is unknown."""
     unknown = candidate.unusable is not None and not candidate.database.parent
     return unknown or selector.matches_parent(*_parent(candidate))
 
 
 def _may_match(selector: DatabaseSelector, candidate: Candidate) -> bool:
-    """Whether a selector means the candidate as a pattern; what has no name at all may be anything."""
+    """Whether a selector, as a pattern, may mean the candidate; one without a name may be anything."""
     if candidate.unusable is not None and candidate.unusable.is_nameless:
         return _may_be_inside(selector, candidate)
     parent, is_group = _parent(candidate)
@@ -325,10 +325,10 @@ def _may_match(selector: DatabaseSelector, candidate: Candidate) -> bool:
 
 
 class KnownNames(NamedTuple):
-    """Candidates by what is the same for names that are: thousands are looked up thousands of times."""
+    """Candidates indexed by name key: thousands are looked up thousands of times."""
 
     by_name: dict[str, list[Candidate]]
-    #: those whose names are shown escaped, by what is shown: nobody could type them otherwise
+    #: those whose names are shown escaped, by the escaped name: nobody could type them otherwise
     by_shown: dict[str, list[Candidate]]
 
     def called(self, name: str) -> list[Candidate]:
@@ -351,10 +351,9 @@ def known_names(available: Iterable[Candidate]) -> KnownNames:
 def meant_by(selector: DatabaseSelector, available: KnownNames) -> tuple[list[list[Candidate]], bool]:
     """The candidates that a selector means, and whether it spells out their names.
 
-    A name that is spelled out means the databases that are called so, and nothing that it would mean as a pattern; but
-    `*` is everything, even where a database is called so. Of
-    several on one instance it means the one that is called exactly so; where there is none such, those in one list
-    cannot be told apart.
+    A name that is spelled out means the databases of that name, not what it would match as a pattern; but `*` is
+    everything, even where a database is called `*`. Of several on one instance it means the exact match; if there is
+    none, those in one list cannot be told apart.
     """
     named: dict[str, list[Candidate]] = {}
     spelled_out = () if selector.database == "*" else available.called(selector.database)
@@ -375,7 +374,7 @@ def meant_by(selector: DatabaseSelector, available: KnownNames) -> tuple[list[li
 
 
 def called(available: Sequence[Candidate], database: Database) -> list[Match]:
-    """The candidates of that name, on that instance or in that group, on whichever VM; no pattern counts."""
+    """The candidates of that name on that instance or in that group, on any VM; without patterns."""
     named: dict[str, list[Candidate]] = {}
     for candidate in known_names(available).called(database.name):
         other = candidate.database
@@ -387,7 +386,7 @@ def called(available: Sequence[Candidate], database: Database) -> list[Match]:
 
 
 def protected_as_a_whole(available: Sequence[Candidate]) -> Unusable | None:
-    """The entry of an instance whose databases are not listed, where there is nothing but such."""
+    """The entry of an instance that is protected as a whole, if all candidates are such entries."""
     wholes = [
         one.unusable for one in available if one.unusable is not None and one.unusable.is_whole_instance
     ]
@@ -395,7 +394,7 @@ def protected_as_a_whole(available: Sequence[Candidate]) -> Unusable | None:
 
 
 def inside(available: Iterable[Candidate], database: Database) -> list[Candidate]:
-    """The candidates on the instance, or in the availability group, that a database is on or in."""
+    """The candidates on the same instance, or in the same availability group, as a database."""
     is_group = database.availability_group is not None
     return [
         one
@@ -410,9 +409,9 @@ class Meaning:
 
     #: each database once
     matches: list[Match]
-    #: selectors that mean none
+    #: selectors that match none
     missed: list[DatabaseSelector]
-    #: what they would mean but for a rule of the request, with that as the reason
+    #: what a rule of the request leaves out, with the rule as the reason
     left_out: list[tuple[Database, str]]
 
 
@@ -423,14 +422,14 @@ def match(
     exclude: Sequence[DatabaseSelector],
     include_system: bool,
 ) -> Meaning:
-    """The candidates that the selectors mean, each once, the selectors that mean none, and what is left out."""
+    """The candidates that the selectors mean, each once; the selectors that match none; and what is left out."""
     names = known_names(available)
     excluded = {
         id(candidate) for selector in exclude for same in meant_by(selector, names)[0] for candidate in same
     }
     named: dict[str, list[Candidate]] = {}
     matched: dict[str, list[Candidate]] = {}
-    #: by what their outcomes are told apart: a name that is given twice, in two spellings, has one outcome
+    #: keyed like outcomes: a name that is given twice, in two spellings, has one outcome
     missed: dict[str, DatabaseSelector] = {}
     found_any = False
     for selector in databases:
@@ -444,7 +443,7 @@ def match(
             known = meant.setdefault(same[0].database.key, [])
             known += [candidate for candidate in same if candidate not in known]
     if found_any:
-        # Who asks for all there is, of instances and of groups, misses nothing where there are no groups.
+        # A request for everything, on instances and in groups, misses nothing where there are no groups.
         missed = {key: selector for key, selector in missed.items() if not selector.is_everything}
     matches: list[Match] = []
     left_out: list[tuple[Database, str]] = []
@@ -463,7 +462,7 @@ def match(
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why databases may not be known: what the last inquiry of their VM, instance or group ended with."""
+    """Why databases may be unknown: the error of the last inquiry of their VM, instance or group."""
 
     code: str
     text: str
@@ -497,9 +496,9 @@ def missing(
     parents: Mapping[str, Trouble] = MappingProxyType({}),
     protected_only: bool = False,
 ) -> tuple[Database, Failure]:
-    """The failure of a selector that means no database: what was asked, and what there is.
+    """The failure of a selector that matches no database: what was asked for, and what exists.
 
-    `protected_only`: of what is not protected nothing is known, so that it may be there all the same.
+    `protected_only`: unprotected databases are not known, so the database may exist.
     """
     database = Database(
         vm_id=vm_id if selector.availability_group is None else None,
@@ -533,7 +532,7 @@ def missing(
 
 @dataclass(frozen=True)
 class ProtectChoice:
-    """What a protect request comes to for one database."""
+    """What a protect request does with one database."""
 
     candidate: Candidate
     item: ProtectedItemId
@@ -549,7 +548,7 @@ def select_for_protection(
     trouble: Trouble | None = None,
     parents: Mapping[str, Trouble] = MappingProxyType({}),
 ) -> Selection[ProtectChoice]:
-    """What a protect request comes to."""
+    """The selection of a protect request."""
     meaning = match(
         available,
         databases=data.databases,
@@ -636,9 +635,9 @@ def policy_kept(
     policy_name: str,
     on_existing: Literal["fail", "keep", "changePolicy"],
 ) -> str | Failure | None:
-    """The policy that goes on protecting a database; None where it is to be changed.
+    """The policy that keeps protecting a database; None where it is to be changed.
 
-    A Failure where another policy protects it and the request takes that for one.
+    A Failure where another policy protects it and the request calls that an error.
     """
     current = item.policy_name
     if current is not None and same_name(current, policy_name):
@@ -656,7 +655,7 @@ def policy_kept(
 
 @dataclass(frozen=True)
 class BackupChoice:
-    """What a backup request comes to for one database."""
+    """What a backup request does with one database."""
 
     candidate: Candidate
     item: ProtectedItem
@@ -666,9 +665,9 @@ class BackupChoice:
 def select_for_backup(
     data: BackupData, available: Sequence[Candidate], *, hint: str = ""
 ) -> Selection[BackupChoice]:
-    """What a backup request comes to, as far as the listing of protected items tells.
+    """The selection of a backup request, as far as the listing of protected items tells.
 
-    `hint` is told where a selector means no database.
+    `hint` is added to the error where a selector matches no database.
     """
     why = " ".join(filter(None, ("A database is backed up only once it is protected.", hint)))
     live = [one for one in available if one.protected is not None or one.unusable is not None]

@@ -1,4 +1,4 @@
-"""The vault a request names: what it protects, and the error that says which vaults there are instead."""
+"""The vault that a request names: what it protects, and the error that lists the existing vaults."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
 def restores_guarded(c: Collaborators, vault_id: VaultId) -> Failure | None:
     """The error for a vault whose resource guard has to consent to restores.
 
-    One read per restore, when all else that its call says is read: a guard may be linked at any time. Where the link
-    cannot be read (an identity whose role lacks that right, a cloud without the route) the service decides.
+    One read per restore, the last before its call: a guard may be linked at any time. Where the link cannot be read (a
+    role without that permission, a cloud without the route), the service decides.
     """
     try:
         guard = c.azure.get_resource_guard(vault_id)
@@ -67,10 +67,10 @@ def recent_items(
     *,
     enough: Callable[[Listing[ProtectedItem]], bool],
 ) -> Listing[ProtectedItem] | Failure:
-    """What the vault protects, listed after the request was made, and once for requests that come together.
+    """What the vault protects, listed after the request was made; requests that come together share one listing.
 
-    Where the hour of such listings is half used up, one that is some minutes old serves a request for which it is
-    `enough`: requests for single databases of a large vault would use the hour up.
+    Once half of the hourly budget is used, a listing that is some minutes old serves a request for which it is
+    `enough`: requests for single databases of a large vault would otherwise use the budget up.
     """
     return c.items.get(
         vault_id.key,
