@@ -39,7 +39,7 @@ def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> 
     would = json.dumps([{"vmId": vm_id.path, "instance": instance}])
     return refused(
         ErrorCode.TARGET_NOT_ALLOWED,
-        f"the setting DRILL_TARGETS does not allow drills on instance {instance} of {vm_id}; it allows:"
+        f"data.target: the setting DRILL_TARGETS does not allow drills on instance {instance} of {vm_id}; it allows:"
         f" {allowed}. A value that would: {would}.",
     )
 
