@@ -30,10 +30,13 @@ class Deadline:
     def __init__(self, limit: timedelta) -> None:
         self._ends = _CLOCK.monotonic() + limit.total_seconds()
         self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
         self._watched: socket.socket | None = None
-        #: the timer may be a little ahead of the clock
         self._has_rung = False
+
+    @property
+    def ends(self) -> float:
+        """When it is, by this machine's monotonic clock."""
+        return self._ends
 
     @property
     def remaining(self) -> float:
@@ -51,13 +54,10 @@ class Deadline:
         with self._lock:
             # A duplicate: TLS takes the socket over, and http.client closes it before the body is read.
             self._watched = socket.fromfd(connection, socket.AF_INET, socket.SOCK_STREAM)
-            if self._timer is None:
-                self._timer = threading.Timer(self.remaining, self._shut_down)
-                self._timer.daemon = True
-                self._timer.start()
-                return
         if self.has_passed:
-            self._shut_down()
+            self.ring()
+        else:
+            _WATCHDOG.add(self)
 
     def release(self) -> None:
         """Stop watching the connection, which others may use next."""
@@ -92,17 +92,59 @@ class Deadline:
             future.add_done_callback(end)
             raise
 
-    def _shut_down(self) -> None:
+    def ring(self) -> None:
+        """Its time has come: shut the connection down that is watched."""
         with self._lock:
             self._has_rung = True
             if self._watched is not None:
                 with suppress(OSError):
                     self._watched.shutdown(socket.SHUT_RDWR)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The call is over."""
+        _WATCHDOG.remove(self)
         self.release()
-        if self._timer is not None:
-            self._timer.cancel()
+
+
+class _Watchdog:
+    """One thread that rings at the deadlines of all calls in flight; it ends where none is left."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watched: set[Deadline] = set()
+        self._thread: threading.Thread | None = None
+        self._wakes = 0.0
+
+    def add(self, one: Deadline) -> None:
+        with self._changed:
+            self._watched.add(one)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+            elif one.ends < self._wakes:
+                self._changed.notify()
+
+    def remove(self, one: Deadline) -> None:
+        with self._changed:
+            self._watched.discard(one)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                now = _CLOCK.monotonic()
+                due = [one for one in self._watched if one.ends <= now]
+                self._watched.difference_update(due)
+                if not due and not self._watched:
+                    self._thread = None
+                    return
+                if not due:
+                    self._wakes = min(one.ends for one in self._watched)
+                    self._changed.wait(self._wakes - now)
+            for one in due:
+                one.ring()
+
+
+_WATCHDOG: Final = _Watchdog()
 
 
 class _OfThread(threading.local):
@@ -126,4 +168,4 @@ def deadline(limit: timedelta) -> Iterator[Deadline]:
         yield started
     finally:
         _of_thread.deadline = None
-        started._end()
+        started.end()
