@@ -30,11 +30,8 @@ def read_flat_json(text: str) -> Any:
     """The JSON in a text. Raises ValueError where it is none, or is nested too deeply."""
     try:
         value = json.loads(text)
+        if not is_nested_too_deeply(value):
+            return value
     except RecursionError:
-        value = None
-        too_deep = True
-    else:
-        too_deep = is_nested_too_deeply(value)
-    if too_deep:
-        raise ValueError(f"it is nested to more than {MOST_LEVELS} levels")
-    return value
+        pass
+    raise ValueError(f"it is nested to more than {MOST_LEVELS} levels")

@@ -28,20 +28,16 @@ class Deadline:
     """When a call is over. Made by `deadline`."""
 
     def __init__(self, limit: timedelta) -> None:
-        self._ends = _CLOCK.monotonic() + limit.total_seconds()
+        #: by this machine's monotonic clock
+        self.ends = _CLOCK.monotonic() + limit.total_seconds()
         self._lock = threading.Lock()
         self._watched: socket.socket | None = None
         self._has_rung = False
 
     @property
-    def ends(self) -> float:
-        """When it is, by this machine's monotonic clock."""
-        return self._ends
-
-    @property
     def remaining(self) -> float:
         """Seconds that are left, 0 once it has passed."""
-        return max(0.0, self._ends - _CLOCK.monotonic())
+        return max(0.0, self.ends - _CLOCK.monotonic())
 
     @property
     def has_passed(self) -> bool:

@@ -184,24 +184,14 @@ class _Estate:
         return kept
 
     def _database(self, container: ContainerId, parent: str, name: str, *, group: bool) -> Database:
-        return Database(
-            vm_id=None if group else self._machines.get(container),
-            instance=None if group else parent,
-            availability_group=parent if group else None,
-            name=name,
-        )
+        return Database.inside(parent, name, group=group, vm_id=self._machines.get(container))
 
     def _unusable_database(self, entry: Unusable) -> Database:
         machine = entry.virtual_machine_id or (
             self._machines.get(entry.container) if entry.container is not None else None
         )
         group = entry.in_availability_group
-        return Database(
-            vm_id=None if group else machine,
-            instance=None if group else entry.parent,
-            availability_group=entry.parent if group else None,
-            name=entry.name,
-        )
+        return Database.inside(entry.parent, entry.name, group=group, vm_id=machine)
 
     # -- how each stands
 

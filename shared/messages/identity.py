@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field
 
+from shared.arm.ids import VirtualMachineId
 from shared.arm.redaction import printable
 from shared.messages.model import Duration, TolerantModel, VaultIdField, VirtualMachineIdField
 from shared.messages.requests import Operation
@@ -53,6 +54,16 @@ class Database(TolerantModel):
     instance: str | None = None
     availability_group: str | None = None
     name: str
+
+    @classmethod
+    def inside(cls, parent: str, name: str, *, group: bool, vm_id: VirtualMachineId | None) -> Self:
+        """A database of an availability group (`group`), which is on no one VM, or of an instance on a VM."""
+        return cls(
+            vm_id=None if group else vm_id,
+            instance=None if group else parent,
+            availability_group=parent if group else None,
+            name=name,
+        )
 
     @property
     def parent(self) -> str:

@@ -263,13 +263,7 @@ class _Found:
 
 
 def _database(item: ProtectedItem | ProtectableItem, machine: VirtualMachineId | None) -> Database:
-    is_group = item.in_availability_group
-    return Database(
-        vm_id=None if is_group else machine,
-        instance=None if is_group else item.instance,
-        availability_group=item.instance if is_group else None,
-        name=item.name,
-    )
+    return Database.inside(item.instance, item.name, group=item.in_availability_group, vm_id=machine)
 
 
 def _is_soft_deleted(candidate: Candidate) -> bool:
@@ -296,13 +290,8 @@ def _place(database: Database) -> tuple[str, str]:
 
 
 def _unusable_database(unusable: Unusable, vm_id: VirtualMachineId | None) -> Database:
-    is_group = unusable.in_availability_group
-    return Database(
-        vm_id=None if is_group else vm_id,
-        instance=None if is_group else unusable.parent,
-        availability_group=unusable.parent if is_group else None,
-        name=unusable.name,
-    )
+    group = unusable.in_availability_group
+    return Database.inside(unusable.parent, unusable.name, group=group, vm_id=vm_id)
 
 
 def _parent(candidate: Candidate) -> tuple[str, bool]:
