@@ -358,36 +358,38 @@ def _function_names(served: Blueprint) -> set[str]:
 
 
 def queues_table() -> str:
-    """The queues, the topic and its subscriptions with their properties, named as in Azure Resource Manager."""
-    rows = [_queue_row(queue) for queue in TOPOLOGY.queues]
+    """The queues, the topic and its subscriptions by workflow, with properties named as in Azure Resource Manager."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for queue in TOPOLOGY.queues:
+        alike.setdefault(_queue_properties(queue), []).append(f"`{queue.name}`")
+    rows = [(", ".join(names), *properties) for properties, names in alike.items()]
     for topic in TOPOLOGY.topics:
         window = _duration(topic.duplicate_detection_window)
-        rows.append((f"topic `{topic.name}`", window, "", "", "", "", "every"))
+        rows.append((f"topic `{topic.name}`", "every", window, "", "", "", ""))
         for subscription in topic.subscriptions:
             lock, life = _duration(subscription.lock_duration), _duration(subscription.time_to_live)
             deliveries = str(subscription.max_delivery_count)
-            rows.append((f"its subscription `{subscription.name}`", "", lock, deliveries, life, "", "every"))
+            rows.append((f"its subscription `{subscription.name}`", "every", "", lock, deliveries, life, ""))
     heads = (
-        "queue",
+        "queues",
+        "workflow",
         "`duplicateDetectionHistoryTimeWindow`",
         "`lockDuration`",
         "`maxDeliveryCount`",
         "`defaultMessageTimeToLive`",
         "`forwardDeadLetteredMessagesTo`",
-        "workflow",
     )
     return table(heads, rows)
 
 
-def _queue_row(queue: Queue) -> tuple[str, ...]:
+def _queue_properties(queue: Queue) -> tuple[str, ...]:
     return (
-        f"`{queue.name}`",
+        "every" if len(served_by(queue.name)) == len(Operation) else ", ".join(served_by(queue.name)),
         _duration(queue.duplicate_detection_window),
         _duration(queue.lock_duration),
         str(queue.max_delivery_count),
         "",
         f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "",
-        "every" if len(served_by(queue.name)) == len(Operation) else ", ".join(served_by(queue.name)),
     )
 
 
