@@ -1,7 +1,8 @@
 """Writes the parts of the documentation that follow from the code: `python -m docs.generate`.
 
-These are the JSON Schemas in docs/schemas, the template of the namespace in infra, and in the Markdown files
-what stands between a line `<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests hold all current.
+These are the JSON Schemas in docs/schemas, the examples in docs/events, what the templates in infra load, and in the
+Markdown files what stands between a line `<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests compare
+all of it with the code.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from shared.workflows import TABLE
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")
+EVENTS: Final = Path("docs/events")
 SAMPLES: Final = Path("samples")
 NAMESPACE: Final = Path("infra/service-bus.json")
 INFRASTRUCTURE: Final = Path("infra")
@@ -450,15 +452,27 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _json(value: object) -> str:
-    return "```json\n" + json.dumps(value, indent=2, ensure_ascii=False) + "\n```"
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _fenced(value: object) -> str:
+    return f"```json\n{_json(value)}\n```"
+
+
+def examples() -> dict[Path, str]:
+    """An example of each kind of event, by file."""
+    return {
+        EVENTS / f"{name.replace(' ', '-')}.json": _json(json.loads(event.to_json())) + "\n"
+        for name, event in event_examples().items()
+    }
 
 
 def _sample(name: str) -> Callable[[], str]:
-    return lambda: _json(json.loads((ROOT / SAMPLES / name).read_text()))
+    return lambda: _fenced(json.loads((ROOT / SAMPLES / name).read_text()))
 
 
 def _event(name: str) -> Callable[[], str]:
-    return lambda: _json(json.loads(event_examples()[name].to_json()))
+    return lambda: _fenced(json.loads(event_examples()[name].to_json()))
 
 
 # The files
@@ -489,21 +503,9 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
     "docs/operations.md": {"queues": queues_table, "roles": roles_table, "actions": actions_table},
     "docs/messages.md": {
-        "protect request": _sample("protect.json"),
         "backup request": _sample("backup.json"),
-        "restore request": _sample("restore-point-in-time.json"),
-        "coverage request": _sample("coverage.json"),
-        "drill request": _sample("drill.json"),
-        "accepted event": _event("accepted"),
-        "started event": _event("started"),
         "outcome of a backup": _event("backup succeeded"),
-        "outcome of a restore": _event("restore rejected"),
-        "gap event": _event("gap"),
-        "outcome of coverage": _event("coverage succeeded"),
-        "outcome of a drill": _event("drill succeeded"),
-        "rejected message": _event("request rejected"),
     },
-    "docs/drills.md": {"outcome of a failed drill": _event("drill failed")},
 }
 
 
@@ -513,6 +515,7 @@ def generated() -> dict[Path, str]:
         SCHEMAS / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas().items()
     }
+    files |= examples()
     files[NAMESPACE] = json.dumps(service_bus_template(), indent=2) + "\n"
     for name, data in infrastructure_data().items():
         files[INFRASTRUCTURE / name] = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -537,8 +540,9 @@ def main() -> None:
     """Write what has changed, and name it."""
     logging.disable(logging.WARNING)  # the library's, of an app that has no HTTP trigger
     files = generated()
-    for stray in set((ROOT / SCHEMAS).glob("*.json")) - {ROOT / path for path in files}:
-        stray.unlink()
+    for folder in (SCHEMAS, EVENTS):
+        for stray in set((ROOT / folder).glob("*.json")) - {ROOT / path for path in files}:
+            stray.unlink()
     for path, text in files.items():
         target = ROOT / path
         target.parent.mkdir(exist_ok=True)
