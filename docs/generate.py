@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from azure.functions import Blueprint, FunctionApp
+from azure.functions import FunctionApp
 from pydantic import BaseModel
 
 from cli.entities import iso_duration
@@ -26,7 +26,6 @@ from cli.served import served_by
 from docs import infrastructure
 from docs.examples import event_examples
 from docs.namespace_template import namespace_template
-from functions.blueprints import blueprint
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.engine.table import Row
 from shared.intake.senders import NOT_IN_EVENTS, QUEUES
@@ -339,23 +338,6 @@ def steps_table() -> str:
     return table(heads, rows)
 
 
-def functions_table() -> str:
-    """Each function with its trigger, and the workflows that need it."""
-    needed = {operation: _function_names(blueprint({"WORKFLOWS": operation})) for operation in Operation}
-    rows = []
-    for name, trigger in triggers(function_app()).items():
-        workflows = [operation.value for operation in Operation if name in needed[operation]]
-        shown = "every" if len(workflows) == len(Operation) else ", ".join(workflows)
-        rows.append((f"`{name}`", f"`{trigger}`", shown))
-    return table(("function", "queue or timer", "workflow"), rows)
-
-
-def _function_names(served: Blueprint) -> set[str]:
-    serving = FunctionApp()
-    serving.register_functions(served)
-    return set(triggers(serving))
-
-
 # The namespace
 
 
@@ -500,7 +482,7 @@ def licences_table() -> str:
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/cost.md": {"costs": costs_table},
     "docs/supply-chain.md": {"licences": licences_table},
-    "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
+    "docs/architecture.md": {"diagram": diagram, "steps": steps_table},
     "docs/operations.md": {"queues": queues_table, "roles": roles_table, "actions": actions_table},
     "docs/messages.md": {
         "backup request": _sample("backup.json"),
