@@ -410,8 +410,8 @@ def roles_table() -> str:
 
 
 def actions_table() -> str:
-    """Each action of the custom roles."""
-    return table(infrastructure.action_heads(), infrastructure.actions_rows())
+    """The actions of each custom role."""
+    return table(("role", "actions"), infrastructure.actions_rows())
 
 
 def costs_table() -> str:

@@ -186,25 +186,19 @@ def _asked_for() -> Iterator[str]:
 # Documentation
 
 
+#: What the actions in the table begin with, unless they are given in full.
+VAULT_ACTIONS: Final = "Microsoft.RecoveryServices/Vaults/"
+
+
 def actions_rows() -> list[tuple[str, ...]]:
-    """Each action of the custom roles, and who needs it: rows of a Markdown table."""
-    actions: dict[str, dict[str, str]] = {}
-    for role in rights.ROLES:
-        for action in role.actions:
-            for workflow in role.workflows:
-                where = "✓" if role.option is None else f"with `{role.option}`"
-                if actions.setdefault(action, {}).get(workflow) != "✓":
-                    actions[action][workflow] = where
-    columns = sorted({name for role in rights.ROLES for name in role.workflows}, key=_order)
+    """The actions of each custom role: rows of a Markdown table."""
     return [
-        (f"`{action}`", *(needed_by.get(column, "") for column in columns))
-        for action, needed_by in actions.items()
+        (
+            f"`{role.name}`",
+            "<br>".join(f"`{action.removeprefix(VAULT_ACTIONS)}`" for action in role.actions),
+        )
+        for role in rights.ROLES
     ]
-
-
-def action_heads() -> list[str]:
-    """The heads of those rows."""
-    return ["action", *sorted({name for role in rights.ROLES for name in role.workflows}, key=_order)]
 
 
 def roles_rows() -> list[tuple[str, ...]]:
