@@ -219,8 +219,8 @@ _SCOPES: Final = {
     rights.Scope.VAULT: "each vault",
     rights.Scope.VAULT_RESOURCE_GROUP: "the resource group of each vault",
     rights.Scope.SUBSCRIPTION: "the subscription of each vault",
-    rights.Scope.VIRTUAL_MACHINE: "each VM; of a restore or a drill, source and target",
-    rights.Scope.DRILL_VIRTUAL_MACHINE: "each VM that is kept for drills",
+    rights.Scope.VIRTUAL_MACHINE: "each VM; for restores and drills, source and target",
+    rights.Scope.DRILL_VIRTUAL_MACHINE: "each VM kept for drills",
 }
 
 
