@@ -60,7 +60,7 @@ Schema = dict[str, Any]
 
 
 def schemas() -> dict[str, Schema]:
-    """The schema of each message of the system's border, by file name."""
+    """The schema of each message that other systems send or receive, by file name."""
     found = {
         f"{operation}.requested.v1.json": _request_schema(event_type, model)
         for event_type, (operation, model) in REQUEST_TYPES.items()
@@ -185,13 +185,13 @@ def _model_schema(model: type[BaseModel]) -> Schema:
         if {"instance", "availabilityGroup", "database"} <= names and part.get(
             "additionalProperties"
         ) is False:
-            # What the models check in code, since JSON Schema says it in another way.
+            # The models check this in code.
             part.setdefault("oneOf", [{"required": ["instance"]}, {"required": ["availabilityGroup"]}])
     return schema
 
 
 def _without_titles(schema: Any) -> Any:
-    """Without the titles that merely repeat a name, and with the pattern of durations."""
+    """Leaves out titles that only repeat a name, and adds the pattern of durations."""
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
@@ -205,7 +205,7 @@ def _without_titles(schema: Any) -> Any:
 
 
 def _published(schema: Schema) -> Schema:
-    """The schema of what is published: what is null is left out, and fields may be added."""
+    """The schema of an event as published: without null fields, and open to new fields."""
     for part in (schema, *schema.get("$defs", {}).values()):
         part.pop("additionalProperties", None)
         part.pop("oneOf", None)
@@ -227,7 +227,7 @@ def _published(schema: Schema) -> Schema:
 
 
 def function_app() -> FunctionApp:
-    """The app as the platform would load it; a new one each time, since an app can list its functions once."""
+    """The app as the platform loads it. A new one each time, since an app can list its functions only once."""
     app = runpy.run_path(str(ROOT / "function_app.py"))["app"]
     if not isinstance(app, FunctionApp):
         raise TypeError(f"function_app.py has no Function App but {app!r}")
@@ -235,7 +235,7 @@ def function_app() -> FunctionApp:
 
 
 def triggers(of: FunctionApp) -> dict[str, str]:
-    """What triggers each function of an app: its queue, or its timer's schedule."""
+    """The trigger of each function of an app: its queue, or its timer's schedule."""
     found = {}
     for function in of.get_functions():
         name, trigger = function.get_function_name(), function.get_trigger()
@@ -254,7 +254,7 @@ def diagram() -> str:
         '  systems(["other systems"]) -- "CloudEvents" --> events[("events")] --> receive_event',
         '  operators(["CLI, pipelines, portal"])',
         '  replay(["sqlvmbackup replay"]) --> replays[("replays")] --> receive_replay',
-        '  receive_replay -- "a request" --> workflows(["the first step, or where it was"])',
+        '  receive_replay -- "a request" --> workflows(["the first step, or the step it was at"])',
         '  timer(["timer"]) --> plan_backups & plan_coverage & plan_drills',
     ]
     for operation, queue in QUEUES.items():
@@ -288,9 +288,9 @@ def diagram() -> str:
     tracking = {row.workflow for row in TABLE.rows.values() if row.tracked}
     lines += [f'  {operation} -. "⟲" .-> track_queue' for operation in Operation if operation in tracking]
     resumed = sorted({row.workflow for row in TABLE.rows.values() if row.after_operation is not None})
-    lines += [f'  track -. "no job came of it: the next step" .-> {workflow}' for workflow in resumed]
+    lines += [f'  track -. "ended without a job: the next step" .-> {workflow}' for workflow in resumed]
     lines += [
-        '  track -. "not ended: again, later" .-> track_queue',
+        '  track -. "not ended: polled again later" .-> track_queue',
         '  track -- "job ended: its outcome" --> outcomes{{"topic job-outcomes"}}',
         '  every(["dead letters of every queue"]) --> dead[("dead-letters")] --> report_dead_letter',
         '  report_dead_letter -- "its outcome" --> outcomes',
@@ -300,7 +300,7 @@ def diagram() -> str:
     return "\n".join(lines)
 
 
-#: What a fan-out to a step sends one message for, where that is no database.
+#: What a fan-out to a step sends one message for, unless that is a database.
 _PER: Final = {"survey_vault": "vault or VM"}
 _FANNED: Final = {name: f'== "one per {what}" ==>' for name, what in _PER.items()}
 
@@ -330,11 +330,11 @@ def steps_table() -> str:
             for name in step.follows
         ]
         if step.begins is not None:
-            follows.append(f"`{step.begins}` for the next drill, with the outcome of one")
+            follows.append(f"`{step.begins}`, for the next drill")
         if step.name == "track":
             follows = ["itself again, the step after the operation, or an outcome"]
         rows.append((f"`{step.name}`", step.workflow, step.does, tracked, "; ".join(follows)))
-    heads = ("step", "workflow", "does", "⟲ its operation leads to", "or it goes on at once to")
+    heads = ("step", "workflow", "does", "after its operation ⟲", "otherwise followed by")
     return table(heads, rows)
 
 
@@ -382,7 +382,7 @@ def _duration(value: timedelta) -> str:
 
 
 def service_bus_template() -> dict[str, Any]:
-    """The template that creates the namespace as the app needs it."""
+    """The template of the namespace."""
     return namespace_template(
         TOPOLOGY,
         workflows=[operation.value for operation in Operation],
@@ -415,7 +415,7 @@ def actions_table() -> str:
 
 
 def costs_table() -> str:
-    """What backups cost, as the benchmark that is published has counted it."""
+    """What backups cost, from the published results of the benchmark."""
     published = json.loads((ROOT / "bench/results/reference.json").read_text(encoding="utf-8"))
     (p10,) = (finding for finding in published["findings"] if finding["name"] == "p10")
     rows = ((row["what"], row["value"], row["peer"]) for row in p10["rows"])
@@ -461,7 +461,7 @@ def _event(name: str) -> Callable[[], str]:
 
 
 def licences_table() -> str:
-    """The licence of every package that is deployed, as the package itself states it."""
+    """The licence of every deployed package, as the package states it."""
     rows = ["| package | version | licence |", "| --- | --- | --- |"]
     locked = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", locked, flags=re.MULTILINE):
@@ -492,7 +492,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
 
 
 def generated() -> dict[Path, str]:
-    """The whole text of every file that is generated or has generated parts, relative to the project."""
+    """The whole text of every file that is generated or has generated parts, by its path in the project."""
     files = {
         SCHEMAS / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas().items()
@@ -519,7 +519,7 @@ def _filled(text: str, part: str, content: str, *, where: str) -> str:
 
 
 def main() -> None:
-    """Write what has changed, and name it."""
+    """Write the files that have changed, and print their names."""
     logging.disable(logging.WARNING)  # the library's, of an app that has no HTTP trigger
     files = generated()
     for folder in (SCHEMAS, EVENTS):
