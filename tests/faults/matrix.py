@@ -138,7 +138,7 @@ MATRIX: Final = (
         "`rejected`; overwritten only if request and setting say so.",
     ),
     Row(
-        "F32", "A message grows too large for the broker.", "Details are left out; the outcome is published."
+        "F32", "A message grows too large for Service Bus.", "Details are left out; the outcome is published."
     ),
     Row(
         "F33",
@@ -187,6 +187,6 @@ MATRIX: Final = (
         "The pace stays under Azure Resource Manager's limits; nobody waits for ever.",
     ),
     Row("F43", "Listings whose pages lead elsewhere, in a circle, or never end.", "Refused; one outcome."),
-    Row("F44", "The same request a thousand times.", "One backup, one outcome; the broker drops the rest."),
+    Row("F44", "The same request a thousand times.", "One backup, one outcome; Service Bus drops the rest."),
     Row("F45", "A job is to be cancelled.", "—", "there is no cancel request: the app cancels nothing"),
 )
