@@ -124,7 +124,7 @@ def _row(
         goal=f"<= {goal:.0f} s, no 429",
         value=(
             f"{figures['p95']:.1f} s (p50 {figures['median']:.0f}, p99 {figures['p99']:.0f}, longest"
-            f" {figures['max']:.0f}; {figures['refused']} x 429, {figures['jobReadsAnHour']} job reads an hour)"
+            f" {figures['max']:.0f}; {figures['refused']} x 429, {figures['jobReadsAnHour']} job reads per hour)"
         ),
         reached=figures["p95"] <= goal and within,
         peer=f"with {peer['jobs']:.0f} jobs: SDK {peer['p95']:.0f} s" if peer is not None else "",

@@ -56,7 +56,7 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P4",
-            what="executions a poll, one job",
+            what="executions per poll, one job",
             goal="<= 1",
             value=f"{executions / looks:.2f}",
             reached=executions <= looks,

@@ -130,14 +130,14 @@ def measure(*, quick: bool) -> Finding:
     finding.rows = [
         Row(
             measure="P5",
-            what="CPU a step, no I/O",
+            what="CPU per step, no I/O",
             goal="<= 150 us",
             value=without.text(0, " us"),
             reached=without.median <= 150,
         ),
         Row(
             measure="P5",
-            what="CPU a poll that a listing answers",
+            what="CPU per poll that a listing answers",
             goal="<= 150 us",
             value=polled.text(0, " us"),
             reached=polled.median <= 150,
@@ -155,7 +155,7 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P5",
-            what="CPU a step, one HTTP call",
+            what="CPU per step, one HTTP call",
             goal="<= 2 ms",
             value=Spread(tuple(v / 1000 for v in with_call.values)).text(2, " ms"),
             reached=with_call.median <= 2000,
@@ -182,7 +182,7 @@ def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
 
 
 def _cpu(handle: Callable[[Any], None], deliveries: list[Any]) -> float:
-    """Microseconds of this thread's processor time a step."""
+    """Microseconds of this thread's processor time per step."""
     gc.collect()
     began = time.thread_time()
     for delivery in deliveries:

@@ -1,4 +1,4 @@
-"""Events as the app publishes them, for the documentation: made by the functions that make the real ones."""
+"""Examples of events for the documentation, made by the functions that make the real ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MACHINES: Final = (
 )
 _VM: Final = f"{_MACHINES}/sqlvm1"
 _JOB: Final = "5e9302f2-b0af-42f7-9190-57b67bd48fc1"
-#: What the script of a drill says of a damaged database.
+#: The result of a drill's script for a damaged database.
 _DAMAGED: Final = ScriptResult(
     verdict="corrupt",
     errors=2,

@@ -1,7 +1,8 @@
 """Writes the parts of the documentation that follow from the code: `python -m docs.generate`.
 
-These are the JSON Schemas in docs/schemas, the template of the namespace in infra, and in the Markdown files
-what stands between a line `<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests hold all current.
+These are the JSON Schemas in docs/schemas, the examples in docs/events, what the templates in infra load, and in the
+Markdown files what stands between a line `<!-- generated: NAME -->` and the next `<!-- end of NAME -->`. Tests compare
+all of it with the code.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from azure.functions import Blueprint, FunctionApp
+from azure.functions import FunctionApp
 from pydantic import BaseModel
 
 from cli.entities import iso_duration
@@ -25,7 +26,6 @@ from cli.served import served_by
 from docs import infrastructure
 from docs.examples import event_examples
 from docs.namespace_template import namespace_template
-from functions.blueprints import blueprint
 from shared.bus.topology import TOPOLOGY, Queue
 from shared.engine.table import Row
 from shared.intake.senders import NOT_IN_EVENTS, QUEUES
@@ -42,6 +42,7 @@ from shared.workflows import TABLE
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMAS: Final = Path("docs/schemas")
+EVENTS: Final = Path("docs/events")
 SAMPLES: Final = Path("samples")
 NAMESPACE: Final = Path("infra/service-bus.json")
 INFRASTRUCTURE: Final = Path("infra")
@@ -59,7 +60,7 @@ Schema = dict[str, Any]
 
 
 def schemas() -> dict[str, Schema]:
-    """The schema of each message of the system's border, by file name."""
+    """The schema of each message that other systems send or receive, by file name."""
     found = {
         f"{operation}.requested.v1.json": _request_schema(event_type, model)
         for event_type, (operation, model) in REQUEST_TYPES.items()
@@ -184,13 +185,13 @@ def _model_schema(model: type[BaseModel]) -> Schema:
         if {"instance", "availabilityGroup", "database"} <= names and part.get(
             "additionalProperties"
         ) is False:
-            # What the models check in code, since JSON Schema says it in another way.
+            # The models check this in code.
             part.setdefault("oneOf", [{"required": ["instance"]}, {"required": ["availabilityGroup"]}])
     return schema
 
 
 def _without_titles(schema: Any) -> Any:
-    """Without the titles that merely repeat a name, and with the pattern of durations."""
+    """Leaves out titles that only repeat a name, and adds the pattern of durations."""
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
@@ -204,7 +205,7 @@ def _without_titles(schema: Any) -> Any:
 
 
 def _published(schema: Schema) -> Schema:
-    """The schema of what is published: what is null is left out, and fields may be added."""
+    """The schema of an event as published: without null fields, and open to new fields."""
     for part in (schema, *schema.get("$defs", {}).values()):
         part.pop("additionalProperties", None)
         part.pop("oneOf", None)
@@ -226,7 +227,7 @@ def _published(schema: Schema) -> Schema:
 
 
 def function_app() -> FunctionApp:
-    """The app as the platform would load it; a new one each time, since an app can list its functions once."""
+    """The app as the platform loads it. A new one each time, since an app can list its functions only once."""
     app = runpy.run_path(str(ROOT / "function_app.py"))["app"]
     if not isinstance(app, FunctionApp):
         raise TypeError(f"function_app.py has no Function App but {app!r}")
@@ -234,7 +235,7 @@ def function_app() -> FunctionApp:
 
 
 def triggers(of: FunctionApp) -> dict[str, str]:
-    """What triggers each function of an app: its queue, or its timer's schedule."""
+    """The trigger of each function of an app: its queue, or its timer's schedule."""
     found = {}
     for function in of.get_functions():
         name, trigger = function.get_function_name(), function.get_trigger()
@@ -253,7 +254,7 @@ def diagram() -> str:
         '  systems(["other systems"]) -- "CloudEvents" --> events[("events")] --> receive_event',
         '  operators(["CLI, pipelines, portal"])',
         '  replay(["sqlvmbackup replay"]) --> replays[("replays")] --> receive_replay',
-        '  receive_replay -- "a request" --> workflows(["the first step, or where it was"])',
+        '  receive_replay -- "a request" --> workflows(["the first step, or the step it was at"])',
         '  timer(["timer"]) --> plan_backups & plan_coverage & plan_drills',
     ]
     for operation, queue in QUEUES.items():
@@ -287,9 +288,9 @@ def diagram() -> str:
     tracking = {row.workflow for row in TABLE.rows.values() if row.tracked}
     lines += [f'  {operation} -. "⟲" .-> track_queue' for operation in Operation if operation in tracking]
     resumed = sorted({row.workflow for row in TABLE.rows.values() if row.after_operation is not None})
-    lines += [f'  track -. "no job came of it: the next step" .-> {workflow}' for workflow in resumed]
+    lines += [f'  track -. "ended without a job: the next step" .-> {workflow}' for workflow in resumed]
     lines += [
-        '  track -. "not ended: again, later" .-> track_queue',
+        '  track -. "not ended: polled again later" .-> track_queue',
         '  track -- "job ended: its outcome" --> outcomes{{"topic job-outcomes"}}',
         '  every(["dead letters of every queue"]) --> dead[("dead-letters")] --> report_dead_letter',
         '  report_dead_letter -- "its outcome" --> outcomes',
@@ -299,7 +300,7 @@ def diagram() -> str:
     return "\n".join(lines)
 
 
-#: What a fan-out to a step sends one message for, where that is no database.
+#: What a fan-out to a step sends one message for, unless that is a database.
 _PER: Final = {"survey_vault": "vault or VM"}
 _FANNED: Final = {name: f'== "one per {what}" ==>' for name, what in _PER.items()}
 
@@ -329,65 +330,50 @@ def steps_table() -> str:
             for name in step.follows
         ]
         if step.begins is not None:
-            follows.append(f"`{step.begins}` for the next drill, with the outcome of one")
+            follows.append(f"`{step.begins}`, for the next drill")
         if step.name == "track":
             follows = ["itself again, the step after the operation, or an outcome"]
         rows.append((f"`{step.name}`", step.workflow, step.does, tracked, "; ".join(follows)))
-    heads = ("step", "workflow", "does", "⟲ its operation leads to", "or it goes on at once to")
+    heads = ("step", "workflow", "does", "after its operation ⟲", "otherwise followed by")
     return table(heads, rows)
-
-
-def functions_table() -> str:
-    """Each function with its trigger, and the workflows that need it."""
-    needed = {operation: _function_names(blueprint({"WORKFLOWS": operation})) for operation in Operation}
-    rows = []
-    for name, trigger in triggers(function_app()).items():
-        workflows = [operation.value for operation in Operation if name in needed[operation]]
-        shown = "every" if len(workflows) == len(Operation) else ", ".join(workflows)
-        rows.append((f"`{name}`", f"`{trigger}`", shown))
-    return table(("function", "queue or timer", "workflow"), rows)
-
-
-def _function_names(served: Blueprint) -> set[str]:
-    serving = FunctionApp()
-    serving.register_functions(served)
-    return set(triggers(serving))
 
 
 # The namespace
 
 
 def queues_table() -> str:
-    """The queues, the topic and its subscriptions with their properties, named as in Azure Resource Manager."""
-    rows = [_queue_row(queue) for queue in TOPOLOGY.queues]
+    """The queues, the topic and its subscriptions by workflow, with properties named as in Azure Resource Manager."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for queue in TOPOLOGY.queues:
+        alike.setdefault(_queue_properties(queue), []).append(f"`{queue.name}`")
+    rows = [(", ".join(names), *properties) for properties, names in alike.items()]
     for topic in TOPOLOGY.topics:
         window = _duration(topic.duplicate_detection_window)
-        rows.append((f"topic `{topic.name}`", window, "", "", "", "", "every"))
+        rows.append((f"topic `{topic.name}`", "every", window, "", "", "", ""))
         for subscription in topic.subscriptions:
             lock, life = _duration(subscription.lock_duration), _duration(subscription.time_to_live)
             deliveries = str(subscription.max_delivery_count)
-            rows.append((f"its subscription `{subscription.name}`", "", lock, deliveries, life, "", "every"))
+            rows.append((f"its subscription `{subscription.name}`", "every", "", lock, deliveries, life, ""))
     heads = (
-        "queue",
+        "queues",
+        "workflow",
         "`duplicateDetectionHistoryTimeWindow`",
         "`lockDuration`",
         "`maxDeliveryCount`",
         "`defaultMessageTimeToLive`",
         "`forwardDeadLetteredMessagesTo`",
-        "workflow",
     )
     return table(heads, rows)
 
 
-def _queue_row(queue: Queue) -> tuple[str, ...]:
+def _queue_properties(queue: Queue) -> tuple[str, ...]:
     return (
-        f"`{queue.name}`",
+        "every" if len(served_by(queue.name)) == len(Operation) else ", ".join(served_by(queue.name)),
         _duration(queue.duplicate_detection_window),
         _duration(queue.lock_duration),
         str(queue.max_delivery_count),
         "",
         f"`{queue.forward_dead_letters_to}`" if queue.forward_dead_letters_to else "",
-        "every" if len(served_by(queue.name)) == len(Operation) else ", ".join(served_by(queue.name)),
     )
 
 
@@ -396,7 +382,7 @@ def _duration(value: timedelta) -> str:
 
 
 def service_bus_template() -> dict[str, Any]:
-    """The template that creates the namespace as the app needs it."""
+    """The template of the namespace."""
     return namespace_template(
         TOPOLOGY,
         workflows=[operation.value for operation in Operation],
@@ -424,12 +410,12 @@ def roles_table() -> str:
 
 
 def actions_table() -> str:
-    """Each action of the custom roles."""
-    return table(infrastructure.action_heads(), infrastructure.actions_rows())
+    """The actions of each custom role."""
+    return table(("role", "actions"), infrastructure.actions_rows())
 
 
 def costs_table() -> str:
-    """What backups cost, as the benchmark that is published has counted it."""
+    """What backups cost, from the published results of the benchmark."""
     published = json.loads((ROOT / "bench/results/reference.json").read_text(encoding="utf-8"))
     (p10,) = (finding for finding in published["findings"] if finding["name"] == "p10")
     rows = ((row["what"], row["value"], row["peer"]) for row in p10["rows"])
@@ -448,22 +434,34 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _json(value: object) -> str:
-    return "```json\n" + json.dumps(value, indent=2, ensure_ascii=False) + "\n```"
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _fenced(value: object) -> str:
+    return f"```json\n{_json(value)}\n```"
+
+
+def examples() -> dict[Path, str]:
+    """An example of each kind of event, by file."""
+    return {
+        EVENTS / f"{name.replace(' ', '-')}.json": _json(json.loads(event.to_json())) + "\n"
+        for name, event in event_examples().items()
+    }
 
 
 def _sample(name: str) -> Callable[[], str]:
-    return lambda: _json(json.loads((ROOT / SAMPLES / name).read_text()))
+    return lambda: _fenced(json.loads((ROOT / SAMPLES / name).read_text()))
 
 
 def _event(name: str) -> Callable[[], str]:
-    return lambda: _json(json.loads(event_examples()[name].to_json()))
+    return lambda: _fenced(json.loads(event_examples()[name].to_json()))
 
 
 # The files
 
 
 def licences_table() -> str:
-    """The licence of every package that is deployed, as the package itself states it."""
+    """The licence of every deployed package, as the package states it."""
     rows = ["| package | version | licence |", "| --- | --- | --- |"]
     locked = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", locked, flags=re.MULTILINE):
@@ -484,33 +482,22 @@ def licences_table() -> str:
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/cost.md": {"costs": costs_table},
     "docs/supply-chain.md": {"licences": licences_table},
-    "docs/architecture.md": {"diagram": diagram, "steps": steps_table, "functions": functions_table},
+    "docs/architecture.md": {"diagram": diagram, "steps": steps_table},
     "docs/operations.md": {"queues": queues_table, "roles": roles_table, "actions": actions_table},
     "docs/messages.md": {
-        "protect request": _sample("protect.json"),
         "backup request": _sample("backup.json"),
-        "restore request": _sample("restore-point-in-time.json"),
-        "coverage request": _sample("coverage.json"),
-        "drill request": _sample("drill.json"),
-        "accepted event": _event("accepted"),
-        "started event": _event("started"),
         "outcome of a backup": _event("backup succeeded"),
-        "outcome of a restore": _event("restore rejected"),
-        "gap event": _event("gap"),
-        "outcome of coverage": _event("coverage succeeded"),
-        "outcome of a drill": _event("drill succeeded"),
-        "rejected message": _event("request rejected"),
     },
-    "docs/drills.md": {"outcome of a failed drill": _event("drill failed")},
 }
 
 
 def generated() -> dict[Path, str]:
-    """The whole text of every file that is generated or has generated parts, relative to the project."""
+    """The whole text of every file that is generated or has generated parts, by its path in the project."""
     files = {
         SCHEMAS / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas().items()
     }
+    files |= examples()
     files[NAMESPACE] = json.dumps(service_bus_template(), indent=2) + "\n"
     for name, data in infrastructure_data().items():
         files[INFRASTRUCTURE / name] = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -532,11 +519,12 @@ def _filled(text: str, part: str, content: str, *, where: str) -> str:
 
 
 def main() -> None:
-    """Write what has changed, and name it."""
+    """Write the files that have changed, and print their names."""
     logging.disable(logging.WARNING)  # the library's, of an app that has no HTTP trigger
     files = generated()
-    for stray in set((ROOT / SCHEMAS).glob("*.json")) - {ROOT / path for path in files}:
-        stray.unlink()
+    for folder in (SCHEMAS, EVENTS):
+        for stray in set((ROOT / folder).glob("*.json")) - {ROOT / path for path in files}:
+            stray.unlink()
     for path, text in files.items():
         target = ROOT / path
         target.parent.mkdir(exist_ok=True)

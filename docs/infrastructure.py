@@ -1,4 +1,4 @@
-"""What the Bicep templates load: queues, roles, settings and workflows, made of the code that knows them."""
+"""What the Bicep templates load: queues, roles, settings and workflows, generated from the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functions.blueprints import FUNCTIONS
 from shared.bus.topology import Topology
 from shared.settings import read_settings
 
-#: What the templates set themselves, or what is for a simulator only.
+#: Settings that the templates set themselves, or that are for a simulator only.
 _SET_ELSEWHERE: Final = frozenset({"WORKFLOWS", "ARM_ENDPOINT", "TIME_SCALE"})
 #: Workflows that restore: of two apps with separated duties, the second serves them.
 _RESTORING: Final = frozenset({"restore", "drill"})
@@ -39,7 +39,7 @@ def topology_data(topology: Topology, served: Callable[[str], Sequence[str]]) ->
 
 
 def roles_data() -> list[dict[str, Any]]:
-    """The custom roles; `option` is empty where the workflow alone asks for it."""
+    """The custom roles; `option` is empty if the workflow alone needs the role."""
     return [
         {
             "name": role.name,
@@ -64,7 +64,7 @@ def built_in_roles_data() -> dict[str, str]:
 
 
 def settings_data(sample: Mapping[str, str]) -> dict[str, str]:
-    """The app's own settings with their defaults, as the sample of local settings has them."""
+    """The app's own settings with their defaults, from the sample of local settings."""
     own = set(_asked_for())
     return {name: value for name, value in sample.items() if name in own - _SET_ELSEWHERE}
 
@@ -75,7 +75,7 @@ def workflows_data() -> dict[str, list[str]]:
     return {"all": known, "restoring": [name for name in known if name in _RESTORING]}
 
 
-#: Of Service Bus, by the titles of the charts: metrics, how they add up (as workbooks number it), and whether by queue.
+#: Charts of Service Bus by title: metrics, their aggregation (as workbooks number it), and whether split by queue.
 _CHARTS: Final[dict[str, tuple[tuple[str, ...], int, bool]]] = {
     "Messages that no function has taken yet, by queue": (("ActiveMessages",), 3, True),
     "Scheduled messages, by queue: those of `track` are the jobs in flight": (
@@ -84,10 +84,10 @@ _CHARTS: Final[dict[str, tuple[tuple[str, ...], int, bool]]] = {
         True,
     ),
     "Messages that were completed, by queue": (("CompleteMessage",), 1, True),
-    "What Service Bus refuses": (("ThrottledRequests", "ServerErrors", "UserErrors"), 1, False),
+    "Requests that Service Bus refuses": (("ThrottledRequests", "ServerErrors", "UserErrors"), 1, False),
 }
 _NAMESPACE: Final = "microsoft.servicebus/namespaces"
-#: As long as the workspace keeps lines; a query says itself how far it looks back.
+#: As long as the workspace keeps lines; each query sets its own range.
 _MONTH: Final = {"durationMs": 30 * 24 * 3600 * 1000}
 
 
@@ -150,7 +150,7 @@ def _chart(title: str, metrics: Sequence[str], aggregation: int, by_queue: bool)
 
 
 def _query(query: Mapping[str, str]) -> dict[str, Any]:
-    """A saved query: of the app alone where the table holds several, and of the request that is asked for."""
+    """A saved query, limited to the app and to the request chosen in the workbook."""
     text = re.sub(r"\b(App[A-Z]\w+)\n", r"\1\n| where AppRoleName =~ '{app}'\n", query["query"])
     return {
         "version": "KqlItem/1.0",
@@ -166,7 +166,7 @@ def _query(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 class _Asked(dict[str, str]):
-    """An environment without settings, which remembers what it was asked for."""
+    """An environment without settings, which records the names that are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,25 +186,19 @@ def _asked_for() -> Iterator[str]:
 # Documentation
 
 
+#: What the actions in the table begin with, unless they are given in full.
+VAULT_ACTIONS: Final = "Microsoft.RecoveryServices/Vaults/"
+
+
 def actions_rows() -> list[tuple[str, ...]]:
-    """Each action of the custom roles, and who needs it: rows of a Markdown table."""
-    actions: dict[str, dict[str, str]] = {}
-    for role in rights.ROLES:
-        for action in role.actions:
-            for workflow in role.workflows:
-                where = "✓" if role.option is None else f"with `{role.option}`"
-                if actions.setdefault(action, {}).get(workflow) != "✓":
-                    actions[action][workflow] = where
-    columns = sorted({name for role in rights.ROLES for name in role.workflows}, key=_order)
+    """The actions of each custom role: rows of a Markdown table."""
     return [
-        (f"`{action}`", *(needed_by.get(column, "") for column in columns))
-        for action, needed_by in actions.items()
+        (
+            f"`{role.name}`",
+            "<br>".join(f"`{action.removeprefix(VAULT_ACTIONS)}`" for action in role.actions),
+        )
+        for role in rights.ROLES
     ]
-
-
-def action_heads() -> list[str]:
-    """The heads of those rows."""
-    return ["action", *sorted({name for role in rights.ROLES for name in role.workflows}, key=_order)]
 
 
 def roles_rows() -> list[tuple[str, ...]]:
@@ -225,8 +219,8 @@ _SCOPES: Final = {
     rights.Scope.VAULT: "each vault",
     rights.Scope.VAULT_RESOURCE_GROUP: "the resource group of each vault",
     rights.Scope.SUBSCRIPTION: "the subscription of each vault",
-    rights.Scope.VIRTUAL_MACHINE: "each VM; of a restore or a drill, source and target",
-    rights.Scope.DRILL_VIRTUAL_MACHINE: "each VM that is kept for drills",
+    rights.Scope.VIRTUAL_MACHINE: "each VM; for restores and drills, source and target",
+    rights.Scope.DRILL_VIRTUAL_MACHINE: "each VM kept for drills",
 }
 
 

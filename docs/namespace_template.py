@@ -47,7 +47,7 @@ def namespace_template(
                 "type": "array",
                 "defaultValue": list(workflows),
                 "metadata": {
-                    "description": "What the app's setting WORKFLOWS says: only their queues are created."
+                    "description": "The workflows that the app serves. Only their queues are created."
                 },
             },
         },
@@ -58,7 +58,7 @@ def namespace_template(
                 "name": f"[{_NAME}]",
                 "location": "[parameters('location')]",
                 "sku": {"name": "[parameters('sku')]", "tier": "[parameters('sku')]"},
-                # Identities alone: there is no connection string that could be lost.
+                # Identities only: there is no connection string to lose.
                 "properties": {"disableLocalAuth": True, "minimumTlsVersion": "1.2"},
             },
             *queues,

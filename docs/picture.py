@@ -1,4 +1,4 @@
-"""Draws docs/demo.svg, what a terminal shows of a real run of the demo: `python -m docs.picture` (not on Windows)."""
+"""Draws docs/demo.svg, a real run of the demo in a terminal: `python -m docs.picture` (not on Windows)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.text import Text
 
 PICTURE: Final = Path(__file__).parent / "demo.svg"
 ARGUMENTS: Final = ("demo", "--databases", "4")
-#: Wide enough for a line for each database.
+#: Wide enough for one line per database.
 _COLUMNS: Final = 145
 
 
 def shown() -> str:
-    """The results of a run, with their colours, as a terminal gets them."""
+    """The results of a run as a terminal shows them, with colours."""
     terminal, end = pty.openpty()
     try:
         environment = {**os.environ, "COLUMNS": str(_COLUMNS), "LINES": "40", "TERM": "xterm-256color"}

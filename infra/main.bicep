@@ -1,34 +1,34 @@
 // From nothing to a watched deployment: `azd up`, or `az deployment sub create` (docs/deploy.md).
 targetScope = 'subscription'
 
-@description('Name of the environment; part of the names of everything that is created.')
+@description('Name of the environment; part of the names of all resources.')
 @minLength(1)
 @maxLength(32)
 param environmentName string
 
-@description('Region of the app; best that of the vaults.')
+@description('Region of the app; best the region of the vaults.')
 param location string
 
 @description('Full ARM ids of the vaults that the app works with. They stay in their own resource groups.')
 param vaultIds array = []
 
-@description('Full ARM ids of the VMs whose databases are protected, and of those that restores may write to.')
+@description('Full ARM ids of the VMs to protect, and of those to which restores may write.')
 param virtualMachineIds array = []
 
-@description('Full ARM ids of VMs that are kept for restore drills. The app may run commands there as SYSTEM.')
+@description('Full ARM ids of the VMs kept for restore drills. The app may run commands there as SYSTEM.')
 param drillVirtualMachineIds array = []
 
-@description('The workflows that the app serves: its setting WORKFLOWS. Only their queues and rights are created.')
+@description('The workflows that the app serves: its setting WORKFLOWS. Only their queues and roles are created.')
 @minLength(1)
 param workflows array = loadJsonContent('workflows.json').all
 
-@description('What else requests may ask for: firstBackup, autoProtect, createPolicy, createVault. Each brings a right of its own.')
+@description('Optional features of requests: firstBackup, autoProtect, createPolicy, createVault. Each brings its own role.')
 param options array = []
 
-@description('Two apps, each with an identity and a namespace of its own: one that backs up, one that restores.')
+@description('Two apps, each with its own identity and namespace: one for restores, one for the rest.')
 param separateDuties bool = false
 
-@description('Settings of the app by name, as in docs/settings.md. What is not named here has its default.')
+@description('Settings of the app by name, as in docs/settings.md. The others have their defaults.')
 param settings object = {}
 
 @description('Tier of the Service Bus namespace. Private networking needs Premium.')
@@ -38,7 +38,7 @@ param settings object = {}
 ])
 param serviceBusTier string = 'Standard'
 
-@description('A virtual network, private endpoints for storage and namespace, and no public way to either.')
+@description('A virtual network, private endpoints for storage and namespace, and no public access to either.')
 param privateNetworking bool = false
 
 @description('Address space of that network, a /24 or larger.')
@@ -47,10 +47,10 @@ param addressPrefix string = '10.90.0.0/24'
 @description('OpenTelemetry in the host and in the app, in place of the Application Insights SDK (docs/deploy.md).')
 param openTelemetry bool = false
 
-@description('Who is told of alerts, by mail. None: alerts are raised, and seen in the portal only.')
+@description('Email addresses that get the alerts. None: alerts show in the portal only.')
 param alertEmails array = []
 
-@description('Python of the app.')
+@description('Python version of the app.')
 @allowed([
   '3.11'
   '3.12'
@@ -59,12 +59,12 @@ param alertEmails array = []
 ])
 param pythonVersion string = '3.12'
 
-@description('Instances that each function may have at once. Messages that are held count as backlog, so it is pinned.')
+@description('The most instances of each function. A fixed limit, because messages that wait count as backlog.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Instances that are always ready for the function track. Zero: the first poll after a pause waits for one.')
+@description('Instances always ready for the function track. 0: the first poll after a pause waits for an instance to start.')
 @minValue(0)
 param alwaysReadyTrackers int = 1
 

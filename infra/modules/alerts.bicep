@@ -1,5 +1,5 @@
-// The alerts of one app, each with an entry in docs/operations.md. Azure Monitor evaluates them: none needs the app,
-// or a timer of it, to run.
+// The alerts of one app, each with an entry in docs/operations.md. Azure Monitor evaluates them: none needs the app
+// or its timers to run.
 
 param suffix string
 param location string
@@ -11,7 +11,7 @@ param appName string
 param workflows array
 
 var rules = loadJsonContent('../alerts.json')
-// An app that serves no schedules has no timer whose silence would say anything.
+// An app without schedules has no timer, so its silence says nothing.
 var ofThisApp = filter(rules.app, rule => !contains(rule, 'workflows') || !empty(intersection(rule.?workflows ?? [], workflows)))
 
 resource ofNamespace 'Microsoft.Insights/metricAlerts@2018-03-01' = [for rule in rules.namespace: {

@@ -1,6 +1,6 @@
-// One app: its identity, its storage without shared keys, its namespace, its plan (Flex Consumption takes one app a plan).
+// One app: its identity, its storage without shared keys, its namespace, its plan (Flex Consumption takes one app per plan).
 
-@description('What tells the app from others of the environment; its azd service name.')
+@description('Name of the app within the environment: its azd service name.')
 param key string
 
 @description('What makes names unique in the cloud.')
@@ -210,7 +210,7 @@ resource site 'Microsoft.Web/sites@2024-11-01' = {
       }
     }
   }
-  // The package's container, and the right to read it, must be there before the site is.
+  // The package's container, and the right to read it, must exist before the site.
   dependsOn: [
     container
     storageAccess

@@ -1,4 +1,4 @@
-// Roles of the app's identity on a resource group that is there already.
+// Roles of the app's identity on a resource group that exists already.
 
 param principalId string
 param roleIds array

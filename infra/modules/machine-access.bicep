@@ -1,4 +1,4 @@
-// Roles of the app's identity on a VM that is there already.
+// Roles of the app's identity on a VM that exists already.
 
 param machineName string
 param principalId string

@@ -1,4 +1,4 @@
-// The network of an app without public ways: one subnet for the apps, one for private endpoints.
+// The network of an app without public access: one subnet for the apps, one for private endpoints.
 
 param token string
 param location string

@@ -1,4 +1,4 @@
-// Who is told of alerts.
+// Who gets the alerts.
 
 param environmentName string
 param tags object

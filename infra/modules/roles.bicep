@@ -1,5 +1,5 @@
 // The custom roles of the app, from the table that docs/operations.md shows. Role names are unique in a tenant, so
-// they hold the environment's.
+// they contain the environment's.
 targetScope = 'subscription'
 
 param environmentName string

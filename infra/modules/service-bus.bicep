@@ -24,7 +24,7 @@ resource namespace 'Microsoft.ServiceBus/namespaces@2024-01-01' = {
     tier: tier
   }
   properties: {
-    // Identities alone: there is no connection string that could be lost.
+    // Identities only: there is no connection string to lose.
     disableLocalAuth: true
     minimumTlsVersion: '1.2'
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'

@@ -1,4 +1,4 @@
-// Roles of the app's identity on a vault that is there already.
+// Roles of the app's identity on a vault that exists already.
 
 param vaultName string
 param principalId string

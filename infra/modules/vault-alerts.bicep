@@ -1,4 +1,4 @@
-// Alerts on what the backup service itself says of a vault: also of backups that policies take, not the app.
+// Alerts on what the backup service reports of a vault, scheduled backups included.
 
 param suffix string
 param tags object

@@ -1,4 +1,4 @@
-// What the backup service logs of a vault, in tables of their own: which job failed, which database missed its backup.
+// What the backup service logs of a vault, in separate tables: which job failed, which database missed its backup.
 
 param vaultName string
 param settingName string

@@ -58,7 +58,7 @@ MATRIX: Final = (
         "429 with Retry-After: seconds, an HTTP date, huge, negative, garbage.",
         "Never asked earlier; garbage and negative count as absent; a wait beyond the deadline ends at once.",
     ),
-    Row("F09", "429 without Retry-After.", "Asked again after growing, spread waits."),
+    Row("F09", "429 without Retry-After.", "Tried again after growing, randomised waits."),
     Row(
         "F10",
         "A burst of 5xx.",
@@ -67,15 +67,15 @@ MATRIX: Final = (
     Row(
         "F11",
         "The answer to an accepted POST is lost or comes too late.",
-        "Settled by the vault's jobs, never sent again blindly; a restore is never sent again at all.",
+        "Settled by the vault's jobs, never sent again blindly; a restore only where it can replace nothing.",
     ),
     Row("F12", "A connection breaks within an answer.", "A GET is asked again; a POST is settled as in F11."),
     Row(
         "F13",
-        "An answer that is no JSON, a proxy's page, of the wrong type, without a status.",
+        "An answer that is not JSON, is a proxy's page, has a wrong type or no status.",
         "Tried five times, then one outcome with a redacted excerpt.",
     ),
-    Row("F14", "The token expires while a job is followed.", "A new token, and on; no outcome is lost."),
+    Row("F14", "The token expires while a job is followed.", "A new token is fetched; no outcome is lost."),
     Row(
         "F15",
         "403: a role is missing, removed, or has not spread yet.",
@@ -88,13 +88,13 @@ MATRIX: Final = (
     ),
     Row(
         "F17",
-        "A poll URL leads into another subscription, or climbs.",
+        "A poll URL leads into another subscription, or climbs by `..`.",
         "Refused; one outcome.",
     ),
     Row(
         "F18",
         "An accepted call names no URL to follow it by.",
-        "The job is found by listing; where no job comes of it, one outcome says so.",
+        "The job is found by listing; without a job, one outcome says so.",
     ),
     Row(
         "F19",
@@ -104,20 +104,20 @@ MATRIX: Final = (
     Row(
         "F20",
         "The result of an operation answers 404, 410 or 204.",
-        "204 is done; 404 soon after the start is too early; later the job is looked for.",
+        "204 means done; 404 soon after the start means too early; later the job is looked for.",
     ),
     Row("F21", "A job completes with warnings.", "`succeededWithWarnings`, the warnings in the outcome."),
     Row("F22", "A job is cancelled (`Cancelled` or `Canceled`).", "`cancelled`."),
-    Row("F23", "A status that no document knows.", "Followed until it ends, or to the deadline."),
+    Row("F23", "A status that no documentation names.", "Followed until it ends, or to the deadline."),
     Row(
         "F24",
-        "A job fails for a reason of the database's own.",
+        "A job fails for a reason in the database.",
         "`failed` with code, message and what to do.",
     ),
     Row(
         "F25",
         "Another operation is running on the database.",
-        "Waited for, then sent again; at most three POSTs a request and database.",
+        "Waited for, then sent again; at most three POSTs per request and database.",
     ),
     Row("F26", "The day's on-demand backups are used up.", "`QuotaExhausted`; no further attempt."),
     Row(
@@ -128,8 +128,8 @@ MATRIX: Final = (
     Row("F28", "The database is protected already.", "Passed through; or `failed` where the policy differs."),
     Row(
         "F29",
-        "The database is not there, or two VMs bear one name.",
-        "`failed`, naming what there is; VMs are told apart by their full ids.",
+        "The database does not exist, or two VMs have one name.",
+        "`failed`, naming what exists; VMs are told apart by their full ids.",
     ),
     Row("F30", "The workload extension cannot be reached.", "`failed`, saying how to repair it."),
     Row(
@@ -138,28 +138,28 @@ MATRIX: Final = (
         "`rejected`; overwritten only if request and setting say so.",
     ),
     Row(
-        "F32", "A message grows too large for the broker.", "Details are left out; the outcome is published."
+        "F32", "A message grows too large for Service Bus.", "Details are left out; the outcome is published."
     ),
     Row(
         "F33",
-        "A message that is no request, of another version, with a field too many, empty, not UTF-8.",
-        "One `rejected` outcome with every problem; the original parked; the others unharmed.",
+        "A message that is no request, of another version, with an unknown field, empty, or not UTF-8.",
+        "One `rejected` outcome with every problem; the original is parked; other messages are unharmed.",
     ),
     Row("F34", "A function fails on one message by a defect.", "Answered as `FailedInternal`, and parked."),
     Row(
         "F35",
-        "The bus takes nothing, or one entity of it, or refuses it to this identity.",
+        "Service Bus or one entity takes nothing, or refuses this identity.",
         "Nothing is completed; sent again under the same ids; no effect is repeated.",
     ),
     Row(
         "F36",
-        "The link to the bus is stale, or its threads meet.",
+        "The link to Service Bus is stale, or two threads use it at once.",
         "One reconnect; every message arrives once.",
     ),
     Row(
         "F37",
         "This machine's clock is ten minutes off.",
-        "Nothing is waited for too long or asked too early.",
+        "No wait is too long, no poll too early.",
     ),
     Row(
         "F38",
@@ -169,24 +169,24 @@ MATRIX: Final = (
     Row(
         "F39",
         "The app is scaled in while a function runs.",
-        "It may finish, or its message comes again; one effect.",
+        "It may finish, or its message is delivered again; one effect.",
     ),
     Row(
         "F40",
         "Jobs are in flight while a new version is deployed.",
-        "Recorded messages are read as they were.",
+        "The new version reads the messages of the old one.",
     ),
     Row(
         "F41",
         "A message between steps is dead-lettered.",
         "Its requester is answered; it is parked, and replayed.",
     ),
-    Row("F42", "Hundreds of databases at once.", "The pace stays under ARM's limits; nobody waits for ever."),
     Row(
-        "F43", "Listings whose pages lead elsewhere, in a circle, or on without end.", "Refused; one outcome."
+        "F42",
+        "Hundreds of databases at once.",
+        "The pace stays under Azure Resource Manager's limits; nobody waits for ever.",
     ),
-    Row(
-        "F44", "The same request a thousand times.", "One backup, one outcome; the rest vanish at the broker."
-    ),
+    Row("F43", "Listings whose pages lead elsewhere, in a circle, or never end.", "Refused; one outcome."),
+    Row("F44", "The same request a thousand times.", "One backup, one outcome; Service Bus drops the rest."),
     Row("F45", "A job is to be cancelled.", "—", "there is no cancel request: the app cancels nothing"),
 )

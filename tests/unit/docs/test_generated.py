@@ -10,6 +10,7 @@ import pytest
 from azure.functions import FunctionApp
 
 from docs.generate import (
+    EVENTS,
     NAMESPACE,
     ROOT,
     SCHEMAS,
@@ -32,9 +33,10 @@ def test_the_generated_file_is_current(path: Path) -> None:
     assert (ROOT / path).read_text(encoding="utf-8") == FILES[path], "run: python -m docs.generate"
 
 
-def test_no_schema_is_left_over() -> None:
-    assert {path.relative_to(ROOT) for path in (ROOT / SCHEMAS).iterdir()} == {
-        path for path in FILES if path.parent == SCHEMAS
+@pytest.mark.parametrize("folder", [SCHEMAS, EVENTS], ids=str)
+def test_no_schema_or_example_is_left_over(folder: Path) -> None:
+    assert {path.relative_to(ROOT) for path in (ROOT / folder).iterdir()} == {
+        path for path in FILES if path.parent == folder
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted(
     path
-    for folder in ("tests/data", "tests/faults/step_messages", "samples", "docs/schemas")
+    for folder in ("tests/data", "tests/faults/step_messages", "samples", "docs/schemas", "docs/events")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".json", ".jsonl")
 )
