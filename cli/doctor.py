@@ -30,7 +30,14 @@ from shared.arm.errors import ArmError, ArmStatusError, TokenError
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.bus.topology import TOPOLOGY
 from shared.namespace import connect
-from shared.settings import SERVICE_BUS_CONNECTION, Settings, SettingsError, read_settings
+from shared.settings import (
+    SERVICE_BUS_CONNECTION,
+    SERVICE_BUS_NAMESPACE,
+    Settings,
+    SettingsError,
+    host_setting,
+    read_settings,
+)
 
 JsonObject = dict[str, Any]
 
@@ -107,7 +114,7 @@ def _look(
             vaults=vaults,
             machines=machines,
             drill_machines=drill_machines or _drill_machines(settings),
-            namespace=options.namespace or _namespace_in(looked_at),
+            namespace=options.namespace or host_setting(looked_at, SERVICE_BUS_NAMESPACE) or None,
             subscription=subscription,
         )
     return found
@@ -190,11 +197,6 @@ def _usable_settings(environment: Mapping[str, str]) -> Settings | None:
         return read_settings(environment)
     except SettingsError:
         return None
-
-
-def _namespace_in(environment: Mapping[str, str]) -> str | None:
-    name = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace".lower()
-    return next((value for key, value in environment.items() if key.lower() == name and value.strip()), None)
 
 
 def settings_findings(environment: Mapping[str, str]) -> Iterator[Finding]:

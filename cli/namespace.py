@@ -32,7 +32,7 @@ from local.host.signals import stop_requested
 from shared.bus import BusError
 from shared.bus.service_bus import ServiceBusBus, client_options
 from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
-from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
+from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, host_setting, service_bus_transport
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceiver
@@ -192,7 +192,7 @@ def connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient]
     from shared.arm.errors import TokenError
 
     host = namespace if "." in namespace or ":" in namespace else f"{namespace}.servicebus.windows.net"
-    connection_string = os.environ.get(SERVICE_BUS_CONNECTION, "")
+    connection_string = host_setting(os.environ, SERVICE_BUS_CONNECTION)
     try:
         transport = service_bus_transport(os.environ)
     except SettingsError as error:

@@ -22,7 +22,7 @@ from cli.results import count_of, spoken
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus.topology import DEAD_LETTERS, INTERNAL_QUEUES, PARKED_MESSAGES, TOPOLOGY
-from shared.settings import SERVICE_BUS_CONNECTION
+from shared.settings import SERVICE_BUS_NAMESPACE, host_setting
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceiver
@@ -131,10 +131,9 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def _namespace(options: argparse.Namespace) -> str:
-    name = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace"
-    found: str | None = options.namespace or os.environ.get(name, "").strip() or None
-    if found is None:
-        raise CommandError(f"--namespace: no namespace is named; give it, or set {name}.")
+    found: str = options.namespace or host_setting(os.environ, SERVICE_BUS_NAMESPACE)
+    if not found:
+        raise CommandError(f"--namespace: no namespace is named; give it, or set {SERVICE_BUS_NAMESPACE}.")
     return found
 
 

@@ -14,7 +14,7 @@ from shared import tracing
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
 from shared.log import logger
-from shared.settings import SettingsError, read_settings
+from shared.settings import SettingsError, host_setting, read_settings
 
 if TYPE_CHECKING:
     from shared.arm.transport import Transport
@@ -126,8 +126,7 @@ def records_by_open_telemetry(environment: Mapping[str, str]) -> bool:
 
     Follows https://learn.microsoft.com/azure/azure-functions/opentelemetry-howto.
     """
-    given = (value for name, value in environment.items() if name.lower() == TELEMETRY_MODE.lower())
-    return next(given, "").strip().lower() == "opentelemetry"
+    return host_setting(environment, TELEMETRY_MODE).lower() == "opentelemetry"
 
 
 def install(wired: Runtime | None) -> None:

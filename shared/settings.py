@@ -36,6 +36,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
+SERVICE_BUS_NAMESPACE: Final = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace"
 SERVICE_BUS_TRANSPORT: Final = "SERVICE_BUS_TRANSPORT"
 
 
@@ -149,6 +150,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def host_setting(environment: Mapping[str, str], name: str) -> str:
+    """A setting that the Functions host reads too, and by its name in any case; empty where there is none."""
+    given = environment.get(name, "").strip()
+    others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
+    return given or next(filter(None, others), "")
 
 
 def service_bus_transport(environment: Mapping[str, str]) -> Transport:
