@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ from local.host.host import DRAIN
 from local.host.signals import stop_requested
 from shared.bus import MessageTooLargeError
 from shared.bus.topology import JOB_OUTCOMES
-from shared.messages.cloud_events import InvalidMessageError, read_envelope
+from shared.messages.cloud_events import LARGEST_MESSAGE, InvalidMessageError, read_envelope
 from shared.messages.events import ErrorInfo, rejected_id, request_rejected
 from shared.messages.requests import REQUEST_TYPES
 
@@ -47,7 +47,8 @@ _ENGINE: Final = "shared.engine.failures"
 #: Seconds of real time without any success after which a person is told, and then told again.
 _SILENCE: Final = 5.0
 _TOLD_AGAIN: Final = 60.0
-
+#: Bytes of a file of requests, all of which are held in memory.
+_LARGEST_FILE: Final = 256 * 1024**2
 
 JSON_LINES: Final = Output(format=Format.JSONL)
 
@@ -122,7 +123,7 @@ def _refuse_to_overwrite(requests: str | None, outcomes: Path | None) -> None:
 def read_file(name: str) -> list[RequestLine]:
     """The requests of a file, or of standard input where it is called `-`. Raises CommandError."""
     try:
-        data = in_utf_8(sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes())
+        data = in_utf_8(_read_all(name))
     except OSError as error:
         raise CommandError(
             f"the requests in {name} cannot be read ({error.strerror}): name a JSONL file with --requests."
@@ -136,7 +137,26 @@ def read_file(name: str) -> list[RequestLine]:
             f"the requests in {name} are JSON over several lines, or a list; each line of the file is one request:"
             " write it with `ConvertTo-Json -Compress`, or `jq -c`."
         )
-    return read_request_lines(data.split(b"\n"))
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > LARGEST_MESSAGE:
+            raise CommandError(
+                f"line {number} of the requests in {name} has {len(line)} bytes, and no message has more than"
+                f" {LARGEST_MESSAGE}: each line of the file is one request."
+            )
+    return read_request_lines(lines)
+
+
+def _read_all(name: str) -> bytes:
+    """The bytes of a file, or of standard input. Raises OSError, and CommandError for more than a run can hold."""
+    with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+        data = file.read(_LARGEST_FILE + 1)
+    if len(data) > _LARGEST_FILE:
+        raise CommandError(
+            f"the requests in {name} have more than {_LARGEST_FILE // 1024**2} MiB, or no end: name a JSONL file with"
+            " --requests, or run them in several files."
+        )
+    return data
 
 
 def _is_laid_out(data: bytes) -> bool:

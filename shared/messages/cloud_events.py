@@ -23,7 +23,7 @@ _JSON: Final = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
 #: The most bytes of a message: several times what the broker takes, and quick to parse.
-_LARGEST: Final = 1024 * 1024
+LARGEST_MESSAGE: Final = 1024 * 1024
 _EXCERPT: Final = 80
 #: What the platform puts in place of bytes that are not UTF-8, before the app sees them.
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -98,9 +98,11 @@ def read_json(body: bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
-    if len(body) > _LARGEST:
+    if len(body) > LARGEST_MESSAGE:
         given = f"{len(body)} bytes"
-        raise InvalidMessageError([Problem("body", given, f"expected a message of at most {_LARGEST} bytes")])
+        raise InvalidMessageError(
+            [Problem("body", given, f"expected a message of at most {LARGEST_MESSAGE} bytes")]
+        )
     try:
         text = body.decode("utf-8-sig")
         value = json.loads(text, parse_constant=refuse)
