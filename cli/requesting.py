@@ -238,6 +238,12 @@ def one_database(options: argparse.Namespace) -> JsonObject:
     """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
         return {"availabilityGroup": options.availability_group, "database": options.database}
+    if "/" not in options.database and any(wildcard in options.database for wildcard in "*?"):
+        raise CommandError(
+            f"--database: expected the name of one database, not a pattern such as {options.database};"
+            " `sqlvmbackup databases` lists the names"
+            f"{_called_so('--database', options.database)}"
+        )
     return _database(options.database, _said(options.instance, DEFAULT_INSTANCE), "--database")
 
 
@@ -310,7 +316,7 @@ def _database(text: str, instance: str, flag: str) -> JsonObject:
     head, slash, tail = text.partition("/")
     if slash:
         return {"instance": head, "database": tail}
-    whole = f"; a database that is called so is given as {flag} INSTANCE/{text}."
+    whole = _called_so(flag, text)
     if "\\" in text:
         machine, _, name = text.rpartition("\\")
         raise CommandError(
@@ -326,6 +332,11 @@ def _database(text: str, instance: str, flag: str) -> JsonObject:
         each = " ".join(f"{flag} {shlex.quote(part.strip())}" for part in text.split(",") if part.strip())
         raise CommandError(f"{flag}: several names are given one by one: {each}, not {text}{whole}")
     return {"instance": instance, "database": text}
+
+
+def _called_so(flag: str, text: str) -> str:
+    """How to give a name that looks like a mistake."""
+    return f"; a database that is called so is given as {flag} INSTANCE/{text}."
 
 
 def _group_database(text: str) -> JsonObject:
