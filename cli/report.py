@@ -28,7 +28,8 @@ from shared.arm.errors import ArmError, ArmStatusError
 from shared.arm.ids import VaultId
 from shared.arm.redaction import printable
 from shared.coverage.estate import together, unregistered
-from shared.coverage.reading import read_listings, single_reads_left, unread, with_read
+from shared.coverage.scope import Scope
+from shared.coverage.single_reads import item_reads_left, unread, with_read
 from shared.coverage.states import (
     EVERY_DATABASE,
     CoverageCode,
@@ -36,7 +37,8 @@ from shared.coverage.states import (
     DatabaseCoverage,
     VaultCoverage,
 )
-from shared.coverage.survey import Scope, survey
+from shared.coverage.survey import survey
+from shared.coverage.vault_listings import read_listings
 from shared.engine.result import Collaborators
 from shared.engine.retry import Retry, decide
 from shared.messages.error_codes import ErrorCode
@@ -183,7 +185,7 @@ def _survey_vault(c: Collaborators, vault_id: VaultId, scope: Scope, *, singly: 
     coverage = survey(listings, scope, c.now())
     if not singly:
         return coverage
-    items = unread(coverage.databases, single_reads_left(c.azure.budget, vault_id))
+    items = unread(coverage.databases, item_reads_left(c.azure.budget, vault_id))
     if not items:
         return coverage
     return survey(with_read(listings, items, c.azure.get_protected_item), scope, c.now())
