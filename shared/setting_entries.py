@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import StrictModel
-from shared.messages.requests import problems_of
+from shared.messages.problems import problems_of
 from shared.nesting import read_flat_json
 
 _M = TypeVar("_M", bound=StrictModel)

@@ -75,9 +75,7 @@ class KnownAttributes:
 
 def excerpt(value: Any) -> str:
     """What was given, short, on one line, safe to print."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
-    if isinstance(value, str):
-        text = json.dumps(value, ensure_ascii=True)
+    text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 1]}…"
 
 
