@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.following import FollowedRequest, Following, Observed
+from cli.awaited_requests import AwaitedRequest, AwaitedRequests, Observed
 from cli.progress import Moving, Progress
 from cli.request_lines import request_key
 from cli.results import Said, count_of, going_to, left_out_of, place_of, spoken
@@ -47,7 +47,7 @@ class Display(Protocol):
         """Show the events that one look at the topic gave, perhaps none."""
         ...
 
-    def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:
+    def refresh(self, awaited: AwaitedRequests, moving: Moving, progress: Progress) -> None:
         """Redraw: time has passed."""
         ...
 
@@ -150,7 +150,7 @@ class PlainDisplay:
         for _, line in self._lines.told(observed):
             self.note(line)
 
-    def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:  # noqa: ARG002  a log has no table
+    def refresh(self, awaited: AwaitedRequests, moving: Moving, progress: Progress) -> None:  # noqa: ARG002  a log has no table
         if self._now() >= self._next:
             self._next = self._now() + _BETWEEN_SUMS
             self.note(sums_of(progress, moving))
@@ -188,15 +188,15 @@ class LiveDisplay:
             if one.kind == "accepted":
                 self.note(line)
 
-    def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:
+    def refresh(self, awaited: AwaitedRequests, moving: Moving, progress: Progress) -> None:
         if self._console.size != self._size:
             self._begin_anew()
-        requests = min(len(following.requests), _MOST_REQUESTS) if len(following.requests) > 1 else 0
+        requests = min(len(awaited.requests), _MOST_REQUESTS) if len(awaited.requests) > 1 else 0
         room = max(_LEAST_ROOM, self._size.height - requests - 7)
         self._live.update(
             Group(
                 Text(sums_of(progress, moving)),
-                *([_requests(following, moving)] if requests else []),
+                *([_requests(awaited, moving)] if requests else []),
                 _moving(moving, room, width=self._size.width),
             )
         )
@@ -248,24 +248,24 @@ def _rounded(duration: timedelta) -> str:
     return spoken(duration)
 
 
-def _requests(following: Following, moving: Moving) -> Table:
+def _requests(awaited: AwaitedRequests, moving: Moving) -> Table:
     under_way = {request_key(one.operation, one.source, one.request_id) for one in moving.shown}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    open_requests = [request for request in following.requests if not request.complete]
-    shown = (open_requests + [r for r in following.requests if r.complete])[:_MOST_REQUESTS]
+    open_requests = [request for request in awaited.requests if not request.complete]
+    shown = (open_requests + [r for r in awaited.requests if r.complete])[:_MOST_REQUESTS]
     for request in shown:
         table.add_row(
             Text(printable(request.line.label, limit=60)),
             _summary(request, under_way=request.line.key in under_way),
         )
-    if len(following.requests) > len(shown):
-        table.add_row(Text(f"and {len(following.requests) - len(shown)} more requests"), "")
+    if len(awaited.requests) > len(shown):
+        table.add_row(Text(f"and {len(awaited.requests) - len(shown)} more requests"), "")
     return table
 
 
-def _summary(request: FollowedRequest, *, under_way: bool) -> Text:
+def _summary(request: AwaitedRequest, *, under_way: bool) -> Text:
     if request.outcome_count is None:
         return Text("under way" if under_way else "waiting")
     return Text(f"{len(request.final_outcomes()):,} of {request.outcome_count:,} ended")

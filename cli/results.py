@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from cli.following import Following, is_success
+from cli.awaited_requests import AwaitedRequests, is_success
 from cli.output import Output, console, print_sentence, print_table, write_data
 from cli.request_lines import RequestLine
 from shared.arm.redaction import printable
@@ -87,10 +87,10 @@ def left_out_of(accepted: JsonObject) -> list[LeftOut]:
     return found
 
 
-def all_left_out(following: Following) -> list[LeftOut]:
+def all_left_out(awaited: AwaitedRequests) -> list[LeftOut]:
     """What the requests left out, each reason once."""
     found: dict[str, LeftOut] = {}
-    for request in following.requests:
+    for request in awaited.requests:
         accepted = request.accepted
         for one in left_out_of(accepted) if accepted is not None else ():
             before = found.get(one.reason, LeftOut(one.reason, 0))
@@ -157,7 +157,7 @@ def going_to(line: RequestLine, data: JsonObject) -> str:
 
 
 def print_outcomes(
-    following: Following,
+    awaited: AwaitedRequests,
     output: Output,
     *,
     left_out: Sequence[LeftOut] = (),
@@ -168,15 +168,15 @@ def print_outcomes(
     """Print the outcomes on standard output: what succeeded, then what failed, and the sums.
 
     Args:
-        following: the requests with what is known of them.
+        awaited: the requests with what is known of them.
         output: the format; a program gets the events unchanged, and the sums on standard error.
         left_out: what the requests left out.
         elapsed: how long it took.
         simulated: whether that is by a clock that runs faster than this machine's.
         said: puts a message in the words of whoever reads it.
     """
-    asked = {id(outcome): one.line for one in following.requests for outcome in one.final_outcomes()}
-    outcomes = list(following.final_outcomes())
+    asked = {id(outcome): one.line for one in awaited.requests for outcome in one.final_outcomes()}
+    outcomes = list(awaited.final_outcomes())
     wanted = [one for one in outcomes if not output.failed_only or not is_success(one)]
     # Failures last: the end is what stays on the screen.
     wanted.sort(key=lambda outcome: not is_success(outcome))
@@ -187,7 +187,7 @@ def print_outcomes(
         for one in left_out:
             print_sentence(f"Left out: {said(str(one))}.")
         _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
-    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
+    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in awaited.requests)
     if outcomes:
         took = (
             "" if elapsed is None else f" ({spoken(elapsed)}{' by the simulated clock' if simulated else ''})"

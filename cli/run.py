@@ -16,12 +16,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from cli.awaited_requests import AwaitedRequest, AwaitedRequests
 from cli.display import Display, display
 from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
 from cli.encoding import in_utf_8
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
-from cli.following import FollowedRequest, Following
 from cli.left_out import note_on_excludes, unprotected
 from cli.outcomes_file import OutcomesFile
 from cli.output import Format, Output, output_of
@@ -191,22 +191,22 @@ def run_requests(
         said = in_flags if options.from_flags else str
         shown = display(requests=len(lines), said=said)
         stack.callback(shown.close)
-        following = Following(lines)
-        watch = Stopwatch(following, scale=app.runtime.service_clock.scale, began=began)
-        run = Run(app, following, file, shown, stop, watch=watch)
+        awaited = AwaitedRequests(lines)
+        watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
+        run = Run(app, awaited, file, shown, stop, watch=watch)
         try:
             finished = run.to_the_end(in_order=options.in_order)
         except BrokerStorageError as error:
             raise CommandError(f"the state is not kept any more: {error}; then {options.again}.") from error
         shown.close()
-        left_out = all_left_out(following)
+        left_out = all_left_out(awaited)
         if finished and options.from_flags:
             left_out += unprotected(lines[0], app)
-            note = note_on_excludes(lines[0], following.requests[0].accepted)
+            note = note_on_excludes(lines[0], awaited.requests[0].accepted)
             if note is not None:
                 shown.note(note)
         print_outcomes(
-            following,
+            awaited,
             options.output,
             left_out=left_out,
             elapsed=watch.elapsed(time.monotonic()),
@@ -214,11 +214,11 @@ def run_requests(
             said=said,
         )
         if finished:
-            options.finished(following.final_outcomes())
+            options.finished(awaited.final_outcomes())
         if not finished:
             shown.note(_how_to_go_on(options))
             return INTERRUPTED
-        return 0 if following.succeeded else 1
+        return 0 if awaited.succeeded else 1
 
 
 def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:
@@ -283,7 +283,7 @@ class Run:
     def __init__(
         self,
         app: EmbeddedApp,
-        following: Following,
+        awaited: AwaitedRequests,
         file: OutcomesFile | None,
         shown: Display,
         stop: threading.Event,
@@ -292,7 +292,7 @@ class Run:
     ) -> None:
         self._watch = watch
         self._trouble = Trouble()
-        self.following = following
+        self.awaited = awaited
         self._app = app
         self._file = file
         self._shown = shown
@@ -312,8 +312,8 @@ class Run:
         log.addHandler(self._trouble)
         try:
             if in_order:
-                return all(self._send_and_wait([request]) for request in self.following.requests)
-            return self._send_and_wait(self.following.requests)
+                return all(self._send_and_wait([request]) for request in self.awaited.requests)
+            return self._send_and_wait(self.awaited.requests)
         finally:
             log.removeHandler(self._trouble)
             log.level, log.propagate = before
@@ -329,23 +329,23 @@ class Run:
         for message, epoch in self._app.pending_epochs():
             known = step_request(message.body)
             if known:
-                found = self.following.find(known.get("operation"), known.get("source"), known.get("id"))
+                found = self.awaited.find(known.get("operation"), known.get("source"), known.get("id"))
             else:
                 try:
                     envelope = read_envelope(message.body)
                     operation = (
                         REQUEST_TYPES[envelope.type][0].value if envelope.type in REQUEST_TYPES else None
                     )
-                    found = self.following.find(operation, envelope.source, envelope.id)
+                    found = self.awaited.find(operation, envelope.source, envelope.id)
                 except InvalidMessageError:
                     found = None
                 if found is None:
-                    rejected = self.following.find_rejection(rejected_id(message.body, epoch))
+                    rejected = self.awaited.find_rejection(rejected_id(message.body, epoch))
                     found = rejected[0] if rejected is not None else None
             if found is not None:
-                self.following.expect_epoch(found, epoch)
+                self.awaited.expect_epoch(found, epoch)
 
-    def _send_and_wait(self, requests: Sequence[FollowedRequest]) -> bool:
+    def _send_and_wait(self, requests: Sequence[AwaitedRequest]) -> bool:
         for request in requests:
             if not request.known:
                 self._send(request.line)
@@ -357,7 +357,7 @@ class Run:
             version = self._app.broker.version
             news = self._take_events()
             moving, at = in_flight(self._app, self._shown.room), time.monotonic()
-            self._shown.refresh(self.following, moving, self._watch.progress(at))
+            self._shown.refresh(self.awaited, moving, self._watch.progress(at))
             if (trouble := self._trouble.to_tell(moving, at)) is not None:
                 self._shown.note(trouble)
             if news:
@@ -398,7 +398,7 @@ class Run:
 
     def _take_events(self, *, quietly: bool = False) -> bool:
         """Note what was published; returns whether there was anything."""
-        news = [found for event in self._app.new_events() if (found := self.following.observe(event))]
+        news = [found for event in self._app.new_events() if (found := self.awaited.observe(event))]
         for observed in news:
             if observed.kind == "outcome" and self._file is not None:
                 self._file.write(observed.event)

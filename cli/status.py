@@ -219,10 +219,10 @@ def _add(found: dict[tuple[str, str, str], Requests], message: InFlight) -> None
 
 def _bodies(receiver: ServiceBusReceiver) -> Iterator[bytes]:
     """The bodies of a queue's messages, waiting and scheduled, oldest first."""
-    following = count = 0
-    while count < _MOST and (page := receiver.peek_messages(_PAGE, sequence_number=following)):
+    next_number = count = 0
+    while count < _MOST and (page := receiver.peek_messages(_PAGE, sequence_number=next_number)):
         for message in page:
             fields = message_fields(message)
-            following = fields["sequence_number"] + 1
+            next_number = fields["sequence_number"] + 1
             count += 1
             yield fields["body"]
