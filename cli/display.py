@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.awaited_requests import AwaitedRequest, AwaitedRequests, Observed
+from cli.left_out import left_out_of
 from cli.progress import Moving, Progress
 from cli.request_lines import request_key
-from cli.results import Said, count_of, going_to, left_out_of, place_of, spoken
+from cli.results import Said
+from cli.wording import count_of, going_to, place_of, spoken
 from shared.arm.redaction import printable
 from shared.messages.events import REQUEST_KEY
 

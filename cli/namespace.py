@@ -20,12 +20,13 @@ from cli.awaited_requests import AwaitedRequests
 from cli.display import display
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
+from cli.left_out import all_left_out
 from cli.outcomes_file import OutcomesFile
 from cli.output import output_of
 from cli.progress import NOTHING_MOVES, Stopwatch
 from cli.replay import Parked, UnusableError, message_again
 from cli.request_lines import RequestLine
-from cli.results import all_left_out, print_outcomes
+from cli.results import print_outcomes
 from local.broker import PeekedMessage
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested

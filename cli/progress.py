@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from cli.awaited_requests import AwaitedRequests, is_success
 from cli.embedded import EmbeddedApp
-from cli.results import restored_to
+from cli.wording import restored_to
 from shared.bus.topology import STEP_QUEUES, TRACK
 
 

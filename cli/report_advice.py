@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cli.flags import in_flags
-from cli.results import LeftOut, count_of
+from cli.left_out import LeftOut
+from cli.wording import count_of
 from shared.coverage.states import EVERY_DATABASE, SEVERITY, CoverageState, DatabaseCoverage, counts_of
 from shared.names import name_key
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.report_advice import Step, headline, label_of, left_out_text, meaning_of
-from cli.results import count_of
+from cli.wording import count_of
 from shared.arm.redaction import printable
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
 from shared.messages.model import format_moment

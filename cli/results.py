@@ -12,8 +12,10 @@ from typing import Any, Final
 from rich.text import Text
 
 from cli.awaited_requests import AwaitedRequests, is_success
+from cli.left_out import LeftOut
 from cli.output import Output, console, print_sentence, print_table, write_data
 from cli.request_lines import RequestLine
+from cli.wording import count_of, going_to, place_of, restored_to, spoken
 from shared.arm.redaction import printable
 
 JsonObject = dict[str, Any]
@@ -28,132 +30,6 @@ _NARROW: Final = 60
 _FEW: Final = 10
 #: Lines of a terminal below the failures: the sums, and where the next command is typed.
 _BELOW: Final = 2
-#: How many left-out databases are named for each reason.
-_MOST_NAMES: Final = 20
-
-#: Why databases are left out, for people.
-_REASONS: Final = {
-    "systemDatabase": "system database (includeSystem takes it)",
-    "excluded": "excluded",
-    "protectionStopped": "protection stopped",
-    "softDeleted": "soft-deleted",
-    "typeNotSupported": "this type of backup does not apply",
-    "ambiguousName": "name that differs from another only in case",
-    "notProtectable": "not offered for protection",
-    "notProtected": "not protected",
-    "neverDrilled": "system database, and those are never drilled",
-    "neverBackedUp": "never backed up",
-    "notItsTurn": "not drilled now, since others' last drill is longer ago",
-}
-
-_OF_MANY: Final = {
-    "systemDatabase": "system databases (includeSystem takes them)",
-    "ambiguousName": "names that differ from others only in case",
-    "neverDrilled": "system databases, and those are never drilled",
-}
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Databases that a request leaves out for one reason."""
-
-    reason: str
-    count: int
-    names: tuple[str, ...] = ()
-
-    @property
-    def why(self) -> str:
-        """The reason in words, in the singular."""
-        return _REASONS.get(self.reason, self.reason)
-
-    def __str__(self) -> str:
-        words = self.why
-        if self.count > 1:
-            words = _OF_MANY.get(self.reason, words)
-        shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
-        more = f" and {self.count - len(self.names[:_MOST_NAMES])} more" if self.count > _MOST_NAMES else ""
-        return f"{self.count} {words}{f': {shown}{more}' if shown else ''}"
-
-
-def left_out_of(accepted: JsonObject) -> list[LeftOut]:
-    """What the data of an accepted event says was left out; its names are in the order of its reasons."""
-    names = list(accepted.get("skippedNames", ()))
-    found = []
-    for reason, count in accepted.get("skipped", {}).items():
-        if reason == "systemDatabase" and accepted.get("operation") == "drill":
-            reason = "neverDrilled"  # noqa: PLW2901  # no flag takes them
-        mine, names = names[:count], names[count:]
-        found.append(LeftOut(reason, count, tuple(mine)))
-    return found
-
-
-def all_left_out(awaited: AwaitedRequests) -> list[LeftOut]:
-    """What the requests left out, each reason once."""
-    found: dict[str, LeftOut] = {}
-    for request in awaited.requests:
-        accepted = request.accepted
-        for one in left_out_of(accepted) if accepted is not None else ():
-            before = found.get(one.reason, LeftOut(one.reason, 0))
-            found[one.reason] = LeftOut(one.reason, before.count + one.count, before.names + one.names)
-    return list(found.values())
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def spoken(duration: timedelta) -> str:
-    """A duration for people: `42 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
-    seconds = int(duration.total_seconds())
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    if seconds < 86400:
-        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
-
-
-def place_of(data: JsonObject) -> str:
-    """A database for people: VM, instance or group, and name; of a survey of coverage its vault."""
-    if data.get("coverage") is not None:
-        return f"vault {str(data['vaultId']).rpartition('/')[2]}"
-    if data.get("database") is None:
-        return "the request"
-    parent = data.get("instance") or data.get("availabilityGroup") or ""
-    machine = str(data.get("vmId") or "").rpartition("/")[2]
-    return "/".join(part for part in (machine, parent, data["database"]) if part)
-
-
-def restored_to(data: JsonObject) -> str:
-    """Where a restore goes: a name or a path, after the VM and the instance where those are not the source's."""
-    target = data["target"]
-    if target["kind"] == "original":
-        return "the original"
-    machine = str(target["vmId"])
-    same_machine = machine.lower() == str(data.get("vmId", "")).lower()
-    vm = "" if same_machine else machine.rpartition("/")[2]
-    if target["kind"] == "files":
-        return f"{target['path']} on {vm}" if vm else str(target["path"])
-    same_instance = same_machine and str(target["instance"]).lower() == str(data.get("instance", "")).lower()
-    instance = "" if same_instance else str(target["instance"])
-    name = target.get("database") or f"{data.get('database')}_restored_…"
-    return "/".join(part for part in (vm, instance, name) if part)
-
-
-def going_to(line: RequestLine, data: JsonObject) -> str:
-    """Where a restore goes, from its event or else its request: ` to sqlvm2/MSSQLSERVER/orders`."""
-    target = data.get("target")
-    if target is None:
-        asked = line.envelope.data if line.envelope is not None else None
-        target = asked.get("target") if isinstance(asked, dict) else None
-    if not isinstance(target, dict) or data.get("database") is None:
-        return ""
-    try:
-        return f" to {restored_to({**data, 'target': target})}"
-    except (KeyError, TypeError):
-        return ""  # the app says what is wrong with it
 
 
 def print_outcomes(

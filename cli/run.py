@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,22 +18,22 @@ from typing import Any, Final
 from cli.awaited_requests import AwaitedRequest, AwaitedRequests
 from cli.display import Display, display
 from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
-from cli.encoding import in_utf_8
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
-from cli.left_out import note_on_excludes, unprotected
+from cli.left_out import all_left_out, note_on_excludes, unprotected
 from cli.outcomes_file import OutcomesFile
 from cli.output import Format, Output, output_of
 from cli.progress import Moving, Stopwatch, in_flight
-from cli.request_lines import RequestLine, read_request_lines
-from cli.results import all_left_out, print_outcomes
+from cli.request_file import read_file
+from cli.request_lines import RequestLine
+from cli.results import print_outcomes
 from cli.state import unfinished
 from local.broker import BrokerStorageError
 from local.host.host import DRAIN
 from local.host.signals import stop_requested
 from shared.bus import MessageTooLargeError
 from shared.bus.topology import JOB_OUTCOMES
-from shared.messages.cloud_events import LARGEST_MESSAGE, InvalidMessageError, read_envelope
+from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.events import ErrorInfo, rejected_id, request_rejected
 from shared.messages.requests import REQUEST_TYPES
 
@@ -47,8 +46,6 @@ _ENGINE: Final = "shared.engine.failures"
 #: Seconds of real time without any success after which a person is told, and then told again.
 _SILENCE: Final = 5.0
 _TOLD_AGAIN: Final = 60.0
-#: Bytes of a file of requests, all of which are held in memory.
-_LARGEST_FILE: Final = 256 * 1024**2
 
 JSON_LINES: Final = Output(format=Format.JSONL)
 
@@ -118,55 +115,6 @@ def _refuse_to_overwrite(requests: str | None, outcomes: Path | None) -> None:
         return  # one of them is not there
     if same and outcomes.is_file():
         raise CommandError(f"--outcomes: {outcomes} holds the requests: name another file.")
-
-
-def read_file(name: str) -> list[RequestLine]:
-    """The requests of a file, or of standard input where it is called `-`. Raises CommandError."""
-    try:
-        data = in_utf_8(_read_all(name))
-    except OSError as error:
-        raise CommandError(
-            f"the requests in {name} cannot be read ({error.strerror}): name a JSONL file with --requests."
-        ) from error
-    except ValueError as error:
-        raise CommandError(
-            f"the requests in {name} begin as UTF-16 or UTF-32 and are not: save the file as UTF-8."
-        ) from error
-    if _is_laid_out(data):
-        raise CommandError(
-            f"the requests in {name} are JSON over several lines, or a list; each line of the file is one request:"
-            " write it with `ConvertTo-Json -Compress`, or `jq -c`."
-        )
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if len(line) > LARGEST_MESSAGE:
-            raise CommandError(
-                f"line {number} of the requests in {name} has {len(line)} bytes, and no message has more than"
-                f" {LARGEST_MESSAGE}: each line of the file is one request."
-            )
-    return read_request_lines(lines)
-
-
-def _read_all(name: str) -> bytes:
-    """The bytes of a file, or of standard input. Raises OSError, and CommandError for more than a run can hold."""
-    with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
-        data = file.read(_LARGEST_FILE + 1)
-    if len(data) > _LARGEST_FILE:
-        raise CommandError(
-            f"the requests in {name} have more than {_LARGEST_FILE // 1024**2} MiB, or no end: name a JSONL file with"
-            " --requests, or run them in several files."
-        )
-    return data
-
-
-def _is_laid_out(data: bytes) -> bool:
-    """Whether the file begins with JSON over several lines, or with a list, which no request is."""
-    text = data.decode("utf-8-sig", "replace").lstrip()
-    try:
-        value, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, list) or (isinstance(value, dict) and "\n" in text[:end])
 
 
 def run_requests(

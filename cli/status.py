@@ -18,7 +18,7 @@ from cli.errors import CommandError
 from cli.namespace import connected
 from cli.output import Output, output_of, print_rows
 from cli.progress import InFlight, read_in_flight
-from cli.results import count_of, spoken
+from cli.wording import count_of, spoken
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus.topology import DEAD_LETTERS, INTERNAL_QUEUES, PARKED_MESSAGES, TOPOLOGY

@@ -15,7 +15,7 @@ from cli import display
 from cli.awaited_requests import AwaitedRequests, Observed
 from cli.progress import NOTHING_MOVES, InFlight, Moving, Progress, Stopwatch
 from cli.request_lines import read_request_lines
-from cli.results import spoken
+from cli.wording import spoken
 
 Screen = Callable[..., tuple[display.LiveDisplay, io.StringIO]]
 SOURCE = "/s"

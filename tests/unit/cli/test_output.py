@@ -16,8 +16,9 @@ from cli import output, results
 from cli.awaited_requests import AwaitedRequests
 from cli.encoding import escape_what_cannot_be_written
 from cli.errors import CommandError
+from cli.left_out import LeftOut
 from cli.output import Format, Output, output_of, print_rows
-from cli.results import LeftOut, print_outcomes
+from cli.results import print_outcomes
 from tests.unit.cli.test_display import awaited, event
 
 TABLE = Output(format=Format.TABLE)
