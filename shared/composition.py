@@ -97,7 +97,7 @@ def runtime() -> Runtime:
 
     Raises SettingsError where the environment cannot be used; the next call tries again.
     """
-    global _installed  # noqa: PLW0603 - one a process, by design of the platform's worker
+    global _installed  # noqa: PLW0603 - one per process, by design of the platform's worker
     with _building:
         if _installed is None:
             built = build(os.environ)

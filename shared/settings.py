@@ -169,10 +169,10 @@ def service_bus_transport(environment: Mapping[str, str]) -> Transport:
 
 
 def _transport(text: str) -> Transport:
-    found = next((each for each in Transport if each.value.lower() == text.lower()), None)
-    if found is None:
+    transport = next((each for each in Transport if each.value.lower() == text.lower()), None)
+    if transport is None:
         raise ValueError(f"expected {' or '.join(each.value for each in Transport)}")
-    return found
+    return transport
 
 
 def _workflows(text: str) -> frozenset[Operation]:

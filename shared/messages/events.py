@@ -494,7 +494,7 @@ def gap(
     identity: tuple[object, ...],
     subject: str | None,
     data: GapInfo,
-    **told: Any,
+    **context: Any,
 ) -> Event:
     """A gap. Its id is made of `identity`, so it is the same whichever request finds the gap."""
     info = {name: getattr(data, name) for name in GapInfo.model_fields}
@@ -504,7 +504,7 @@ def gap(
         identity=identity,
         subject=subject,
         at=at,
-        data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **told),
+        data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **context),
     )
     return event.model_copy(update={"id": fingerprint("gap", *identity)})
 

@@ -32,11 +32,11 @@ from functions.packages import MODULES, MissingPackagesError
 from local.broker import Broker
 from local.broker.amqp import AmqpDoor
 from local.broker.model import IncomingMessage
+from local.stepped_clock import SteppedClock
 from shared import composition, triggers
 from shared.arm import credentials
 from shared.bus import OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
-from shared.clock import SteppedClock
 from shared.namespace import connect
 from shared.settings import SettingsError
 from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
