@@ -10,11 +10,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from shared import tracing
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
-from shared.log import logger
 from shared.settings import SettingsError, host_setting, read_settings
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from shared.arm.transport import Transport
@@ -109,7 +109,7 @@ def runtime() -> Runtime:
 
 def _recorder(environment: Mapping[str, str]) -> tracing.Recorder | None:
     try:
-        from shared.open_telemetry import recorder
+        from shared.telemetry.open_telemetry import recorder
     except ImportError as error:
         # Telemetry that is missing keeps no message from being handled.
         _log.error(

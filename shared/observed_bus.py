@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from shared import tracing
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.topology import JOB_OUTCOMES, PARKED_MESSAGES
-from shared.log import logger
 from shared.messages.events import Status
 from shared.messages.reserved import REASON
-from shared.tracing import Instrument, Kind
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import Instrument, Kind
 
 _log: Final = logger(__name__)
 

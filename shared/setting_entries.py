@@ -7,10 +7,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from shared.json_nesting import read_flat_json
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import StrictModel
 from shared.messages.problems import problems_of
-from shared.nesting import read_flat_json
 
 _M = TypeVar("_M", bound=StrictModel)
 #: The key that wraps an entry's fields; it does not appear in the setting.

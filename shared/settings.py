@@ -16,12 +16,12 @@ from shared.arm.errors import ArmEndpointError
 from shared.arm.redaction import redact
 from shared.bus import Transport
 from shared.drills import DrillTarget, read_drill_targets
+from shared.json_nesting import read_flat_json
 from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
 from shared.messages.requests import Operation
 from shared.names import name_key, same_name
-from shared.nesting import read_flat_json
 from shared.schedules import (
     BackupSchedule,
     CoverageSchedule,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from shared.nesting import MOST_LEVELS, is_nested_too_deeply
+from shared.json_nesting import MOST_LEVELS, is_nested_too_deeply
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

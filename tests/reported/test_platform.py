@@ -334,7 +334,7 @@ def test_telemetry_without_its_packages_keeps_no_message_from_being_handled(
     missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its setting is one of the host's as well, and may be set where requirements-telemetry.txt is not installed."""
-    monkeypatch.delitem(sys.modules, "shared.open_telemetry", raising=False)
+    monkeypatch.delitem(sys.modules, "shared.telemetry.open_telemetry", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("AzureFunctionsJobHost__telemetryMode", "OpenTelemetry")
     with open_faulty(protected_estate()) as azure:

@@ -18,8 +18,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.log import logger
-from shared.tracing import ERROR_TYPE, Instrument, Kind, Span, Value
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import ERROR_TYPE, Instrument, Kind, Span, Value
 
 __all__ = ["OpenTelemetryRecorder", "recorder"]
 
