@@ -18,7 +18,7 @@ from cli.awaited_requests import AwaitedRequest, AwaitedRequests, Observed
 from cli.left_out import left_out_of
 from cli.progress import Moving, Progress
 from cli.request_lines import request_key
-from cli.results import Said
+from cli.results import Reword
 from cli.wording import count_of, going_to, place_of, spoken
 from shared.arm.redaction import printable
 from shared.messages.events import REQUEST_KEY
@@ -62,23 +62,23 @@ class Display(Protocol):
         ...
 
 
-def display(*, requests: int = 1, said: Said = str) -> Display:
+def display(*, requests: int = 1, reword: Reword = str) -> Display:
     """A live table on a terminal, plain lines elsewhere.
 
     Args:
         requests: how many there are; with only one, events need not name it.
-        said: rewords a message for the reader, such as with flags for fields.
+        reword: rewords a message for the reader, such as with flags for fields.
     """
-    lines = _Lines(several=requests > 1, said=said)
+    lines = _Lines(several=requests > 1, reword=reword)
     return LiveDisplay(lines) if sys.stderr.isatty() else PlainDisplay(lines)
 
 
 class _Lines:
     """Events as lines, in an order that makes sense: `accepted` before the outcomes of a request."""
 
-    def __init__(self, *, several: bool, said: Said) -> None:
+    def __init__(self, *, several: bool, reword: Reword) -> None:
         self._several = several
-        self._said = said
+        self._reword = reword
         self._held: dict[str, list[Observed]] = {}
         self._looks: dict[str, int] = {}
 
@@ -122,7 +122,7 @@ class _Lines:
             known = data["outcomeCount"] - len(at_once)
             text = f"accepted, {count_of(known, noun)}, and {len(at_once)} that cannot be done"
         if left_out:
-            text += f"; left out: {self._said('; '.join(map(str, left_out)))}"
+            text += f"; left out: {self._reword('; '.join(map(str, left_out)))}"
         return f"{observed.request.line.label}: {text}"
 
     def _line(self, observed: Observed) -> str:
@@ -134,7 +134,7 @@ class _Lines:
         if observed.kind == "started":
             return f"{before}{place_of(data)}{to} started{named}"
         error = data.get("error") or {}
-        why = f": {error.get('code', '')}: {self._said(error.get('message', ''))}" if error else ""
+        why = f": {error.get('code', '')}: {self._reword(error.get('message', ''))}" if error else ""
         return f"{before}{place_of(data)}{to} {data['status']}{named}{why}"
 
 
@@ -169,7 +169,7 @@ class LiveDisplay:
     """A table that is redrawn: the sums, the requests, and what is on its way."""
 
     def __init__(self, lines: _Lines | None = None) -> None:
-        self._lines = lines or _Lines(several=True, said=str)
+        self._lines = lines or _Lines(several=True, reword=str)
         self._console = Console(stderr=True)
         self._size = self._console.size
         self._notes: list[str] = []

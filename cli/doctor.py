@@ -189,9 +189,9 @@ def settings_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         except SettingsError as error:
             problems += error.problems
     for problem in problems:
-        name, _, said = problem.partition(":")
+        name, _, reason = problem.partition(":")
         yield Finding(
-            what=f"setting {name}", finding=said.strip(), todo=f"Correct {name} (docs/settings.md)."
+            what=f"setting {name}", finding=reason.strip(), todo=f"Correct {name} (docs/settings.md)."
         )
     if not problems:
         yield Finding(what="settings", finding="They can be used.")

@@ -64,7 +64,7 @@ def send_and_wait(
         file = stack.enter_context(OutcomesFile(written, resumed=False)) if written is not None else None
         stop = stack.enter_context(stop_requested())
         receiver = stack.enter_context(client.get_subscription_receiver(JOB_OUTCOMES, ALL_OUTCOMES))
-        shown = display(said=in_flags)
+        shown = display(reword=in_flags)
         stack.callback(shown.close)
         awaited = AwaitedRequests([line])
         watch = Stopwatch(awaited, scale=1.0, began=time.monotonic())
@@ -84,7 +84,7 @@ def send_and_wait(
             if file is not None:
                 file.write(outcome)
         left_out, elapsed = all_left_out(awaited), watch.elapsed(time.monotonic())
-        print_outcomes(awaited, output, left_out=left_out, elapsed=elapsed, said=in_flags)
+        print_outcomes(awaited, output, left_out=left_out, elapsed=elapsed, reword=in_flags)
         if not awaited.complete:
             print(
                 f"Interrupted; the app goes on with {line.label}, and its outcomes come on topic"

@@ -57,7 +57,7 @@ def show_report(options: argparse.Namespace) -> int:
         _write_page(options.html, estate, databases, at, scope)
     _write(databases, estate, output)
     incomplete = bool(estate.problems)
-    return FAILED if incomplete or any(one.is_gap for one in databases) else 0
+    return FAILED if incomplete or any(entry.is_gap for entry in databases) else 0
 
 
 def _scope(options: argparse.Namespace) -> Scope:
@@ -73,7 +73,7 @@ def _scope(options: argparse.Namespace) -> Scope:
 
 def _selectors(asked: Iterable[JsonObject], flag: str) -> tuple[DatabaseSelector, ...]:
     try:
-        return tuple(DatabaseSelector.model_validate(one) for one in asked)
+        return tuple(DatabaseSelector.model_validate(selector) for selector in asked)
     except ValidationError as error:
         given = error.errors()[0]["input"]
         raise CommandError(
@@ -91,28 +91,28 @@ def _max_age(text: str | None) -> timedelta | None:
         raise CommandError(f"--max-age: {error}.") from error
 
 
-def _row(one: DatabaseCoverage) -> JsonObject:
-    database = one.database
+def _row(entry: DatabaseCoverage) -> JsonObject:
+    database = entry.database
     return {
-        "state": one.state.value,
-        "vm": one.place if database.availability_group is None else None,
+        "state": entry.state.value,
+        "vm": entry.place if database.availability_group is None else None,
         "instance": database.instance,
         "availabilityGroup": database.availability_group,
         "database": database.name,
-        "policy": one.policy_name,
-        "lastBackup": _moment(one.last_backup_time),
-        "lastBackupStatus": one.last_backup_status or None,
-        "since": _moment(one.since),
-        "allowedAgeSeconds": one.allowed_age.total_seconds() if one.allowed_age is not None else None,
-        "code": one.code or None,
-        "message": one.message or None,
-        "advice": one.advice or None,
-        "recoveryModel": one.recovery_model,
-        "autoProtected": one.auto_protected,
-        "vault": one.vault_id.name if one.vault_id is not None else None,
-        "vaultId": one.vault_id.path if one.vault_id is not None else None,
+        "policy": entry.policy_name,
+        "lastBackup": _moment(entry.last_backup_time),
+        "lastBackupStatus": entry.last_backup_status or None,
+        "since": _moment(entry.since),
+        "allowedAgeSeconds": entry.allowed_age.total_seconds() if entry.allowed_age is not None else None,
+        "code": entry.code or None,
+        "message": entry.message or None,
+        "advice": entry.advice or None,
+        "recoveryModel": entry.recovery_model,
+        "autoProtected": entry.auto_protected,
+        "vault": entry.vault_id.name if entry.vault_id is not None else None,
+        "vaultId": entry.vault_id.path if entry.vault_id is not None else None,
         "vmId": database.vm_id.path if database.vm_id is not None else None,
-        "itemId": one.item_id.path if one.item_id is not None else None,
+        "itemId": entry.item_id.path if entry.item_id is not None else None,
     }
 
 
@@ -121,11 +121,11 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 def _write(databases: Sequence[DatabaseCoverage], estate: EstateSurvey, output: Output) -> None:
-    rows = [_row(one) for one in databases]
+    rows = [_row(entry) for entry in databases]
     if output.is_table:
         _write_table(rows, estate, output)
     else:
-        gaps = [row for row, one in zip(rows, databases, strict=True) if one.is_gap]
+        gaps = [row for row, entry in zip(rows, databases, strict=True) if entry.is_gap]
         write_data(gaps if output.failed_only else rows, output)
     # What a person reads last; not mixed into a program's output.
     for line in _last_lines(databases, estate):
@@ -177,7 +177,7 @@ def _last_lines(databases: Sequence[DatabaseCoverage], estate: EstateSurvey) -> 
 def _notes(databases: Sequence[DatabaseCoverage], estate: EstateSurvey) -> list[str]:
     """Notes on what could not be read, and on what the service does not tell."""
     notes = list(estate.problems)
-    if open_ones := sum(one.code == CoverageCode.RECOVERY_MODEL_UNREAD for one in databases):
+    if open_ones := sum(entry.code == CoverageCode.RECOVERY_MODEL_UNREAD for entry in databases):
         notes.append(
             f"{open_ones:,} of unknown state may be in the simple recovery model, which no listing tells: --read-singly"
             " reads up to 75 of them."

@@ -117,21 +117,21 @@ def _data(databases: Iterable[DatabaseCoverage], at: datetime) -> JsonObject:
     vaults: dict[str, int] = {}
     reasons: dict[tuple[str, str], int] = {}
     rows = []
-    for one in databases:
-        vault = one.vault_id.name if one.vault_id is not None else ""
-        reason = (one.message, one.advice)
+    for entry in databases:
+        vault = entry.vault_id.name if entry.vault_id is not None else ""
+        reason = (entry.message, entry.advice)
         rows.append(
             [
-                one.state.value,
-                one.database.name,
-                one.database.parent,
-                one.place,
+                entry.state.value,
+                entry.database.name,
+                entry.database.parent,
+                entry.place,
                 vaults.setdefault(vault, len(vaults)),
-                one.policy_name,
-                _time(one.last_backup_time),
-                one.code,
-                one.recovery_model,
-                one.auto_protected,
+                entry.policy_name,
+                _time(entry.last_backup_time),
+                entry.code,
+                entry.recovery_model,
+                entry.auto_protected,
                 reasons.setdefault(reason, len(reasons)),
             ]
         )
@@ -204,10 +204,10 @@ def _vaults(databases: Sequence[DatabaseCoverage], vaults: Sequence[str]) -> str
         return ""
     gaps: Counter[str] = Counter()
     whole: Counter[str] = Counter()
-    for one in databases:
-        name = one.vault_id.name if one.vault_id is not None else "no vault"
+    for entry in databases:
+        name = entry.vault_id.name if entry.vault_id is not None else "no vault"
         whole[name] += 1
-        gaps[name] += one.is_gap
+        gaps[name] += entry.is_gap
     rows = "".join(
         f'<tr><td>{_escape(name)}</td><td class="number">{count:,}</td><td class="number">{gaps[name]:,}</td></tr>'
         for name, count in sorted(whole.items(), key=lambda pair: (-gaps[pair[0]], pair[0]))[:_MOST_BESIDE]

@@ -48,7 +48,7 @@ class EstateSurvey:
 
     @property
     def databases(self) -> tuple[DatabaseCoverage, ...]:
-        return tuple(sorted((*together(self.vaults), *self.others), key=lambda one: one.order))
+        return tuple(sorted((*together(self.vaults), *self.others), key=lambda entry: entry.order))
 
     @property
     def left_out(self) -> dict[str, int]:

@@ -144,8 +144,8 @@ class _Checked:
         try:
             return read(text)
         except ValueError as error:
-            said = str(error)
-            self._problems.append(f"{flag}: {said}{'' if said[-1] in '.?' else '.'}")
+            reason = str(error)
+            self._problems.append(f"{flag}: {reason}{'' if reason[-1] in '.?' else '.'}")
             return None
 
 
@@ -222,14 +222,14 @@ def _drill(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         **_user_selection(options),
         "count": options.count,
         "recoveryPoint": _recovery_point(options, checked),
-        "target": {"vmId": options.to_vm, "instance": _said(options.to_instance, DEFAULT_INSTANCE)},
+        "target": {"vmId": options.to_vm, "instance": _given_or(options.to_instance, DEFAULT_INSTANCE)},
         "check": options.check,
         "cleanUp": options.clean_up,
         "jobTimeout": checked.duration("--job-timeout"),
     }
 
 
-def _said(given: T | None, otherwise: T) -> T:
+def _given_or(given: T | None, otherwise: T) -> T:
     """The value that was given; an empty text counts as given, and as wrong."""
     return given if given is not None else otherwise
 
@@ -244,7 +244,7 @@ def one_database(options: argparse.Namespace) -> JsonObject:
             " `sqlvmbackup databases` lists the names"
             f"{_called_so('--database', options.database)}"
         )
-    return _database(options.database, _said(options.instance, DEFAULT_INSTANCE), "--database")
+    return _database(options.database, _given_or(options.instance, DEFAULT_INSTANCE), "--database")
 
 
 def _recovery_point(options: argparse.Namespace, checked: _Checked) -> JsonObject:
@@ -269,12 +269,12 @@ def _target(options: argparse.Namespace) -> JsonObject:
         if options.to_instance or options.to_database or mapped:
             raise CommandError("--to-files restores files: it goes with --to-vm only.")
         return _present({"kind": "files", "vmId": machine, "path": options.to_files})
-    instance = _said(options.to_instance, one_database(options).get("instance"))
+    instance = _given_or(options.to_instance, one_database(options).get("instance"))
     return _present(
         {
             "kind": "alternate",
             "vmId": machine,
-            "instance": _said(instance, DEFAULT_INSTANCE),
+            "instance": _given_or(instance, DEFAULT_INSTANCE),
             "database": options.to_database,
             "dataDirectory": options.data_directory,
             "logDirectory": options.log_directory,
@@ -290,7 +290,7 @@ def selection(options: argparse.Namespace) -> JsonObject:
 
 
 def _user_selection(options: argparse.Namespace) -> JsonObject:
-    instance = _said(options.instance, EVERY_INSTANCE)
+    instance = _given_or(options.instance, EVERY_INSTANCE)
     everything = [{"instance": instance, "database": "*"}]
     on_no_vm = options.command == "drill" or (options.command in ("backup", "report") and options.vm is None)
     if on_no_vm and options.instance is None:

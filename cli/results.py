@@ -19,7 +19,7 @@ from cli.wording import count_of, going_to, place_of, restored_to, spoken
 from shared.arm.redaction import printable
 
 JsonObject = dict[str, Any]
-Said = Callable[[str], str]
+Reword = Callable[[str], str]
 
 STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}
 #: From this many columns on, an outcome is one line.
@@ -39,7 +39,7 @@ def print_outcomes(
     left_out: Sequence[LeftOut] = (),
     elapsed: timedelta | None = None,
     simulated: bool = False,
-    said: Said = str,
+    reword: Reword = str,
 ) -> None:
     """Print the outcomes on standard output: what succeeded, then what failed, and the sums.
 
@@ -49,7 +49,7 @@ def print_outcomes(
         left_out: what the requests left out.
         elapsed: how long it took.
         simulated: whether that is by a clock that runs faster than this machine's.
-        said: puts a message in the words of whoever reads it.
+        reword: puts a message in the words of whoever reads it.
     """
     asked = {id(outcome): one.line for one in awaited.requests for outcome in one.final_outcomes()}
     outcomes = list(awaited.final_outcomes())
@@ -61,8 +61,8 @@ def print_outcomes(
     else:
         _print_successes([one for one in wanted if is_success(one)])
         for one in left_out:
-            print_sentence(f"Left out: {said(str(one))}.")
-        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
+            print_sentence(f"Left out: {reword(str(one))}.")
+        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], reword)
     expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in awaited.requests)
     if outcomes:
         took = (
@@ -183,7 +183,7 @@ class _Failed:
     job: str
 
 
-def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Said) -> None:
+def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], reword: Reword) -> None:
     causes: dict[_Cause, list[_Failed]] = {}
     for line, outcome in outcomes:
         data = outcome["data"]
@@ -192,8 +192,8 @@ def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Sa
             operation=str(outcome["type"]).split(".")[1],
             status=data["status"],
             code=str(error.get("code", "")),
-            message=said(str(error.get("message", "")).strip()),
-            advice=tuple(said(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
+            message=reword(str(error.get("message", "")).strip()),
+            advice=tuple(reword(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
         )
         place = f"{place_of(data)}{going_to(line, data)}"
         causes.setdefault(cause, []).append(_Failed(place, data.get("job", {}).get("id", "")))

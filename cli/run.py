@@ -136,8 +136,8 @@ def run_requests(
         if not lines and options.nothing:
             print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
-        said = in_flags if options.from_flags else str
-        shown = display(requests=len(lines), said=said)
+        reword = in_flags if options.from_flags else str
+        shown = display(requests=len(lines), reword=reword)
         stack.callback(shown.close)
         awaited = AwaitedRequests(lines)
         watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
@@ -159,7 +159,7 @@ def run_requests(
             left_out=left_out,
             elapsed=watch.elapsed(time.monotonic()),
             simulated=app.runtime.service_clock.scale != 1,
-            said=said,
+            reword=reword,
         )
         if finished:
             options.finished(awaited.final_outcomes())

@@ -185,7 +185,7 @@ def test_a_request_that_is_refused_is_told_without_an_acceptance(capsys: pytest.
 
 def test_a_log_gets_the_sums_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     at = [0.0]
-    shown = display.PlainDisplay(display._Lines(several=False, said=str), now=lambda: at[0])
+    shown = display.PlainDisplay(display._Lines(several=False, reword=str), now=lambda: at[0])
     for seconds in (0.0, 59.0, 61.0, 100.0, 122.0):
         at[0] = seconds
         progress = Progress(total=9, ended=1, running=8, elapsed=timedelta(seconds=seconds))
