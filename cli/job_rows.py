@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cli.output import Output, print_fields, write_data
-from cli.wording import spoken
+from cli.wording import moment_text, spoken, without_none
 from shared.azure_backup.models import Job, JobError, JobStatus
 from shared.engine.advice import advised
 from shared.following.poll import job_error
@@ -103,7 +103,7 @@ def job_row(job: Job) -> JsonObject:
         ]
         or None,
     }
-    return {name: value for name, value in row.items() if value is not None}
+    return without_none(row)
 
 
 def shown_job(job: Job) -> dict[str, str]:
@@ -116,7 +116,7 @@ def shown_job(job: Job) -> dict[str, str]:
         "took": spoken(duration) if duration is not None else "",
         "operation": job.operation,
         "database": job.entity_name,
-        "started": format_moment(job.start_time.replace(microsecond=0)) if job.start_time is not None else "",
+        "started": moment_text(job.start_time) or "",
         "by": _started_by(job) or "",
         "reason": "; ".join(f"{error.code}: {error.message}" for _, error in _errors(job)),
         "id": job.id,
@@ -130,7 +130,7 @@ def print_job(job: Job, output: Output) -> None:
     row = shown_job(job)
     fields = [(name, row[name]) for name in ("id", "operation", "database", "status", "started")]
     if job.end_time is not None:
-        fields.append(("ended", format_moment(job.end_time.replace(microsecond=0))))
+        fields.append(("ended", moment_text(job.end_time) or ""))
     fields += [("took", row["took"]), ("started by", row["by"])]
     fields += [("task", f"{task}: {status}") for task, status in job.tasks]
     fields += list(job.properties.items())

@@ -22,6 +22,7 @@ from cli.places import several_places
 from cli.report_advice import first_steps, headline, left_out_text, most_pressing, sums
 from cli.report_survey import EstateSurvey, survey_estate
 from cli.requesting import selection
+from cli.wording import moment_text
 from shared.arm.redaction import printable
 from shared.coverage.scope import Scope
 from shared.coverage.states import (
@@ -29,7 +30,7 @@ from shared.coverage.states import (
     CoverageState,
     DatabaseCoverage,
 )
-from shared.messages.model import format_moment, parse_positive_duration
+from shared.messages.model import parse_positive_duration
 from shared.messages.requests import DatabaseSelector
 
 JsonObject = dict[str, Any]
@@ -100,9 +101,9 @@ def _row(entry: DatabaseCoverage) -> JsonObject:
         "availabilityGroup": database.availability_group,
         "database": database.name,
         "policy": entry.policy_name,
-        "lastBackup": _moment(entry.last_backup_time),
+        "lastBackup": moment_text(entry.last_backup_time),
         "lastBackupStatus": entry.last_backup_status or None,
-        "since": _moment(entry.since),
+        "since": moment_text(entry.since),
         "allowedAgeSeconds": entry.allowed_age.total_seconds() if entry.allowed_age is not None else None,
         "code": entry.code or None,
         "message": entry.message or None,
@@ -114,10 +115,6 @@ def _row(entry: DatabaseCoverage) -> JsonObject:
         "vmId": database.vm_id.path if database.vm_id is not None else None,
         "itemId": entry.item_id.path if entry.item_id is not None else None,
     }
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else format_moment(moment.replace(microsecond=0))
 
 
 def _write(databases: Sequence[DatabaseCoverage], estate: EstateSurvey, output: Output) -> None:
@@ -203,7 +200,7 @@ def _write_page(
         first=most_pressing(steps),
         notes=_notes(databases, estate),
         machines=[
-            (container.name, container.health, _moment(container.updated) or "not told")
+            (container.name, container.health, moment_text(container.updated) or "not told")
             for vault in estate.vaults
             for container in vault.containers
         ],

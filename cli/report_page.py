@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.report_advice import Step, headline, label_of, left_out_text, meaning_of
-from cli.wording import count_of
+from cli.wording import count_of, moment_text
 from shared.arm.redaction import printable
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
-from shared.messages.model import format_moment
 
 JsonObject = dict[str, Any]
 
@@ -128,7 +127,7 @@ def _data(databases: Iterable[DatabaseCoverage], at: datetime) -> JsonObject:
                 entry.place,
                 vaults.setdefault(vault, len(vaults)),
                 entry.policy_name,
-                _time(entry.last_backup_time),
+                moment_text(entry.last_backup_time),
                 entry.code,
                 entry.recovery_model,
                 entry.auto_protected,
@@ -136,17 +135,13 @@ def _data(databases: Iterable[DatabaseCoverage], at: datetime) -> JsonObject:
             ]
         )
     return {
-        "at": _time(at),
+        "at": moment_text(at),
         "columns": _COLUMNS,
         "states": [{"name": state.value, "label": label_of(state)} for state in CoverageState],
         "vaults": list(vaults),
         "reasons": list(reasons),
         "rows": rows,
     }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else format_moment(moment.replace(microsecond=0))
 
 
 def _moment(moment: datetime) -> str:

@@ -20,6 +20,7 @@ from cli.parsing import read_duration, read_moment, read_time_zone
 from cli.places import find_places
 from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
+from cli.wording import without_none
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.requests import read_data
@@ -59,7 +60,7 @@ def request_from(options: argparse.Namespace) -> RequestLine:
         "type": f"sqlvmbackup.{options.command}.requested.v1",
         "source": options.source or SOURCE,
         "id": options.id or str(uuid.uuid4()),
-        "data": {name: value for name, value in data.items() if value is not None},
+        "data": without_none(data),
     }
     if options.correlation_id is not None:
         event["correlationid"] = options.correlation_id
@@ -268,9 +269,9 @@ def _target(options: argparse.Namespace) -> JsonObject:
     if options.to_files is not None:
         if options.to_instance or options.to_database or mapped:
             raise CommandError("--to-files restores files: it goes with --to-vm only.")
-        return _present({"kind": "files", "vmId": machine, "path": options.to_files})
+        return without_none({"kind": "files", "vmId": machine, "path": options.to_files})
     instance = _given_or(options.to_instance, one_database(options).get("instance"))
-    return _present(
+    return without_none(
         {
             "kind": "alternate",
             "vmId": machine,
@@ -366,7 +367,3 @@ def _json_file(path: Path | None, flag: str) -> Any:
         raise CommandError(f"{flag}: {path} cannot be read as JSON (it is nested too deeply).") from error
     except (OSError, ValueError) as error:
         raise CommandError(f"{flag}: {path} cannot be read as JSON ({error}).") from error
-
-
-def _present(fields: JsonObject) -> JsonObject:
-    return {name: value for name, value in fields.items() if value is not None}

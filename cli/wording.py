@@ -1,11 +1,12 @@
-"""Numbers, lengths of time, databases and the targets of restores, in words."""
+"""How values are written: numbers, moments, lengths of time, databases and the targets of restores."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cli.request_lines import RequestLine
+from shared.messages.model import format_moment
 
 JsonObject = dict[str, Any]
 
@@ -25,6 +26,16 @@ def spoken(duration: timedelta) -> str:
     if seconds < 86400:
         return f"{seconds // 3600} h {seconds % 3600 // 60} min"
     return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+def moment_text(moment: datetime | None) -> str | None:
+    """A moment in RFC 3339, in whole seconds."""
+    return None if moment is None else format_moment(moment.replace(microsecond=0))
+
+
+def without_none(fields: JsonObject) -> JsonObject:
+    """The fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def place_of(data: JsonObject) -> str:
