@@ -13,9 +13,9 @@ from local.broker import Broker, InProcessBus
 from local.estate import Estate, ask_by_hand
 from local.host import InProcessReceiver
 from local.simulator import Scenario
+from local.stepped_clock import SteppedClock
 from shared import composition
 from shared.bus import OutgoingMessage
-from shared.clock import SteppedClock
 from shared.engine.runtime import Runtime
 
 TOPIC = "job-outcomes"

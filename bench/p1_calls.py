@@ -13,7 +13,7 @@ from bench.peers.sdk import SdkScript
 from bench.report import Finding, Row
 from bench.virtual_time import VirtualThreads
 from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 _PAGE = 200
 #: up to so many jobs are looked up singly

@@ -11,7 +11,7 @@ from bench.report import Finding, Row
 from bench.virtual_time import VirtualThreads
 from local.simulator import FIXED_TOKEN, SERVICE_LIMITS, Simulator, SimulatorServer
 from local.simulator.http_messages import Request
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 _LONG = 8 * 3600.0
 _POLL = 30.0

@@ -16,8 +16,8 @@ from bench.peers.sdk import SdkScript
 from bench.report import Finding, Row, percentile
 from bench.virtual_time import VirtualThreads
 from local.simulator import SERVICE_LIMITS, Simulator, SimulatorServer
+from local.stepped_clock import SteppedClock
 from shared.arm.budget import READ_WINDOW
-from shared.clock import SteppedClock
 
 #: Followed for as long: nine jobs in ten and more have ended.
 _HORIZON = timedelta(minutes=75)

@@ -11,7 +11,7 @@ from bench.peers.sdk import SdkScript
 from bench.report import Finding, Row
 from bench.virtual_time import VirtualThreads
 from local.simulator import SERVICE_LIMITS, Simulator, SimulatorServer
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 _LENGTH = 120.0
 

@@ -25,9 +25,9 @@ from local.broker import Broker, ReceivedMessage
 from local.host.host import Host
 from local.host.host_json import HostSettings
 from local.host.indexing import index
+from local.stepped_clock import SteppedClock
 from shared import composition
 from shared.bus import OutgoingMessage
-from shared.clock import SteppedClock
 
 
 class BrokerProcess:

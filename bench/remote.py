@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from local.simulator import Scenario, Simulator, SimulatorServer
-from shared.clock import SteppedClock, SystemClock
+from local.stepped_clock import SteppedClock
+from shared.clock import SystemClock
 
 
 class RemoteSimulator:

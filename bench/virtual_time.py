@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 
 class VirtualThreads:

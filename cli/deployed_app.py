@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from shared.arm.client import ArmClient
-from shared.settings import SERVICE_BUS_CONNECTION
+from shared.settings import SERVICE_BUS_CONNECTION, SERVICE_BUS_NAMESPACE, host_setting
 
 _WEB: Final = "2024-11-01"
 _PUBLIC_CLOUD: Final = "https://management.azure.com"
@@ -46,9 +46,7 @@ class DeployedApp:
 
     def setting(self, name: str) -> str:
         """A setting's value, whatever the case of its name; empty where there is none."""
-        return next(
-            (value.strip() for key, value in self.settings.items() if key.lower() == name.lower()), ""
-        )
+        return host_setting(self.settings, name)
 
 
 def read_app(arm: ArmClient, site: Mapping[str, Any]) -> DeployedApp:
@@ -124,10 +122,11 @@ def lacking(app: DeployedApp, arm_endpoint: str) -> Iterator[Lacking]:
 def _connections(app: DeployedApp) -> Iterator[Lacking]:
     """The settings with which the host reaches storage and Service Bus as the app's identity."""
     if not app.setting(SERVICE_BUS_CONNECTION):
-        name = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace"
-        if not app.setting(name):
+        if not app.setting(SERVICE_BUS_NAMESPACE):
             yield Lacking(
-                name, "It is not set: no function is triggered.", "NAMESPACE.servicebus.windows.net"
+                SERVICE_BUS_NAMESPACE,
+                "It is not set: no function is triggered.",
+                "NAMESPACE.servicebus.windows.net",
             )
         yield from _identity(app, SERVICE_BUS_CONNECTION)
     if not app.setting(_STORAGE):

@@ -14,10 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.following import FollowedRequest, Following, Observed
+from cli.awaited_requests import AwaitedRequest, AwaitedRequests, Observed
+from cli.left_out import left_out_of
 from cli.progress import Moving, Progress
 from cli.request_lines import request_key
-from cli.results import Said, count_of, going_to, left_out_of, place_of, spoken
+from cli.results import Reword
+from cli.wording import count_of, going_to, place_of, spoken
 from shared.arm.redaction import printable
 from shared.messages.events import REQUEST_KEY
 
@@ -47,7 +49,7 @@ class Display(Protocol):
         """Show the events that one look at the topic gave, perhaps none."""
         ...
 
-    def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:
+    def refresh(self, awaited: AwaitedRequests, moving: Moving, progress: Progress) -> None:
         """Redraw: time has passed."""
         ...
 
@@ -60,23 +62,23 @@ class Display(Protocol):
         ...
 
 
-def display(*, requests: int = 1, said: Said = str) -> Display:
+def display(*, requests: int = 1, reword: Reword = str) -> Display:
     """A live table on a terminal, plain lines elsewhere.
 
     Args:
         requests: how many there are; with only one, events need not name it.
-        said: rewords a message for the reader, such as with flags for fields.
+        reword: rewords a message for the reader, such as with flags for fields.
     """
-    lines = _Lines(several=requests > 1, said=said)
+    lines = _Lines(several=requests > 1, reword=reword)
     return LiveDisplay(lines) if sys.stderr.isatty() else PlainDisplay(lines)
 
 
 class _Lines:
     """Events as lines, in an order that makes sense: `accepted` before the outcomes of a request."""
 
-    def __init__(self, *, several: bool, said: Said) -> None:
+    def __init__(self, *, several: bool, reword: Reword) -> None:
         self._several = several
-        self._said = said
+        self._reword = reword
         self._held: dict[str, list[Observed]] = {}
         self._looks: dict[str, int] = {}
 
@@ -120,7 +122,7 @@ class _Lines:
             known = data["outcomeCount"] - len(at_once)
             text = f"accepted, {count_of(known, noun)}, and {len(at_once)} that cannot be done"
         if left_out:
-            text += f"; left out: {self._said('; '.join(map(str, left_out)))}"
+            text += f"; left out: {self._reword('; '.join(map(str, left_out)))}"
         return f"{observed.request.line.label}: {text}"
 
     def _line(self, observed: Observed) -> str:
@@ -132,7 +134,7 @@ class _Lines:
         if observed.kind == "started":
             return f"{before}{place_of(data)}{to} started{named}"
         error = data.get("error") or {}
-        why = f": {error.get('code', '')}: {self._said(error.get('message', ''))}" if error else ""
+        why = f": {error.get('code', '')}: {self._reword(error.get('message', ''))}" if error else ""
         return f"{before}{place_of(data)}{to} {data['status']}{named}{why}"
 
 
@@ -150,7 +152,7 @@ class PlainDisplay:
         for _, line in self._lines.told(observed):
             self.note(line)
 
-    def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:  # noqa: ARG002  a log has no table
+    def refresh(self, awaited: AwaitedRequests, moving: Moving, progress: Progress) -> None:  # noqa: ARG002  a log has no table
         if self._now() >= self._next:
             self._next = self._now() + _BETWEEN_SUMS
             self.note(sums_of(progress, moving))
@@ -167,7 +169,7 @@ class LiveDisplay:
     """A table that is redrawn: the sums, the requests, and what is on its way."""
 
     def __init__(self, lines: _Lines | None = None) -> None:
-        self._lines = lines or _Lines(several=True, said=str)
+        self._lines = lines or _Lines(several=True, reword=str)
         self._console = Console(stderr=True)
         self._size = self._console.size
         self._notes: list[str] = []
@@ -188,15 +190,15 @@ class LiveDisplay:
             if one.kind == "accepted":
                 self.note(line)
 
-    def refresh(self, following: Following, moving: Moving, progress: Progress) -> None:
+    def refresh(self, awaited: AwaitedRequests, moving: Moving, progress: Progress) -> None:
         if self._console.size != self._size:
             self._begin_anew()
-        requests = min(len(following.requests), _MOST_REQUESTS) if len(following.requests) > 1 else 0
+        requests = min(len(awaited.requests), _MOST_REQUESTS) if len(awaited.requests) > 1 else 0
         room = max(_LEAST_ROOM, self._size.height - requests - 7)
         self._live.update(
             Group(
                 Text(sums_of(progress, moving)),
-                *([_requests(following, moving)] if requests else []),
+                *([_requests(awaited, moving)] if requests else []),
                 _moving(moving, room, width=self._size.width),
             )
         )
@@ -248,24 +250,24 @@ def _rounded(duration: timedelta) -> str:
     return spoken(duration)
 
 
-def _requests(following: Following, moving: Moving) -> Table:
+def _requests(awaited: AwaitedRequests, moving: Moving) -> Table:
     under_way = {request_key(one.operation, one.source, one.request_id) for one in moving.shown}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    open_requests = [request for request in following.requests if not request.complete]
-    shown = (open_requests + [r for r in following.requests if r.complete])[:_MOST_REQUESTS]
+    open_requests = [request for request in awaited.requests if not request.complete]
+    shown = (open_requests + [r for r in awaited.requests if r.complete])[:_MOST_REQUESTS]
     for request in shown:
         table.add_row(
             Text(printable(request.line.label, limit=60)),
             _summary(request, under_way=request.line.key in under_way),
         )
-    if len(following.requests) > len(shown):
-        table.add_row(Text(f"and {len(following.requests) - len(shown)} more requests"), "")
+    if len(awaited.requests) > len(shown):
+        table.add_row(Text(f"and {len(awaited.requests) - len(shown)} more requests"), "")
     return table
 
 
-def _summary(request: FollowedRequest, *, under_way: bool) -> Text:
+def _summary(request: AwaitedRequest, *, under_way: bool) -> Text:
     if request.outcome_count is None:
         return Text("under way" if under_way else "waiting")
     return Text(f"{len(request.final_outcomes()):,} of {request.outcome_count:,} ended")

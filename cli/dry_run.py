@@ -13,10 +13,10 @@ from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError
 from cli.errors import failed as as_failed
 from cli.flags import in_flags
-from cli.left_out import excluded_in_vain, left_unprotected
+from cli.left_out import excluded_in_vain, left_out_of, left_unprotected
 from cli.output import output_of, print_rows
 from cli.request_lines import RequestLine
-from cli.results import left_out_of, restored_to
+from cli.wording import restored_to
 from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.models import Policy
 from shared.engine.message import Payload, StepMessage

@@ -46,3 +46,15 @@ class Finding:
             return f"ok     {printable(self.what)}"
         lines = (self.what, self.finding, self.todo)
         return "wrong  " + "\n       ".join(map(printable, lines))
+
+
+def not_found(what: str, subscription: str | None) -> Finding:
+    """The finding for an app or a namespace that was named, and is not where it was looked for."""
+    known = f"It is not in subscription {subscription}." if subscription else "Its subscription is not known."
+    todo = "Name it by its full ARM id, or its subscription with --subscription."
+    return Finding(what=what, finding=known, todo=todo)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

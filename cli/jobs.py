@@ -7,26 +7,23 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from cli.azure import vault_named
 from cli.errors import FAILED, CommandError
-from cli.output import Output, console, output_of, print_fields, print_table, write_data
-from cli.results import count_of, spoken
+from cli.job_rows import AFTER_CANCELLATION, duration_of, job_row, kind_of, print_job, shown_job
+from cli.output import console, output_of, print_table, write_data
 from cli.waiting import operation_ended, to_their_ends
+from cli.wording import count_of, spoken
 from shared.arm.budget import JOB_READS, reads_per_hour
 from shared.arm.errors import ArmError, ArmStatusError
 from shared.arm.ids import InvalidResourceIdError, VaultId
 from shared.arm.redaction import printable
-from shared.azure_backup.models import Job, JobError, JobStatus
+from shared.azure_backup.models import Job, JobStatus
 from shared.azure_backup.wire import uuid_text
-from shared.engine.advice import advised
 from shared.engine.runtime import Runtime
-from shared.following.poll import job_error
-from shared.messages.events import ErrorInfo
-from shared.messages.identity import is_marked
 from shared.messages.model import format_moment
 from shared.names import name_key
 
@@ -47,17 +44,6 @@ _STYLES: Final = {
     JobStatus.IN_PROGRESS: "cyan",
     JobStatus.CANCELLING: "cyan",
 }
-
-#: What a cancelled job leaves behind, by operation.
-_OF_A_CANCELLED: Final = {
-    "Backup": "A cancelled backup leaves no recovery point. Earlier ones stay, and the policy's schedule goes on: take"
-    " another backup before you rely on this database.",
-    "Restore": "A cancelled restore leaves nothing that can be used: the target database may stay in the state"
-    " RESTORING, and files that were written stay. Drop the target, or restore it again with --overwrite.",
-}
-_OF_ANOTHER_CANCELLED: Final = (
-    "What it had changed by then stays: look at the database's state before you go on."
-)
 
 
 def list_jobs(options: argparse.Namespace) -> int:
@@ -126,7 +112,7 @@ def _print_table(jobs: Sequence[Job], since: datetime) -> None:
     columns = _COLUMNS if wide else _NARROW_COLUMNS
     rows = []
     for job in jobs:
-        shown = _shown(job)
+        shown = shown_job(job)
         if not wide:
             about = " of ".join(filter(None, (shown["operation"], shown["database"])))
             shown["description"] = "\n  ".join(filter(None, (about, *(shown[name] for name in _BELOW))))
@@ -155,7 +141,7 @@ def show_job(options: argparse.Namespace) -> int:
     output = output_of(options)
     with vault_named(options) as (runtime, vault):
         job = _job(runtime, vault, options.id)
-    _print_job(job, output)
+    print_job(job, output)
     return 0
 
 
@@ -166,7 +152,7 @@ def wait_for_jobs(options: argparse.Namespace) -> int:
         jobs = [_job(runtime, vault, job_id) for job_id in dict.fromkeys(options.ids)]
         ended = to_their_ends(runtime, vault, jobs, timeout=options.timeout, told=_tell)
     for job in ended:
-        _print_job(job, output)
+        print_job(job, output)
     return 0 if all(job.status in _GOOD for job in ended) else FAILED
 
 
@@ -188,7 +174,7 @@ def cancel_job(options: argparse.Namespace) -> int:
                 print(f"Job {job.id} is being cancelled.", file=sys.stderr)
                 return 0
             job = to_their_ends(runtime, vault, [job], timeout=None, told=_tell)[0]
-    _print_job(job, output)
+    print_job(job, output)
     if job.status is JobStatus.CANCELLED:
         return 0
     print(f"The job ended as {job.status.value} before it could be cancelled.", file=sys.stderr)
@@ -208,7 +194,9 @@ def _cancel(runtime: Runtime, vault: VaultId, job: Job) -> None:
         if error.may_have_started:
             _look_again(runtime, vault, job, error)
             return
-        only = "" if _kind(job) in _OF_A_CANCELLED else " Azure Backup cancels backups and restores only."
+        only = (
+            "" if kind_of(job) in AFTER_CANCELLATION else " Azure Backup cancels backups and restores only."
+        )
         raise CommandError(
             f"job {job.id} ({job.operation}, {job.status.value}) is not cancelled: {error}.{only}",
             status=FAILED,
@@ -247,7 +235,7 @@ def _job(runtime: Runtime, vault: VaultId, job_id: str) -> Job:
 
 def _tell(job: Job, now: datetime) -> None:
     """A line of progress."""
-    took = _duration(job, now)
+    took = duration_of(job, now)
     parts = [
         job.raw_status or job.status.value,
         f"{job.percent_complete:.0f} %"
@@ -263,119 +251,5 @@ def _tell(job: Job, now: datetime) -> None:
     )
 
 
-def _kind(job: Job) -> str:
-    """The operation without what stands in brackets: `Backup` of `Backup (Full)`."""
-    return job.operation.partition(" ")[0]
-
-
 def _entity(job: Job) -> str:
     return job.entity_name or "(nothing)"
-
-
-def _duration(job: Job, now: datetime | None = None) -> timedelta | None:
-    until = job.end_time or now
-    if job.start_time is not None and until is not None:
-        return max(timedelta(), until - job.start_time)
-    return job.duration
-
-
-def _started_by(job: Job) -> str | None:
-    if is_marked(job.activity_id):
-        return "sqlvmbackup"
-    if job.is_user_triggered is None:
-        return None
-    return "user" if job.is_user_triggered else "policy"
-
-
-def _errors(job: Job) -> list[tuple[int | None, ErrorInfo]]:
-    """Each reason with its number, and with what to do about it."""
-    if not job.error_details:
-        if job.status is not JobStatus.FAILED or not (job.tasks or job.dynamic_error_message):
-            return []
-        return [(None, _advised(job_error(job)))]
-    first, *others = job.error_details
-    # The first is worded as in the app's own events.
-    told = [(first.code, _advised(job_error(job)))]
-    return told + [(other.code, _advised(_error_info(other))) for other in others]
-
-
-def _error_info(error: JobError) -> ErrorInfo:
-    number = f" (error {error.code})" if error.title and error.code is not None else ""
-    return ErrorInfo(
-        code=error.title or str(error.code),
-        message=f"{error.message}{number}",
-        recommendations=error.recommendations[:20],
-    )
-
-
-def _advised(error: ErrorInfo) -> ErrorInfo:
-    return advised(error) or error
-
-
-def job_row(job: Job) -> JsonObject:
-    """A job as a line of JSON, without what is not known."""
-    duration = _duration(job)
-    row: JsonObject = {
-        "id": job.id,
-        "operation": job.operation,
-        "status": job.raw_status or job.status.value,
-        "database": job.database or None,
-        "server": job.server or None,
-        "startTime": format_moment(job.start_time) if job.start_time is not None else None,
-        "endTime": format_moment(job.end_time) if job.end_time is not None else None,
-        "durationSeconds": duration.total_seconds() if duration is not None else None,
-        "percentComplete": job.percent_complete,
-        "startedBy": _started_by(job),
-        "isCancellable": job.is_cancellable and job.status is JobStatus.IN_PROGRESS,
-        "activityId": job.activity_id,
-        "tasks": [{"taskId": task, "status": status} for task, status in job.tasks] or None,
-        "properties": dict(job.properties) or None,
-        "errors": [
-            {
-                "code": error.code,
-                "number": number,
-                "message": error.message,
-                "recommendations": list(error.recommendations),
-            }
-            for number, error in _errors(job)
-        ]
-        or None,
-    }
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def _shown(job: Job) -> dict[str, str]:
-    """A job as a row of a table."""
-    duration = _duration(job)
-    percent = f", {job.percent_complete:.0f} %" if job.percent_complete is not None else ""
-    status = job.raw_status or job.status.value
-    return {
-        "status": status if job.status.has_ended else f"{status}{percent}",
-        "took": spoken(duration) if duration is not None else "",
-        "operation": job.operation,
-        "database": job.entity_name,
-        "started": format_moment(job.start_time.replace(microsecond=0)) if job.start_time is not None else "",
-        "by": _started_by(job) or "",
-        "reason": "; ".join(f"{error.code}: {error.message}" for _, error in _errors(job)),
-        "id": job.id,
-    }
-
-
-def _print_job(job: Job, output: Output) -> None:
-    if not output.is_table:
-        write_data([job_row(job)], output)
-        return
-    shown = _shown(job)
-    fields = [(name, shown[name]) for name in ("id", "operation", "database", "status", "started")]
-    if job.end_time is not None:
-        fields.append(("ended", format_moment(job.end_time.replace(microsecond=0))))
-    fields += [("took", shown["took"]), ("started by", shown["by"])]
-    fields += [("task", f"{task}: {status}") for task, status in job.tasks]
-    fields += list(job.properties.items())
-    for _, error in _errors(job):
-        fields += [("error", error.code), ("reason", error.message)]
-        fields += [("advice", advice) for advice in error.recommendations]
-    if job.status is JobStatus.CANCELLED:
-        fields.append(("means", _OF_A_CANCELLED.get(_kind(job), _OF_ANOTHER_CANCELLED)))
-    fields.append(("client request id", job.activity_id or ""))
-    print_fields([(name, value) for name, value in fields if value])

@@ -1,17 +1,19 @@
-"""What a request leaves out without saying so: unprotected databases, and exclusions that match nothing."""
+"""What requests leave out, whether the app says so or not (unprotected databases, exclusions that match nothing)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from cli.awaited_requests import AwaitedRequests
 from cli.embedded import EmbeddedApp
 from cli.request_lines import RequestLine
-from cli.results import LeftOut
 from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId, VirtualMachineId
+from shared.arm.redaction import printable
 from shared.azure_backup.calls import Reads
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.events import AcceptedData
@@ -20,6 +22,73 @@ from shared.messages.requests import BackupData, CoverageData, DrillData, Protec
 from shared.steps.selection import candidates
 
 JsonObject = dict[str, Any]
+
+#: How many left-out databases are named for each reason.
+_MOST_NAMES: Final = 20
+#: Why databases are left out, for people.
+_REASONS: Final = {
+    "systemDatabase": "system database (includeSystem takes it)",
+    "excluded": "excluded",
+    "protectionStopped": "protection stopped",
+    "softDeleted": "soft-deleted",
+    "typeNotSupported": "this type of backup does not apply",
+    "ambiguousName": "name that differs from another only in case",
+    "notProtectable": "not offered for protection",
+    "notProtected": "not protected",
+    "neverDrilled": "system database, and those are never drilled",
+    "neverBackedUp": "never backed up",
+    "notItsTurn": "not drilled now, since others' last drill is longer ago",
+}
+_OF_MANY: Final = {
+    "systemDatabase": "system databases (includeSystem takes them)",
+    "ambiguousName": "names that differ from others only in case",
+    "neverDrilled": "system databases, and those are never drilled",
+}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Databases that a request leaves out for one reason."""
+
+    reason: str
+    count: int
+    names: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """The reason in words, in the singular."""
+        return _REASONS.get(self.reason, self.reason)
+
+    def __str__(self) -> str:
+        words = self.why
+        if self.count > 1:
+            words = _OF_MANY.get(self.reason, words)
+        shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
+        more = f" and {self.count - len(self.names[:_MOST_NAMES])} more" if self.count > _MOST_NAMES else ""
+        return f"{self.count} {words}{f': {shown}{more}' if shown else ''}"
+
+
+def left_out_of(accepted: JsonObject) -> list[LeftOut]:
+    """What the data of an accepted event says was left out; its names are in the order of its reasons."""
+    names = list(accepted.get("skippedNames", ()))
+    found = []
+    for reason, count in accepted.get("skipped", {}).items():
+        if reason == "systemDatabase" and accepted.get("operation") == "drill":
+            reason = "neverDrilled"  # noqa: PLW2901  # no flag takes them
+        mine, names = names[:count], names[count:]
+        found.append(LeftOut(reason, count, tuple(mine)))
+    return found
+
+
+def all_left_out(awaited: AwaitedRequests) -> list[LeftOut]:
+    """What the requests left out, each reason once."""
+    found: dict[str, LeftOut] = {}
+    for request in awaited.requests:
+        accepted = request.accepted
+        for one in left_out_of(accepted) if accepted is not None else ():
+            before = found.get(one.reason, LeftOut(one.reason, 0))
+            found[one.reason] = LeftOut(one.reason, before.count + one.count, before.names + one.names)
+    return list(found.values())
 
 
 def unprotected(line: RequestLine, app: EmbeddedApp) -> list[LeftOut]:

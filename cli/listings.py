@@ -13,6 +13,7 @@ from cli.embedded import settings_of_a_run
 from cli.errors import FAILED, CommandError, failed
 from cli.output import output_of, print_rows, print_sentence
 from cli.requesting import one_database
+from cli.wording import moment_text, without_none
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database
@@ -155,9 +156,9 @@ def _database_row(candidate: Candidate) -> JsonObject:
             **row,
             "state": "SoftDeleted" if item.is_scheduled_for_deferred_delete else item.protection_state,
             "policy": item.policy_name,
-            "lastBackup": _moment(item.last_backup_time),
+            "lastBackup": moment_text(item.last_backup_time),
             "lastBackupStatus": item.last_backup_status or None,
-            "lastRecoveryPoint": _moment(item.last_recovery_point),
+            "lastRecoveryPoint": moment_text(item.last_recovery_point),
             "recoveryModel": item.recovery_model,
             "itemId": item.id.path,
         }
@@ -216,25 +217,17 @@ def _recovery_point_rows(points: Sequence[RecoveryPoint]) -> list[JsonObject]:
         row = {
             "name": point.name,
             "kind": point.kind,
-            "time": _moment(time),
+            "time": moment_text(time),
             "state": state_of(point),
-            "expires": _moment(point.expires),
+            "expires": moment_text(point.expires),
         }
-        rows.append((time, _present(row)))
+        rows.append((time, without_none(row)))
     for span in restorable_ranges(points):
         told = {"from": format_moment(span.start), "to": format_moment(span.end)}
         rows.append((span.end, {"name": LOG_RECOVERY_POINT, "kind": "log range", **told}))
     without_moment = [
-        _present({"name": point.name, "kind": point.kind or None, "state": state_of(point)})
+        without_none({"name": point.name, "kind": point.kind or None, "state": state_of(point)})
         for point in points
         if point.time is None and state_of(point) is not None
     ]
     return [row for _, row in sorted(rows, key=lambda pair: pair[0], reverse=True)] + without_moment
-
-
-def _present(row: JsonObject) -> JsonObject:
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else format_moment(moment.replace(microsecond=0))

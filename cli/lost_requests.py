@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from cli.errors import CommandError
+from cli.request_file import read_file
 from cli.request_lines import RequestLine
-from cli.run import read_file
 from shared.bus import OutgoingMessage
 from shared.bus.topology import EVENTS, REPLAYS
 from shared.messages.identity import fingerprint

@@ -16,23 +16,24 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from cli.awaited_requests import AwaitedRequests
 from cli.display import display
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
-from cli.following import Following
+from cli.left_out import all_left_out
 from cli.outcomes_file import OutcomesFile
 from cli.output import output_of
 from cli.progress import NOTHING_MOVES, Stopwatch
 from cli.replay import Parked, UnusableError, message_again
 from cli.request_lines import RequestLine
-from cli.results import all_left_out, print_outcomes
+from cli.results import print_outcomes
 from local.broker import PeekedMessage
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus import BusError
 from shared.bus.service_bus import ServiceBusBus, client_options
 from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
-from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
+from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, host_setting, service_bus_transport
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceiver
@@ -63,36 +64,36 @@ def send_and_wait(
         file = stack.enter_context(OutcomesFile(written, resumed=False)) if written is not None else None
         stop = stack.enter_context(stop_requested())
         receiver = stack.enter_context(client.get_subscription_receiver(JOB_OUTCOMES, ALL_OUTCOMES))
-        shown = display(said=in_flags)
+        shown = display(reword=in_flags)
         stack.callback(shown.close)
-        following = Following([line])
-        watch = Stopwatch(following, scale=1.0, began=time.monotonic())
+        awaited = AwaitedRequests([line])
+        watch = Stopwatch(awaited, scale=1.0, began=time.monotonic())
         events = _Events(receiver)
         # Existing events are skipped, except earlier answers to this very request.
         for event in events.new():
-            following.observe(event)
+            awaited.observe(event)
         bus.send([line.message()])
-        while not following.complete and not stop.is_set():
-            news = [found for event in events.new() if (found := following.observe(event)) is not None]
+        while not awaited.complete and not stop.is_set():
+            news = [found for event in events.new() if (found := awaited.observe(event)) is not None]
             shown.observed(news)
-            shown.refresh(following, NOTHING_MOVES, watch.progress(time.monotonic()))
-            if not following.complete:
+            shown.refresh(awaited, NOTHING_MOVES, watch.progress(time.monotonic()))
+            if not awaited.complete:
                 stop.wait(_LOOK)
         shown.close()
-        for outcome in following.final_outcomes():
+        for outcome in awaited.final_outcomes():
             if file is not None:
                 file.write(outcome)
-        left_out, elapsed = all_left_out(following), watch.elapsed(time.monotonic())
-        print_outcomes(following, output, left_out=left_out, elapsed=elapsed, said=in_flags)
-        if not following.complete:
+        left_out, elapsed = all_left_out(awaited), watch.elapsed(time.monotonic())
+        print_outcomes(awaited, output, left_out=left_out, elapsed=elapsed, reword=in_flags)
+        if not awaited.complete:
             print(
                 f"Interrupted; the app goes on with {line.label}, and its outcomes come on topic"
                 f" {JOB_OUTCOMES}.",
                 file=sys.stderr,
             )
             return INTERRUPTED
-        finished(following.final_outcomes())
-        return 0 if following.succeeded else 1
+        finished(awaited.final_outcomes())
+        return 0 if awaited.succeeded else 1
 
 
 class _Events:
@@ -138,11 +139,11 @@ class ParkedInNamespace:
     def peek(self) -> list[PeekedMessage]:
         found: list[PeekedMessage] = []
         with self._client.get_queue_receiver(PARKED_MESSAGES) as receiver:
-            following = 0
-            while page := receiver.peek_messages(_PAGE, sequence_number=following):
+            next_number = 0
+            while page := receiver.peek_messages(_PAGE, sequence_number=next_number):
                 found += [PeekedMessage(**message_fields(message)) for message in page]
                 _refuse_partitions(PARKED_MESSAGES, found[-1].sequence_number)
-                following = found[-1].sequence_number + 1
+                next_number = found[-1].sequence_number + 1
         return found
 
     def replay(self, numbers: frozenset[int]) -> int:
@@ -192,7 +193,7 @@ def connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient]
     from shared.arm.errors import TokenError
 
     host = namespace if "." in namespace or ":" in namespace else f"{namespace}.servicebus.windows.net"
-    connection_string = os.environ.get(SERVICE_BUS_CONNECTION, "")
+    connection_string = host_setting(os.environ, SERVICE_BUS_CONNECTION)
     try:
         transport = service_bus_transport(os.environ)
     except SettingsError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from cli.awaited_requests import JsonObject, event_kind
 from cli.errors import CommandError
-from cli.following import JsonObject, event_kind
 
 #: What every outcome begins with.
 _BEGINNING: Final = b'{"specversion":"1.0"'

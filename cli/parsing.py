@@ -118,10 +118,10 @@ def read_duration(text: str) -> str:
     try:
         parse_positive_duration(iso)
     except ValueError as error:
-        said = str(error)
-        if "longer than" in said or "at most" in said:
-            raise ValueError(f"{said}, not {text!r}") from None
-        more = f", since {said.partition('since ')[2]}" if "since" in said else ""
+        reason = str(error)
+        if "longer than" in reason or "at most" in reason:
+            raise ValueError(f"{reason}, not {text!r}") from None
+        more = f", since {reason.partition('since ')[2]}" if "since" in reason else ""
         raise ValueError(f"expected a duration such as 14d, 36h or P14D, not {text!r}{more}") from None
     return iso
 

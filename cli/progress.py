@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Any, Final
 
+from cli.awaited_requests import AwaitedRequests, is_success
 from cli.embedded import EmbeddedApp
-from cli.following import Following, is_success
-from cli.results import restored_to
+from cli.wording import restored_to
 from shared.bus.topology import STEP_QUEUES, TRACK
 
 
@@ -131,13 +131,13 @@ class Stopwatch:
     """Computes the progress of a run. Durations are in the service's time, as everywhere.
 
     Args:
-        following: the requests.
+        awaited: the requests.
         scale: this machine's seconds in a second of the service.
         began: when the run began, by the machine's monotonic clock, in seconds.
     """
 
-    def __init__(self, following: Following, *, scale: float, began: float) -> None:
-        self._following = following
+    def __init__(self, awaited: AwaitedRequests, *, scale: float, began: float) -> None:
+        self._awaited = awaited
         self._scale = scale
         self._began = began
         self._started_before = 0
@@ -151,15 +151,15 @@ class Stopwatch:
         return timedelta(seconds=max(0.0, at - self._began) / self._scale)
 
     def _started(self) -> int:
-        return sum(len(request.begun) for request in self._following.requests)
+        return sum(len(request.begun) for request in self._awaited.requests)
 
     def progress(self, at: float) -> Progress:
         """The sums. `at`: by the machine's monotonic clock, in seconds."""
-        outcomes = list(self._following.final_outcomes())
-        total = sum(request.outcome_count or 0 for request in self._following.requests)
+        outcomes = list(self._awaited.final_outcomes())
+        total = sum(request.outcome_count or 0 for request in self._awaited.requests)
         running = sum(
             len(request.begun - {outcome["data"]["outcomeKey"] for outcome in request.final_outcomes()})
-            for request in self._following.requests
+            for request in self._awaited.requests
         )
         elapsed = self.elapsed(at)
         so_far = Progress(

@@ -26,7 +26,7 @@ from shared.bus.topology import INTERNAL_QUEUES, PARKED_MESSAGES, REPLAYS, REQUE
 from shared.engine.once import REPLAYS_REACH
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.identity import MOST_EPOCHS, fingerprint
-from shared.messages.parking import unpacked
+from shared.messages.parked_body import unpacked
 from shared.messages.reserved import (
     DESCRIPTION,
     EPOCH,

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -23,28 +20,19 @@ from cli.output import Output, output_of, print_rows, print_sentence, write_data
 from cli.parsing import read_duration
 from cli.places import several_places
 from cli.report_advice import first_steps, headline, left_out_text, most_pressing, sums
+from cli.report_survey import EstateSurvey, survey_estate
 from cli.requesting import selection
-from shared.arm.errors import ArmError, ArmStatusError
-from shared.arm.ids import VaultId
+from cli.wording import moment_text
 from shared.arm.redaction import printable
-from shared.coverage.estate import together, unregistered
-from shared.coverage.reading import read_listings, single_reads_left, unread, with_read
+from shared.coverage.scope import Scope
 from shared.coverage.states import (
-    EVERY_DATABASE,
     CoverageCode,
     CoverageState,
     DatabaseCoverage,
-    VaultCoverage,
 )
-from shared.coverage.survey import Scope, survey
-from shared.engine.result import Collaborators
-from shared.engine.retry import Retry, decide
-from shared.messages.error_codes import ErrorCode
-from shared.messages.identity import Database
-from shared.messages.model import format_moment, parse_positive_duration
+from shared.messages.model import parse_positive_duration
 from shared.messages.requests import DatabaseSelector
 
-T = TypeVar("T")
 JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("state", "vm", "instance", "database", "policy", "lastBackup", "code")
@@ -52,32 +40,6 @@ _COLUMNS: Final = ("state", "vm", "instance", "database", "policy", "lastBackup"
 _MOST_COVERED: Final = 40
 #: Columns that a narrow terminal drops, in this order.
 _SPARED: Final = ("lastBackup", "policy", "vault")
-_TRIES: Final = 4
-#: A single process makes one call after the other: no one else has to be spared.
-_JITTER: Final = 0.5
-_PATIENCE: Final = timedelta(minutes=2)
-
-
-@dataclass
-class _Survey:
-    """The results of the surveys."""
-
-    vaults: list[VaultCoverage] = field(default_factory=list)
-    #: entries without databases: vaults that could not be read, VMs that no vault knows
-    others: list[DatabaseCoverage] = field(default_factory=list)
-    #: what could not be read, so that the report is incomplete
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def databases(self) -> tuple[DatabaseCoverage, ...]:
-        return tuple(sorted((*together(self.vaults), *self.others), key=lambda one: one.order))
-
-    @property
-    def left_out(self) -> dict[str, int]:
-        found: Counter[str] = Counter()
-        for vault in self.vaults:
-            found.update(vault.left_out)
-        return dict(found)
 
 
 def show_report(options: argparse.Namespace) -> int:
@@ -89,14 +51,14 @@ def show_report(options: argparse.Namespace) -> int:
     scope = _scope(options)
     with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
         scope = replace(scope, drill_targets=c.settings.drill_targets)
-        found = _survey(c, vaults, subscriptions, scope, singly=options.read_singly)
+        estate = survey_estate(c, vaults, subscriptions, scope, singly=options.read_singly)
         at = c.now()
-    databases = found.databases
+    databases = estate.databases
     if options.html is not None:
-        _write_page(options.html, found, databases, at, scope)
-    _write(databases, found, output)
-    incomplete = bool(found.problems)
-    return FAILED if incomplete or any(one.is_gap for one in databases) else 0
+        _write_page(options.html, estate, databases, at, scope)
+    _write(databases, estate, output)
+    incomplete = bool(estate.problems)
+    return FAILED if incomplete or any(entry.is_gap for entry in databases) else 0
 
 
 def _scope(options: argparse.Namespace) -> Scope:
@@ -112,7 +74,7 @@ def _scope(options: argparse.Namespace) -> Scope:
 
 def _selectors(asked: Iterable[JsonObject], flag: str) -> tuple[DatabaseSelector, ...]:
     try:
-        return tuple(DatabaseSelector.model_validate(one) for one in asked)
+        return tuple(DatabaseSelector.model_validate(selector) for selector in asked)
     except ValidationError as error:
         given = error.errors()[0]["input"]
         raise CommandError(
@@ -130,161 +92,47 @@ def _max_age(text: str | None) -> timedelta | None:
         raise CommandError(f"--max-age: {error}.") from error
 
 
-# -- reading
-
-
-def _survey(
-    c: Collaborators, named: Sequence[VaultId], subscriptions: Sequence[str], scope: Scope, *, singly: bool
-) -> _Survey:
-    found = _Survey()
-    wanted = dict.fromkeys(named)
-    unread_in: set[str] = set()
-    for subscription in subscriptions:
-        listed = _read(c, found, f"subscription {subscription}", partial(c.azure.list_vaults, subscription))
-        if listed is None:
-            unread_in.add(subscription)
-            continue
-        wanted |= dict.fromkeys(vault.id for vault in listed.usable)
-        for entry in listed.unusable:
-            unread_in.add(subscription)
-            found.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
-    for number, vault_id in enumerate(wanted, 1):
-        if sys.stderr.isatty() and len(wanted) > 1:
-            print(f"Reading vault {vault_id.name} ({number} of {len(wanted)})", file=sys.stderr)
-        coverage = _read(
-            c,
-            found,
-            f"vault {vault_id.name}",
-            partial(_survey_vault, c, vault_id, scope, singly=singly),
-            vault_id=vault_id,
-        )
-        if coverage is None:
-            unread_in.add(vault_id.subscription_id.lower())
-        else:
-            found.vaults.append(coverage)
-    missed = [set(vault.missed) for vault in found.vaults]
-    found.problems += [
-        f"No database matches {selector}." for selector in sorted(set.intersection(*missed) if missed else ())
-    ]
-    for subscription in subscriptions:
-        machines = _read(
-            c,
-            found,
-            f"the SQL virtual machines of subscription {subscription}",
-            partial(c.azure.list_sql_virtual_machines, subscription),
-        )
-        if machines is not None:
-            found.others += unregistered(machines, found.vaults, vaults_unread=subscription in unread_in)
-    return found
-
-
-def _survey_vault(c: Collaborators, vault_id: VaultId, scope: Scope, *, singly: bool) -> VaultCoverage:
-    listings = read_listings(c.azure, vault_id)
-    coverage = survey(listings, scope, c.now())
-    if not singly:
-        return coverage
-    items = unread(coverage.databases, single_reads_left(c.azure.budget, vault_id))
-    if not items:
-        return coverage
-    return survey(with_read(listings, items, c.azure.get_protected_item), scope, c.now())
-
-
-def _read(
-    c: Collaborators,
-    found: _Survey,
-    what: str,
-    read: Callable[[], T],
-    *,
-    vault_id: VaultId | None = None,
-) -> T | None:
-    """What `read` gives; None where it could not be had, which is told in the report and not passed over."""
-    try:
-        return _patiently(read, scale=c.settings.time_scale)
-    except ArmError as error:
-        code = error.code if isinstance(error, ArmStatusError) else type(error).__name__.removesuffix("Error")
-        if isinstance(error, ArmStatusError) and error.status == 404 and vault_id is not None:
-            code = ErrorCode.VAULT_NOT_FOUND
-        found.problems.append(f"{what[:1].upper()}{what[1:]} could not be read: {error}.")
-        if vault_id is not None:
-            found.others.append(
-                DatabaseCoverage(
-                    vault_id=vault_id,
-                    database=Database(instance=EVERY_DATABASE, name=EVERY_DATABASE),
-                    state=CoverageState.UNKNOWN,
-                    code=code,
-                    message=f"The vault could not be read: {error.summary}.",
-                    advice="See that its id is right and that you may read it (Backup Reader).",
-                )
-            )
-        return None
-
-
-def _patiently(read: Callable[[], T], *, scale: float) -> T:
-    """What `read` gives, asked again where the service was only busy."""
-    waited = timedelta()
-    for attempt in range(_TRIES):
-        try:
-            return read()
-        except ArmError as error:
-            refused = isinstance(error, ArmStatusError) and error.status in (401, 403)
-            next_time = decide(
-                error, attempt=attempt, age=waited, time_left=_PATIENCE - waited, jitter=_JITTER
-            )
-            if refused or not isinstance(next_time, Retry) or attempt + 1 == _TRIES:
-                raise
-            waited += next_time.after
-            time.sleep(next_time.after.total_seconds() * scale)
-    raise AssertionError("unreachable")
-
-
-# -- writing
-
-
-def _row(one: DatabaseCoverage) -> JsonObject:
-    database = one.database
+def _row(entry: DatabaseCoverage) -> JsonObject:
+    database = entry.database
     return {
-        "state": one.state.value,
-        "vm": one.place if database.availability_group is None else None,
+        "state": entry.state.value,
+        "vm": entry.place if database.availability_group is None else None,
         "instance": database.instance,
         "availabilityGroup": database.availability_group,
         "database": database.name,
-        "policy": one.policy_name,
-        "lastBackup": _moment(one.last_backup_time),
-        "lastBackupStatus": one.last_backup_status or None,
-        "since": _moment(one.since),
-        "allowedAgeSeconds": one.allowed_age.total_seconds() if one.allowed_age is not None else None,
-        "code": one.code or None,
-        "message": one.message or None,
-        "advice": one.advice or None,
-        "recoveryModel": one.recovery_model,
-        "autoProtected": one.auto_protected,
-        "vault": one.vault_id.name if one.vault_id is not None else None,
-        "vaultId": one.vault_id.path if one.vault_id is not None else None,
+        "policy": entry.policy_name,
+        "lastBackup": moment_text(entry.last_backup_time),
+        "lastBackupStatus": entry.last_backup_status or None,
+        "since": moment_text(entry.since),
+        "allowedAgeSeconds": entry.allowed_age.total_seconds() if entry.allowed_age is not None else None,
+        "code": entry.code or None,
+        "message": entry.message or None,
+        "advice": entry.advice or None,
+        "recoveryModel": entry.recovery_model,
+        "autoProtected": entry.auto_protected,
+        "vault": entry.vault_id.name if entry.vault_id is not None else None,
+        "vaultId": entry.vault_id.path if entry.vault_id is not None else None,
         "vmId": database.vm_id.path if database.vm_id is not None else None,
-        "itemId": one.item_id.path if one.item_id is not None else None,
+        "itemId": entry.item_id.path if entry.item_id is not None else None,
     }
 
 
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else format_moment(moment.replace(microsecond=0))
-
-
-def _write(databases: Sequence[DatabaseCoverage], found: _Survey, output: Output) -> None:
-    rows = [_row(one) for one in databases]
+def _write(databases: Sequence[DatabaseCoverage], estate: EstateSurvey, output: Output) -> None:
+    rows = [_row(entry) for entry in databases]
     if output.is_table:
-        _write_table(rows, found, output)
+        _write_table(rows, estate, output)
     else:
-        gaps = [row for row, one in zip(rows, databases, strict=True) if one.is_gap]
+        gaps = [row for row, entry in zip(rows, databases, strict=True) if entry.is_gap]
         write_data(gaps if output.failed_only else rows, output)
     # What a person reads last; not mixed into a program's output.
-    for line in _last_lines(databases, found):
+    for line in _last_lines(databases, estate):
         if output.is_table:
             print_sentence(line)
         else:
             print(printable(line), file=sys.stderr)
 
 
-def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> None:
+def _write_table(rows: Sequence[JsonObject], estate: EstateSurvey, output: Output) -> None:
     covered = sum(row["state"] == CoverageState.COVERED for row in rows)
     shown = [
         {**row, "instance": row["instance"] or row["availabilityGroup"]}
@@ -295,7 +143,7 @@ def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> 
         return
     gap_states = {state.value for state in CoverageState if state.is_gap}
     print_rows(
-        [*(("vault",) if len(found.vaults) > 1 else ()), *_COLUMNS],
+        [*(("vault",) if len(estate.vaults) > 1 else ()), *_COLUMNS],
         shown,
         output,
         nothing="",
@@ -306,12 +154,12 @@ def _write_table(rows: Sequence[JsonObject], found: _Survey, output: Output) -> 
     print()
 
 
-def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
+def _last_lines(databases: Sequence[DatabaseCoverage], estate: EstateSurvey) -> list[str]:
     """The sums, then what is not known, and at the very end what to do first."""
     lines = [f"{headline(databases)}.", sums(databases)]
-    if text := left_out_text(found.left_out):
+    if text := left_out_text(estate.left_out):
         lines.append(text)
-    lines += _notes(databases, found)
+    lines += _notes(databases, estate)
     steps = first_steps(databases)
     if steps:
         lines.append("What to do first:")
@@ -323,15 +171,15 @@ def _last_lines(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[s
     return lines
 
 
-def _notes(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
+def _notes(databases: Sequence[DatabaseCoverage], estate: EstateSurvey) -> list[str]:
     """Notes on what could not be read, and on what the service does not tell."""
-    notes = list(found.problems)
-    if open_ones := sum(one.code == CoverageCode.RECOVERY_MODEL_UNREAD for one in databases):
+    notes = list(estate.problems)
+    if open_ones := sum(entry.code == CoverageCode.RECOVERY_MODEL_UNREAD for entry in databases):
         notes.append(
             f"{open_ones:,} of unknown state may be in the simple recovery model, which no listing tells: --read-singly"
             " reads up to 75 of them."
         )
-    if any(vault.containers for vault in found.vaults):
+    if any(vault.containers for vault in estate.vaults):
         notes.append(
             "Databases that are new since the last inquiry of their VM are not seen, and the service does not tell when"
             " that was: a protect request inquires."
@@ -340,7 +188,7 @@ def _notes(databases: Sequence[DatabaseCoverage], found: _Survey) -> list[str]:
 
 
 def _write_page(
-    path: Path, found: _Survey, databases: Sequence[DatabaseCoverage], at: datetime, scope: Scope
+    path: Path, estate: EstateSurvey, databases: Sequence[DatabaseCoverage], at: datetime, scope: Scope
 ) -> None:
     from cli.report_page import page
 
@@ -348,15 +196,15 @@ def _write_page(
     text = page(
         databases,
         at=at,
-        vaults=[vault.vault_id.name for vault in found.vaults],
+        vaults=[vault.vault_id.name for vault in estate.vaults],
         first=most_pressing(steps),
-        notes=_notes(databases, found),
+        notes=_notes(databases, estate),
         machines=[
-            (container.name, container.health, _moment(container.updated) or "not told")
-            for vault in found.vaults
+            (container.name, container.health, moment_text(container.updated) or "not told")
+            for vault in estate.vaults
             for container in vault.containers
         ],
-        left_out=found.left_out,
+        left_out=estate.left_out,
         rule="ages by the policies" if scope.max_age is None else f"maximum age {_spoken(scope.max_age)}",
     )
     # An existing page stays complete until the new one is written.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cli.flags import in_flags
-from cli.results import LeftOut, count_of
+from cli.left_out import LeftOut
+from cli.wording import count_of
 from shared.coverage.states import EVERY_DATABASE, SEVERITY, CoverageState, DatabaseCoverage, counts_of
 from shared.names import name_key
 
@@ -53,13 +54,13 @@ def meaning_of(state: CoverageState) -> str:
 
 def headline(entries: Sequence[DatabaseCoverage]) -> str:
     """The report in one sentence."""
-    databases = [one for one in entries if not _is_whole(one)]
+    databases = [entry for entry in entries if not _is_whole(entry)]
     whole = len(entries) - len(databases)
     unseen = f"{_wholes(whole)} cannot be looked into" if whole else ""
     if not databases:
         return f"There are no databases{f', and {unseen}' if unseen else ''}"
-    covered = sum(one.state is CoverageState.COVERED for one in databases)
-    gaps = sum(one.is_gap for one in databases)
+    covered = sum(entry.state is CoverageState.COVERED for entry in databases)
+    gaps = sum(entry.is_gap for entry in databases)
     if covered == len(databases):
         told = "The one database is covered" if covered == 1 else f"All {covered:,} databases are covered"
     else:
@@ -78,9 +79,9 @@ def sums(entries: Sequence[DatabaseCoverage]) -> str:
     return f"{what}{f': {parts}' if parts else ''}."
 
 
-def _is_whole(one: DatabaseCoverage) -> bool:
+def _is_whole(entry: DatabaseCoverage) -> bool:
     """Whether an entry stands for all databases of a VM, an instance or a vault, none of which is known."""
-    return one.database.name == EVERY_DATABASE
+    return entry.database.name == EVERY_DATABASE
 
 
 def _wholes(count: int) -> str:
@@ -96,9 +97,9 @@ def left_out_text(left_out: dict[str, int]) -> str:
 def first_steps(databases: Iterable[DatabaseCoverage]) -> list[Step]:
     """What to do, the most pressing first: gaps by cause; within one state, what concerns the most databases."""
     groups: dict[tuple[CoverageState, str, str], list[DatabaseCoverage]] = {}
-    for one in databases:
-        if one.is_gap:
-            groups.setdefault((one.state, name_key(one.code), one.advice), []).append(one)
+    for entry in databases:
+        if entry.is_gap:
+            groups.setdefault((entry.state, name_key(entry.code), entry.advice), []).append(entry)
     steps = [_step(members) for members in groups.values()]
     steps.sort(key=lambda step: (SEVERITY[step.state], -step.count))
     return steps
@@ -110,12 +111,12 @@ def most_pressing(steps: Sequence[Step]) -> Sequence[Step]:
 
 
 def _step(members: Sequence[DatabaseCoverage]) -> Step:
-    one = members[0]
+    entry = members[0]
     whole = all(map(_is_whole, members))
     what = _wholes(len(members)) if whole else count_of(len(members), "database")
     messages = {member.message for member in members}
-    why = f"{one.code}: {one.message}" if len(messages) == 1 and one.message else f"{one.code}."
-    return Step(one.state, len(members), what, _where(members), why, one.advice)
+    why = f"{entry.code}: {entry.message}" if len(messages) == 1 and entry.message else f"{entry.code}."
+    return Step(entry.state, len(members), what, _where(members), why, entry.advice)
 
 
 def _where(members: Sequence[DatabaseCoverage]) -> str:
@@ -131,12 +132,12 @@ def _where(members: Sequence[DatabaseCoverage]) -> str:
     return f"on {place}" if names == [""] else f"on {place}: {shown}{more}"
 
 
-def _place(one: DatabaseCoverage) -> str:
-    machine = one.place if one.database.availability_group is None else ""
-    parts = (machine, one.database.parent)
+def _place(entry: DatabaseCoverage) -> str:
+    machine = entry.place if entry.database.availability_group is None else ""
+    parts = (machine, entry.database.parent)
     return "/".join(part for part in parts if part and part != EVERY_DATABASE) or "an unnamed VM"
 
 
-def _name(one: DatabaseCoverage, *, with_place: bool) -> str:
-    name = "" if one.database.name == EVERY_DATABASE else one.database.name
-    return "/".join(part for part in (_place(one) if with_place else "", name) if part)
+def _name(entry: DatabaseCoverage, *, with_place: bool) -> str:
+    name = "" if entry.database.name == EVERY_DATABASE else entry.database.name
+    return "/".join(part for part in (_place(entry) if with_place else "", name) if part)

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.report_advice import Step, headline, label_of, left_out_text, meaning_of
-from cli.results import count_of
+from cli.wording import count_of, moment_text
 from shared.arm.redaction import printable
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
-from shared.messages.model import format_moment
 
 JsonObject = dict[str, Any]
 
@@ -117,36 +116,32 @@ def _data(databases: Iterable[DatabaseCoverage], at: datetime) -> JsonObject:
     vaults: dict[str, int] = {}
     reasons: dict[tuple[str, str], int] = {}
     rows = []
-    for one in databases:
-        vault = one.vault_id.name if one.vault_id is not None else ""
-        reason = (one.message, one.advice)
+    for entry in databases:
+        vault = entry.vault_id.name if entry.vault_id is not None else ""
+        reason = (entry.message, entry.advice)
         rows.append(
             [
-                one.state.value,
-                one.database.name,
-                one.database.parent,
-                one.place,
+                entry.state.value,
+                entry.database.name,
+                entry.database.parent,
+                entry.place,
                 vaults.setdefault(vault, len(vaults)),
-                one.policy_name,
-                _time(one.last_backup_time),
-                one.code,
-                one.recovery_model,
-                one.auto_protected,
+                entry.policy_name,
+                moment_text(entry.last_backup_time),
+                entry.code,
+                entry.recovery_model,
+                entry.auto_protected,
                 reasons.setdefault(reason, len(reasons)),
             ]
         )
     return {
-        "at": _time(at),
+        "at": moment_text(at),
         "columns": _COLUMNS,
         "states": [{"name": state.value, "label": label_of(state)} for state in CoverageState],
         "vaults": list(vaults),
         "reasons": list(reasons),
         "rows": rows,
     }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else format_moment(moment.replace(microsecond=0))
 
 
 def _moment(moment: datetime) -> str:
@@ -204,10 +199,10 @@ def _vaults(databases: Sequence[DatabaseCoverage], vaults: Sequence[str]) -> str
         return ""
     gaps: Counter[str] = Counter()
     whole: Counter[str] = Counter()
-    for one in databases:
-        name = one.vault_id.name if one.vault_id is not None else "no vault"
+    for entry in databases:
+        name = entry.vault_id.name if entry.vault_id is not None else "no vault"
         whole[name] += 1
-        gaps[name] += one.is_gap
+        gaps[name] += entry.is_gap
     rows = "".join(
         f'<tr><td>{_escape(name)}</td><td class="number">{count:,}</td><td class="number">{gaps[name]:,}</td></tr>'
         for name, count in sorted(whole.items(), key=lambda pair: (-gaps[pair[0]], pair[0]))[:_MOST_BESIDE]

@@ -8,6 +8,7 @@ from typing import Final
 
 from cli.options import (
     OF_OUTCOMES,
+    Group,
     SubCommands,
     add_command,
     add_database,
@@ -20,11 +21,11 @@ from cli.options import (
     later,
 )
 from cli.parsing import any_case, whole_number
+from shared.messages.requests import MOST_DRILLS, BackupType
 
-_BACKUP_TYPES: Final = ("Full", "Differential", "Log", "CopyOnlyFull")
+_BACKUP_TYPES: Final = tuple(backup_type.value for backup_type in BackupType)
 _REDUNDANCIES: Final = ("LocallyRedundant", "ZoneRedundant", "GeoRedundant")
 _ON_EXISTING: Final = ("fail", "keep", "changePolicy")
-_MOST_DRILLS: Final = 100
 
 
 def add(commands: SubCommands) -> None:
@@ -210,17 +211,7 @@ def _add_restore(commands: SubCommands) -> None:
     add_vault(parser, vm=" that the database is on")
     add_database(parser)
     group = parser.add_argument_group("what it goes back to")
-    when = group.add_mutually_exclusive_group()
-    when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
-    when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
-    when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
-    when.add_argument(
-        "--latest",
-        type=str.lower,
-        choices=("any", "full"),
-        help="the newest moment, of the log or of any backup; or the newest full (default: any)",
-    )
-    add_time_zone(group)
+    _add_recovery_point(group)
     group = parser.add_argument_group("where it goes")
     group.add_argument(
         "--to-original", action="store_true", help="over the database itself; needs --overwrite"
@@ -257,16 +248,11 @@ def _add_drill(commands: SubCommands) -> None:
     group = parser.add_argument_group("the drills")
     group.add_argument(
         "--count",
-        type=whole_number(1, _MOST_DRILLS),
+        type=whole_number(1, MOST_DRILLS),
         metavar="N",
         help="at most this many, those whose last drill is longest ago (default: all that match)",
     )
-    when = group.add_mutually_exclusive_group()
-    when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
-    when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
-    when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
-    when.add_argument("--latest", choices=("any", "full"), help="the newest moment, or full (default: any)")
-    add_time_zone(group)
+    _add_recovery_point(group)
     group.add_argument(
         "--to-vm", required=True, metavar="VM", help="name or full ARM id of the drill target's VM"
     )
@@ -285,6 +271,21 @@ def _add_drill(commands: SubCommands) -> None:
         help="drop the restored database (default)",
     )
     add_request_options(parser)
+
+
+def _add_recovery_point(group: Group) -> None:
+    """Add the options for what a restore goes back to."""
+    when = group.add_mutually_exclusive_group()
+    when.add_argument("--point-in-time", metavar="MOMENT", help="a whole second inside a log range")
+    when.add_argument("--recovery-point", metavar="NAME", help="as `recovery-points` lists it")
+    when.add_argument("--before", metavar="MOMENT", help="the newest moment before this one")
+    when.add_argument(
+        "--latest",
+        type=str.lower,
+        choices=("any", "full"),
+        help="the newest moment, of the log or of any backup; or the newest full (default: any)",
+    )
+    add_time_zone(group)
 
 
 def request_handler(options: argparse.Namespace) -> int:

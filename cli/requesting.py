@@ -20,6 +20,7 @@ from cli.parsing import read_duration, read_moment, read_time_zone
 from cli.places import find_places
 from cli.request_lines import SOURCE, RequestLine, request_line
 from cli.run import RunOptions, run_requests
+from cli.wording import without_none
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.requests import read_data
@@ -59,7 +60,7 @@ def request_from(options: argparse.Namespace) -> RequestLine:
         "type": f"sqlvmbackup.{options.command}.requested.v1",
         "source": options.source or SOURCE,
         "id": options.id or str(uuid.uuid4()),
-        "data": {name: value for name, value in data.items() if value is not None},
+        "data": without_none(data),
     }
     if options.correlation_id is not None:
         event["correlationid"] = options.correlation_id
@@ -144,8 +145,8 @@ class _Checked:
         try:
             return read(text)
         except ValueError as error:
-            said = str(error)
-            self._problems.append(f"{flag}: {said}{'' if said[-1] in '.?' else '.'}")
+            reason = str(error)
+            self._problems.append(f"{flag}: {reason}{'' if reason[-1] in '.?' else '.'}")
             return None
 
 
@@ -222,14 +223,14 @@ def _drill(options: argparse.Namespace, problems: list[str]) -> JsonObject:
         **_user_selection(options),
         "count": options.count,
         "recoveryPoint": _recovery_point(options, checked),
-        "target": {"vmId": options.to_vm, "instance": _said(options.to_instance, DEFAULT_INSTANCE)},
+        "target": {"vmId": options.to_vm, "instance": _given_or(options.to_instance, DEFAULT_INSTANCE)},
         "check": options.check,
         "cleanUp": options.clean_up,
         "jobTimeout": checked.duration("--job-timeout"),
     }
 
 
-def _said(given: T | None, otherwise: T) -> T:
+def _given_or(given: T | None, otherwise: T) -> T:
     """The value that was given; an empty text counts as given, and as wrong."""
     return given if given is not None else otherwise
 
@@ -238,7 +239,13 @@ def one_database(options: argparse.Namespace) -> JsonObject:
     """The one database that the flags name, as the command itself prints it or by name and instance."""
     if options.availability_group is not None:
         return {"availabilityGroup": options.availability_group, "database": options.database}
-    return _database(options.database, _said(options.instance, DEFAULT_INSTANCE), "--database")
+    if "/" not in options.database and any(wildcard in options.database for wildcard in "*?"):
+        raise CommandError(
+            f"--database: expected the name of one database, not a pattern such as {options.database};"
+            " `sqlvmbackup databases` lists the names"
+            f"{_called_so('--database', options.database)}"
+        )
+    return _database(options.database, _given_or(options.instance, DEFAULT_INSTANCE), "--database")
 
 
 def _recovery_point(options: argparse.Namespace, checked: _Checked) -> JsonObject:
@@ -262,13 +269,13 @@ def _target(options: argparse.Namespace) -> JsonObject:
     if options.to_files is not None:
         if options.to_instance or options.to_database or mapped:
             raise CommandError("--to-files restores files: it goes with --to-vm only.")
-        return _present({"kind": "files", "vmId": machine, "path": options.to_files})
-    instance = _said(options.to_instance, one_database(options).get("instance"))
-    return _present(
+        return without_none({"kind": "files", "vmId": machine, "path": options.to_files})
+    instance = _given_or(options.to_instance, one_database(options).get("instance"))
+    return without_none(
         {
             "kind": "alternate",
             "vmId": machine,
-            "instance": _said(instance, DEFAULT_INSTANCE),
+            "instance": _given_or(instance, DEFAULT_INSTANCE),
             "database": options.to_database,
             "dataDirectory": options.data_directory,
             "logDirectory": options.log_directory,
@@ -284,7 +291,7 @@ def selection(options: argparse.Namespace) -> JsonObject:
 
 
 def _user_selection(options: argparse.Namespace) -> JsonObject:
-    instance = _said(options.instance, EVERY_INSTANCE)
+    instance = _given_or(options.instance, EVERY_INSTANCE)
     everything = [{"instance": instance, "database": "*"}]
     on_no_vm = options.command == "drill" or (options.command in ("backup", "report") and options.vm is None)
     if on_no_vm and options.instance is None:
@@ -310,7 +317,7 @@ def _database(text: str, instance: str, flag: str) -> JsonObject:
     head, slash, tail = text.partition("/")
     if slash:
         return {"instance": head, "database": tail}
-    whole = f"; a database that is called so is given as {flag} INSTANCE/{text}."
+    whole = _called_so(flag, text)
     if "\\" in text:
         machine, _, name = text.rpartition("\\")
         raise CommandError(
@@ -326,6 +333,11 @@ def _database(text: str, instance: str, flag: str) -> JsonObject:
         each = " ".join(f"{flag} {shlex.quote(part.strip())}" for part in text.split(",") if part.strip())
         raise CommandError(f"{flag}: several names are given one by one: {each}, not {text}{whole}")
     return {"instance": instance, "database": text}
+
+
+def _called_so(flag: str, text: str) -> str:
+    """How to give a name that looks like a mistake."""
+    return f"; a database that is called so is given as {flag} INSTANCE/{text}."
 
 
 def _group_database(text: str) -> JsonObject:
@@ -355,7 +367,3 @@ def _json_file(path: Path | None, flag: str) -> Any:
         raise CommandError(f"{flag}: {path} cannot be read as JSON (it is nested too deeply).") from error
     except (OSError, ValueError) as error:
         raise CommandError(f"{flag}: {path} cannot be read as JSON ({error}).") from error
-
-
-def _present(fields: JsonObject) -> JsonObject:
-    return {name: value for name, value in fields.items() if value is not None}

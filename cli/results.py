@@ -11,13 +11,15 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from cli.following import Following, is_success
+from cli.awaited_requests import AwaitedRequests, is_success
+from cli.left_out import LeftOut
 from cli.output import Output, console, print_sentence, print_table, write_data
 from cli.request_lines import RequestLine
+from cli.wording import count_of, going_to, place_of, restored_to, spoken
 from shared.arm.redaction import printable
 
 JsonObject = dict[str, Any]
-Said = Callable[[str], str]
+Reword = Callable[[str], str]
 
 STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}
 #: From this many columns on, an outcome is one line.
@@ -28,155 +30,29 @@ _NARROW: Final = 60
 _FEW: Final = 10
 #: Lines of a terminal below the failures: the sums, and where the next command is typed.
 _BELOW: Final = 2
-#: How many left-out databases are named for each reason.
-_MOST_NAMES: Final = 20
-
-#: Why databases are left out, for people.
-_REASONS: Final = {
-    "systemDatabase": "system database (includeSystem takes it)",
-    "excluded": "excluded",
-    "protectionStopped": "protection stopped",
-    "softDeleted": "soft-deleted",
-    "typeNotSupported": "this type of backup does not apply",
-    "ambiguousName": "name that differs from another only in case",
-    "notProtectable": "not offered for protection",
-    "notProtected": "not protected",
-    "neverDrilled": "system database, and those are never drilled",
-    "neverBackedUp": "never backed up",
-    "notItsTurn": "not drilled now, since others' last drill is longer ago",
-}
-
-_OF_MANY: Final = {
-    "systemDatabase": "system databases (includeSystem takes them)",
-    "ambiguousName": "names that differ from others only in case",
-    "neverDrilled": "system databases, and those are never drilled",
-}
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Databases that a request leaves out for one reason."""
-
-    reason: str
-    count: int
-    names: tuple[str, ...] = ()
-
-    @property
-    def why(self) -> str:
-        """The reason in words, in the singular."""
-        return _REASONS.get(self.reason, self.reason)
-
-    def __str__(self) -> str:
-        words = self.why
-        if self.count > 1:
-            words = _OF_MANY.get(self.reason, words)
-        shown = ", ".join(printable(name) for name in self.names[:_MOST_NAMES])
-        more = f" and {self.count - len(self.names[:_MOST_NAMES])} more" if self.count > _MOST_NAMES else ""
-        return f"{self.count} {words}{f': {shown}{more}' if shown else ''}"
-
-
-def left_out_of(accepted: JsonObject) -> list[LeftOut]:
-    """What the data of an accepted event says was left out; its names are in the order of its reasons."""
-    names = list(accepted.get("skippedNames", ()))
-    found = []
-    for reason, count in accepted.get("skipped", {}).items():
-        if reason == "systemDatabase" and accepted.get("operation") == "drill":
-            reason = "neverDrilled"  # noqa: PLW2901  # no flag takes them
-        mine, names = names[:count], names[count:]
-        found.append(LeftOut(reason, count, tuple(mine)))
-    return found
-
-
-def all_left_out(following: Following) -> list[LeftOut]:
-    """What the requests left out, each reason once."""
-    found: dict[str, LeftOut] = {}
-    for request in following.requests:
-        accepted = request.accepted
-        for one in left_out_of(accepted) if accepted is not None else ():
-            before = found.get(one.reason, LeftOut(one.reason, 0))
-            found[one.reason] = LeftOut(one.reason, before.count + one.count, before.names + one.names)
-    return list(found.values())
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def spoken(duration: timedelta) -> str:
-    """A duration for people: `42 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
-    seconds = int(duration.total_seconds())
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    if seconds < 86400:
-        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
-
-
-def place_of(data: JsonObject) -> str:
-    """A database for people: VM, instance or group, and name; of a survey of coverage its vault."""
-    if data.get("coverage") is not None:
-        return f"vault {str(data['vaultId']).rpartition('/')[2]}"
-    if data.get("database") is None:
-        return "the request"
-    parent = data.get("instance") or data.get("availabilityGroup") or ""
-    machine = str(data.get("vmId") or "").rpartition("/")[2]
-    return "/".join(part for part in (machine, parent, data["database"]) if part)
-
-
-def restored_to(data: JsonObject) -> str:
-    """Where a restore goes: a name or a path, after the VM and the instance where those are not the source's."""
-    target = data["target"]
-    if target["kind"] == "original":
-        return "the original"
-    machine = str(target["vmId"])
-    same_machine = machine.lower() == str(data.get("vmId", "")).lower()
-    vm = "" if same_machine else machine.rpartition("/")[2]
-    if target["kind"] == "files":
-        return f"{target['path']} on {vm}" if vm else str(target["path"])
-    same_instance = same_machine and str(target["instance"]).lower() == str(data.get("instance", "")).lower()
-    instance = "" if same_instance else str(target["instance"])
-    name = target.get("database") or f"{data.get('database')}_restored_…"
-    return "/".join(part for part in (vm, instance, name) if part)
-
-
-def going_to(line: RequestLine, data: JsonObject) -> str:
-    """Where a restore goes, from its event or else its request: ` to sqlvm2/MSSQLSERVER/orders`."""
-    target = data.get("target")
-    if target is None:
-        asked = line.envelope.data if line.envelope is not None else None
-        target = asked.get("target") if isinstance(asked, dict) else None
-    if not isinstance(target, dict) or data.get("database") is None:
-        return ""
-    try:
-        return f" to {restored_to({**data, 'target': target})}"
-    except (KeyError, TypeError):
-        return ""  # the app says what is wrong with it
 
 
 def print_outcomes(
-    following: Following,
+    awaited: AwaitedRequests,
     output: Output,
     *,
     left_out: Sequence[LeftOut] = (),
     elapsed: timedelta | None = None,
     simulated: bool = False,
-    said: Said = str,
+    reword: Reword = str,
 ) -> None:
     """Print the outcomes on standard output: what succeeded, then what failed, and the sums.
 
     Args:
-        following: the requests with what is known of them.
+        awaited: the requests with what is known of them.
         output: the format; a program gets the events unchanged, and the sums on standard error.
         left_out: what the requests left out.
         elapsed: how long it took.
         simulated: whether that is by a clock that runs faster than this machine's.
-        said: puts a message in the words of whoever reads it.
+        reword: puts a message in the words of whoever reads it.
     """
-    asked = {id(outcome): one.line for one in following.requests for outcome in one.final_outcomes()}
-    outcomes = list(following.final_outcomes())
+    asked = {id(outcome): one.line for one in awaited.requests for outcome in one.final_outcomes()}
+    outcomes = list(awaited.final_outcomes())
     wanted = [one for one in outcomes if not output.failed_only or not is_success(one)]
     # Failures last: the end is what stays on the screen.
     wanted.sort(key=lambda outcome: not is_success(outcome))
@@ -185,9 +61,9 @@ def print_outcomes(
     else:
         _print_successes([one for one in wanted if is_success(one)])
         for one in left_out:
-            print_sentence(f"Left out: {said(str(one))}.")
-        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], said)
-    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in following.requests)
+            print_sentence(f"Left out: {reword(str(one))}.")
+        _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], reword)
+    expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in awaited.requests)
     if outcomes:
         took = (
             "" if elapsed is None else f" ({spoken(elapsed)}{' by the simulated clock' if simulated else ''})"
@@ -307,7 +183,7 @@ class _Failed:
     job: str
 
 
-def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Said) -> None:
+def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], reword: Reword) -> None:
     causes: dict[_Cause, list[_Failed]] = {}
     for line, outcome in outcomes:
         data = outcome["data"]
@@ -316,8 +192,8 @@ def _print_failures(outcomes: Sequence[tuple[RequestLine, JsonObject]], said: Sa
             operation=str(outcome["type"]).split(".")[1],
             status=data["status"],
             code=str(error.get("code", "")),
-            message=said(str(error.get("message", "")).strip()),
-            advice=tuple(said(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
+            message=reword(str(error.get("message", "")).strip()),
+            advice=tuple(reword(text.strip()) for text in error.get("recommendations", ()) if text.strip()),
         )
         place = f"{place_of(data)}{going_to(line, data)}"
         causes.setdefault(cause, []).append(_Failed(place, data.get("job", {}).get("id", "")))

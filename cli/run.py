@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -16,18 +15,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from cli.awaited_requests import AwaitedRequest, AwaitedRequests
 from cli.display import Display, display
 from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
-from cli.encoding import in_utf_8
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
-from cli.following import FollowedRequest, Following
-from cli.left_out import note_on_excludes, unprotected
+from cli.left_out import all_left_out, note_on_excludes, unprotected
 from cli.outcomes_file import OutcomesFile
 from cli.output import Format, Output, output_of
 from cli.progress import Moving, Stopwatch, in_flight
-from cli.request_lines import RequestLine, read_request_lines
-from cli.results import all_left_out, print_outcomes
+from cli.request_file import read_file
+from cli.request_lines import RequestLine
+from cli.results import print_outcomes
 from cli.state import unfinished
 from local.broker import BrokerStorageError
 from local.host.host import DRAIN
@@ -47,7 +46,6 @@ _ENGINE: Final = "shared.engine.failures"
 #: Seconds of real time without any success after which a person is told, and then told again.
 _SILENCE: Final = 5.0
 _TOLD_AGAIN: Final = 60.0
-
 
 JSON_LINES: Final = Output(format=Format.JSONL)
 
@@ -119,36 +117,6 @@ def _refuse_to_overwrite(requests: str | None, outcomes: Path | None) -> None:
         raise CommandError(f"--outcomes: {outcomes} holds the requests: name another file.")
 
 
-def read_file(name: str) -> list[RequestLine]:
-    """The requests of a file, or of standard input where it is called `-`. Raises CommandError."""
-    try:
-        data = in_utf_8(sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes())
-    except OSError as error:
-        raise CommandError(
-            f"the requests in {name} cannot be read ({error.strerror}): name a JSONL file with --requests."
-        ) from error
-    except ValueError as error:
-        raise CommandError(
-            f"the requests in {name} begin as UTF-16 or UTF-32 and are not: save the file as UTF-8."
-        ) from error
-    if _is_laid_out(data):
-        raise CommandError(
-            f"the requests in {name} are JSON over several lines, or a list; each line of the file is one request:"
-            " write it with `ConvertTo-Json -Compress`, or `jq -c`."
-        )
-    return read_request_lines(data.split(b"\n"))
-
-
-def _is_laid_out(data: bytes) -> bool:
-    """Whether the file begins with JSON over several lines, or with a list, which no request is."""
-    text = data.decode("utf-8-sig", "replace").lstrip()
-    try:
-        value, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, list) or (isinstance(value, dict) and "\n" in text[:end])
-
-
 def run_requests(
     lines: Sequence[RequestLine], options: RunOptions, environment: Mapping[str, str] | None = None
 ) -> int:
@@ -168,37 +136,37 @@ def run_requests(
         if not lines and options.nothing:
             print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
-        said = in_flags if options.from_flags else str
-        shown = display(requests=len(lines), said=said)
+        reword = in_flags if options.from_flags else str
+        shown = display(requests=len(lines), reword=reword)
         stack.callback(shown.close)
-        following = Following(lines)
-        watch = Stopwatch(following, scale=app.runtime.service_clock.scale, began=began)
-        run = Run(app, following, file, shown, stop, watch=watch)
+        awaited = AwaitedRequests(lines)
+        watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
+        run = Run(app, awaited, file, shown, stop, watch=watch)
         try:
             finished = run.to_the_end(in_order=options.in_order)
         except BrokerStorageError as error:
             raise CommandError(f"the state is not kept any more: {error}; then {options.again}.") from error
         shown.close()
-        left_out = all_left_out(following)
+        left_out = all_left_out(awaited)
         if finished and options.from_flags:
             left_out += unprotected(lines[0], app)
-            note = note_on_excludes(lines[0], following.requests[0].accepted)
+            note = note_on_excludes(lines[0], awaited.requests[0].accepted)
             if note is not None:
                 shown.note(note)
         print_outcomes(
-            following,
+            awaited,
             options.output,
             left_out=left_out,
             elapsed=watch.elapsed(time.monotonic()),
             simulated=app.runtime.service_clock.scale != 1,
-            said=said,
+            reword=reword,
         )
         if finished:
-            options.finished(following.final_outcomes())
+            options.finished(awaited.final_outcomes())
         if not finished:
             shown.note(_how_to_go_on(options))
             return INTERRUPTED
-        return 0 if following.succeeded else 1
+        return 0 if awaited.succeeded else 1
 
 
 def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:
@@ -263,7 +231,7 @@ class Run:
     def __init__(
         self,
         app: EmbeddedApp,
-        following: Following,
+        awaited: AwaitedRequests,
         file: OutcomesFile | None,
         shown: Display,
         stop: threading.Event,
@@ -272,7 +240,7 @@ class Run:
     ) -> None:
         self._watch = watch
         self._trouble = Trouble()
-        self.following = following
+        self.awaited = awaited
         self._app = app
         self._file = file
         self._shown = shown
@@ -292,8 +260,8 @@ class Run:
         log.addHandler(self._trouble)
         try:
             if in_order:
-                return all(self._send_and_wait([request]) for request in self.following.requests)
-            return self._send_and_wait(self.following.requests)
+                return all(self._send_and_wait([request]) for request in self.awaited.requests)
+            return self._send_and_wait(self.awaited.requests)
         finally:
             log.removeHandler(self._trouble)
             log.level, log.propagate = before
@@ -309,23 +277,23 @@ class Run:
         for message, epoch in self._app.pending_epochs():
             known = step_request(message.body)
             if known:
-                found = self.following.find(known.get("operation"), known.get("source"), known.get("id"))
+                found = self.awaited.find(known.get("operation"), known.get("source"), known.get("id"))
             else:
                 try:
                     envelope = read_envelope(message.body)
                     operation = (
                         REQUEST_TYPES[envelope.type][0].value if envelope.type in REQUEST_TYPES else None
                     )
-                    found = self.following.find(operation, envelope.source, envelope.id)
+                    found = self.awaited.find(operation, envelope.source, envelope.id)
                 except InvalidMessageError:
                     found = None
                 if found is None:
-                    rejected = self.following.find_rejection(rejected_id(message.body, epoch))
+                    rejected = self.awaited.find_rejection(rejected_id(message.body, epoch))
                     found = rejected[0] if rejected is not None else None
             if found is not None:
-                self.following.expect_epoch(found, epoch)
+                self.awaited.expect_epoch(found, epoch)
 
-    def _send_and_wait(self, requests: Sequence[FollowedRequest]) -> bool:
+    def _send_and_wait(self, requests: Sequence[AwaitedRequest]) -> bool:
         for request in requests:
             if not request.known:
                 self._send(request.line)
@@ -337,7 +305,7 @@ class Run:
             version = self._app.broker.version
             news = self._take_events()
             moving, at = in_flight(self._app, self._shown.room), time.monotonic()
-            self._shown.refresh(self.following, moving, self._watch.progress(at))
+            self._shown.refresh(self.awaited, moving, self._watch.progress(at))
             if (trouble := self._trouble.to_tell(moving, at)) is not None:
                 self._shown.note(trouble)
             if news:
@@ -378,7 +346,7 @@ class Run:
 
     def _take_events(self, *, quietly: bool = False) -> bool:
         """Note what was published; returns whether there was anything."""
-        news = [found for event in self._app.new_events() if (found := self.following.observe(event))]
+        news = [found for event in self._app.new_events() if (found := self.awaited.observe(event))]
         for observed in news:
             if observed.kind == "outcome" and self._file is not None:
                 self._file.write(observed.event)

@@ -12,9 +12,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
+from cli.awaited_requests import AwaitedRequest, JsonObject, event_kind
 from cli.embedded import BROKER_FILE, OUTCOMES, open_broker, step_request
 from cli.errors import CommandError
-from cli.following import FollowedRequest, JsonObject, event_kind
 from cli.output import output_of, print_rows
 from cli.replay import UnusableError, read_parked
 from cli.request_lines import request_key, request_label, request_line
@@ -45,7 +45,7 @@ class KeptRequest:
     operation: str
     source: str
     id: str
-    request: FollowedRequest
+    request: AwaitedRequest
     began: datetime | None = None
     #: when something last happened to it
     last: datetime | None = None
@@ -110,7 +110,7 @@ def kept_requests(broker: Broker) -> list[KeptRequest]:
                 )
             except InvalidMessageError:
                 return None
-            found[key] = KeptRequest(operation, source, request_id, FollowedRequest(line))
+            found[key] = KeptRequest(operation, source, request_id, AwaitedRequest(line))
         return found[key]
 
     for message in _pages(broker, OUTCOMES):

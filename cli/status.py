@@ -18,11 +18,11 @@ from cli.errors import CommandError
 from cli.namespace import connected
 from cli.output import Output, output_of, print_rows
 from cli.progress import InFlight, read_in_flight
-from cli.results import count_of, spoken
+from cli.wording import count_of, spoken
 from local.host.service_bus import message_fields
 from local.host.signals import stop_requested
 from shared.bus.topology import DEAD_LETTERS, INTERNAL_QUEUES, PARKED_MESSAGES, TOPOLOGY
-from shared.settings import SERVICE_BUS_CONNECTION
+from shared.settings import SERVICE_BUS_NAMESPACE, host_setting
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceiver
@@ -131,10 +131,9 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def _namespace(options: argparse.Namespace) -> str:
-    name = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace"
-    found: str | None = options.namespace or os.environ.get(name, "").strip() or None
-    if found is None:
-        raise CommandError(f"--namespace: no namespace is named; give it, or set {name}.")
+    found: str = options.namespace or host_setting(os.environ, SERVICE_BUS_NAMESPACE)
+    if not found:
+        raise CommandError(f"--namespace: no namespace is named; give it, or set {SERVICE_BUS_NAMESPACE}.")
     return found
 
 
@@ -220,10 +219,10 @@ def _add(found: dict[tuple[str, str, str], Requests], message: InFlight) -> None
 
 def _bodies(receiver: ServiceBusReceiver) -> Iterator[bytes]:
     """The bodies of a queue's messages, waiting and scheduled, oldest first."""
-    following = count = 0
-    while count < _MOST and (page := receiver.peek_messages(_PAGE, sequence_number=following)):
+    next_number = count = 0
+    while count < _MOST and (page := receiver.peek_messages(_PAGE, sequence_number=next_number)):
         for message in page:
             fields = message_fields(message)
-            following = fields["sequence_number"] + 1
+            next_number = fields["sequence_number"] + 1
             count += 1
             yield fields["body"]

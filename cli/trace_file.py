@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cli.errors import CommandError
-from shared import tracing
+from shared.telemetry import tracing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -28,7 +28,7 @@ def traced_to(path: Path | None) -> Iterator[None]:
     try:
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-        from shared.open_telemetry import OpenTelemetryRecorder
+        from shared.telemetry.open_telemetry import OpenTelemetryRecorder
     except ImportError as error:
         raise CommandError(
             "--trace: OpenTelemetry is not installed: in a clone, pip install -r requirements-telemetry.txt; elsewhere,"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from cli.errors import FAILED, CommandError
-from cli.results import spoken
+from cli.wording import spoken
 from shared.arm.errors import ArmError, ArmStatusError, TokenUnavailableError
 from shared.arm.ids import VaultId
 from shared.azure_backup.models import Job, StartedOperation

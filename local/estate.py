@@ -25,11 +25,11 @@ from local.broker import Broker, InProcessBus
 from local.host import FunctionDefinition, Host, HostSettings, InProcessReceiver, load
 from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
 from local.simulator.http_messages import Request, Response
+from local.stepped_clock import SteppedClock
 from shared import composition
 from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, TransportTimeoutError
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
-from shared.clock import SteppedClock
 from shared.engine.runtime import Runtime
 
 JsonObject = dict[str, Any]

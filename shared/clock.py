@@ -41,44 +41,6 @@ class SystemClock:
         time.sleep(max(0.0, duration.total_seconds()))
 
 
-class SteppedClock:
-    """A clock that stands still until it is told to advance. Safe to read from several threads.
-
-    Sleeping advances it, since nobody else would.
-    """
-
-    def __init__(self, start: datetime) -> None:
-        if start.tzinfo is None:
-            raise ValueError("a stepped clock starts at an aware moment, not at a naive one")
-        self._lock = threading.Lock()
-        self._start = start.astimezone(UTC)
-        self._elapsed = timedelta()
-
-    def now(self) -> datetime:
-        with self._lock:
-            return self._start + self._elapsed
-
-    def monotonic(self) -> float:
-        with self._lock:
-            return self._elapsed.total_seconds()
-
-    def advance(self, by: timedelta) -> None:
-        """Move forward by `by`; raises ValueError for a step back."""
-        if by < timedelta():
-            raise ValueError("a clock does not go back")
-        with self._lock:
-            self._elapsed += by
-
-    def sleep(self, duration: timedelta) -> None:
-        """Move forward by `duration` at once."""
-        self.advance(max(timedelta(), duration))
-
-    def advance_to(self, moment: datetime) -> None:
-        """Move forward to `moment`; a moment that has passed changes nothing."""
-        with self._lock:
-            self._elapsed = max(self._elapsed, moment - self._start)
-
-
 class ServiceClock:
     """The service's clock: its last `Date` header plus the time since then.
 
@@ -98,7 +60,7 @@ class ServiceClock:
         self._base: datetime | None = None
         self._base_monotonic = 0.0
         self._answered = False
-        #: a moment that was not believed, when it was told, and how many in a row agreed with it
+        #: a moment that was not believed, when it came, and how many in a row agreed with it
         self._doubted: tuple[datetime, float, int] | None = None
 
     @property
@@ -127,14 +89,14 @@ class ServiceClock:
 
     def _confirmed(self, date: datetime) -> bool:
         """Whether enough answers in a row agree on a jump to believe it."""
-        told = self._clock.monotonic()
-        seen = 1
+        now = self._clock.monotonic()
+        agreeing = 1
         if self._doubted is not None:
             earlier, at, count = self._doubted
-            expected = earlier + timedelta(seconds=(told - at) / self._scale)
-            seen = count + 1 if abs(date - expected) <= _JUMP else 1
-        self._doubted = (date, told, seen)
-        return seen >= _AGREEING
+            expected = earlier + timedelta(seconds=(now - at) / self._scale)
+            agreeing = count + 1 if abs(date - expected) <= _JUMP else 1
+        self._doubted = (date, now, agreeing)
+        return agreeing >= _AGREEING
 
     def at_least(self, moment: datetime) -> None:
         """Note that a message was written at `moment` of the service; used until the service itself has answered.

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from shared import tracing
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock, SystemClock
-from shared.log import logger
-from shared.settings import SettingsError, read_settings
+from shared.settings import SettingsError, host_setting, read_settings
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from shared.arm.transport import Transport
@@ -97,7 +97,7 @@ def runtime() -> Runtime:
 
     Raises SettingsError where the environment cannot be used; the next call tries again.
     """
-    global _installed  # noqa: PLW0603 - one a process, by design of the platform's worker
+    global _installed  # noqa: PLW0603 - one per process, by design of the platform's worker
     with _building:
         if _installed is None:
             built = build(os.environ)
@@ -109,7 +109,7 @@ def runtime() -> Runtime:
 
 def _recorder(environment: Mapping[str, str]) -> tracing.Recorder | None:
     try:
-        from shared.open_telemetry import recorder
+        from shared.telemetry.open_telemetry import recorder
     except ImportError as error:
         # Telemetry that is missing keeps no message from being handled.
         _log.error(
@@ -126,8 +126,7 @@ def records_by_open_telemetry(environment: Mapping[str, str]) -> bool:
 
     Follows https://learn.microsoft.com/azure/azure-functions/opentelemetry-howto.
     """
-    given = (value for name, value in environment.items() if name.lower() == TELEMETRY_MODE.lower())
-    return next(given, "").strip().lower() == "opentelemetry"
+    return host_setting(environment, TELEMETRY_MODE).lower() == "opentelemetry"
 
 
 def install(wired: Runtime | None) -> None:

@@ -53,7 +53,7 @@ def only_named(name: str, things: Iterable[T], called: Callable[[T], str]) -> T 
     """
     same = [thing for thing in things if same_name(called(thing), name)]
     exact = [thing for thing in same if called(thing) == name]
-    found = exact or same
-    if len(found) > 1:
-        raise AmbiguousNameError(name, [called(thing) for thing in found])
-    return found[0] if found else None
+    best = exact or same
+    if len(best) > 1:
+        raise AmbiguousNameError(name, [called(thing) for thing in best])
+    return best[0] if best else None

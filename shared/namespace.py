@@ -9,9 +9,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.bus import Bus, BusError
-from shared.settings import SERVICE_BUS_CONNECTION, SettingsError, service_bus_transport
+from shared.settings import (
+    SERVICE_BUS_CONNECTION,
+    SERVICE_BUS_NAMESPACE,
+    SettingsError,
+    host_setting,
+    service_bus_transport,
+)
 
-_NAMESPACE: Final = "fullyQualifiedNamespace"
 #: The settings of a connection with an identity, by the last part of their names: arguments of
 #: `service_bus_credential`.
 _IDENTITY: Final = {
@@ -33,22 +38,15 @@ def connect(environment: Mapping[str, str]) -> Bus:
         SettingsError: the environment names none, names it in a form that cannot be used, or names another one to the
             Functions host.
     """
-
-    def setting(name: str) -> str:
-        # The Functions host reads the names of its settings whatever their case.
-        given = environment.get(name, "").strip()
-        others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
-        return given or next(filter(None, others), "")
-
     transport = service_bus_transport(environment)
     _refuse_another_connection(environment)
-    connection_string = setting(SERVICE_BUS_CONNECTION)
-    namespace = setting(f"{SERVICE_BUS_CONNECTION}__{_NAMESPACE}")
+    connection_string = host_setting(environment, SERVICE_BUS_CONNECTION)
+    namespace = host_setting(environment, SERVICE_BUS_NAMESPACE)
     if not connection_string and not namespace:
         raise SettingsError(
             [
                 f"{SERVICE_BUS_CONNECTION}: no namespace is set; set it to a connection string, or"
-                f" {SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace to NAME.servicebus.windows.net."
+                f" {SERVICE_BUS_NAMESPACE} to NAME.servicebus.windows.net."
             ]
         )
     from shared.arm.errors import AuthenticationError
@@ -63,7 +61,7 @@ def connect(environment: Mapping[str, str]) -> Bus:
         credential = service_bus_credential(
             environment,
             **{
-                argument: setting(f"{SERVICE_BUS_CONNECTION}__{field}")
+                argument: host_setting(environment, f"{SERVICE_BUS_CONNECTION}__{field}")
                 for field, argument in _IDENTITY.items()
             },
         )
@@ -89,7 +87,8 @@ def _refuse_another_connection(environment: Mapping[str, str]) -> None:
 def _refuse_others(environment: Mapping[str, str]) -> None:
     """Refuse settings that only the Functions host understands: the app would silently send with another identity."""
     prefix = f"{SERVICE_BUS_CONNECTION}__".lower()
-    known = {f"{prefix}{field}".lower() for field in (_NAMESPACE, *_IDENTITY)}
+    fields = ("fullyQualifiedNamespace", *_IDENTITY)
+    known = {f"{prefix}{field}".lower() for field in fields}
     others = [
         name
         for name, value in environment.items()
@@ -100,7 +99,7 @@ def _refuse_others(environment: Mapping[str, str]) -> None:
             [
                 f"{name}: the app does not understand it, so it might send as another identity than the Functions host"
                 f" receives as; remove it. Of {SERVICE_BUS_CONNECTION}__ the app understands"
-                f" {', '.join((_NAMESPACE, *_IDENTITY))}."
+                f" {', '.join(fields)}."
                 for name in sorted(others)
             ]
         )

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from shared import tracing
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.topology import JOB_OUTCOMES, PARKED_MESSAGES
-from shared.log import logger
 from shared.messages.events import Status
 from shared.messages.reserved import REASON
-from shared.tracing import Instrument, Kind
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import Instrument, Kind
 
 _log: Final = logger(__name__)
 
@@ -82,7 +82,7 @@ def _tell(message: OutgoingMessage) -> None:
         return
     event = _event(message)
     data = _data(event)
-    about = {
+    fields = {
         "operation": operation,
         "request_id": data.get("requestId") or event.get("causationid"),
         "source": data.get("requestSource"),
@@ -92,7 +92,7 @@ def _tell(message: OutgoingMessage) -> None:
     if status == "accepted":
         _log.info(
             "a request is accepted",
-            extra={"action": "publish", **about, "outcomes": data.get("outcomeCount")},
+            extra={"action": "publish", **fields, "outcomes": data.get("outcomeCount")},
         )
         return
     error = data.get("error")
@@ -102,7 +102,7 @@ def _tell(message: OutgoingMessage) -> None:
         "an outcome is published",
         extra={
             "action": "publish",
-            **about,
+            **fields,
             "status": status,
             "code": code,
             "outcome_key": data.get("outcomeKey"),
@@ -134,8 +134,8 @@ def _trace(kind: str, data: Mapping[str, Any], *, status: str, code: str | None,
 
 
 def _event(message: OutgoingMessage) -> Mapping[str, Any]:
-    found = json.loads(message.body)
-    return found if isinstance(found, dict) else {}
+    event = json.loads(message.body)
+    return event if isinstance(event, dict) else {}
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from shared.json_nesting import read_flat_json
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import StrictModel
-from shared.messages.requests import problems_of
-from shared.nesting import read_flat_json
+from shared.messages.problems import problems_of
 
 _M = TypeVar("_M", bound=StrictModel)
 #: The key that wraps an entry's fields; it does not appear in the setting.
@@ -51,7 +51,7 @@ def read_entries(
         raise EntriesError([f"expected a JSON list of {of} ({error})."]) from error
     if not isinstance(entries, list):
         raise EntriesError([f"expected a JSON list of {of}, not {excerpt(entries)}."])
-    found: list[_M] = []
+    valid: list[_M] = []
     problems: list[str] = []
     for number, entry in enumerate(entries):
         label = f"entry {number + 1}"
@@ -60,13 +60,13 @@ def read_entries(
             continue
         label = called(entry) or label
         try:
-            found.append(kind.model_validate(arranged(entry)))
+            valid.append(kind.model_validate(arranged(entry)))
         except ValidationError as error:
             for problem in problems_of(error, kind):
                 path = problem.field.removeprefix("data.")
                 if REQUEST in kind.model_fields:
                     path = path.removeprefix(REQUEST).removeprefix(".")
-                told = problem.given == "nothing" or problem.accepted.startswith(problem.given)
-                given = "" if told else f", not {problem.given}"
+                repeated = problem.given == "nothing" or problem.accepted.startswith(problem.given)
+                given = "" if repeated else f", not {problem.given}"
                 problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
-    return found, problems
+    return valid, problems

@@ -16,12 +16,12 @@ from shared.arm.errors import ArmEndpointError
 from shared.arm.redaction import redact
 from shared.bus import Transport
 from shared.drills import DrillTarget, read_drill_targets
+from shared.json_nesting import read_flat_json
 from shared.messages import windows_paths
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import parse_positive_duration
 from shared.messages.requests import Operation
 from shared.names import name_key, same_name
-from shared.nesting import read_flat_json
 from shared.schedules import (
     BackupSchedule,
     CoverageSchedule,
@@ -36,6 +36,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 SERVICE_BUS_CONNECTION: Final = "ServiceBusConnection"
+SERVICE_BUS_NAMESPACE: Final = f"{SERVICE_BUS_CONNECTION}__fullyQualifiedNamespace"
 SERVICE_BUS_TRANSPORT: Final = "SERVICE_BUS_TRANSPORT"
 
 
@@ -151,6 +152,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def host_setting(environment: Mapping[str, str], name: str) -> str:
+    """A setting that the Functions host reads too, and by its name in any case; empty where there is none."""
+    given = environment.get(name, "").strip()
+    others = (value.strip() for key, value in environment.items() if key.lower() == name.lower())
+    return given or next(filter(None, others), "")
+
+
 def service_bus_transport(environment: Mapping[str, str]) -> Transport:
     """The transport for Service Bus: the only other setting needed to connect. Raises SettingsError."""
     text = environment.get(SERVICE_BUS_TRANSPORT, "").strip()
@@ -161,10 +169,10 @@ def service_bus_transport(environment: Mapping[str, str]) -> Transport:
 
 
 def _transport(text: str) -> Transport:
-    found = next((each for each in Transport if each.value.lower() == text.lower()), None)
-    if found is None:
+    transport = next((each for each in Transport if each.value.lower() == text.lower()), None)
+    if transport is None:
         raise ValueError(f"expected {' or '.join(each.value for each in Transport)}")
-    return found
+    return transport
 
 
 def _workflows(text: str) -> frozenset[Operation]:

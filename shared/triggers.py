@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.clock import SystemClock
-from shared.log import logger
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from azure.functions import ServiceBusMessage

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.coverage import workflow as coverage
+from shared.coverage.find_vaults import find_vaults
+from shared.coverage.survey_vault import survey_vault
 from shared.engine.message import TRACK, Following
 from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
@@ -167,7 +168,7 @@ _ROWS: Final = (
     Row(
         name="find_vaults",
         workflow="coverage",
-        run=coverage.find_vaults,
+        run=find_vaults,
         payload=CoveragePlan,
         does="find the vaults once, and send each on",
         follows=("find_vaults", "survey_vault"),
@@ -177,7 +178,7 @@ _ROWS: Final = (
     Row(
         name="survey_vault",
         workflow="coverage",
-        run=coverage.survey_vault,
+        run=survey_vault,
         payload=VaultTask,
         does="inquire its VMs, tell how its databases stand, and repair by rules",
         follows=("survey_vault", "enable_protection", "trigger_backup"),

@@ -37,9 +37,10 @@ from local.broker.model import (
     PropertyValue,
     ReceivedMessage,
 )
+from local.stepped_clock import SteppedClock
 from shared.bus import MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import TOPOLOGY, Queue, Topology
-from shared.clock import Clock, SteppedClock, SystemClock
+from shared.clock import Clock, SystemClock
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

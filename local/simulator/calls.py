@@ -11,7 +11,7 @@ from local.simulator.estate import Principal, Vault
 from local.simulator.faults import Fault
 from local.simulator.http_messages import Request
 from local.simulator.naming import encoded
-from shared.nesting import is_nested_too_deeply
+from shared.json_nesting import is_nested_too_deeply
 
 
 @dataclass

@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from shared import tracing
 from shared.arm import USER_AGENT
 from shared.arm.budget import Admission, RequestBudget
 from shared.arm.credentials import TokenSource
@@ -43,9 +42,10 @@ from shared.arm.redaction import printable, redact
 from shared.arm.retry_after import parse as parse_retry_after
 from shared.arm.retry_after import parse_http_date
 from shared.clock import Clock, ServiceClock
-from shared.log import logger
-from shared.nesting import MOST_LEVELS, is_nested_too_deeply
-from shared.tracing import Instrument
+from shared.json_nesting import MOST_LEVELS, is_nested_too_deeply
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import Instrument
 
 if TYPE_CHECKING:
     from shared.arm.transport import RawAnswer, Transport, TransportError

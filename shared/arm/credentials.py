@@ -24,7 +24,7 @@ from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
 from shared.arm.redaction import printable, redact
 from shared.clock import Clock, SystemClock
-from shared.log import logger
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential

@@ -49,8 +49,8 @@ from shared.azure_backup.models import (
     WorkloadItem,
 )
 from shared.azure_backup.wire import filter_time, odata_filter, uuid_text, wire_time
-from shared.log import logger
 from shared.run_commands.operations import RunCommands
+from shared.telemetry.log import logger
 
 __all__ = ["BACKUP_API_VERSION", "VAULTS_API_VERSION", "AzureBackup"]
 

@@ -24,7 +24,7 @@ from shared.bus import (
     UnknownEntityError,
 )
 from shared.clock import Clock, SystemClock
-from shared.log import logger
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -16,6 +16,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from shared.azure_backup.models import Policy
+from shared.names import name_key
 from shared.time_zones import WINDOWS_ZONES, windows_zone
 
 #: How much longer a backup may take than the one before it.
@@ -46,6 +47,22 @@ class _Runs:
     times: tuple[time, ...]
     #: every how many weeks
     weeks: int = 1
+
+
+class AgesByPolicy:
+    """The ages that each of a vault's policies allows, at a moment."""
+
+    def __init__(self, policies: Iterable[Policy], now: datetime) -> None:
+        self._policies = {name_key(policy.name): policy for policy in policies}
+        self._now = now
+        self._known: dict[str, PolicyAges] = {}
+
+    def of(self, policy_name: str | None) -> PolicyAges | None:
+        """What a policy allows; None where the vault lists no policy of that name."""
+        key = name_key(policy_name or "")
+        if key not in self._known and key in self._policies:
+            self._known[key] = ages_of(self._policies[key], self._now)
+        return self._known.get(key)
 
 
 def ages_of(policy: Policy, now: datetime) -> PolicyAges:

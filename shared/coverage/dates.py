@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shared.azure_backup.models import JobStatus
-from shared.coverage.gaps import place_of
 from shared.coverage.states import CoverageState, DatabaseCoverage
 from shared.engine.once import is_of
 from shared.names import name_key
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import Job
 
 _CONTAINER: Final = "ContainerUniqueName"
-#: The operations of jobs that bring a database into its state.
-_BY: Final = {
+#: The operations of jobs that bring a database into a state.
+_OPERATIONS: Final = {
     CoverageState.NEVER_BACKED_UP: ("ConfigureBackup",),
     CoverageState.UNPROTECTED: ("DisableBackup", "DeleteBackupData"),
     CoverageState.STOPPED: ("DisableBackup", "DeleteBackupData"),
@@ -42,22 +41,17 @@ class Dated(NamedTuple):
     doubtful: frozenset[tuple[str, str, str]]
 
 
-def key_of(one: DatabaseCoverage) -> tuple[str, str, str]:
-    """Identifies a database within its vault."""
-    return place_of(one), name_key(one.database.parent), one.database.name
-
-
 def dated(
     databases: Iterable[DatabaseCoverage],
     jobs: Sequence[Job],
     *,
     read: Callable[[str], Job | None],
     most_reads: int,
-    beside: Iterable[DatabaseCoverage] = (),
+    others: Iterable[DatabaseCoverage] = (),
 ) -> Dated:
     """The databases with the moment at which each came into its state, as far as jobs show it.
 
-    `read` reads one job, and is called at most `most_reads` times. A job may belong to a database in `beside` with the
+    `read` reads one job, and is called at most `most_reads` times. A job may belong to one of the `others` with the
     same name. Raises what `read` raises.
     """
     listed = list(databases)
@@ -65,44 +59,45 @@ def dated(
     for job in jobs:
         if job.entity_name == job.database and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             by_name.setdefault(name_key(job.entity_name), []).append(job)
-    known = [*listed, *beside]
-    called_so = Counter(name_key(one.database.name) for one in known)
-    on_one_vm = Counter((place_of(one), name_key(one.database.name)) for one in known)
+    known = [*listed, *others]
+    of_name = Counter(name_key(entry.database.name) for entry in known)
+    of_name_on_vm = Counter((entry.place_key, name_key(entry.database.name)) for entry in known)
     containers: dict[str, str] = {}
-    found: list[DatabaseCoverage] = []
+    with_moments: list[DatabaseCoverage] = []
     doubtful: set[tuple[str, str, str]] = set()
-    for one in listed:
-        name = name_key(one.database.name)
+    for entry in listed:
+        name = name_key(entry.database.name)
         candidates = [
             job
             for job in by_name.get(name, ())
-            if one.since is None and any(is_of(job, operation) for operation in _BY.get(one.state, ()))
+            if entry.since is None
+            and any(is_of(job, operation) for operation in _OPERATIONS.get(entry.state, ()))
         ]
         candidates.sort(key=_started, reverse=True)
         moment: datetime | None = None
-        if called_so[name] == 1 and candidates:
+        if of_name[name] == 1 and candidates:
             moment = candidates[0].start_time
-        elif candidates and on_one_vm[place_of(one), name] == 1:
+        elif candidates and of_name_on_vm[entry.place_key, name] == 1:
             for job in candidates[:_MOST_LOOKED_UP]:
                 if job.id not in containers and len(containers) < most_reads:
                     whole = read(job.id)
                     containers[job.id] = (whole.properties.get(_CONTAINER, "") if whole else "").lower()
-                if containers.get(job.id) and containers[job.id] == _container_of(one):
+                if containers.get(job.id) and containers[job.id] == _container_of(entry):
                     moment = job.start_time
                     break
         if candidates and moment is None:
-            doubtful.add(key_of(one))
-        found.append(replace(one, since=moment) if moment is not None else one)
-    return Dated(found, frozenset(doubtful))
+            doubtful.add(entry.key)
+        with_moments.append(replace(entry, since=moment) if moment is not None else entry)
+    return Dated(with_moments, frozenset(doubtful))
 
 
 def _started(job: Job) -> float:
     return job.start_time.timestamp() if job.start_time is not None else 0.0
 
 
-def _container_of(one: DatabaseCoverage) -> str:
+def _container_of(entry: DatabaseCoverage) -> str:
     """The name of its container as in jobs, without the prefix for its kind."""
-    if one.item_id is not None:
-        return one.item_id.container.name.partition(";")[2].lower()
-    machine = one.database.vm_id
+    if entry.item_id is not None:
+        return entry.item_id.container.name.partition(";")[2].lower()
+    machine = entry.database.vm_id
     return f"compute;{machine.resource_group};{machine.name}".lower() if machine is not None else ""

@@ -28,28 +28,28 @@ def together(vaults: Sequence[VaultCoverage]) -> tuple[DatabaseCoverage, ...]:
     vault backs the same database up; that database's message then says where older backups are.
     """
     backed_up = {
-        (one.database.key, one.database.name)
+        (entry.database.key, entry.database.name)
         for vault in vaults
-        for one in vault.databases
-        if one.database.vm_id is not None and one.item_id is not None and one.state not in _ELSEWHERE
+        for entry in vault.databases
+        if entry.database.vm_id is not None and entry.item_id is not None and entry.state not in _ELSEWHERE
     }
     kept: list[DatabaseCoverage] = []
     older: dict[tuple[str, str], list[str]] = {}
     for vault in vaults:
-        for one in vault.databases:
-            key = (one.database.key, one.database.name)
-            if one.state in _ELSEWHERE and key in backed_up:
-                if one.item_id is not None:
+        for entry in vault.databases:
+            key = (entry.database.key, entry.database.name)
+            if entry.state in _ELSEWHERE and key in backed_up:
+                if entry.item_id is not None:
                     older.setdefault(key, []).append(vault.vault_id.name)
             else:
-                kept.append(one)
-    told = [
-        replace(one, message=f"{one.message} Older backups of it are in {' and '.join(names)}.".strip())
-        if one.item_id is not None and (names := older.get((one.database.key, one.database.name)))
-        else one
-        for one in kept
+                kept.append(entry)
+    entries = [
+        replace(entry, message=f"{entry.message} Older backups of it are in {' and '.join(names)}.".strip())
+        if entry.item_id is not None and (names := older.get((entry.database.key, entry.database.name)))
+        else entry
+        for entry in kept
     ]
-    return tuple(sorted(told, key=lambda one: one.order))
+    return tuple(sorted(entries, key=lambda entry: entry.order))
 
 
 def unregistered(
@@ -66,14 +66,14 @@ def unregistered(
     known = {container.vm_id for vault in vaults for container in vault.containers}
     # A registration counts even where it cannot be read.
     known |= {
-        one.database.vm_id
+        entry.database.vm_id
         for vault in vaults
-        for one in vault.databases
-        if one.database.name == EVERY_DATABASE
+        for entry in vault.databases
+        if entry.database.name == EVERY_DATABASE
     }
     state = CoverageState.UNKNOWN if vaults_unread else CoverageState.UNPROTECTED
     message = "SQL Server is on it, and no vault of its subscription knows it"
-    found = [
+    unknown = [
         DatabaseCoverage(
             vault_id=None,
             database=Database(vm_id=machine, instance=EVERY_DATABASE, name=EVERY_DATABASE),
@@ -85,15 +85,15 @@ def unregistered(
         for machine in machines.usable
         if machine not in known
     ]
-    return found + [
+    return unknown + [
         DatabaseCoverage(
             vault_id=None,
             database=Database(instance=EVERY_DATABASE, name=EVERY_DATABASE),
             state=CoverageState.UNKNOWN,
-            code=one.code,
-            message=f"The SQL virtual machine {one.name} {one.why}.",
+            code=unusable.code,
+            message=f"The SQL virtual machine {unusable.name} {unusable.why}.",
             advice="Look at it in the portal.",
-            server_name=one.name,
+            server_name=unusable.name,
         )
-        for one in machines.unusable
+        for unusable in machines.unusable
     ]

@@ -6,8 +6,9 @@ sends the same message, and the broker keeps the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from shared.messages.identity import Database
 from shared.messages.model import format_moment
 
 if TYPE_CHECKING:
-    from shared.coverage.survey import VaultListings
+    from shared.coverage.vault_listings import VaultListings
 
 #: An open gap is reported again after this long.
 REMINDED_AFTER: Final = timedelta(weeks=1)
@@ -45,8 +46,8 @@ class Gap:
     code: str = ""
     message: str = ""
     advice: str = ""
-    #: the database that it is about; None for a whole VM
-    of: DatabaseCoverage | None = None
+    #: the state of the database; None for a whole VM
+    entry: DatabaseCoverage | None = None
 
     def reminders(self, at: datetime) -> int:
         """How many weeks it has been open."""
@@ -65,8 +66,8 @@ class Gap:
     @property
     def subject(self) -> str | None:
         """The ARM id of the database or VM that it is about."""
-        if self.of is not None and self.of.item_id is not None:
-            return self.of.item_id.path
+        if self.entry is not None and self.entry.item_id is not None:
+            return self.entry.item_id.path
         return self.database.vm_id.path if self.database.vm_id is not None else None
 
     def info(self, repair: RepairInfo | None) -> GapInfo:
@@ -86,26 +87,26 @@ class Gap:
         )
 
 
-def gap_of(one: DatabaseCoverage, at: datetime) -> Gap:
+def gap_of(entry: DatabaseCoverage, at: datetime) -> Gap:
     """The gap of one database."""
     opened, dated = week_of(at)
-    if one.since is not None:
+    if entry.since is not None:
         # A list and a single read may write the same moment with a different number of digits.
-        opened, dated = one.since, format_moment(one.since.replace(microsecond=0))
+        opened, dated = entry.since, format_moment(entry.since.replace(microsecond=0))
         # The gap is open since the next backup was due, not since the last one was taken.
-        if one.state in (CoverageState.STALE, CoverageState.FAILING) and one.allowed_age is not None:
-            opened += one.allowed_age
+        if entry.state in (CoverageState.STALE, CoverageState.FAILING) and entry.allowed_age is not None:
+            opened += entry.allowed_age
     return Gap(
-        vault_id=one.vault_id,
-        database=one.database,
-        state=one.state.value,
-        since=one.since,
+        vault_id=entry.vault_id,
+        database=entry.database,
+        state=entry.state.value,
+        since=entry.since,
         opened=opened,
         dated=dated,
-        code=one.code,
-        message=one.message,
-        advice=one.advice,
-        of=one,
+        code=entry.code,
+        message=entry.message,
+        advice=entry.advice,
+        entry=entry,
     )
 
 
@@ -117,36 +118,19 @@ def week_of(at: datetime) -> tuple[datetime, str]:
     return began, f"{year}-W{week:02}"
 
 
-def place_of(one: DatabaseCoverage) -> str:
-    """Identifies the VM or the availability group within its vault."""
-    database = one.database
-    if database.vm_id is not None:
-        return database.vm_id.key
-    return f"group;{(database.availability_group or one.server_name).lower()}"
-
-
-@dataclass(frozen=True)
-class Told:
-    """The gaps of a vault, and the VMs whose gaps are reported as one."""
-
-    gaps: list[Gap]
-    #: why no repairs are sent to a VM, by place
-    as_one: Mapping[str, Gap]
-
-
 def gaps_of(
     databases: Iterable[DatabaseCoverage],
     listings: VaultListings,
     at: datetime,
     *,
-    beside: Iterable[DatabaseCoverage] = (),
-) -> Told:
+    others: Iterable[DatabaseCoverage] = (),
+) -> list[Gap]:
     """The gaps of a vault's databases; a VM that is in trouble as a whole is one gap.
 
-    `beside`: what else is on the VMs. It is not reported, but counts in deciding whether most of a VM is in a gap.
+    `others` are the other databases on the VMs. They are not reported, but count in deciding whether most of a VM is in
+    a gap.
     """
-    by_place = _by_place(databases)
-    others = _by_place(beside)
+    others_by_place = _by_place(others)
     unreachable = _unreachable(listings)
     health = {
         container.virtual_machine_id.key: container.health_status
@@ -154,76 +138,74 @@ def gaps_of(
         if container.virtual_machine_id is not None
     }
     gaps: list[Gap] = []
-    as_one: dict[str, Gap] = {}
-    for place, here in by_place.items():
-        open_here = [one for one in here if one.is_gap]
+    for place, entries in _by_place(databases).items():
+        open_entries = [entry for entry in entries if entry.is_gap]
         trouble = _trouble(
-            [*here, *others.get(place, ())], stopped=place in unreachable, health=health.get(place, "")
+            [*entries, *others_by_place.get(place, ())],
+            stopped=place in unreachable,
+            health=health.get(place, ""),
         )
-        if not open_here or trouble is None:
-            gaps += [gap_of(one, at) for one in open_here]
-            continue
-        gap = _whole(open_here[0], trouble, at)
-        gaps.append(gap)
-        as_one[place] = gap
-    return Told(gaps, as_one)
+        if open_entries and trouble is not None:
+            gaps.append(_whole(open_entries[0], trouble, at))
+        else:
+            gaps += [gap_of(entry, at) for entry in open_entries]
+    return gaps
 
 
 def _by_place(databases: Iterable[DatabaseCoverage]) -> dict[str, list[DatabaseCoverage]]:
-    found: dict[str, list[DatabaseCoverage]] = {}
-    for one in databases:
-        found.setdefault(place_of(one), []).append(one)
-    return found
+    by_place: dict[str, list[DatabaseCoverage]] = {}
+    for entry in databases:
+        by_place.setdefault(entry.place_key, []).append(entry)
+    return by_place
 
 
-def _trouble(all_here: list[DatabaseCoverage], *, stopped: bool, health: str) -> tuple[str, str, str] | None:
+def _trouble(entries: list[DatabaseCoverage], *, stopped: bool, health: str) -> tuple[str, str, str] | None:
+    """Code, message and advice of what is wrong with a VM as a whole; None where nothing is."""
     # An entry for an instance whose databases could not be looked for is no database, and has its own reason.
-    here = [one for one in all_here if one.database.name != EVERY_DATABASE]
-    open_here = [one for one in here if one.is_gap]
+    databases = [entry for entry in entries if entry.database.name != EVERY_DATABASE]
+    in_gap = [entry for entry in databases if entry.is_gap]
     if stopped:
         return (
             VM_STOPPED,
             f"The service reaches none of its databases: the VM is stopped, or its backup extension does not answer."
-            f" {_sum(open_here, here)}",
+            f" {_sum(in_gap, databases)}",
             "Start the VM and see that its backup extension answers.",
         )
     if health.lower() not in ("", "healthy", "registered"):
         return (
             VM_UNHEALTHY,
-            f"The service finds the VM {health}. {_sum(open_here, here)}",
+            f"The service finds the VM {health}. {_sum(in_gap, databases)}",
             "Start the VM, or register it again where its backup extension does not answer.",
         )
     # Protection by another policy than the request names is no sign of trouble.
-    serious = [one for one in open_here if one.state is not CoverageState.WRONG_POLICY]
-    if 2 * len(serious) > len(here):
+    serious = [entry for entry in in_gap if entry.state is not CoverageState.WRONG_POLICY]
+    if 2 * len(serious) > len(databases):
         return (
             MOST_IN_A_GAP,
-            f"{_sum(serious, here)} That is more than single repairs should mend.",
+            f"{_sum(serious, databases)} That is more than single repairs should mend.",
             "Look at the VM, its backup extension and its SQL Server; then protect or back up what is needed by a"
             " request.",
         )
     return None
 
 
-def _sum(open_here: list[DatabaseCoverage], here: list[DatabaseCoverage]) -> str:
-    states: dict[str, int] = {}
-    for one in open_here:
-        states[one.state.value] = states.get(one.state.value, 0) + 1
+def _sum(in_gap: list[DatabaseCoverage], databases: list[DatabaseCoverage]) -> str:
+    states = Counter(entry.state.value for entry in in_gap)
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    return f"Of its {len(here)} databases {len(open_here)} are in a gap ({counted})."
+    return f"Of its {len(databases)} databases {len(in_gap)} are in a gap ({counted})."
 
 
-def _whole(one: DatabaseCoverage, trouble: tuple[str, str, str], at: datetime) -> Gap:
+def _whole(entry: DatabaseCoverage, trouble: tuple[str, str, str], at: datetime) -> Gap:
     opened, dated = week_of(at)
     code, message, advice = trouble
-    database = one.database.model_copy(
+    database = entry.database.model_copy(
         update={
             "name": EVERY_DATABASE,
-            "instance": EVERY_DATABASE if one.database.availability_group is None else None,
+            "instance": EVERY_DATABASE if entry.database.availability_group is None else None,
         }
     )
     return Gap(
-        vault_id=one.vault_id,
+        vault_id=entry.vault_id,
         database=database,
         state=VIRTUAL_MACHINE,
         since=None,
@@ -236,26 +218,12 @@ def _whole(one: DatabaseCoverage, trouble: tuple[str, str, str], at: datetime) -
 
 
 def _unreachable(listings: VaultListings) -> set[str]:
-    """The VMs where the service can reach none of the live items."""
-    reached: dict[ContainerId, list[bool]] = {}
-    places = {
-        container.id: container.virtual_machine_id.key
-        for container in listings.containers.usable
-        if container.virtual_machine_id is not None
-    }
+    """The VMs where the service can reach none of the live items, by `DatabaseCoverage.place_key`."""
+    reached: dict[ContainerId, bool] = {}
     for item in listings.protected.usable:
         if not item.is_scheduled_for_deferred_delete and not item.in_availability_group:
-            reached.setdefault(item.id.container, []).append(item.health_status.lower() != "notreachable")
-    return {places[each] for each, found in reached.items() if each in places and not any(found)}
-
-
-def with_last_good(
-    databases: Iterable[DatabaseCoverage], last_good: Mapping[str, datetime]
-) -> list[DatabaseCoverage]:
-    """The databases, with last good backups from single reads, by the key of their protected item."""
-    return [
-        replace(one, since=last_good[one.item_id.key])
-        if one.item_id is not None and one.item_id.key in last_good
-        else one
-        for one in databases
-    ]
+            container = item.id.container
+            reached[container] = reached.get(container, False) or item.health_status.lower() != "notreachable"
+    return {
+        machine.key for container, machine in listings.machines.items() if not reached.get(container, True)
+    }

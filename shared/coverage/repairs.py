@@ -7,18 +7,19 @@ part of the id, since a repair's result changes the gap's identity: a repair tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.coverage.ages import MARGIN, ages_of
-from shared.coverage.dates import key_of
-from shared.coverage.gaps import Gap, place_of
+from shared.coverage.gaps import Gap
+from shared.coverage.job_index import JobIndex
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
 from shared.engine.message import StepMessage
-from shared.engine.once import MOST_POSTS, is_of, names
+from shared.engine.once import MOST_POSTS, is_of
 from shared.engine.result import To
 from shared.messages.events import APP_NAME, RepairInfo
 from shared.messages.identity import Request, as_uuid, fingerprint, is_marked
@@ -28,7 +29,7 @@ from shared.steps.payloads import BackupTask, ProtectTask
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job, Policy, ProtectableItem
-    from shared.coverage.survey import VaultListings
+    from shared.coverage.vault_listings import VaultListings
 
 #: The source of requests that coverage makes.
 COVERAGE_SOURCE: Final = f"{APP_NAME}/coverage"
@@ -36,8 +37,8 @@ COVERAGE_SOURCE: Final = f"{APP_NAME}/coverage"
 ONCE_IN: Final = timedelta(hours=24)
 #: How long an instance with a protection intent is left to that.
 LEFT_TO_INTENT: Final = timedelta(hours=24)
-MOST_A_VM: Final = 5
-FULLS_A_DAY: Final = 9
+MOST_PER_VM: Final = 5
+FULLS_PER_DAY: Final = 9
 FULLS_LEFT: Final = 3
 _FULLS: Final = (BackupType.FULL, BackupType.COPY_ONLY_FULL)
 _REPAIRED_BY_BACKUP: Final = (CoverageState.STALE, CoverageState.FAILING, CoverageState.NEVER_BACKED_UP)
@@ -63,7 +64,6 @@ class Repairs:
         request: Request,
         data: CoverageData,
         listings: VaultListings,
-        jobs: Sequence[Job],
         *,
         now: datetime,
         mutations: bool,
@@ -78,68 +78,55 @@ class Repairs:
         self._doubtful = doubtful
         self._intent_policies = intent_policies
         self._policies: dict[str, Policy] = {name_key(policy.name): policy for policy in listings.policies}
-        self._jobs: dict[str, list[Job]] = {}
+        self._jobs = JobIndex(listings.jobs)
         self._by_activity: dict[Any, list[Job]] = {}
-        for job in jobs:
-            self._jobs.setdefault(name_key(job.database), []).append(job)
+        for job in listings.jobs:
             if is_marked(job.activity_id):
                 self._by_activity.setdefault(as_uuid(job.activity_id), []).append(job)
-        self._protectable: dict[tuple[str, str, str], ProtectableItem] = {}
-        machines = {
-            container.id: container.virtual_machine_id.key
-            for container in listings.containers.usable
-            if container.virtual_machine_id is not None
+        self._protectable: dict[tuple[str, str, str], ProtectableItem] = {
+            (listings.place_key(item), name_key(item.instance), item.name): item
+            for item in listings.protectable.usable
+            if item.is_database
         }
-        for item in listings.protectable.usable:
-            if item.is_database:
-                place = (
-                    f"group;{item.instance.lower()}"
-                    if item.in_availability_group
-                    else machines.get(item.container, "")
-                )
-                self._protectable[place, name_key(item.instance), item.name] = item
         #: how many repairs run, or were sent just now, by place
-        self._busy: dict[str, int] = {}
+        self._busy: Counter[str] = Counter()
 
     def count_running(self, databases: Iterable[DatabaseCoverage]) -> None:
         """Count the app's running jobs on each VM."""
-        for one in databases:
-            running = any(
-                not job.status.has_ended and is_marked(job.activity_id) for job in self._jobs_of(one)
-            )
-            if running:
-                self._busy[place_of(one)] = self._busy.get(place_of(one), 0) + 1
+        for entry in databases:
+            if any(not job.status.has_ended and is_marked(job.activity_id) for job in self._jobs_of(entry)):
+                self._busy[entry.place_key] += 1
 
-    def of(self, gap: Gap) -> Repair | None:
+    def repair_of(self, gap: Gap) -> Repair | None:
         """The repair of a gap; None where no rule of the request covers it."""
-        one = gap.of
-        if one is None:
+        entry = gap.entry
+        if entry is None:
             return None
-        if one.state is CoverageState.UNPROTECTED and self._data.on_unprotected is not None:
-            return self._protect(gap, one, self._data.on_unprotected.protect.policy_name)
-        if one.state in _REPAIRED_BY_BACKUP and self._data.on_stale is not None:
-            return self._backup(gap, one)
+        if entry.state is CoverageState.UNPROTECTED and self._data.on_unprotected is not None:
+            return self._protect(gap, entry, self._data.on_unprotected.protect.policy_name)
+        if entry.state in _REPAIRED_BY_BACKUP and self._data.on_stale is not None:
+            return self._backup(gap, entry)
         return None
 
     # -- protection of what no policy protects
 
-    def _protect(self, gap: Gap, one: DatabaseCoverage, policy_name: str) -> Repair:
+    def _protect(self, gap: Gap, entry: DatabaseCoverage, policy_name: str) -> Repair:
         held = partial(_held, "protect")
         if not self._mutations:
             return held("MutationsOff", "the setting MUTATIONS is off.")
-        if one.item_id is not None:
+        if entry.item_id is not None:
             return held("SoftDeleted", "its backups were deleted: undelete it by a protect request.")
-        if one.code != CoverageCode.NOT_PROTECTED:
+        if entry.code != CoverageCode.NOT_PROTECTED:
             return held("NotProtectable", "the service does not offer it for protection.")
-        offered = self._protectable.get((place_of(one), name_key(one.database.parent), one.database.name))
+        offered = self._protectable.get(entry.key)
         policy = self._policies.get(name_key(policy_name))
         if policy is None:
             return held("PolicyNotFound", f"the vault has no SQL policy {policy_name}.")
         if offered is None:
             return held("NotProtectable", "the service does not offer it for protection.")
         delay = timedelta()
-        if one.auto_protected:
-            intended = self._intent_policies.get((place_of(one), name_key(one.database.parent)))
+        if entry.auto_protected:
+            intended = self._intent_policies.get((entry.place_key, name_key(entry.database.parent)))
             if intended is not None and not same_name(intended, policy.name):
                 return held(
                     "AutoProtectedByAnotherPolicy",
@@ -148,9 +135,9 @@ class Repairs:
                 )
             delay = LEFT_TO_INTENT
         task = ProtectTask(
-            database=one.database,
+            database=entry.database,
             item_id=offered.protected_item_id.path,
-            server_name=one.server_name,
+            server_name=entry.server_name,
             policy_id=policy.id,
             policy_name=policy.name,
             action="enable",
@@ -158,55 +145,55 @@ class Repairs:
             look_at_item=True,
             outcome_count=1,
         )
-        return self._sent(gap, one, task, delay=delay)
+        return self._sent(gap, entry, task, delay=delay)
 
     # -- a backup of what is too old, or failed
 
-    def _backup(self, gap: Gap, one: DatabaseCoverage) -> Repair:
-        assert self._data.on_stale is not None and one.item_id is not None
+    def _backup(self, gap: Gap, entry: DatabaseCoverage) -> Repair:
+        assert self._data.on_stale is not None and entry.item_id is not None
         rule = self._data.on_stale.backup
         held = partial(_held, "backup")
         if not self._mutations:
             return held("MutationsOff", "the setting MUTATIONS is off.")
-        if one.backup_running or any(
-            is_of(job, "Backup") and not job.status.has_ended for job in self._jobs_of(one)
+        if entry.backup_running or any(
+            is_of(job, "Backup") and not job.status.has_ended for job in self._jobs_of(entry)
         ):
             return held("BackupRunning", "a backup of it is running.")
-        if one.state is CoverageState.NEVER_BACKED_UP and key_of(one) in self._doubtful:
+        if entry.state is CoverageState.NEVER_BACKED_UP and entry.key in self._doubtful:
             return held("FirstBackupScheduled", "when it was protected cannot be told.")
-        if one.state is CoverageState.NEVER_BACKED_UP and one.since is not None:
-            due = one.since + self._first_within(one.policy_name)
+        if entry.state is CoverageState.NEVER_BACKED_UP and entry.since is not None:
+            due = entry.since + self._first_within(entry.policy_name)
             if self._now < due:
                 return held(
                     "FirstBackupScheduled", f"its policy takes the first one until {due:%Y-%m-%d %H:%M} UTC."
                 )
-        if not _is_possible(rule.backup_type, one):
+        if not _is_possible(rule.backup_type, entry):
             return held("TypeNotSupported", f"a {rule.backup_type} backup cannot be taken of it now.")
         if rule.backup_type in _FULLS:
-            left = FULLS_A_DAY - self._fulls_today(one)
+            left = FULLS_PER_DAY - self._fulls_today(entry)
             if left <= FULLS_LEFT:
                 return held(
                     "FullsSpent",
-                    f"{left} of the day's {FULLS_A_DAY} full backups are left; {FULLS_LEFT} stay.",
+                    f"{left} of the day's {FULLS_PER_DAY} full backups are left; {FULLS_LEFT} stay.",
                 )
         task = BackupTask(
-            database=one.database,
-            item_id=one.item_id.path,
-            server_name=one.server_name,
-            policy_name=one.policy_name,
+            database=entry.database,
+            item_id=entry.item_id.path,
+            server_name=entry.server_name,
+            policy_name=entry.policy_name,
             backup_type=rule.backup_type,
             retain_for=rule.retain_for,
             compression=rule.compression,
             if_running="skip",
             outcome_count=1,
         )
-        return self._sent(gap, one, task)
+        return self._sent(gap, entry, task)
 
     def _first_within(self, policy_name: str | None) -> timedelta:
         policy = self._policies.get(name_key(policy_name)) if policy_name is not None else None
         return (ages_of(policy, self._now).full if policy is not None else None) or _A_DAY
 
-    def _fulls_today(self, one: DatabaseCoverage) -> int:
+    def _fulls_today(self, entry: DatabaseCoverage) -> int:
         """How many fulls of a database may have been tried since midnight UTC: a new job says little about itself."""
         midnight = self._now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         return sum(
@@ -214,7 +201,7 @@ class Repairs:
             and job.start_time is not None
             and job.start_time >= midnight
             and not any(kind in job.operation.lower() for kind in ("(diff", "(log", "(incr"))
-            for job in self._jobs_of(one)
+            for job in self._jobs_of(entry)
         )
 
     # -- what both have
@@ -222,7 +209,7 @@ class Repairs:
     def _sent(
         self,
         gap: Gap,
-        one: DatabaseCoverage,
+        entry: DatabaseCoverage,
         task: ProtectTask | BackupTask,
         *,
         delay: timedelta = timedelta(),
@@ -241,10 +228,9 @@ class Repairs:
                     return held("RepairRunning", f"job {job.id} is at work on it.")
                 if job.start_time is not None and job.start_time > self._now - ONCE_IN:
                     return held("RepairedLately", f"it was tried within a day (job {job.id}).")
-        place = place_of(one)
-        if self._busy.get(place, 0) >= MOST_A_VM:
-            return held("VirtualMachineBusy", f"{MOST_A_VM} repairs of its VM are at work.")
-        self._busy[place] = self._busy.get(place, 0) + 1
+        if self._busy[entry.place_key] >= MOST_PER_VM:
+            return held("VirtualMachineBusy", f"{MOST_PER_VM} repairs of its VM are at work.")
+        self._busy[entry.place_key] += 1
         info = RepairInfo(
             action=operation.value,
             request_id=requests[0].id,
@@ -285,15 +271,10 @@ class Repairs:
         ids = [as_uuid(request_id) for request_id, _ in message.client_request_ids(MOST_POSTS)]
         return [job for each in ids for job in self._by_activity.get(each, ())]
 
-    def _jobs_of(self, one: DatabaseCoverage) -> list[Job]:
-        database = one.database
-        named = [
-            *self._jobs.get(name_key(database.name), ()),
-            *self._jobs.get(name_key(f"{database.parent}/{database.name}"), ()),
-        ]
+    def _jobs_of(self, entry: DatabaseCoverage) -> list[Job]:
         # A job of an availability group's database names the node that was primary at the time.
-        server = "" if database.availability_group is not None else one.server_name
-        return [job for job in named if names(job.entity_name, database, server)]
+        server = "" if entry.database.availability_group is not None else entry.server_name
+        return self._jobs.of(entry.database, server)
 
 
 def _held(action: str, reason: str, message: str) -> Repair:
@@ -301,11 +282,11 @@ def _held(action: str, reason: str, message: str) -> Repair:
     return Repair(info=RepairInfo(action=action, reason=reason, message=f"No repair: {message}"))
 
 
-def _is_possible(backup_type: BackupType, one: DatabaseCoverage) -> bool:
+def _is_possible(backup_type: BackupType, entry: DatabaseCoverage) -> bool:
     if backup_type is BackupType.FULL:
         return True
-    if name_key(one.database.name) == "master":
+    if name_key(entry.database.name) == "master":
         return False
-    if backup_type is BackupType.LOG and (one.recovery_model or "").lower() == "simple":
+    if backup_type is BackupType.LOG and (entry.recovery_model or "").lower() == "simple":
         return False
-    return backup_type is BackupType.COPY_ONLY_FULL or one.state is not CoverageState.NEVER_BACKED_UP
+    return backup_type is BackupType.COPY_ONLY_FULL or entry.state is not CoverageState.NEVER_BACKED_UP

@@ -17,6 +17,11 @@ from shared.names import name_key
 EVERY_DATABASE: Final = "*"
 
 
+def group_key(name: str) -> str:
+    """Identifies an availability group within its vault, beside the keys of VMs."""
+    return f"group;{name.lower()}"
+
+
 class CoverageState(StrEnum):
     """The state of a database's backups; the worst first."""
 
@@ -112,6 +117,18 @@ class DatabaseCoverage:
         return database.availability_group or self.server_name
 
     @property
+    def place_key(self) -> str:
+        """Identifies the VM or the availability group within its vault."""
+        if self.database.vm_id is not None:
+            return self.database.vm_id.key
+        return group_key(self.database.availability_group or self.server_name)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Identifies the database within its vault."""
+        return self.place_key, name_key(self.database.parent), self.database.name
+
+    @property
     def order(self) -> tuple[int, str, str, str]:
         """Sorts the worst first, then by VM, instance and name."""
         parent = name_key(self.database.parent)
@@ -119,14 +136,12 @@ class DatabaseCoverage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ContainerKnowledge:
-    """How well the databases of a registered VM (or availability group) are known."""
+class RegisteredContainer:
+    """A VM or an availability group that is registered to the vault."""
 
     name: str
     vm_id: VirtualMachineId | None
     health: str
-    #: when its databases were last looked for; None where not known: no answer of the service tells
-    inquired: datetime | None
     #: when the service last changed its entry; an inquiry does not change it
     updated: datetime | None
 
@@ -139,16 +154,11 @@ class VaultCoverage:
     at: datetime
     #: the worst first
     databases: tuple[DatabaseCoverage, ...]
-    containers: tuple[ContainerKnowledge, ...] = ()
+    containers: tuple[RegisteredContainer, ...] = ()
     #: how many databases the request leaves out, by reason
     left_out: dict[str, int] = field(default_factory=dict)
     #: selectors of the request that match no database
     missed: tuple[str, ...] = ()
-
-    @property
-    def gaps(self) -> tuple[DatabaseCoverage, ...]:
-        """The databases that need attention, the worst first."""
-        return tuple(one for one in self.databases if one.is_gap)
 
     @property
     def counts(self) -> dict[CoverageState, int]:
@@ -158,5 +168,5 @@ class VaultCoverage:
 
 def counts_of(databases: Iterable[DatabaseCoverage]) -> dict[CoverageState, int]:
     """How many there are in each state, those of none left out; the worst first."""
-    found = Counter(one.state for one in databases)
-    return {state: found[state] for state in CoverageState if found[state]}
+    counts = Counter(entry.state for entry in databases)
+    return {state: counts[state] for state in CoverageState if counts[state]}

@@ -19,9 +19,9 @@ from shared.engine.retry import FIRST_WAIT, Conflict, GiveUp, Retry, decide
 from shared.engine.runtime import Runtime
 from shared.engine.table import Row
 from shared.engine.telemetry import log_context
-from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

@@ -9,7 +9,7 @@ from shared.bus.topology import INTERNAL_QUEUES, PARKED_MESSAGES
 from shared.engine.message import Delivery, plain
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.identity import MOST_EPOCHS, fingerprint
-from shared.messages.parking import packed
+from shared.messages.parked_body import packed
 from shared.messages.reserved import (
     COPY_OF,
     DEATHS,

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from shared import tracing
 from shared.arm.budget import WRITES, coming_back, reads_per_hour
 from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId
@@ -50,13 +49,14 @@ from shared.engine.send import (
 )
 from shared.engine.table import Row, Table, UnknownStepError
 from shared.engine.telemetry import delivery_context, log_context, say, traced
-from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.model import format_moment
 from shared.messages.reserved import WAITING_SINCE
-from shared.tracing import Instrument
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import Instrument
 
 _log: Final = logger(__name__)
 

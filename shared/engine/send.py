@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from shared import tracing
 from shared.bus import Bus, BusError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION
 from shared.clock import Clock
@@ -43,10 +42,11 @@ from shared.engine.result import (
 from shared.engine.runtime import Runtime
 from shared.engine.table import Row
 from shared.engine.telemetry import log_context
-from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import DOUBTS, ErrorInfo, Event, Status
 from shared.observed_bus import stamped
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

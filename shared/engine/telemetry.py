@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shared import tracing
 from shared.bus.topology import REQUEST_QUEUES
 from shared.engine.message import Delivery, Following, OfJob, StepMessage
 from shared.messages.cloud_events import InvalidMessageError, read_json
+from shared.telemetry import tracing
 
 
 def log_context(message: StepMessage[Any], action: str | None = None, **more: Any) -> dict[str, Any]:

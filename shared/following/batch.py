@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from shared import tracing
 from shared.arm.budget import JOB_READS, action_of, coming_back
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
@@ -57,10 +56,11 @@ from shared.engine.telemetry import context_of, delivery_context, log_context, s
 from shared.following import doubts
 from shared.following.poll import Poll, adds_details
 from shared.listings import JobListing, reads_of_jobs, tick_of
-from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
-from shared.tracing import Instrument
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import Instrument
 
 if TYPE_CHECKING:
     from shared.arm.ids import VaultId

@@ -23,9 +23,9 @@ from shared.engine.run import NewerVersionError, read_step
 from shared.engine.runtime import Runtime
 from shared.engine.table import UnknownStepError
 from shared.engine.telemetry import log_context
-from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.events import DOUBTS
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

@@ -21,11 +21,11 @@ from shared.engine.retry import MOST_MALFORMED
 from shared.engine.send import next_tick, on_tick
 from shared.engine.table import Row
 from shared.engine.telemetry import log_context
-from shared.log import logger
 from shared.messages import events
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Event, JobInfo, OutcomeDetails, Status, TaskInfo
 from shared.messages.identity import as_uuid
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job, OperationStatus

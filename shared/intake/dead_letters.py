@@ -18,11 +18,11 @@ from shared.engine.runtime import Runtime
 from shared.engine.telemetry import delivery_context
 from shared.intake.answers import answer_request
 from shared.intake.replays import original
-from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.reserved import DEAD_LETTER_SOURCE, DELIVERED
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

@@ -17,12 +17,12 @@ from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
 from shared.intake.receive import first_step
 from shared.intake.senders import SCHEDULES_SOURCE
-from shared.log import logger
 from shared.messages.identity import Request, fingerprint
 from shared.messages.model import format_moment
 from shared.messages.requests import Operation
 from shared.schedules import BackupSchedule, CoverageSchedule, DrillSchedule, warnings
 from shared.steps.payloads import BackupPlan, CoveragePlan, DrillPlan, Planned
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

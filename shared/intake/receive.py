@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from shared import tracing
 from shared.bus import MessageTooLargeError, OutgoingMessage
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
@@ -18,7 +17,6 @@ from shared.engine.send import outgoing
 from shared.engine.telemetry import delivery_context
 from shared.intake import senders
 from shared.intake.answers import answer_request
-from shared.log import logger
 from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, read_envelope
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
@@ -34,6 +32,8 @@ from shared.messages.requests import (
     read_data,
 )
 from shared.steps.payloads import BackupPlan, CoveragePlan, DrillPlan, Plan, ProtectPlan, RestorePlan
+from shared.telemetry import tracing
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

@@ -27,7 +27,6 @@ from shared.engine.send import OPERATOR_WAIT, outgoing, wait_again
 from shared.engine.table import Row, UnknownStepError
 from shared.engine.telemetry import delivery_context
 from shared.intake.receive import receive_request
-from shared.log import logger
 from shared.messages import events
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt
 from shared.messages.error_codes import ErrorCode
@@ -36,6 +35,7 @@ from shared.messages.identity import MOST_EPOCHS
 from shared.messages.reserved import DELIVERED, EPOCH, ORIGINAL_QUEUE, without_reserved
 from shared.settings import Settings
 from shared.steps.payloads import BackupPlan, CoveragePlan
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

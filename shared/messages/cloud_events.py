@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from shared.nesting import MOST_LEVELS, is_nested_too_deeply
+from shared.json_nesting import MOST_LEVELS, is_nested_too_deeply
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -23,7 +23,7 @@ _JSON: Final = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_IDENTITY: Final = 512
 #: The most bytes of a message: several times what the broker takes, and quick to parse.
-_LARGEST: Final = 1024 * 1024
+LARGEST_MESSAGE: Final = 1024 * 1024
 _EXCERPT: Final = 80
 #: What the platform puts in place of bytes that are not UTF-8, before the app sees them.
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -75,9 +75,7 @@ class KnownAttributes:
 
 def excerpt(value: Any) -> str:
     """What was given, short, on one line, safe to print."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
-    if isinstance(value, str):
-        text = json.dumps(value, ensure_ascii=True)
+    text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 1]}…"
 
 
@@ -98,9 +96,11 @@ def read_json(body: bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
-    if len(body) > _LARGEST:
+    if len(body) > LARGEST_MESSAGE:
         given = f"{len(body)} bytes"
-        raise InvalidMessageError([Problem("body", given, f"expected a message of at most {_LARGEST} bytes")])
+        raise InvalidMessageError(
+            [Problem("body", given, f"expected a message of at most {LARGEST_MESSAGE} bytes")]
+        )
     try:
         text = body.decode("utf-8-sig")
         value = json.loads(text, parse_constant=refuse)

@@ -7,7 +7,6 @@ generated from these models.
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -26,7 +25,7 @@ from shared.messages.cloud_events import (
     read_json,
 )
 from shared.messages.identity import Database, Request, fingerprint
-from shared.messages.model import Explanation, Line, Moment, Word, format_moment
+from shared.messages.model import Explanation, Line, Moment, Word
 
 APP_NAME: Final = "sql-vm-backup-functions"
 #: The outcome key of a request that ended before any of its databases was known.
@@ -285,42 +284,25 @@ class RequestRejectedData(EventModel):
 
 
 class Event(EventModel):
-    """One CloudEvent of the topic."""
+    """One CloudEvent of the topic, its attributes in the order in which they are written."""
 
+    specversion: Literal["1.0"] = "1.0"
     id: str
     source: str
     type: str
-    subject: str | None
     time: Moment
-    data: AcceptedData | StartedData | OutcomeData | GapData | RequestRejectedData
+    datacontenttype: Literal["application/json"] = "application/json"
+    subject: str | None
     traceparent: str | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
+    correlation_id: Annotated[str | None, Field(alias="correlationid")] = None
+    causation_id: Annotated[str | None, Field(alias="causationid")] = None
+    data: AcceptedData | StartedData | OutcomeData | GapData | RequestRejectedData
     #: what the broker tells it from others by, where that is not its id
-    message_id: str | None = None
+    message_id: Annotated[str | None, Field(exclude=True)] = None
 
     def to_json(self) -> bytes:
         """Structured CloudEvents JSON."""
-        event: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "time": format_moment(self.time),
-            "datacontenttype": "application/json",
-        }
-        if self.subject is not None:
-            event["subject"] = self.subject
-        for name, value in (
-            ("traceparent", self.traceparent),
-            ("correlationid", self.correlation_id),
-            ("causationid", self.causation_id),
-        ):
-            if value is not None:
-                event[name] = value
-        envelope = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-        data = self.data.model_dump_json(by_alias=True, exclude_none=True)
-        return f'{envelope[:-1]},"data":{data}}}'.encode()
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
     def slim(self) -> Event:
         """The same event without details that only explain: a job's tasks and properties, and later warnings."""
@@ -512,7 +494,7 @@ def gap(
     identity: tuple[object, ...],
     subject: str | None,
     data: GapInfo,
-    **told: Any,
+    **context: Any,
 ) -> Event:
     """A gap. Its id is made of `identity`, so it is the same whichever request finds the gap."""
     info = {name: getattr(data, name) for name in GapInfo.model_fields}
@@ -522,7 +504,7 @@ def gap(
         identity=identity,
         subject=subject,
         at=at,
-        data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **told),
+        data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **context),
     )
     return event.model_copy(update={"id": fingerprint("gap", *identity)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -14,9 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    Strict,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import core_schema
 
 from shared.arm.ids import VaultId, VirtualMachineId
 
@@ -25,6 +29,11 @@ _CALENDAR_DURATION: Final = re.compile(
     r"P(?=\d|T\d)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII
 )
 _LONGEST: Final = timedelta(days=36500)
+_TIMEDELTA: Final = TypeAdapter(timedelta)
+
+T = TypeVar("T")
+#: A list of JSON; models that do not change have tuples.
+ListOf = Annotated[tuple[T, ...], Strict(False)]
 
 
 def clip(text: str, *, most: int) -> str:
@@ -83,17 +92,10 @@ def parse_duration(value: Any) -> timedelta:
         )
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError("expected an ISO 8601 duration such as PT30M, PT12H or P7D")
-    number = {unit: float(count) for count, unit in re.findall(r"(\d+(?:\.\d+)?)([WDHMS])", value)}
     try:
-        duration = timedelta(
-            weeks=number.get("W", 0),
-            days=number.get("D", 0),
-            hours=number.get("H", 0),
-            minutes=number.get("M", 0),
-            seconds=number.get("S", 0),
-        )
-    except OverflowError as error:
-        raise ValueError("expected a duration of at most 100 years") from error
+        duration = _TIMEDELTA.validate_python(value)
+    except ValidationError:
+        duration = timedelta.max
     if duration > _LONGEST:
         raise ValueError("expected a duration of at most 100 years")
     return duration
@@ -159,45 +161,35 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer
 Moment = Annotated[AwareDatetime, BeforeValidator(_parse_moment), PlainSerializer(format_moment)]
 
 
-def _vault_id(value: Any) -> VaultId:
-    if isinstance(value, VaultId):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("expected the full ARM id of a Recovery Services vault, as a string")
-    return VaultId.parse(value)
+class _ArmId:
+    """A full ARM id, which is a string in JSON and in JSON Schemas."""
 
+    def __init__(self, kind: type[VaultId | VirtualMachineId], noun: str, provider: str) -> None:
+        self._kind, self._noun, self._provider = kind, noun, provider
 
-def _virtual_machine_id(value: Any) -> VirtualMachineId:
-    if isinstance(value, VirtualMachineId):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("expected the full ARM id of a virtual machine, as a string")
-    return VirtualMachineId.parse(value)
+    def _read(self, value: Any) -> Any:
+        if isinstance(value, self._kind):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"expected the full ARM id of a {self._noun}, as a string")
+        return self._kind.parse(value)
 
-
-class _ArmIdSchema:
-    """Gives the ARM id types a string schema in generated JSON Schemas."""
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        path = core_schema.plain_serializer_function_ser_schema(
+            lambda value: value.path, return_schema=core_schema.str_schema()
+        )
+        return core_schema.no_info_plain_validator_function(self._read, serialization=path)
 
     def __get_pydantic_json_schema__(self, _core: Any, _handler: Any) -> dict[str, Any]:
-        return {"type": "string", "pattern": self._pattern}
+        provider = self._provider.replace(".", "\\.")
+        pattern = f"^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/{provider}/[^/]+$"
+        return {"type": "string", "pattern": pattern}
 
 
 VaultIdField = Annotated[
-    VaultId,
-    BeforeValidator(_vault_id),
-    PlainSerializer(lambda value: value.path, return_type=str),
-    _ArmIdSchema(
-        "^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.RecoveryServices/vaults/[^/]+$"
-    ),
+    VaultId, _ArmId(VaultId, "Recovery Services vault", "Microsoft.RecoveryServices/vaults")
 ]
 VirtualMachineIdField = Annotated[
     VirtualMachineId,
-    BeforeValidator(_virtual_machine_id),
-    PlainSerializer(lambda value: value.path, return_type=str),
-    _ArmIdSchema(
-        "^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.Compute/virtualMachines/[^/]+$"
-    ),
+    _ArmId(VirtualMachineId, "virtual machine", "Microsoft.Compute/virtualMachines"),
 ]

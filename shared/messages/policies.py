@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from shared.messages.model import StrictModel, in_any_case
+from shared.messages.model import ListOf, StrictModel, in_any_case
 
 _Day = Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 DayOfWeek = Annotated[_Day, in_any_case(*get_args(_Day))]
@@ -49,14 +49,9 @@ class FullSchedule(StrictModel):
     """When fulls are taken and how long they are kept (`retentionDays`, at least 7)."""
 
     frequency: Annotated[Literal["Daily", "Weekly"], in_any_case("Daily", "Weekly")] = "Daily"
-    days: tuple[DayOfWeek, ...] = ()
+    days: ListOf[DayOfWeek] = ()
     time: TimeOfDay
     retention_days: RetentionDays
-
-    @field_validator("days", mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _days_where_weekly(self) -> FullSchedule:
@@ -70,14 +65,9 @@ class FullSchedule(StrictModel):
 class DifferentialSchedule(StrictModel):
     """Differentials, on days without a full; kept 7 to 180 days."""
 
-    days: Annotated[tuple[DayOfWeek, ...], Field(min_length=1)]
+    days: Annotated[ListOf[DayOfWeek], Field(min_length=1)]
     time: TimeOfDay
     retention_days: Annotated[int, Field(ge=7, le=_LONGEST_DIFFERENTIAL)]
-
-    @field_validator("days", mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class LogSchedule(StrictModel):

@@ -20,12 +20,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from shared.arm.ids import PolicyId, decoded_name
 from shared.messages import windows_paths
 from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, excerpt
 from shared.messages.model import (
+    ListOf,
     Moment,
     PositiveDuration,
     StrictModel,
@@ -35,6 +36,7 @@ from shared.messages.model import (
     in_any_case,
 )
 from shared.messages.policies import CreatePolicy
+from shared.messages.problems import problems_of
 from shared.messages.windows_paths import WindowsDirectory, WindowsFile
 from shared.names import name_key, same_name
 
@@ -78,6 +80,13 @@ class DatabaseSelector(StrictModel):
     availability_group: InstanceName | None = None
     database: DatabaseName
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_object(cls, value: Any) -> Any:
+        if not isinstance(value, dict | DatabaseSelector):
+            raise ValueError('expected an object such as {"instance": "MSSQLSERVER", "database": "orders"}')
+        return value
+
     @model_validator(mode="after")
     def _one_parent(self) -> DatabaseSelector:
         if (self.instance is None) == (self.availability_group is None):
@@ -116,13 +125,8 @@ class DatabaseSelector(StrictModel):
 
 
 class _UserDatabaseSelection(StrictModel):
-    databases: Annotated[tuple[DatabaseSelector, ...], Field(min_length=1, max_length=2000)]
-    exclude: Annotated[tuple[DatabaseSelector, ...], Field(max_length=2000)] = ()
-
-    @field_validator("databases", "exclude", mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    databases: Annotated[ListOf[DatabaseSelector], Field(min_length=1, max_length=2000)]
+    exclude: Annotated[ListOf[DatabaseSelector], Field(max_length=2000)] = ()
 
 
 class _DatabaseSelection(_UserDatabaseSelection):
@@ -166,7 +170,7 @@ class ProtectData(_DatabaseSelection):
     undelete: bool = False
     first_backup: Literal["scheduled", "now"] = "scheduled"
     #: instances whose databases to come the service protects as well, by its own intent
-    auto_protect: Annotated[tuple[InstanceName, ...], Field(max_length=100)] = ()
+    auto_protect: Annotated[ListOf[InstanceName], Field(max_length=100)] = ()
     create_vault: CreateVault | None = None
     create_policy: CreatePolicy | None = None
     job_timeout: PositiveDuration | None = None
@@ -188,11 +192,6 @@ class ProtectData(_DatabaseSelection):
             )
         # As Azure shows it, it is encoded.
         return decoded_name(policy.name)
-
-    @field_validator("auto_protect", mode="before")
-    @classmethod
-    def _instances(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _vm_is_known(self) -> ProtectData:
@@ -303,12 +302,7 @@ class AlternateTarget(StrictModel):
     database: DatabaseName | None = None
     data_directory: WindowsDirectory | None = None
     log_directory: WindowsDirectory | None = None
-    files: Annotated[tuple[FileTarget, ...], Field(max_length=MOST_FILES)] = ()
-
-    @field_validator("files", mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    files: Annotated[ListOf[FileTarget], Field(max_length=MOST_FILES)] = ()
 
     @field_validator("files", mode="after")
     @classmethod
@@ -439,11 +433,11 @@ class _ReportOr:
 class CoverageData(StrictModel):
     """How the databases of vaults are backed up, and what is done about those that are not."""
 
-    vault_ids: Annotated[tuple[VaultIdField, ...], Field(max_length=MOST_VAULTS)] = ()
-    subscription_ids: Annotated[tuple[SubscriptionId, ...], Field(max_length=MOST_SUBSCRIPTIONS)] = ()
+    vault_ids: Annotated[ListOf[VaultIdField], Field(max_length=MOST_VAULTS)] = ()
+    subscription_ids: Annotated[ListOf[SubscriptionId], Field(max_length=MOST_SUBSCRIPTIONS)] = ()
     #: none: every user database
-    databases: Annotated[tuple[DatabaseSelector, ...], Field(max_length=2000)] = ()
-    exclude: Annotated[tuple[DatabaseSelector, ...], Field(max_length=2000)] = ()
+    databases: Annotated[ListOf[DatabaseSelector], Field(max_length=2000)] = ()
+    exclude: Annotated[ListOf[DatabaseSelector], Field(max_length=2000)] = ()
     include_system: bool = False
     #: how old the last backup may be; by the policy where none is given
     max_age: PositiveDuration | None = None
@@ -454,11 +448,6 @@ class CoverageData(StrictModel):
         default=None, json_schema_extra={"default": "report"}
     )
     job_timeout: PositiveDuration | None = None
-
-    @field_validator("vault_ids", "subscription_ids", "databases", "exclude", mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _of_something(self) -> CoverageData:
@@ -471,8 +460,8 @@ class CoverageData(StrictModel):
     @property
     def repairs(self) -> frozenset[Operation]:
         """The operations that its rules may ask for."""
-        found = {Operation.PROTECT} if self.on_unprotected is not None else set()
-        return frozenset(found | ({Operation.BACKUP} if self.on_stale is not None else set()))
+        rules = {Operation.PROTECT: self.on_unprotected, Operation.BACKUP: self.on_stale}
+        return frozenset(operation for operation, rule in rules.items() if rule is not None)
 
 
 #: So many drills in one request, which are done one after the other.
@@ -509,26 +498,6 @@ REQUEST_TYPES: Final[dict[str, tuple[Operation, type[RequestData]]]] = {
     "sqlvmbackup.drill.requested.v1": (Operation.DRILL, DrillData),
 }
 
-#: What pydantic says in terms of Python, said in terms of JSON.
-_ACCEPTED: Final = {
-    "tuple_type": "expected a list",
-    "dict_type": "expected an object",
-    "model_type": "expected an object",
-    "model_attributes_type": "expected an object",
-    "string_type": "expected a string",
-    "bool_type": "expected true or false",
-    "too_short": "expected a list of at least {min_length}",
-    "too_long": "expected a list of at most {max_length}",
-    "string_too_short": "expected a string that is not empty",
-    "string_too_long": "expected at most {max_length} characters",
-    "string_pattern_mismatch": "expected a string that matches {pattern}",
-    "literal_error": "expected {expected}",
-    "enum": "expected {expected}",
-    "int_type": "expected a whole number",
-    "union_tag_invalid": "expected one of {expected_tags}",
-}
-_CHOICE_TAGS: Final = frozenset({"original", "alternate", "files"})
-
 
 def read_data(envelope: Envelope) -> tuple[Operation, RequestData]:
     """The request in an event. Raises InvalidMessageError with every problem of its type and data."""
@@ -543,61 +512,3 @@ def read_data(envelope: Envelope) -> tuple[Operation, RequestData]:
         return operation, model.model_validate(envelope.data)
     except ValidationError as error:
         raise InvalidMessageError(problems_of(error, model)) from None
-
-
-def problems_of(error: ValidationError, model: type[StrictModel]) -> list[Problem]:
-    """What pydantic found, each problem once, in terms of the JSON that was sent."""
-    details = error.errors(include_url=False)
-    return [_problem(detail, model) for detail in details if not _follows_from_another(detail, details)]
-
-
-def _follows_from_another(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
-    """Whether a list is called too short only because its items are wrong themselves."""
-    depth = len(detail["loc"])
-    return detail["type"] == "too_short" and any(
-        len(other["loc"]) > depth and other["loc"][:depth] == detail["loc"] for other in details
-    )
-
-
-def _problem(detail: ErrorDetails, model: type[StrictModel]) -> Problem:
-    location = ["data"]
-    for position, part in enumerate(detail["loc"]):
-        if (
-            isinstance(part, str)
-            and part in _CHOICE_TAGS
-            and position
-            and detail["loc"][position - 1] == "target"
-        ):
-            continue  # pydantic names the variant of a union; the sender knows no such field
-        location.append(str(part))
-    kind = detail["type"]
-    given: Any = detail["input"]
-    if kind == "wrong_file":
-        location.append(detail["ctx"]["within"])
-        given = detail["ctx"]["given"]
-    field = ".".join(location)
-    if kind == "union_tag_not_found":
-        return Problem(f"{field}.kind", "nothing", "is required")
-    if kind == "missing":
-        return Problem(field, "nothing", "is required")
-    if kind == "extra_forbidden":
-        known = ", ".join(sorted(info.alias or name for name, info in model.model_fields.items()))
-        accepted = (
-            f"is not a field of it; its fields are {known}"
-            if len(detail["loc"]) == 1
-            else "is no field of it"
-        )
-        return Problem(field, excerpt(detail["input"]), accepted)
-    if kind == "union_tag_invalid":
-        field, given = f"{field}.kind", given["kind"]
-    if kind in _ACCEPTED:
-        accepted = _ACCEPTED[kind].format_map(detail.get("ctx", {}))
-    else:
-        accepted = detail["msg"].removeprefix("Value error, ")
-    if kind.endswith("model_type") and detail.get("ctx", {}).get("class_name") == DatabaseSelector.__name__:
-        accepted = 'expected an object such as {"instance": "MSSQLSERVER", "database": "orders"}'
-    return Problem(field, "an object" if isinstance(given, dict) else excerpt(given), _lower_first(accepted))
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -16,7 +16,6 @@ from shared.engine.message import StepMessage
 from shared.engine.once import MOST_POSTS
 from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, refused
 from shared.engine.telemetry import log_context
-from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, OutcomeDetails, RestorableInfo, Status
 from shared.messages.requests import BackupData, BackupType, Operation, RecoveryPointChoice
@@ -26,6 +25,7 @@ from shared.steps.fixed import fix, spread
 from shared.steps.payloads import BackupPlan, BackupTask, ChosenRecoveryPoint
 from shared.steps.recovery_points import LOG_RECOVERY_POINT, choose_recovery_point, newest_first
 from shared.steps.vaults import recent_items
+from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing

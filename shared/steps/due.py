@@ -9,11 +9,11 @@ from typing import Final
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, Failure
 from shared.engine.telemetry import log_context
-from shared.log import logger
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.schedules import Schedule
 from shared.steps.payloads import BackupPlan, CoveragePlan, DrillPlan
+from shared.telemetry.log import logger
 
 _log: Final = logger(__name__)
 

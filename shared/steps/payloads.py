@@ -14,7 +14,7 @@ from shared.engine.message import Ending, Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
 from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField
-from shared.messages.parking import inflated
+from shared.messages.parked_body import inflated
 from shared.messages.requests import (
     AlternateTarget,
     BackupData,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cli.following import Following
+from cli.awaited_requests import AwaitedRequests
 from cli.request_lines import RequestLine, read_request_lines
 from local.estate import Estate as SteppedEstate
 from local.estate import JsonObject, NeverEndedError
@@ -81,7 +81,7 @@ class Estate(SteppedEstate):
 
     # -- running
 
-    def send(self, *requests: JsonObject | bytes) -> Following:
+    def send(self, *requests: JsonObject | bytes) -> AwaitedRequests:
         """Put requests (or any bytes) on the queues of their types, as `sqlvmbackup run` does."""
         lines = read_request_lines(
             request if isinstance(request, bytes) else json.dumps(request).encode() for request in requests
@@ -89,23 +89,23 @@ class Estate(SteppedEstate):
         for line in lines:
             message = line.message()
             self.broker.send(message.entity, [message])
-        return Following(lines)
+        return AwaitedRequests(lines)
 
     def run(self, *requests: JsonObject | bytes, within: timedelta = timedelta(days=30)) -> list[JsonObject]:
         """Send requests, step the clock until all their outcomes are there, and give those."""
         return self.finish(self.send(*requests), within=within)
 
-    def finish(self, following: Following, *, within: timedelta = timedelta(days=30)) -> list[JsonObject]:
+    def finish(self, awaited: AwaitedRequests, *, within: timedelta = timedelta(days=30)) -> list[JsonObject]:
         """Step the clock until all outcomes are there, and give those."""
         until = self.clock.now() + within
 
         def complete() -> bool:
             for event in self.events():
-                following.observe(event)
-            return following.complete
+                awaited.observe(event)
+            return awaited.complete
 
         self.step_until(complete, until=until)
-        return list(following.final_outcomes())
+        return list(awaited.final_outcomes())
 
     def step_until(self, done: Callable[[], bool], *, until: datetime | None = None) -> None:
         """Step until `done`; NeverEndedError where it does not come to that."""

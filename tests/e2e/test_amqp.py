@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cli.following import Following
+from cli.awaited_requests import AwaitedRequests
 from cli.main import main
 from cli.request_lines import read_request_lines
 from local.broker import Broker, InProcessBus
@@ -130,15 +130,15 @@ class DeployedApp:
         """Send a request and wait for its outcomes."""
         lines = read_request_lines([json.dumps(request).encode()])
         InProcessBus(self.broker).send([line.message() for line in lines])
-        following = Following(lines)
+        awaited = AwaitedRequests(lines)
         pause = Event()
         seen = 0
         for _ in range(int(PATIENCE / 0.05)):
             for message in self.broker.peek(OUTCOMES, seen, 500):
                 seen = message.sequence_number + 1
-                following.observe(json.loads(message.body))
-            if following.complete:
-                return list(following.final_outcomes())
+                awaited.observe(json.loads(message.body))
+            if awaited.complete:
+                return list(awaited.final_outcomes())
             meanwhile()
             pause.wait(0.05)
         raise AssertionError("the outcomes did not come in time")

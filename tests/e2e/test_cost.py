@@ -5,8 +5,8 @@ from __future__ import annotations
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from shared import tracing
-from shared.open_telemetry import OpenTelemetryRecorder
+from shared.telemetry import tracing
+from shared.telemetry.open_telemetry import OpenTelemetryRecorder
 from tests.e2e.harness import POLICY, OpenEstate, statuses, virtual_machine
 
 FLEET = 100

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.following import Following
+from cli.awaited_requests import AwaitedRequests
 from cli.lost_requests import as_replay
 from cli.request_lines import read_request_lines
 from tests.e2e.harness import Estate, OpenEstate, statuses, virtual_machine
@@ -48,7 +48,7 @@ def test_what_a_new_version_has_written_waits_unharmed_under_the_old_one(
 ) -> None:
     """Rolling back, and forward again: nothing is lost, and no backup is taken twice."""
     azure = estate({"virtualMachines": [PROTECTED], "durations": {"backup": 1800}})
-    following = azure.send(azure.backup())
+    awaited = azure.send(azure.backup())
     azure.host.run_until_idle()
     step(azure, timedelta(minutes=2))
     assert azure.mutations["Backup"] == 2
@@ -59,7 +59,7 @@ def test_what_a_new_version_has_written_waits_unharmed_under_the_old_one(
         step(azure, timedelta(hours=3))
         assert waiting(azure) == before, "the old version has touched them"
         assert not azure.parked()
-    outcomes = azure.finish(following)
+    outcomes = azure.finish(awaited)
     assert statuses(outcomes) == {"succeeded": 2}
     assert azure.mutations["Backup"] == 2
 
@@ -67,12 +67,12 @@ def test_what_a_new_version_has_written_waits_unharmed_under_the_old_one(
 def test_what_an_old_version_has_written_goes_on_under_the_new_one(estate: OpenEstate) -> None:
     """Upgrading with messages in flight: those of the version before are read."""
     azure = estate({"virtualMachines": [PROTECTED], "durations": {"backup": 1800}})
-    following = azure.send(azure.backup())
+    awaited = azure.send(azure.backup())
     azure.host.run_until_idle()
     step(azure, timedelta(minutes=2))
     # The same process, begun anew: all that it knew is in the messages.
     azure.start()
-    outcomes = azure.finish(following)
+    outcomes = azure.finish(awaited)
     assert statuses(outcomes) == {"succeeded": 2}
     assert azure.mutations["Backup"] == 2
 
@@ -95,7 +95,7 @@ def test_after_the_loss_of_the_namespace_requests_adopt_what_they_had_begun(
     azure.start()
     lost = as_replay(line)
     azure.broker.send(lost.entity, [lost])
-    outcomes = azure.finish(Following([line]))
+    outcomes = azure.finish(AwaitedRequests([line]))
     assert statuses(outcomes) == {"succeeded": 2}
     assert azure.mutations["Backup"] == 2, "each is found again by an id of its own"
     jobs = {entry["jobId"] for entry in azure.simulator.ledger_entries if entry["route"] == "Backup"}

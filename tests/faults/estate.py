@@ -22,11 +22,11 @@ from local.broker import Broker, InProcessBus, MessageLockLostError, ReceivedMes
 from local.estate import JsonObject, NeverEndedError, ask_by_hand
 from local.host import FunctionDefinition, InProcessReceiver
 from local.simulator import Scenario, Simulator
+from local.stepped_clock import SteppedClock
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.transport import HttpTransport, RawAnswer, Transport
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
-from shared.clock import SteppedClock
 from shared.drills import RUN_COMMAND_PREFIX
 from shared.messages.events import DOUBTS, REQUEST_KEY
 from tests.e2e.harness import POLICY, Estate, virtual_machine

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, PARKED_MESSAGES, REPLAYS
-from shared.messages.parking import unpacked
+from shared.messages.parked_body import unpacked
 from shared.workflows import TABLE
 
 #: Which effect it is, of which step, for which request and database.

@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 JsonObject = dict[str, Any]
 POLICY = "HourlyLogBackup"

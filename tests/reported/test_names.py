@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 import pytest
 import requests
 
+from cli.awaited_requests import AwaitedRequests
 from cli.display import display
-from cli.following import Following
 from cli.main import main
 from cli.request_lines import read_request_lines
 from local.estate import JsonObject
@@ -549,10 +549,10 @@ def test_what_a_pattern_leaves_out_is_counted_and_named(
     assert sorted(accepted(azure)["skippedNames"]) == [f"{INSTANCE}/msdb", f"{INSTANCE}/old"]
     # A person sees them too.
     request = azure.backup(exclude=selectors(["old"]))
-    following = azure.send(request)
-    azure.finish(following)
+    awaited = azure.send(request)
+    azure.finish(awaited)
     shown = display()
-    again = Following(read_request_lines([json.dumps(request).encode()]))
+    again = AwaitedRequests(read_request_lines([json.dumps(request).encode()]))
     shown.observed([found for event in azure.events() if (found := again.observe(event)) is not None])
     said = capsys.readouterr().err
     assert "left out: " in said

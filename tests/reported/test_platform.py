@@ -32,11 +32,11 @@ from functions.packages import MODULES, MissingPackagesError
 from local.broker import Broker
 from local.broker.amqp import AmqpDoor
 from local.broker.model import IncomingMessage
+from local.stepped_clock import SteppedClock
 from shared import composition, triggers
 from shared.arm import credentials
 from shared.bus import OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
-from shared.clock import SteppedClock
 from shared.namespace import connect
 from shared.settings import SettingsError
 from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
@@ -334,7 +334,7 @@ def test_telemetry_without_its_packages_keeps_no_message_from_being_handled(
     missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its setting is one of the host's as well, and may be set where requirements-telemetry.txt is not installed."""
-    monkeypatch.delitem(sys.modules, "shared.open_telemetry", raising=False)
+    monkeypatch.delitem(sys.modules, "shared.telemetry.open_telemetry", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("AzureFunctionsJobHost__telemetryMode", "OpenTelemetry")
     with open_faulty(protected_estate()) as azure:

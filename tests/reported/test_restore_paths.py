@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cli.following import Following
+from cli.awaited_requests import AwaitedRequests
 from cli.main import main
 from cli.output import Format, Output
 from cli.request_lines import request_line
@@ -412,8 +412,8 @@ def test_the_result_names_the_vm_that_a_restore_went_to(
     ]
     azure = estate({"virtualMachines": machines}, {"RESTORE_ALLOWED_TARGETS": '["*"]'})
     request = azure.restore("orders", target=alternate(azure, vmId=azure.vm_id("sqlvm2")))
-    following = Following([request_line(request)])
+    awaited = AwaitedRequests([request_line(request)])
     for outcome in azure.run(request):
-        following.observe(outcome)
-    print_outcomes(following, Output(format=Format.TABLE))
+        awaited.observe(outcome)
+    print_outcomes(awaited, Output(format=Format.TABLE))
     assert f"to sqlvm2/{INSTANCE}/copy" in capsys.readouterr().out

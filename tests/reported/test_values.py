@@ -16,7 +16,7 @@ import pytest
 
 from cli.main import main
 from cli.parsing import read_moment
-from cli.run import read_file
+from cli.request_file import read_file
 from tests.e2e.harness import OpenEstate, virtual_machine
 from tests.reported.azure import POLICY, SQL, azure, protected
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from local.broker import Broker, InProcessBus, PeekedMessage
+from local.stepped_clock import SteppedClock
 from shared import composition
-from shared.clock import SteppedClock
 from shared.engine.message import Delivery
 from shared.engine.runtime import Runtime
 from tests.unit.examples import NOW

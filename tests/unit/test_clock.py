@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.clock import ServiceClock, SteppedClock
+from local.stepped_clock import SteppedClock
+from shared.clock import ServiceClock
 
 HERE = datetime(2026, 1, 5, 8, tzinfo=UTC)
 THERE = datetime(2026, 1, 5, 8, 10, tzinfo=UTC)

@@ -18,8 +18,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cli.main import main
-from shared import composition, tracing
-from shared.open_telemetry import OpenTelemetryRecorder, recorder
+from shared import composition
+from shared.telemetry import tracing
+from shared.telemetry.open_telemetry import OpenTelemetryRecorder, recorder
 from tests.e2e.harness import Estate, OpenEstate, estate, statuses, virtual_machine
 from tests.unit.infra.bicep import load
 

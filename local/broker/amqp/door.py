@@ -27,8 +27,9 @@ from local.broker.amqp.codec import decode_messages, encode_message
 from local.broker.amqp.requests import ManagementNode, Refusal, TokenNode, refusal
 from local.broker.core import Broker
 from local.broker.model import MAX_MESSAGE_SIZE, BrokerError
+from local.stepped_clock import SteppedClock
 from shared.bus import BusError, MessageTooLargeError
-from shared.clock import SteppedClock, SystemClock
+from shared.clock import SystemClock
 
 __all__ = ["AmqpDoor"]
 

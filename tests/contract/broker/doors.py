@@ -31,10 +31,10 @@ from local.broker import (
     ReceivedMessage,
 )
 from local.broker.amqp import AmqpDoor
+from local.stepped_clock import SteppedClock
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
 from shared.bus.topology import Queue, Subscription, Topic, Topology
-from shared.clock import SteppedClock
 
 LOCK = timedelta(minutes=1)
 WINDOW = timedelta(minutes=10)

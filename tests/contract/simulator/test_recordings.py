@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 EXCHANGES = Path(__file__).parents[2] / "data" / "exchanges"
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"

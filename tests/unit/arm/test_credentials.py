@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 import pytest
 from azure.core.credentials import AccessToken
 
+from local.stepped_clock import SteppedClock
 from shared.arm.credentials import (
     LOCAL_SIMULATOR_TOKEN,
     CredentialChoice,
@@ -26,7 +27,6 @@ from shared.arm.credentials import (
 )
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import ArmEndpointError, AuthenticationError, TokenUnavailableError
-from shared.clock import SteppedClock
 from tests.unit.arm.server import Answer, Request, Server, make_certificate, serving
 
 TENANT = "00000000-0000-0000-0000-0000000000aa"

@@ -20,8 +20,8 @@ from azure.servicebus.exceptions import (
 from local.broker import Broker, BrokerError, IncomingMessage
 from local.broker.amqp import AmqpDoor
 from local.broker.amqp.codec import decode_messages, encode_response
+from local.stepped_clock import SteppedClock
 from shared.bus.topology import LOCK_DURATION, TRACK
-from shared.clock import SteppedClock
 
 
 @pytest.fixture

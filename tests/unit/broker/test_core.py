@@ -28,6 +28,7 @@ from local.broker import (
     MessageState,
     PropertyValue,
 )
+from local.stepped_clock import SteppedClock
 from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import (
     DEAD_LETTERS,
@@ -39,7 +40,6 @@ from shared.bus.topology import (
     Queue,
     Topology,
 )
-from shared.clock import SteppedClock
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 

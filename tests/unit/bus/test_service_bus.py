@@ -21,6 +21,7 @@ from azure.servicebus import ServiceBusClient
 
 from local.broker import Broker
 from local.broker.amqp import AmqpDoor
+from local.stepped_clock import SteppedClock
 from shared.bus import (
     BusError,
     BusUnavailableError,
@@ -30,7 +31,6 @@ from shared.bus import (
 )
 from shared.bus.service_bus import IDLE_LIMIT, ServiceBusBus
 from shared.bus.topology import TRACK
-from shared.clock import SteppedClock
 
 #: Seconds that the tests under load run; `make chaos` gives a minute.
 LOAD_SECONDS = float(os.environ.get("CHAOS_SECONDS", "1.5"))

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from cli import display
-from cli.following import Following, Observed
+from cli.awaited_requests import AwaitedRequests, Observed
 from cli.progress import NOTHING_MOVES, InFlight, Moving, Progress, Stopwatch
 from cli.request_lines import read_request_lines
-from cli.results import spoken
+from cli.wording import spoken
 
 Screen = Callable[..., tuple[display.LiveDisplay, io.StringIO]]
 SOURCE = "/s"
@@ -35,14 +35,14 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return opened
 
 
-def following(*ids: str) -> Following:
+def awaited(*ids: str) -> AwaitedRequests:
     lines = [
         json.dumps(
             {"specversion": "1.0", "type": "sqlvmbackup.backup.requested.v1", "source": SOURCE, "id": one}
         ).encode()
         for one in ids
     ]
-    return Following(read_request_lines(lines))
+    return AwaitedRequests(read_request_lines(lines))
 
 
 def event(kind: str, database: str | None = None, request: str = "nightly", **data: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def event(kind: str, database: str | None = None, request: str = "nightly", **da
     return {"id": identity, "type": f"sqlvmbackup.backup.{kind}.v1", "data": whole}
 
 
-def seen(requests: Following, *events: dict[str, Any]) -> list[Observed]:
+def seen(requests: AwaitedRequests, *events: dict[str, Any]) -> list[Observed]:
     return [found for one in events if (found := requests.observe(one)) is not None]
 
 
@@ -88,7 +88,7 @@ def test_the_live_table_shows_step_age_job_and_percentage_and_bounds_itself(scre
     shown, written = screen(120, 20)
     many = moving(lambda number: f"MSSQLSERVER/db{number}\x1b[31m", range(20), total=2500)
     shown.refresh(
-        following("nightly"),
+        awaited("nightly"),
         many,
         Progress(total=2500, ended=120, failed=3, running=200, elapsed=timedelta(minutes=4)),
     )
@@ -114,7 +114,7 @@ def test_a_narrow_live_table_cuts_names_and_never_what_moves(screen: Screen, wid
     long = moving(
         lambda number: f"sqlvm{number}/MSSQLSERVER/" + "a_database_with_a_long_name" * number, range(1, 3)
     )
-    shown.refresh(following("a-request-with-a-long-id-of-its-own"), long, Progress())
+    shown.refresh(awaited("a-request-with-a-long-id-of-its-own"), long, Progress())
     shown.close()
     rows = [line for line in written.getvalue().splitlines() if "sqlvm" in line]
     assert {row[row.index("sqlvm") :][:6] for row in rows} == {"sqlvm1", "sqlvm2"}
@@ -127,7 +127,7 @@ def test_a_narrow_live_table_cuts_names_and_never_what_moves(screen: Screen, wid
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_live_table_with_nothing_on_its_way(screen: Screen, width: int) -> None:
     shown, written = screen(width)
-    shown.refresh(following("1"), NOTHING_MOVES, Progress(elapsed=timedelta(seconds=3)))
+    shown.refresh(awaited("1"), NOTHING_MOVES, Progress(elapsed=timedelta(seconds=3)))
     shown.close()
     assert "waiting; 3 s so far" in written.getvalue()
 
@@ -141,14 +141,14 @@ def test_a_terminal_that_has_changed_its_size_is_cleared_and_keeps_the_notes(
     shown = display.LiveDisplay()
     shown.note("backup nightly: accepted")
     console.width = 50
-    shown.refresh(following("nightly"), NOTHING_MOVES, Progress())
+    shown.refresh(awaited("nightly"), NOTHING_MOVES, Progress())
     shown.close()
     after = written.getvalue().partition("\x1b[2J")[2]
     assert "backup nightly: accepted" in after
 
 
 def test_what_is_accepted_is_told_before_what_cannot_be_done(capsys: pytest.CaptureFixture[str]) -> None:
-    requests = following("nightly")
+    requests = awaited("nightly")
     shown = display.display(requests=1)
     error = {"code": "DatabaseNotFound", "message": "there is no database PROD/nope."}
     # The topic gives them in the order in which they were published.
@@ -165,7 +165,7 @@ def test_what_is_accepted_is_told_before_what_cannot_be_done(capsys: pytest.Capt
 
 
 def test_what_needed_no_job_is_not_told_as_what_cannot_be_done(capsys: pytest.CaptureFixture[str]) -> None:
-    requests = following("nightly")
+    requests = awaited("nightly")
     shown = display.display(requests=1)
     shown.observed(seen(requests, event("accepted"), event("succeeded", "orders")))
     shown.close()
@@ -176,7 +176,7 @@ def test_what_needed_no_job_is_not_told_as_what_cannot_be_done(capsys: pytest.Ca
 
 
 def test_a_request_that_is_refused_is_told_without_an_acceptance(capsys: pytest.CaptureFixture[str]) -> None:
-    requests = following("nightly", "hourly")
+    requests = awaited("nightly", "hourly")
     shown = display.display(requests=2)
     shown.observed(seen(requests, event("failed", error={"code": "VaultNotFound", "message": "no vault."})))
     shown.close()
@@ -185,11 +185,11 @@ def test_a_request_that_is_refused_is_told_without_an_acceptance(capsys: pytest.
 
 def test_a_log_gets_the_sums_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     at = [0.0]
-    shown = display.PlainDisplay(display._Lines(several=False, said=str), now=lambda: at[0])
+    shown = display.PlainDisplay(display._Lines(several=False, reword=str), now=lambda: at[0])
     for seconds in (0.0, 59.0, 61.0, 100.0, 122.0):
         at[0] = seconds
         progress = Progress(total=9, ended=1, running=8, elapsed=timedelta(seconds=seconds))
-        shown.refresh(following("nightly"), NOTHING_MOVES, progress)
+        shown.refresh(awaited("nightly"), NOTHING_MOVES, progress)
     assert capsys.readouterr().err.splitlines() == [
         "1 of 9 ended, 8 running; 1 min 1 s so far",
         "1 of 9 ended, 8 running; 2 min 2 s so far",
@@ -197,7 +197,7 @@ def test_a_log_gets_the_sums_now_and_then(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_how_long_it_takes_yet_follows_the_durations_so_far() -> None:
-    requests = following("nightly")
+    requests = awaited("nightly")
     names = [f"db{number}" for number in range(20)]
     requests.observe(event("accepted", outcomeCount=20))
     watch = Stopwatch(requests, scale=0.5, began=100.0)
@@ -216,7 +216,7 @@ def test_how_long_it_takes_yet_follows_the_durations_so_far() -> None:
 
 
 def test_what_an_earlier_run_has_done_tells_nothing_of_the_pace() -> None:
-    requests = following("nightly")
+    requests = awaited("nightly")
     requests.observe(event("accepted", outcomeCount=20))
     for number in range(10):
         requests.observe(event("started", f"db{number}", outcomeCount=20))

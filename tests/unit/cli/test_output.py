@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 
 from cli import output, results
+from cli.awaited_requests import AwaitedRequests
 from cli.encoding import escape_what_cannot_be_written
 from cli.errors import CommandError
-from cli.following import Following
+from cli.left_out import LeftOut
 from cli.output import Format, Output, output_of, print_rows
-from cli.results import LeftOut, print_outcomes
-from tests.unit.cli.test_display import event, following
+from cli.results import print_outcomes
+from tests.unit.cli.test_display import awaited, event
 
 TABLE = Output(format=Format.TABLE)
 COLUMNS = ("vm", "instance", "database", "state", "policy", "lastBackup", "lastBackupStatus")
@@ -199,8 +200,8 @@ def test_an_output_that_is_not_utf_8_gets_escapes(format_: Format, monkeypatch: 
         assert json.loads(text) == ROWS
 
 
-def fleet(failures: list[dict[str, Any]], total: int = 500) -> Following:
-    requests = following("nightly")
+def fleet(failures: list[dict[str, Any]], total: int = 500) -> AwaitedRequests:
+    requests = awaited("nightly")
     requests.observe(
         event("accepted", outcomeCount=total, skipped={"systemDatabase": 2}, skippedNames=["a", "b"])
     )
@@ -283,7 +284,7 @@ def test_what_is_left_out_is_counted_and_named(wide: Wide, capsys: pytest.Captur
 
 
 def test_a_run_that_was_interrupted_says_how_many_have_not_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    requests = following("nightly")
+    requests = awaited("nightly")
     requests.observe(event("accepted", outcomeCount=9))
     requests.observe(event("succeeded", "orders", outcomeCount=9))
     print_outcomes(requests, Output(format=Format.JSONL))
@@ -298,7 +299,7 @@ def test_a_restore_says_where_it_goes_whether_it_succeeds_or_not(
     target = {"kind": "alternate", "vmId": "/x/sqlvm2", "instance": "PROD", "database": "copy"}
     point = {"name": "1", "kind": "Full", "time": "2026-01-05T08:00:00Z"}
     for status in ("succeeded", "failed"):
-        requests = following("nightly")
+        requests = awaited("nightly")
         requests.observe(event(status, "orders", outcomeCount=1, target=target, recoveryPoint=point))
         print_outcomes(requests, TABLE)
         shown = "".join(line.strip() for line in capsys.readouterr().out.splitlines())

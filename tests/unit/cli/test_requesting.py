@@ -185,6 +185,8 @@ def test_the_envelope() -> None:
         ((*PROTECT, "--exclude", "[my db]"), "without brackets: --exclude 'my db'"),
         ((*PROTECT, "--database", "a,b"), "one by one: --database a --database b"),
         ((*RESTORE[:-1], "PROD\\orders"), "--database PROD/orders"),
+        ((*RESTORE[:-1], "orders*"), "the name of one database, not a pattern such as orders*"),
+        ((*RESTORE[:-1], "order?"), "`sqlvmbackup databases` lists the names"),
         ((*RESTORE, "--recovery-point", "a b"), "--recovery-point: expected the name of a recovery point"),
         ((*RESTORE, "--to-database", ""), "--to-database: "),
         (
@@ -213,6 +215,7 @@ def test_a_name_that_looks_like_a_mistake_is_taken_with_its_instance() -> None:
     for name in ("[ab]", "a,b", "a\\b", "-dash"):
         data = data_of(*PROTECT, f"--database=PROD/{name}")
         assert data["databases"] == [{"instance": "PROD", "database": name}]
+    assert data_of(*RESTORE[:-1], "PROD/orders*")["database"] == "orders*"
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:

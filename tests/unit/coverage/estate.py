@@ -8,8 +8,10 @@ from typing import Any
 
 from shared.azure_backup.listings import Listing, Unusable
 from shared.azure_backup.models import Container, ErrorDetail, Job, Policy, ProtectableItem, ProtectedItem
+from shared.coverage.scope import Scope
 from shared.coverage.states import DatabaseCoverage, VaultCoverage
-from shared.coverage.survey import Scope, VaultListings, survey
+from shared.coverage.survey import survey
+from shared.coverage.vault_listings import VaultListings
 from tests.unit.examples import CONTAINER, VAULT, VM, protected
 
 #: a Monday

@@ -11,7 +11,7 @@ import pytest
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing
-from shared.coverage.workflow import find_vaults
+from shared.coverage.find_vaults import find_vaults
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, Continue
 from shared.messages.identity import REQUESTED, Request

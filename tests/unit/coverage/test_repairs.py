@@ -10,7 +10,8 @@ import pytest
 from shared.azure_backup.models import Job, JobStatus
 from shared.coverage.gaps import Gap, gaps_of
 from shared.coverage.repairs import COVERAGE_SOURCE, LEFT_TO_INTENT, Repair, Repairs
-from shared.coverage.survey import Scope, survey
+from shared.coverage.scope import Scope
+from shared.coverage.survey import survey
 from shared.engine.message import StepMessage
 from shared.messages.identity import Request
 from shared.messages.requests import CoverageData, Operation
@@ -55,15 +56,14 @@ def repaired(
         request,
         data,
         found,
-        jobs or [],
         now=at,
         mutations=mutations,
         doubtful=frozenset(),
         intent_policies=intents or {},
     )
     repairs.count_running(databases)
-    gaps: list[Gap] = gaps_of(databases, found, at).gaps
-    return {gap.database.name: repairs.of(gap) for gap in gaps}
+    gaps: list[Gap] = gaps_of(databases, found, at)
+    return {gap.database.name: repairs.repair_of(gap) for gap in gaps}
 
 
 def only(*items: Any, **more: Any) -> Repair:

@@ -19,8 +19,8 @@ from shared.azure_backup.models import (
     ProtectableItem,
     ProtectedItem,
 )
+from shared.coverage.scope import Scope
 from shared.coverage.states import CoverageState
-from shared.coverage.survey import Scope
 from shared.drills import DrillTarget
 from shared.messages.requests import DatabaseSelector
 from tests.unit.coverage.estate import (
@@ -336,7 +336,7 @@ def test_unusable_entries_are_unknown_with_their_reason() -> None:
         ("a/b", "unknown", "NotAddressable"),
         ("x", "unknown", "ProtectedAsInstance"),
     ]
-    assert found.gaps == ()
+    assert not any(entry.is_gap for entry in found.databases)
 
 
 def test_an_instance_that_cannot_be_used_is_unknown_as_a_whole() -> None:
@@ -490,14 +490,13 @@ def test_the_worst_comes_first() -> None:
         CoverageState.UNPROTECTED: 1,
         CoverageState.COVERED: 1,
     }
-    assert len(found.gaps) == 4
+    assert sum(entry.is_gap for entry in found.databases) == 4
 
 
 def test_it_is_told_how_old_the_knowledge_of_a_vm_is() -> None:
     registered = container(last_updated=NOW - timedelta(days=90))
     (known,) = surveyed(containers=[registered]).containers
     assert known.vm_id == VM
-    assert known.inquired is None
     assert known.updated == NOW - timedelta(days=90)
     assert registered.id == CONTAINER
 

@@ -28,7 +28,7 @@ import importlib, json, pkgutil, sys
 import shared
 for module in pkgutil.walk_packages(shared.__path__, "shared."):
     # The one that needs requirements-telemetry.txt; only a setting has it imported.
-    if module.name != "shared.open_telemetry":
+    if module.name != "shared.telemetry.open_telemetry":
         importlib.import_module(module.name)
 import azure.identity, azure.servicebus
 print(json.dumps({"from": shared.__file__, "modules": sorted(sys.modules)}))

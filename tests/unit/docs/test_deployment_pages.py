@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import build_parser
-from shared.tracing import Instrument
+from shared.telemetry.tracing import Instrument
 from tests.unit.docs.markdown import ROOT, code, read, rows, section
 from tests.unit.infra.bicep import load
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import shared
-from shared.log import logger
+from shared.telemetry.log import logger
 
 _METHODS = frozenset({"debug", "info", "warning", "error", "exception", "log"})
 _MODULES = sorted(Path(shared.__file__).parent.rglob("*.py"))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from local.stepped_clock import SteppedClock
 from shared.azure_backup.models import StartedOperation
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
-from shared.clock import SteppedClock
 from shared.engine import once
 from shared.engine.message import (
     MOST_DEATHS,

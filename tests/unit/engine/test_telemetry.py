@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared import tracing
 from shared.engine import once
 from shared.engine.message import Delivery, Effect, OfJob, OfOperation
 from shared.engine.result import End
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, traced, traced_batch
 from shared.messages.events import Status
+from shared.telemetry import tracing
 from tests.unit.examples import NOW, VAULT, backup_message, request
 from tests.unit.test_tracing import INCOMING, Recorded, recorded
 

@@ -13,8 +13,8 @@ from local.simulator.errors import ServiceError
 from local.simulator.scenario import SERVICE_LIMITS, ThrottlingScenario
 from local.simulator.service_version import DEFAULT, ServiceVersion
 from local.simulator.throttling import Throttle
+from local.stepped_clock import SteppedClock
 from shared.arm.budget import JOB_READS, Admission, RequestBudget, action_of, coming_back
-from shared.clock import SteppedClock
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 VAULT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/v"

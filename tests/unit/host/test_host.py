@@ -15,9 +15,10 @@ import pytest
 from local.broker import Broker
 from local.broker.model import IncomingMessage, PropertyValue
 from local.host import Host, HostSettings, IndexingError, InProcessReceiver, index, trigger_values
+from local.stepped_clock import SteppedClock
 from shared.bus import OutgoingMessage
 from shared.bus.topology import DEAD_LETTERS, MAX_DELIVERY_COUNT, TRACK
-from shared.clock import Clock, SteppedClock, SystemClock
+from shared.clock import Clock, SystemClock
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 STEP = "ensure-vault"

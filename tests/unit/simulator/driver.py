@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from local.simulator import FIXED_TOKEN, Scenario, Simulator
 from local.simulator.http_messages import Request
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 
 VERSION = "2024-04-01"
 ORIGIN = "http://127.0.0.1:1"

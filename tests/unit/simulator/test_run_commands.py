@@ -8,7 +8,7 @@ from typing import Any
 
 from local.simulator import Scenario, Simulator
 from local.simulator.http_messages import Request
-from shared.clock import SteppedClock
+from local.stepped_clock import SteppedClock
 from tests.e2e.drills import DRILL_VM, drill_estate, drill_machine
 
 ORIGIN = "http://127.0.0.1:9"

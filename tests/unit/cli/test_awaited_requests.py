@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cli.following import FollowedRequest, Following
+from cli.awaited_requests import AwaitedRequest, AwaitedRequests
 from cli.request_lines import read_request_lines
 from shared.messages.events import rejected_id
 
 JsonObject = dict[str, Any]
 
 
-def followed(*bodies: bytes) -> Following:
-    return Following(read_request_lines(bodies))
+def followed(*bodies: bytes) -> AwaitedRequests:
+    return AwaitedRequests(read_request_lines(bodies))
 
 
-def complete(one: Following | FollowedRequest) -> bool:
+def complete(one: AwaitedRequests | AwaitedRequest) -> bool:
     return one.complete
 
 
@@ -46,71 +46,71 @@ def event(
 
 
 def test_a_request_is_complete_with_its_last_distinct_outcome() -> None:
-    following = followed(a_request())
-    assert not complete(following)
+    awaited = followed(a_request())
+    assert not complete(awaited)
     for seen in (event("accepted"), event("started", "a"), event("succeeded", "a"), event("succeeded", "a")):
-        observed = following.observe(seen)
+        observed = awaited.observe(seen)
         assert observed is not None
-        assert not complete(following)
-    following.observe(event("failed", "b"))
-    assert complete(following)
-    assert not following.succeeded
-    assert [outcome["data"]["outcomeKey"] for outcome in following.final_outcomes()] == ["a", "b"]
+        assert not complete(awaited)
+    awaited.observe(event("failed", "b"))
+    assert complete(awaited)
+    assert not awaited.succeeded
+    assert [outcome["data"]["outcomeKey"] for outcome in awaited.final_outcomes()] == ["a", "b"]
 
 
 def test_warnings_are_a_success_and_a_skip_is_not() -> None:
     for status, success in (("succeededWithWarnings", True), ("skipped", False), ("unknown", False)):
-        following = followed(a_request())
-        following.observe(event(status, "a", count=1))
-        assert complete(following)
-        assert following.succeeded is success
+        awaited = followed(a_request())
+        awaited.observe(event(status, "a", count=1))
+        assert complete(awaited)
+        assert awaited.succeeded is success
 
 
 def test_events_of_others_and_what_is_no_event_are_passed_over() -> None:
-    following = followed(a_request())
-    assert following.observe(event("succeeded", "a", request_id="2")) is None
+    awaited = followed(a_request())
+    assert awaited.observe(event("succeeded", "a", request_id="2")) is None
     for strange in ({}, {"type": "x"}, {"type": "sqlvmbackup.backup.failed.v1", "data": []}):
-        assert following.observe(strange) is None
+        assert awaited.observe(strange) is None
 
 
 def test_a_higher_epoch_supersedes() -> None:
-    following = followed(a_request())
-    (request,) = following.requests
-    following.observe(event("rejected", "request", count=1) | {"id": request.line.refusal_ids(0)[0]})
+    awaited = followed(a_request())
+    (request,) = awaited.requests
+    awaited.observe(event("rejected", "request", count=1) | {"id": request.line.refusal_ids(0)[0]})
     assert complete(request)
-    following.expect_epoch(request, 1)
+    awaited.expect_epoch(request, 1)
     assert not complete(request)
     for key in ("a", "b"):
-        following.observe(event("succeeded", key, epoch=1))
+        awaited.observe(event("succeeded", key, epoch=1))
     assert complete(request)
-    assert following.succeeded
-    assert {outcome["data"]["epoch"] for outcome in following.final_outcomes()} == {1}
+    assert awaited.succeeded
+    assert {outcome["data"]["epoch"] for outcome in awaited.final_outcomes()} == {1}
 
 
 def test_the_rejection_of_somebody_elses_message_of_the_same_id_is_not_the_requests() -> None:
-    following = followed(a_request())
-    assert following.observe(event("rejected", "request", count=1)) is None
-    assert not complete(following)
-    following.observe(event("rejected", "a", count=1))
-    assert complete(following)
+    awaited = followed(a_request())
+    assert awaited.observe(event("rejected", "request", count=1)) is None
+    assert not complete(awaited)
+    awaited.observe(event("rejected", "a", count=1))
+    assert complete(awaited)
 
 
 def test_a_replay_of_one_database_leaves_the_others_their_outcomes() -> None:
-    following = followed(a_request())
-    (request,) = following.requests
-    following.observe(event("succeeded", "a"))
-    following.observe(event("unknown", "b"))
-    following.expect_epoch(request, 1)
-    following.observe(event("succeeded", "b", epoch=1))
+    awaited = followed(a_request())
+    (request,) = awaited.requests
+    awaited.observe(event("succeeded", "a"))
+    awaited.observe(event("unknown", "b"))
+    awaited.expect_epoch(request, 1)
+    awaited.observe(event("succeeded", "b", epoch=1))
     # Whether more of the replay is on its way only the broker knows.
     assert not complete(request)
     assert request.answered
-    assert following.succeeded
+    assert awaited.succeeded
 
 
 def test_what_is_no_request_is_answered_by_its_bytes() -> None:
     garbage = b"garbage"
-    following = followed(garbage, a_request())
+    awaited = followed(garbage, a_request())
     rejection = {
         "id": rejected_id(garbage),
         "type": "sqlvmbackup.request.rejected.v1",
@@ -123,8 +123,8 @@ def test_what_is_no_request_is_answered_by_its_bytes() -> None:
             "status": "rejected",
         },
     }
-    observed = following.observe(rejection)
+    observed = awaited.observe(rejection)
     assert observed is not None
     assert observed.request.line.body == garbage
-    assert [request.complete for request in following.requests] == [True, False]
-    assert following.observe({**rejection, "id": rejected_id(b"other garbage")}) is None
+    assert [request.complete for request in awaited.requests] == [True, False]
+    assert awaited.observe({**rejection, "id": rejected_id(b"other garbage")}) is None

@@ -33,7 +33,7 @@ def unpacked(body: bytes, properties: Mapping[str, Any]) -> bytes:
 
 
 def inflated(packed: bytes, *, longest: int) -> bytes:
-    """Decompress gzip data. Raises ValueError where it is invalid, cut off, or longer than `most` bytes."""
+    """Decompress gzip data. Raises ValueError where it is invalid, cut off, or longer than `longest` bytes."""
     reader = zlib.decompressobj(wbits=31)
     try:
         whole = reader.decompress(packed, longest)

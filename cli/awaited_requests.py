@@ -38,7 +38,7 @@ class EpochProgress:
 
 
 @dataclass
-class FollowedRequest:
+class AwaitedRequest:
     """One request that is waited for."""
 
     line: RequestLine
@@ -116,16 +116,16 @@ class FollowedRequest:
 class Observed:
     """An event that concerns a request that is waited for."""
 
-    request: FollowedRequest
+    request: AwaitedRequest
     kind: str  #: `accepted`, `started` or `outcome`
     event: JsonObject
 
 
-class Following:
+class AwaitedRequests:
     """The requests of one run."""
 
     def __init__(self, lines: Iterable[RequestLine]) -> None:
-        self.requests = [FollowedRequest(line) for line in lines]
+        self.requests = [AwaitedRequest(line) for line in lines]
         self._by_key = {request.line.key: request for request in self.requests}
         self._by_rejection = {
             request.line.rejected_id(epoch): (request, epoch)
@@ -150,17 +150,17 @@ class Following:
         for request in self.requests:
             yield from request.final_outcomes()
 
-    def find(self, operation: object, source: object, request_id: object) -> FollowedRequest | None:
+    def find(self, operation: object, source: object, request_id: object) -> AwaitedRequest | None:
         """The request of that operation, source and id, if it is waited for."""
         if not (isinstance(operation, str) and isinstance(source, str) and isinstance(request_id, str)):
             return None
         return self._by_key.get(request_key(operation, source, request_id))
 
-    def expect_epoch(self, request: FollowedRequest, epoch: int) -> None:
+    def expect_epoch(self, request: AwaitedRequest, epoch: int) -> None:
         """Expect a replay of the request."""
         request.awaited_epoch = max(request.awaited_epoch, epoch)
 
-    def find_rejection(self, event_id: object) -> tuple[FollowedRequest, int] | None:
+    def find_rejection(self, event_id: object) -> tuple[AwaitedRequest, int] | None:
         """The request, with its epoch, whose rejection has this id."""
         return self._by_rejection.get(event_id) if isinstance(event_id, str) else None
 

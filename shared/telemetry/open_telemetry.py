@@ -18,8 +18,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.log import logger
-from shared.tracing import ERROR_TYPE, Instrument, Kind, Span, Value
+from shared.telemetry.log import logger
+from shared.telemetry.tracing import ERROR_TYPE, Instrument, Kind, Span, Value
 
 __all__ = ["OpenTelemetryRecorder", "recorder"]
 
@@ -41,30 +41,30 @@ def _context(traceparent: str) -> contexts.Context:
 
 
 class _Span:
-    def __init__(self, of: trace.Span) -> None:
-        self._of = of
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
 
     @property
     def context(self) -> str | None:
         carrier: dict[str, str] = {}
-        _W3C.inject(carrier, trace.set_span_in_context(self._of, contexts.Context()))
+        _W3C.inject(carrier, trace.set_span_in_context(self._span, contexts.Context()))
         return carrier.get("traceparent")
 
     def set(self, name: str, value: Value | None) -> None:
         if value is not None:
-            self._of.set_attribute(name, value)
+            self._span.set_attribute(name, value)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        with trace.use_span(self._of, record_exception=False, set_status_on_exception=False):
+        with trace.use_span(self._span, record_exception=False, set_status_on_exception=False):
             yield
 
     def end(self, error: BaseException | None = None) -> None:
         if error is not None:
             # The text of an error may hold more than a trace should.
-            self._of.set_attribute(ERROR_TYPE, type(error).__name__)
-            self._of.set_status(trace.StatusCode.ERROR, type(error).__name__)
-        self._of.end()
+            self._span.set_attribute(ERROR_TYPE, type(error).__name__)
+            self._span.set_status(trace.StatusCode.ERROR, type(error).__name__)
+        self._span.end()
 
 
 class OpenTelemetryRecorder:

@@ -155,7 +155,7 @@ _processed: ContextVar[_Processed | None] = ContextVar("processed", default=None
 
 def install(recorder: Recorder | None) -> None:
     """Let `recorder` record for this process from now on; None: nothing is recorded."""
-    global _recorder  # noqa: PLW0603 - one a process, like the runtime
+    global _recorder  # noqa: PLW0603 - one per process, like the runtime
     _recorder = recorder
 
 
@@ -175,9 +175,9 @@ def start(
     """Begin a span; the caller ends it."""
     if _recorder is None:
         return NOTHING
-    said = {key: value for key, value in (attributes or {}).items() if value is not None}
-    known = [link for link in links if link is not None]
-    return _recorder.start(name, kind=kind, parent=parent, links=known, attributes=said)
+    known = {name: value for name, value in (attributes or {}).items() if value is not None}
+    present = [link for link in links if link is not None]
+    return _recorder.start(name, kind=kind, parent=parent, links=present, attributes=known)
 
 
 @contextmanager
@@ -239,5 +239,5 @@ def current_context() -> str | None:
 def measure(instrument: Instrument, value: float, **attributes: Value | None) -> None:
     """Record a measurement; attributes that are None are left out."""
     if _recorder is not None:
-        said = {name: given for name, given in attributes.items() if given is not None}
-        _recorder.measure(instrument, value, said)
+        known = {name: given for name, given in attributes.items() if given is not None}
+        _recorder.measure(instrument, value, known)

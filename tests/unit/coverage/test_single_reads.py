@@ -11,7 +11,8 @@ from shared.arm.budget import PROTECTED_ITEM_READS, RequestBudget
 from shared.azure_backup.calls import Reads
 from shared.azure_backup.listings import Listing, Unusable
 from shared.clock import SystemClock
-from shared.coverage.reading import read_listings, single_reads_left, unread, with_read
+from shared.coverage.single_reads import item_reads_left, unread, with_read
+from shared.coverage.vault_listings import read_listings
 from tests.unit.coverage.estate import HOUR, HOURLY_LOGS, NOW, container, item, listings, surveyed
 from tests.unit.examples import CONTAINER, SUBSCRIPTION, VAULT, protectable
 
@@ -66,14 +67,14 @@ def test_a_vault_without_sql_server_is_asked_no_further(
 
 def test_coverage_leaves_three_quarters_of_an_hours_single_reads_to_others() -> None:
     budget = RequestBudget(SystemClock())
-    assert single_reads_left(budget, VAULT) == 75
+    assert item_reads_left(budget, VAULT) == 75
     path = f"{CONTAINER.url_path}/protectedItems/x"
     for left, mine in ((299, 74), (250, 25), (225, 0), (10, 0)):
         admission = budget.admit(SUBSCRIPTION, "GET", path)
         assert not isinstance(admission, timedelta)
         budget.answered(admission, {"x-ms-ratelimit-remaining-subscription-resource-requests": str(left)})
         assert budget.left(SUBSCRIPTION, PROTECTED_ITEM_READS) == left
-        assert single_reads_left(budget, VAULT) == mine
+        assert item_reads_left(budget, VAULT) == mine
 
 
 def test_what_is_read_first_is_what_may_be_most_out_of_date() -> None:

@@ -1,0 +1,162 @@
+"""The survey that a report is made of: vaults and subscriptions, read one after the other, patiently."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Final, TypeVar
+
+from shared.arm.errors import ArmError, ArmStatusError
+from shared.arm.ids import VaultId
+from shared.coverage.estate import together, unregistered
+from shared.coverage.scope import Scope
+from shared.coverage.single_reads import item_reads_left, unread, with_read
+from shared.coverage.states import (
+    EVERY_DATABASE,
+    CoverageState,
+    DatabaseCoverage,
+    VaultCoverage,
+)
+from shared.coverage.survey import survey
+from shared.coverage.vault_listings import read_listings
+from shared.engine.result import Collaborators
+from shared.engine.retry import Retry, decide
+from shared.messages.error_codes import ErrorCode
+from shared.messages.identity import Database
+
+T = TypeVar("T")
+_TRIES: Final = 4
+#: A single process makes one call after the other: no one else has to be spared.
+_JITTER: Final = 0.5
+_PATIENCE: Final = timedelta(minutes=2)
+
+
+@dataclass
+class EstateSurvey:
+    """The results of the surveys."""
+
+    vaults: list[VaultCoverage] = field(default_factory=list)
+    #: entries without databases: vaults that could not be read, VMs that no vault knows
+    others: list[DatabaseCoverage] = field(default_factory=list)
+    #: what could not be read, so that the report is incomplete
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def databases(self) -> tuple[DatabaseCoverage, ...]:
+        return tuple(sorted((*together(self.vaults), *self.others), key=lambda entry: entry.order))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for vault in self.vaults:
+            counts.update(vault.left_out)
+        return dict(counts)
+
+
+def survey_estate(
+    c: Collaborators, named: Sequence[VaultId], subscriptions: Sequence[str], scope: Scope, *, singly: bool
+) -> EstateSurvey:
+    estate = EstateSurvey()
+    wanted = dict.fromkeys(named)
+    unread_in: set[str] = set()
+    for subscription in subscriptions:
+        listed = _read(c, estate, f"subscription {subscription}", partial(c.azure.list_vaults, subscription))
+        if listed is None:
+            unread_in.add(subscription)
+            continue
+        wanted |= dict.fromkeys(vault.id for vault in listed.usable)
+        for entry in listed.unusable:
+            unread_in.add(subscription)
+            estate.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
+    for number, vault_id in enumerate(wanted, 1):
+        if sys.stderr.isatty() and len(wanted) > 1:
+            print(f"Reading vault {vault_id.name} ({number} of {len(wanted)})", file=sys.stderr)
+        coverage = _read(
+            c,
+            estate,
+            f"vault {vault_id.name}",
+            partial(_vault, c, vault_id, scope, singly=singly),
+            vault_id=vault_id,
+        )
+        if coverage is None:
+            unread_in.add(vault_id.subscription_id.lower())
+        else:
+            estate.vaults.append(coverage)
+    missed = [set(vault.missed) for vault in estate.vaults]
+    estate.problems += [
+        f"No database matches {selector}." for selector in sorted(set.intersection(*missed) if missed else ())
+    ]
+    for subscription in subscriptions:
+        machines = _read(
+            c,
+            estate,
+            f"the SQL virtual machines of subscription {subscription}",
+            partial(c.azure.list_sql_virtual_machines, subscription),
+        )
+        if machines is not None:
+            estate.others += unregistered(machines, estate.vaults, vaults_unread=subscription in unread_in)
+    return estate
+
+
+def _vault(c: Collaborators, vault_id: VaultId, scope: Scope, *, singly: bool) -> VaultCoverage:
+    listings = read_listings(c.azure, vault_id)
+    coverage = survey(listings, scope, c.now())
+    if not singly:
+        return coverage
+    items = unread(coverage.databases, item_reads_left(c.azure.budget, vault_id))
+    if not items:
+        return coverage
+    return survey(with_read(listings, items, c.azure.get_protected_item), scope, c.now())
+
+
+def _read(
+    c: Collaborators,
+    estate: EstateSurvey,
+    what: str,
+    read: Callable[[], T],
+    *,
+    vault_id: VaultId | None = None,
+) -> T | None:
+    """What `read` gives; None where it could not be had, which is told in the report and not passed over."""
+    try:
+        return _patiently(read, scale=c.settings.time_scale)
+    except ArmError as error:
+        code = error.code if isinstance(error, ArmStatusError) else type(error).__name__.removesuffix("Error")
+        if isinstance(error, ArmStatusError) and error.status == 404 and vault_id is not None:
+            code = ErrorCode.VAULT_NOT_FOUND
+        estate.problems.append(f"{what[:1].upper()}{what[1:]} could not be read: {error}.")
+        if vault_id is not None:
+            estate.others.append(
+                DatabaseCoverage(
+                    vault_id=vault_id,
+                    database=Database(instance=EVERY_DATABASE, name=EVERY_DATABASE),
+                    state=CoverageState.UNKNOWN,
+                    code=code,
+                    message=f"The vault could not be read: {error.summary}.",
+                    advice="See that its id is right and that you may read it (Backup Reader).",
+                )
+            )
+        return None
+
+
+def _patiently(read: Callable[[], T], *, scale: float) -> T:
+    """What `read` gives, asked again where the service was only busy."""
+    waited = timedelta()
+    for attempt in range(_TRIES):
+        try:
+            return read()
+        except ArmError as error:
+            refused = isinstance(error, ArmStatusError) and error.status in (401, 403)
+            next_time = decide(
+                error, attempt=attempt, age=waited, time_left=_PATIENCE - waited, jitter=_JITTER
+            )
+            if refused or not isinstance(next_time, Retry) or attempt + 1 == _TRIES:
+                raise
+            waited += next_time.after
+            time.sleep(next_time.after.total_seconds() * scale)
+    raise AssertionError("unreachable")
