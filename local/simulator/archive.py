@@ -14,7 +14,9 @@ from typing import Any
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, invalid_input
 from local.simulator.estate import ProtectedItem, RecoveryPoint
+from local.simulator.job_lifecycle import start_job
 from local.simulator.jobs import Job
+from local.simulator.operation_lifecycle import accepted_answer, start_operation
 from local.simulator.timing import instant, whole_seconds
 from local.simulator.world import World
 
@@ -165,7 +167,8 @@ def move(world: World, call: Call) -> Answer:
         point.archived = True
         return None
 
-    job = world.start_job(
+    job = start_job(
+        world,
         call,
         vault,
         "MoveRecoveryPoint",
@@ -180,7 +183,8 @@ def move(world: World, call: Call) -> Answer:
         f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
         f"{call.parameters['container']}/protectedItems/{call.parameters['item']}"
     )
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operationsStatus",
@@ -189,4 +193,4 @@ def move(world: World, call: Call) -> Answer:
         job=job,
         job_id_is_operation_id=True,
     )
-    return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+    return accepted_answer(world, call, operation, Effect(world.canonical_item_id(item), job.id))

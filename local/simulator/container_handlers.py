@@ -7,14 +7,19 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from local.simulator.calls import Answer, Call, Effect
+from local.simulator.discovery import forget_groups, inquire_container, register_machine
 from local.simulator.errors import ServiceError, container_not_found, invalid_input
 from local.simulator.estate import AvailabilityGroup, Container, Inquiry, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
+from local.simulator.job_errors import machine_down
+from local.simulator.job_lifecycle import start_job
 from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName, container_key, encoded, encoded_segment, parse_id
+from local.simulator.operation_lifecycle import accepted_answer, start_operation
+from local.simulator.paging import paged
 from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import instant
-from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World, machine_down
+from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World
 
 _CONTAINER_FIELDS = frozenset(
     {"backupmanagementtype", "containertype", "backupenginename", "fabricname", "status", "friendlyname"}
@@ -148,7 +153,8 @@ def refresh(world: World, call: Call) -> Answer:
         }
 
     fabric = f"{call.vault_path(vault)}/backupFabrics/Azure"
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{fabric}/operationsStatus",
@@ -157,7 +163,7 @@ def refresh(world: World, call: Call) -> Answer:
         length=world.durations.draw("refresh"),
         complete=discover,
     )
-    return world.accepted(call, operation, Effect(world.canonical_vault_id(vault)))
+    return accepted_answer(world, call, operation, Effect(world.canonical_vault_id(vault)))
 
 
 Source = TypeVar("Source", VirtualMachine, AvailabilityGroup)
@@ -199,7 +205,7 @@ def list_protectable_containers(world: World, call: Call) -> Answer:
             },
         }
 
-    return world.page(call, machines, lambda entry: entry[0], render)
+    return paged(world, call, machines, lambda entry: entry[0], render)
 
 
 def list_containers(world: World, call: Call) -> Answer:
@@ -230,7 +236,8 @@ def _list_containers(world: World, call: Call, *, deleted: bool) -> Answer:
     names += [group.name for group in _by_name(world.groups)]
     places = {name.key: index for index, name in enumerate(names)}
     found.sort(key=lambda container: places[container.name.key])
-    return world.page(
+    return paged(
+        world,
         call,
         found,
         lambda container: places[container.name.key],
@@ -304,11 +311,12 @@ def register(world: World, call: Call) -> Answer:
             raise not_running(machine)
         if machine.registered_with not in (None, vault):
             raise invalid_input("The virtual machine was registered to another vault meanwhile.")
-        world.register(vault, machine)
+        register_machine(world, vault, machine)
 
     _start_job(world, call, vault, machine, operation="Register", length=length)
     path = _container_path(call, vault, machine)
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operationsStatus",
@@ -320,7 +328,7 @@ def register(world: World, call: Call) -> Answer:
         full_id=True,
         result=lambda: _result(world, call, vault, machine),
     )
-    return world.accepted(call, operation, _effect(world, vault, machine))
+    return accepted_answer(world, call, operation, _effect(world, vault, machine))
 
 
 def _start_job(
@@ -333,8 +341,8 @@ def _start_job(
             raise machine_down(machine)
         return None
 
-    world.start_job(
-        call, vault, operation, entity=machine.name.name, item=None, length=length, complete=complete
+    start_job(
+        world, call, vault, operation, entity=machine.name.name, item=None, length=length, complete=complete
     )
 
 
@@ -368,12 +376,13 @@ def unregister(world: World, call: Call) -> Answer:
             vault.deleted_containers[machine.name.key] = container
         machine.registered_with = None
         vault.discovered.add(machine.name.key)
-        world.forget_groups(vault)
+        forget_groups(vault)
 
     path = call.vault_path(vault)
     length = world.durations.draw("register", factor=0.5)
     _start_job(world, call, vault, machine, operation="UnRegister", length=length)
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/backupFabrics/Azure/operationsStatus",
@@ -383,7 +392,7 @@ def unregister(world: World, call: Call) -> Answer:
         complete=complete,
         malformed_location=True,
     )
-    return world.accepted(call, operation, _effect(world, vault, machine))
+    return accepted_answer(world, call, operation, _effect(world, vault, machine))
 
 
 def _refuse_with_items(world: World, container: Container) -> None:
@@ -423,10 +432,11 @@ def inquire(world: World, call: Call) -> Answer:
         if not machine.running:
             raise not_running(machine)
         if vault.containers.get(source.name.key) is container:
-            world.inquire(container)
+            inquire_container(world, container)
 
     path = _container_path(call, vault, source)
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operationsStatus",
@@ -437,7 +447,7 @@ def inquire(world: World, call: Call) -> Answer:
         full_id=True,
         result=lambda: _result(world, call, vault, source),
     )
-    return world.accepted(call, operation, _effect(world, vault, source))
+    return accepted_answer(world, call, operation, _effect(world, vault, source))
 
 
 # ---- what inquiries found
@@ -470,7 +480,8 @@ def list_protectable_items(world: World, call: Call) -> Answer:
         if matches(entry[2] or entry[1], friendly) and matches("NotProtected", status)
     ]
     numbered = list(enumerate(entries, 1))
-    return world.page(
+    return paged(
+        world,
         call,
         numbered,
         lambda entry: entry[0],
@@ -555,7 +566,8 @@ def list_workload_items(world: World, call: Call) -> Answer:
     status = wanted.get("protectionstatus")
     entries = [entry for entry in entries if matches(_protection(container, *entry), status)]
     numbered = list(enumerate(entries, 1))
-    return world.page(
+    return paged(
+        world,
         call,
         numbered,
         lambda entry: entry[0],

@@ -15,7 +15,9 @@ from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import DeletedVault, Vault
 from local.simulator.naming import encoded, parse_id
+from local.simulator.operation_lifecycle import accepted_answer
 from local.simulator.operations import Operation
+from local.simulator.paging import paged
 from local.simulator.timing import instant
 from local.simulator.world import World, region_of
 
@@ -61,8 +63,8 @@ def _named(world: World, call: Call) -> DeletedVault:
 def list_deleted(world: World, call: Call) -> Answer:
     """GET a region's deleted vaults, by name."""
     found = sorted(_known(world, call), key=lambda entry: entry.name.lower())
-    return world.page(
-        call, list(enumerate(found)), lambda entry: entry[0], lambda entry: _render(call, entry[1])
+    return paged(
+        world, call, list(enumerate(found)), lambda entry: entry[0], lambda entry: _render(call, entry[1])
     )
 
 
@@ -85,7 +87,7 @@ def note_deletion(world: World, call: Call, vault: Vault) -> Answer:
             world.agenda.at(purge_at, lambda: _purge(world, entry))
     effect = Effect(vault_id)
     if world.service.vaults_in_the_background:
-        return world.accepted(call, vault_operation(world, call, vault), effect)
+        return accepted_answer(world, call, vault_operation(world, call, vault), effect)
     # Later versions know 202 and 204 only, and their clients take 200 for an error.
     return Answer(200 if call.api_version < "2024-04-01" else 204, effect=effect)
 
@@ -142,7 +144,7 @@ def undelete(world: World, call: Call) -> Answer:
     entry.vault.resource_group = world.resource_groups[group.resource_group]
     world.vaults[entry.vault.key] = entry.vault
     operation = _operation(world, call, f"{_place(call)}/{entry.name}", "operations", "operationResults")
-    return world.accepted(call, operation, Effect(world.canonical_vault_id(entry.vault)))
+    return accepted_answer(world, call, operation, Effect(world.canonical_vault_id(entry.vault)))
 
 
 def _found(world: World, call: Call) -> Operation:
@@ -164,4 +166,4 @@ def operation_status(world: World, call: Call) -> Answer:
 def operation_result(world: World, call: Call) -> Answer:
     """GET the result of the deletion of a vault, or of bringing it back."""
     operation = _found(world, call)
-    return world.accepted(call, operation) if operation.running else Answer(204)
+    return accepted_answer(world, call, operation) if operation.running else Answer(204)

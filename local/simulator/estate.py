@@ -285,6 +285,10 @@ class ProtectedItem:
         """Remember why the last backup failed."""
         self.last_error = {"code": code, "message": message, "recommendations": recommendations}
 
+    def live_database(self) -> Database | None:
+        """The database itself, None where it was dropped or renamed."""
+        return self.container.database(self.instance, self.database)
+
     @property
     def job_name(self) -> str:
         """How a job names it: `database [host]`, in some estates `INSTANCE/database [host.domain]`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
+from local.simulator.discovery import add_intent
 from local.simulator.errors import ServiceError, container_not_found, invalid_input
 from local.simulator.estate import Container, Intent, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.item_handlers import policy_of
 from local.simulator.naming import VmName, container_key, parse_id
+from local.simulator.paging import paged
 from local.simulator.world import World
 
 _FIELDS = frozenset({"backupmanagementtype", "itemname", "itemtype", "parentname"})
@@ -53,8 +55,8 @@ def list_intents(world: World, call: Call) -> Answer:
         and matches(_kind(intent.container), wanted.get("itemtype"))
         and (parent is None or container_key(parent) == intent.container.name.key)
     ]
-    return world.page(
-        call, found, lambda intent: intent.sequence, lambda intent: _render(call, vault, intent)
+    return paged(
+        world, call, found, lambda intent: intent.sequence, lambda intent: _render(call, vault, intent)
     )
 
 
@@ -97,7 +99,7 @@ def put_intent(world: World, call: Call) -> Answer:
     policy = policy_of(world, vault, properties)
     title = call.parameters["intent"]
     intent = Intent(title, container, instance, policy, next(world.sequence))
-    world.add_intent(vault, intent)
+    add_intent(world, vault, intent)
     effect = Effect(f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/backupProtectionIntent/{title}")
     return Answer(200, _render(call, vault, intent), effect=effect)
 

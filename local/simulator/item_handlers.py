@@ -6,13 +6,19 @@ from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from local.simulator.backups import complete_backup
 from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import JobError, ServiceError, invalid_input, item_not_found, policy_not_found
 from local.simulator.estate import Container, Policy, ProtectedItem, Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.instance_items import instance_item, instance_items
+from local.simulator.job_errors import unreachable
+from local.simulator.job_lifecycle import start_job
 from local.simulator.jobs import Job
 from local.simulator.naming import VmName, container_key, encoded, item_key, parse_id
+from local.simulator.operation_lifecycle import accepted_answer, start_operation
+from local.simulator.paging import paged
+from local.simulator.protection import change_policy, container_property, protect_database, stop_protection
 from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.timing import instant, request_time, time_span, whole_seconds
 from local.simulator.world import World
@@ -139,7 +145,7 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         if kept:
             extended["oldestRecoveryPoint"] = whole_seconds(min(point.time for point in kept))
         extended |= {"recoveryPointCount": len(kept), "policyState": "Consistent"}
-        database = world.database(item)
+        database = item.live_database()
         if database is not None and service.recovery_model:
             extended["recoveryModel"] = {"BulkLogged": "BULK_LOGGED"}.get(
                 database.recovery_model, database.recovery_model.upper()
@@ -212,9 +218,9 @@ def list_items(world: World, call: Call) -> Answer:
         wholes = [] if narrowed else instance_items(world, call, vault)
         if wholes:
             entries = [*wholes, *(_listed(world, call, item, prefix) for item in found)]
-            return world.page(call, list(enumerate(entries)), itemgetter(0), itemgetter(1))
-    return world.page(
-        call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
+            return paged(world, call, list(enumerate(entries)), itemgetter(0), itemgetter(1))
+    return paged(
+        world, call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
     )
 
 
@@ -364,13 +370,15 @@ def configure(world: World, call: Call) -> Answer:
     container_name, name = _names(call, container, existing, instance, database)
 
     def complete(_: Job) -> str | None:
-        if (problem := world.unreachable(container)) is not None:
+        if (problem := unreachable(container)) is not None:
             raise problem
         item = container.items.get(key)
         if item is None:
-            world.protect(container, instance, database, policy, container_name=container_name, name=name)
+            protect_database(
+                world, container, instance, database, policy, container_name=container_name, name=name
+            )
         elif not item.soft_deleted:
-            world.set_policy(item, policy)
+            change_policy(world, item, policy)
         return None
 
     return _start(
@@ -382,7 +390,7 @@ def configure(world: World, call: Call) -> Answer:
         item=existing,
         complete=complete,
         length=world.durations.draw("protect"),
-        bag={"Policy Name": policy.name, **world.container_bag(call.parameters["container"])},
+        bag={"Policy Name": policy.name, **container_property(world, call.parameters["container"])},
         mark=mark,
         item_id=(
             f"{world.canonical_vault_id(vault)}/backupFabrics/Azure/protectionContainers/"
@@ -416,7 +424,8 @@ def _start(
     result: Any = None,
 ) -> Answer:
     """A job that ends before its operation does: what changing protection starts."""
-    job = world.start_job(
+    job = start_job(
+        world,
         call,
         vault,
         operation,
@@ -428,7 +437,8 @@ def _start(
         property_bag=bag,
     )
     path = call.vault_path(vault) if at_vault else _requested_item_path(call, vault)
-    started = world.start_operation(
+    started = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/{'backupOperations' if at_vault else 'operationsStatus'}",
@@ -437,7 +447,7 @@ def _start(
         job=job,
         result=result,
     )
-    return world.accepted(call, started, Effect(item_id, job.id))
+    return accepted_answer(world, call, started, Effect(item_id, job.id))
 
 
 def stop(world: World, call: Call) -> Answer:
@@ -460,7 +470,7 @@ def stop(world: World, call: Call) -> Answer:
 
     def complete(_: Job) -> str | None:
         if not item.soft_deleted:
-            world.stop(item, state)
+            stop_protection(world, item, state)
         return None
 
     return _start(
@@ -472,7 +482,7 @@ def stop(world: World, call: Call) -> Answer:
         item=item,
         complete=complete,
         length=world.durations.draw("stop"),
-        bag=world.container_bag(item.container.name.container),
+        bag=container_property(world, item.container.name.container),
         mark=mark,
         item_id=world.canonical_item_id(item),
         result=lambda: _result(world, call, vault),
@@ -505,7 +515,7 @@ def delete(world: World, call: Call) -> Answer:
     mark = _claim(world, vault, item)
 
     def complete(job: Job) -> str | None:
-        world.stop(item, "ProtectionStopped")
+        stop_protection(world, item, "ProtectionStopped")
         if vault.soft_delete == "Disabled":
             container.items.pop(item.key, None)
         else:
@@ -523,7 +533,7 @@ def delete(world: World, call: Call) -> Answer:
         item=item,
         complete=complete,
         length=world.durations.draw("delete"),
-        bag=world.container_bag(item.container.name.container),
+        bag=container_property(world, item.container.name.container),
         mark=mark,
         item_id=world.canonical_item_id(item),
         at_vault=True,
@@ -561,7 +571,7 @@ def undelete(world: World, call: Call) -> Answer:
         item=item,
         complete=complete,
         length=world.durations.draw("stop"),
-        bag=world.container_bag(item.container.name.container),
+        bag=container_property(world, item.container.name.container),
         mark=mark,
         item_id=world.canonical_item_id(item),
         result=lambda: _result(world, call, vault),
@@ -571,11 +581,11 @@ def undelete(world: World, call: Call) -> Answer:
 # ---- backup on demand
 
 
-def _check_backup(world: World, item: ProtectedItem, kind: str) -> None:
+def _check_backup(item: ProtectedItem, kind: str) -> None:
     """Raise JobError for a backup that the database does not allow: the job fails, not the request."""
-    if (problem := world.unreachable(item.container)) is not None:
+    if (problem := unreachable(item.container)) is not None:
         raise problem
-    database = world.database(item)
+    database = item.live_database()
     if database is not None and not database.allows(kind):
         raise JobError(
             520012,
@@ -637,10 +647,11 @@ def backup(world: World, call: Call) -> Answer:
     def complete(job: Job) -> str | None:
         if busy:
             raise busy_error()
-        _check_backup(world, item, kind)
-        return world.complete_backup(item, job, kind, started, expires)
+        _check_backup(item, kind)
+        return complete_backup(world, item, job, kind, started=started, expires=expires)
 
-    job = world.start_job(
+    job = start_job(
+        world,
         call,
         vault,
         "Backup",
@@ -657,7 +668,8 @@ def backup(world: World, call: Call) -> Answer:
     if job.running:
         item.busy_with = job
     path = _requested_item_path(call, vault)
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operationsStatus",
@@ -665,7 +677,7 @@ def backup(world: World, call: Call) -> Answer:
         length=world.durations.accept("Backup"),
         job=job,
     )
-    return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+    return accepted_answer(world, call, operation, Effect(world.canonical_item_id(item), job.id))
 
 
 def _too_many() -> ServiceError:

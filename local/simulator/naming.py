@@ -19,6 +19,11 @@ def encoded(name: str) -> str:
     return quote(name, safe="/;:@!$&'()*+,=~")
 
 
+def quoted_path(path: str) -> str:
+    """A decoded path as the URLs have it that the service hands out."""
+    return quote(path, safe="/;:@!$'()*+,=~-._")
+
+
 def encoded_segment(name: str) -> str:
     """A name that may hold a slash, as an `id` has it."""
     return encoded(name).replace("/", "%2F")

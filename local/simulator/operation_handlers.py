@@ -11,7 +11,9 @@ from local.simulator.estate import Vault
 from local.simulator.filters import matches, parse_filter
 from local.simulator.jobs import Job
 from local.simulator.naming import encoded
+from local.simulator.operation_lifecycle import accepted_answer, operation_url, start_operation
 from local.simulator.operations import Operation
+from local.simulator.paging import paged
 from local.simulator.timing import filter_time
 from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World
 
@@ -70,7 +72,7 @@ def operation_result(world: World, call: Call) -> Answer:
         "/protectioncontainers/" in call.path.lower() and "/protecteditems/" not in call.path.lower()
     )
     if operation.running:
-        answer = world.accepted(call, operation)
+        answer = accepted_answer(world, call, operation)
         if in_container:
             answer.body = {}
             answer.headers |= _container_urls(world, call, operation)
@@ -94,11 +96,11 @@ def _container_urls(world: World, call: Call, operation: Operation) -> dict[str,
     base = call.path.rsplit("/", 2)[0]
     version = call.api_version or operation.result_version
     return {
-        "Location": world.operation_url(
-            call, f"{base}/operationResults/{operation.id}", f"api-version={version}"
+        "Location": operation_url(
+            world, call, f"{base}/operationResults/{operation.id}", f"api-version={version}"
         ),
-        "Azure-AsyncOperation": world.operation_url(
-            call, f"{base}/operationsStatus/{operation.id}", f"api-version={operation.status_version}"
+        "Azure-AsyncOperation": operation_url(
+            world, call, f"{base}/operationsStatus/{operation.id}", f"api-version={operation.status_version}"
         ),
     }
 
@@ -145,7 +147,8 @@ def list_jobs(world: World, call: Call) -> Answer:
         found = []
     prefix = call.vault_id(vault)
     unknown = "Retrying" if "unknownStatus" in call.faults else None
-    return world.page(
+    return paged(
+        world,
         call,
         found,
         lambda job: job.sequence,
@@ -195,7 +198,8 @@ def cancel_job(world: World, call: Call) -> Answer:
 
     path = f"{call.vault_path(vault)}/backupJobs/{job.id}"
     world.agenda.at(world.now + world.durations.draw("cancel"), end)
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operationsStatus",
@@ -203,6 +207,6 @@ def cancel_job(world: World, call: Call) -> Answer:
         status_version=POLL_VERSION_OF_CONTAINERS,
         length=CANCELLATION,
     )
-    return world.accepted(
-        call, operation, Effect(f"{world.canonical_vault_id(vault)}/backupJobs/{job.id}", job.id)
+    return accepted_answer(
+        world, call, operation, Effect(f"{world.canonical_vault_id(vault)}/backupJobs/{job.id}", job.id)
     )

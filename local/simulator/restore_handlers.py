@@ -21,11 +21,16 @@ from local.simulator.estate import (
 )
 from local.simulator.filters import parse_filter
 from local.simulator.item_handlers import busy_error, refuse_under_instance
+from local.simulator.job_errors import machine_down
+from local.simulator.job_lifecycle import start_job
 from local.simulator.jobs import Job
 from local.simulator.naming import container_key, parse_id
+from local.simulator.operation_lifecycle import accepted_answer, start_operation
+from local.simulator.paging import paged
+from local.simulator.policy_schedules import retention
 from local.simulator.security import check_guard
 from local.simulator.timing import filter_time, instant, request_time, whole_seconds
-from local.simulator.world import World, machine_down, retention
+from local.simulator.world import World
 
 RANGE = "DefaultRangeRecoveryPoint"
 _FIELDS = frozenset(
@@ -67,7 +72,7 @@ def _render_point(
     single: bool = False,
 ) -> Any:
     properties: dict[str, Any] = {"objectType": "AzureWorkloadSQLRecoveryPoint"}
-    if details and _tells_files(world, item, "FullAndDifferential"):
+    if details and _tells_files(item, "FullAndDifferential"):
         properties["extendedInfo"] = {
             "dataDirectoryTimeInUTC": whole_seconds(point.time),
             "dataDirectoryPaths": _paths(point.files),
@@ -85,9 +90,9 @@ def _render_point(
     }
 
 
-def _tells_files(world: World, item: ProtectedItem, least: str) -> bool:
+def _tells_files(item: ProtectedItem, least: str) -> bool:
     """Whether recovery points have `extendedInfo`: those of the log ranges need `All` of the database's scenario."""
-    database = world.database(item)
+    database = item.live_database()
     told_by = database.files_told_by if database is not None else "All"
     return told_by in ("All", least)
 
@@ -114,8 +119,8 @@ def _render_range(
     until: datetime | None = None,
 ) -> dict[str, Any]:
     properties: dict[str, Any] = {"objectType": "AzureWorkloadSQLPointInTimeRecoveryPoint"}
-    if details and _tells_files(world, item, "All"):
-        database = world.database(item)
+    if details and _tells_files(item, "All"):
+        database = item.live_database()
         newest = item.kept(world.now)
         files = database.files if database is not None else newest[-1].files if newest else []
         properties["extendedInfo"] = {
@@ -181,8 +186,13 @@ def list_points(world: World, call: Call) -> Answer:
             return _render_point(world, call, item, point, details=details)
         return _render_range(world, call, item, details=details, since=since, until=until)
 
-    return world.page(
-        call, points, lambda point: point.sequence if point is not None else 0, render, newest_first=True
+    return paged(
+        world,
+        call,
+        points,
+        lambda point: point.sequence if point is not None else 0,
+        render,
+        newest_first=True,
     )
 
 
@@ -264,7 +274,7 @@ def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties
     point: RecoveryPoint | None = None
     if point_in_time:
         moment = _moment(world, item, properties.get("pointInTime"))
-        database = world.database(item)
+        database = item.live_database()
         files = list(database.files) if database is not None else item.kept(world.now)[-1].files
         shown = "Log"
     else:
@@ -307,7 +317,8 @@ def trigger_validation(world: World, call: Call) -> Answer:
             {"code": error.title, "message": error.message, "recommendations": list(error.recommendations)}
         )
     response = {"validateOperationResponse": {"validationResults": found}}
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{call.vault_path(vault)}/backupValidateOperationsStatuses",
@@ -316,7 +327,7 @@ def trigger_validation(world: World, call: Call) -> Answer:
         properties={"objectType": "OperationStatusValidateOperationExtendedInfo", **response},
         result=lambda: response,
     )
-    return world.accepted(call, operation)
+    return accepted_answer(world, call, operation)
 
 
 # Long: one request, from its checks in the service's order to the job that it starts.
@@ -344,7 +355,7 @@ def restore(world: World, call: Call) -> Answer:
     def end(job: Job) -> None:
         # A restore that fails says all of this too, as recorded.
         job.property_bag = {
-            "Data Transferred (in MB)": f"{item_size(world, item) + 0.0845:.4f}",
+            "Data Transferred (in MB)": f"{item_size(item) + 0.0845:.4f}",
             "Job Type": target.kind,
             "RestoreRecoveryPointTime": moment.strftime("%Y-%m-%d %H:%M:%SZ"),
             "RestoreDestination": target.destination,
@@ -359,7 +370,8 @@ def restore(world: World, call: Call) -> Answer:
     length = timedelta() if busy else world.durations.draw("restore")
     if archived is not None:
         length += archived[0]
-    job = world.start_job(
+    job = start_job(
+        world,
         call,
         vault,
         "Restore" if archived is None else "RestoreWithRehydrate",
@@ -377,7 +389,8 @@ def restore(world: World, call: Call) -> Answer:
         f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
         f"{call.parameters['container']}/protectedItems/{call.parameters['item']}"
     )
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operationsStatus",
@@ -387,7 +400,7 @@ def restore(world: World, call: Call) -> Answer:
         endless=archived is not None,
         job_id_is_operation_id=(world.service.restore_jobs_have_the_operations_id or world.durations.coin()),
     )
-    return world.accepted(call, operation, Effect(world.canonical_item_id(item), job.id))
+    return accepted_answer(world, call, operation, Effect(world.canonical_item_id(item), job.id))
 
 
 def _shape(item: ProtectedItem, plan: _Plan) -> dict[str, Any]:
@@ -583,7 +596,7 @@ def _finish(
     _check_target(target)
     if target.instance is not None:
         existing = target.instance.databases.get(target.database.lower())
-        source = world.database(item)
+        source = item.live_database()
         size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")
         needed = source.encrypted_by if source is not None else None
         if needed is not None and needed.lower() not in target.instance.certificates:
@@ -634,7 +647,7 @@ def _file_of_another(
     return next((path for _, _, path in files if path.lower() in taken), None)
 
 
-def item_size(world: World, item: ProtectedItem) -> float:
+def item_size(item: ProtectedItem) -> float:
     """The size of an item's database in MB; the default where it was dropped."""
-    database = world.database(item)
+    database = item.live_database()
     return database.size_mb if database is not None else 20.0

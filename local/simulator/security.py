@@ -5,8 +5,8 @@ from __future__ import annotations
 from local.simulator.calls import Call
 from local.simulator.errors import ServiceError
 from local.simulator.estate import Policy, Vault
+from local.simulator.policy_schedules import retention
 from local.simulator.resource_guards import GuardedRequest
-from local.simulator.world import retention
 
 
 def is_immutable(vault: Vault) -> bool:

@@ -19,12 +19,12 @@ from local.simulator.estate import Principal
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
 from local.simulator.identity_handlers import action_of, check_allowed, check_token
+from local.simulator.initial_world import build_world
 from local.simulator.ledger import Record
 from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
 from local.simulator.scenario import Scenario
 from local.simulator.throttling import Throttle
 from local.simulator.timing import SimulatedTime, instant
-from local.simulator.world import World
 from shared.clock import Clock, SystemClock
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?")
@@ -59,7 +59,7 @@ class Simulator:
         self._lock = threading.Lock()
         self._ledger = Record(ledger)
         self._access = Record(access_log)
-        self._world = World(self.scenario, self._time)
+        self._world = build_world(self.scenario, self._time)
         self._routes = build_routes()
         self._faults = FaultPlan(self.scenario.faults, self.scenario.seed)
         self._throttle = Throttle(

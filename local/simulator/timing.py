@@ -55,6 +55,13 @@ class Agenda:
         """Run `action` once time has reached `moment`; actions of one moment run in the order given."""
         heapq.heappush(self._due, (moment, next(self._order), action))
 
+    def after(self, length: timedelta, action: Callable[[], None]) -> None:
+        """Run `action` once `length` has passed; at once where that is nothing."""
+        if length <= timedelta():
+            action()
+        else:
+            self.at(self.now + length, action)
+
     def advance(self, now: datetime) -> None:
         """Move time to `now`, running what fell due on the way with `self.now` at its own moment."""
         due = self._due

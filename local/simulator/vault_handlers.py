@@ -12,7 +12,10 @@ from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import Policy, Vault, VirtualMachine
 from local.simulator.filters import matches, parse_filter
 from local.simulator.naming import encoded
+from local.simulator.operation_lifecycle import accepted_answer, poll_headers, start_operation
+from local.simulator.paging import paged
 from local.simulator.policies import accepted_policy, check_policy_name
+from local.simulator.protection import change_policy
 from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
 from local.simulator.world import World
 
@@ -141,7 +144,7 @@ def put_vault(world: World, call: Call) -> Answer:
         vault = world.new_vault(world.resource_groups[key], name, location)
         if world.service.vaults_in_the_background:
             vault.provisioned_from = world.now + PROVISIONING
-            polled = world.poll_headers(call, vault_operation(world, call, vault))
+            polled = poll_headers(world, call, vault_operation(world, call, vault))
             headers = {"Azure-AsyncOperation": polled["Azure-AsyncOperation"]}
     elif vault.location.lower() != location:
         raise arm(
@@ -324,8 +327,8 @@ def list_policies(world: World, call: Call) -> Answer:
         and matches(policy.properties.get("workLoadType", "VM"), wanted.get("workloadtype"))
     ]
     found.sort(key=lambda policy: policy.sequence)
-    return world.page(
-        call, found, lambda policy: policy.sequence, lambda policy: _render_policy(call, vault, policy)
+    return paged(
+        world, call, found, lambda policy: policy.sequence, lambda policy: _render_policy(call, vault, policy)
     )
 
 
@@ -365,10 +368,11 @@ def put_policy(world: World, call: Call) -> Answer:
     def update() -> None:
         for item in items:
             if item.policy is changed:
-                world.set_policy(item, changed)
+                change_policy(world, item, changed)
 
     path = f"{call.vault_path(vault)}/backupPolicies/{changed.name}"
-    operation = world.start_operation(
+    operation = start_operation(
+        world,
         call,
         vault,
         status_at=f"{path}/operations",
@@ -377,7 +381,7 @@ def put_policy(world: World, call: Call) -> Answer:
         complete=update,
         result=lambda: _render_policy(call, vault, changed),
     )
-    return world.accepted(call, operation, effect)
+    return accepted_answer(world, call, operation, effect)
 
 
 def delete_policy(world: World, call: Call) -> Answer:
