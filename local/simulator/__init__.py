@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from local.simulator.authentication import FIXED_TOKEN
 from local.simulator.command import main
-from local.simulator.identity_handlers import FIXED_TOKEN
 from local.simulator.scenario import SERVICE_LIMITS, Scenario, ScenarioError
 from local.simulator.server import SimulatorServer
 from local.simulator.simulator import Simulator

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
+from local.simulator.authentication import action_of
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
 from local.simulator.estate import Principal
-from local.simulator.identity_handlers import action_of
 from local.simulator.published_actions import PUBLISHED
 from local.simulator.scenario import RoleAssignmentScenario
 from local.simulator.world import World

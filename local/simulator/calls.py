@@ -50,6 +50,13 @@ class Call:
             f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
         )
 
+    def item_path(self, vault: Vault) -> str:
+        """The path of the item in the URL, not encoded: poll URLs keep the request's casing of container and item."""
+        return (
+            f"{self.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{self.parameters['container']}/protectedItems/{self.parameters['item']}"
+        )
+
     def vault_id(self, vault: Vault) -> str:
         """The vault's path as ids in answers to this call spell it."""
         return encoded(self.vault_path(vault))

@@ -39,3 +39,13 @@ def database_is_gone(item: ProtectedItem) -> JobError:
         f"The database {item.database} does not exist on instance {item.instance}.",
         ["Ensure that the database is online and run the discovery of databases again."],
     )
+
+
+def busy_error() -> JobError:
+    """Another operation runs on the database: the job that came second ends with this."""
+    return JobError(
+        510008,
+        "OperationCancelledBecauseConflictingOperationRunningUserError",
+        "Operation cancelled as a conflicting operation was already running on the same database.",
+        ["Please wait for the other operation on the database to end and try the operation again."],
+    )

@@ -33,11 +33,10 @@ def start_job(
     always: Callable[[Job], object] | None = None,
     **shape: Any,
 ) -> Job:
-    """Start a job of the given length.
+    """Start a job of the given length; `shape` holds further fields of `Job`.
 
     At its end `always` runs, then `complete`: it may return a final status other than Completed, and a JobError
     from it makes the job Failed. A fault of `call` that decides the outcome does so in place of `complete`.
-    `shape` holds further fields of `Job`.
     """
     faults = call.faults if call is not None else {}
     activity = call.client_request_id if call is not None and world.scenario.echo_activity_id else None

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from local.simulator.authentication import action_of, check_allowed, check_token
 from local.simulator.authorization import check_roles
 from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
 from local.simulator.estate import Principal
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
-from local.simulator.identity_handlers import action_of, check_allowed, check_token
 from local.simulator.initial_world import build_world
 from local.simulator.ledger import Record
 from local.simulator.routes import API_VERSIONS, Route, build_routes, refine

@@ -1,4 +1,4 @@
-"""The routes of managed run commands: put, read, list, delete, and the operations that these start."""
+"""Managed run commands: put, read, list, delete, and the operations that these start."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, arm
 from local.simulator.estate import RunCommand, VirtualMachine
+from local.simulator.handlers.virtual_machines import machine_of
 from local.simulator.run_commands import DEFAULT_TIMEOUT, MOST, execute, render
 from local.simulator.timing import ticks
-from local.simulator.vault_handlers import machine_of
 from local.simulator.world import World
 
 _UPDATES = 12

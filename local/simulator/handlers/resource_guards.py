@@ -1,4 +1,4 @@
-"""The routes of a vault's link to a resource guard (multi-user authorization)."""
+"""A vault's link to a resource guard (multi-user authorization)."""
 
 from __future__ import annotations
 

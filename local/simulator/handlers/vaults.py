@@ -1,4 +1,4 @@
-"""Vaults, their configuration, their policies, and the virtual machines of the subscription."""
+"""Vaults and their configuration."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
-from local.simulator.deleted_vaults import note_deletion, vault_operation
 from local.simulator.errors import ServiceError, arm, invalid_input
-from local.simulator.estate import Policy, Vault, VirtualMachine
-from local.simulator.filters import matches, parse_filter
-from local.simulator.naming import encoded
-from local.simulator.operation_lifecycle import accepted_answer, poll_headers, start_operation
-from local.simulator.paging import paged
-from local.simulator.policies import accepted_policy, check_policy_name
-from local.simulator.protection import change_policy
-from local.simulator.security import check_guard, denied_on_immutable, is_immutable, shortens
+from local.simulator.estate import Vault
+from local.simulator.handlers.deleted_vaults import note_deletion, vault_operation
+from local.simulator.operation_lifecycle import poll_headers
+from local.simulator.security import check_guard, denied_on_immutable
 from local.simulator.world import World
 
 PROVISIONING = timedelta(seconds=90)
 """How long a vault takes to be created since 2026, as recorded."""
 _VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
-_POLICY_FIELDS = frozenset({"backupmanagementtype", "workloadtype", "fabricname"})
 
 
 # Long: an answer as recorded, field after field in the order of the service's.
@@ -302,157 +296,3 @@ def _render_config(call: Call, vault: Vault) -> dict[str, Any]:
             "isSoftDeleteFeatureStateEditable": vault.soft_delete != "AlwaysON",
         },
     }
-
-
-# ---- policies
-
-
-def _render_policy(call: Call, vault: Vault, policy: Policy) -> dict[str, Any]:
-    return {
-        "id": f"{call.vault_id(vault)}/backupPolicies/{encoded(policy.name)}",
-        "name": policy.name,
-        "type": "Microsoft.RecoveryServices/vaults/backupPolicies",
-        "properties": {**policy.properties, "protectedItemsCount": vault.items_of(policy)},
-    }
-
-
-def list_policies(world: World, call: Call) -> Answer:
-    """GET the vault's policies, those of virtual machines too unless the filter says otherwise."""
-    vault = world.vault(call)
-    wanted = parse_filter(call.filter, _POLICY_FIELDS)
-    found = [
-        policy
-        for policy in vault.policies.values()
-        if matches(policy.properties.get("backupManagementType"), wanted.get("backupmanagementtype"))
-        and matches(policy.properties.get("workLoadType", "VM"), wanted.get("workloadtype"))
-    ]
-    found.sort(key=lambda policy: policy.sequence)
-    return paged(
-        world, call, found, lambda policy: policy.sequence, lambda policy: _render_policy(call, vault, policy)
-    )
-
-
-def get_policy(world: World, call: Call) -> Answer:
-    """GET a policy."""
-    vault = world.vault(call)
-    policy = vault.policies.get(call.parameters["policy"].lower())
-    if policy is None:
-        # Recorded (Azure/azure-powershell, TestAzureVmWorkloadPolicy, 2024-04-22): it says nothing more.
-        return Answer(404, {}, {"Content-Type": "application/json"})
-    return Answer(200, _render_policy(call, vault, policy))
-
-
-def put_policy(world: World, call: Call) -> Answer:
-    """PUT a policy: 200 at once, or 202 when items have to be updated."""
-    vault = world.vault(call)
-    name = call.parameters["policy"]
-    check_policy_name(name)
-    properties = accepted_policy(call.properties())
-    policy = vault.policies.get(name.lower())
-    effect = Effect(f"{world.canonical_vault_id(vault)}/backupPolicies/{policy.name if policy else name}")
-    if policy is None:
-        policy = vault.policies[name.lower()] = Policy(name, properties, next(world.sequence))
-        return Answer(200, _render_policy(call, vault, policy), effect=effect)
-    if policy.properties.get("backupManagementType") != properties["backupManagementType"]:
-        raise invalid_input("Parameter backupManagementType in request is invalid.")
-    if shortens(policy, Policy(name, properties, 0)):
-        if is_immutable(vault):
-            raise denied_on_immutable()
-        check_guard(vault, call, "updateProtectionPolicyRequests")
-    items = [item for item in vault.items() if item.policy is policy]
-    changed = policy
-    changed.properties = properties
-    if not items:
-        return Answer(200, _render_policy(call, vault, changed), effect=effect)
-
-    def update() -> None:
-        for item in items:
-            if item.policy is changed:
-                change_policy(world, item, changed)
-
-    path = f"{call.vault_path(vault)}/backupPolicies/{changed.name}"
-    operation = start_operation(
-        world,
-        call,
-        vault,
-        status_at=f"{path}/operations",
-        result_at=f"{path}/operationResults",
-        length=world.durations.draw("protect"),
-        complete=update,
-        result=lambda: _render_policy(call, vault, changed),
-    )
-    return accepted_answer(world, call, operation, effect)
-
-
-def delete_policy(world: World, call: Call) -> Answer:
-    """DELETE a policy that protects nothing; 204 when there is none."""
-    vault = world.vault(call)
-    policy = vault.policies.get(call.parameters["policy"].lower())
-    if policy is None:
-        return Answer(204)
-    count = vault.items_of(policy)
-    if count:
-        raise ServiceError(
-            400,
-            "BMSUserErrorPolicyObjectInUse",
-            f"The policy {policy.name} cannot be deleted: {count} backup items are associated with it.",
-        )
-    del vault.policies[policy.name.lower()]
-    return Answer(200, effect=Effect(f"{world.canonical_vault_id(vault)}/backupPolicies/{policy.name}"))
-
-
-# ---- virtual machines
-
-
-def _render_machine(world: World, machine: VirtualMachine) -> dict[str, Any]:
-    return {
-        "name": machine.name.name,
-        "id": machine.name.vm_id(world.scenario.subscription_id),
-        "type": "Microsoft.Compute/virtualMachines",
-        "location": machine.location,
-        "properties": {
-            "vmId": machine.vm_guid,
-            "hardwareProfile": {"vmSize": "Standard_DS1_v2"},
-            "storageProfile": {
-                "osDisk": {
-                    "osType": "Windows",
-                    "name": f"{machine.name.name}_OsDisk_1",
-                    "createOption": "FromImage",
-                },
-                "dataDisks": [],
-            },
-            "osProfile": {"computerName": machine.server_name, "adminUsername": "azureuser"},
-            "provisioningState": "Succeeded",
-        },
-    }
-
-
-def list_machines(world: World, call: Call) -> Answer:
-    """GET the virtual machines of the subscription or a resource group."""
-    world.subscription(call)
-    group = call.parameters.get("group")
-    machines = [
-        machine
-        for machine in world.machines.values()
-        if group is None or machine.name.resource_group.lower() == group.lower()
-    ]
-    return Answer(200, {"value": [_render_machine(world, machine) for machine in machines]})
-
-
-def machine_of(world: World, call: Call) -> VirtualMachine:
-    """The virtual machine named in the URL. Raises ServiceError (404)."""
-    world.subscription(call)
-    group, name = call.parameters["group"], call.parameters["machine"]
-    machine = world.machines.get(f"{group};{name}".lower())
-    if machine is None:
-        raise arm(
-            404,
-            "ResourceNotFound",
-            f"The Resource 'Microsoft.Compute/virtualMachines/{name}' under resource group '{group}' was not found.",
-        )
-    return machine
-
-
-def get_machine(world: World, call: Call) -> Answer:
-    """GET a virtual machine."""
-    return Answer(200, _render_machine(world, machine_of(world, call)))

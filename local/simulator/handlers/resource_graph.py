@@ -1,4 +1,4 @@
-"""Resource Graph: the few queries that tools of this field ask it, and a clear refusal of all others.
+"""Resource Graph: the few queries that backup tools send, and a clear refusal of all others.
 
 Requests, paging and headers follow a recording of 2024-08-26 (api-version 2021-03-01) and
 https://learn.microsoft.com/azure/governance/resource-graph/concepts/work-with-data: it pages only what is ordered and

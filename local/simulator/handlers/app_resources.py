@@ -1,51 +1,48 @@
-"""The management side of the app and what stands beside it: namespaces with entities, storage, components. Read only.
+"""The app's own Azure resources, read only: Service Bus namespace, Function App, storage, Application Insights.
 
 Follows https://learn.microsoft.com/rest/api/servicebus/controlplane-stable/queues/list-by-namespace.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
 from local.simulator.scenario import EntityScenario, FunctionAppScenario, NamespaceScenario
 from local.simulator.world import World
 
+Entry = TypeVar("Entry", NamespaceScenario, FunctionAppScenario)
 _TYPE: Final = "Microsoft.ServiceBus/namespaces"
 
 
 def list_namespaces(world: World, call: Call) -> Answer:
     """GET the namespaces of the subscription, or of a resource group."""
-    group = call.parameters.get("group", "").lower()
-    found = [
-        _namespace(world, entry)
-        for entry in world.scenario.service_bus_namespaces
-        if not group or entry.resource_group.lower() == group
-    ]
-    return Answer(200, {"value": found})
+    found = _in_group(call, world.scenario.service_bus_namespaces)
+    return Answer(200, {"value": [_namespace(world, entry) for entry in found]})
 
 
 def get_namespace(world: World, call: Call) -> Answer:
     """GET one namespace."""
-    return Answer(200, _namespace(world, _find(world, call)))
+    return Answer(200, _namespace(world, _named_namespace(world, call)))
 
 
 def list_queues(world: World, call: Call) -> Answer:
     """GET the queues of a namespace, with their properties."""
-    entry = _find(world, call)
+    entry = _named_namespace(world, call)
     return Answer(200, {"value": [_entity(world, entry, "queues", queue) for queue in entry.queues]})
 
 
 def list_topics(world: World, call: Call) -> Answer:
     """GET the topics of a namespace."""
-    entry = _find(world, call)
+    entry = _named_namespace(world, call)
     return Answer(200, {"value": [_entity(world, entry, "topics", topic) for topic in entry.topics]})
 
 
 def list_subscriptions(world: World, call: Call) -> Answer:
     """GET the subscriptions of a topic."""
-    entry = _find(world, call)
+    entry = _named_namespace(world, call)
     wanted = call.parameters["topic"].lower()
     for topic in entry.topics:
         if topic.name.lower() == wanted:
@@ -56,18 +53,13 @@ def list_subscriptions(world: World, call: Call) -> Answer:
 
 def list_sites(world: World, call: Call) -> Answer:
     """GET the Function Apps of the subscription, or of a resource group."""
-    group = call.parameters.get("group", "").lower()
-    found = [
-        _site(world, entry)
-        for entry in world.scenario.function_apps
-        if not group or entry.resource_group.lower() == group
-    ]
-    return Answer(200, {"value": found})
+    found = _in_group(call, world.scenario.function_apps)
+    return Answer(200, {"value": [_site(world, entry) for entry in found]})
 
 
 def get_site(world: World, call: Call) -> Answer:
     """GET one Function App."""
-    return Answer(200, _site(world, _find_site(world, call)))
+    return Answer(200, _site(world, _named_site(world, call)))
 
 
 def list_app_settings(world: World, call: Call) -> Answer:
@@ -75,7 +67,7 @@ def list_app_settings(world: World, call: Call) -> Answer:
 
     Follows https://learn.microsoft.com/rest/api/appservice/web-apps/list-application-settings.
     """
-    entry = _find_site(world, call)
+    entry = _named_site(world, call)
     return Answer(
         200,
         {
@@ -88,14 +80,13 @@ def list_app_settings(world: World, call: Call) -> Answer:
     )
 
 
-def list_beside(world: World, call: Call) -> Answer:
-    """GET the storage accounts or components of a resource group: one of each beside every namespace of it."""
+def list_companions(world: World, call: Call) -> Answer:
+    """GET the storage accounts or Application Insights components of a resource group: one per namespace in it."""
     kind = (
         "Microsoft.Storage/storageAccounts"
         if "storage" in call.route.lower()
         else "Microsoft.Insights/components"
     )
-    group = call.parameters["group"]
     found = [
         {
             "id": f"{_group(world, entry)}/providers/{kind}/{entry.name}",
@@ -104,36 +95,37 @@ def list_beside(world: World, call: Call) -> Answer:
             "location": world.scenario.location,
             "properties": {},
         }
-        for entry in world.scenario.service_bus_namespaces
-        if entry.resource_group.lower() == group.lower()
+        for entry in _in_group(call, world.scenario.service_bus_namespaces)
     ]
     return Answer(200, {"value": found})
 
 
-def _find(world: World, call: Call) -> NamespaceScenario:
-    group, name = call.parameters["group"].lower(), call.parameters["namespace"].lower()
-    for entry in world.scenario.service_bus_namespaces:
-        if (entry.resource_group.lower(), entry.name.lower()) == (group, name):
+def _in_group(call: Call, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries in the URL's resource group; all of them where it names none."""
+    group = call.parameters.get("group", "").lower()
+    return [entry for entry in entries if not group or entry.resource_group.lower() == group]
+
+
+def _named(call: Call, entries: Sequence[Entry], parameter: str, resource_type: str) -> Entry:
+    """The entry that the URL names. Raises ServiceError (404)."""
+    name = call.parameters[parameter].lower()
+    for entry in _in_group(call, entries):
+        if entry.name.lower() == name:
             return entry
     raise arm(
         404,
         "ResourceNotFound",
-        f"The Resource '{_TYPE}/{name}' under resource group '{group}' was not found. For more details please go to "
-        "https://aka.ms/ARMResourceNotFoundFix",
+        f"The Resource '{resource_type}/{name}' under resource group '{call.parameters['group'].lower()}' was not "
+        "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
     )
 
 
-def _find_site(world: World, call: Call) -> FunctionAppScenario:
-    group, name = call.parameters["group"].lower(), call.parameters["site"].lower()
-    for entry in world.scenario.function_apps:
-        if (entry.resource_group.lower(), entry.name.lower()) == (group, name):
-            return entry
-    raise arm(
-        404,
-        "ResourceNotFound",
-        f"The Resource 'Microsoft.Web/sites/{name}' under resource group '{group}' was not found. For more details "
-        "please go to https://aka.ms/ARMResourceNotFoundFix",
-    )
+def _named_namespace(world: World, call: Call) -> NamespaceScenario:
+    return _named(call, world.scenario.service_bus_namespaces, "namespace", _TYPE)
+
+
+def _named_site(world: World, call: Call) -> FunctionAppScenario:
+    return _named(call, world.scenario.function_apps, "site", "Microsoft.Web/sites")
 
 
 def _site(world: World, entry: FunctionAppScenario) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Protected items of whole instances: as far as they are listed.
+"""Protected items of whole instances, listed only: nothing can be done to them here.
 
 Fields follow azure-mgmt-recoveryservicesbackup 11.2.0 (AzureVmWorkloadSQLInstanceProtectedItem); no answer of the
 service with one in it is public.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from local.simulator.calls import Call
-from local.simulator.errors import item_not_found
+from local.simulator.errors import ServiceError, item_not_found
 from local.simulator.estate import Container, Vault, WholeInstance
 from local.simulator.naming import VmName, encoded, encoded_segment
 from local.simulator.world import World
@@ -63,3 +63,16 @@ def _render(world: World, call: Call, container: Container, whole: WholeInstance
             "policyId": f"{prefix}/backupPolicies/{encoded(whole.policy.name)}",
         },
     }
+
+
+def refuse_under_instance(container: Container, instance: str) -> None:
+    """Raise ServiceError for what is asked of one database whose instance is protected as a whole.
+
+    That it is refused, and how, is inferred: the preview of 2026 is about operations on instances.
+    """
+    if container.whole_instance(instance) is not None:
+        raise ServiceError(
+            400,
+            "UserErrorOperationNotAllowedOnDatabaseUnderInstance",
+            f"The database is protected with its instance {instance}. Do this to the instance.",
+        )

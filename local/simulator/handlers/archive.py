@@ -1,4 +1,4 @@
-"""Tiers of recovery points, their expiry, and moving them to the archive tier.
+"""Tiers of recovery points, their expiry, and moves to the archive tier.
 
 Follows recordings of 2024-05-15 (Azure/azure-cli test_backup_wl_sql_archive) and
 https://learn.microsoft.com/azure/backup/archive-tier-support: points are moved that have 180 days left. That they must

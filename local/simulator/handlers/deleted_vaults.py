@@ -1,4 +1,4 @@
-"""Deleted vaults: each is kept as long as its soft-deleted items, and can be brought back until then.
+"""Deleted vaults: each is kept as long as its soft-deleted items, and can be undeleted until then.
 
 The list, its entries and the answer to a DELETE of 2026 follow recordings of 2026-07 (Azure/azure-cli,
 test_vault_soft_delete_basic and ..._misc_operations); a vault that held nothing is purged at once there. How undeleting

@@ -1,4 +1,4 @@
-"""What a vault or a region tells in one answer: who protects a machine, counts, how a vault stores.
+"""Overviews: who protects a machine, how many items a vault has, how it stores them.
 
 Shapes follow the examples of the REST specification (2026-10-01, usages of 2023-04-01) and a recording of backupStatus
 (2024-04-28), all of virtual machines. What they say of SQL Server in one is inferred.

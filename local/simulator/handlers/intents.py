@@ -9,7 +9,7 @@ from local.simulator.discovery import add_intent
 from local.simulator.errors import ServiceError, container_not_found, invalid_input
 from local.simulator.estate import Container, Intent, Vault
 from local.simulator.filters import matches, parse_filter
-from local.simulator.item_handlers import policy_of
+from local.simulator.handlers.protection import policy_of
 from local.simulator.naming import VmName, container_key, parse_id
 from local.simulator.paging import paged
 from local.simulator.world import World
