@@ -1,7 +1,7 @@
 """A broker with the semantics of Service Bus, for running the app without a namespace."""
 
+from local.broker.broker import Broker
 from local.broker.bus import InProcessBus
-from local.broker.core import Broker
 from local.broker.model import (
     DEAD_LETTER_QUEUE,
     MAX_MESSAGE_SIZE,

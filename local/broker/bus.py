@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from local.broker.core import Broker
+from local.broker.broker import Broker
 from shared.bus import OutgoingMessage
 
 __all__ = ["InProcessBus"]

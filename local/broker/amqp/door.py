@@ -25,7 +25,7 @@ from proton import Collector, Condition, Connection, Delivery, Event, Link, Tran
 
 from local.broker.amqp.codec import decode_messages, encode_message
 from local.broker.amqp.requests import ManagementNode, Refusal, TokenNode, refusal
-from local.broker.core import Broker
+from local.broker.broker import Broker
 from local.broker.model import MAX_MESSAGE_SIZE, BrokerError
 from shared.bus import BusError, MessageTooLargeError
 from shared.clock import SteppedClock, SystemClock

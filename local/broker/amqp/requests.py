@@ -24,7 +24,7 @@ from local.broker.amqp.codec import (
     sections,
     to_timestamp,
 )
-from local.broker.core import Broker
+from local.broker.broker import Broker
 from local.broker.model import BrokerError, EntityNotFoundError, MessageLockLostError, MessageNotFoundError
 from shared.bus import BusError, MessageTooLargeError
 
