@@ -1,4 +1,4 @@
-"""P7: steps a second of one process, 100 ms from ARM, over the in-process door of the embedded broker."""
+"""P7: steps a second of one process, 100 ms from ARM, over the embedded broker, in process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The in-process door: the app's bus on a broker of this process."""
+"""The app's bus on a broker of this process."""
 
 from __future__ import annotations
 

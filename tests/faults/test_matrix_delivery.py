@@ -222,19 +222,19 @@ def test_F35_an_entity_that_never_comes_is_no_endless_loop(estate: Estates) -> N
 def test_F36_sender_link_stale_and_cross_thread_use() -> None:
     pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
     from local.broker import Broker
-    from local.broker.amqp import AmqpDoor
+    from local.broker.amqp import AmqpServer
     from shared.bus.service_bus import ServiceBusBus
 
     def message(number: int) -> OutgoingMessage:
         return OutgoingMessage(entity="track", body=b"{}", message_id=f"poll-{number}")
 
-    with Broker(None) as broker, AmqpDoor(broker) as door:
-        bus = ServiceBusBus.from_connection_string(door.connection_string)
+    with Broker(None) as broker, AmqpServer(broker) as server:
+        bus = ServiceBusBus.from_connection_string(server.connection_string)
         try:
             bus.send([message(0)])
-            door.detach_links()
+            server.detach_links()
             bus.send([message(1)])
-            door.drop_connections()
+            server.drop_connections()
             bus.send([message(2)])
             errors: list[BaseException] = []
 

@@ -1,24 +1,18 @@
-"""AMQP 1.0 over TCP, on a thread of its own.
+"""One client of the AMQP server: its socket, its links, and what it sends and receives.
 
 The protocol engine (python-qpid-proton) does no I/O: this module moves its bytes and answers its events.
-Behaviour towards clients follows
-https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-protocol-guide.
+Follows https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-protocol-guide.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-import selectors
 import socket
 import struct
-import sys
-import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from proton import Collector, Condition, Connection, Delivery, Event, Link, Transport, symbol
@@ -28,9 +22,9 @@ from local.broker.amqp.requests import ManagementNode, Refusal, TokenNode, refus
 from local.broker.broker import Broker
 from local.broker.model import MAX_MESSAGE_SIZE, BrokerError
 from shared.bus import BusError, MessageTooLargeError
-from shared.clock import SteppedClock, SystemClock
+from shared.clock import SystemClock
 
-__all__ = ["AmqpDoor"]
+__all__ = ["ClientConnection"]
 
 _logger = logging.getLogger(__name__)
 
@@ -38,249 +32,13 @@ _TOKENS: Final = "$cbs"
 _MANAGEMENT: Final = "/$management"
 #: Transfers a client may have under way to the broker on one link.
 _CREDIT: Final = 500
-#: Messages taken from the broker in one step, so that one hungry receiver does not hold up the others.
-_HANDFUL: Final = 50
+#: Messages taken from the broker in one step, so that one waiting receiver does not hold up the others.
+_BATCH: Final = 50
 _READ_SIZE: Final = 256 * 1024
 _FRAME_SIZE: Final = 64 * 1024
 
-_T = TypeVar("_T")
 
-
-class AmqpDoor:
-    """A broker's AMQP 1.0 door on 127.0.0.1, for the unmodified `azure-servicebus` SDK.
-
-    Use it as a context manager, or call `start` and `stop`. The broker stays the caller's to close, after
-    the door. Messages of a connection that breaks stay locked until their locks end, as in Service Bus.
-
-    Args:
-        broker: what stands behind the door.
-        port: to listen on; 0 takes a free one.
-    """
-
-    def __init__(self, broker: Broker, port: int = 0) -> None:
-        self._broker = broker
-        self._key = secrets.token_urlsafe(24)
-        self._clock = SystemClock()
-        self._tokens = TokenNode("local", self._key, lambda: self._clock.now().timestamp())
-        self._management = ManagementNode(broker)
-        self._wanted_port = port
-        self._listener: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-        self._remove_listener: Callable[[], None] | None = None
-        self._selector: selectors.BaseSelector | None = None
-        self._waker: socket.socket | None = None
-        self._awake = threading.Event()
-        self._calls: deque[Callable[[], None]] = deque()
-        self._connections: dict[socket.socket, _Connection] = {}
-        self._refusals: deque[Refusal] = deque()
-        self._stopping = False
-
-    # -- life cycle
-
-    def start(self) -> Self:
-        """Listen and serve.
-
-        Raises:
-            BrokerError: the port is taken.
-        """
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            if sys.platform != "win32":  # where it lets two servers have one port
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self._wanted_port))
-            listener.listen(128)
-            listener.setblocking(False)
-        except OSError as error:
-            listener.close()
-            raise BrokerError(
-                f"port {self._wanted_port} of 127.0.0.1 cannot be listened on: choose another ({error})"
-            ) from error
-        self._listener = listener
-        self._selector = selectors.DefaultSelector()
-        sleeper, self._waker = socket.socketpair()
-        sleeper.setblocking(False)
-        self._waker.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
-        self._selector.register(sleeper, selectors.EVENT_READ)
-        self._stopping = False
-        self._remove_listener = self._broker.add_listener(self._wake)
-        self._thread = threading.Thread(
-            target=self._serve, args=(self._selector, listener, sleeper), name="amqp-door", daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """Close every connection and stop listening. Stopping twice does nothing."""
-        if self._thread is None:
-            return
-        if self._remove_listener is not None:
-            self._remove_listener()
-        self._stopping = True
-        self._wake()
-        self._thread.join()
-        self._thread = None
-        if self._waker is not None:
-            self._waker.close()
-            self._waker = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        if self._listener is None:
-            raise BrokerError("the AMQP door is not open: start it first")
-        return int(self._listener.getsockname()[1])
-
-    @property
-    def connection_string(self) -> str:
-        """What the SDK connects by. The key is made anew for each door."""
-        return (
-            f"Endpoint=sb://127.0.0.1:{self.port};SharedAccessKeyName=local;SharedAccessKey={self._key};"
-            "UseDevelopmentEmulator=true;"
-        )
-
-    # -- faults, for tests
-
-    def drop_connections(self) -> int:
-        """Reset every TCP connection without a word, as a broken network does; returns how many there were."""
-
-        def drop() -> int:
-            connections = list(self._connections.values())
-            for connection in connections:
-                connection.reset()
-            return len(connections)
-
-        return self._call(drop)
-
-    def detach_links(self) -> int:
-        """Detach every link to an entity, as the service does with idle ones; returns how many there were."""
-
-        def detach() -> int:
-            return sum(connection.detach_links() for connection in self._connections.values())
-
-        return self._call(detach)
-
-    def refuse_sends(self, condition: str, count: int = 1) -> None:
-        """Answer the next `count` transfers of messages with that AMQP error condition."""
-
-        def refuse() -> None:
-            self._refusals.extend([Refusal(0, condition, "refused by a test")] * count)
-
-        self._call(refuse)
-
-    def open_links(self) -> tuple[int, int]:
-        """How many TCP connections there are, and how many links to entities they carry."""
-
-        def count() -> tuple[int, int]:
-            return len(self._connections), sum(
-                connection.link_count for connection in self._connections.values()
-            )
-
-        return self._call(count)
-
-    # -- the door's thread
-
-    def _call(self, function: Callable[[], _T]) -> _T:
-        """Run `function` on the door's thread and give back what it returns."""
-        if self._thread is None:
-            raise BrokerError("the AMQP door is not open: start it first")
-        results: list[_T] = []
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                results.append(function())
-            finally:
-                done.set()
-
-        self._calls.append(run)
-        self._wake()
-        while not done.wait(1):
-            if not self._thread.is_alive():
-                raise BrokerError("the AMQP door has failed: see the log for why")
-        return results[0]
-
-    def _wake(self) -> None:
-        if not self._awake.is_set():
-            self._awake.set()
-            waker = self._waker
-            if waker is not None:
-                with suppress(OSError):
-                    waker.send(b"\0")
-
-    def _serve(
-        self, selector: selectors.BaseSelector, listener: socket.socket, sleeper: socket.socket
-    ) -> None:
-        more = False
-        try:
-            while not self._stopping:
-                for key, _ in selector.select(0 if more else self._pause()):
-                    if key.fileobj is listener:
-                        self._accept(selector, listener)
-                    elif key.fileobj is sleeper:
-                        with suppress(BlockingIOError):
-                            sleeper.recv(4096)
-                    else:
-                        connection: _Connection = key.data
-                        connection.read()
-                # Cleared before the broker is looked at: what becomes available after that wakes the next round.
-                available = more or self._awake.is_set()
-                self._awake.clear()
-                while self._calls:
-                    self._calls.popleft()()
-                more = False
-                for connection in list(self._connections.values()):
-                    more |= connection.turn(available=available)
-                    self._watch(selector, connection)
-        except Exception:
-            _logger.exception("the AMQP door failed and is closed", extra={"action": "amqp_door_failed"})
-        finally:
-            for connection in list(self._connections.values()):
-                connection.close()
-            self._connections.clear()
-            selector.close()
-            listener.close()
-            sleeper.close()
-
-    def _pause(self) -> float | None:
-        """Seconds until a schedule or a lock ends or a connection wants a sign of life; None: no such moment."""
-        pauses = [pause for c in self._connections.values() if (pause := c.pause()) is not None]
-        clock = self._broker.clock
-        if not isinstance(clock, SteppedClock):
-            due = self._broker.next_due()
-            if due is not None:
-                pauses.append(max(0.0, (due - clock.now()).total_seconds()))
-        return min(pauses, default=None)
-
-    def _accept(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
-        with suppress(BlockingIOError, ConnectionError):
-            client, _ = listener.accept()
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = _Connection(client, self._broker, self._tokens, self._management, self._refusals)
-            self._connections[client] = connection
-            selector.register(client, selectors.EVENT_READ, connection)
-
-    def _watch(self, selector: selectors.BaseSelector, connection: _Connection) -> None:
-        if connection.closed:
-            selector.unregister(connection.socket)
-            del self._connections[connection.socket]
-            connection.close()
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.has_output else 0)
-        if selector.get_key(connection.socket).events != events:
-            selector.modify(connection.socket, events, connection)
-
-
-class _Connection:
+class ClientConnection:
     """One client: its socket, its protocol engine, its links."""
 
     def __init__(
@@ -298,13 +56,13 @@ class _Connection:
         self._management = management
         self._refusals = refusals
         self._clock = SystemClock()
-        self._let_in = False
-        #: Links by which this client receives, those with messages of an entity and those with responses.
+        self._authorized = False
+        #: Links by which this client receives: messages of an entity, and responses of a node.
         self._receivers: dict[Link, str] = {}
         self._responders: dict[str, Link] = {}
         self._senders: dict[Link, str] = {}
         #: Receivers that have just asked for messages.
-        self._hungry: list[Link] = []
+        self._waiting: list[Link] = []
         self._connection = Connection()
         self._collector = Collector()
         self._connection.collect(self._collector)
@@ -323,13 +81,13 @@ class _Connection:
         return len(self._receivers) + len(self._senders)
 
     def pause(self) -> float | None:
-        """Seconds until this connection wants `turn`, though nothing happens."""
+        """Seconds until `turn` is needed even if nothing happens; None: it is not."""
         now = self._clock.monotonic()
         deadline = self._transport.tick(now)
         return max(0.0, deadline - now) if deadline else None
 
     def read(self) -> None:
-        """Take what the client has sent and answer it."""
+        """Read what the client has sent, and handle it."""
         try:
             data = self.socket.recv(_READ_SIZE)
         except BlockingIOError:
@@ -350,23 +108,24 @@ class _Connection:
             self._handle_events()
 
     def turn(self, *, available: bool) -> bool:
-        """Hand over what receivers have asked for, and write; returns whether there may be more to hand over.
+        """Deliver what receivers have asked for, and write; returns whether there may be more to deliver.
 
-        `available` says that the broker may have something new, so that receivers who already asked are
-        looked at too.
+        `available`: the broker may have new messages, so receivers that asked before are served too.
         """
         if self.closed:
             return False
-        hungry = (
-            list(self._receivers) if available else [link for link in self._hungry if link in self._receivers]
+        waiting = (
+            list(self._receivers)
+            if available
+            else [link for link in self._waiting if link in self._receivers]
         )
-        self._hungry.clear()
+        self._waiting.clear()
         more = False
-        for link in hungry:
+        for link in waiting:
             more |= self._deliver(link, self._receivers[link])
         self._handle_events()
         self._write()
-        return more or bool(self._hungry)
+        return more or bool(self._waiting)
 
     def reset(self) -> None:
         """Break the TCP connection."""
@@ -375,12 +134,14 @@ class _Connection:
         self.closed = True
 
     def detach_links(self) -> int:
+        """Detach every link to an entity; returns how many there were."""
         links = [*self._receivers, *self._senders]
         for link in links:
             self._detach(link, Refusal(0, "amqp:link:detach-forced", "the link was idle for too long"))
         return len(links)
 
     def close(self) -> None:
+        """Close the socket and forget the links."""
         self.closed = True
         self.socket.close()
         self._receivers.clear()
@@ -420,15 +181,15 @@ class _Connection:
                 self.closed = True
             self._collector.pop()
 
-    # The engine's annotations say None for what an event of its kind always has, and text for the binary tags of
-    # deliveries: its objects are `Any` where that would be in the way.
+    # Proton's annotations allow None where an event always has a value, and call the binary tags of deliveries text:
+    # where they are in the way, its objects are `Any` here.
 
     def _handle(self, event: Any) -> None:
         kind = event.type
         if kind == Event.DELIVERY:
             self._on_delivery(event.delivery)
         elif kind == Event.LINK_FLOW:
-            self._hungry.append(event.link)
+            self._waiting.append(event.link)
         elif kind == Event.CONNECTION_REMOTE_OPEN:
             event.connection.container = "local-broker"
             event.connection.open()
@@ -457,7 +218,7 @@ class _Connection:
         self.closed = True
 
     def _on_attach(self, link: Link) -> None:
-        # The SDK compares the settle modes it asked for with those that it is told.
+        # The SDK compares the settle modes it asked for with those in the answer.
         link.snd_settle_mode = link.remote_snd_settle_mode
         link.rcv_settle_mode = link.remote_rcv_settle_mode
         link.source.copy(link.remote_source)
@@ -465,7 +226,7 @@ class _Connection:
         address = _path(link.remote_source.address if link.is_sender else link.remote_target.address)
         node = address.lower()
         if node == _TOKENS or node.endswith(_MANAGEMENT):
-            if node != _TOKENS and not self._may(link):
+            if node != _TOKENS and not self._check_authorized(link):
                 return
             if link.is_sender:
                 self._responders[node] = link
@@ -473,10 +234,10 @@ class _Connection:
             if link.is_receiver:
                 link.flow(_CREDIT)
             return
-        if not self._may(link):
+        if not self._check_authorized(link):
             return
         try:
-            # Nothing is locked: it is asked only whether the entity is there and of the right kind.
+            # This locks nothing and sends nothing: it fails unless the entity exists and is of the right kind.
             if link.is_sender:
                 self._broker.receive(address, 0)
             else:
@@ -492,11 +253,11 @@ class _Connection:
             self._senders[link] = address
             link.flow(_CREDIT)
 
-    def _may(self, link: Link) -> bool:
-        if not self._let_in:
+    def _check_authorized(self, link: Link) -> bool:
+        if not self._authorized:
             why = "no token has been put for this connection"
             self._refuse_attach(link, Refusal(401, "amqp:unauthorized-access", why))
-        return self._let_in
+        return self._authorized
 
     def _refuse_attach(self, link: Link, why: Refusal) -> None:
         link.open()
@@ -541,8 +302,8 @@ class _Connection:
         if responder is None:
             return
         if node == _TOKENS:
-            response, let_in = self._tokens.answer(encoded)
-            self._let_in |= let_in
+            response, authorized = self._tokens.answer(encoded)
+            self._authorized |= authorized
         else:
             response = self._management.answer(address[: -len(_MANAGEMENT)], encoded)
         self._respond(responder, response)
@@ -572,9 +333,9 @@ class _Connection:
     # -- to the client
 
     def _deliver(self, link: Any, entity: str) -> bool:
-        """Hand over a few messages, so that one hungry receiver does not hold up the others."""
+        """Deliver up to `_BATCH` messages; returns whether there may be more."""
         settled = link.snd_settle_mode == Link.SND_SETTLED
-        messages = self._broker.receive(entity, min(link.credit, _HANDFUL)) if link.credit > 0 else []
+        messages = self._broker.receive(entity, min(link.credit, _BATCH)) if link.credit > 0 else []
         for message in messages:
             delivery = link.delivery(message.lock_token.bytes_le)
             delivery.lock_token = message.lock_token
@@ -583,7 +344,7 @@ class _Connection:
             if settled:
                 self._broker.complete(entity, message.lock_token)
                 delivery.settle()
-        if len(messages) == _HANDFUL:
+        if len(messages) == _BATCH:
             return True
         if link.drain_mode and link.credit > 0:
             link.drained()
@@ -600,8 +361,8 @@ class _Connection:
                     _reject(delivery, refusal(error))
                     return
             if not delivery.settled:
-                # The SDK waits for its own outcome to come back; a rejection that bears an error it takes
-                # for a failure to dead-letter.
+                # The SDK waits for its own outcome to come back; it takes a rejection with an error for a failure to
+                # dead-letter.
                 delivery.local.failed = delivery.remote_state == Delivery.MODIFIED
                 delivery.update(delivery.remote_state)
         if delivery.settled or delivery.remote_state:
@@ -649,5 +410,5 @@ def _reject(delivery: Delivery, why: Refusal) -> None:
 
 
 def _condition(why: Refusal) -> Condition:
-    # The SDK reads the third field of an error, which is left out on the wire where there is nothing in it.
+    # The SDK reads the third field of an error, which an empty one would lack on the wire.
     return Condition(why.condition, why.description, {symbol("tracking-id"): secrets.token_hex(8)})

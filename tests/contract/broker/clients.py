@@ -1,4 +1,4 @@
-"""The broker's two doors behind one face: what a test does through one, it does through the other."""
+"""The two ways to reach the broker, as clients with one interface: in process, and by the SDK of Service Bus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from local.broker import (
     PropertyValue,
     ReceivedMessage,
 )
-from local.broker.amqp import AmqpDoor
+from local.broker.amqp import AmqpServer
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
 from shared.bus.topology import Queue, Subscription, Topic, Topology
@@ -97,7 +97,7 @@ ENTITIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Got:
-    """A message as a receiver sees it, whichever door it came through."""
+    """A message as a receiver sees it, whichever client received it."""
 
     body: bytes
     message_id: str | None
@@ -111,11 +111,11 @@ class Got:
     delivery_count: int  #: from 1, as the Functions host tells it
     dead_letter_source: str | None
     locked_until: datetime | None
-    #: what the door settles by
+    #: what the client settles by
     handle: Any
 
 
-class Door(Protocol):
+class BrokerClient(Protocol):
     """A way to the broker."""
 
     @property
@@ -136,7 +136,7 @@ class Door(Protocol):
         """Stop asking for messages."""
 
 
-class InProcessDoor:
+class InProcessClient:
     """The broker called directly."""
 
     def __init__(self, broker: Broker, clock: SteppedClock) -> None:
@@ -173,7 +173,7 @@ class InProcessDoor:
         pass
 
 
-class SdkDoor:
+class SdkClient:
     """The broker over AMQP: sends by the app's adapter, the rest by the SDK itself."""
 
     def __init__(self, broker: Broker, clock: SteppedClock, connection_string: str) -> None:
@@ -260,33 +260,33 @@ class SdkDoor:
 
 
 @contextmanager
-def in_process_door() -> Iterator[Door]:
+def in_process_client() -> Iterator[BrokerClient]:
     clock = SteppedClock(datetime.now(UTC))
     with Broker(None, TOPOLOGY, clock=clock) as broker:
-        yield InProcessDoor(broker, clock)
+        yield InProcessClient(broker, clock)
 
 
 @contextmanager
-def amqp_door() -> Iterator[Door]:
+def amqp_client() -> Iterator[BrokerClient]:
     # The SDK compares the end of a lock with the machine's clock: the broker's must not be behind it.
     clock = SteppedClock(datetime.now(UTC))
-    with Broker(None, TOPOLOGY, clock=clock) as broker, AmqpDoor(broker) as door:
-        sdk = SdkDoor(broker, clock, door.connection_string)
+    with Broker(None, TOPOLOGY, clock=clock) as broker, AmqpServer(broker) as server:
+        sdk = SdkClient(broker, clock, server.connection_string)
         try:
             yield sdk
         finally:
             sdk.close()
 
 
-def purge(door: Door) -> None:
+def purge(client: BrokerClient) -> None:
     """Empty every entity, and let every message id be forgotten."""
-    door.settle_down()
-    door.clock.advance(max(WINDOW, LOCK, TIME_TO_LIVE))
+    client.settle_down()
+    client.clock.advance(max(WINDOW, LOCK, TIME_TO_LIVE))
     for entity in ENTITIES:
-        while messages := door.broker.receive(entity, 100):
+        while messages := client.broker.receive(entity, 100):
             for message in messages:
-                door.broker.complete(entity, message.lock_token)
-        assert door.broker.peek(entity) == []
+                client.broker.complete(entity, message.lock_token)
+        assert client.broker.peek(entity) == []
 
 
 def _got(message: PeekedMessage) -> Got:
