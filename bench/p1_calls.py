@@ -10,10 +10,9 @@ from bench.app import App, at, busiest_hour
 from bench.estate import estate
 from bench.peers.az import AzCalls
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import CONTAINER, item_names, simulated
 from bench.report import Finding, Row
-from bench.virtual_time import VirtualThreads
-from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
-from shared.clock import SteppedClock
+from local.simulator import SERVICE_LIMITS
 
 _PAGE = 200
 #: up to so many jobs are looked up singly
@@ -88,31 +87,19 @@ def _action(entry: dict[str, Any]) -> str:
     return "jobs" if entry["route"] in ("ListJobs", "GetJob") else str(entry["route"])
 
 
-def _simulate(scenario: Scenario) -> tuple[Simulator, SimulatorServer, VirtualThreads]:
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    return simulator, SimulatorServer(simulator), VirtualThreads(clock)
-
-
 def _sdk(size: int) -> int:
-    simulator, server, threads = _simulate(estate(size))
-    with server:
-        script = SdkScript(simulator, server, threads)
+    with simulated(SdkScript, estate(size)) as (script, simulator, _):
         script.protect_and_back_up(simulator.vm_id("sqlvm1"))
-        script.close()
         assert len(script.ends) == size
         return len(simulator.access_entries)
 
 
 def _az(size: int) -> tuple[int, int]:
-    """Calls, and commands that gave up; without the discovery of the VM, which the app's own calls stand in for."""
+    """Calls, and commands that gave up. The VM is discovered before: those calls are taken from the app's own."""
     scenario = estate(size)
     machine = scenario.virtual_machines[0].model_copy(update={"registered_to": "vault1"})
-    simulator, server, threads = _simulate(scenario.model_copy(update={"virtual_machines": (machine,)}))
-    with server:
-        az = AzCalls(simulator, server, threads)
-        items = [f"SQLDataBase;mssqlserver;db{number:04}" for number in range(size)]
-        az.protect_and_back_up("VMAppContainer;compute;rg-sql;sqlvm1", items, processes=min(size, 10))
-        az.close()
+    registered = scenario.model_copy(update={"virtual_machines": (machine,)})
+    with simulated(AzCalls, registered) as (az, simulator, _):
+        az.protect_and_back_up(CONTAINER, item_names(size), processes=min(size, 10))
         assert len(az.ends) + az.failures == size
         return len(simulator.access_entries), az.failures

@@ -7,9 +7,9 @@ from datetime import timedelta
 from bench.app import App, at, busiest_hour
 from bench.estate import estate
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import simulated
 from bench.report import Finding, Row
-from bench.virtual_time import VirtualThreads
-from local.simulator import FIXED_TOKEN, SERVICE_LIMITS, Simulator, SimulatorServer
+from local.simulator import FIXED_TOKEN, SERVICE_LIMITS, Simulator
 from local.simulator.http_messages import Request
 from shared.clock import SteppedClock
 
@@ -82,16 +82,10 @@ def measure(*, quick: bool) -> Finding:
 
 def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
     """The jobs are running already when the script begins to look, so that its budget of reads is whole."""
-    scenario = estate(jobs, protected=True, backup=_LONG)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        script = SdkScript(simulator, server, threads)
+    with simulated(SdkScript, estate(jobs, protected=True, backup=_LONG)) as (script, simulator, clock):
         names = _start(simulator, clock, jobs)
         began = clock.monotonic()
         script.follow(names, until=lambda: clock.monotonic() - began > seconds, pool=32)
-        script.close()
         entries = [entry for entry in simulator.access_entries if entry["route"] == "GetJob"]
         elapsed = clock.monotonic() - began
     refused = sum(entry["status"] == 429 for entry in entries)

@@ -13,11 +13,10 @@ from bench.best_policy import mean_lateness
 from bench.estate import fleet_of_jobs
 from bench.peers.az import AzCalls
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import CONTAINER, item_names, simulated
 from bench.report import Finding, Row, percentile
-from bench.virtual_time import VirtualThreads
-from local.simulator import SERVICE_LIMITS, Simulator, SimulatorServer
+from local.simulator import SERVICE_LIMITS
 from shared.arm.budget import READ_WINDOW
-from shared.clock import SteppedClock
 
 #: Followed for as long: nine jobs in ten and more have ended.
 _HORIZON = timedelta(minutes=75)
@@ -240,18 +239,9 @@ def _late_of(late: list[float]) -> dict[str, float]:
 
 
 def _sdk(jobs: int) -> dict[str, float]:
-    scenario = fleet_of_jobs(jobs)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        script = SdkScript(simulator, server, threads)
-        items = [
-            ("VMAppContainer;compute;rg-sql;sqlvm1", f"SQLDataBase;mssqlserver;db{number:04}")
-            for number in range(jobs)
-        ]
+    with simulated(SdkScript, fleet_of_jobs(jobs)) as (script, simulator, clock):
+        items = [(CONTAINER, name) for name in item_names(jobs)]
         script.back_up(items, until=lambda: clock.monotonic() > _HORIZON.total_seconds())
-        script.close()
         refused = sum(entry["status"] == 429 for entry in simulator.access_entries)
     return {
         "jobs": jobs,
@@ -262,20 +252,13 @@ def _sdk(jobs: int) -> dict[str, float]:
 
 
 def _az(jobs: int) -> dict[str, float]:
-    scenario = fleet_of_jobs(jobs)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        az = AzCalls(simulator, server, threads)
-        items = [f"SQLDataBase;mssqlserver;db{number:04}" for number in range(jobs)]
+    with simulated(AzCalls, fleet_of_jobs(jobs)) as (az, simulator, clock):
         az.back_up(
-            "VMAppContainer;compute;rg-sql;sqlvm1",
-            items,
+            CONTAINER,
+            item_names(jobs),
             processes=jobs,
             until=lambda: clock.monotonic() > _HORIZON.total_seconds(),
         )
-        az.close()
         refused = sum(entry["status"] == 429 for entry in simulator.access_entries)
     return {
         "jobs": jobs,

@@ -8,10 +8,9 @@ from typing import Any
 from bench.app import App, at
 from bench.estate import estate
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import CONTAINER, item_names, simulated
 from bench.report import Finding, Row
-from bench.virtual_time import VirtualThreads
-from local.simulator import SERVICE_LIMITS, Simulator, SimulatorServer
-from shared.clock import SteppedClock
+from local.simulator import SERVICE_LIMITS, Simulator
 
 _LENGTH = 120.0
 
@@ -124,18 +123,9 @@ def _figures(app: App) -> dict[str, Any]:
 
 def _sdk(count: int) -> dict[str, Any]:
     """Until the last backup is started; the script does not wait for the jobs."""
-    scenario = estate(count, protected=True, backup=_LENGTH)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        script = SdkScript(simulator, server, threads)
-        items = [
-            ("VMAppContainer;compute;rg-sql;sqlvm1", f"SQLDataBase;mssqlserver;db{number:04}")
-            for number in range(count)
-        ]
+    with simulated(SdkScript, estate(count, protected=True, backup=_LENGTH)) as (script, simulator, _):
+        items = [(CONTAINER, name) for name in item_names(count)]
         script.back_up(items, until=lambda: _started(simulator) >= count)
-        script.close()
         entries = simulator.access_entries
     started = [at(entry) for entry in entries if entry["route"] == "Backup" and entry["status"] == 202]
     refused = sum(entry["status"] == 429 for entry in entries)
@@ -143,8 +133,10 @@ def _sdk(count: int) -> dict[str, Any]:
         "calls": len(entries),
         "refused": refused,
         "refusedShare": refused / len(entries),
-        "started": (max(started) - scenario.start_time).total_seconds(),
-        "startedAt": _sample([(moment - scenario.start_time).total_seconds() for moment in started]),
+        "started": (max(started) - simulator.scenario.start_time).total_seconds(),
+        "startedAt": _sample(
+            [(moment - simulator.scenario.start_time).total_seconds() for moment in started]
+        ),
     }
 
 

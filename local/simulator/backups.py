@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
+from local.simulator.calls import Call
 from local.simulator.course import review_log_backups, scheduled_failure
 from local.simulator.estate import Database, LogChain, ProtectedItem, RecoveryPoint
 from local.simulator.job_errors import database_is_gone, unreachable
@@ -30,7 +32,6 @@ def _scheduled_backup(world: World, item: ProtectedItem, kind: str, epoch: int) 
     if item.schedule_epoch != epoch or item.soft_deleted or item.stopped or item.policy is None:
         return
     database = item.live_database()
-    vault = item.container.vault
     # If the database is gone, the job starts and fails.
     allowed = database is None or database.allows(kind)
     if kind == "Differential" and (item.full() is None or item.log_chain_broken):
@@ -46,25 +47,39 @@ def _scheduled_backup(world: World, item: ProtectedItem, kind: str, epoch: int) 
                 raise problem
             return complete_backup(world, item, job, kind, started=started, expires=None)
 
-        job = start_job(
-            world,
-            None,
-            vault,
-            "Backup",
-            entity=item.database,
-            named=item.job_name,
-            item=item,
-            length=world.durations.draw("backup"),
-            complete=complete,
-            user_triggered=False,
-            task="Transfer data to vault",
-            shown=f"Backup ({kind})",
-            shown_at_end=f"Backup ({kind})",
-            cancellable=True,
-        )
-        if job.running:
-            item.busy_with = job
+        start_backup_job(world, None, item, kind, complete, length=world.durations.draw("backup"))
     schedule_backups(world, item)
+
+
+def start_backup_job(
+    world: World,
+    call: Call | None,
+    item: ProtectedItem,
+    kind: str,
+    complete: Callable[[Job], str | None],
+    *,
+    length: timedelta,
+) -> Job:
+    """Start the job of a backup; without a call it is the policy's. While it runs, the item is busy with it."""
+    job = start_job(
+        world,
+        call,
+        item.container.vault,
+        "Backup",
+        entity=item.database,
+        named=item.job_name,
+        item=item,
+        length=length,
+        complete=complete,
+        user_triggered=call is not None,
+        task="Transfer data to vault",
+        shown=f"Backup ({kind})",
+        shown_at_end=f"Backup ({kind})",
+        cancellable=True,
+    )
+    if job.running:
+        item.busy_with = job
+    return job
 
 
 def complete_backup(

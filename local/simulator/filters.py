@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 
 from local.simulator.errors import invalid_input
+from local.simulator.timing import filter_time
 
 _CLAUSE = re.compile(r"\s*([A-Za-z]\w*)\s+(?:eq|EQ|Eq)\s+(?:'((?:[^']|'')*)'|([^\s'\"]+))\s*", re.ASCII)
 _AND = re.compile(r"and\s", re.IGNORECASE)
@@ -42,3 +44,14 @@ def parse_filter(text: str | None, fields: frozenset[str]) -> Mapping[str, str]:
 def matches(value: str | None, wanted: str | None) -> bool:
     """Whether a value passes a filter; no filter passes everything, names compare case-insensitively."""
     return wanted is None or (value is not None and value.lower() == wanted.lower())
+
+
+def moment_in(wanted: Mapping[str, str], field: str) -> datetime | None:
+    """The moment that the filter names in a field, None where it names none. Raises ServiceError (400)."""
+    text = wanted.get(field)
+    if text is None:
+        return None
+    moment = filter_time(text)
+    if moment is None:
+        raise invalid_input(f"The filter's {field} {text!r} is not of the form 'yyyy-MM-dd hh:mm:ss tt'.")
+    return moment

@@ -23,16 +23,17 @@ def start_operation(
     world: World,
     call: Call,
     vault: Vault,
+    path: str,
     *,
-    status_at: str,
-    result_at: str,
+    status: str = "operationsStatus",
+    results: str = "operationResults",
     status_version: str | None = None,
     length: timedelta | None = None,
     job: Job | None = None,
     complete: Callable[[], Any] | None = None,
     **shape: Any,
 ) -> Operation:
-    """Start an operation whose headers point at `{status_at}/{id}` and `{result_at}/{id}`.
+    """Start an operation whose headers point at `{path}/{status}/{id}` and `{path}/{results}/{id}`.
 
     After `length` (None: at once) `complete` runs and the operation has Succeeded; a ServiceError from it
     makes it Failed. `shape` holds further fields of `Operation`.
@@ -42,8 +43,8 @@ def start_operation(
     )
     operation = Operation(
         operation_id,
-        f"{status_at}/{operation_id}",
-        f"{result_at}/{operation_id}",
+        f"{path}/{status}/{operation_id}",
+        f"{path}/{results}/{operation_id}",
         status_version or call.api_version,
         call.api_version,
         world.now,

@@ -50,3 +50,16 @@ def paged(
         link = f"{call.request.origin}{quoted_path(call.path)}?{query}"
         body += b',"nextLink":' + to_json(link)
     return Answer(200, body + b"}")
+
+
+def paged_in_order(
+    world: World, call: Call, entries: Sequence[Entry], render: Callable[[Entry], dict[str, Any] | bytes]
+) -> Answer:
+    """One page of a list as it stands, with a nextLink where there is more."""
+    return paged(
+        world,
+        call,
+        list(enumerate(entries, 1)),
+        lambda numbered: numbered[0],
+        lambda numbered: render(numbered[1]),
+    )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from local.simulator.backups import complete_backup
+from local.simulator.backups import complete_backup, start_backup_job
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import JobError, ServiceError, invalid_input
 from local.simulator.estate import ProtectedItem
 from local.simulator.handlers.instance_items import refuse_under_instance
 from local.simulator.job_errors import busy_error, unreachable
-from local.simulator.job_lifecycle import start_job
 from local.simulator.jobs import Job
 from local.simulator.operation_lifecycle import accepted_answer, start_operation
 from local.simulator.timing import request_time
@@ -98,30 +97,15 @@ def backup(world: World, call: Call) -> Answer:
         _check_backup(item, kind)
         return complete_backup(world, item, job, kind, started=started, expires=expires)
 
-    job = start_job(
-        world,
-        call,
-        vault,
-        "Backup",
-        entity=item.database,
-        named=item.job_name,
-        item=item,
-        length=timedelta() if busy else world.durations.draw("backup"),
-        complete=complete,
-        task="Transfer data to vault",
-        shown=f"Backup ({kind})",
-        shown_at_end=f"Backup ({kind})",
-        cancellable=True,
+    job = start_backup_job(
+        world, call, item, kind, complete, length=timedelta() if busy else world.durations.draw("backup")
     )
-    if job.running:
-        item.busy_with = job
     path = call.item_path(vault)
     operation = start_operation(
         world,
         call,
         vault,
-        status_at=f"{path}/operationsStatus",
-        result_at=f"{path}/operationResults",
+        path,
         length=world.durations.accept("Backup"),
         job=job,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from local.simulator.calls import Answer, Call, to_json
@@ -11,7 +11,7 @@ from local.simulator.estate import ProtectedItem
 from local.simulator.filters import matches, parse_filter
 from local.simulator.handlers.instance_items import instance_item, instance_items
 from local.simulator.naming import VmName, container_key, encoded
-from local.simulator.paging import paged
+from local.simulator.paging import paged, paged_in_order
 from local.simulator.timing import instant, time_span, whole_seconds
 from local.simulator.world import World
 
@@ -177,7 +177,7 @@ def list_items(world: World, call: Call) -> Answer:
         wholes = [] if narrowed else instance_items(world, call, vault)
         if wholes:
             entries = [*wholes, *(_listed(world, call, item, prefix) for item in found)]
-            return paged(world, call, list(enumerate(entries)), itemgetter(0), itemgetter(1))
+            return paged_in_order(world, call, entries, lambda entry: entry)
     return paged(
         world, call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
     )

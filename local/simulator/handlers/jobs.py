@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect, to_json
 from local.simulator.errors import ServiceError, invalid_input
 from local.simulator.estate import Vault
-from local.simulator.filters import matches, parse_filter
+from local.simulator.filters import matches, moment_in, parse_filter
 from local.simulator.jobs import Job
 from local.simulator.operation_lifecycle import accepted_answer, start_operation
 from local.simulator.paging import paged
-from local.simulator.timing import filter_time
 from local.simulator.world import POLL_VERSION_OF_CONTAINERS, World
 
 _FIELDS = frozenset({"starttime", "endtime", "operation", "status", "jobid", "backupmanagementtype"})
@@ -62,7 +61,7 @@ def list_jobs(world: World, call: Call) -> Answer:
     """GET the vault's jobs, the newest first, without their details."""
     vault = world.vault(call)
     wanted = parse_filter(call.filter, _FIELDS)
-    since, until = _limit(wanted.get("starttime")), _limit(wanted.get("endtime"))
+    since, until = moment_in(wanted, "starttime"), moment_in(wanted, "endtime")
     status = wanted.get("status")
     if status is not None and status.lower() not in _STATUSES:
         raise invalid_input("The filter's status is not one the service knows.")
@@ -103,15 +102,6 @@ def _listed(world: World, job: Job, prefix: str, status: str | None) -> dict[str
     return job.rendered[1]
 
 
-def _limit(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    moment = filter_time(text)
-    if moment is None:
-        raise invalid_input(f"The filter's time {text!r} is not of the form 'yyyy-MM-dd hh:mm:ss tt'.")
-    return moment
-
-
 def cancel_job(world: World, call: Call) -> Answer:
     """POST cancel: the job goes from Cancelling to Cancelled."""
     vault = world.vault(call)
@@ -139,8 +129,7 @@ def cancel_job(world: World, call: Call) -> Answer:
         world,
         call,
         vault,
-        status_at=f"{path}/operationsStatus",
-        result_at=f"{path}/operationResults",
+        path,
         status_version=POLL_VERSION_OF_CONTAINERS,
         length=CANCELLATION,
     )

@@ -9,7 +9,7 @@ from local.simulator.estate import Container
 from local.simulator.filters import matches, parse_filter
 from local.simulator.handlers.containers import FABRIC, container_id, render_nodes
 from local.simulator.naming import container_key, encoded, encoded_segment
-from local.simulator.paging import paged
+from local.simulator.paging import paged_in_order
 from local.simulator.world import World
 
 _PROTECTABLE_FIELDS = frozenset(
@@ -44,14 +44,7 @@ def list_protectable_items(world: World, call: Call) -> Answer:
         for entry in entries
         if matches(entry[2] or entry[1], friendly) and matches("NotProtected", status)
     ]
-    numbered = list(enumerate(entries, 1))
-    return paged(
-        world,
-        call,
-        numbered,
-        lambda entry: entry[0],
-        lambda entry: _render_protectable(world, call, *entry[1]),
-    )
+    return paged_in_order(world, call, entries, lambda entry: _render_protectable(world, call, *entry))
 
 
 def _prebackup_validation(container: Container, parent: str) -> dict[str, str]:
@@ -130,14 +123,7 @@ def list_workload_items(world: World, call: Call) -> Answer:
                 entries += [(instance, database) for database in databases]
     status = wanted.get("protectionstatus")
     entries = [entry for entry in entries if matches(_protection(container, *entry), status)]
-    numbered = list(enumerate(entries, 1))
-    return paged(
-        world,
-        call,
-        numbered,
-        lambda entry: entry[0],
-        lambda entry: _render_workload_item(call, container, *entry[1]),
-    )
+    return paged_in_order(world, call, entries, lambda entry: _render_workload_item(call, container, *entry))
 
 
 def _protection(container: Container, instance: str, database: str | None) -> str:

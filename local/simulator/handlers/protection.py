@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,14 +115,14 @@ def configure(world: World, call: Call) -> Answer:
     if existing is None and real is None:
         raise item_not_found()
     refuse_under_instance(container, key[0])
-    if (vault.key, container.name.key, key) in world.configuring:
+    mark = (vault.key, container.name.key, key)
+    if mark in world.configuring:
         raise _conflict()
     instance, database = (existing.instance, existing.database) if existing is not None else real or key
     if existing is not None and existing.policy is not None and shortens(existing.policy, policy):
         if is_immutable(vault):
             raise denied_on_immutable()
         check_guard(vault, call, "updateProtectedItemRequests")
-    mark = (vault.key, container.name.key, key)
     world.configuring.add(mark)
     container_name, name = _names(call, container, existing, instance, database)
 
@@ -171,15 +172,15 @@ def _start(
     operation: str,
     entity: str,
     item: ProtectedItem | None,
-    complete: Any,
+    complete: Callable[[Job], str | None],
     length: timedelta,
     bag: dict[str, str],
     item_id: str,
     mark: tuple[str, str, tuple[str, str]],
     at_vault: bool = False,
-    result: Any = None,
+    result: Callable[[], dict[str, Any] | None] | None = None,
 ) -> Answer:
-    """A job that ends before its operation does: what changing protection starts."""
+    """Start the job, then the operation, of a change of protection: the job ends first."""
     job = start_job(
         world,
         call,
@@ -197,13 +198,50 @@ def _start(
         world,
         call,
         vault,
-        status_at=f"{path}/{'backupOperations' if at_vault else 'operationsStatus'}",
-        result_at=f"{path}/{'backupOperationResults' if at_vault else 'operationResults'}",
+        path,
+        status="backupOperations" if at_vault else "operationsStatus",
+        results="backupOperationResults" if at_vault else "operationResults",
         length=length,
         job=job,
         result=result,
     )
     return accepted_answer(world, call, started, Effect(item_id, job.id))
+
+
+def _change(
+    world: World,
+    call: Call,
+    item: ProtectedItem,
+    operation: str,
+    complete: Callable[[Job], str | None],
+    *,
+    duration: str,
+    at_vault: bool = False,
+) -> Answer:
+    """Start a job that changes an existing item. Raises ServiceError (409) while another one does.
+
+    `duration` names how long it takes; `at_vault`: its operation is under the vault, not under the item.
+    """
+    vault = item.container.vault
+    mark = (vault.key, item.container.name.key, item.key)
+    if mark in world.configuring:
+        raise _conflict()
+    world.configuring.add(mark)
+    return _start(
+        world,
+        call,
+        vault,
+        operation=operation,
+        entity=item.database,
+        item=item,
+        complete=complete,
+        length=world.durations.draw(duration),
+        bag=container_property(world, item.container.name.container),
+        mark=mark,
+        item_id=world.canonical_item_id(item),
+        at_vault=at_vault,
+        result=None if at_vault else lambda: _result(world, call, vault),
+    )
 
 
 def stop(world: World, call: Call) -> Answer:
@@ -222,35 +260,13 @@ def stop(world: World, call: Call) -> Answer:
         # An odd answer of the real service for vaults that are not immutable (azure-rest-api-specs#32688).
         raise denied_on_immutable()
     check_guard(vault, call, "stopProtectionWithRetainDataRequests")
-    mark = _claim(world, vault, item)
 
     def complete(_: Job) -> str | None:
         if not item.soft_deleted:
             stop_protection(world, item, state)
         return None
 
-    return _start(
-        world,
-        call,
-        vault,
-        operation="DisableBackup",
-        entity=item.database,
-        item=item,
-        complete=complete,
-        length=world.durations.draw("stop"),
-        bag=container_property(world, item.container.name.container),
-        mark=mark,
-        item_id=world.canonical_item_id(item),
-        result=lambda: _result(world, call, vault),
-    )
-
-
-def _claim(world: World, vault: Vault, item: ProtectedItem) -> tuple[str, str, tuple[str, str]]:
-    mark = (vault.key, item.container.name.key, item.key)
-    if mark in world.configuring:
-        raise _conflict()
-    world.configuring.add(mark)
-    return mark
+    return _change(world, call, item, "DisableBackup", complete, duration="stop")
 
 
 def delete(world: World, call: Call) -> Answer:
@@ -268,7 +284,6 @@ def delete(world: World, call: Call) -> Answer:
         raise denied_on_immutable()
     if vault.resource_guard is None or not vault.resource_guard.is_unlocked(call.path, world.now):
         check_guard(vault, call, "deleteProtectedItemRequests")
-    mark = _claim(world, vault, item)
 
     def complete(job: Job) -> str | None:
         stop_protection(world, item, "ProtectionStopped")
@@ -280,20 +295,7 @@ def delete(world: World, call: Call) -> Answer:
             world.agenda.at(deleted + item.kept_deleted, lambda: _expire(item, deleted))
         return None
 
-    return _start(
-        world,
-        call,
-        vault,
-        operation="DeleteBackupData",
-        entity=item.database,
-        item=item,
-        complete=complete,
-        length=world.durations.draw("delete"),
-        bag=container_property(world, item.container.name.container),
-        mark=mark,
-        item_id=world.canonical_item_id(item),
-        at_vault=True,
-    )
+    return _change(world, call, item, "DeleteBackupData", complete, duration="delete", at_vault=True)
 
 
 def _expire(item: ProtectedItem, deleted: datetime) -> None:
@@ -311,24 +313,10 @@ def undelete(world: World, call: Call) -> Answer:
         raise ServiceError(
             400, "UserErrorItemNotInSoftDeletedState", "The backup item is not in soft deleted state."
         )
-    mark = _claim(world, vault, item)
 
     def complete(_: Job) -> str | None:
         item.deferred_delete = None
         item.state = "ProtectionStopped"
         return None
 
-    return _start(
-        world,
-        call,
-        vault,
-        operation="Undelete",
-        entity=item.database,
-        item=item,
-        complete=complete,
-        length=world.durations.draw("stop"),
-        bag=container_property(world, item.container.name.container),
-        mark=mark,
-        item_id=world.canonical_item_id(item),
-        result=lambda: _result(world, call, vault),
-    )
+    return _change(world, call, item, "Undelete", complete, duration="stop")

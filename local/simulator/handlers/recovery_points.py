@@ -8,11 +8,11 @@ from typing import Any
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import ServiceError, invalid_input
 from local.simulator.estate import ProtectedItem, RecoveryPoint
-from local.simulator.filters import parse_filter
+from local.simulator.filters import moment_in, parse_filter
 from local.simulator.handlers.archive import move_readiness, render_tiers
 from local.simulator.paging import paged
 from local.simulator.policy_schedules import retention
-from local.simulator.timing import filter_time, instant, whole_seconds
+from local.simulator.timing import instant, whole_seconds
 from local.simulator.world import World
 
 RANGE = "DefaultRangeRecoveryPoint"
@@ -126,22 +126,12 @@ def _render_range(
     }
 
 
-def _limit(wanted: Any, name: str) -> datetime | None:
-    text = wanted.get(name)
-    if text is None:
-        return None
-    moment = filter_time(text)
-    if moment is None:
-        raise invalid_input(f"The filter's {name} {text!r} is not of the form 'yyyy-MM-dd hh:mm:ss tt'.")
-    return moment
-
-
 def list_points(world: World, call: Call) -> Answer:
     """GET an item's recovery points, the newest first, then the one that stands for its log ranges."""
     vault = world.vault(call)
     item = world.item(call, vault)
     wanted = parse_filter(call.filter, _FIELDS)
-    since, until = _limit(wanted, "startdate"), _limit(wanted, "enddate")
+    since, until = moment_in(wanted, "startdate"), moment_in(wanted, "enddate")
     kinds = _QUERY_TYPES.get(wanted.get("restorepointquerytype", "All").lower())
     if kinds is None:
         raise invalid_input("The filter's restorePointQueryType is not one the service knows.")
