@@ -1,4 +1,4 @@
-"""The embedded default by itself: requests a second of the simulator, cycles a second of the broker."""
+"""The embedded default alone: requests per second of the simulator, cycles per second of the broker."""
 
 from __future__ import annotations
 

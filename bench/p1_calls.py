@@ -15,7 +15,7 @@ from bench.report import Finding, Row
 from local.simulator import SERVICE_LIMITS
 
 _PAGE = 200
-#: up to so many jobs are looked up singly
+#: up to this many jobs are looked up one by one
 _FEW = 4
 _JOB_READS = SERVICE_LIMITS["backupReads"]["jobsPerHour"]
 _OTHER_READS = SERVICE_LIMITS["backupReads"]["perHour"]
@@ -39,7 +39,8 @@ def measure(*, quick: bool) -> Finding:
             count for route, count in routes.items() if route not in (*_PER_DATABASE, *_LISTINGS, "ListJobs")
         )
         listings = 2 * math.ceil(size / _PAGE)
-        # Looks follow time, not databases: a tick's listing takes a page for each 200 jobs, one job is asked itself.
+        # The number of looks depends on time, not on databases: a tick's listing takes a page per 200 jobs; a single
+        # job is asked itself.
         looks = routes["ListJobs"] + (routes["GetJob"] + routes["OperationStatus"] if size <= _FEW else 0)
         details = routes["GetJob"] if size > _FEW else 0
         least = discovery + listings + 2 * size + looks
@@ -95,7 +96,7 @@ def _sdk(size: int) -> int:
 
 
 def _az(size: int) -> tuple[int, int]:
-    """Calls, and commands that gave up. The VM is discovered before: those calls are taken from the app's own."""
+    """Calls, and commands that gave up. The VM is registered already; its discovery is added from the app's calls."""
     scenario = estate(size)
     machine = scenario.virtual_machines[0].model_copy(update={"registered_to": "vault1"})
     registered = scenario.model_copy(update={"virtual_machines": (machine,)})

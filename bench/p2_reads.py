@@ -23,7 +23,7 @@ def measure(*, quick: bool) -> Finding:
     window = timedelta(minutes=3 if quick else 60)
     with App(estate(jobs, protected=True, backup=_LONG)) as app:
         app.back_up_all()
-        # The fan-out, and the first look at the last of it.
+        # The fan-out, and the first look at its last job.
         app.run(at_most=timedelta(seconds=jobs / 8 + 90))
         app.run(at_most=window)
         entries = app.simulator.access_entries
@@ -98,7 +98,7 @@ def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
 
 
 def _start(simulator: Simulator, clock: SteppedClock, jobs: int) -> list[str]:
-    """Start the jobs at the pace of the writes that ARM allows; their ids."""
+    """Start the jobs at the pace that ARM allows for writes; returns their ids."""
     item = "/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1/protectedItems/"
     body = b'{"properties":{"objectType":"AzureWorkloadBackupRequest","backupType":"Full"}}'
     headers = {"authorization": f"Bearer {FIXED_TOKEN}"}

@@ -1,4 +1,4 @@
-"""P3: how late an outcome is after its job's end; P4's share of a fleet comes of the same run."""
+"""P3: how late an outcome is after its job's end; P4's figure for a fleet comes from the same run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.report import Finding, Row, percentile
 from local.simulator import SERVICE_LIMITS
 from shared.arm.budget import READ_WINDOW
 
-#: Followed for as long: nine jobs in ten and more have ended.
+#: How long jobs are followed: more than nine in ten have ended by then.
 _HORIZON = timedelta(minutes=75)
 _MINUTE = timedelta(minutes=1)
 #: The reads of jobs that the service allows in a rolling hour, and of anything else.
@@ -51,7 +51,7 @@ def measure(*, quick: bool) -> Finding:
     vaults = _ten_vaults()
     two = _fleet(jobs, trackers=2)
     best = mean_lateness(
-        # It, too, reads the details of what failed.
+        # The best policy also reads the details of failed jobs.
         looks=(_JOB_READS - _FAILING_SHARE * jobs) / ceil(jobs / _PAGE),
         horizon=READ_WINDOW.total_seconds(),
         starts_over=jobs / 9.5,
@@ -167,7 +167,7 @@ def _fleet(jobs: int, *, trackers: int = 1) -> dict[str, Any]:
 
 
 def _beside_others(jobs: int) -> dict[str, Any]:
-    """The jobs of one VM, while as many of another VM are started by somebody else, evenly over the time."""
+    """The jobs of one VM, while somebody else starts as many on another VM, evenly over the time."""
     with App(fleet_of_jobs(2 * jobs, seed=5, machines=2)) as app:
         app.back_up_all(vmId=app.simulator.vm_id("sqlvm1"))
         minutes = _HORIZON // _MINUTE
@@ -209,7 +209,7 @@ def _histogram(late: list[float]) -> list[int]:
 
 
 def _one_at_a_time(samples: int) -> dict[str, float]:
-    """One job in flight at a time, begun at any moment of a tick."""
+    """One job in flight at a time, started at any moment of a tick."""
     chance = random.Random(3)
     with App(fleet_of_jobs(samples, seed=2)) as app:
         for number in range(samples):

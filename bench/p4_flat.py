@@ -1,4 +1,4 @@
-"""P4: the size of a poll's message, and the executions it takes, against the number of polls of one job."""
+"""P4: the size of a poll's message, and its executions, by the number of polls of one job."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def measure(*, quick: bool) -> Finding:
         "largestWhole": max(whole),
         "durableHistoryBytes": replayed,
     }
-    # The first carries the operation's URLs; then the job's id; the number of the poll grows by digits.
+    # The first has the operation's URLs, later ones the job's id; the number of the poll gets more digits.
     finding.rows = [
         Row(
             measure="P4",

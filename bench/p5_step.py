@@ -1,4 +1,4 @@
-"""P5: what a step costs the processor, without I/O and with one HTTP call, and against the attempt number."""
+"""P5: the processor time of a step, without I/O and with one HTTP call, and by the number of the attempt."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _ITEM = (
     "/protectedItems/SQLDataBase;mssqlserver;"
 )
 RUNS = 7
-#: Polls of one job: what Durable Functions replays at the first and at the last.
+#: How many polls of one job Durable Functions replays, at the first and at the last.
 _POLLS = (1, 500)
 _AGO = timedelta(minutes=5)
 
 
 class _Nowhere:
-    """A bus that takes everything."""
+    """A bus that accepts and drops everything."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -103,7 +103,7 @@ def measure(*, quick: bool) -> Finding:
     with RemoteSimulator(estate(databases, protected=True, budgets=False, backup=3600), real=True) as remote:
         bus = _Nowhere()
         runtime = composition.build({"ARM_ENDPOINT": remote.url}, bus=bus)
-        # In turn, so that what else the machine does falls on both alike.
+        # In turn, so that other load on the machine affects both alike.
         pairs = [
             (_without_call(runtime, count), _without_call(runtime, count, poll=100_000))
             for _ in range(2 * RUNS + 1)
@@ -182,7 +182,7 @@ def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
 
 
 def _cpu(handle: Callable[[Any], None], deliveries: list[Any]) -> float:
-    """Microseconds of this thread's processor time a step."""
+    """Microseconds of this thread's processor time per step."""
     gc.collect()
     began = time.thread_time()
     for delivery in deliveries:

@@ -81,7 +81,7 @@ def measure(*, quick: bool) -> Finding:
 
 
 def _beside_a_fan_out(count: int) -> list[float]:
-    """Seconds that requests for one database wait for their start while another is spread over minutes."""
+    """Seconds until requests for one database start while a large request is spread over minutes."""
     others = 60
     with App(estate(count + others, protected=True, backup=_LENGTH)) as app:
         names = [f"db{number:04}" for number in range(count + others)]
@@ -122,7 +122,7 @@ def _figures(app: App) -> dict[str, Any]:
 
 
 def _sdk(count: int) -> dict[str, Any]:
-    """Until the last backup is started; the script does not wait for the jobs."""
+    """Until the last backup has started; the script does not wait for the jobs."""
     with simulated(SdkScript, estate(count, protected=True, backup=_LENGTH)) as (script, simulator, _):
         items = [(CONTAINER, name) for name in item_names(count)]
         script.back_up(items, until=lambda: _started(simulator) >= count)
@@ -141,7 +141,7 @@ def _sdk(count: int) -> dict[str, Any]:
 
 
 def _sample(moments: list[float]) -> list[float]:
-    """A hundred of them, the last among them."""
+    """A hundred of them, including the last."""
     every = max(1, len(moments) // 100)
     return [round(moment, 1) for moment in sorted(moments)[every - 1 :: every]]
 

@@ -47,23 +47,23 @@ class Broker:
     `topic/subscriptions/name` (to receive from), and either with `/$deadletterqueue`.
 
     With a path, the state is a file that outlives the process: every call that has returned survives a kill
-    of the process. The file is in write-ahead mode with `synchronous=NORMAL`: what was written is in the
-    operating system's hands, so only a loss of power can lose the last calls, and even that does not corrupt
-    the file. Flushing the disk for each call would be much slower and guard nothing that is promised. While it
-    is open, and after a kill, the write-ahead log beside it is a part of it: without that it is refused. Only
-    its owner may read it. One process at a time has the file, so on opening it every lock of the process before
-    is released at once: whoever held it is dead. Delivery counts stay, and a message that has used up its
+    of the process. The file is in write-ahead mode with `synchronous=NORMAL`: the operating system has what was
+    written, so only a loss of power can lose the last calls, and even that does not corrupt the file. Flushing the
+    disk for each call would be much slower, and no promise needs it. While the file is open, and after a kill, its
+    write-ahead log is a part of it: without the log it is refused. Only its owner may read it. Only one process at a
+    time can open the file, so every lock of the process before is released when it is opened: that process is dead.
+    Delivery counts stay, and a message that has used up its
     deliveries is dead-lettered then.
 
     Args:
         path: the file to keep the state in; None keeps it in memory.
-        topology: the entities there are.
-        clock: the time by which schedules, locks, windows and times to live are reckoned.
+        topology: the entities.
+        clock: the time by which schedules, locks, windows and times to live end.
 
     Raises:
         BrokerInUseError: another process has the file open.
         BrokerError: the file is not a broker's, of another version, or without its write-ahead log.
-        BrokerStorageError: the file cannot be written. So may every method, and `storage_error` says it.
+        BrokerStorageError: the file cannot be written. Every method may raise it too, and `storage_error` keeps it.
         ValueError: the topology forwards dead letters to a queue that it does not hold.
     """
 
@@ -87,7 +87,7 @@ class Broker:
             raise
 
     def _begin(self) -> None:
-        """Take up what the process before left: its locks end now."""
+        """Add missing entities, and release the locks of the process before."""
         try:
             self._database.execute("BEGIN")
             self._store.adopt_entities()
@@ -118,13 +118,13 @@ class Broker:
 
     @property
     def storage_error(self) -> BrokerStorageError | None:
-        """The last failure of the file; None where it never failed. What that call was to write is lost."""
+        """The last failure of the file; None if it never failed. What the failed call was to write is lost."""
         with self._condition:
             return self._storage_error
 
     @property
     def clock(self) -> Clock:
-        """The clock that this broker reckons by."""
+        """The broker's clock."""
         return self._clock
 
     # -- sending
@@ -133,7 +133,7 @@ class Broker:
         """Accept all messages or, when it raises, none of them.
 
         A message whose id the entity has accepted within its duplicate detection window is accepted
-        silently and not enqueued; what counts is the moment of sending, for a scheduled message too.
+        silently and not enqueued; the window begins when a message is sent, even if it is scheduled.
 
         Returns:
             The sequence number of each message, in their order; for a duplicate that of the original.
@@ -175,7 +175,7 @@ class Broker:
     # -- receiving and settling
 
     def receive(self, entity: str, max_messages: int = 1) -> list[ReceivedMessage]:
-        """Lock up to `max_messages` of what is ready, oldest first, without waiting.
+        """Lock up to `max_messages` of the messages that are available, oldest first, without waiting.
 
         Raises:
             EntityNotFoundError: nothing can be received from that name.
@@ -243,7 +243,7 @@ class Broker:
         with self._transaction() as now:
             return message_locks.renew(self._store, source, lock_token, now)
 
-    # -- looking
+    # -- peeking
 
     def peek(
         self, entity: str, from_sequence_number: int = 0, max_messages: int = 100
@@ -297,13 +297,12 @@ class Broker:
 
         Args:
             timeout: seconds.
-            since: a `version` read before looking for messages: what has become available after it was
-                read ends the wait at once, so that nothing slips through between looking and waiting.
-                None: the version of this moment.
+            since: a `version` read before looking for messages: a message that became available after it was read
+                ends the wait at once, so that none is missed between looking and waiting. None: the present version.
 
         Returns:
-            Whether a message became available. What falls due by a stepped clock is noticed when it is
-            looked for, or on `wake`.
+            Whether a message became available. What falls due by a stepped clock is noticed only on the next call, or
+            on `wake`.
         """
         deadline = self._real.monotonic() + timeout
         with self._condition:
@@ -323,7 +322,7 @@ class Broker:
             return False
 
     def wake(self) -> None:
-        """Make every waiter look again: for whoever has stepped the clock, or wants the waiters to stop."""
+        """Make every waiter look again, after the clock was stepped or to let the waiters stop."""
         with self._condition:
             self._version += 1
             self._condition.notify_all()

@@ -36,7 +36,7 @@ def original_of(store: Store, target: Entity, message_id: str, sequence: int, no
 
 
 def forget_old_ids(store: Store, now: int) -> None:
-    """Forget the ids beyond their window, once in a while."""
+    """Forget the ids beyond their window, at most once per `_PRUNE_INTERVAL`."""
     if now >= store.next_prune:
         store.database.execute("DELETE FROM history WHERE until <= ?", (now,))
         store.next_prune = now + _PRUNE_INTERVAL // MICROSECOND

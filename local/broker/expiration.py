@@ -1,4 +1,4 @@
-"""Message expiration: times to live, and what becomes of a message when its own has passed.
+"""Message expiration: a message whose time to live has passed is dead-lettered or deleted.
 
 Follows https://learn.microsoft.com/azure/service-bus-messaging/message-expiration.
 """
@@ -12,7 +12,7 @@ from local.broker.store import NEVER, Store
 
 
 def expiry_of(store: Store, entity: Entity, enqueued: int, time_to_live: int | None) -> int | None:
-    """When a message enqueued then expires, by its own time to live and the entity's; None: never."""
+    """When a message enqueued at a moment expires, by its own time to live and the entity's; None: never."""
     limits = [] if time_to_live is None else [time_to_live]
     if entity.time_to_live is not None:
         limits.append(entity.time_to_live // MICROSECOND)

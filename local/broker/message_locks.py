@@ -88,7 +88,7 @@ def release(store: Store, source: Entity, lock_token: UUID) -> None:
 
 
 def give_all_back(store: Store, now: int) -> None:
-    """Unlock every message: whoever held the locks is dead."""
+    """Unlock every message; whoever held the locks is dead."""
     rows = store.database.execute(
         "SELECT id, entity, delivery_count FROM messages WHERE state = ? ORDER BY entity, sequence",
         (MessageState.LOCKED,),

@@ -69,7 +69,7 @@ def open_file(path: Path | None) -> sqlite3.Connection:
         except OSError as error:
             raise BrokerError(f"{path} cannot be opened as the broker's file: {error.strerror}") from error
     try:
-        # A process that was just killed may take a moment to let go of the file.
+        # After a kill it may take a moment until the file is unlocked.
         database = sqlite3.connect(
             ":memory:" if path is None else path, isolation_level=None, check_same_thread=False, timeout=1
         )
@@ -106,7 +106,7 @@ def is_storage_failure(error: BaseException) -> bool:
 
 
 def storage_error(path: Path | None, error: BaseException) -> BrokerStorageError:
-    """What callers are told where the file fails."""
+    """The error to raise if the file fails."""
     return BrokerStorageError(f"{path} cannot be read or written ({error}): see whether its disk is full")
 
 
@@ -138,7 +138,7 @@ def _keep_to_owner(path: Path) -> None:
 
 
 def _prepare(database: sqlite3.Connection, path: Path | None) -> None:
-    # Exclusive before anything is read, so that no second process can release locks that are alive.
+    # Exclusive before anything is read, so that no second process can release locks that are in use.
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()

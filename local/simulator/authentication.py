@@ -20,7 +20,7 @@ _VERBS = {
     "DELETE": "delete",
     "POST": "action",
 }
-#: What `write` does not allow.
+#: Routes that need a right of their own: `write` does not allow them.
 _RIGHTS: Final = {
     "Restore": "restore",
     "PutRunCommand": "runCommands",
@@ -89,9 +89,9 @@ def check_allowed(call: Call, principal: Principal | None) -> None:
 
 
 def action_of(call: Call) -> tuple[str, str]:
-    """The action that Resource Manager's roles know a request by, and the resource it is asked on.
+    """The action that a role must allow for the request, and the scope of the request.
 
-    The action is made of the resource's types, of which a POST names the last: `.../vaults/read`,
+    The action is made of the resource types in the path, and a POST adds its verb: `.../vaults/read`,
     `.../protectedItems/backup/action`.
     """
     segments = call.path.strip("/").split("/")
@@ -99,11 +99,11 @@ def action_of(call: Call) -> tuple[str, str]:
     verb = _VERBS.get(call.request.method, "read")
     if "providers" not in lowered:
         return f"Microsoft.Resources/subscriptions/{verb}", "/" + "/".join(segments)
-    # What is asked of a resource by another provider is that provider's: the last one names the action.
+    # An extension resource belongs to its own provider: the last provider in the path names the action.
     at = len(lowered) - 1 - lowered[::-1].index("providers")
     rest = segments[at + 2 :]
     names = "/".join([segments[at + 1], *rest[::2]])
-    # A list, or what a POST asks for, ends in a type without a name: its scope is the resource before.
+    # The path of a list or a POST ends in a type without a name: its scope is the resource before that.
     scope = segments[:-1] if len(rest) % 2 else segments
     if len(rest) == 1:
         scope = segments[:at]

@@ -20,7 +20,7 @@ from local.simulator.scenario import (
 from local.simulator.scenario_databases import new_database
 from local.simulator.world import World
 
-#: The number in an error that the scenario asks for: the simulator's own.
+#: The error number of failures that the scenario asks for; it is the simulator's own.
 _NUMBER: Final = 520099
 
 
@@ -37,7 +37,7 @@ def begin_course(world: World) -> None:
 
 
 def scheduled_failure(world: World, item: ProtectedItem, kind: str, moment: datetime) -> JobError | None:
-    """The error with which the scenario lets the policy's backup of that kind fail then; None where it succeeds."""
+    """The error with which the policy's backup of that kind fails at that moment; None if it succeeds."""
     machine = item.container.machine.name.name
     for failure in world.scenario.scheduled_failures:
         if failure.concerns(machine, item.database, kind) and failure.applies(moment):
@@ -52,7 +52,7 @@ def _review_all_log_backups(world: World) -> None:
 
 
 def review_log_backups(world: World, item: ProtectedItem) -> None:
-    """Let the item's scheduled log backups fail, or succeed again, by how things stand now."""
+    """Make the item's scheduled log backups fail or succeed from now on, by the present state."""
     chain = item.open_chain
     if chain is None or chain.interval is None or chain.base is None:
         return

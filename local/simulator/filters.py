@@ -1,4 +1,4 @@
-"""OData filters as far as the service takes them: `field eq 'value'` joined by `and`."""
+"""OData filters, as far as the service supports them: `field eq 'value'` joined by `and`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse_filter(text: str | None, fields: frozenset[str]) -> Mapping[str, str]:
     """The filter's values by lower-cased field name.
 
     Raises ServiceError (400) for a filter that does not parse or names a field outside `fields`
-    (given in lower case): a filter that were ignored would return what was not asked for.
+    (given in lower case): ignoring a filter would return more than was asked for.
     """
     if text is None or not text.strip():
         return {}

@@ -88,7 +88,7 @@ def poll_headers(world: World, call: Call, operation: Operation) -> dict[str, st
     """Location, Azure-AsyncOperation and Retry-After of an operation."""
     query = f"api-version={operation.result_version}"
     if operation.malformed_location:
-        # Two question marks until 2023; since then the second is encoded, with what follows it.
+        # Until 2023 there were two question marks; since then the second is encoded, and so is what follows it.
         query = (
             f"fabricName=Azure{quote('?' + query, safe='-').replace('%3F', '%3f').replace('%3D', '%3d')}"
             if world.service.new_front_end

@@ -24,9 +24,9 @@ def paged(
     *,
     newest_first: bool = False,
 ) -> Answer:
-    """One page of a list that is sorted by `sequence`, with a nextLink where there is more.
+    """One page of a list that is sorted by `sequence`, with a nextLink if there is more.
 
-    `render` may give an entry as JSON text already.
+    `render` may return JSON text.
     """
     token = call.query.get("$skiptoken")
     first = 0
@@ -55,7 +55,7 @@ def paged(
 def paged_in_order(
     world: World, call: Call, entries: Sequence[Entry], render: Callable[[Entry], dict[str, Any] | bytes]
 ) -> Answer:
-    """One page of a list as it stands, with a nextLink where there is more."""
+    """One page of a list in the given order, with a nextLink if there is more."""
     return paged(
         world,
         call,

@@ -22,8 +22,8 @@ def protect_database(
 ) -> ProtectedItem:
     """Put a database under protection by the policy, from now on.
 
-    `container_name` and `name` are how the item is spelt from now on; without them in lower case, as clients
-    spell it that take the names of protectable items.
+    `container_name` and `name` are how the item's id spells them; by default in lower case, as clients do that take
+    the names from protectable items.
     """
     item = ProtectedItem(
         container,
@@ -41,7 +41,7 @@ def protect_database(
 
 
 def protect_instance(world: World, container: Container, instance: str, policy: Policy) -> None:
-    """Put an instance under protection as a whole, with every database that was found on it."""
+    """Protect an instance as a whole, with every database that was found on it."""
     found = container.inquiry.found.get(instance, [])
     whole = WholeInstance(instance, policy, world.ids.number(), list(found))
     container.whole_instances[instance.lower()] = whole

@@ -1,4 +1,4 @@
-"""Which path is which route, and who answers it."""
+"""The routes: their paths, and the handlers that answer them."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ API_VERSIONS = frozenset(
     2026-10-01 2026-11-01
     """.split()  # noqa: SIM905 - seventy strings in quotes read worse
 )
-"""The api-versions of Microsoft.RecoveryServices that the simulator answers alike."""
+"""The api-versions of Microsoft.RecoveryServices that the simulator accepts; it answers all of them alike."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route: its name, who answers, and the bucket its requests are counted in."""
+    """A route: its name, its handler, and how its requests are checked and counted."""
 
     name: str
     handler: Handler
@@ -64,7 +64,7 @@ class Route:
     provider: bool = True
     """Whether it belongs to Microsoft.RecoveryServices, whose api-versions are known."""
     backup: bool = False
-    """Whether it is under a vault's backup resources, which have a read bucket of their own."""
+    """Whether it reads or writes a vault's backup resources, whose reads are limited apart."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class _Node:
 
 
 class RouteTable:
-    """A tree of path segments; literals compare case-insensitively, as in ARM."""
+    """A tree of path segments; as in ARM, their case does not matter."""
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -94,7 +94,7 @@ class RouteTable:
         node.methods[method] = route
 
     def find(self, segments: list[str]) -> tuple[dict[str, Route], dict[str, str]] | None:
-        """The routes by method and the path's parameters, None for a path that is none of these."""
+        """The routes by method, and the path's parameters; None for an unknown path."""
         return _descend(self._root, segments, 0, {})
 
 
@@ -192,7 +192,7 @@ def build_routes() -> RouteTable:
 
 
 def _add_access_routes(plain: Callable[[str, str, str, Handler], None], group: str) -> None:
-    """Who may do what on which resource, and the management side of the namespace."""
+    """Add the routes of role assignments and of the app's own resources."""
     subscription = "subscriptions/{subscription}"
     bus = f"{group}/providers/Microsoft.ServiceBus/namespaces/{{namespace}}"
     for scope in (
@@ -247,7 +247,7 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     add("GET", "/usages", "ListUsages", overview.usages)
     add("GET", "/backupUsageSummaries", "ListUsageSummaries", overview.usage_summaries)
     guard = "/backupResourceGuardProxies/{proxy}"
-    # Recorded since 2023: reads of these are in no counter of backup reads.
+    # Recorded since 2023: reads of these are not counted as backup reads.
     for path, name, handler in (
         ("/backupResourceGuardProxies", "ListResourceGuardProxies", resource_guards.list_proxies),
         (guard, "GetResourceGuardProxy", resource_guards.get_proxy),
@@ -342,7 +342,7 @@ _BY_BODY = {
 
 
 def refine(route: Route, request: Request) -> Route:
-    """The route that a PUT really is, where its body decides."""
+    """The route of a PUT whose body decides what it does."""
     if route.name not in ("Register", "ConfigureBackup"):
         return route
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from local.simulator.estate import Database, Instance
 from local.simulator.scenario import DatabaseScenario, InstanceScenario
 
-# Logical names and files of https://learn.microsoft.com/sql/relational-databases/databases/system-databases, in the
-# directory that recordings of 2024 have them in.
+# Names as in https://learn.microsoft.com/sql/relational-databases/databases/system-databases; directory as recorded
+# in 2024.
 _SYSTEM_DIRECTORY = "C:\\Program Files\\Microsoft SQL Server\\MSSQL14.MSSQLSERVER\\MSSQL\\DATA\\"
 _SYSTEM_FILES = {
     name: tuple((logical, f"{_SYSTEM_DIRECTORY}{file}") for logical, file in files)

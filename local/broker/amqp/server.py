@@ -69,7 +69,7 @@ class AmqpServer:
         """
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if sys.platform != "win32":  # where it lets two servers have one port
+            if sys.platform != "win32":  # on Windows it would let two servers share a port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", self._wanted_port))
             listener.listen(128)
@@ -134,7 +134,7 @@ class AmqpServer:
     # -- faults, for tests
 
     def drop_connections(self) -> int:
-        """Reset every TCP connection without a word, as a broken network does; returns how many there were."""
+        """Reset every TCP connection, as a broken network does; returns how many there were."""
 
         def drop() -> int:
             connections = list(self._connections.values())
@@ -215,7 +215,7 @@ class AmqpServer:
                     else:
                         connection: ClientConnection = key.data
                         connection.read()
-                # Cleared before the broker is looked at: what becomes available after that wakes the next round.
+                # Cleared before the broker is read, so that what becomes available afterwards wakes the next round.
                 available = more or self._awake.is_set()
                 self._awake.clear()
                 while self._calls:
@@ -235,7 +235,7 @@ class AmqpServer:
             sleeper.close()
 
     def _pause(self) -> float | None:
-        """Seconds until a schedule or a lock ends or a connection wants a sign of life; None: no such moment."""
+        """Seconds until a schedule or a lock ends, or a connection needs an empty frame; None: no such moment."""
         pauses = [
             pause for connection in self._connections.values() if (pause := connection.pause()) is not None
         ]

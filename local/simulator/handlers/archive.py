@@ -1,8 +1,8 @@
 """Tiers of recovery points, their expiry, and moves to the archive tier.
 
 Follows recordings of 2024-05-15 (Azure/azure-cli test_backup_wl_sql_archive) and
-https://learn.microsoft.com/azure/backup/archive-tier-support: points are moved that have 180 days left. That they must
-be 45 days old does not hold: some of two days were ready in 2021 and 2022 (its test_workload_archive_sql).
+https://learn.microsoft.com/azure/backup/archive-tier-support: points are moved that have 180 days left. They need not
+be 45 days old, as the page says: some of two days were ready in 2021 and 2022 (its test_workload_archive_sql).
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from local.simulator.world import World
 
 HARDENED, ARCHIVED = "HardenedRP", "ArchivedRP"
 UNDECIDED = timedelta(hours=1)
-"""How long the service cannot say yet whether a point can be moved; recorded after two minutes, the rest assumed."""
+"""How long the service does not know whether a point can be moved; recorded after two minutes, the rest is assumed."""
 LEAST_LIFE = timedelta(days=180)
 REHYDRATION = {"standard": timedelta(hours=15), "high": timedelta(hours=3, minutes=20)}
-"""By priority: the standard one at most so long (https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview);
-one of high priority still ran after 3 h 16 min on 2021-06-22, which that page says takes an hour."""
+"""How long rehydration takes, by priority.
+
+Standard: the maximum in https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview. High takes an hour
+by that page; one still ran after 3 h 16 min on 2021-06-22.
+"""
 
 
 def move_readiness(item: ProtectedItem, point: RecoveryPoint, now: datetime) -> tuple[bool, str]:
-    """Whether a recovery point can be moved to the archive tier, and why not in the service's words."""
+    """Whether a recovery point can be moved to the archive tier, and if not, why, in the service's words."""
     if point.archived:
         return False, (
             "Recovery-Point is not eligible for archive move as it has already been moved to archive tier. "
@@ -51,7 +54,7 @@ def move_readiness(item: ProtectedItem, point: RecoveryPoint, now: datetime) -> 
 
 
 def render_tiers(world: World, item: ProtectedItem, point: RecoveryPoint, *, details: bool) -> dict[str, Any]:
-    """What a recovery point's properties say of its tier and, in lists, of its expiry."""
+    """The properties of a recovery point about its tier and, in lists, its expiry."""
     shown: dict[str, Any] = {}
     if world.service.tiers:
         ready, why = move_readiness(item, point, world.now)
@@ -62,7 +65,7 @@ def render_tiers(world: World, item: ProtectedItem, point: RecoveryPoint, *, det
             tiers.append(_archive_tier(world, point))
         shown["recoveryPointTierDetails"] = tiers
         shown["recoveryPointMoveReadinessInfo"] = {ARCHIVED: {"isReadyForMove": ready, "additionalInfo": why}}
-    # The one recorded point that a user asked for had none of this.
+    # The one recorded point of a backup on demand had none of this.
     if world.service.expiry_of_points and not details and point.rule and point.expires is not None:
         shown["recoveryPointProperties"] = {
             "expiryTime": whole_seconds(point.expires).replace("Z", ".0000000Z"),
@@ -110,11 +113,10 @@ def _threat(point: RecoveryPoint) -> dict[str, str]:
 def rehydration(
     point: RecoveryPoint, properties: dict[str, Any], now: datetime
 ) -> tuple[timedelta, dict[str, str], timedelta] | None:
-    """How long a restore first takes to bring the point back, what its job says of that, and how long it then stays.
+    """How long a restore takes to rehydrate the point, what its job reports of it, and how long it stays rehydrated.
+    None if the point is not archived.
 
-    None where it need not be brought back.
-
-    Raises ServiceError (400) for an archived point that is asked for without, and for one that is soft-deleted. The
+    Raises ServiceError (400) for an archived point without a request to rehydrate it, and for a soft-deleted one. The
     codes are not recorded.
     """
     if point.soft_deleted:

@@ -57,14 +57,14 @@ def _check_backup(item: ProtectedItem, kind: str) -> None:
 
 
 def _count_full(world: World, item: ProtectedItem) -> None:
-    """Count an on-demand full of the day. Raises ServiceError beyond what the service allows."""
+    """Count a full on demand. Raises ServiceError (400) once the day's are used up."""
     day = world.now.date().isoformat()
     if item.on_demand_fulls.get(day, 0) >= FULLS_A_DAY:
         raise _too_many()
     item.on_demand_fulls = {day: item.on_demand_fulls.get(day, 0) + 1}
 
 
-# Long: one request, from its checks in the service's order to the job that it starts.
+# Long: one request, from its checks, in the service's order, to the job it starts.
 def backup(world: World, call: Call) -> Answer:
     """POST backup: a full, copy-only full, differential or log backup, now."""
     vault = world.vault(call)
@@ -79,7 +79,7 @@ def backup(world: World, call: Call) -> Answer:
         raise invalid_input("Parameter enableCompression in request is invalid.")
     item = world.item(call, vault)
     refuse_under_instance(item.container, item.instance)
-    # A soft-deleted item is stopped as well.
+    # A soft-deleted item is also stopped.
     if item.stopped:
         raise ServiceError(
             400,

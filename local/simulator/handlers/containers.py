@@ -28,7 +28,7 @@ FABRIC = "Microsoft.RecoveryServices/vaults/backupFabrics"
 
 
 def not_running(machine: VirtualMachine) -> ServiceError:
-    """The machine is shut down: nothing can be asked of it."""
+    """The machine is shut down."""
     error = machine_down(machine)
     return ServiceError(400, error.title, error.message)
 
@@ -165,7 +165,7 @@ Source = TypeVar("Source", VirtualMachine, AvailabilityGroup)
 
 
 def _by_name(sources: Iterable[Source]) -> list[Source]:
-    """In the order of lists: recorded ones are by name, whatever its case."""
+    """Sorted as in recorded lists: by name, whatever its case."""
     return sorted(sources, key=lambda source: source.name.container.lower())
 
 
@@ -328,7 +328,7 @@ def register(world: World, call: Call) -> Answer:
 def _start_job(
     world: World, call: Call, vault: Vault, machine: VirtualMachine, *, operation: str, length: timedelta
 ) -> None:
-    """The job of a registration or unregistration: it is listed, and no answer names it."""
+    """Start the job of a registration or unregistration: it is listed, but no answer names it."""
 
     def complete(_: Job) -> str | None:
         if operation == "Register" and not machine.running:
@@ -417,7 +417,7 @@ def _refuse_with_items(world: World, container: Container) -> None:
 
 
 def inquire(world: World, call: Call) -> Answer:
-    """POST inquire: look which databases the machine has. Ends with 200 and the container."""
+    """POST inquire: find out which databases the machine has. Ends with 200 and the container."""
     vault = world.vault(call)
     container = world.container(call, vault)
     parse_filter(call.filter, frozenset({"backupmanagementtype", "workloadtype"}))

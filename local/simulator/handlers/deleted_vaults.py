@@ -1,8 +1,8 @@
 """Deleted vaults: each is kept as long as its soft-deleted items, and can be undeleted until then.
 
 The list, its entries and the answer to a DELETE of 2026 follow recordings of 2026-07 (Azure/azure-cli,
-test_vault_soft_delete_basic and ..._misc_operations); a vault that held nothing is purged at once there. How undeleting
-answers follows azure-sdk-for-js, arm-recoveryservices 7 (2025-08-01).
+test_vault_soft_delete_basic and ..._misc_operations); there an empty vault is purged at once. The answer to an
+undelete follows azure-sdk-for-js, arm-recoveryservices 7 (2025-08-01).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from local.simulator.timing import instant
 from local.simulator.world import World, region_of
 
 _BEFORE_DELETION = timedelta(milliseconds=300)
-"""What holds nothing was due to be purged so long before the deletion was noted."""
+"""An empty vault is due to be purged this long before its deletion."""
 
 
 def _place(call: Call) -> str:
@@ -74,7 +74,7 @@ def get_deleted(world: World, call: Call) -> Answer:
 
 
 def note_deletion(world: World, call: Call, vault: Vault) -> Answer:
-    """What deleting a vault leaves, and its answer."""
+    """Note the deletion of a vault; returns its answer."""
     del world.vaults[vault.key]
     vault_id = world.canonical_vault_id(vault)
     if vault.soft_delete != "Disabled":
@@ -88,7 +88,7 @@ def note_deletion(world: World, call: Call, vault: Vault) -> Answer:
     effect = Effect(vault_id)
     if world.service.vaults_in_the_background:
         return accepted_answer(world, call, vault_operation(world, call, vault), effect)
-    # Later versions know 202 and 204 only, and their clients take 200 for an error.
+    # Later versions have only 202 and 204, and their clients take 200 for an error.
     return Answer(200 if call.api_version < "2024-04-01" else 204, effect=effect)
 
 
@@ -98,7 +98,7 @@ def _purge(world: World, entry: DeletedVault) -> None:
 
 
 def vault_operation(world: World, call: Call, vault: Vault) -> Operation:
-    """An operation of a vault as a whole; one that creates it runs until the vault can be used."""
+    """The operation that creates a vault; it runs until the vault can be used."""
     operation = _operation(world, call, call.vault_path(vault), "operationStatus", "operationResults")
     until = vault.provisioned_from
     if until is not None and until > world.now:

@@ -65,7 +65,7 @@ def token(world: World, call: Call) -> Answer:
 
 
 def _refusal(world: World, tenant: str, form: dict[str, str], principal: Principal | None) -> Answer | None:
-    """Why a client that must be one of the scenario's gets no token."""
+    """The refusal for a client that is not in the scenario, or whose credentials are wrong."""
     client = form["client_id"]
     if principal is None:
         return _oauth_error(
@@ -109,7 +109,7 @@ def _refusal(world: World, tenant: str, form: dict[str, str], principal: Princip
 
 
 def _token_text(world: World, call: Call, client: str, principal: Principal | None) -> str:
-    # In the shape of a JWT, which some clients look into; its signature is none.
+    # In the form of a JWT, since some clients read it; it is not signed.
     now = int(world.now.timestamp())
     claims = {
         "aud": f"{call.request.origin}/",
@@ -157,7 +157,7 @@ def _is_known(world: World, tenant: str) -> bool:
 
 
 def open_id(world: World, call: Call) -> Answer:
-    """GET the OpenID configuration of the tenant: what the standard requires, and where devices sign in.
+    """GET the OpenID configuration of the tenant: what the standard requires, and the endpoint where devices sign in.
 
     https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
     """
@@ -181,7 +181,7 @@ def open_id(world: World, call: Call) -> Answer:
 
 
 def metadata(_: World, call: Call) -> Answer:
-    """GET the cloud's endpoints, all of them this simulator. One object, as the Azure CLI wants it."""
+    """GET the cloud's endpoints, all of them this simulator. A single object, as the Azure CLI expects."""
     origin = call.request.origin
     return Answer(
         200,

@@ -66,9 +66,8 @@ def _render(world: World, call: Call, container: Container, whole: WholeInstance
 
 
 def refuse_under_instance(container: Container, instance: str) -> None:
-    """Raise ServiceError for what is asked of one database whose instance is protected as a whole.
-
-    That it is refused, and how, is inferred: the preview of 2026 is about operations on instances.
+    """Raise ServiceError for an operation on one database if its instance is protected as a whole. The refusal is
+    inferred: the preview of 2026 is about operations on instances.
     """
     if container.whole_instance(instance) is not None:
         raise ServiceError(

@@ -20,7 +20,7 @@ _FIELDS = frozenset({"backupmanagementtype", "itemname", "itemtype", "parentname
 def _render(call: Call, vault: Vault, intent: Intent) -> dict[str, Any]:
     prefix = call.vault_id(vault)
     name = intent.container.name
-    # The service rewrites the ids it was given into this form, with part of the container's name left out.
+    # The service rewrites ids into this form, without part of the container's name.
     short = f"Compute;{name.resource_group};{name.name}" if isinstance(name, VmName) else name.container
     container = f"{prefix}/backupFabrics/Azure/protectionContainers/{short}"
     return {
@@ -73,7 +73,7 @@ def get_intent(world: World, call: Call) -> Answer:
 
 
 def put_intent(world: World, call: Call) -> Answer:
-    """PUT an intent: 200 at once; jobs protect what is found and not protected, now and at each inquiry."""
+    """PUT an intent: 200 at once; jobs protect the databases found so far, and those found by later inquiries."""
     vault = world.vault(call)
     properties = call.properties()
     kinds = (

@@ -29,7 +29,7 @@ _ITEM_FIELDS = frozenset(
     }
 )
 _OF_OTHERS = frozenset({"backupenginename", "backupsetname"})
-"""Fields that items of other workloads have."""
+"""Fields that only items of other workloads have."""
 _NARROWING = _OF_OTHERS | {"containername", "policyname", "friendlyname", "healthstate"}
 _TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
 
@@ -41,7 +41,7 @@ def _health(item: ProtectedItem) -> str:
 
 
 def _kpi(status: str, problem: JobError | None = None) -> dict[str, Any]:
-    """The health of one kind of operation, as recorded in 2022 of a restore that failed."""
+    """The health of one kind of operation, as recorded in 2022 for a failed restore."""
     return {
         "resourceHealthStatus": status,
         "resourceHealthDetails": [
@@ -55,7 +55,7 @@ def _kpi(status: str, problem: JobError | None = None) -> dict[str, Any]:
     }
 
 
-# Long: an answer as recorded, field after field in the order of the service's.
+# Long: an answer as recorded, field by field in the service's order.
 def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool) -> dict[str, Any]:
     """The protected item; lists leave its extendedInfo out."""
     now = world.now
@@ -70,7 +70,8 @@ def render_item(world: World, call: Call, item: ProtectedItem, *, details: bool)
         kpis["BackupOperationStatusKPI"] = _kpi("Healthy") if healthy else _kpi("TransientUnhealthy", problem)
     if (restore := item.last_restore) is not None:
         failure = restore.errors[-1] if restore.status == "Failed" and restore.errors else None
-        # Recorded as degraded of the service's own trouble (530010); that a user's is worse is inferred.
+        # Recorded as degraded for an error of the service itself (530010); that user errors make it worse is
+        # inferred.
         by_user = failure is not None and "usererror" in failure.title.lower()
         failed = "TransientUnhealthy" if by_user else "TransientDegraded"
         kpis["RestoreOperationStatusKPI"] = (
@@ -170,7 +171,7 @@ def list_items(world: World, call: Call) -> Answer:
         and matches("SQLDataBase", kind)
         else []
     )
-    # In the order of their data sources' numbers, as recorded: not that of their protection.
+    # In the order of their data sources' numbers, as recorded, not the order in which they were protected.
     found.sort(key=attrgetter("source_number"))
     of_workloads = matches("AzureWorkload", wanted.get("backupmanagementtype"))
     if of_workloads and (kind is None or kind.lower() == "sqlinstance"):
@@ -185,7 +186,7 @@ def list_items(world: World, call: Call) -> Answer:
 
 def _listed(world: World, call: Call, item: ProtectedItem, prefix: str) -> dict[str, Any] | bytes:
     if item.deferred_delete is not None:
-        # What remains of its time changes with each look.
+        # Its remaining time is different each time.
         return render_item(world, call, item, details=False)
     made_from = (
         prefix,

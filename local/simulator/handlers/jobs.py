@@ -38,7 +38,7 @@ _OPERATIONS = (
     "updatecustomermanagedkey",
 )
 CANCELLATION = timedelta(seconds=5)
-"""How long the operation of a cancellation takes; the job is Cancelling for longer."""
+"""How long the operation of a cancellation takes; the job stays Cancelling for longer."""
 
 
 def _job(call: Call, vault: Vault) -> Job:
@@ -65,7 +65,7 @@ def list_jobs(world: World, call: Call) -> Answer:
     status = wanted.get("status")
     if status is not None and status.lower() not in _STATUSES:
         raise invalid_input("The filter's status is not one the service knows.")
-    # PowerShell sends an empty operation where it means any.
+    # PowerShell sends an empty operation to mean any.
     operation = wanted.get("operation") or None
     if operation is not None and operation.lower() not in _OPERATIONS:
         raise invalid_input("The filter's operation is not one the service knows.")

@@ -44,7 +44,7 @@ def operation_result(world: World, call: Call) -> Answer:
             answer.body = {}
             answer.headers |= _container_urls(world, call, operation)
         elif call.path.lower().endswith(f"/backupfabrics/azure/operationresults/{operation.id}"):
-            # Recorded of refreshes in 2020 and 2021, as in the specification's example.
+            # Recorded for refreshes in 2020 and 2021, and in the specification's example.
             del answer.headers["Azure-AsyncOperation"]
         return answer
     if operation.error is not None:
@@ -58,7 +58,7 @@ def operation_result(world: World, call: Call) -> Answer:
 
 
 def _container_urls(world: World, call: Call, operation: Operation) -> dict[str, str]:
-    # Asked at a container, the operation's URLs are the container's, whatever the first answer said (recorded
+    # Under a container, the operation's URLs are the container's, whatever the first answer said (recorded
     # for unregistration, whose first Location was at the vault).
     base = call.path.rsplit("/", 2)[0]
     version = call.api_version or operation.result_version

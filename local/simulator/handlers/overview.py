@@ -1,7 +1,7 @@
 """Overviews: who protects a machine, how many items a vault has, how it stores them.
 
 Shapes follow the examples of the REST specification (2026-10-01, usages of 2023-04-01) and a recording of backupStatus
-(2024-04-28), all of virtual machines. What they say of SQL Server in one is inferred.
+(2024-04-28), all for virtual machines. What they contain for SQL Server is inferred.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _machine(world: World, body: dict[str, Any]) -> VirtualMachine | None:
 
 
 def _protecting(machine: VirtualMachine, database: str | None) -> tuple[Container, list[Any]] | None:
-    """The machine's container with the items that are protected in it; of one database where it is named."""
+    """The machine's container with its protected items, or with that of the named database."""
     vault = machine.registered_with
     container = vault.containers.get(machine.name.key) if vault is not None else None
     if container is None:
@@ -192,12 +192,12 @@ def _render_storage(call: Call, vault: Vault) -> dict[str, Any]:
 
 
 def get_storage_config(world: World, call: Call) -> Answer:
-    """GET how the vault stores: its redundancy, locked once it protects anything."""
+    """GET the storage configuration: the redundancy, locked once the vault protects anything."""
     return Answer(200, _render_storage(call, world.vault(call)))
 
 
 def put_storage_config(world: World, call: Call) -> Answer:
-    """PUT (200) or PATCH (204) how the vault stores."""
+    """PUT (200) or PATCH (204) the storage configuration."""
     vault = world.vault(call)
     properties = call.properties()
     asked = properties.get("storageModelType", properties.get("storageType", vault.storage_type))

@@ -29,7 +29,7 @@ def _render_policy(call: Call, vault: Vault, policy: Policy) -> dict[str, Any]:
 
 
 def list_policies(world: World, call: Call) -> Answer:
-    """GET the vault's policies, those of virtual machines too unless the filter says otherwise."""
+    """GET the vault's policies, including those of virtual machines unless the filter excludes them."""
     vault = world.vault(call)
     wanted = parse_filter(call.filter, _POLICY_FIELDS)
     found = [
@@ -49,7 +49,7 @@ def get_policy(world: World, call: Call) -> Answer:
     vault = world.vault(call)
     policy = vault.policies.get(call.parameters["policy"].lower())
     if policy is None:
-        # Recorded (Azure/azure-powershell, TestAzureVmWorkloadPolicy, 2024-04-22): it says nothing more.
+        # Recorded (Azure/azure-powershell, TestAzureVmWorkloadPolicy, 2024-04-22): the body has nothing more.
         return Answer(404, {}, {"Content-Type": "application/json"})
     return Answer(200, _render_policy(call, vault, policy))
 

@@ -48,7 +48,7 @@ def list_protectable_items(world: World, call: Call) -> Answer:
 
 
 def _prebackup_validation(container: Container, parent: str) -> dict[str, str]:
-    """Whether the service backs up an instance or availability group at all."""
+    """The pre-backup validation of an instance or availability group."""
     group = container.group
     instance = container.machine.instances.get(parent.lower()) if group is None else None
     if group is not None and group.basic:

@@ -22,7 +22,7 @@ from local.simulator.world import World
 
 
 def policy_of(world: World, vault: Vault, properties: dict[str, Any]) -> Policy:
-    """The SQL policy that a body's policyId names. Raises ServiceError when it cannot be used."""
+    """The SQL policy that a body's policyId names. Raises ServiceError if it cannot be used."""
     policy_id = parse_id(properties.get("policyId"))
     if policy_id is None or policy_id.rest[:1] != ("backuppolicies",) or len(policy_id.rest) != 2:
         raise invalid_input("Parameter policyId in request is invalid.")
@@ -64,7 +64,7 @@ def _conflict() -> ServiceError:
 
 
 def _found(container: Container, key: tuple[str, str]) -> tuple[str, str] | None:
-    """The instance and the database that the last inquiry found under a key, as they are spelled."""
+    """The instance and the database that the last inquiry found under a key, in their own spelling."""
     return next(
         (
             (instance, database)
@@ -79,7 +79,7 @@ def _found(container: Container, key: tuple[str, str]) -> tuple[str, str] | None
 def _names(
     call: Call, container: Container, existing: ProtectedItem | None, instance: str, database: str
 ) -> tuple[str, str]:
-    """What an item's container and the item itself are called: as the request that protects it spells them."""
+    """The names of an item's container and of the item, as the request that protects it spells them."""
     if existing is not None:
         return existing.container_name, existing.name
     if container.group is not None:
@@ -90,7 +90,7 @@ def _names(
     )
 
 
-# Long: one request, from its checks in the service's order to the job that it starts.
+# Long: one request, from its checks, in the service's order, to the job it starts.
 def configure(world: World, call: Call) -> Answer:
     """PUT an item with a policy: enable protection, change the policy, resume."""
     vault = world.vault(call)

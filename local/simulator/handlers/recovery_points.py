@@ -74,14 +74,14 @@ def _render_point(
 
 
 def _tells_files(item: ProtectedItem, least: str) -> bool:
-    """Whether recovery points have `extendedInfo`: those of the log ranges need `All` of the database's scenario."""
+    """Whether recovery points have `extendedInfo`; the one for log ranges needs `All` in the database's scenario."""
     database = item.live_database()
     told_by = database.files_told_by if database is not None else "All"
     return told_by in ("All", least)
 
 
 def log_ranges(item: ProtectedItem, now: datetime) -> list[tuple[datetime, datetime]]:
-    """The stretches of time any moment of which can be restored to, the newest first."""
+    """The ranges of time that can be restored to, the newest first."""
     kept_since = now - retention(item.policy, "Log")
     ranges = []
     for chain in reversed(item.chains):
@@ -127,7 +127,7 @@ def _render_range(
 
 
 def list_points(world: World, call: Call) -> Answer:
-    """GET an item's recovery points, the newest first, then the one that stands for its log ranges."""
+    """GET an item's recovery points, the newest first, then the one for its log ranges."""
     vault = world.vault(call)
     item = world.item(call, vault)
     wanted = parse_filter(call.filter, _FIELDS)

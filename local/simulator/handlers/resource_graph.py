@@ -1,8 +1,8 @@
 """Resource Graph: the few queries that backup tools send, and a clear refusal of all others.
 
 Requests, paging and headers follow a recording of 2024-08-26 (api-version 2021-03-01) and
-https://learn.microsoft.com/azure/governance/resource-graph/concepts/work-with-data: it pages only what is ordered and
-shows its id. What it says of machines and vaults is inferred from the documentation of their resource types.
+https://learn.microsoft.com/azure/governance/resource-graph/concepts/work-with-data: only a query that is sorted and
+returns ids is paged. The rows of machines and vaults are inferred from the documentation of their resource types.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from local.simulator.calls import Answer, Call
 from local.simulator.errors import ServiceError
 from local.simulator.world import World
 
-#: Queries of one user in so long (https://learn.microsoft.com/azure/governance/resource-graph/concepts/guidance-for-throttled-requests).
+#: Queries of one user within the window
+#: (https://learn.microsoft.com/azure/governance/resource-graph/concepts/guidance-for-throttled-requests).
 QUERIES: Final = 15
 WINDOW: Final = timedelta(seconds=5)
 _MOST: Final = 1000
@@ -91,7 +92,7 @@ def _projected(row: dict[str, Any], columns: str) -> dict[str, Any]:
         column = _COLUMN.fullmatch(text.strip())
         if column is None:
             raise _refused(f"the column {text.strip()!r}")
-        # As in Kusto, the name of a column below another is made of both.
+        # As in Kusto, a nested column's name is made of both names.
         shown[column.group(1) or column.group(2).replace(".", "_")] = _value(row, column.group(2))
     return shown
 
@@ -99,7 +100,7 @@ def _projected(row: dict[str, Any], columns: str) -> dict[str, Any]:
 def _answered(
     world: World, call: Call, query: str, subscriptions: list[str] | None
 ) -> tuple[list[dict[str, Any]], bool]:
-    """The rows of a query, of what the caller may read, and whether it can be paged."""
+    """The rows of a query, limited to what the caller may read, and whether it can be paged."""
     table, *steps = (part.strip() for part in query.split("|"))
     if table.lower() != "resources":
         raise _refused(f"the table {table!r}")
@@ -173,7 +174,7 @@ def resources(world: World, call: Call) -> Answer:
         "count": len(shown),
         "data": shown,
         "facets": [],
-        # Not a boolean: so the service writes it.
+        # Text, not a boolean, as in the service.
         "resultTruncated": "true" if more and not pageable else "false",
     }
     if more and pageable:

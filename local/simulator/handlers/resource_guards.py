@@ -61,12 +61,12 @@ def get_proxy(world: World, call: Call) -> Answer:
 
 
 def put_proxy(world: World, call: Call) -> Answer:
-    """PUT the link to a guard, which from then on guards all that can be guarded."""
+    """PUT the link to a guard, which from then on guards everything that can be guarded."""
     vault = world.vault(call)
     identifier = call.properties().get("resourceGuardResourceId")
     if not isinstance(identifier, str) or not _GUARD_ID.fullmatch(identifier):
         raise invalid_input("Parameter resourceGuardResourceId in request is invalid.")
-    # Recorded: answers and requests spell it so, however it was sent.
+    # Recorded: answers spell it so, however it was sent.
     identifier = re.sub("/resourceGroups/", "/resourcegroups/", identifier, flags=re.IGNORECASE)
     vault.resource_guard = ResourceGuard(identifier, EVERY_REQUEST, world.now)
     effect = Effect(_path(world.canonical_vault_id(vault)))
@@ -74,7 +74,7 @@ def put_proxy(world: World, call: Call) -> Answer:
 
 
 def unlock_delete(world: World, call: Call) -> Answer:
-    """POST the guard's consent to one deletion of the next half hour: of an item, or of the link itself."""
+    """POST the guard's consent to one deletion in the next half hour: of an item, or of the link itself."""
     vault = world.vault(call)
     guard = _linked(call, vault)
     body = call.json()

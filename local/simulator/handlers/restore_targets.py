@@ -14,7 +14,7 @@ from local.simulator.world import World
 
 @dataclass
 class Target:
-    """Where a restore goes. `instance` and `database` are absent for a restore as files."""
+    """The target of a restore. Without `instance` and `database` it is a restore as files."""
 
     container: Container
     instance: Instance | None
@@ -154,7 +154,7 @@ def _mapped_files(
 
 
 def check_target(target: Target) -> None:
-    """Raise JobError where the target stands in the way of the restore, as its job or a validation finds."""
+    """Raise JobError if the target prevents the restore; the restore's job and a validation check this."""
     machine = target.container.machine
     if not machine.running:
         raise machine_down(machine)
@@ -189,7 +189,7 @@ def check_target(target: Target) -> None:
 def _file_of_another(
     machine: VirtualMachine, restored_over: Database | None, files: list[tuple[str, str, str]]
 ) -> str | None:
-    """The first of these paths that a database of the machine has, but for the one that is restored over."""
+    """The first of these paths that a database of the machine uses, except the one being overwritten."""
     taken = {
         path.lower()
         for instance in machine.instances.values()

@@ -25,19 +25,19 @@ from local.simulator.world import World
 
 @dataclass
 class _Plan:
-    """What a restore request asks for, once it has passed what the service checks before it begins."""
+    """What a restore request asks for; it has passed the checks that the service makes first."""
 
     moment: datetime
     shown: str
     target: Target
     point: RecoveryPoint | None
-    """None for a moment of the log ranges."""
+    """None for a point in time."""
     archived: tuple[timedelta, dict[str, str], timedelta] | None
-    """How long its rehydration takes, what the job says of it, and how long it stays rehydrated."""
+    """How long its rehydration takes, what the job reports of it, and how long it stays rehydrated."""
 
 
 def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties: dict[str, Any]) -> _Plan:
-    """Raises ServiceError for a request that the service turns away."""
+    """The plan of a request. Raises ServiceError for a request that the service refuses."""
     kind = str(properties.get("objectType", ""))
     point_in_time = kind.startswith("AzureWorkloadSQLPointInTimeRestore")
     if kind not in (
@@ -70,7 +70,7 @@ def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties
 
 
 def trigger_validation(world: World, call: Call) -> Answer:
-    """POST backupTriggerValidateOperation: whether a restore would be turned away, without starting it.
+    """POST backupTriggerValidateOperation: check whether a restore would be refused, without starting it.
 
     Follows the specification's example of SQL Server (2026-10-01, of a restore from a snapshot).
     """
@@ -115,7 +115,7 @@ def trigger_validation(world: World, call: Call) -> Answer:
     return accepted_answer(world, call, operation)
 
 
-# Long: one request, from its checks in the service's order to the job that it starts.
+# Long: one request, from its checks, in the service's order, to the job it starts.
 def restore(world: World, call: Call) -> Answer:
     """POST restore: over the original, to another database, or as files; from a recovery point or a moment."""
     vault = world.vault(call)
@@ -138,7 +138,7 @@ def restore(world: World, call: Call) -> Answer:
         return None
 
     def end(job: Job) -> None:
-        # A restore that fails says all of this too, as recorded.
+        # A failed restore reports all of this too, as recorded.
         job.property_bag = {
             "Data Transferred (in MB)": f"{item_size(item) + 0.0845:.4f}",
             "Job Type": target.kind,
@@ -185,7 +185,7 @@ def restore(world: World, call: Call) -> Answer:
 
 
 def _shape(item: ProtectedItem, plan: _Plan) -> dict[str, Any]:
-    """What a restore's job shows of itself."""
+    """The fields of a restore's job."""
     if plan.archived is not None:
         return {"task": "Rehydrate from Archive storage", "property_bag": dict(plan.archived[1])}
     return {
@@ -216,7 +216,7 @@ def _finish(
     targeted: ProtectedItem | None,
     no_recovery: bool,
 ) -> None:
-    """What a restore does at its end. Raises JobError when it cannot."""
+    """Finish a restore. Raises JobError if it fails."""
     check_target(target)
     if target.instance is not None:
         existing = target.instance.databases.get(target.database.lower())
@@ -253,11 +253,11 @@ def _finish(
         if chain is not None:
             chain.close(world.now)
         if targeted is not None:
-            # Restoring over a database breaks its log chain; the next full begins a new one.
+            # Overwriting a database breaks its log chain; the next full begins a new one.
             targeted.log_chain_broken = True
 
 
 def item_size(item: ProtectedItem) -> float:
-    """The size of an item's database in MB; the default where it was dropped."""
+    """The size of an item's database in MB; the default if it was dropped."""
     database = item.live_database()
     return database.size_mb if database is not None else 20.0

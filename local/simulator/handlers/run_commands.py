@@ -15,7 +15,7 @@ from local.simulator.timing import ticks
 from local.simulator.world import World
 
 _UPDATES = 12
-"""Updates of a machine at once, refilled at four a minute
+"""A bucket for updates of a machine, refilled at four per minute
 (https://learn.microsoft.com/azure/virtual-machines/compute-throttling-limits)."""
 _UPDATES_A_MINUTE = 4.0
 
@@ -53,14 +53,14 @@ def list_run_commands(world: World, call: Call) -> Answer:
 
 
 def get_run_command(world: World, call: Call) -> Answer:
-    """GET a run command, with `$expand=instanceView` how its script fares."""
+    """GET a run command, with `$expand=instanceView` also the state of its script."""
     machine = machine_of(world, call)
     return Answer(200, _render(world, call, machine, _command(call, machine)))
 
 
-# Long: one request, from its checks in the service's order to the job that it starts.
+# Long: one request, from its checks, in the service's order, to the job it starts.
 def put_run_command(world: World, call: Call) -> Answer:
-    """PUT a run command: its script runs, unless one of that name with the same script is there already."""
+    """PUT a run command: its script runs, unless one of that name has the same script already."""
     machine = machine_of(world, call)
     body = call.json()
     given = body.get("properties")
@@ -97,7 +97,7 @@ def put_run_command(world: World, call: Call) -> Answer:
         provisioning_state="Creating" if known is None else "Updating",
     )
     if repeats and known is not None:
-        # Recorded: accepted, and nothing runs. What it shows is what ran before.
+        # Recorded: it is accepted, but nothing runs; it shows the earlier run.
         command = known
         command.parameters = parameters
         command.provisioning_state = "Updating"
@@ -129,7 +129,7 @@ def _provisioned(command: RunCommand) -> None:
 
 
 def _start(world: World, call: Call, machine: VirtualMachine, command: RunCommand) -> None:
-    """The agent has the script, and runs it."""
+    """The agent receives the script and runs it."""
     if machine.run_commands.get(command.name.lower()) is not command:
         return
     command.state, command.start = "Running", world.now
@@ -149,7 +149,7 @@ def _start(world: World, call: Call, machine: VirtualMachine, command: RunComman
         )
         return
     if "scriptMisleads" in call.faults:
-        # Recorded: state Running and exit code 0, with an end time, where the handler could not begin.
+        # Recorded for a handler that could not begin: state Running and exit code 0, with an end time.
         text = "Execution failed: failed to get configuration"
         world.agenda.at(world.now + length, partial(_end, world, machine, command, "Running", message=text))
         return
@@ -183,7 +183,7 @@ def _end(
 
 
 def delete_run_command(world: World, call: Call) -> Answer:
-    """DELETE a run command: one that runs is ended by it."""
+    """DELETE a run command; if it is running, it is stopped."""
     machine = machine_of(world, call)
     name = call.parameters["command"]
     command = machine.run_commands.get(name.lower())
@@ -222,7 +222,7 @@ def _headers(world: World, call: Call, machine: VirtualMachine) -> dict[str, str
 
 
 def _count_update(world: World, machine: VirtualMachine) -> None:
-    """Count an update of the machine. Raises ServiceError (429) where its bucket is empty."""
+    """Count an update of the machine. Raises ServiceError (429) if its bucket is empty."""
     now = world.now
     if machine.updates_at is not None:
         minutes = (now - machine.updates_at).total_seconds() / 60

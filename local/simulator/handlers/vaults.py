@@ -19,7 +19,7 @@ PROVISIONING = timedelta(seconds=90)
 _VAULT_NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,49}")
 
 
-# Long: an answer as recorded, field after field in the order of the service's.
+# Long: an answer as recorded, field by field in the service's order.
 def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
     created = vault.created.strftime("%Y-%m-%dT%H%%3A%M%%3A%S.%f")
     provisioning = vault.provisioned_from is not None and vault.provisioned_from > world.now
@@ -83,7 +83,7 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
 
 
 def _tell_security(properties: dict[str, Any], vault: Vault, *, provisioning: bool) -> None:
-    """What vaults say of their security since 2026."""
+    """Set the security settings that vaults have had since 2026."""
     if provisioning:
         del properties["backupStorageVersion"]
     elif not vault.containers:
@@ -186,7 +186,7 @@ _SECURITY = {
 
 
 def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
-    """Refuse to switch off what is always on, a retention outside 14 to 180 days, and what the guard forbids."""
+    """Refuse what soft delete that is always on, the bounds of its retention, or the resource guard forbids."""
     if state is not None and state not in ("Enabled", "Disabled", "AlwaysON", "Invalid"):
         raise invalid_input("Parameter softDeleteFeatureState in request is invalid.")
     if vault.soft_delete == "AlwaysON" and state in ("Enabled", "Disabled"):
@@ -236,7 +236,7 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
 def delete_vault(world: World, call: Call) -> Answer:
     """DELETE a vault, which must hold nothing but what is soft-deleted.
 
-    It answers 200, from 2024-04-01 on 204, which one that is not there gets too, and 202 since 2026.
+    It answers 200; from 2024-04-01 on 204, also if there is no such vault; since 2026 202.
     """
     try:
         vault = world.vault(call)

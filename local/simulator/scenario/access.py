@@ -1,4 +1,4 @@
-"""Who may do what in a scenario: service principals and role assignments."""
+"""Access in a scenario: service principals and role assignments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ RIGHTS = ("*", "read", "write", "restore", "runCommands")
 
 
 class ServicePrincipalScenario(Part):
-    """A service principal: its secret (none: it signs in by certificate or federated token) and what it may do.
+    """A service principal: its secret (None: it signs in by certificate or federated token) and what it is allowed to
+    do.
 
     `allowed` has names of routes, `read` (every GET), `write` (everything else but restores and run commands),
     `restore`, `runCommands` (to put and delete them), or `*`.
@@ -35,7 +36,7 @@ class ServicePrincipalScenario(Part):
 
 
 class RoleAssignmentScenario(Part):
-    """A role that holds on a scope and everything below it: for one principal, or for whoever calls."""
+    """A role on a scope and everything below it, for one principal or for every caller."""
 
     scope: str = "/"
     role_name: str = ""

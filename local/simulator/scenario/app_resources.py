@@ -25,7 +25,7 @@ class TopicScenario(EntityScenario):
 
 
 class NamespaceScenario(Part):
-    """A Service Bus namespace as its management side shows it; messages are the broker's."""
+    """A Service Bus namespace, as Azure Resource Manager shows it; its messages are the broker's."""
 
     resource_group: Name = "rg-app"
     name: Name
@@ -36,7 +36,7 @@ class NamespaceScenario(Part):
 
 
 class FunctionAppScenario(Part):
-    """A Function App as its management side shows it: one user-assigned identity, and its application settings."""
+    """A Function App, as Azure Resource Manager shows it: its user-assigned identity and its application settings."""
 
     resource_group: Name = "rg-app"
     name: Name

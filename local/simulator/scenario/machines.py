@@ -25,11 +25,12 @@ class FileScenario(Part):
 class DatabaseScenario(Part):
     """A database. Sizes in MB; `history_days` of recovery points need a policy.
 
-    Without `files` it has those that SQL Server gives it. Of its history, points older than `archived_after_days`
-    are in the archive tier, those older than `soft_deleted_after_days` are soft-deleted, and the vault tier has lost
-    those older than `vault_tier_deleted_after_days`. A scan found threats in those of the last `threats_within_days`.
-    What is restored of one that is `corrupt` fails DBCC CHECKDB; one `encrypted_by` a certificate is restored only
-    where that is known.
+    Without `files` it has the default ones. Recovery points older than `archived_after_days`
+    are in the archive tier, those older than `soft_deleted_after_days` are soft-deleted, and those older than
+    `vault_tier_deleted_after_days` are deleted from the vault tier. A scan found threats in those of the last
+    `threats_within_days` days.
+    A restored copy of a `corrupt` database fails DBCC CHECKDB. A database `encrypted_by` a certificate can be
+    restored only to instances that have it.
     """
 
     name: DatabaseName
@@ -50,7 +51,7 @@ class DatabaseScenario(Part):
 
     @property
     def effective_recovery_model(self) -> str:
-        """As SQL Server sets it up: master, msdb and tempdb are Simple unless it is said otherwise."""
+        """The recovery model, by default as SQL Server sets it: Simple for master, msdb and tempdb."""
         if self.recovery_model is not None:
             return self.recovery_model
         return "Simple" if self.name.lower() in SYSTEM_DATABASES - {"model"} else "Full"
@@ -70,10 +71,10 @@ class DatabaseScenario(Part):
 
 
 class InstanceScenario(Part):
-    """A SQL Server instance with its default directories, and the certificates of encrypted databases that it knows.
+    """A SQL Server instance with its default directories, and the certificates it has.
 
-    `protected_by` protects it as a whole; `auto_protected_by` is the policy of its intent. With `system_is_sysadmin`
-    the account that run commands run as may check and drop databases.
+    `protected_by` is the policy that protects it as a whole, `auto_protected_by` the policy of its auto-protection.
+    With `system_is_sysadmin` run commands may check and drop databases.
     """
 
     name: Name = "MSSQLSERVER"
@@ -110,10 +111,10 @@ class InstanceScenario(Part):
 class VirtualMachineScenario(Part):
     """A virtual machine; without `instances` it has no SQL Server.
 
-    One that is `deleted` is gone from Azure, but still registered: what was backed up of it is kept. Where it is joined
-    to a `domain`, items name it by its full host name; its jobs do where `job_names` is full. Resource Graph knows it
-    as one with SQL Server only where it has the `sql_iaas_extension`. Without `agent_ready` its run commands never
-    begin; `run_commands` are the names of those that are there and have ended. Restores that need more than `free_mb`
+    A `deleted` machine is gone from Azure, but still registered: its backups are kept. In a `domain`, items name it
+    by its full host name; with `job_names` full, its jobs do too. Resource Graph lists it as a machine with SQL
+    Server only if it has the `sql_iaas_extension`. Without `agent_ready` its run commands never begin; `run_commands`
+    are the names of existing ones, which have ended. Restores that need more than `free_mb`
     fail.
     """
 
@@ -159,9 +160,10 @@ class VirtualMachineScenario(Part):
 
 
 class AvailabilityGroupScenario(Part):
-    """An Always On availability group on an instance of several machines; the first is primary unless it is said.
+    """An Always On availability group on an instance of several machines; the first has the primary replica unless
+    `primary` names another.
 
-    Its databases are on that instance of each of the machines, and not among the instance's own.
+    Its databases are on that instance of each machine; name them here only.
     """
 
     name: Name

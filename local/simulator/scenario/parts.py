@@ -1,4 +1,4 @@
-"""What all parts of a scenario share: how keys are spelled, names, moments."""
+"""What the parts of a scenario share: the spelling of keys, names, moments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Part(BaseModel):
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/;?#]+$")]
 
 
-#: What SQL Server takes for a database: nearly everything.
+#: SQL Server accepts nearly any name for a database.
 DatabaseName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 

@@ -47,7 +47,7 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be used; the message is one sentence that says what is wrong where."""
+    """A scenario that cannot be used; the message is one sentence that says what is wrong, and where."""
 
 
 def _default_databases() -> tuple[DatabaseScenario, ...]:
@@ -103,7 +103,7 @@ class Scenario(Part):
 
     @property
     def service(self) -> ServiceVersion:
-        """Which year's service it is."""
+        """The version of the service that is simulated."""
         return ServiceVersion(self.service_version)
 
     @model_validator(mode="after")
@@ -146,7 +146,7 @@ class Scenario(Part):
         return self
 
     def _check_timeline(self) -> None:
-        """What happens must be able to happen: in the order of its moments."""
+        """Raise ValueError unless every event is possible at its moment."""
         there = {
             (machine.name.lower(), instance.name.lower()): {
                 entry.name.lower() for entry in instance.databases
@@ -179,7 +179,7 @@ class Scenario(Part):
                 names.add(new.lower())
 
     def machine_named(self, name: str) -> VirtualMachineScenario:
-        """The virtual machine of that name. Raises ValueError where there is not exactly one."""
+        """The virtual machine of that name. Raises ValueError unless there is exactly one."""
         found = [machine for machine in self.virtual_machines if machine.name.lower() == name.lower()]
         if len(found) != 1:
             raise ValueError(f"there are {len(found)} virtual machines {name}, and there must be one")
@@ -229,7 +229,7 @@ class Scenario(Part):
 
     @classmethod
     def load(cls, path: Path | str) -> Scenario:
-        """The scenario in a JSON file. Raises ScenarioError with one sentence that says what is wrong."""
+        """The scenario in a JSON file. Raises ScenarioError; its message is one sentence."""
         try:
             text = Path(path).read_bytes()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""How the service behaves in a scenario: how long things take, and when it throttles."""
+"""The service in a scenario: how long things take, and what is throttled."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Length = float | tuple[float, float]
 class DurationsScenario(Part):
     """Seconds that operations and jobs take, or [median, sigma] of a lognormal.
 
-    `accept` is how long the operation of a backup or restore runs until it names its job, `young` how long that
-    job says less of itself. Where they are None, some do and most do not, as recorded.
+    `accept` is how long the operation of a backup or restore runs until it names its job, `young` how long that job
+    reports less. None: for some jobs and not for most, as recorded.
     """
 
     refresh: Length = 20
@@ -45,14 +45,14 @@ class DurationsScenario(Part):
 
 
 class BucketScenario(Part):
-    """A token bucket: how many requests at once, how many a second after that."""
+    """A token bucket: how many requests at once, and how many per second after that."""
 
     bucket: int = Field(ge=1)
     per_second: float = Field(gt=0)
 
 
 class BackupReadsScenario(Part):
-    """How many reads of each action under a vault are taken in a rolling hour: as recorded in 2024.
+    """How many reads of each action under a vault are allowed in a rolling hour: as recorded in 2024.
 
     In 2021 both were 150; in 2022 and 2023 it was 300, and 150 for jobs.
     """
@@ -62,7 +62,7 @@ class BackupReadsScenario(Part):
 
 
 class ThrottlingScenario(Part):
-    """ARM's token buckets, and the hour of backup reads; what is left out does not throttle."""
+    """ARM's token buckets, and the hourly limits of backup reads; what is left out is not limited."""
 
     reads: BucketScenario | None = None
     writes: BucketScenario | None = None

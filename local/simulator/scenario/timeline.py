@@ -25,13 +25,13 @@ class _Happening(Part):
 
 
 class MachineStops(_Happening):
-    """The machine is shut down: what its policies would back up fails."""
+    """The machine is shut down: scheduled backups of its databases fail."""
 
     event: Literal["machineStops"]
 
 
 class MachineStarts(_Happening):
-    """The machine is up again."""
+    """The machine is started."""
 
     event: Literal["machineStarts"]
 
@@ -51,7 +51,7 @@ class DatabaseAppears(_Happening):
 
 
 class DatabaseIsRenamed(_Happening):
-    """A database gets another name; its protected item keeps the old one, and finds nothing under it."""
+    """A database is renamed; its protected item keeps the old name, under which there is no database any more."""
 
     event: Literal["databaseIsRenamed"]
     instance: Name = "MSSQLSERVER"
@@ -74,9 +74,8 @@ TimelineEvent = Annotated[
 
 
 class ScheduledFailureScenario(Part):
-    """Backups that policies take fail for a while: of databases by shell-style patterns, of these kinds.
-
-    Backups on demand are not concerned: those fail by `faults`.
+    """Scheduled backups of these kinds fail for a while, for databases that match shell-style patterns. For backups
+    on demand, use `faults`.
     """
 
     virtual_machine: str = "*"
@@ -95,7 +94,7 @@ class ScheduledFailureScenario(Part):
         return self
 
     def concerns(self, machine: str, database: str, kind: str) -> bool:
-        """Whether backups of that kind of the database are meant, whenever they are taken."""
+        """Whether it is about backups of that kind of the database, at any time."""
         return (
             kind in self.kinds
             and fnmatchcase(machine.lower(), self.virtual_machine.lower())
