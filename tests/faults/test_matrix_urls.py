@@ -53,7 +53,7 @@ def relocate(
     def mangle(method: str, path: str, answer: RawAnswer) -> RawAnswer:
         if method == "POST" and path.endswith(ending):
             headers = {
-                name: change(value) if name in ("location", "estate-asyncoperation") else value
+                name: change(value) if name in ("location", "azure-asyncoperation") else value
                 for name, value in answer.headers.items()
             }
             return RawAnswer(answer.status, headers, answer.body)
@@ -164,7 +164,7 @@ def test_F17_location_that_climbs_or_changes_its_scheme(
     def mislead(method: str, path: str, answer: RawAnswer) -> RawAnswer:
         if method != "POST":
             return answer
-        names = ("location", "estate-asyncoperation")
+        names = ("location", "azure-asyncoperation")
         led = {name: answer.headers[name].replace(*change, 1) for name in names if name in answer.headers}
         return replace(answer, headers={**answer.headers, **led})
 
