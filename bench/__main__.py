@@ -5,8 +5,8 @@
     python -m bench p3 p8       only these
     python -m bench --reference everything, as the figures and plots of docs/performance.md
 
-What runs on a stepped clock gives the same figures on any machine, however busy, and runs two at a time;
-what is timed runs alone.
+Benchmarks on a stepped clock give the same figures on any machine, however busy, and run two at a time; timed ones
+run alone.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _run(modules: dict[str, str], quick: bool, *, workers: int) -> list[Finding]
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The new figures, and the old ones of what was not measured now."""
+    """The new figures, with the old ones of benchmarks that were not run now."""
     named = {entry["name"] for entry in new["findings"]}
     kept = [entry for entry in old["findings"] if entry["name"] not in named]
     entries = sorted([*new["findings"], *kept], key=lambda entry: names_in_order().index(entry["name"]))

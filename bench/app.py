@@ -24,7 +24,7 @@ _STARTED = ("accepted", "started")
 
 @dataclass(frozen=True)
 class Outcome:
-    """An outcome, and when it was handed to the broker."""
+    """An outcome, and when the broker received it."""
 
     at: datetime
     event: dict[str, Any]
@@ -67,7 +67,7 @@ class RecordingBus:
 
 
 class App(Estate):
-    """Runs requests to their outcomes without waiting: time is stepped from one due message to the next."""
+    """Runs requests to their outcomes without waiting: the clock is stepped from one due message to the next."""
 
     most_steps = 10_000_000
     bus: RecordingBus
@@ -81,7 +81,7 @@ class App(Estate):
         trackers: int = 1,
     ) -> None:
         super().__init__(scenario, settings, batch=batch)
-        #: instances of the tracker, each with a listing of its own; a batch goes to the next
+        #: instances of the tracker, each with its own listings; they take turns with the batches
         self._trackers = trackers
         self._runtimes: list[Runtime] = []
         self.executions = 0
@@ -91,16 +91,16 @@ class App(Estate):
         self._sent = 0
 
     def start(self) -> None:
-        """Start the app, with as many trackers as there are to be."""
+        """Start the app and its trackers."""
         super().start()
         self._runtimes = [self.runtime, *(self.build() for _ in range(self._trackers - 1))]
 
     def open_bus(self) -> RecordingBus:
-        """A bus that remembers."""
+        """The bus that remembers outcomes."""
         return RecordingBus(self.broker, self.clock)
 
     def open_receiver(self) -> InProcessReceiver:
-        """A receiver that counts."""
+        """The receiver that counts deliveries."""
         return _CountingReceiver(self.broker, self)
 
     @property
@@ -132,15 +132,14 @@ class App(Estate):
         )
 
     def back_up_all(self, **more: Any) -> None:
-        """Back every database of the vault up."""
+        """Back up every database of the vault."""
         self.request(
             "backup", {"databases": [{"instance": "*", "database": "*"}], "backupType": "Full", **more}
         )
 
     def back_up_by_hand(self, vm: str, database: str) -> bool:
-        """Start a backup as somebody else does: the app hears of it only in the vault's jobs.
-
-        Returns whether the service's limits let it start.
+        """Start a backup as somebody else does: the app sees it only among the vault's jobs. Returns whether the
+        service's limits allowed it.
         """
         item = (
             f"{self.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
@@ -152,12 +151,12 @@ class App(Estate):
         return answer.status == 202
 
     def next_tracker(self) -> None:
-        """The next batch of polls goes to another instance, where there are several."""
+        """Give the next batch of polls to another instance, if there are several."""
         self._runtimes.append(self._runtimes.pop(0))
         composition.install(self._runtimes[0])
 
     def run(self, *, until: Callable[[], bool] | None = None, at_most: timedelta | None = None) -> None:
-        """Go on until nothing is left to do, `until` holds, or `at_most` has passed."""
+        """Run until nothing is left to do, `until` is true, or `at_most` has passed."""
         end = self.clock.now() + at_most if at_most is not None else None
         if not self.step(until or (lambda: False), until=end) and end is not None and self.broker.next_due():
             self.clock.advance_to(end)
@@ -170,7 +169,7 @@ def at(entry: dict[str, Any]) -> datetime:
 
 
 def busiest_hour(moments: Sequence[datetime]) -> int:
-    """The most of these moments, in order, in any rolling hour."""
+    """The most of these moments, given in order, that lie in any one hour."""
     most = first = 0
     for last, moment in enumerate(moments):
         while moment - moments[first] >= timedelta(hours=1):

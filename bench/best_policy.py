@@ -1,8 +1,8 @@
-"""The best that any policy of looking can reach that knows the law of durations, and not the ends.
+"""The best that any polling policy can reach that knows the distribution of durations, but not when each job ends.
 
-A look sees all jobs of a vault and costs so many reads. With so many looks for the hour, the mean lateness is least
-where their density follows the square root of the density of ends: the first-order condition of minimising the
-integral of f(t) / 2r(t) with the integral of r(t) fixed, where r is bounded below so that nobody is left unseen.
+A look sees all jobs of a vault and costs some reads. For a given number of looks per hour, the mean lateness is least
+if their density follows the square root of the density of ends: the first-order condition of minimising the
+integral of f(t) / 2r(t) with the integral of r(t) fixed, where r is bounded below so that every job is seen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from bench.estate import MEDIAN, SIGMA
 
 _STEP: Final = 5.0
-#: Starts of a fan-out are taken to be spread evenly over so many moments.
+#: The starts of a fan-out are taken to be spread evenly over this many moments.
 _MOMENTS: Final = 40
 
 
@@ -23,10 +23,10 @@ def mean_lateness(*, looks: float, horizon: float, starts_over: float, longest: 
     """The mean seconds from a job's end to the look that sees it, for ends within the horizon.
 
     Args:
-        looks: how many the hour allows within the horizon.
+        looks: how many are allowed within the horizon.
         horizon: seconds.
         starts_over: seconds over which the jobs start, evenly.
-        longest: seconds between two looks at most.
+        longest: the most seconds between two looks.
     """
     count = int(horizon / _STEP)
     ended = [_ended(number * _STEP, starts_over) for number in range(count + 1)]
@@ -58,7 +58,7 @@ def _rates(density: list[float], looks: float, least: float) -> list[float]:
 
 
 def _ended(at: float, starts_over: float) -> float:
-    """The share of jobs that have ended by then."""
+    """The share of jobs that have ended after that many seconds."""
     starts = (starts_over * (number + 0.5) / _MOMENTS for number in range(_MOMENTS))
     return sum(_distribution(at - start) for start in starts) / _MOMENTS
 

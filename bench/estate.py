@@ -1,4 +1,4 @@
-"""The estates the benchmarks run on, and Azure's limits as the simulator enforces them."""
+"""The estates of the benchmarks, with Azure's limits as the simulator enforces them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def estate(
     faults: list[dict[str, Any]] | None = None,
     **more: Any,
 ) -> Scenario:
-    """`databases` databases on `machines` VMs, all of them protected or none registered."""
+    """`databases` databases on `machines` VMs, all protected, or none registered."""
     names = [f"db{number:04}" for number in range(databases)]
     share = math.ceil(databases / machines)
     policy = {"protectedBy": "HourlyLogBackup"} if protected else {}

@@ -1,7 +1,7 @@
-"""P10: what 1,000 backups take of Azure, as counted, and what that costs beside what else one would use.
+"""P10: what 1,000 backups use of Azure, counted, and what that costs compared with the alternatives.
 
-The prices are second-hand and dated, since Microsoft's pages fill theirs in by script. Put today's in: every figure
-here is a count times a price.
+The prices are second-hand and dated, because Microsoft's pages fill theirs in by script. Replace them with today's:
+every figure here is a count times a price.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _POLL: Final = 30.0
 class Prices:
     """US dollars; East US.
 
-    Flex Consumption on demand, as told by modal.com/blog/azure-function-pricing-guide (2025-05-22): each execution is
+    Flex Consumption on demand, from modal.com/blog/azure-function-pricing-guide (2025-05-22): each execution is
     billed for a second at least. Service Bus Standard beyond the 13 million operations of its base price. Logic Apps
     Consumption: a built-in action and a standard connector (a gist of 2020-07 that quotes the page).
     """
@@ -37,7 +37,7 @@ class Prices:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What is billed."""
+    """The operations that are billed."""
 
     executions: int
     operations: int = 0
@@ -45,7 +45,7 @@ class Counts:
     connectors: int = 0
 
     def dollars(self, prices: Prices) -> float:
-        """What it costs, free grants left out."""
+        """The cost in US dollars, without free grants."""
         an_execution = (
             prices.million_executions / 1e6
             + prices.gigabyte_second * prices.instance_gigabytes * prices.least_seconds
@@ -65,7 +65,7 @@ def measure(*, quick: bool) -> Finding:
     apart, calls_apart, _ = _apart(20 if quick else 100)
     share = jobs / (20 if quick else 100)
     apart = Counts(executions=round(apart.executions * share), operations=round(apart.operations * share))
-    # A Durable monitor: a look is an activity, and two episodes of its orchestrator; task hub left out.
+    # A Durable monitor: each look is an activity and two episodes of its orchestrator; without its task hub.
     durable = Counts(executions=3 * polls + 2 * jobs)
     # A Logic App: a delay, a condition and a call of Azure Resource Manager for each look.
     logic = Counts(executions=0, built_in=2 * polls + 2 * jobs, connectors=polls + jobs)
@@ -99,8 +99,8 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P10",
-            what=f"{jobs} backups, each by a request of its own, one at a time",
-            goal="told",
+            what=f"{jobs} backups, a request for each, one at a time",
+            goal="none",
             value=_told(apart, prices, round(calls_apart * share)),
             reached=None,
             peer=(
@@ -133,7 +133,7 @@ def _together(jobs: int) -> tuple[Counts, int, int]:
 
 
 def _apart(jobs: int) -> tuple[Counts, int, int]:
-    """One job in flight at a time: nothing to share an execution with."""
+    """One job in flight at a time, which shares its executions with no other."""
     with App(fleet_of_jobs(jobs, seed=2)) as app:
         for number in range(jobs):
             name = {"instance": "MSSQLSERVER", "database": f"db{number:04}"}
@@ -143,7 +143,7 @@ def _apart(jobs: int) -> tuple[Counts, int, int]:
 
 
 def _counted(app: App) -> Counts:
-    """Executions; and operations of the broker: each message is sent, received and completed."""
+    """Executions, and operations of the broker: each message is sent, received and completed."""
     return Counts(executions=app.executions, operations=3 * app.steps + len(app.outcomes))
 
 

@@ -10,13 +10,12 @@ from bench.app import App, at, busiest_hour
 from bench.estate import estate
 from bench.peers.az import AzCalls
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import CONTAINER, item_names, simulated
 from bench.report import Finding, Row
-from bench.virtual_time import VirtualThreads
-from local.simulator import SERVICE_LIMITS, Scenario, Simulator, SimulatorServer
-from local.stepped_clock import SteppedClock
+from local.simulator import SERVICE_LIMITS
 
 _PAGE = 200
-#: up to so many jobs are looked up singly
+#: up to this many jobs are looked up one by one
 _FEW = 4
 _JOB_READS = SERVICE_LIMITS["backupReads"]["jobsPerHour"]
 _OTHER_READS = SERVICE_LIMITS["backupReads"]["perHour"]
@@ -34,13 +33,16 @@ def measure(*, quick: bool) -> Finding:
             app.protect_all(firstBackup="now")
             app.run()
             entries = app.simulator.access_entries
-            assert len(app.outcomes) == size and all(o.status == "succeeded" for o in app.outcomes)
+            assert len(app.outcomes) == size and all(
+                outcome.status == "succeeded" for outcome in app.outcomes
+            )
         routes = Counter(entry["route"] for entry in entries)
         discovery = sum(
             count for route, count in routes.items() if route not in (*_PER_DATABASE, *_LISTINGS, "ListJobs")
         )
         listings = 2 * math.ceil(size / _PAGE)
-        # Looks follow time, not databases: a tick's listing takes a page for each 200 jobs, one job is asked itself.
+        # The number of looks depends on time, not on databases: a tick's listing takes a page per 200 jobs; a single
+        # job is asked itself.
         looks = routes["ListJobs"] + (routes["GetJob"] + routes["OperationStatus"] if size <= _FEW else 0)
         details = routes["GetJob"] if size > _FEW else 0
         least = discovery + listings + 2 * size + looks
@@ -88,31 +90,19 @@ def _action(entry: dict[str, Any]) -> str:
     return "jobs" if entry["route"] in ("ListJobs", "GetJob") else str(entry["route"])
 
 
-def _simulate(scenario: Scenario) -> tuple[Simulator, SimulatorServer, VirtualThreads]:
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    return simulator, SimulatorServer(simulator), VirtualThreads(clock)
-
-
 def _sdk(size: int) -> int:
-    simulator, server, threads = _simulate(estate(size))
-    with server:
-        script = SdkScript(simulator, server, threads)
+    with simulated(SdkScript, estate(size)) as (script, simulator, _):
         script.protect_and_back_up(simulator.vm_id("sqlvm1"))
-        script.close()
         assert len(script.ends) == size
         return len(simulator.access_entries)
 
 
 def _az(size: int) -> tuple[int, int]:
-    """Calls, and commands that gave up; without the discovery of the VM, which the app's own calls stand in for."""
+    """Calls, and commands that gave up. The VM is registered already; its discovery is added from the app's calls."""
     scenario = estate(size)
     machine = scenario.virtual_machines[0].model_copy(update={"registered_to": "vault1"})
-    simulator, server, threads = _simulate(scenario.model_copy(update={"virtual_machines": (machine,)}))
-    with server:
-        az = AzCalls(simulator, server, threads)
-        items = [f"SQLDataBase;mssqlserver;db{number:04}" for number in range(size)]
-        az.protect_and_back_up("VMAppContainer;compute;rg-sql;sqlvm1", items, processes=min(size, 10))
-        az.close()
+    registered = scenario.model_copy(update={"virtual_machines": (machine,)})
+    with simulated(AzCalls, registered) as (az, simulator, _):
+        az.protect_and_back_up(CONTAINER, item_names(size), processes=min(size, 10))
         assert len(az.ends) + az.failures == size
         return len(simulator.access_entries), az.failures

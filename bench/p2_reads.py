@@ -7,9 +7,9 @@ from datetime import timedelta
 from bench.app import App, at, busiest_hour
 from bench.estate import estate
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import simulated
 from bench.report import Finding, Row
-from bench.virtual_time import VirtualThreads
-from local.simulator import FIXED_TOKEN, SERVICE_LIMITS, Simulator, SimulatorServer
+from local.simulator import FIXED_TOKEN, SERVICE_LIMITS, Simulator
 from local.simulator.http_messages import Request
 from local.stepped_clock import SteppedClock
 
@@ -23,7 +23,7 @@ def measure(*, quick: bool) -> Finding:
     window = timedelta(minutes=3 if quick else 60)
     with App(estate(jobs, protected=True, backup=_LONG)) as app:
         app.back_up_all()
-        # The fan-out, and the first look at the last of it.
+        # The fan-out, and the first look at its last job.
         app.run(at_most=timedelta(seconds=jobs / 8 + 90))
         app.run(at_most=window)
         entries = app.simulator.access_entries
@@ -82,16 +82,10 @@ def measure(*, quick: bool) -> Finding:
 
 def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
     """The jobs are running already when the script begins to look, so that its budget of reads is whole."""
-    scenario = estate(jobs, protected=True, backup=_LONG)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        script = SdkScript(simulator, server, threads)
+    with simulated(SdkScript, estate(jobs, protected=True, backup=_LONG)) as (script, simulator, clock):
         names = _start(simulator, clock, jobs)
         began = clock.monotonic()
         script.follow(names, until=lambda: clock.monotonic() - began > seconds, pool=32)
-        script.close()
         entries = [entry for entry in simulator.access_entries if entry["route"] == "GetJob"]
         elapsed = clock.monotonic() - began
     refused = sum(entry["status"] == 429 for entry in entries)
@@ -104,7 +98,7 @@ def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
 
 
 def _start(simulator: Simulator, clock: SteppedClock, jobs: int) -> list[str]:
-    """Start the jobs at the pace of the writes that ARM allows; their ids."""
+    """Start the jobs at the pace that ARM allows for writes; returns their ids."""
     item = "/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1/protectedItems/"
     body = b'{"properties":{"objectType":"AzureWorkloadBackupRequest","backupType":"Full"}}'
     headers = {"authorization": f"Bearer {FIXED_TOKEN}"}

@@ -1,4 +1,4 @@
-"""P3: how late an outcome is after its job's end; P4's share of a fleet comes of the same run."""
+"""P3: how late an outcome is after its job's end; P4's figure for a fleet comes from the same run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from bench.best_policy import mean_lateness
 from bench.estate import fleet_of_jobs
 from bench.peers.az import AzCalls
 from bench.peers.sdk import SdkScript
+from bench.peers.simulated import CONTAINER, item_names, simulated
 from bench.report import Finding, Row, percentile
-from bench.virtual_time import VirtualThreads
-from local.simulator import SERVICE_LIMITS, Simulator, SimulatorServer
-from local.stepped_clock import SteppedClock
+from local.simulator import SERVICE_LIMITS
 from shared.arm.budget import READ_WINDOW
 
-#: Followed for as long: nine jobs in ten and more have ended.
+#: How long jobs are followed: more than nine in ten have ended by then.
 _HORIZON = timedelta(minutes=75)
 _MINUTE = timedelta(minutes=1)
 #: The reads of jobs that the service allows in a rolling hour, and of anything else.
@@ -52,7 +51,7 @@ def measure(*, quick: bool) -> Finding:
     vaults = _ten_vaults()
     two = _fleet(jobs, trackers=2)
     best = mean_lateness(
-        # It, too, reads the details of what failed.
+        # The best policy also reads the details of failed jobs.
         looks=(_JOB_READS - _FAILING_SHARE * jobs) / ceil(jobs / _PAGE),
         horizon=READ_WINDOW.total_seconds(),
         starts_over=jobs / 9.5,
@@ -78,7 +77,7 @@ def measure(*, quick: bool) -> Finding:
         _row("P3", f"{jobs} jobs ({fleet['ended']} ended), 2 % fail", fleet, 90, peer=sdk),
         Row(
             measure="P3",
-            what=f"mean lateness, {jobs} jobs, against the best policy that knows the law of durations",
+            what=f"mean lateness, {jobs} jobs, compared with the best possible polling",
             goal="<= 1.25 x",
             value=f"{fleet['mean']:.1f} s = {fleet['mean'] / best:.2f} x",
             reached=fleet["mean"] / best <= 1.25,
@@ -168,7 +167,7 @@ def _fleet(jobs: int, *, trackers: int = 1) -> dict[str, Any]:
 
 
 def _beside_others(jobs: int) -> dict[str, Any]:
-    """The jobs of one VM, while as many of another VM are started by somebody else, evenly over the time."""
+    """The jobs of one VM, while somebody else starts as many on another VM, evenly over the time."""
     with App(fleet_of_jobs(2 * jobs, seed=5, machines=2)) as app:
         app.back_up_all(vmId=app.simulator.vm_id("sqlvm1"))
         minutes = _HORIZON // _MINUTE
@@ -210,7 +209,7 @@ def _histogram(late: list[float]) -> list[int]:
 
 
 def _one_at_a_time(samples: int) -> dict[str, float]:
-    """One job in flight at a time, begun at any moment of a tick."""
+    """One job in flight at a time, started at any moment of a tick."""
     chance = random.Random(3)
     with App(fleet_of_jobs(samples, seed=2)) as app:
         for number in range(samples):
@@ -223,7 +222,7 @@ def _one_at_a_time(samples: int) -> dict[str, float]:
                 },
             )
             app.run()
-        return _late_of([o.lateness for o in app.outcomes if o.lateness is not None])
+        return _late_of([outcome.lateness for outcome in app.outcomes if outcome.lateness is not None])
 
 
 def _late(ends: list[tuple[object, object]]) -> dict[str, float]:
@@ -240,18 +239,9 @@ def _late_of(late: list[float]) -> dict[str, float]:
 
 
 def _sdk(jobs: int) -> dict[str, float]:
-    scenario = fleet_of_jobs(jobs)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        script = SdkScript(simulator, server, threads)
-        items = [
-            ("VMAppContainer;compute;rg-sql;sqlvm1", f"SQLDataBase;mssqlserver;db{number:04}")
-            for number in range(jobs)
-        ]
+    with simulated(SdkScript, fleet_of_jobs(jobs)) as (script, simulator, clock):
+        items = [(CONTAINER, name) for name in item_names(jobs)]
         script.back_up(items, until=lambda: clock.monotonic() > _HORIZON.total_seconds())
-        script.close()
         refused = sum(entry["status"] == 429 for entry in simulator.access_entries)
     return {
         "jobs": jobs,
@@ -262,20 +252,13 @@ def _sdk(jobs: int) -> dict[str, float]:
 
 
 def _az(jobs: int) -> dict[str, float]:
-    scenario = fleet_of_jobs(jobs)
-    clock = SteppedClock(scenario.start_time)
-    simulator = Simulator(scenario, clock=clock)
-    threads = VirtualThreads(clock)
-    with SimulatorServer(simulator) as server:
-        az = AzCalls(simulator, server, threads)
-        items = [f"SQLDataBase;mssqlserver;db{number:04}" for number in range(jobs)]
+    with simulated(AzCalls, fleet_of_jobs(jobs)) as (az, simulator, clock):
         az.back_up(
-            "VMAppContainer;compute;rg-sql;sqlvm1",
-            items,
+            CONTAINER,
+            item_names(jobs),
             processes=jobs,
             until=lambda: clock.monotonic() > _HORIZON.total_seconds(),
         )
-        az.close()
         refused = sum(entry["status"] == 429 for entry in simulator.access_entries)
     return {
         "jobs": jobs,

@@ -1,4 +1,4 @@
-"""P4: the size of a poll's message, and the executions it takes, against the number of polls of one job."""
+"""P4: the size of a poll's message, and its executions, by the number of polls of one job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measure(*, quick: bool) -> Finding:
         app.bus.watch = watch
         app.back_up_all()
         app.run()
-        assert [o.status for o in app.outcomes] == ["succeeded"]
+        assert [outcome.status for outcome in app.outcomes] == ["succeeded"]
         entries = app.simulator.access_entries
         executions = app.track_calls
     looks = sum(entry["route"] in ("GetJob", "OperationStatus", "ListJobs") for entry in entries)
@@ -43,15 +43,15 @@ def measure(*, quick: bool) -> Finding:
         "largestWhole": max(whole),
         "durableHistoryBytes": replayed,
     }
-    # The first carries the operation's URLs; then the job's id; the number of the poll grows by digits.
+    # The first has the operation's URLs, later ones the job's id; the number of the poll gets more digits.
     finding.rows = [
         Row(
             measure="P4",
-            what=f"bytes beside the URLs, {executions} polls",
+            what=f"bytes besides the URLs, {executions} polls",
             goal="<= 4096, flat",
             value=f"{min(sizes)}..{max(sizes)}",
             reached=max(sizes) <= 4096 and sizes[-1] - sizes[2] <= 8,
-            peer=f"Durable history of as many polls: {replayed / 1000:.0f} KB",
+            peer=f"Durable history for as many polls: {replayed / 1000:.0f} KB",
             ratio=replayed / max(sizes),
         ),
         Row(

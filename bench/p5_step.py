@@ -1,4 +1,4 @@
-"""P5: what a step costs the processor, without I/O and with one HTTP call, and against the attempt number."""
+"""P5: the processor time of a step, without I/O and with one HTTP call, and by the number of the attempt."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _ITEM = (
     "/protectedItems/SQLDataBase;mssqlserver;"
 )
 RUNS = 7
-#: Polls of one job: what Durable Functions replays at the first and at the last.
+#: How many polls of one job Durable Functions replays, at the first and at the last.
 _POLLS = (1, 500)
 _AGO = timedelta(minutes=5)
 
 
 class _Nowhere:
-    """A bus that takes everything."""
+    """A bus that accepts and drops everything."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -103,7 +103,7 @@ def measure(*, quick: bool) -> Finding:
     with RemoteSimulator(estate(databases, protected=True, budgets=False, backup=3600), real=True) as remote:
         bus = _Nowhere()
         runtime = composition.build({"ARM_ENDPOINT": remote.url}, bus=bus)
-        # In turn, so that what else the machine does falls on both alike.
+        # In turn, so that other load on the machine affects both alike.
         pairs = [
             (_without_call(runtime, count), _without_call(runtime, count, poll=100_000))
             for _ in range(2 * RUNS + 1)
@@ -117,7 +117,7 @@ def measure(*, quick: bool) -> Finding:
     flat = statistics.median(high / low for low, high in pairs)
     replays = [_replays(polls) for polls in _POLLS]
     growth = replays[1].median / replays[0].median
-    finding = Finding(name="p5", title="CPU of a step")
+    finding = Finding(name="p5", title="CPU per step")
     finding.figures = {
         "withoutCall_us": without.as_json(),
         "withoutCallAtPoll100000_us": late.as_json(),
@@ -146,7 +146,7 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P5",
-            what="a step at poll 100,000 / at poll 0",
+            what="CPU per step at poll 100,000 / at poll 0",
             goal="flat",
             value=f"{flat:.2f}",
             reached=0.8 <= flat <= 1.2,
@@ -205,7 +205,9 @@ def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) 
         )
         for n in range(count)
     ]
-    return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "enable-protection"))
+    return _cpu(
+        lambda delivery: handle(definition, delivery, runtime), _deliveries(bodies, "enable-protection")
+    )
 
 
 def _polls(runtime: Any, count: int) -> float:
@@ -253,4 +255,4 @@ def _with_call(runtime: Any, numbers: list[int]) -> float:
 
     definition = TABLE.rows["trigger_backup"]
     bodies = [step_body("trigger_backup", backup_task(f"db{n:04}"), sender="select_items") for n in numbers]
-    return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "trigger-backup"))
+    return _cpu(lambda delivery: handle(definition, delivery, runtime), _deliveries(bodies, "trigger-backup"))

@@ -50,7 +50,7 @@ def measure(*, quick: bool) -> Finding:
     runs = 3 if quick else 9
     ours, theirs, bare, first, peer_first = [], [], [], [], []
     with RemoteSimulator(estate(4 * runs, protected=True, budgets=False, backup=600), real=True) as remote:
-        # In turn, so that what else the machine does falls on all alike.
+        # In turn, so that other load on the machine affects all alike.
         for run in range(runs + 1):
             ours.append(_python(_IMPORT.format("import function_app")))
             theirs.append(_python(_IMPORT.format(f"import {_PEERS}")))
@@ -59,7 +59,7 @@ def measure(*, quick: bool) -> Finding:
             first.append(_python(_FIRST_STEP, remote.url, stdin=body))
             script = _PEER_FIRST_CALL.format(imports=f"import {_PEERS}")
             peer_first.append(_python(script, remote.url, f"db{2 * run + 1:04}"))
-    # The first of each filled the caches.
+    # The first run of each filled the caches.
     mine, peer, floor = (Spread(tuple(values[1:])) for values in (ours, theirs, bare))
     step, call = Spread(tuple(first[1:])), Spread(tuple(peer_first[1:]))
     share = mine.median / peer.median
@@ -83,8 +83,8 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P6",
-            what="... to the first step done",
-            goal="told",
+            what="... until the first step is done",
+            goal="none",
             value=step.text(2, " s"),
             reached=None,
             peer=f"{call.text(2, ' s')}",

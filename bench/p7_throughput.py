@@ -28,7 +28,7 @@ _LATENCY = 0.1
 
 
 class _CountingBus:
-    """The in-process bus; tells when the first steps have handed something over, and when all have."""
+    """The in-process bus; notes when the first steps have sent something, and when all have."""
 
     def __init__(self, broker: Broker, wanted: int) -> None:
         self._bus = InProcessBus(broker)
@@ -82,7 +82,7 @@ def measure(*, quick: bool) -> Finding:
             goal=">= 250",
             value=spread.text(0),
             reached=spread.median >= 250,
-            peer=f"ceiling {THREADS / _LATENCY:.0f}; {statistics.median(costs):.1f} ms CPU per step, host and broker included",
+            peer=f"ceiling {THREADS / _LATENCY:.0f}; {statistics.median(costs):.1f} ms CPU per step, with host and broker",
         ),
         Row(
             measure="P7",
@@ -129,7 +129,7 @@ def _run(url: str, steps: int, run: int) -> tuple[float, float, int, int]:
 
 
 def _sockets() -> int:
-    """Connections of this process, each once however many handles it has; 0 where the system does not tell."""
+    """Connections of this process, each counted once; 0 if the system does not tell."""
     found: set[str] = set()
     for entry in Path("/proc/self/fd").glob("*"):
         try:

@@ -31,7 +31,7 @@ from shared.bus import OutgoingMessage
 
 
 class BrokerProcess:
-    """What the other process does: a broker on a stepped clock, kept in a file."""
+    """In the other process: a broker on a stepped clock, kept in a file."""
 
     def __init__(self, path: Path, start: datetime) -> None:
         self._clock = SteppedClock(start)
@@ -106,8 +106,8 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P9",
-            what="... its peak, the fan-out included",
-            goal="told",
+            what="... its peak, with the fan-out",
+            goal="none",
             value=f"{peak[many].median:.0f} / {peak[1].median:.0f} MiB = {peak_share:.2f}",
             reached=None,
         ),
@@ -124,7 +124,7 @@ def _one(jobs: int) -> tuple[float, float]:
     """Resident memory after three ticks with so many jobs in flight, and its peak, in MiB."""
     import function_app
 
-    # One of the same service without its thousands of databases, which are the simulator's to hold.
+    # The same estate without its thousands of databases: only the simulator needs those.
     scenario = estate(1)
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -83,7 +83,7 @@ def lines(
 
 
 def bars(title: str, across: str, up: str, heights: Sequence[float], width: float) -> str:
-    """A histogram: bars of `width` from zero on."""
+    """A histogram with bars of `width`, from zero."""
     x_axis = _Axis(0, len(heights) * width, _LEFT, _WIDTH - 30, log=False)
     y_axis = _Axis(0, max(heights) * 1.05, _HEIGHT - _BOTTOM, _TOP, log=False)
     parts = _frame(title, across, up, x_axis, y_axis)
@@ -141,7 +141,7 @@ def _document(parts: Sequence[str]) -> str:
 
 
 def draw(figures: Mapping[str, Any], directory: Path) -> None:
-    """Draw what the figures hold into `directory`."""
+    """Draw the figures as plots into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     if (calls := figures.get("p1")) is not None:
         points = calls["points"]

@@ -22,7 +22,7 @@ class RemoteSimulator:
     """Runs it, and keeps a stepped clock of this process in step with it."""
 
     def __init__(self, scenario: Scenario, *, real: bool = False) -> None:
-        # Kept as text, and for no longer than until it is sent: it is no part of the app's memory.
+        # Kept as text, and only until it is sent, so that it does not count as the app's memory.
         self._scenario = scenario.model_dump_json(by_alias=True, exclude_unset=True)
         self._real = real
         self.clock = SteppedClock(scenario.start_time)

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure against its goal; `reached` is None where it is only told."""
+    """One figure and its goal; `reached` is None if there is no goal."""
 
     measure: str
     what: str
@@ -62,7 +62,7 @@ class Spread:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of the values is not above (nearest rank)."""
+    """The percentile: the least value that this share of the values does not exceed (nearest rank)."""
     if not values:
         return float("nan")
     ordered = sorted(values)
@@ -91,7 +91,7 @@ _BEGIN, _END = "<!-- figures: written by `python -m bench --reference` -->", "<!
 
 
 def document(path: Path, findings: Sequence[Finding]) -> None:
-    """Write the table into the document, between its two marks."""
+    """Write the table into the document, between its two markers."""
     lines = ["| | measure | goal | figure | | peer | peer / ours |", "|---|---|---|---|---|---|---|"]
     for finding in findings:
         for row in finding.rows:

@@ -10,7 +10,7 @@ from bench.report import Finding
 
 
 def measure(module: str, quick: bool) -> Finding:
-    """Run the benchmark in `module`; its log of expected trouble (429 and the like) is left out."""
+    """Run the benchmark in `module`; its log of expected errors (429 and the like) is dropped."""
     logging.disable(logging.WARNING)
     began = time.perf_counter()
     finding: Finding = importlib.import_module(module).measure(quick=quick)

@@ -1,4 +1,4 @@
-"""Threads on a stepped clock: each runs until it sleeps; when all sleep, time goes to the next to wake."""
+"""Threads on a stepped clock: one runs until it sleeps; when all sleep, the clock moves to the next wake-up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class VirtualThreads:
         own.acquire()
 
     def run(self, jobs: Iterable[Callable[[], object]], *, threads: int) -> None:
-        """Run all jobs on so many threads. Raises what a job raised first."""
+        """Run all jobs on this many threads. Raises the first exception of a job."""
         pending = deque(jobs)
         self._done.clear()
         workers = []

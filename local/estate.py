@@ -1,8 +1,8 @@
-"""A simulated Azure with the whole app beside it, on one clock that is stepped: hours pass in milliseconds.
+"""A simulated Azure and the whole app on one stepped clock: hours pass in milliseconds.
 
-Except for the clock and Azure, everything in it is the real thing: the functions, the embedded broker and host, the
-engine and its client. It is the harness for this project's tests and benchmarks, and for testing senders of requests
-or readers of outcomes:
+Only the clock and Azure are simulated: the functions, the embedded broker and host, the engine and its client are the
+real ones. It is the harness for this project's tests and benchmarks, and for tests of anything that sends requests or
+reads outcomes:
 
     with Estate(Scenario.model_validate({...})) as estate:
         estate.put("protect-requests", json.dumps(request).encode(), "1")
@@ -37,13 +37,13 @@ JsonObject = dict[str, Any]
 OUTCOMES: Final = f"{JOB_OUTCOMES}/subscriptions/{ALL_OUTCOMES}"
 #: The address for calls without sockets; nothing listens there.
 LOOPBACK: Final = "http://127.0.0.1:9"
-#: Longer than the app waits for an answer.
+#: Seconds; longer than the app waits for an answer.
 _TOO_LATE: Final = 30.0
 _PAGE: Final = 500
 
 
 class NeverEndedError(AssertionError):
-    """A flow went on for longer than was allowed, or stopped before it was done."""
+    """A flow went on for too long, or stopped before it was done."""
 
 
 @cache
@@ -88,7 +88,7 @@ class DirectTransport:
 
 
 def ask_by_hand(simulator: Simulator, method: str, path: str, body: object = None) -> Response:
-    """A call that somebody makes in the portal: the app learns of it only from Azure."""
+    """Call Azure as somebody does in the portal: the app learns of it only from Azure."""
     content = b"" if body is None else json.dumps(body).encode()
     headers = {"authorization": f"Bearer {FIXED_TOKEN}", "content-type": "application/json"}
     return simulator.handle(Request(method, path, "api-version=2024-04-01", headers, content, LOOPBACK))
@@ -100,12 +100,12 @@ class Estate:
     Args:
         scenario: what there is in Azure.
         settings: of the app.
-        sockets: whether Azure is spoken to by HTTP.
+        sockets: whether Azure is called over HTTP.
         skew: how much this machine's clock is ahead of Azure's.
         batch: how many messages of a queue the host hands over at once, at most.
     """
 
-    #: more moments than any flow needs: one that does not end fails instead of hanging
+    #: more steps than any flow needs, so that one that does not end fails instead of hanging
     most_steps = 20_000
 
     def __init__(
@@ -147,12 +147,12 @@ class Estate:
         return self._server.url if self._server is not None else LOOPBACK
 
     def open_namespace(self) -> None:
-        """Open a namespace without a message; everything of the one before is lost."""
+        """Open an empty namespace; the messages of the one before are lost."""
         self.broker = self._opened.enter_context(Broker(None, clock=self.clock))
         self.bus = self.open_bus()
 
     def start(self) -> None:
-        """Start a process of the app; starting another ends the one before."""
+        """Start a process of the app; it replaces the one before."""
         self.runtime = self.build()
         composition.install(self.runtime)
         self.receiver = self.open_receiver()
@@ -185,14 +185,14 @@ class Estate:
         return InProcessReceiver(self.broker)
 
     def functions(self) -> Sequence[FunctionDefinition]:
-        """The functions that the host runs, in the order in which it looks into their queues."""
+        """The functions that the host runs, in the order in which it looks at their queues."""
         return the_functions()
 
     # -- Azure
 
     @property
     def vault_id(self) -> str:
-        """The first vault."""
+        """The ARM id of the first vault."""
         return self.simulator.vault_id()
 
     def vm_id(self, name: str = "sqlvm1", resource_group: str | None = None) -> str:
@@ -211,10 +211,10 @@ class Estate:
         self.broker.send(entity, [OutgoingMessage(entity=entity, body=body, message_id=message_id)])
 
     def step(self, done: Callable[[], bool] = lambda: False, *, until: datetime | None = None) -> bool:
-        """Let the app do what is due now, then what is due next, and so on, until `done`; returns whether it is.
+        """Let the app do what is due now, step the clock to what is due next, and so on, until `done`.
 
-        It also stops where nothing is left to do, or nothing more is due by `until`. Raises NeverEndedError where it
-        would go on for ever.
+        Returns whether it is done: it also stops when nothing is left to do, or nothing more is due by `until`.
+        Raises NeverEndedError after `most_steps`.
         """
         for _ in range(self.most_steps):
             self.host.run_until_idle()
@@ -227,10 +227,10 @@ class Estate:
         raise NeverEndedError(f"it is not done after {self.most_steps} steps")
 
     def settle(self, *, within: timedelta = timedelta(days=30)) -> None:
-        """Let everything on its way end, as far as it is due in time."""
+        """Step the clock until nothing is left to do, or nothing more is due in time."""
         self.step(until=self.clock.now() + within)
 
-    # -- what was published and put away
+    # -- what was published and parked
 
     def events(self) -> list[JsonObject]:
         """Everything that was published, oldest first."""

@@ -1,1 +1,1 @@
-"""What else one would use, driven against the same simulator."""
+"""The alternatives to the app, run against the same simulator."""

@@ -1,10 +1,10 @@
-"""The calls that `az backup` makes, in the order and at the pace of its own recorded sessions.
+"""The calls that `az backup` makes, in the order and at the pace of its recorded sessions.
 
 `tests/recordings` of azure-cli (command module `backup`, SQL tests): enabling lists the protectable items, gets
 the policy, puts the item, asks `backupOperations` every 5 seconds until it has ended, then the job;
 `backup-now` gets the item, posts, asks the operation until it names a job, and gets the job; `job wait` gets
-the job twice, then every 30 seconds. It knows one database at a time; several run side by side as several
-processes would. `Retry-After` on operations is not looked at.
+the job twice, then every 30 seconds. It handles one database at a time; several run in parallel, as several processes
+would. It ignores `Retry-After` on operations.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AzCalls:
         try:
             self._one(container, item, protect=protect)
         except requests.HTTPError:
-            # The command ends with an error; its job is nobody's.
+            # The command ends with an error, and nobody follows its job.
             self.failures += 1
 
     def _one(self, container: str, item: str, *, protect: bool = False) -> None:

@@ -1,6 +1,5 @@
-"""What Durable Functions costs the Python worker for a monitor: a replay of its history at each wake-up.
-
-The history is the one that the service's tables keep for the documented monitor pattern, eight events a poll:
+"""What Durable Functions costs the Python worker for a monitor: a replay of its history at each wake-up. The history
+is what the task hub keeps for the documented monitor pattern, eight events per poll:
 https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-monitor
 Only the worker's side is measured: neither the host nor its storage.
 """
@@ -31,7 +30,7 @@ class _Event(IntEnum):
 
 
 def monitor(context: Any) -> Generator[Any, Any, str]:
-    """Look at a job every 30 seconds until it has ended."""
+    """Poll a job every 30 seconds until it has ended."""
     while True:
         status: str = yield context.call_activity("look_at_job", "job-1")
         if status != "InProgress":
@@ -40,7 +39,7 @@ def monitor(context: Any) -> Generator[Any, Any, str]:
 
 
 def history(polls: int) -> str:
-    """The context that the extension ships to the worker when the timer after so many polls has fired."""
+    """The context that the extension sends to the worker when the timer fires after that many polls."""
     events: list[dict[str, Any]] = []
 
     def add(event: _Event, at: datetime, **more: Any) -> None:
@@ -77,9 +76,8 @@ def history(polls: int) -> str:
 
 
 def replay(body: str) -> float:
-    """Seconds of this thread's processor time that one replay takes.
-
-    Raises AssertionError where the monitor did not go on as it should.
+    """Seconds of this thread's processor time that one replay takes. Raises AssertionError unless the monitor
+    continues as it should.
     """
     from azure.durable_functions import Orchestrator
 

@@ -1,9 +1,7 @@
-"""azure-mgmt-recoveryservicesbackup, as a good engineer scripts it: a pool of threads, and the SDK's pollers.
-
-The SDK itself runs: its pipeline, its retry policy, its pollers. Only two things are exchanged: the
-authentication policy (the SDK sends tokens over https alone, and the simulator is on loopback), and sleeping,
-which is done on the stepped clock. What the SDK gives no poller for is polled every 30 seconds, its own
-default.
+"""azure-mgmt-recoveryservicesbackup, as a good engineer would use it in a script: a pool of threads, and the SDK's
+pollers. The SDK itself runs: its pipeline, its retry policy, its pollers. Only two things are replaced: the
+authentication policy (the SDK sends tokens over https alone, and the simulator is on loopback), and sleeping, which
+is done on the stepped clock. Where the SDK has no poller, the script polls every 30 seconds, the SDK's default.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ class _Transport(RequestsTransport):  # type: ignore[misc]  # re-exported withou
 
 
 class _Polling(ARMPolling):
-    """The SDK's polling, run by the thread that asked for it instead of by one of its own."""
+    """The SDK's polling, run by the calling thread instead of one of its own."""
 
     def run(self) -> None:
         return
@@ -67,7 +65,7 @@ class SdkScript:
         parts = simulator.vault_id().split("/")
         self._group, self._vault = parts[4], parts[8]
         self._simulator = simulator
-        # Its models are loosely typed: what the simulator answers is what is read here.
+        # Its models are loosely typed, so the client is Any.
         self.client: Any = RecoveryServicesBackupClient(
             _Credential(),
             simulator.subscription_id,
@@ -75,7 +73,7 @@ class SdkScript:
             authentication_policy=_Token(),
             transport=_Transport(threads),
         )
-        #: when the script knew of the end of a job, and when that was
+        #: when the script saw the end of a job, and when the job ended
         self.ends: list[tuple[datetime, datetime]] = []
         self.failures = 0
 
@@ -107,7 +105,9 @@ class SdkScript:
             offered = self.client.protectable_containers.list(
                 self._vault, self._group, _FABRIC, filter="backupManagementType eq 'AzureWorkload'"
             )
-            found = next(c for c in offered if c.properties.container_id.lower() == vm.lower())
+            found = next(
+                container for container in offered if container.properties.container_id.lower() == vm.lower()
+            )
             container = m.ProtectionContainerResource(
                 properties=m.AzureVMAppContainerProtectionContainer(
                     backup_management_type="AzureWorkload",
@@ -158,7 +158,7 @@ class SdkScript:
     def back_up(
         self, items: list[tuple[str, str]], *, pool: int = 32, until: Callable[[], bool] | None = None
     ) -> None:
-        """Trigger a backup of each item, then look at every job each 30 seconds until all have ended."""
+        """Trigger a backup of each item, then poll every job each 30 seconds until all have ended."""
         jobs: list[str] = []
 
         def trigger(container: str, item: str) -> None:
@@ -194,7 +194,7 @@ class SdkScript:
         self.follow(jobs, pool=pool, until=until)
 
     def follow(self, jobs: list[str], *, pool: int = 32, until: Callable[[], bool] | None = None) -> None:
-        """Look at every job each 30 seconds until all have ended (or `until` holds)."""
+        """Poll every job each 30 seconds until all have ended, or `until` is true."""
 
         def look(job: str) -> None:
             if until is not None and until():
@@ -202,7 +202,7 @@ class SdkScript:
             try:
                 found = self.client.job_details.get(self._vault, self._group, job)
             except HttpResponseError:
-                # Its retries are used up: the next round asks again.
+                # Its retries are used up; the next round tries again.
                 self.failures += 1
                 return
             if found.properties.status not in _RUNNING:

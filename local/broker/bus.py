@@ -1,30 +1,27 @@
-"""The in-process door: the app's bus on a broker of this process."""
+"""The app's bus on a broker of this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from local.broker.core import Broker
+from local.broker.broker import Broker
 from shared.bus import OutgoingMessage
 
 __all__ = ["InProcessBus"]
 
 
 class InProcessBus:
-    """`shared.bus.Bus` on a broker in this process. Safe to share between threads.
-
-    It is never unavailable; the broker's errors are the bus's.
-    """
+    """`shared.bus.Bus` on a broker in this process. Safe to share between threads. Its errors are the broker's."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        """Send all; those for one entity are accepted together or not at all.
+        """Send all messages; those for one entity are accepted together or not at all.
 
         Raises:
-            MessageTooLargeError: one message alone is over the broker's limit.
-            BusError: an entity is unknown, or a message is not one that Service Bus would take.
+            MessageTooLargeError: a message is over the broker's limit.
+            BusError: an entity is unknown, or Service Bus would not take a message.
         """
         by_entity: dict[str, list[OutgoingMessage]] = {}
         for message in messages:
@@ -33,7 +30,7 @@ class InProcessBus:
             self._broker.send(entity, batch)
 
     def peek(self, queue: str) -> Iterator[bytes]:
-        """The bodies of all that a queue holds. Raises BusError where there is no such queue."""
+        """The bodies of all messages in a queue. Raises BusError if there is no such queue."""
         start = 0
         while page := self._broker.peek(queue, start):
             yield from (message.body for message in page)

@@ -40,19 +40,19 @@ PropertyValue = str | int | bool | float | bytes | UUID | datetime | None
 
 
 class BrokerError(BusError):
-    """The broker refused what was asked of it; asking again would not help."""
+    """The broker refused what was asked of it; trying again would not help."""
 
 
 class BrokerStorageError(BrokerError, BusUnavailableError):
-    """The broker's file cannot be read or written just now: a full disk, say. Nothing of the call was done."""
+    """The broker's file cannot be read or written now, for example on a full disk. The call did nothing."""
 
 
 class EntityNotFoundError(BrokerError, UnknownEntityError):
-    """There is no queue, topic or subscription of that name that could do what was asked."""
+    """No queue, topic or subscription of that name can do what was asked."""
 
 
 class MessageLockLostError(BrokerError):
-    """The lock has ended or never was: the message is no longer the receiver's to settle."""
+    """The lock has ended or never existed: the receiver can no longer settle the message."""
 
 
 class MessageNotFoundError(BrokerError):
@@ -64,7 +64,7 @@ class BrokerInUseError(BrokerError):
 
 
 class MessageState(IntEnum):
-    """The state of a message. The stored values are the broker's own, not those of the wire."""
+    """The state of a message. The values are those of the broker's file, not those on the wire."""
 
     ACTIVE = 0  #: ready for a receiver
     SCHEDULED = 1  #: to appear in the queue later
@@ -73,7 +73,7 @@ class MessageState(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IncomingMessage:
-    """A message as a sender gives it. `shared.bus.OutgoingMessage` holds what the app uses of it."""
+    """A message to be sent. `shared.bus.OutgoingMessage` has the part of it that the app uses."""
 
     body: bytes
     message_id: str | None = None  #: None: never a duplicate
@@ -87,7 +87,7 @@ class IncomingMessage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeekedMessage:
-    """A message in an entity, looked at without taking it."""
+    """A message in an entity, read without receiving it."""
 
     body: bytes
     message_id: str | None
@@ -95,13 +95,13 @@ class PeekedMessage:
     subject: str | None
     correlation_id: str | None
     application_properties: Mapping[str, PropertyValue]
-    sequence_number: int  #: of this entity, growing; a scheduled message gets a new one when it falls due
-    enqueued_sequence_number: int  #: the one it had where it was first sent to
+    sequence_number: int  #: counts up in this entity; a scheduled message gets a new one when it falls due
+    enqueued_sequence_number: int  #: the sequence number in the entity it was first sent to
     enqueued_time: datetime  #: when it was accepted, or when it fell due
     scheduled_for: datetime | None
-    delivery_count: int  #: how often it has been handed to a receiver
+    delivery_count: int  #: how often it has been delivered to a receiver
     expires_at: datetime | None
-    dead_letter_source: str | None  #: the entity that dead-lettered it, where it was forwarded from there
+    dead_letter_source: str | None  #: the entity that dead-lettered it, if it was forwarded
     state: MessageState
 
     @property
@@ -111,7 +111,7 @@ class PeekedMessage:
 
     @property
     def dead_letter_description(self) -> str | None:
-        """The sentence beside the reason: application property `DeadLetterErrorDescription`."""
+        """The description of the reason: application property `DeadLetterErrorDescription`."""
         return _text(self.application_properties.get("DeadLetterErrorDescription"))
 
 
@@ -130,7 +130,7 @@ class EntityCounts:
     active: int
     scheduled: int
     locked: int
-    dead_lettered: int  #: in the entity's own sub-queue: those forwarded elsewhere are not here
+    dead_lettered: int  #: in the entity's own sub-queue; forwarded ones are not counted
 
 
 def _text(value: PropertyValue) -> str | None:

@@ -1,4 +1,4 @@
-"""The local Functions host: runs the app's triggers as the platform does, without the platform."""
+"""The local Functions host: runs the app's triggers as the Azure Functions host does."""
 
 from local.host.host import Host, Invocation
 from local.host.host_json import HostSettings, HostSettingsError, read_host_json

@@ -1,6 +1,5 @@
-"""Strings as .NET's binary data contract serializer writes them: bodies of `new BrokeredMessage("text")`.
-
-The bytes are those of one XML element in .NET's binary format, by the specification
+"""Strings written by .NET's binary data contract serializer: bodies of `new BrokeredMessage("text")`. The bytes are
+one XML element in .NET's binary format, by the specification
 [MC-NBFX](https://learn.microsoft.com/openspecs/windows_protocols/mc-nbfx/).
 """
 
@@ -13,19 +12,18 @@ _NAMESPACE: Final = b"http://schemas.microsoft.com/2003/10/Serialization/"
 #: A short element without a prefix, its name, its default namespace; each text after its length.
 _START: Final = b"".join((b"\x40", bytes([len(_NAME)]), _NAME, b"\x08", bytes([len(_NAMESPACE)]), _NAMESPACE))
 _END_ELEMENT: Final = 0x01
-#: Records of text with a length before it: how many bytes that length has. One more is the record that also ends the
-#: element.
+#: Text records with a length: how many bytes the length has. The next record number also ends the element.
 _CHARS: Final = {0x98: 1, 0x9A: 2, 0x9C: 4}
-#: Records that are a text themselves.
+#: Records that stand for a text.
 _CONSTANTS: Final = {0x80: "0", 0x82: "1", 0xA8: ""}
 
 
 class NoDataContractStringError(ValueError):
-    """The bytes are no string of the data contract serializer."""
+    """The bytes are not a string of the data contract serializer."""
 
 
 def read_string(body: bytes) -> str:
-    """The string in `body`. Raises NoDataContractStringError where it holds none, or more than that."""
+    """The string in `body`. Raises NoDataContractStringError unless it holds exactly one."""
     if not body.startswith(_START):
         raise NoDataContractStringError("it does not begin with the element of a string")
     parts: list[str] = []

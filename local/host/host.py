@@ -1,9 +1,9 @@
-"""The local Functions host: gives each message and each timer to its function, and settles by the result.
+"""The local Functions host: calls the function of each message and timer, and settles by the result.
 
 Semantics follow https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus-trigger:
 success completes, an exception abandons; a single message's lock is renewed while its function runs, a
-batch's locks are not; what one function handles at the same time is bounded by `host.json`, and the sum by
-the worker's threads.
+batch's locks are not; `host.json` limits what one function handles at the same time, and the worker's threads limit
+the total.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from shared.clock import Clock, SystemClock
 
 logger: Final = logging.getLogger("local.host")
 
-#: How long functions that run may go on after the host was told to stop.
+#: How long running functions may go on after the host was told to stop.
 DRAIN: Final = timedelta(seconds=30)
-#: A pass over all queues at least this often, should a notification ever be lost.
+#: All queues are looked at this often at least, in case a notification is lost.
 _LONGEST_PAUSE: Final = 5.0
-#: Seconds until the next pass after one that failed.
+#: Seconds until the next pass after a failed one.
 _AFTER_FAILURE: Final = 1.0
-#: One call of `run_until_idle` handles at most this many messages before it calls them endless.
+#: `run_until_idle` gives up after this many messages.
 _ENDLESS: Final = 1_000_000
 
 
@@ -47,7 +47,7 @@ class Invocation:
     id: str = field(default_factory=lambda: str(uuid4()))
     #: by the host's monotonic clock, in seconds
     began: float = 0.0
-    #: when the lock is renewed next; None: it is not (any more)
+    #: when the lock is renewed next; None: never (again)
     renew_at: float | None = None
     #: it has run longer than `functionTimeout`: whatever it returns counts as a failure
     overdue: bool = False
@@ -60,7 +60,7 @@ class Host:
         functions: what `index` found.
         receiver: where messages come from.
         settings: of `host.json`.
-        clock: by which timers are due and locks are renewed.
+        clock: for timers and the renewal of locks.
         timers: whether timers fire.
         threads: functions that run at the same time; the Python worker's default where None
             (`PYTHON_THREADPOOL_THREAD_COUNT`, else the number of processors plus 4).
@@ -92,7 +92,7 @@ class Host:
         self._stopping = False
         self._running: list[Invocation] = []
         self._gathering: dict[str, tuple[float, list[ReceivedMessage]]] = {}
-        self._first = 0  # whose turn it is
+        self._first = 0  # the index of the function whose turn it is
         self._work: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
         self._dispatcher: threading.Thread | None = None
         self._failures = 0
@@ -103,7 +103,7 @@ class Host:
         except ValueError as error:
             raise IndexingError(f"function {function.name}: {error}") from error
 
-    # -- what it is doing
+    # -- state
 
     @property
     def running(self) -> list[Invocation]:
@@ -113,17 +113,17 @@ class Host:
 
     @property
     def failures(self) -> int:
-        """How many calls raised so far."""
+        """How many calls have raised so far."""
         with self._condition:
             return self._failures
 
     # -- with threads
 
     def start(self) -> None:
-        """Begin to receive, on threads of its own."""
+        """Start to receive, on threads of its own."""
         if self._dispatcher is not None:
             raise RuntimeError("the host was started before")
-        # Daemons: a function that never returns does not keep the process from ending.
+        # Daemon threads, so that a function that never returns does not keep the process alive.
         for number in range(self._threads):
             threading.Thread(target=self._worker, name=f"function-{number}", daemon=True).start()
         self._dispatcher = threading.Thread(target=self._dispatch, name="host-dispatcher", daemon=True)
@@ -133,7 +133,7 @@ class Host:
         """Stop receiving and let functions that run finish.
 
         Returns:
-            Whether all have. The messages of those that have not are delivered again when their locks end.
+            Whether all have finished. The messages of the others are delivered again when their locks end.
         """
         with self._condition:
             self._stopping = True
@@ -178,7 +178,7 @@ class Host:
             self._renew_locks()
             return self._pause()
         except Exception as error:
-            # Whatever it was, messages go on coming.
+            # Whatever failed, messages must still be received.
             _log_failure("looking for messages failed", error, action="receive")
             return _AFTER_FAILURE
 
@@ -210,7 +210,7 @@ class Host:
                 break
             try:
                 if function.batch:
-                    # One batch at a time, as the extension hands them out.
+                    # One batch at a time, as in the extension.
                     batch = self._gather(function) if own == 0 else []
                     if batch:
                         self._begin(function, batch)
@@ -312,14 +312,14 @@ class Host:
     def run_until_idle(self) -> int:
         """Handle every message that is there now and every timer that is due, on this thread.
 
-        The order is the same each time: one message (or batch) of each function in turn. Messages that
-        the functions send for now are handled too; those scheduled for later are not.
+        The order is the same each time: one message (or batch) of each function in turn. Messages that the functions
+        send are handled too, unless they are scheduled for later.
 
         Returns:
             How many messages were handled.
 
         Raises:
-            RuntimeError: there is no end of messages.
+            RuntimeError: the messages do not end.
         """
         handled = 0
         for function, timer in self._timers:
@@ -345,8 +345,8 @@ class Host:
     def _invoke(self, invocation: Invocation) -> None:
         """Call the function and settle its messages.
 
-        Only an `Exception` is a failure of the function: anything else ends the process, on the platform as
-        here, and leaves the messages to their locks.
+        Only an `Exception` is a failure of the function. Anything else ends the process, as on the platform, and the
+        messages stay locked.
         """
         function = invocation.function
         try:
@@ -389,7 +389,7 @@ class Host:
         try:
             settle(function.entity or "", message.lock_token)
         except Exception as error:
-            # The broker delivers it again when the lock has ended: at least once is what was promised.
+            # The broker delivers it again when the lock has ended: delivery is at least once.
             logger.warning(
                 "message %s of function %s was not settled: %s",
                 message.message_id,
@@ -399,12 +399,12 @@ class Host:
             )
 
 
-def _log_failure(what: str, error: Exception, **fields: str) -> None:
+def _log_failure(failed: str, error: Exception, **fields: str) -> None:
     if isinstance(error, BrokerStorageError):
-        # No defect: the broker reports it once to whoever runs the host.
-        logger.warning("%s: %s", what, error, extra=fields)
+        # Not a defect: the broker reports it once to whoever runs the host.
+        logger.warning("%s: %s", failed, error, extra=fields)
         return
-    logger.error(what, exc_info=error, extra=fields)
+    logger.error(failed, exc_info=error, extra=fields)
 
 
 def _default_threads() -> int:

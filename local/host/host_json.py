@@ -1,4 +1,4 @@
-"""The settings of `host.json` that the local host obeys, with the platform's defaults.
+"""The settings of `host.json` that the local host follows, with the platform's defaults.
 
 Follows https://learn.microsoft.com/azure/azure-functions/functions-host-json and the `serviceBus` section of
 https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus#hostjson-settings.
@@ -26,16 +26,16 @@ class HostSettings:
 
     #: messages of one function handled at the same time
     max_concurrent_calls: int = 16
-    #: messages of one batch at most
+    #: the most messages in a batch
     max_message_batch_size: int = 1000
-    #: messages of one batch at least, if they come within `max_batch_wait_time`
+    #: the fewest messages in a batch, if they come within `max_batch_wait_time`
     min_message_batch_size: int = 1
     max_batch_wait_time: timedelta = timedelta(seconds=30)
     #: how long after its delivery a single message's lock is kept alive
     max_auto_lock_renewal_duration: timedelta = timedelta(minutes=5)
     #: success completes a message
     auto_complete_messages: bool = True
-    #: None: for ever
+    #: None: no limit
     function_timeout: timedelta | None = timedelta(minutes=30)
 
 
@@ -43,7 +43,7 @@ def read_host_json(path: Path) -> HostSettings:
     """The settings in the file at `path`; the defaults where there is no such file.
 
     Raises:
-        HostSettingsError: it is not JSON, or a setting has a value that the platform would not take.
+        HostSettingsError: it is not JSON, or the platform would not accept the value of a setting.
     """
     try:
         content: Any = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Finds the functions of an app as the platform's Python worker does: through the azure-functions library.
+"""Finds the functions of an app through the azure-functions library, as the platform's Python worker does.
 
 Follows https://learn.microsoft.com/azure/azure-functions/functions-reference-python (programming model v2)
 and https://learn.microsoft.com/azure/azure-functions/functions-bindings-expressions-patterns for `%NAME%`.
@@ -26,7 +26,7 @@ from azure.functions.timer import TimerRequestConverter
 
 _QUEUE_OR_TOPIC: Final = "serviceBusTrigger"
 _TIMER: Final = "timerTrigger"
-#: What the library says of a parameter's annotation, by the type of the trigger.
+#: The library's name for the type of a trigger's parameter.
 _ACCEPTS: Final[Mapping[str, Callable[[type], bool]]] = {
     _QUEUE_OR_TOPIC: ServiceBusMessageInConverter.check_input_type_annotation,
     _TIMER: TimerRequestConverter.check_input_type_annotation,
@@ -34,7 +34,7 @@ _ACCEPTS: Final[Mapping[str, Callable[[type], bool]]] = {
 
 
 class IndexingError(Exception):
-    """The app cannot be loaded, so that not one function would run."""
+    """The app cannot be loaded: none of its functions would run."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"0 functions found: {reason}")
@@ -59,7 +59,7 @@ class FunctionDefinition:
     run_on_startup: bool = False
 
     def invoke(self, value: Any) -> None:
-        """Call it with the trigger's value, a coroutine function to its end."""
+        """Call it with the trigger's value; a coroutine function is run to its end."""
         result = self.call(**{self.argument: value})
         if inspect.iscoroutine(result):
             asyncio.run(result)
@@ -97,13 +97,13 @@ def index(app: func.FunctionApp, environment: Mapping[str, str] | None = None) -
     """The functions of an app, in the order they were registered.
 
     Args:
-        app: what `function_app` holds.
+        app: the Function App.
         environment: app settings, for names written as `%NAME%`; the process's by default.
 
     Raises:
         IndexingError: there is none, or one cannot be run; every problem is named.
     """
-    # The library remembers the names it has seen, and takes an app that is indexed again for duplicates.
+    # The library remembers the names it has seen, and would take an app that is indexed again for duplicates.
     app.functions_bindings = {}
     try:
         with _without_http_advice():
@@ -126,7 +126,7 @@ def index(app: func.FunctionApp, environment: Mapping[str, str] | None = None) -
 
 def _definition(function: Any, environment: Mapping[str, str]) -> FunctionDefinition:
     call = function.get_user_function()
-    # As text, which is how the worker hands bindings to the platform: enumerations are upper-cased names.
+    # As text, as the worker passes bindings to the platform: enumerations are upper-cased names.
     bindings = [json.loads(text) for text in function.get_raw_bindings()]
     triggers = [binding for binding in bindings if binding["type"] in _ACCEPTS]
     if len(bindings) != 1 or len(triggers) != 1:
@@ -190,7 +190,7 @@ def _resolved(text: str, environment: Mapping[str, str]) -> str:
 
 @contextmanager
 def _without_http_advice() -> Iterator[None]:
-    """The library advises about HTTP keys on the root logger, which also sets that logger up."""
+    """Silence the library's advice about HTTP keys: it logs to the root logger, and so configures it."""
     root = logging.getLogger()
 
     def other(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Where the host gets messages from: the embedded broker, or a Service Bus namespace."""
+"""Where the host receives messages from: the embedded broker, or a Service Bus namespace."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["InProcessReceiver", "Receiver"]
 class Receiver(Protocol):
     """Receives and settles messages of any entity. Safe to share between threads.
 
-    Whatever a method raises concerns that one call; the host logs it and goes on.
+    An exception concerns only the one call; the host logs it and goes on.
     """
 
     def receive(self, entity: str, max_messages: int) -> Sequence[ReceivedMessage]:
-        """Lock what is there now, oldest first, without waiting."""
+        """Lock available messages, oldest first, without waiting."""
         ...
 
     def complete(self, entity: str, lock_token: UUID) -> None:
@@ -35,11 +35,11 @@ class Receiver(Protocol):
         ...
 
     def next_due(self) -> datetime | None:
-        """When to look again without having been told; None: only when told."""
+        """When to look again without a notification; None: only on a notification."""
         ...
 
     def add_listener(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called, on any thread, when there may be messages; returns what ends that."""
+        """Have `listener` called, on any thread, when there may be messages; returns a function that removes it."""
         ...
 
 

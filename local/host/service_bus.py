@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("local.host.service_bus")
 
-#: Seconds that one look for messages lasts, and so the longest that closing waits for one.
+#: Seconds that one call for messages waits, and so the longest that closing takes.
 _LOOK: Final = 1.0
 #: Seconds after a lost connection before the next is tried.
 _RECONNECT: Final = 0.5
@@ -36,7 +36,7 @@ _SETTLE: Final = 30.0
 
 @dataclass(eq=False)
 class _Command:
-    """Something to be done with a message, on the thread that received it."""
+    """A command for a message, to be done on the thread that received it."""
 
     action: str  #: `complete`, `abandon` or `renew`
     token: UUID
@@ -47,10 +47,10 @@ class ServiceBusReceiver:
     """`local.host.Receiver` on a namespace. Close it after the host has been stopped.
 
     Args:
-        client: of the namespace; the caller's to close, after this. One made with `retry_total=0` leaves it
-            to this class to connect anew.
-        entities: what to receive from: the most messages that one receiver of it takes at once.
-        receivers: how many receivers an entity has that takes one message at a time; batches have one.
+        client: of the namespace; the caller closes it, after this. Make it with `retry_total=0`: this class
+        reconnects by itself.
+        entities: the most messages that one receiver takes at once, by entity.
+        receivers: how many receivers an entity has if it takes one message at a time; with batches it has one.
     """
 
     def __init__(self, client: ServiceBusClient, entities: Mapping[str, int], *, receivers: int = 2) -> None:
@@ -99,7 +99,7 @@ class ServiceBusReceiver:
         return remove
 
     def close(self) -> None:
-        """Give back what was not taken, and close every receiver."""
+        """Give back the messages that were not taken, and close every receiver."""
         self._closing.set()
         for pump in self._all():
             pump.join()
@@ -123,7 +123,7 @@ class ServiceBusReceiver:
 
 
 class _Pump:
-    """One receiver of the SDK, on a thread of its own: takes messages, and does with each what the host says."""
+    """One receiver of the SDK, on a thread of its own: receives messages, and does the host's commands."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class _Pump:
         closing: threading.Event,
         notify: Callable[[], None],
     ) -> None:
-        # Not inherited from: names of later versions of the class would be taken.
+        # Not a subclass of Thread, whose later versions might use the same names.
         self._thread = threading.Thread(target=self._run, name=f"receive-{entity}", daemon=True)
         self._client = client
         self._entity = entity
@@ -146,12 +146,12 @@ class _Pump:
         self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
 
     def take(self, most: int) -> list[ReceivedMessage]:
-        """What has been received and not been taken yet."""
+        """The messages that were received and not yet taken."""
         with self._lock:
             return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
     def accepts(self, command: _Command) -> bool:
-        """Have a command done, if the message is this receiver's."""
+        """Queue a command, if the message is this receiver's; returns whether it is."""
         with self._lock:
             if command.token not in self._held:
                 return False
@@ -163,7 +163,7 @@ class _Pump:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until it has ended, which it does when it is told to close."""
+        """Wait until it has ended, after it was told to close."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -173,11 +173,11 @@ class _Pump:
             try:
                 receiver = self._open()
                 with receiver:
-                    # Of a link that breaks the SDK forgets the connection.
+                    # When a link breaks, the SDK forgets its connection.
                     connection = _connection_of(receiver)
                     self._serve(receiver)
             except Exception as error:
-                # Whatever broke the link: what was held is delivered again when its locks end.
+                # Whatever broke the link, the messages are delivered again when their locks end.
                 if not self._closing.is_set():
                     logger.warning(
                         "receiving from %s was interrupted: %s",
@@ -242,7 +242,7 @@ class _Pump:
                 self._held.pop(command.token, None)
 
     def _give_back(self, receiver: SdkReceiver) -> None:
-        """The host has stopped: what it did not take, or did not settle, is for others."""
+        """The host has stopped: give back what it did not take or settle."""
         with self._lock:
             self._waiting.clear()
             held = list(self._held.values())
@@ -266,8 +266,7 @@ def _connection_of(receiver: SdkReceiver) -> Any:
 def _close(receiver: SdkReceiver, connection: Any) -> None:
     with suppress(Exception):
         receiver.close()
-    # Of a connection that has broken the SDK does not close the socket, and would leave that to the garbage
-    # collector. Closing it twice does nothing.
+    # The SDK leaves the socket of a broken connection to the garbage collector. Closing it twice does nothing.
     transport = getattr(connection, "_transport", None)
     if transport is not None:
         with suppress(Exception):
@@ -275,7 +274,7 @@ def _close(receiver: SdkReceiver, connection: Any) -> None:
 
 
 def received_message(message: ServiceBusReceivedMessage) -> ReceivedMessage:
-    """A message of the SDK, as the broker would give it. The wire counts deliveries from 0."""
+    """A message of the SDK as a `ReceivedMessage`. The wire counts deliveries from 0."""
     return ReceivedMessage(
         **message_fields(message),
         lock_token=UUID(str(message.lock_token)),
@@ -284,7 +283,7 @@ def received_message(message: ServiceBusReceivedMessage) -> ReceivedMessage:
 
 
 def message_fields(message: ServiceBusReceivedMessage) -> dict[str, Any]:
-    """What a message of the SDK has, locked or only peeked, by the names of `local.broker.PeekedMessage`."""
+    """The fields of a message of the SDK, locked or peeked, by the names of `local.broker.PeekedMessage`."""
     body = message.body
     properties = message.application_properties or {}
     return {
@@ -306,5 +305,5 @@ def message_fields(message: ServiceBusReceivedMessage) -> dict[str, Any]:
 
 
 def _text(value: Any) -> Any:
-    # The wire has one kind of text; the SDK gives it as bytes.
+    # The SDK gives text as bytes.
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

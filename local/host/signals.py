@@ -1,4 +1,4 @@
-"""Stopping on purpose: SIGTERM, and Ctrl-C, ask a process to finish what it is doing."""
+"""Stopping in order: SIGTERM and Ctrl-C ask a process to finish what it is doing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 def stop_requested() -> Iterator[threading.Event]:
     """An event that is set by the first SIGTERM or SIGINT; a second one interrupts at once.
 
-    Elsewhere than on the main thread, where signals are not handled, the event is set by its owner only.
+    Signals are handled on the main thread only; on another thread only the owner can set the event.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -14,10 +14,10 @@ _FIELDS: Final = 6
 
 
 class Timer:
-    """One timer: the moment it is due next, by a clock that is told to it."""
+    """One timer, and the moment it is due next."""
 
     def __init__(self, schedule: str, now: datetime, *, at_once: bool = False) -> None:
-        """Raises ValueError for an expression that the local host cannot follow."""
+        """Raises ValueError for an expression that the local host does not support."""
         fields = schedule.split()
         if len(fields) != _FIELDS:
             raise ValueError(f"schedule {schedule!r}: expected an NCRONTAB expression of {_FIELDS} fields")
@@ -36,7 +36,7 @@ class Timer:
             raise ValueError(f"schedule {self._schedule!r}: no NCRONTAB expression ({error})") from error
 
     def fire(self, now: datetime) -> bool:
-        """Move on to the next due time after `now`; whether the one before was missed by a whole period."""
+        """Move to the next due time after `now`; returns whether the one before was missed by a whole period."""
         following = self._after(now)
         missed = self._after(self.due) <= now
         self.last, self.due = now, following

@@ -1,10 +1,11 @@
-"""The values that triggers pass to functions: encoded like the platform, decoded by the azure-functions library.
+"""The values that triggers pass to functions: encoded as the platform does, and decoded by the azure-functions
+library.
 
 Names and kinds of the metadata are those of the Service Bus extension 5.x, single and batch (its
-`ServiceBusTriggerBindingStrategy`): there is no lock end and no dead-letter reason among them. How values are
-put into the protocol between host and worker is that of the Functions host
-(`GrpcMessageConversionExtensions` in Azure/azure-functions-host): null is left out, numbers and moments are JSON,
-and **null and empty strings are left out of every array of strings**, so that what follows them moves up.
+`ServiceBusTriggerBindingStrategy`): they have neither the end of the lock nor the dead-letter reason. The encoding
+between host and worker is that of the Functions host
+(`GrpcMessageConversionExtensions` in Azure/azure-functions-host): null is left out, numbers and moments are JSON, and
+**null and empty strings are left out of every array of strings**, so that later entries move up.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from azure.functions.timer import TimerRequestConverter
 from local.broker.model import PropertyValue, ReceivedMessage
 from local.host.data_contract import NoDataContractStringError, read_string
 
-#: The end of a message that never expires.
+#: When a message without a time to live expires.
 _NEVER: Final = "9999-12-31T23:59:59.9999999"
 
 _METADATA: Final[Mapping[str, Callable[[ReceivedMessage], Any]]] = {
@@ -81,12 +82,12 @@ _MARKS: Final = (
     (codecs.BOM_UTF32_BE, "utf-32-be"),
 )
 
-#: A trigger's value and its metadata, as they reach the worker.
+#: A trigger's value and its metadata, as the worker receives them.
 TriggerData = tuple[Datum, dict[str, Datum]]
 
 
 class _Moment(str):
-    """A moment as it is written; JSON for the protocol, unlike other strings."""
+    """The text of a moment; unlike other strings it is JSON in the protocol."""
 
     __slots__ = ()
 
@@ -101,14 +102,14 @@ def batch(messages: Sequence[ReceivedMessage], *, binary: bool) -> Any:
     """The list of `ServiceBusMessage` of a trigger with cardinality many.
 
     Raises IndexError where a body is empty and the trigger's data type is not binary, as the library does on the
-    platform: there are fewer bodies than messages then.
+    platform: then there are fewer bodies than messages.
     """
     data, metadata = batch_data(messages, binary=binary)
     return ServiceBusMessageInConverter.decode(data, trigger_metadata=metadata)
 
 
 def single_data(message: ReceivedMessage, *, binary: bool) -> TriggerData:
-    """What reaches the worker for a trigger with cardinality one."""
+    """What the worker receives for a trigger with cardinality one."""
     values = {name: read(message) for name, read in _METADATA.items()}
     metadata = {name: _datum(value) for name, value in values.items() if value is not None}
     body = Datum(message.body, "bytes") if binary else Datum(text(message.body), "string")
@@ -116,7 +117,7 @@ def single_data(message: ReceivedMessage, *, binary: bool) -> TriggerData:
 
 
 def batch_data(messages: Sequence[ReceivedMessage], *, binary: bool) -> TriggerData:
-    """What reaches the worker for a trigger with cardinality many."""
+    """What the worker receives for a trigger with cardinality many."""
     metadata = {
         f"{name}Array": _array(name, [read(message) for message in messages])
         for name, read in _METADATA.items()
@@ -130,9 +131,9 @@ def batch_data(messages: Sequence[ReceivedMessage], *, binary: bool) -> TriggerD
 def text(body: bytes) -> str:
     """A body as the string that a trigger without a data type gets.
 
-    A byte order mark (UTF-8, UTF-16, UTF-32) tells the encoding and is taken off; without one, what is not UTF-8 is
-    tried as a string that .NET's data contract serializer wrote (`BrokeredMessage` of old senders did), and else
-    decoded with U+FFFD for what cannot be. (`MessageToStringConverter` of the extension. By
+    A byte order mark (UTF-8, UTF-16, UTF-32) tells the encoding and is taken off; without one, bytes that are not
+    UTF-8 are read as a string of .NET's data contract serializer (old senders use `BrokeredMessage`), or else decoded
+    with U+FFFD for what is not valid. (`MessageToStringConverter` of the extension. By
     Azure/azure-sdk-for-net#26161 its version 5.2 leaves a mark in place; the app reads both.)
     """
     for mark, encoding in _MARKS:
@@ -179,7 +180,7 @@ def _string_array(values: Sequence[str | None]) -> Datum:
 
 
 def _without_offset(moment: datetime | None) -> str:
-    """As Newtonsoft.Json writes a `DateTime` of no kind: seven digits at most, none where there is no fraction."""
+    """As Newtonsoft.Json writes a `DateTime` without a kind: up to seven digits of a second."""
     if moment is None:
         return _NEVER
     naive = moment.astimezone(UTC).replace(tzinfo=None)
@@ -191,7 +192,7 @@ def _properties(properties: Mapping[str, PropertyValue]) -> dict[str, Any]:
 
 
 def _plain(value: PropertyValue) -> Any:
-    """As Newtonsoft.Json writes it."""
+    """An application property as Newtonsoft.Json writes it."""
     if isinstance(value, datetime):
         return _without_offset(value) + "Z"
     if isinstance(value, UUID):

@@ -1,4 +1,4 @@
-"""Azure role-based access control: role assignments of the scenario, held against the published action of each request.
+"""Azure role-based access control: the scenario's role assignments must allow the published action of each request.
 
 Follows https://learn.microsoft.com/azure/role-based-access-control/overview and
 https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource.
@@ -11,23 +11,23 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
+from local.simulator.authentication import action_of
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm
 from local.simulator.estate import Principal
-from local.simulator.identity_handlers import action_of
 from local.simulator.published_actions import PUBLISHED
 from local.simulator.scenario import RoleAssignmentScenario
 from local.simulator.world import World
 
-#: Who bears the fixed token, as `principalId` names it.
+#: The `principalId` of the fixed token.
 _FIXED: Final = "local-simulator"
 _PROVIDER: Final = "/providers/microsoft.authorization/"
-#: Where a request's body names a VM that the service is to work on, the caller needs this right on it as well:
+#: If a request's body names a VM, the caller also needs this right on that VM:
 #: https://learn.microsoft.com/azure/backup/backup-rbac-rs-vault
 _LINKED: Final = "Microsoft.Compute/virtualMachines/write"
 _LINKED_FIELDS: Final = ("sourceResourceId", "targetVirtualMachineId")
 _LINKED_ROUTES: Final = frozenset({"Register", "Reregister", "ConfigureBackup", "Undelete", "Restore"})
-#: What every caller may ask, whatever his roles: what he may do, and what subscriptions, tenants and resources he sees.
+#: Routes that need no role: each answers only what the caller may see.
 _OPEN: Final = frozenset(
     {"ListPermissions", "ListSubscriptions", "GetSubscription", "ListTenants", "QueryResources"}
 )
@@ -44,7 +44,7 @@ def check_roles(world: World, call: Call, principal: Principal | None) -> None:
     if world.scenario.role_assignments is None or call.route in _OPEN:
         return
     action, scope = action_of(call)
-    # A route that Microsoft publishes no action for would be one that no role can allow.
+    # No role could allow a route for which Microsoft publishes no action.
     assert action.lower() in PUBLISHED, f"{call.route}: {action} is no published action"
     if not _allowed(world, principal, scope, action):
         raise arm(
@@ -96,7 +96,7 @@ def _matches(patterns: tuple[str, ...], action: str) -> bool:
 
 
 def _effective(world: World, names: set[str], scope: str) -> Iterator[RoleAssignmentScenario]:
-    """The assignments that hold on a scope: those of its own and of everything above it."""
+    """The assignments that apply to a scope: its own, and those of every scope above it."""
     whole = scope.rstrip("/").lower() + "/"
     for entry in world.scenario.role_assignments or ():
         holder = entry.principal_id
@@ -151,7 +151,7 @@ _ASSIGNED_TO: Final = re.compile(r"(?i)atScope\(\)\s+and\s+assignedTo\('([^']+)'
 
 
 def list_role_assignments(world: World, call: Call) -> Answer:
-    """GET {scope}/providers/Microsoft.Authorization/roleAssignments: those that hold there for a principal."""
+    """GET {scope}/providers/Microsoft.Authorization/roleAssignments: those that apply there to a principal."""
     asked = _ASSIGNED_TO.fullmatch(call.filter or "")
     if asked is None:
         raise arm(

@@ -1,4 +1,4 @@
-"""A call as a handler sees it, and the answer it gives."""
+"""A request as a handler sees it, and the handler's answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Call:
     faults: dict[str, Fault] = field(default_factory=dict)
     client_request_id: str | None = None
     caller: Principal | None = None
-    """Whose token it bears; None for the fixed one."""
+    """The principal of its token; None for the fixed token."""
 
     @property
     def api_version(self) -> str:
@@ -40,22 +40,29 @@ class Call:
 
     @property
     def subscriptions_segment(self) -> str:
-        """`/subscriptions/{id}` spelt as the request spells it: the service answers in kind."""
+        """`/subscriptions/{id}` as the request spells it: the service's answers keep that spelling."""
         return "/" + "/".join(self.path.split("/")[1:3])
 
     def vault_path(self, vault: Vault) -> str:
-        """The vault's path as answers to this call spell it, not encoded."""
+        """The vault's path as the answer spells it, not percent-encoded."""
         return (
             f"{self.subscriptions_segment}/resourceGroups/{vault.resource_group}"
             f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
         )
 
+    def item_path(self, vault: Vault) -> str:
+        """The path of the item in the URL, not encoded: poll URLs keep the request's casing of container and item."""
+        return (
+            f"{self.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
+            f"{self.parameters['container']}/protectedItems/{self.parameters['item']}"
+        )
+
     def vault_id(self, vault: Vault) -> str:
-        """The vault's path as ids in answers to this call spell it."""
+        """The vault's id as the answer spells it."""
         return encoded(self.vault_path(vault))
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises ServiceError (400) when it is none."""
+        """The body as a JSON object. Raises ServiceError (400) if it is not one."""
         if not self.request.body:
             raise arm(
                 400, "InvalidRequestContent", "The request content was empty; a JSON object is expected."
@@ -75,14 +82,14 @@ class Call:
         return value
 
     def properties(self) -> dict[str, Any]:
-        """The body's `properties`. Raises ServiceError (400) when there are none."""
+        """The body's `properties`. Raises ServiceError (400) if there are none."""
         value = self.json().get("properties")
         if not isinstance(value, dict):
             raise invalid_input("Parameter properties in request is invalid.")
         return value
 
     def recorded_body(self) -> Any:
-        """The body for the ledger: JSON where it is, else None."""
+        """The body for the ledger; None if it is not JSON."""
         try:
             return json.loads(self.request.body) if self.request.body else None
         except (ValueError, RecursionError):
@@ -104,7 +111,7 @@ class Effect:
 
 @dataclass
 class Answer:
-    """What a handler answers. `body` None is no body at all; bytes are JSON text already."""
+    """A handler's answer. A `body` of None means no body; bytes are JSON text already."""
 
     status: int
     body: Any = None

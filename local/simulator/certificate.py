@@ -1,4 +1,4 @@
-"""The certificate that the simulator makes for itself; clients trust it by its file."""
+"""The simulator's self-signed certificate, in a file that clients can trust."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 def write_certificate(directory: Path) -> tuple[Path, Path]:
     """Write a new certificate for localhost and 127.0.0.1 to `cert.pem` and its key to `key.pem`."""
-    # Needed with --tls only, and slow to import.
+    # Slow to import, and needed only with --tls.
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -18,7 +18,7 @@ def write_certificate(directory: Path) -> tuple[Path, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    # A certificate is judged by the clients' clocks, not by the simulator's.
+    # Clients check a certificate by their own clocks, not the simulator's.
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()

@@ -119,12 +119,12 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: ended.set())
     print(f"Azure Backup simulator ready at {server.url}", flush=True)  # noqa: T201
     if options.time_scale != 1:
-        # Else the app waits by a clock of its own, and everything seems to hang.
-        told = (
+        # Without this, the app waits by another clock, and everything seems to hang.
+        hint = (
             f"Set ARM_ENDPOINT={server.url} and TIME_SCALE={options.time_scale:g} for commands that use it."
         )
-        print(told, file=sys.stderr, flush=True)  # noqa: T201
-    # Where a wait has no end, Windows does not interrupt it.
+        print(hint, file=sys.stderr, flush=True)  # noqa: T201
+    # Windows does not interrupt a wait without a time-out.
     while not ended.wait(1):
         pass
     server.stop()

@@ -14,9 +14,9 @@ from local.simulator.resource_guards import ResourceGuard
 from local.simulator.scenario import ServicePrincipalScenario
 
 LOG_LAG = timedelta(minutes=1)
-"""How long after its moment a scheduled log backup can be restored from."""
+"""How long after its scheduled moment a log backup can be restored from."""
 WRITTEN = timedelta(seconds=30, microseconds=499008)
-"""How long after its moment a backup has been taken: lastBackupTime against lastRecoveryPoint, 28 to 108 recorded."""
+"""From a backup's recovery point to its lastBackupTime; 28 to 108 seconds were recorded."""
 
 
 @dataclass
@@ -30,18 +30,18 @@ class Database:
     """(Data or Log, logical name, path)"""
     read_only: bool = False
     restoring: bool = False
-    """Restored WITH NORECOVERY: there, but not usable yet."""
+    """Restored WITH NORECOVERY: it exists, but cannot be used yet."""
     group: AvailabilityGroup | None = None
-    """The availability group it is in: then each node's instance has it."""
+    """The availability group it is in; then the instance of every node has it."""
     files_told_by: str = "All"
     """Which recovery points have `extendedInfo` with the files: `All`, `FullAndDifferential` or `None`."""
     corrupt: bool = False
-    """Damaged, and so is what is restored from its backups: DBCC CHECKDB finds errors."""
+    """Whether it and its backups are damaged: DBCC CHECKDB finds errors in what is restored."""
     encrypted_by: str | None = None
-    """The certificate that an instance needs to restore it."""
+    """The certificate that an instance needs in order to restore it."""
 
     def allows(self, kind: str) -> bool:
-        """Whether the service takes backups of that kind of it."""
+        """Whether the service can take a backup of that kind."""
         if self.name.lower() == "master":
             return kind == "Full"
         if self.read_only:
@@ -63,12 +63,12 @@ class Instance:
     """A failover cluster instance, which the service does not back up."""
     certificates: frozenset[str] = frozenset()
     system_is_sysadmin: bool = False
-    """Whether the account that run commands run as may do everything; by default it may log in, and no more."""
+    """Whether the account of run commands is sysadmin; by default it may only log in."""
 
 
 @dataclass
 class RunCommand:
-    """A managed run command of a machine, and how its script fares."""
+    """A managed run command of a machine, and the state of its script."""
 
     name: str
     script: str
@@ -98,14 +98,14 @@ class VirtualMachine:
     deleted: bool = False
     domain: str | None = None
     sql_iaas_extension: bool = True
-    """Whether Resource Graph knows it as a machine with SQL Server."""
+    """Whether Resource Graph lists it as a machine with SQL Server."""
     jobs_name_instance: bool = False
     """Whether jobs name a database as `INSTANCE/database [host.domain]`, not as `database [host]`."""
     registered_with: Vault | None = None
     registering: Vault | None = None
     agent_ready: bool = True
     free_mb: float | None = None
-    """Room for what is restored; None: enough for everything."""
+    """Free space for restores, in MB; None: unlimited."""
     run_commands: dict[str, RunCommand] = field(default_factory=dict)
     """By lower-cased name."""
     updates_left: float = 12.0
@@ -135,7 +135,7 @@ class AvailabilityGroup:
 
     @property
     def cluster_name(self) -> str:
-        """The name of the Windows cluster, which stands where a machine's own items have the computer's name."""
+        """The name of the Windows cluster, which a group's items have in place of the computer's."""
         return f"{self.name.name}-wsfc"[:15].lower()
 
     def registered_nodes(self, vault: Vault) -> list[VirtualMachine]:
@@ -181,27 +181,27 @@ class RecoveryPoint:
     sequence: int
     expires: datetime | None = None
     rule: str = ""
-    """The part of the policy's retention that keeps it; none where a user asked for it."""
+    """The retention rule of the policy that keeps it; empty for a backup on demand."""
     archived: bool = False
     rehydrated_until: datetime | None = None
-    """Until when an archived one can be restored as if it were not."""
+    """Until when an archived point is rehydrated."""
     soft_deleted: bool = False
     purge_at: datetime | None = None
-    """Until when it stays soft-deleted, where a shorter retention did that to it."""
+    """Until when it stays soft-deleted, if a shorter retention soft-deleted it."""
     tier_deleted: bool = False
-    """Whether the vault tier has lost it."""
+    """Whether it was deleted from the vault tier."""
     threatened: bool = False
     """Whether a scan found threats in it."""
 
     def is_kept(self, now: datetime) -> bool:
-        """Whether it is there: its retention has not passed, nor its time as a soft-deleted point."""
+        """Whether it still exists: neither its retention nor its time as a soft-deleted point has passed."""
         ends = self.purge_at if self.purge_at is not None else self.expires
         return ends is None or ends > now
 
 
 @dataclass
 class LogChain:
-    """A stretch of time any moment of which can be restored to. `end` is where its last log backup ended."""
+    """A range of time; any moment in it can be restored to. `end` is the end of its last log backup."""
 
     start: datetime
     end: datetime | None = None
@@ -209,7 +209,7 @@ class LogChain:
     base: datetime | None = None
     closed: bool = False
     failing_since: datetime | None = None
-    """From then on its scheduled log backups fail: they are tried, and nothing comes of them."""
+    """Since when its scheduled log backups fail; they are still tried."""
 
     def end_at(self, now: datetime) -> datetime | None:
         """The last restorable moment as known at `now`: scheduled log backups show after a lag."""
@@ -224,37 +224,37 @@ class LogChain:
         return scheduled
 
     def tried_at(self, now: datetime) -> datetime | None:
-        """When a scheduled log backup was last taken or tried."""
+        """When a scheduled log backup was last tried, whether it succeeded or not."""
         if self.closed or self.interval is None or self.base is None:
             return None
         passed = (now - LOG_LAG - self.base) // self.interval
         return self.base + passed * self.interval if passed >= 1 else None
 
     def go_on(self, now: datetime) -> None:
-        """Scheduled log backups succeed again from now on; the next one holds what the failed ones would have."""
+        """Let scheduled log backups succeed again; the next one covers what the failed ones missed."""
         self.end = self.end_at(now)
         self.base, self.failing_since = now, None
 
     def close(self, now: datetime) -> None:
-        """No more scheduled log backups come."""
+        """End the chain: no more log backups are taken."""
         self.end = self.end_at(now)
         self.closed = True
 
 
 @dataclass
 class ProtectedItem:
-    """A database under protection (or whose backups are kept)."""
+    """A protected database, or one whose backups are kept."""
 
     container: Container
     instance: str
     database: str
-    """The names in the database's real casing."""
+    """The names in their real casing."""
     source_id: str
     sequence: int
     policy: Policy | None
     container_name: str = ""
     name: str = ""
-    """How its id spells container and item: as the call that first protected it did."""
+    """The container and the item as its id spells them: as in the call that first protected it."""
     state: str = "IRPending"
     recovery_points: list[RecoveryPoint] = field(default_factory=list)
     chains: list[LogChain] = field(default_factory=list)
@@ -262,19 +262,19 @@ class ProtectedItem:
     last_backup_status: str = "IRPending"
     last_error: dict[str, Any] | None = None
     last_restore: Job | None = None
-    """The last restore from it that completed or failed."""
+    """The last restore of it that completed or failed."""
     log_chain_broken: bool = False
-    """Whether it was restored over since its last full: SQL Server refuses what builds on that full."""
+    """Whether a restore overwrote it since its last full: SQL Server then refuses backups that build on that full."""
     deferred_delete: datetime | None = None
     kept_deleted: timedelta = timedelta(days=14)
-    """How long it stays once it was soft-deleted: as the vault said then."""
+    """How long it stays soft-deleted, as the vault was configured at the time."""
     on_demand_fulls: dict[str, int] = field(default_factory=dict)
     busy_with: Job | None = None
     """The job that backs it up or restores over it."""
     schedule_epoch: int = 0
 
     rendered: tuple[object, bytes] | None = None
-    """Its entry in lists as it last was: what it was made from, and the JSON."""
+    """A cache of its entry in lists: what the entry was made from, and its JSON."""
 
     def __post_init__(self) -> None:
         self.key = (self.instance.lower(), self.database.lower())
@@ -285,9 +285,13 @@ class ProtectedItem:
         """Remember why the last backup failed."""
         self.last_error = {"code": code, "message": message, "recommendations": recommendations}
 
+    def live_database(self) -> Database | None:
+        """The database itself, None where it was dropped or renamed."""
+        return self.container.database(self.instance, self.database)
+
     @property
     def job_name(self) -> str:
-        """How a job names it: `database [host]`, in some estates `INSTANCE/database [host.domain]`."""
+        """Its name in jobs: `database [host]`, or in some estates `INSTANCE/database [host.domain]`."""
         container = self.container
         if container.group is None and container.machine.jobs_name_instance:
             return f"{self.instance}/{self.database} [{container.server_name}]"
@@ -331,7 +335,7 @@ class ProtectedItem:
         return next((point for point in reversed(self.recovery_points) if point.kind == "Full"), None)
 
     def last_restorable(self, now: datetime) -> datetime | None:
-        """The newest moment there is anything of."""
+        """The newest moment that can be restored to."""
         moments = [point.time for point in self.recovery_points]
         moments += [end for chain in self.chains if (end := chain.end_at(now)) is not None]
         return max(moments, default=None)
@@ -339,7 +343,7 @@ class ProtectedItem:
 
 @dataclass
 class Inquiry:
-    """What the last look into a virtual machine found."""
+    """What the last inquiry of a virtual machine found."""
 
     status: str = "Success"
     code: str = "Success"
@@ -368,9 +372,9 @@ class WholeInstance:
 
 @dataclass
 class Container:
-    """A virtual machine registered with a vault, or an availability group that was found on such.
+    """A virtual machine registered with a vault, or an availability group found on one.
 
-    `items` by (instance, database) in lower case; a group stands where an instance does.
+    `items` by (instance, database) in lower case; for a group, its name takes the place of the instance.
     """
 
     vault: Vault
@@ -393,12 +397,12 @@ class Container:
 
     @property
     def machine(self) -> VirtualMachine:
-        """The machine, of a group the one that holds the primary replica."""
+        """The machine; for a group, the one with the primary replica."""
         return self.source.primary if isinstance(self.source, AvailabilityGroup) else self.source
 
     @property
     def server_name(self) -> str:
-        """The host's name, of a group the cluster's."""
+        """The host's name; for a group, the cluster's."""
         group = self.group
         return group.cluster_name if group is not None else self.machine.host_name
 
@@ -414,7 +418,7 @@ class Container:
         return self.whole_instances.get(name.lower())
 
     def item_name(self, instance: str, database: str) -> str:
-        """The name that a protected item has: lower case as recorded, of groups in their own casing as reported."""
+        """The name of a protected item: in lower case, as recorded; for a group in its own casing, as reported."""
         name = f"{instance};{database}"
         return f"SQLDataBase;{name if self.group is not None else name.lower()}"
 
@@ -432,7 +436,7 @@ class Intent:
 
 @dataclass
 class DeletedVault:
-    """A vault that was deleted, until what is soft-deleted in it is purged; at once where it held nothing."""
+    """A deleted vault; it is kept until its soft-deleted items are purged."""
 
     name: str
     vault: Vault
@@ -454,7 +458,7 @@ class Vault:
     sku: dict[str, Any]
     soft_delete_days: int = 14
     provisioned_from: datetime | None = None
-    """From when on it can be used; None where it could at once."""
+    """From when on it can be used; None: at once."""
     tags: dict[str, str] | None = None
     identity: dict[str, Any] | None = None
     properties: dict[str, Any] = field(default_factory=dict)
@@ -488,7 +492,7 @@ class Vault:
 
     @property
     def storage_type(self) -> str:
-        """Its redundancy: GeoRedundant unless it was asked for otherwise."""
+        """Its redundancy; GeoRedundant by default."""
         settings = self.properties.get("redundancySettings")
         found = settings.get("standardTierStorageRedundancy") if isinstance(settings, dict) else None
         return found if isinstance(found, str) else "GeoRedundant"

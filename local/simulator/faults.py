@@ -1,4 +1,4 @@
-"""Faults: what goes wrong, on which route, when; chosen by count or by a seeded chance."""
+"""Faults: what goes wrong on which calls, chosen by count or by a seeded probability."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FAULTS: dict[str, str] = {
 
 
 class Fault(BaseModel):
-    """One rule. Without `nth` and `probability` it holds for every call of its route."""
+    """One rule. Without `nth` and `probability` it applies to every call of its route."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -108,7 +108,7 @@ class Fault(BaseModel):
 
     @property
     def delay(self) -> float:
-        """For how many real seconds the exchange is held up."""
+        """How long the exchange is delayed, in real seconds."""
         return self.seconds if self.seconds is not None else 1.0
 
     @property
@@ -118,12 +118,12 @@ class Fault(BaseModel):
 
     @property
     def says_retry_after(self) -> bool:
-        """Whether the rule names a Retry-After, be it null."""
+        """Whether the rule sets a Retry-After, even to null."""
         return "retry_after" in self.model_fields_set
 
 
 class FaultPlan:
-    """Decides which rules hold for a call. Counts are per rule, over the calls its route and path match."""
+    """Decides which rules apply to a call. Each rule counts the calls that match its route and path."""
 
     def __init__(self, faults: tuple[Fault, ...], seed: int) -> None:
         self._faults = faults
@@ -132,7 +132,7 @@ class FaultPlan:
         self._applied: Counter[int] = Counter()
 
     def choose(self, route: str, path: str) -> dict[str, Fault]:
-        """The faults of this call by name; the first rule of a name wins."""
+        """The faults of a call by name; of two rules with one name the first applies."""
         chosen: dict[str, Fault] = {}
         for index, fault in enumerate(self._faults):
             if fault.route not in ("*", route):

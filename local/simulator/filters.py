@@ -1,11 +1,13 @@
-"""OData filters as far as the service takes them: `field eq 'value'` joined by `and`."""
+"""OData filters, as far as the service supports them: `field eq 'value'` joined by `and`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 
 from local.simulator.errors import invalid_input
+from local.simulator.timing import filter_time
 
 _CLAUSE = re.compile(r"\s*([A-Za-z]\w*)\s+(?:eq|EQ|Eq)\s+(?:'((?:[^']|'')*)'|([^\s'\"]+))\s*", re.ASCII)
 _AND = re.compile(r"and\s", re.IGNORECASE)
@@ -15,7 +17,7 @@ def parse_filter(text: str | None, fields: frozenset[str]) -> Mapping[str, str]:
     """The filter's values by lower-cased field name.
 
     Raises ServiceError (400) for a filter that does not parse or names a field outside `fields`
-    (given in lower case): a filter that were ignored would return what was not asked for.
+    (given in lower case): ignoring a filter would return more than was asked for.
     """
     if text is None or not text.strip():
         return {}
@@ -42,3 +44,14 @@ def parse_filter(text: str | None, fields: frozenset[str]) -> Mapping[str, str]:
 def matches(value: str | None, wanted: str | None) -> bool:
     """Whether a value passes a filter; no filter passes everything, names compare case-insensitively."""
     return wanted is None or (value is not None and value.lower() == wanted.lower())
+
+
+def moment_in(wanted: Mapping[str, str], field: str) -> datetime | None:
+    """The moment that the filter names in a field, None where it names none. Raises ServiceError (400)."""
+    text = wanted.get(field)
+    if text is None:
+        return None
+    moment = filter_time(text)
+    if moment is None:
+        raise invalid_input(f"The filter's {field} {text!r} is not of the form 'yyyy-MM-dd hh:mm:ss tt'.")
+    return moment

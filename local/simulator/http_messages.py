@@ -15,12 +15,12 @@ class Request:
     headers: dict[str, str]
     body: bytes
     origin: str
-    """Scheme, host and port as the client addressed them: poll URLs and next links begin with it."""
+    """Scheme, host and port that the client used; poll URLs and next links begin with it."""
 
 
 @dataclass
 class Response:
-    """An HTTP response, with what the connection has to do about it."""
+    """An HTTP response, and how the connection has to send it."""
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)

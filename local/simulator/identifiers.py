@@ -18,11 +18,11 @@ class Identifiers:
         self._past = random.Random(f"past {seed}")
 
     def guid(self) -> str:
-        """A GUID for something that stays: an operation, a job."""
+        """A GUID for an operation, a job or another object."""
         return str(uuid.UUID(int=self._objects.getrandbits(128), version=4))
 
     def past_guid(self) -> str:
-        """A GUID for a job of the time before the simulator began."""
+        """A GUID for a job from before the simulator began."""
         return str(uuid.UUID(int=self._past.getrandbits(128), version=4))
 
     def request_guid(self) -> str:
@@ -36,7 +36,7 @@ class Identifiers:
 
 
 class UrlSigner:
-    """Signs the URLs of operations as ARM does since 2025: `t`, `c`, `s`, `h`, some 3 KB."""
+    """Signs the URLs of operations as ARM has done since 2025: by `t`, `c`, `s` and `h`, about 3 KB."""
 
     def __init__(self, seed: int) -> None:
         chance = random.Random(f"certificate {seed}")
@@ -49,7 +49,7 @@ class UrlSigner:
         return f"&t={ticks}&c={self.certificate}&s={signature}&h={digest}"
 
     def verify(self, path: str, query: dict[str, str]) -> bool:
-        """Whether the four parameters are those that were handed out for `path`; all absent is fine too."""
+        """Whether the four parameters are those handed out for `path`, or all absent."""
         given = {name: query.get(name) for name in ("t", "c", "s", "h")}
         if not any(given.values()):
             return True

@@ -13,14 +13,14 @@ from local.simulator.timing import duration, instant
 
 RUNNING = ("InProgress", "Cancelling")
 UNREPORTED = timedelta(minutes=5)
-"""Jobs as short as this report no percentage: none of the recorded ones, all shorter, did."""
+"""Jobs of up to this length report no percentage: no recorded one did, and all were shorter."""
 
 
 @dataclass
 class Job:
     """One job. `operation` is what filters match (`Backup`), `shown` what an answer says (`Backup (Full)`).
 
-    `shown_at_end` is what an answer says once it has ended. Until `young_until` it says less of itself.
+    `shown_at_end` is what an answer says once it has ended. Until `young_until` it reports less.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Job:
     activity_id: str
     user_triggered: bool = True
     named: str = ""
-    """The entity as it is named once the job is no longer young: with its server in brackets."""
+    """The entity's name once the job is no longer young: with the server in brackets."""
     young_until: datetime | None = None
     typeless_while_young: bool = False
     task: str | None = None
@@ -47,9 +47,9 @@ class Job:
     errors: list[JobError] = field(default_factory=list)
     dynamic_error: str | None = None
     rendered: tuple[object, bytes] | None = None
-    """Its entry in lists once it has ended: what it was made from, and the JSON."""
+    """A cache of its entry in lists once it has ended: what the entry was made from, and its JSON."""
     ending: Callable[[], None] | None = None
-    """What the job does at its end; cleared once it has ended or been cancelled."""
+    """What happens at its end; None once it has ended or been cancelled."""
 
     @property
     def running(self) -> bool:
@@ -105,7 +105,7 @@ class Job:
         }
 
     def young(self, now: datetime) -> bool:
-        """Whether it says less of itself yet."""
+        """Whether it still reports less."""
         return self.running and self.young_until is not None and now < self.young_until
 
     def _operation(self, *, young: bool) -> str:
@@ -122,7 +122,7 @@ class Job:
             kind = {"taskType": "Normal"} if service.named_values else {}
             tasks.append({"taskId": self.task, **kind, "status": state})
         extended: dict[str, Any] = {"tasksList": tasks, "propertyBag": dict(self.property_bag)}
-        # The one recorded job that waited for the archive tier told none.
+        # The one recorded job that waited for the archive tier reported none.
         if self.running and tasks and self.cancellable and self.due - self.start > UNREPORTED:
             extended["progressPercentage"] = round(100 * self.progress(now), 1)
         if self.dynamic_error is not None:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 
 class Record:
-    """Entries in memory and, where a path is given, in a file that is truncated now and flushed per line."""
+    """Entries in memory and, with a path, in a file that is emptied first and flushed after each line."""
 
     def __init__(self, path: Path | None) -> None:
         self.entries: list[dict[str, Any]] = []

@@ -1,10 +1,11 @@
 """ARM ids and the names of containers and items, in every casing the service uses.
 
-The casing is not stable on purpose: a registered container is `VMAppContainer;Compute;rg;vm`, the same one
+The casing varies on purpose, as in the service: a registered container is `VMAppContainer;Compute;rg;vm`, the same
+one
 inside a protected item's id `VMAppContainer;compute;rg;vm`, inside a protectable item's id all lower case.
 
 Ids are percent-encoded and names are not: recorded in 2023 for containers of a resource group whose name is not
-ASCII (`VMAppContainer;Compute;ztst-%E4%B8%AD...;zvmtst-2`), where `;` stands as it is.
+ASCII (`VMAppContainer;Compute;ztst-%E4%B8%AD...;zvmtst-2`), where `;` is not encoded.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from urllib.parse import quote, unquote
 
 
 def encoded(name: str) -> str:
-    """A name, or a path of names that hold no slash, as an `id` has it."""
+    """A name, or a path of names without slashes, percent-encoded as in an `id`."""
     return quote(name, safe="/;:@!$&'()*+,=~")
 
 
+def quoted_path(path: str) -> str:
+    """A path, percent-encoded as in URLs that the service hands out."""
+    return quote(path, safe="/;:@!$'()*+,=~-._")
+
+
 def encoded_segment(name: str) -> str:
-    """A name that may hold a slash, as an `id` has it."""
+    """A name that may contain a slash, percent-encoded as in an `id`."""
     return encoded(name).replace("/", "%2F")
 
 
@@ -60,7 +66,7 @@ class VmName:
 
 @dataclass(frozen=True)
 class GroupName:
-    """An availability group's name and the GUID of its container, which is all that the container's name has."""
+    """An availability group's name, and the GUID that its container is named by."""
 
     name: str
     guid: str
@@ -91,7 +97,7 @@ _ITEM = re.compile(r"sqldatabase;([^;/]+);(.+)", re.IGNORECASE | re.DOTALL)
 
 
 def container_key(name: str) -> str | None:
-    """A container's key (of a machine `rg;vm`) for its name in any casing, None if it is no such name."""
+    """A container's key (of a machine `rg;vm`) for its name in any casing; None if it is not such a name."""
     if _GROUP_CONTAINER.fullmatch(name):
         return name.lower()
     match = _CONTAINER.fullmatch(name)
@@ -99,7 +105,7 @@ def container_key(name: str) -> str | None:
 
 
 def item_key(name: str) -> tuple[str, str] | None:
-    """(instance, database) in lower case for a protected item's name, None if it is no such name."""
+    """(instance, database) in lower case for a protected item's name; None if it is not such a name."""
     match = _ITEM.fullmatch(name)
     return (match.group(1).lower(), match.group(2).lower()) if match else None
 
@@ -122,7 +128,7 @@ class ResourceId:
 
 
 def parse_id(text: object) -> ResourceId | None:
-    """The parts of an ARM id, encoded or not, None if it is none."""
+    """The parts of an ARM id, percent-encoded or not; None if it is not one."""
     match = _ID.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None

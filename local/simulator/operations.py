@@ -1,4 +1,4 @@
-"""Asynchronous operations: their status in the shapes of the real service, and their result."""
+"""Asynchronous operations: their status, in the forms of the real service, and their result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.simulator.timing import NO_END, instant
 
 @dataclass
 class Operation:
-    """One operation. `status_path` and `result_path` are where its headers point, without origin and query."""
+    """One operation. Its headers point at `status_path` and `result_path`, given here without origin and query."""
 
     id: str
     status_path: str
@@ -30,13 +30,13 @@ class Operation:
     malformed_location: bool = False
     """Whether its Location has two question marks, as an unregistration's."""
     full_id: bool = False
-    """Whether its status names it by its whole path, and never gets an end time, as a registration's."""
+    """Whether its status has the whole path as id and never an end time, as for a registration."""
     endless: bool = False
-    """Whether its status never gets an end time, as that of a restore from the archive tier."""
+    """Whether its status never has an end time, as for a restore from the archive tier."""
     properties: dict[str, Any] | None = None
-    """What its status says once it has succeeded, where that is no job."""
+    """The properties of its status once it has succeeded, if it has no job."""
     result: Callable[[], dict[str, Any] | None] | None = None
-    """The resource that `operationResults` answers at the end; without one the answer is 204."""
+    """Gives the resource that `operationResults` returns at the end; without it the answer is 204."""
 
     @property
     def running(self) -> bool:
@@ -52,9 +52,9 @@ class Operation:
         self.status = "Succeeded" if error is None else "Failed"
 
     def render(self, path: str, *, at_vault: bool, status: str | None = None) -> dict[str, Any]:
-        """The status resource. `path` is that of the request, `at_vault` whether it was `backupOperations`."""
+        """The status resource. `path` is the request's; `at_vault`: it was a request for `backupOperations`."""
         ended = not self.running
-        # A job-creating operation that has succeeded says its start as its end, as in all 35 recordings.
+        # An operation that created a job and succeeded has its start time as its end time, as in all 35 recordings.
         end = NO_END
         if ended and not self.endless and (at_vault or not self.full_id):
             end = instant(

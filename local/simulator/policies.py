@@ -57,7 +57,7 @@ def _sql_policy(now: datetime, *, log: bool) -> dict[str, Any]:
 
 
 def default_vm_policies(now: datetime) -> list[tuple[str, dict[str, Any]]]:
-    """The policies for whole virtual machines that every vault has besides."""
+    """The policies for whole virtual machines that every vault also has."""
     run = (now - timedelta(days=1)).strftime("%Y-%m-%dT18:00:00Z")
     properties = {
         "backupManagementType": "AzureIaasVM",
@@ -82,7 +82,7 @@ def default_vm_policies(now: datetime) -> list[tuple[str, dict[str, Any]]]:
 
 
 def scenario_policy(entry: str | PolicyScenario, now: datetime) -> tuple[str, dict[str, Any]]:
-    """A policy of the scenario: by name alone it has HourlyLogBackup's schedule."""
+    """A policy of the scenario; one given by its name alone has the schedule of HourlyLogBackup."""
     if isinstance(entry, str):
         return entry, hourly_log_backup(now)
     properties = {"backupManagementType": "AzureWorkload", **copy.deepcopy(entry.properties)}
@@ -98,7 +98,7 @@ def _invalid() -> ServiceError:
     )
 
 
-# Letters, digits and hyphens are what the portal asks for; underscores and exclamation marks are taken as well
+# The portal asks for letters, digits and hyphens; the service also takes underscores and exclamation marks
 # (Azure/azure-powershell#13869, and the check of terraform-provider-azurerm).
 _NAME = re.compile(r"[A-Za-z][-_!A-Za-z0-9]{2,149}", re.ASCII)
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
@@ -119,7 +119,7 @@ def check_policy_name(name: str) -> None:
 
 
 def accepted_policy(properties: dict[str, Any]) -> dict[str, Any]:
-    """The properties as the service keeps them. Raises ServiceError (400) for a body it cannot take.
+    """The properties as the service keeps them. Raises ServiceError (400) for an invalid body.
 
     The rules for SQL Server are those of
     https://learn.microsoft.com/azure/backup/backup-sql-server-database-azure-vms#create-a-backup-policy, and of
@@ -168,7 +168,7 @@ def accepted_policy(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_parts(parts: dict[str, dict[str, Any]]) -> None:
-    # Incremental parts are SAP HANA's, snapshots those of a preview.
+    # Incremental backups are for SAP HANA, snapshots are in a preview.
     if "full" not in parts or not parts.keys() <= {"full", "differential", "log"}:
         raise _invalid()
     full = parts["full"]
@@ -176,7 +176,7 @@ def _check_parts(parts: dict[str, dict[str, Any]]) -> None:
     _check_long_retention(full["retentionPolicy"], time, full_days)
     if (differential := parts.get("differential")) is not None:
         _, days = _runs(differential["schedulePolicy"])
-        # A day has a full or a differential.
+        # No day has both a full and a differential.
         if not days or not full_days or set(days) & set(full_days):
             raise _invalid()
         _check_simple_retention(differential["retentionPolicy"], most=180)
@@ -188,7 +188,7 @@ def _check_parts(parts: dict[str, dict[str, Any]]) -> None:
 
 
 def _runs(schedule: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """When a part runs: its time, and its days where it is weekly."""
+    """When a sub-policy runs: its time, and its days if it is weekly."""
     times, days = schedule.get("scheduleRunTimes"), schedule.get("scheduleRunDays") or []
     frequency = str(schedule.get("scheduleRunFrequency", "")).lower()
     if not isinstance(times, list) or len(times) != 1 or not _is_run_time(times[0]):
@@ -233,7 +233,7 @@ def _check_long_retention(retention: dict[str, Any], time: str, days: tuple[str,
     if retention.get("retentionPolicyType") != "LongTermRetentionPolicy":
         raise _invalid()
     found = {name: retention[name] for name in _SCHEDULES if retention.get(name) is not None}
-    # Daily fulls are kept by days first, weekly ones by weeks first.
+    # Daily fulls need a daily retention, weekly ones a weekly retention.
     if ("weeklySchedule" if days else "dailySchedule") not in found or (days and "dailySchedule" in found):
         raise _invalid()
     for name, entry in found.items():
@@ -251,12 +251,12 @@ def _check_long_retention(retention: dict[str, Any], time: str, days: tuple[str,
 
 
 def _clock(value: object) -> str:
-    """The time of day in a moment: the date beside it means nothing."""
+    """The time of day in a moment; the date has no meaning."""
     return str(value)[11:16]
 
 
 def _without_milliseconds(value: Any) -> Any:
-    # The service answers "18:00:00Z" to "18:00:00.000Z".
+    # The service turns "18:00:00.000Z" into "18:00:00Z".
     if isinstance(value, dict):
         return {name: _without_milliseconds(entry) for name, entry in value.items()}
     if isinstance(value, list):

@@ -1,9 +1,9 @@
-"""The actions that roles know requests by, as Microsoft publishes them.
+"""The actions that roles can allow, as Microsoft publishes them.
 
 Source: https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance, and the pages
 compute, databases, integration and web-and-mobile beside it (MicrosoftDocs/azure-docs,
 articles/role-based-access-control/permissions).
-Which action a route asks for follows from its path and method; that there is such an action is held against this list.
+The action of a route follows from its path and method; it must be in this list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A vault's link to a resource guard: which operations need its consent, and how a client names that."""
+"""A vault's link to a resource guard: which operations need its consent, and how a client refers to the consent."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ GUARDED: Final[dict[GuardedRequest, str]] = {
     "reduceImmutabilityStateRequests": f"{_VAULTS}/write#reduceImmutabilityState",
     "triggerRestoreRequests": f"{_ITEMS}/recoveryPoints/restore/action",
 }
-"""What is asked of a guard, and the operation that it guards by it, in the order recorded in 2024."""
+"""The requests of a guard, each with the operation it guards, in the order recorded in 2024."""
 
 EVERY_REQUEST: Final[frozenset[GuardedRequest]] = frozenset(get_args(GuardedRequest))
-#: An owner of the guard cannot leave these out
+#: The guard's owner cannot exclude these
 #: (https://learn.microsoft.com/azure/backup/multi-user-authorization-concept).
 ALWAYS: Final[frozenset[GuardedRequest]] = frozenset(
     {"disableSoftDeleteRequests", "deleteResourceGuardProxyRequests"}
@@ -49,12 +49,12 @@ class ResourceGuard:
     requests: frozenset[GuardedRequest]
     linked: datetime
     unlocked: dict[str, datetime] = field(default_factory=dict)
-    """Until when what may be deleted, by its id in lower case."""
+    """Until when an item may be deleted, by its id in lower case."""
 
     def default_request(self, request: GuardedRequest) -> str:
-        """What a client names to have that operation done: `.../triggerRestoreRequests/default`."""
+        """The id with which a client asks for that operation: `.../triggerRestoreRequests/default`."""
         return f"{self.id}/{request}/default"
 
     def is_unlocked(self, resource: str, now: datetime) -> bool:
-        """Whether that may be deleted: it was unlocked, not longer than half an hour ago."""
+        """Whether the item may be deleted: it was unlocked within the last half hour."""
         return now < self.unlocked.get(resource.lower(), now)

@@ -1,4 +1,4 @@
-"""Which path is which route, and who answers it."""
+"""The routes: their paths, and the handlers that answer them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.simulator import (
-    archive,
-    authorization,
-    container_handlers,
-    deleted_vaults,
-    graph_handlers,
-    identity_handlers,
-    intent_handlers,
-    item_handlers,
-    namespace_handlers,
-    operation_handlers,
-    overview_handlers,
-    resource_guard_handlers,
-    restore_handlers,
-    run_command_handlers,
-    vault_handlers,
-)
+from local.simulator import authorization
 from local.simulator.calls import Answer, Call
+from local.simulator.handlers import (
+    app_resources,
+    archive,
+    backups,
+    containers,
+    deleted_vaults,
+    identity,
+    intents,
+    items,
+    jobs,
+    operations,
+    overview,
+    policies,
+    protectable_items,
+    protection,
+    recovery_points,
+    resource_graph,
+    resource_guards,
+    restores,
+    run_commands,
+    vaults,
+    virtual_machines,
+)
 from local.simulator.http_messages import Request
 from local.simulator.route_names import ROUTE_NAMES
 from local.simulator.world import World
@@ -44,12 +51,12 @@ API_VERSIONS = frozenset(
     2026-10-01 2026-11-01
     """.split()  # noqa: SIM905 - seventy strings in quotes read worse
 )
-"""The api-versions of Microsoft.RecoveryServices that the simulator answers alike."""
+"""The api-versions of Microsoft.RecoveryServices that the simulator accepts; it answers all of them alike."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route: its name, who answers, and the bucket its requests are counted in."""
+    """A route: its name, its handler, and how its requests are checked and counted."""
 
     name: str
     handler: Handler
@@ -57,7 +64,7 @@ class Route:
     provider: bool = True
     """Whether it belongs to Microsoft.RecoveryServices, whose api-versions are known."""
     backup: bool = False
-    """Whether it is under a vault's backup resources, which have a read bucket of their own."""
+    """Whether it reads or writes a vault's backup resources, whose reads are limited apart."""
 
 
 @dataclass
@@ -68,7 +75,7 @@ class _Node:
 
 
 class RouteTable:
-    """A tree of path segments; literals compare case-insensitively, as in ARM."""
+    """A tree of path segments; as in ARM, their case does not matter."""
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -87,7 +94,7 @@ class RouteTable:
         node.methods[method] = route
 
     def find(self, segments: list[str]) -> tuple[dict[str, Route], dict[str, str]] | None:
-        """The routes by method and the path's parameters, None for a path that is none of these."""
+        """The routes by method, and the path's parameters; None for an unknown path."""
         return _descend(self._root, segments, 0, {})
 
 
@@ -117,47 +124,47 @@ def build_routes() -> RouteTable:
     def plain(method: str, path: str, name: str, handler: Handler) -> None:
         table.add(method, path, Route(name, handler, provider=False))
 
-    open_route("POST", "{tenant}/oauth2/v2.0/token", "Token", identity_handlers.token)
-    open_route("POST", "{tenant}/oauth2/token", "Token", identity_handlers.token)
+    open_route("POST", "{tenant}/oauth2/v2.0/token", "Token", identity.token)
+    open_route("POST", "{tenant}/oauth2/token", "Token", identity.token)
     for path in (
         "{tenant}/v2.0/.well-known/openid-configuration",
         "{tenant}/.well-known/openid-configuration",
     ):
-        open_route("GET", path, "OpenIdConfiguration", identity_handlers.open_id)
-    open_route("GET", "metadata/endpoints", "MetadataEndpoints", identity_handlers.metadata)
-    plain("GET", "tenants", "ListTenants", identity_handlers.list_tenants)
-    plain("GET", "subscriptions", "ListSubscriptions", identity_handlers.list_subscriptions)
-    plain("GET", "subscriptions/{subscription}", "GetSubscription", identity_handlers.get_subscription)
-    plain("POST", "providers/Microsoft.ResourceGraph/resources", "QueryResources", graph_handlers.resources)
+        open_route("GET", path, "OpenIdConfiguration", identity.open_id)
+    open_route("GET", "metadata/endpoints", "MetadataEndpoints", identity.metadata)
+    plain("GET", "tenants", "ListTenants", identity.list_tenants)
+    plain("GET", "subscriptions", "ListSubscriptions", identity.list_subscriptions)
+    plain("GET", "subscriptions/{subscription}", "GetSubscription", identity.get_subscription)
+    plain("POST", "providers/Microsoft.ResourceGraph/resources", "QueryResources", resource_graph.resources)
     group = "subscriptions/{subscription}/resourceGroups/{group}"
     for scope in ("subscriptions/{subscription}", group):
         machines = f"{scope}/providers/Microsoft.Compute/virtualMachines"
-        plain("GET", machines, "ListVirtualMachines", vault_handlers.list_machines)
-        vaults = f"{scope}/providers/Microsoft.RecoveryServices/vaults"
-        table.add("GET", vaults, Route("ListVaults", vault_handlers.list_vaults))
+        plain("GET", machines, "ListVirtualMachines", virtual_machines.list_machines)
+        path = f"{scope}/providers/Microsoft.RecoveryServices/vaults"
+        table.add("GET", path, Route("ListVaults", vaults.list_vaults))
     plain(
         "GET",
         f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}",
         "GetVirtualMachine",
-        vault_handlers.get_machine,
+        virtual_machines.get_machine,
     )
-    run_commands = f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}/runCommands"
-    plain("GET", run_commands, "ListRunCommands", run_command_handlers.list_run_commands)
-    run_command = f"{run_commands}/{{command}}"
-    plain("GET", run_command, "GetRunCommand", run_command_handlers.get_run_command)
-    plain("PUT", run_command, "PutRunCommand", run_command_handlers.put_run_command)
-    plain("DELETE", run_command, "DeleteRunCommand", run_command_handlers.delete_run_command)
+    all_commands = f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}/runCommands"
+    plain("GET", all_commands, "ListRunCommands", run_commands.list_run_commands)
+    run_command = f"{all_commands}/{{command}}"
+    plain("GET", run_command, "GetRunCommand", run_commands.get_run_command)
+    plain("PUT", run_command, "PutRunCommand", run_commands.put_run_command)
+    plain("DELETE", run_command, "DeleteRunCommand", run_commands.delete_run_command)
     plain(
         "GET",
         "subscriptions/{subscription}/providers/Microsoft.Compute/locations/{location}/operations/{operation}",
         "ComputeOperation",
-        run_command_handlers.compute_operation,
+        run_commands.compute_operation,
     )
     _add_access_routes(plain, group)
     region = "subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{location}"
     for path, name, handler in (
-        ("backupStatus", "BackupStatus", overview_handlers.backup_status),
-        ("backupPreValidateProtection", "PreValidateProtection", overview_handlers.pre_validate),
+        ("backupStatus", "BackupStatus", overview.backup_status),
+        ("backupPreValidateProtection", "PreValidateProtection", overview.pre_validate),
     ):
         table.add("POST", f"{region}/{path}", Route(name, handler))
     deleted = f"{region}/deletedVaults"
@@ -185,7 +192,7 @@ def build_routes() -> RouteTable:
 
 
 def _add_access_routes(plain: Callable[[str, str, str, Handler], None], group: str) -> None:
-    """Who may do what on which resource, and the management side of the namespace."""
+    """Add the routes of role assignments and of the app's own resources."""
     subscription = "subscriptions/{subscription}"
     bus = f"{group}/providers/Microsoft.ServiceBus/namespaces/{{namespace}}"
     for scope in (
@@ -204,21 +211,21 @@ def _add_access_routes(plain: Callable[[str, str, str, Handler], None], group: s
     plain("GET", definition, "GetRoleDefinition", authorization.get_role_definition)
     for scope in (subscription, group):
         namespaces = f"{scope}/providers/Microsoft.ServiceBus/namespaces"
-        plain("GET", namespaces, "ListNamespaces", namespace_handlers.list_namespaces)
-    plain("GET", bus, "GetNamespace", namespace_handlers.get_namespace)
-    plain("GET", f"{bus}/queues", "ListQueues", namespace_handlers.list_queues)
-    plain("GET", f"{bus}/topics", "ListTopics", namespace_handlers.list_topics)
+        plain("GET", namespaces, "ListNamespaces", app_resources.list_namespaces)
+    plain("GET", bus, "GetNamespace", app_resources.get_namespace)
+    plain("GET", f"{bus}/queues", "ListQueues", app_resources.list_queues)
+    plain("GET", f"{bus}/topics", "ListTopics", app_resources.list_topics)
     subscriptions = f"{bus}/topics/{{topic}}/subscriptions"
-    plain("GET", subscriptions, "ListTopicSubscriptions", namespace_handlers.list_subscriptions)
+    plain("GET", subscriptions, "ListTopicSubscriptions", app_resources.list_subscriptions)
     for scope in (subscription, group):
-        plain("GET", f"{scope}/providers/Microsoft.Web/sites", "ListSites", namespace_handlers.list_sites)
+        plain("GET", f"{scope}/providers/Microsoft.Web/sites", "ListSites", app_resources.list_sites)
     site = f"{group}/providers/Microsoft.Web/sites/{{site}}"
-    plain("GET", site, "GetSite", namespace_handlers.get_site)
-    plain("POST", f"{site}/config/appsettings/list", "ListAppSettings", namespace_handlers.list_app_settings)
+    plain("GET", site, "GetSite", app_resources.get_site)
+    plain("POST", f"{site}/config/appsettings/list", "ListAppSettings", app_resources.list_app_settings)
     storage = f"{group}/providers/Microsoft.Storage/storageAccounts"
-    plain("GET", storage, "ListStorageAccounts", namespace_handlers.list_beside)
+    plain("GET", storage, "ListStorageAccounts", app_resources.list_companions)
     components = f"{group}/providers/Microsoft.Insights/components"
-    plain("GET", components, "ListComponents", namespace_handlers.list_beside)
+    plain("GET", components, "ListComponents", app_resources.list_companions)
 
 
 # Long: a table, a line or two per route.
@@ -226,74 +233,74 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
     def add(method: str, path: str, name: str, handler: Handler) -> None:
         table.add(method, vault + path, Route(name, handler, backup=bool(path)))
 
-    add("GET", "", "GetVault", vault_handlers.get_vault)
-    add("PUT", "", "PutVault", vault_handlers.put_vault)
-    add("PATCH", "", "PatchVault", vault_handlers.patch_vault)
-    add("DELETE", "", "DeleteVault", vault_handlers.delete_vault)
-    add("GET", "/backupconfig/vaultconfig", "GetVaultConfig", vault_handlers.get_vault_config)
-    add("PUT", "/backupconfig/vaultconfig", "PutVaultConfig", vault_handlers.put_vault_config)
-    add("PATCH", "/backupconfig/vaultconfig", "PutVaultConfig", vault_handlers.put_vault_config)
+    add("GET", "", "GetVault", vaults.get_vault)
+    add("PUT", "", "PutVault", vaults.put_vault)
+    add("PATCH", "", "PatchVault", vaults.patch_vault)
+    add("DELETE", "", "DeleteVault", vaults.delete_vault)
+    add("GET", "/backupconfig/vaultconfig", "GetVaultConfig", vaults.get_vault_config)
+    add("PUT", "/backupconfig/vaultconfig", "PutVaultConfig", vaults.put_vault_config)
+    add("PATCH", "/backupconfig/vaultconfig", "PutVaultConfig", vaults.put_vault_config)
     storage = "/backupstorageconfig/vaultstorageconfig"
-    add("GET", storage, "GetStorageConfig", overview_handlers.get_storage_config)
-    add("PUT", storage, "PutStorageConfig", overview_handlers.put_storage_config)
-    add("PATCH", storage, "PutStorageConfig", overview_handlers.put_storage_config)
-    add("GET", "/usages", "ListUsages", overview_handlers.usages)
-    add("GET", "/backupUsageSummaries", "ListUsageSummaries", overview_handlers.usage_summaries)
+    add("GET", storage, "GetStorageConfig", overview.get_storage_config)
+    add("PUT", storage, "PutStorageConfig", overview.put_storage_config)
+    add("PATCH", storage, "PutStorageConfig", overview.put_storage_config)
+    add("GET", "/usages", "ListUsages", overview.usages)
+    add("GET", "/backupUsageSummaries", "ListUsageSummaries", overview.usage_summaries)
     guard = "/backupResourceGuardProxies/{proxy}"
-    # Recorded since 2023: reads of these are in no counter of backup reads.
+    # Recorded since 2023: reads of these are not counted as backup reads.
     for path, name, handler in (
-        ("/backupResourceGuardProxies", "ListResourceGuardProxies", resource_guard_handlers.list_proxies),
-        (guard, "GetResourceGuardProxy", resource_guard_handlers.get_proxy),
+        ("/backupResourceGuardProxies", "ListResourceGuardProxies", resource_guards.list_proxies),
+        (guard, "GetResourceGuardProxy", resource_guards.get_proxy),
     ):
         table.add("GET", vault + path, Route(name, handler))
-    add("PUT", guard, "PutResourceGuardProxy", resource_guard_handlers.put_proxy)
-    add("DELETE", guard, "DeleteResourceGuardProxy", resource_guard_handlers.delete_proxy)
-    add("POST", f"{guard}/unlockDelete", "UnlockDelete", resource_guard_handlers.unlock_delete)
+    add("PUT", guard, "PutResourceGuardProxy", resource_guards.put_proxy)
+    add("DELETE", guard, "DeleteResourceGuardProxy", resource_guards.delete_proxy)
+    add("POST", f"{guard}/unlockDelete", "UnlockDelete", resource_guards.unlock_delete)
 
-    add("GET", "/backupPolicies", "ListPolicies", vault_handlers.list_policies)
-    add("GET", "/backupPolicies/{policy}", "GetPolicy", vault_handlers.get_policy)
-    add("PUT", "/backupPolicies/{policy}", "PutPolicy", vault_handlers.put_policy)
-    add("DELETE", "/backupPolicies/{policy}", "DeletePolicy", vault_handlers.delete_policy)
+    add("GET", "/backupPolicies", "ListPolicies", policies.list_policies)
+    add("GET", "/backupPolicies/{policy}", "GetPolicy", policies.get_policy)
+    add("PUT", "/backupPolicies/{policy}", "PutPolicy", policies.put_policy)
+    add("DELETE", "/backupPolicies/{policy}", "DeletePolicy", policies.delete_policy)
 
     fabric = "/backupFabrics/{fabric}"
-    add("POST", f"{fabric}/refreshContainers", "Refresh", container_handlers.refresh)
+    add("POST", f"{fabric}/refreshContainers", "Refresh", containers.refresh)
     add(
         "GET",
         f"{fabric}/protectableContainers",
         "ListProtectableContainers",
-        container_handlers.list_protectable_containers,
+        containers.list_protectable_containers,
     )
-    add("GET", "/backupProtectionContainers", "ListContainers", container_handlers.list_containers)
+    add("GET", "/backupProtectionContainers", "ListContainers", containers.list_containers)
     add(
         "GET",
         "/backupDeletedProtectionContainers",
         "ListDeletedContainers",
-        container_handlers.list_deleted_containers,
+        containers.list_deleted_containers,
     )
     container = f"{fabric}/protectionContainers/{{container}}"
-    add("GET", container, "GetContainer", container_handlers.get_container)
-    add("PUT", container, "Register", container_handlers.register)
-    add("DELETE", container, "Unregister", container_handlers.unregister)
-    add("POST", f"{container}/inquire", "Inquire", container_handlers.inquire)
-    add("GET", f"{container}/items", "ListWorkloadItems", container_handlers.list_workload_items)
-    add("GET", "/backupProtectableItems", "ListProtectableItems", container_handlers.list_protectable_items)
+    add("GET", container, "GetContainer", containers.get_container)
+    add("PUT", container, "Register", containers.register)
+    add("DELETE", container, "Unregister", containers.unregister)
+    add("POST", f"{container}/inquire", "Inquire", containers.inquire)
+    add("GET", f"{container}/items", "ListWorkloadItems", protectable_items.list_workload_items)
+    add("GET", "/backupProtectableItems", "ListProtectableItems", protectable_items.list_protectable_items)
 
     item = f"{container}/protectedItems/{{item}}"
-    add("GET", "/backupProtectedItems", "ListProtectedItems", item_handlers.list_items)
-    add("GET", item, "GetProtectedItem", item_handlers.get_item)
-    add("PUT", item, "ConfigureBackup", item_handlers.configure)
-    add("DELETE", item, "DeleteProtection", item_handlers.delete)
-    add("POST", f"{item}/backup", "Backup", item_handlers.backup)
-    add("GET", f"{item}/recoveryPoints", "ListRecoveryPoints", restore_handlers.list_points)
-    add("GET", f"{item}/recoveryPoints/{{point}}", "GetRecoveryPoint", restore_handlers.get_point)
+    add("GET", "/backupProtectedItems", "ListProtectedItems", items.list_items)
+    add("GET", item, "GetProtectedItem", items.get_item)
+    add("PUT", item, "ConfigureBackup", protection.configure)
+    add("DELETE", item, "DeleteProtection", protection.delete)
+    add("POST", f"{item}/backup", "Backup", backups.backup)
+    add("GET", f"{item}/recoveryPoints", "ListRecoveryPoints", recovery_points.list_points)
+    add("GET", f"{item}/recoveryPoints/{{point}}", "GetRecoveryPoint", recovery_points.get_point)
     add("POST", f"{item}/recoveryPoints/{{point}}/move", "MoveRecoveryPoint", archive.move)
-    add("POST", f"{item}/recoveryPoints/{{point}}/restore", "Restore", restore_handlers.restore)
+    add("POST", f"{item}/recoveryPoints/{{point}}/restore", "Restore", restores.restore)
 
     add(
         "POST",
         "/backupTriggerValidateOperation",
         "TriggerValidateOperation",
-        restore_handlers.trigger_validation,
+        restores.trigger_validation,
     )
 
     for path in (
@@ -305,7 +312,7 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
         f"{container}/operationsStatus/{{operation}}",
         f"{item}/operationsStatus/{{operation}}",
     ):
-        add("GET", path, "OperationStatus", operation_handlers.operation_status)
+        add("GET", path, "OperationStatus", operations.operation_status)
     for path in (
         "/backupOperationResults/{operation}",
         "/backupValidateOperationResults/{operation}",
@@ -315,27 +322,27 @@ def _add_backup_routes(table: RouteTable, vault: str) -> None:
         f"{container}/operationResults/{{operation}}",
         f"{item}/operationResults/{{operation}}",
     ):
-        add("GET", path, "OperationResult", operation_handlers.operation_result)
-    add("GET", "/backupJobs", "ListJobs", operation_handlers.list_jobs)
-    add("GET", "/backupJobs/{job}", "GetJob", operation_handlers.get_job)
-    add("POST", "/backupJobs/{job}/cancel", "CancelJob", operation_handlers.cancel_job)
+        add("GET", path, "OperationResult", operations.operation_result)
+    add("GET", "/backupJobs", "ListJobs", jobs.list_jobs)
+    add("GET", "/backupJobs/{job}", "GetJob", jobs.get_job)
+    add("POST", "/backupJobs/{job}/cancel", "CancelJob", jobs.cancel_job)
 
-    add("GET", "/backupProtectionIntents", "ListProtectionIntents", intent_handlers.list_intents)
+    add("GET", "/backupProtectionIntents", "ListProtectionIntents", intents.list_intents)
     intent = f"{fabric}/backupProtectionIntent/{{intent}}"
-    add("GET", intent, "GetProtectionIntent", intent_handlers.get_intent)
-    add("PUT", intent, "PutProtectionIntent", intent_handlers.put_intent)
-    add("DELETE", intent, "DeleteProtectionIntent", intent_handlers.delete_intent)
+    add("GET", intent, "GetProtectionIntent", intents.get_intent)
+    add("PUT", intent, "PutProtectionIntent", intents.put_intent)
+    add("DELETE", intent, "DeleteProtectionIntent", intents.delete_intent)
 
 
 _BY_BODY = {
-    "Reregister": Route("Reregister", container_handlers.register, backup=True),
-    "StopProtection": Route("StopProtection", item_handlers.stop, backup=True),
-    "Undelete": Route("Undelete", item_handlers.undelete, backup=True),
+    "Reregister": Route("Reregister", containers.register, backup=True),
+    "StopProtection": Route("StopProtection", protection.stop, backup=True),
+    "Undelete": Route("Undelete", protection.undelete, backup=True),
 }
 
 
 def refine(route: Route, request: Request) -> Route:
-    """The route that a PUT really is, where its body decides."""
+    """The route of a PUT whose body decides what it does."""
     if route.name not in ("Register", "ConfigureBackup"):
         return route
     try:

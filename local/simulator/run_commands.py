@@ -1,8 +1,9 @@
-"""Managed run commands of a machine, and what a script of a restore drill would do there.
+"""Managed run commands of a machine, and what the script of a restore drill would do there.
 
-States and bodies are those of recordings (Azure/azure-cli, 2024-08, and Azure/azure-powershell, 2021-11), which show
-no succeeded script on Windows. No PowerShell is run: a script that holds DBCC CHECKDB and DROP DATABASE and takes the
-parameters attempt, action, instance and database is acted out by them; any other prints nothing.
+States and bodies are those of recordings (Azure/azure-cli, 2024-08, and Azure/azure-powershell, 2021-11), none of
+which shows a script that succeeded on Windows. No PowerShell is run: a script that holds DBCC CHECKDB and DROP
+DATABASE and takes the
+parameters attempt, action, instance and database is simulated by them; any other prints nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from local.simulator.timing import duration_seconds, whole_seconds
 MOST = 25
 """Managed run commands of a machine: "The maximum number of managed Run commands (max=25, current=25) ..."."""
 OUTPUT = 4096
-"""Bytes of output, and of error, that are kept: the last."""
+"""The last bytes of output, and of error, that are kept."""
 DEFAULT_TIMEOUT = 90 * 60
 _PARAMETER = re.compile(r"[A-Za-z0-9_-]+")
 _WORDS = ("$attempt", "$action", "$instance", "$database", "DBCC CHECKDB", "DROP DATABASE")
@@ -28,7 +29,7 @@ _WORDS = ("$attempt", "$action", "$instance", "$database", "DBCC CHECKDB", "DROP
 
 @dataclass
 class Execution:
-    """What a script came to: how it ended, what it printed, and what it did to the machine on the way."""
+    """The result of a script: how it ended, and what it printed."""
 
     exit_code: int = 0
     output: str = ""
@@ -37,7 +38,7 @@ class Execution:
 
 
 def render(command: RunCommand, path: str, location: str, *, viewed: bool) -> dict[str, Any]:
-    """The resource. `viewed`: with the instance view."""
+    """The resource; `viewed`: with its instance view."""
     properties: dict[str, Any] = {
         "source": {"script": command.script},
         **({"parameters": [dict(each) for each in command.parameters]} if command.parameters else {}),
@@ -76,7 +77,7 @@ def last(text: str) -> str:
 
 
 def execute(machine: VirtualMachine, command: RunCommand, now: datetime) -> Execution:
-    """Act a script out."""
+    """Simulate a script."""
     if not all(word in command.script for word in _WORDS):
         return Execution()
     given = {str(each.get("name")): str(each.get("value")) for each in command.parameters}

@@ -1,12 +1,12 @@
-"""What guards a vault: immutability, and a resource guard for its critical operations."""
+"""What protects a vault: immutability, and a resource guard for critical operations."""
 
 from __future__ import annotations
 
 from local.simulator.calls import Call
 from local.simulator.errors import ServiceError
 from local.simulator.estate import Policy, Vault
+from local.simulator.policy_schedules import retention
 from local.simulator.resource_guards import GuardedRequest
-from local.simulator.world import retention
 
 
 def is_immutable(vault: Vault) -> bool:
@@ -15,7 +15,7 @@ def is_immutable(vault: Vault) -> bool:
 
 
 def denied_on_immutable() -> ServiceError:
-    """What an immutable vault answers to what would lose recovery points before their time."""
+    """An immutable vault's answer to whatever would remove recovery points early."""
     return ServiceError(
         400,
         "UserErrorOperationDeniedOnImmutableItem",
@@ -26,9 +26,8 @@ def denied_on_immutable() -> ServiceError:
 
 
 def check_guard(vault: Vault, call: Call, request: GuardedRequest) -> None:
-    """Raise ServiceError for an operation that the vault's resource guard guards, unless the call names that request.
-
-    Clients name it in `resourceGuardOperationRequests`, of the body's properties or of the body.
+    """Raise ServiceError for an operation that the vault's resource guard guards, unless the call names the guard's
+    request for it. Clients name it in `resourceGuardOperationRequests`, in the body or in its properties.
     """
     guard = vault.resource_guard
     if guard is None or request not in guard.requests:
@@ -44,7 +43,7 @@ def check_guard(vault: Vault, call: Call, request: GuardedRequest) -> None:
 
 
 def needs_consent() -> ServiceError:
-    """What is answered to an operation that a resource guard guards and has not consented to."""
+    """The answer to an operation without the consent of its resource guard."""
     return ServiceError(
         400,
         "UserErrorResourceGuardOperationRequestIdMissing",
@@ -53,7 +52,7 @@ def needs_consent() -> ServiceError:
 
 
 def shortens(old: Policy, new: Policy) -> bool:
-    """Whether the new policy keeps backups of some kind for less long than the old one."""
+    """Whether the new policy keeps some kind of backup for a shorter time than the old one."""
     return any(
         retention(new, kind) < retention(old, kind)
         for kind in ("Full", "Differential", "Log")

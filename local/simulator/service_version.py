@@ -1,7 +1,7 @@
 """Which year's service is simulated: what answers look like changed over the years, whatever the api-version.
 
 Each property says from when on recordings show it (Azure/azure-cli, 2019-06 to 2024-05; Azure/azure-powershell,
-2020-12 and 2025-05). What an api-version decides is where it is decided, not here.
+2020-12 and 2025-05). What an api-version changes is decided by the handlers, not here.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ class ServiceVersion:
 
     @property
     def restore_jobs_have_the_operations_id(self) -> bool:
-        """In 70 of 70 recorded restores since then; in none of five before."""
+        """So in all 70 recorded restores since then, and in none of five before."""
         return self._since("2021-05")
 
     @property
     def archive_flag(self) -> bool:
-        """Items say isArchiveEnabled."""
+        """Items have isArchiveEnabled."""
         return self._since("2021-05")
 
     @property
     def recovery_model(self) -> bool:
-        """An item's extendedInfo says its recovery model."""
+        """An item's extendedInfo has its recovery model."""
         return self._since("2021-01")
 
     @property
     def health_of_items(self) -> bool:
-        """Items say kpisHealths: in 2021 and 2022 only."""
+        """Items have kpisHealths: in 2021 and 2022 only."""
         return self._since("2021-01") and not self._since("2023-01")
 
     @property
     def tiers(self) -> bool:
-        """Recovery points tell their tier and whether they can be moved."""
+        """Recovery points have their tier, and whether they can be moved."""
         return self._since("2021-06")
 
     @property
     def type_of_nothing(self) -> bool:
         """The end of an unregistration, asked for at the container, has a content type and no content.
 
-        Recorded in 2021, and no more in 2023 and 2024.
+        Recorded in 2021, but no longer in 2023 and 2024.
         """
         return not self._since("2023-01")
 
@@ -61,12 +61,12 @@ class ServiceVersion:
 
     @property
     def vault_of_items(self) -> bool:
-        """Items say vaultId and softDeleteRetentionPeriod."""
+        """Items have vaultId and softDeleteRetentionPeriod."""
         return self._since("2023-01")
 
     @property
     def expiry_of_points(self) -> bool:
-        """Lists of recovery points tell their expiry, the rule that keeps them and whether they are soft-deleted."""
+        """Recovery points in lists have their expiry, the rule that keeps them, and whether they are soft-deleted."""
         return self._since("2023-01")
 
     @property
@@ -86,12 +86,12 @@ class ServiceVersion:
 
     @property
     def new_front_end(self) -> bool:
-        """Answers say who asked, and come from another server; URLs of operations are signed."""
+        """Answers name the caller and another server; URLs of operations are signed."""
         return self._since("2024-01")
 
     @property
     def charset(self) -> bool:
-        """Answers say their charset: recorded in 2022-05 and in 2024, not in 2021 nor in 2023-05."""
+        """Answers name their charset: recorded in 2022-05 and 2024, not in 2021 or 2023-05."""
         return self.new_front_end or (self._since("2022-01") and not self._since("2023-01"))
 
     @property
@@ -101,12 +101,12 @@ class ServiceVersion:
 
     @property
     def state_of_vaults(self) -> bool:
-        """Vaults say their state and that of their private endpoints: in 2020-12, not in 2020-02."""
+        """Vaults have their state and that of their private endpoints: in 2020-12, not in 2020-02."""
         return self._since("2020-12")
 
     @property
     def reads_per_hour(self) -> tuple[int, int]:
-        """How many reads of an action under a vault, and how many of jobs, an hour has room for.
+        """How many reads of one action under a vault, and how many of jobs, are allowed in an hour.
 
         The last pair was recorded in one region, in 2025-10; in 2025-05 it was 300 still.
         """
@@ -116,14 +116,14 @@ class ServiceVersion:
 
     @property
     def requests_of_subscription(self) -> dict[str, int]:
-        """How many requests of each kind are left to a principal in a subscription that has made none."""
+        """How many requests of each kind a principal that has made none has left in a subscription."""
         if self._since("2025-05"):
             return {"reads": 1100, "writes": 800, "deletes": 800}
         return {"reads": 12000, "writes": 1200, "deletes": 15000}
 
     @property
     def throttling_version(self) -> bool:
-        """Answers say by which generation of limits they were counted: in the PowerShell session of 2025 only."""
+        """Answers name the generation of limits that counted them: only in the PowerShell session of 2025."""
         return self._since("2025-05")
 
     @property
@@ -131,7 +131,7 @@ class ServiceVersion:
         """A machine is unregistered once protection of its databases is stopped.
 
         Before, their backups had to be deleted (Azure/azure-powershell#10521, 2019); a public script of Microsoft's
-        (priyansh17/MECRBROCTooling, RSV/SQL) does it after a stop. When it changed is not known.
+        (priyansh17/MECRBROCTooling, RSV/SQL) does it after a stop. When this changed is not known.
         """
         return self._since("2024-01")
 
@@ -139,16 +139,16 @@ class ServiceVersion:
     def soft_delete_always_on(self) -> bool:
         """Soft delete cannot be switched off.
 
-        New vaults of 2024 began so; since 2025-11 it holds for every vault, whatever the api-version
+        So it was for new vaults in 2024; since 2025-11 it is for every vault, whatever the api-version
         (https://learn.microsoft.com/azure/backup/secure-by-default).
         """
         return self._since("2024-01")
 
     @property
     def vaults_in_the_background(self) -> bool:
-        """Vaults are created and deleted by operations of their own, and say more of their security.
+        """Vaults are created and deleted asynchronously, and have more security settings.
 
-        Recorded in 2026-07, not in 2024 nor in 2025-10.
+        Recorded in 2026-07, not in 2024 or 2025-10.
         """
         return self._since("2026-01")
 

@@ -1,4 +1,4 @@
-"""The simulator without its socket: a request in, a response out, everything written down."""
+"""The simulator without its socket: a request goes in, a response comes out, and everything is recorded."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from local.simulator.authentication import action_of, check_allowed, check_token
 from local.simulator.authorization import check_roles
 from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
-from local.simulator.estate import Principal
+from local.simulator.estate import Principal, VirtualMachine
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
-from local.simulator.identity_handlers import action_of, check_allowed, check_token
+from local.simulator.initial_world import build_world
 from local.simulator.ledger import Record
 from local.simulator.routes import API_VERSIONS, Route, build_routes, refine
 from local.simulator.scenario import Scenario
 from local.simulator.throttling import Throttle
 from local.simulator.timing import SimulatedTime, instant
-from local.simulator.world import World
 from shared.clock import Clock, SystemClock
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?")
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _SIGNATURE = ("t=", "c=", "s=", "h=")
-"""The parameters of a signed URL: they stay out of the access log."""
+"""The parameters of a signed URL, which are not written to the access log."""
 _HTML = (
     b"<!DOCTYPE html>\r\n<html><head><title>502 Bad Gateway</title></head>\r\n"
     b"<body><center><h1>502 Bad Gateway</h1></center></body></html>\r\n"
@@ -40,8 +40,8 @@ _HTML = (
 class Simulator:
     """Azure Backup for SQL Server in Azure VMs, in this process. Safe to call from several threads.
 
-    `clock` drives its time (a `shared.clock.SteppedClock` works: nothing happens but on requests);
-    `time_scale` is real seconds per simulated second; `ledger` and `access_log` are files that get a JSON line
+    `clock` drives its time (a `shared.clock.SteppedClock` works: things happen only on requests);
+    `time_scale` is real seconds per simulated second; `ledger` and `access_log` are files that receive a JSON line
     per mutation and per request.
     """
 
@@ -59,7 +59,7 @@ class Simulator:
         self._lock = threading.Lock()
         self._ledger = Record(ledger)
         self._access = Record(access_log)
-        self._world = World(self.scenario, self._time)
+        self._world = build_world(self.scenario, self._time)
         self._routes = build_routes()
         self._faults = FaultPlan(self.scenario.faults, self.scenario.seed)
         self._throttle = Throttle(
@@ -69,16 +69,16 @@ class Simulator:
             self._world.service,
         )
 
-    # ---- what tests and embedders ask
+    # ---- for tests and embedders
 
     @property
     def subscription_id(self) -> str:
-        """The subscription everything is in."""
+        """The one subscription."""
         return self.scenario.subscription_id
 
     @property
     def tenant_id(self) -> str:
-        """The tenant whose token endpoint this is."""
+        """The tenant of the token endpoint."""
         return self.scenario.tenant_id
 
     @property
@@ -102,8 +102,13 @@ class Simulator:
         with self._lock:
             return list(self._access.entries)
 
+    @property
+    def machines(self) -> list[VirtualMachine]:
+        """The virtual machines themselves, with what is on them now."""
+        return list(self._world.machines.values())
+
     def vault_id(self, name: str | None = None) -> str:
-        """The ARM id of the vault of that name, or of the first. Raises KeyError where there is none."""
+        """The ARM id of the vault of that name, or of the first. Raises KeyError if there is none."""
         with self._lock:
             for vault in self._world.vaults.values():
                 if name is None or vault.name.lower() == name.lower():
@@ -111,8 +116,8 @@ class Simulator:
         raise KeyError(f"There is no vault {name!r} in the simulator.")
 
     def vm_id(self, name: str, resource_group: str | None = None) -> str:
-        """The ARM id of the virtual machine. Raises KeyError where there is none."""
-        for machine in self._world.machines.values():
+        """The ARM id of the virtual machine. Raises KeyError if there is none."""
+        for machine in self.machines:
             if machine.name.name.lower() == name.lower() and (
                 resource_group is None or machine.name.resource_group.lower() == resource_group.lower()
             ):
@@ -130,8 +135,8 @@ class Simulator:
     def handle(self, request: Request, wait: Callable[[float], object] | None = None) -> Response:
         """Answer a request. Never raises for what a request holds.
 
-        `wait` is called with real seconds where a fault delays the request before anything is done, while other
-        requests go on; without it the delay is left to the caller, in the response's `delay`.
+        If a fault delays the request, `wait` is called with the delay in real seconds before anything is done, while
+        other requests go on. Without `wait` the caller has to wait for the response's `delay`.
         """
         with self._lock:
             self._world.agenda.advance(self._time.now())
@@ -145,7 +150,7 @@ class Simulator:
             return self._finish(call, route, 0.0)
 
     def _begin(self, request: Request) -> tuple[Call, Route | ServiceError]:
-        """The call with the faults that were drawn for it, and its route or why there is none."""
+        """The call with the faults drawn for it, and its route, or the error if it has none."""
         path = unquote(request.path)
         given_id = request.headers.get("x-ms-client-request-id")
         call = Call(request, "", {}, path, _query(request.query), client_request_id=given_id)
@@ -201,13 +206,13 @@ class Simulator:
         return response
 
     def _operation_identifier(self, principal: Principal | None) -> dict[str, str]:
-        """Who asked, and in which region; the fixed token is nobody's."""
+        """The header that names the caller and the region; the fixed token is nobody's."""
         world = self._world
         if not world.service.new_front_end:
             return {}
-        who = principal.object_id if principal is not None else _NOBODY
+        caller = principal.object_id if principal is not None else _NOBODY
         return {
-            "x-ms-operation-identifier": f"tenantId={self.tenant_id},objectId={who}"
+            "x-ms-operation-identifier": f"tenantId={self.tenant_id},objectId={caller}"
             f"/{world.scenario.location}/{world.ids.request_guid()}"
         }
 
@@ -227,7 +232,7 @@ class Simulator:
 
     def _route(self, call: Call) -> Route:
         request = call.request
-        # As IIS does: a slash that was encoded is a slash of the path.
+        # As in IIS, an encoded slash separates segments too.
         segments = call.path.strip("/").split("/")
         found = self._routes.find(segments)
         if found is None:
@@ -348,7 +353,7 @@ def _one_line(text: str) -> str:
 
 
 def _query(text: str) -> dict[str, str]:
-    """The query's parameters by lower-cased name; the first of a name counts.
+    """The query's parameters by lower-cased name; of two with one name the first counts.
 
     A second question mark before `api-version`, encoded or not, counts as `&`: the service itself hands out such URLs.
     """
@@ -360,7 +365,7 @@ def _query(text: str) -> dict[str, str]:
 
 
 def _before_effect(call: Call, faults: dict[str, Fault]) -> Answer:
-    """The answer of a fault that keeps the request from being done."""
+    """The answer of a fault in place of what was requested."""
     if (fault := faults.get("throttle")) is not None:
         after = fault.retry_after if fault.says_retry_after else 5
         body = {
@@ -409,7 +414,7 @@ def _status_answer(fault: Fault, default: int) -> Answer:
 
 
 def _spoil(call: Call, answer: Answer, faults: dict[str, Fault]) -> None:
-    """What faults do to an answer after its effect."""
+    """Apply the faults that change an answer after its effect."""
     if not faults:
         return
     if isinstance(answer.body, bytes):

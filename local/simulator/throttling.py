@@ -1,7 +1,7 @@
-"""How requests are limited: ARM's token buckets, and the hour of each kind of backup read.
+"""Limits: ARM's token buckets, and hourly limits for each kind of backup read.
 
-Reads of what lies under a vault are counted by action (a list and a single read of one type of resource are
-one), for all vaults of the subscription together. The window is an hour that rolls in slots of five minutes,
+Reads of what lies under a vault are counted by action (a list and a single read of one type of resource are one
+action), for all vaults of the subscription together. The window is an hour that rolls in slots of five minutes,
 which begin with the action's first read; the reads of a slot are given back together, an hour after its end.
 """
 
@@ -30,7 +30,7 @@ class _Bucket:
     filled: datetime
 
     def take(self, now: datetime) -> float | None:
-        """Take one; None when that worked, else the seconds until the next."""
+        """Take a token. Returns None if there was one, else the seconds until the next."""
         self.tokens = min(self.size, self.tokens + (now - self.filled).total_seconds() * self.per_second)
         self.filled = now
         if self.tokens >= 1:
@@ -51,7 +51,7 @@ class _Slot:
 
 @dataclass
 class _Hour:
-    """The reads of one action within the rolling hour."""
+    """The reads of one action in the rolling hour."""
 
     limit: int
     began: datetime
@@ -62,7 +62,7 @@ class _Hour:
         return self.limit - sum(slot.count for slot in self.slots)
 
     def take(self, now: datetime) -> float | None:
-        """Count one; None when that worked, else the seconds until some are given back."""
+        """Count a read. Returns None if it is allowed, else the seconds until some reads are given back."""
         while self.slots and self.slots[0].given_back <= now:
             self.slots.popleft()
         if self.left < 1:
@@ -75,7 +75,7 @@ class _Hour:
 
 
 class Throttle:
-    """Counts requests: in ARM's buckets of reads, writes and deletes, backup reads by action as well."""
+    """Counts requests in ARM's buckets of reads, writes and deletes, and backup reads by action too."""
 
     def __init__(
         self, scenario: ThrottlingScenario, subscription: str, now: datetime, service: ServiceVersion
@@ -95,7 +95,7 @@ class Throttle:
         self._hours: dict[str, _Hour] = {}
 
     def count(self, method: str, backup: bool, action: str, now: datetime) -> dict[str, str]:
-        """Count a request; the headers that say what is left. Raises ServiceError (429) when nothing is."""
+        """Count a request; returns the headers with what is left. Raises ServiceError (429) when nothing is left."""
         kind = "reads" if method in ("GET", "HEAD") else "deletes" if method == "DELETE" else "writes"
         bucket = self._buckets[kind]
         if bucket is not None and (wait := bucket.take(now)) is not None:
@@ -117,7 +117,7 @@ class Throttle:
         return {"x-ms-throttling-version": generation} if self._service.throttling_version else {}
 
     def _count_read(self, action: str, now: datetime) -> int:
-        """How many reads of this action are left, this one taken. Raises ServiceError (429) when none is."""
+        """How many reads of this action are left after this one. Raises ServiceError (429) when none was left."""
         limits = self._backup_reads
         if limits is None:
             return self._service.reads_per_hour[action.lower() == _JOBS] - 1

@@ -1,4 +1,4 @@
-"""The simulator's own time: how it runs, how the service writes it, and what happens when."""
+"""The simulator's time: how it passes, how the service writes it, and what is due when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itertools import count
 from shared.clock import Clock
 
 NO_END = "0001-01-01T00:00:00"
-"""What an operation status says for `endTime` while there is none (no zone letter, as recorded)."""
+"""The `endTime` in an operation's status before it ends; without a zone letter, as recorded."""
 
 TICKS_EPOCH = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -39,12 +39,12 @@ class SimulatedTime:
         return self._start + timedelta(seconds=(self._clock.monotonic() - self._origin) / self._scale)
 
     def real_seconds(self) -> float:
-        """Seconds of the machine since construction: what is not scaled (the life of a token) uses these."""
+        """Real seconds since construction; for what is not scaled, as the life of a token."""
         return self._clock.monotonic() - self._origin
 
 
 class Agenda:
-    """What is due to happen, run in order of its moment as time passes."""
+    """Actions that are due at moments; they run in order as time passes."""
 
     def __init__(self, start: datetime) -> None:
         self.now = start
@@ -52,11 +52,18 @@ class Agenda:
         self._order = count()
 
     def at(self, moment: datetime, action: Callable[[], None]) -> None:
-        """Run `action` once time has reached `moment`; actions of one moment run in the order given."""
+        """Run `action` once time has reached `moment`; actions due at one moment run in the order they were added."""
         heapq.heappush(self._due, (moment, next(self._order), action))
 
+    def after(self, length: timedelta, action: Callable[[], None]) -> None:
+        """Run `action` once `length` has passed; at once if `length` is not positive."""
+        if length <= timedelta():
+            action()
+        else:
+            self.at(self.now + length, action)
+
     def advance(self, now: datetime) -> None:
-        """Move time to `now`, running what fell due on the way with `self.now` at its own moment."""
+        """Move time to `now`. Each action that falls due on the way runs with `self.now` at its own moment."""
         due = self._due
         while due and due[0][0] <= now:
             moment, _, action = heapq.heappop(due)
@@ -96,14 +103,13 @@ class Durations:
         if self._values["accept"] is not None:
             return self.draw("accept")
         share = {"Backup": 14 / 50, "Restore": 30 / 74}[operation]
-        # Both are drawn each time, so that no draw shifts those after it.
+        # Both are drawn every time, so that one result does not shift the draws after it.
         runs, seconds = self._recorded.random() < share, self._recorded.lognormvariate(math.log(3), 0.6)
         return timedelta(seconds=min(max(seconds, 1.0), 14.0)) if runs else timedelta()
 
     def young(self) -> timedelta:
-        """How long a job says neither server nor tasks: recorded of some, as late as 40 seconds after their start.
-
-        How many are so is not known; a quarter is assumed.
+        """How long a new job has neither server nor tasks: recorded for some, up to 40 seconds after their start.
+        Their share is not known; a quarter is assumed.
         """
         if self._values["young"] is not None:
             return self.draw("young")
@@ -111,12 +117,12 @@ class Durations:
         return timedelta(seconds=seconds) if runs else timedelta()
 
     def coin(self) -> bool:
-        """Heads or tails."""
+        """True or False, each with a probability of one half."""
         return self._recorded.random() < 0.5
 
 
 def instant(moment: datetime) -> str:
-    """A moment as .NET writes it: up to seven digits of a second, trailing zeros left out, `Z`."""
+    """A moment as .NET writes it: up to seven digits of a second without trailing zeros, then `Z`."""
     text = moment.strftime("%Y-%m-%dT%H:%M:%S")
     if moment.microsecond:
         # The service counts in 100 ns; the seventh digit is made from the others so that it never changes.
@@ -131,7 +137,7 @@ def duration_seconds(length: timedelta) -> float:
 
 
 def whole_seconds(moment: datetime) -> str:
-    """A moment as recovery points carry it: whole seconds, `Z`."""
+    """A moment as recovery points have it: whole seconds, then `Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -192,7 +198,7 @@ def filter_time(text: str) -> datetime | None:
 
 
 def request_time(text: object) -> datetime | None:
-    """The moment in a request body (RFC 3339; without a zone it is UTC), or None if it is none."""
+    """The moment in a request body (RFC 3339; without a zone it is UTC); None if it is not one."""
     if not isinstance(text, str) or len(text) < 10:
         return None
     try:

@@ -54,7 +54,7 @@ class DeployedApp:
     ) -> None:
         from azure.servicebus import ServiceBusClient
 
-        from local.broker.amqp import AmqpDoor
+        from local.broker.amqp import AmqpServer
         from local.host.service_bus import ServiceBusReceiver
 
         scenario = {
@@ -74,7 +74,7 @@ class DeployedApp:
             deployment.app_settings(arm_endpoint=server.url)
         )
         self.broker = stack.enter_context(Broker(None, SHORT_LOCKS))
-        self.door = stack.enter_context(AmqpDoor(self.broker))
+        self.door = stack.enter_context(AmqpServer(self.broker))
         environment = {"ARM_ENDPOINT": server.url, "TIME_SCALE": str(FAST), "TRACK_INTERVAL": "PT10S"}
         environment |= settings
         bus = ServiceBusBus.from_connection_string(self.door.connection_string)

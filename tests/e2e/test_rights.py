@@ -8,9 +8,9 @@ import pytest
 
 from cli import rights
 from cli.rights import Scope
+from local.simulator.authentication import action_of
 from local.simulator.calls import Call
 from local.simulator.http_messages import Request
-from local.simulator.identity_handlers import action_of
 from tests.e2e import drills
 from tests.e2e.harness import POLICY, Estate, OpenEstate, statuses, virtual_machine
 

@@ -30,7 +30,7 @@ from cli.errors import CommandError
 from cli.namespace import _Events
 from functions.packages import MODULES, MissingPackagesError
 from local.broker import Broker
-from local.broker.amqp import AmqpDoor
+from local.broker.amqp import AmqpServer
 from local.broker.model import IncomingMessage
 from local.stepped_clock import SteppedClock
 from shared import composition, triggers
@@ -525,7 +525,7 @@ def test_a_warning_says_in_its_text_what_it_is_about(caplog: pytest.LogCaptureFi
 def test_sending_is_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
     """The worker hands on all that is logged at Information, under the function's name."""
     caplog.set_level(logging.INFO)
-    with Broker(None) as broker, AmqpDoor(broker) as door:
+    with Broker(None) as broker, AmqpServer(broker) as door:
         with ServiceBusBus.from_connection_string(door.connection_string) as bus:
             bus.send([OutgoingMessage(entity="track", message_id="1", body=b"{}")])
         assert broker.counts("track").active == 1

@@ -1,8 +1,8 @@
-"""The AMQP 1.0 door: the broker on loopback, for the SDK of Azure Service Bus.
+"""The broker by AMQP 1.0 on loopback, for the SDK of Azure Service Bus.
 
 It needs python-qpid-proton, which nothing else imports.
 """
 
-from local.broker.amqp.door import AmqpDoor
+from local.broker.amqp.server import AmqpServer
 
-__all__ = ["AmqpDoor"]
+__all__ = ["AmqpServer"]

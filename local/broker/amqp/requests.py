@@ -1,5 +1,4 @@
-"""Requests on the `$cbs` and `$management` nodes.
-
+"""Requests on the `$cbs` and `$management` nodes. Follows
 https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-protocol-guide (claims-based security) and
 https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-request-response (management).
 """
@@ -24,7 +23,7 @@ from local.broker.amqp.codec import (
     sections,
     to_timestamp,
 )
-from local.broker.core import Broker
+from local.broker.broker import Broker
 from local.broker.model import BrokerError, EntityNotFoundError, MessageLockLostError, MessageNotFoundError
 from shared.bus import BusError, MessageTooLargeError
 
@@ -36,7 +35,7 @@ _SIGNATURE: Final = "SharedAccessSignature "
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the service answers when it does not do what was asked."""
+    """An error answer, by status and AMQP error condition."""
 
     status: int
     condition: str
@@ -44,7 +43,7 @@ class Refusal:
 
 
 def refusal(error: BusError) -> Refusal:
-    """The status and AMQP error condition that Service Bus uses for what went wrong."""
+    """The status and AMQP error condition that Service Bus has for an error."""
     match error:
         case MessageLockLostError():
             return Refusal(410, _VENDOR + "message-lock-lost", str(error))
@@ -59,7 +58,7 @@ def refusal(error: BusError) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A request message, taken apart."""
+    """A request message, decoded."""
 
     message_id: Any
     operation: str
@@ -81,8 +80,8 @@ class _Request:
 class TokenNode:
     """`$cbs`: takes the tokens that let a connection use an entity.
 
-    A shared access signature is checked against the key; of a bearer token only that there is one, since
-    whoever reaches the loopback interface may use this broker.
+    A shared access signature is checked against the key; a bearer token only needs to be there, since everybody on
+    the loopback interface may use this broker.
     """
 
     def __init__(self, key_name: str, key: str, now: Callable[[], float]) -> None:
@@ -91,12 +90,12 @@ class TokenNode:
         self._now = now
 
     def answer(self, encoded: bytes) -> tuple[bytes, bool]:
-        """The response to a request, and whether it let the connection in."""
+        """The response to a request, and whether the connection is authorized by it."""
         request = _Request.decoded(encoded)
         if request.operation != "put-token":
             problem: str | None = f"operation {request.operation} is unknown"
         elif str(request.body).startswith(_SIGNATURE):
-            # Told by its form: the SDK announces signatures as `jwt` too.
+            # Recognised by its form, since the SDK announces signatures as `jwt` too.
             problem = self._problem(str(request.body))
         else:
             problem = None if request.body else "the token is empty"

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.broker.doors import Door, amqp_door, in_process_door, purge
+from tests.contract.broker.clients import BrokerClient, amqp_client, in_process_client, purge
 
 
 @pytest.fixture(scope="package", params=["in-process", "amqp"])
-def shared_door(request: pytest.FixtureRequest) -> Iterator[Door]:
-    """One door for all cases: the SDK takes half a second to open a link."""
-    with in_process_door() if request.param == "in-process" else amqp_door() as door:
-        yield door
+def shared_client(request: pytest.FixtureRequest) -> Iterator[BrokerClient]:
+    """One client for all cases: the SDK takes half a second to open a link."""
+    with in_process_client() if request.param == "in-process" else amqp_client() as client:
+        yield client
 
 
 @pytest.fixture
-def door(shared_door: Door) -> Iterator[Door]:
-    """A door to a broker without messages and without memory of any."""
-    yield shared_door
-    purge(shared_door)
+def client(shared_client: BrokerClient) -> Iterator[BrokerClient]:
+    """A client of a broker that has no messages and remembers none."""
+    yield shared_client
+    purge(shared_client)

@@ -1,4 +1,4 @@
-"""What only the AMQP door does: links, credit, connections that break."""
+"""What only the AMQP server does: links, credit, connections that break."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from azure.servicebus.exceptions import (
 )
 
 from local.broker import Broker, BrokerError, IncomingMessage
-from local.broker.amqp import AmqpDoor
+from local.broker.amqp import AmqpServer
 from local.broker.amqp.codec import decode_messages, encode_response
 from local.stepped_clock import SteppedClock
 from shared.bus.topology import LOCK_DURATION, TRACK
@@ -36,14 +36,14 @@ def broker(clock: SteppedClock) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def door(broker: Broker) -> Iterator[AmqpDoor]:
-    with AmqpDoor(broker) as door:
-        yield door
+def server(broker: Broker) -> Iterator[AmqpServer]:
+    with AmqpServer(broker) as server:
+        yield server
 
 
 @pytest.fixture
-def client(door: AmqpDoor) -> Iterator[ServiceBusClient]:
-    with ServiceBusClient.from_connection_string(door.connection_string, retry_total=1) as client:
+def client(server: AmqpServer) -> Iterator[ServiceBusClient]:
+    with ServiceBusClient.from_connection_string(server.connection_string, retry_total=1) as client:
         yield client
 
 
@@ -57,11 +57,11 @@ def receiver(
     return client.get_queue_receiver(TRACK, receive_mode=mode, prefetch_count=prefetch, keep_alive=0)
 
 
-def drop(door: AmqpDoor, receiver: ServiceBusReceiver) -> None:
+def drop(server: AmqpServer, receiver: ServiceBusReceiver) -> None:
     """Break the receiver's connection. The SDK never closes the socket of a broken one, so this does."""
     inner: Any = receiver
     transport = inner._handler._connection._transport
-    assert door.drop_connections() == 1
+    assert server.drop_connections() == 1
     transport.close()
 
 
@@ -87,12 +87,12 @@ def test_messages_fetched_ahead_and_not_used_come_again_uncounted(
 
 
 def test_messages_of_a_broken_connection_stay_locked_until_their_locks_end(
-    broker: Broker, door: AmqpDoor, client: ServiceBusClient, clock: SteppedClock
+    broker: Broker, server: AmqpServer, client: ServiceBusClient, clock: SteppedClock
 ) -> None:
     send(broker, "1", "2")
     with receiver(client) as one:
         received = one.receive_messages(2, max_wait_time=5)
-        drop(door, one)
+        drop(server, one)
         assert broker.counts(TRACK).locked == 2
         # The lock outlives the connection, and the SDK settles by its token over a new one.
         one.complete_message(received[0])
@@ -105,8 +105,8 @@ def test_messages_of_a_broken_connection_stay_locked_until_their_locks_end(
 def test_a_waiting_receiver_gets_a_scheduled_message_when_it_falls_due() -> None:
     with (
         Broker(None) as broker,
-        AmqpDoor(broker) as door,
-        ServiceBusClient.from_connection_string(door.connection_string) as client,
+        AmqpServer(broker) as server,
+        ServiceBusClient.from_connection_string(server.connection_string) as client,
         receiver(client) as waiting,
     ):
         due = datetime.now(UTC) + timedelta(milliseconds=300)
@@ -147,7 +147,7 @@ def test_what_is_not_provided_is_refused_and_the_message_kept(
 
 
 def test_a_lock_lost_is_told_on_either_way_of_settling(
-    broker: Broker, door: AmqpDoor, client: ServiceBusClient
+    broker: Broker, server: AmqpServer, client: ServiceBusClient
 ) -> None:
     send(broker, "1", "2")
     with receiver(client) as one:
@@ -158,18 +158,20 @@ def test_a_lock_lost_is_told_on_either_way_of_settling(
             broker.complete(TRACK, got.lock_token)
         with pytest.raises(MessageLockLostError):
             one.abandon_message(first)
-        drop(door, one)
+        drop(server, one)
         with pytest.raises(MessageLockLostError):
             one.complete_message(second)
 
 
-def test_names_that_lead_nowhere_and_keys_that_fit_nothing(door: AmqpDoor, client: ServiceBusClient) -> None:
+def test_names_that_lead_nowhere_and_keys_that_fit_nothing(
+    server: AmqpServer, client: ServiceBusClient
+) -> None:
     with (
         pytest.raises(MessagingEntityNotFoundError, match="nowhere"),
         client.get_queue_receiver("nowhere", keep_alive=0) as lost,
     ):
         lost.receive_messages(1, max_wait_time=1)
-    forged = door.connection_string.replace("SharedAccessKey=", "SharedAccessKey=x")
+    forged = server.connection_string.replace("SharedAccessKey=", "SharedAccessKey=x")
     with (
         ServiceBusClient.from_connection_string(forged, retry_total=0) as stranger,
         pytest.raises(ServiceBusAuthenticationError),
@@ -179,20 +181,20 @@ def test_names_that_lead_nowhere_and_keys_that_fit_nothing(door: AmqpDoor, clien
 
 
 def test_a_stranger_on_the_port_does_not_stop_the_door(
-    broker: Broker, door: AmqpDoor, client: ServiceBusClient
+    broker: Broker, server: AmqpServer, client: ServiceBusClient
 ) -> None:
     for noise in (b"GET / HTTP/1.1\r\n\r\n", b"", b"AMQP\x00\x01\x00\x00" + bytes(64)):
-        with socket.create_connection(("127.0.0.1", door.port)) as stranger:
+        with socket.create_connection(("127.0.0.1", server.port)) as stranger:
             stranger.sendall(noise)
     with client.get_queue_sender(TRACK, keep_alive=0) as sender:
         sender.send_messages(ServiceBusMessage(b"", message_id="m"))
     assert broker.counts(TRACK).active == 1
 
 
-def test_a_port_that_is_taken_is_one_clear_error(broker: Broker, door: AmqpDoor) -> None:
-    with pytest.raises(BrokerError, match=f"port {door.port} "):
-        AmqpDoor(broker, door.port).start()
-    closed = AmqpDoor(broker)
+def test_a_port_that_is_taken_is_one_clear_error(broker: Broker, server: AmqpServer) -> None:
+    with pytest.raises(BrokerError, match=f"port {server.port} "):
+        AmqpServer(broker, server.port).start()
+    closed = AmqpServer(broker)
     with pytest.raises(BrokerError, match="start it first"):
         _ = closed.connection_string
     closed.stop()

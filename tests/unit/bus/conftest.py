@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.broker import Broker
-from local.broker.amqp import AmqpDoor
+from local.broker.amqp import AmqpServer
 
 
 @pytest.fixture
@@ -17,6 +17,6 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture
-def door(broker: Broker) -> Iterator[AmqpDoor]:
-    with AmqpDoor(broker) as door:
+def door(broker: Broker) -> Iterator[AmqpServer]:
+    with AmqpServer(broker) as door:
         yield door

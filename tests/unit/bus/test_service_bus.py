@@ -20,7 +20,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.servicebus import ServiceBusClient
 
 from local.broker import Broker
-from local.broker.amqp import AmqpDoor
+from local.broker.amqp import AmqpServer
 from local.stepped_clock import SteppedClock
 from shared.bus import (
     BusError,
@@ -37,7 +37,7 @@ LOAD_SECONDS = float(os.environ.get("CHAOS_SECONDS", "1.5"))
 
 
 @pytest.fixture
-def bus(door: AmqpDoor) -> Iterator[ServiceBusBus]:
+def bus(door: AmqpServer) -> Iterator[ServiceBusBus]:
     with ServiceBusBus.from_connection_string(door.connection_string) as bus:
         yield bus
 
@@ -103,7 +103,7 @@ def test_one_message_too_many_goes_in_the_next_batch(broker: Broker, bus: Servic
 # -- many threads
 
 
-def test_sixteen_threads_share_one_bus(broker: Broker, door: AmqpDoor, bus: ServiceBusBus) -> None:
+def test_sixteen_threads_share_one_bus(broker: Broker, door: AmqpServer, bus: ServiceBusBus) -> None:
     entities = (TRACK, "events")
     for entity in entities:
         bus.send([message("warm-up", entity)])
@@ -141,7 +141,7 @@ def test_sixteen_threads_share_one_bus(broker: Broker, door: AmqpDoor, bus: Serv
 
 
 def test_connections_that_break_in_the_middle_lose_and_double_nothing(
-    broker: Broker, door: AmqpDoor, bus: ServiceBusBus
+    broker: Broker, door: AmqpServer, bus: ServiceBusBus
 ) -> None:
     sent: list[list[str]] = [[] for _ in range(4)]
     over = threading.Event()
@@ -188,7 +188,7 @@ def test_connections_that_break_in_the_middle_lose_and_double_nothing(
 
 
 def test_a_link_that_the_service_detached_is_opened_anew(
-    broker: Broker, door: AmqpDoor, bus: ServiceBusBus
+    broker: Broker, door: AmqpServer, bus: ServiceBusBus
 ) -> None:
     bus.send([message("1")])
     assert door.detach_links() == 1
@@ -200,7 +200,7 @@ def test_a_link_that_the_service_detached_is_opened_anew(
 
 
 def test_a_link_that_was_idle_for_long_is_not_trusted(
-    broker: Broker, door: AmqpDoor, caplog: pytest.LogCaptureFixture
+    broker: Broker, door: AmqpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = SteppedClock(datetime(2026, 1, 5, tzinfo=UTC))
     caplog.set_level(logging.INFO, "shared.bus")
@@ -216,7 +216,7 @@ def test_a_link_that_was_idle_for_long_is_not_trusted(
 
 @pytest.mark.parametrize("condition", ["amqp:unauthorized-access", "amqp:not-found"])
 def test_what_a_kept_link_is_refused_is_asked_again_on_a_new_one(
-    broker: Broker, door: AmqpDoor, bus: ServiceBusBus, condition: str
+    broker: Broker, door: AmqpServer, bus: ServiceBusBus, condition: str
 ) -> None:
     bus.send([message("1")])
     # The token of the link has expired while the machine slept, or its queue was made anew.
@@ -229,7 +229,7 @@ def test_what_a_kept_link_is_refused_is_asked_again_on_a_new_one(
     assert not isinstance(raised.value, BusUnavailableError)
 
 
-def test_an_identity_whose_token_has_expired_sends_by_a_new_one(broker: Broker, door: AmqpDoor) -> None:
+def test_an_identity_whose_token_has_expired_sends_by_a_new_one(broker: Broker, door: AmqpServer) -> None:
     identity = Identity(first_life=timedelta(seconds=3))
     with plain_tcp(door, identity) as bus:
         bus.send([message("1")])
@@ -257,7 +257,7 @@ def test_an_identity_whose_token_has_expired_sends_by_a_new_one(broker: Broker, 
 )
 def test_what_the_service_refuses_is_sorted(
     broker: Broker,
-    door: AmqpDoor,
+    door: AmqpServer,
     bus: ServiceBusBus,
     condition: str,
     refusals: int,
@@ -292,7 +292,7 @@ def test_a_queue_that_is_not_there_cannot_be_looked_into(bus: ServiceBusBus) -> 
     assert type(raised.value) is UnknownEntityError
 
 
-def test_whoever_may_not_look_is_told_which_role_does(door: AmqpDoor) -> None:
+def test_whoever_may_not_look_is_told_which_role_does(door: AmqpServer) -> None:
     wrong = door.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
     with (
         ServiceBusBus.from_connection_string(wrong) as bus,
@@ -308,7 +308,7 @@ def test_an_unknown_entity_is_no_passing_trouble(bus: ServiceBusBus) -> None:
 
 
 def test_a_wrong_key_says_what_to_do_and_not_what_the_key_is(
-    door: AmqpDoor, caplog: pytest.LogCaptureFixture
+    door: AmqpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     wrong = door.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
@@ -396,13 +396,13 @@ class Identity:
         return self.tokens[-1]
 
 
-def plain_tcp(door: AmqpDoor, identity: Identity) -> ServiceBusBus:
+def plain_tcp(door: AmqpServer, identity: Identity) -> ServiceBusBus:
     return ServiceBusBus(
         lambda: ServiceBusClient(f"127.0.0.1:{door.port}", identity, use_tls=False, retry_total=0)
     )
 
 
-def test_an_identity_sends_with_its_token(broker: Broker, door: AmqpDoor) -> None:
+def test_an_identity_sends_with_its_token(broker: Broker, door: AmqpServer) -> None:
     identity = Identity()
     with plain_tcp(door, identity) as bus:
         bus.send([message("m")])
@@ -410,7 +410,7 @@ def test_an_identity_sends_with_its_token(broker: Broker, door: AmqpDoor) -> Non
     assert identity.scopes == {"https://servicebus.azure.net//.default"}
 
 
-def test_a_token_that_cannot_be_had_is_passing_trouble(door: AmqpDoor) -> None:
+def test_a_token_that_cannot_be_had_is_passing_trouble(door: AmqpServer) -> None:
     with (
         plain_tcp(door, Identity(ClientAuthenticationError("secret expired: geheim"))) as bus,
         pytest.raises(BusUnavailableError, match="sign in") as raised,
@@ -428,7 +428,7 @@ def test_a_namespace_is_a_host_name(namespace: str) -> None:
 # -- the end
 
 
-def test_a_closed_bus_leaves_no_connection_and_says_so(door: AmqpDoor, bus: ServiceBusBus) -> None:
+def test_a_closed_bus_leaves_no_connection_and_says_so(door: AmqpServer, bus: ServiceBusBus) -> None:
     bus.send([message("1"), message("1", "events")])
     bus.close()
     eventually(lambda: door.open_links() == (0, 0))

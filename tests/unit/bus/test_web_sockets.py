@@ -15,7 +15,7 @@ import pytest
 import websocket
 
 from local.broker import Broker
-from local.broker.amqp import AmqpDoor
+from local.broker.amqp import AmqpServer
 from shared.bus import BusUnavailableError, OutgoingMessage, Transport
 from shared.bus.service_bus import ServiceBusBus
 
@@ -25,7 +25,7 @@ _ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class Gateway:
     """What the service has on port 443 (RFC 6455): a WebSocket whose binary frames are the bytes of AMQP."""
 
-    def __init__(self, door: AmqpDoor, *, silent: bool) -> None:
+    def __init__(self, door: AmqpServer, *, silent: bool) -> None:
         host, _, port = (
             door.connection_string.partition("sb://")[2].partition(";")[0].strip("/").partition(":")
         )
@@ -124,7 +124,7 @@ MESSAGES = [
 
 
 def test_messages_arrive_by_a_web_socket(
-    broker: Broker, door: AmqpDoor, opened: Callable[[Gateway], Gateway]
+    broker: Broker, door: AmqpServer, opened: Callable[[Gateway], Gateway]
 ) -> None:
     gateway = opened(Gateway(door, silent=False))
     with ServiceBusBus.from_connection_string(
@@ -136,7 +136,7 @@ def test_messages_arrive_by_a_web_socket(
 
 
 def test_a_gateway_that_says_nothing_does_not_hold_a_send_for_ever(
-    door: AmqpDoor, opened: Callable[[Gateway], Gateway], monkeypatch: pytest.MonkeyPatch
+    door: AmqpServer, opened: Callable[[Gateway], Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(Gateway(door, silent=True))
     monkeypatch.setattr("shared.bus.service_bus.ATTEMPT_TIMEOUT", 1.0)

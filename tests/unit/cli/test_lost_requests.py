@@ -17,10 +17,10 @@ REQUESTS = ROOT / "samples/requests.jsonl"
 
 
 def test_each_request_goes_to_replays_with_its_queue_and_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from local.broker.amqp import AmqpDoor
+    from local.broker.amqp import AmqpServer
 
     lines = [json.loads(line) for line in REQUESTS.read_text(encoding="utf-8").splitlines() if line.strip()]
-    with Broker(None) as broker, AmqpDoor(broker) as door:
+    with Broker(None) as broker, AmqpServer(broker) as door:
         monkeypatch.setenv("ServiceBusConnection", door.connection_string)
         arguments = ["replay", "send", "--requests", str(REQUESTS), "--namespace", f"127.0.0.1:{door.port}"]
         assert main(arguments) == 0

@@ -46,9 +46,9 @@ def broker() -> Iterator[Broker]:
 def call(
     broker: Broker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *command: str
 ) -> Any:
-    from local.broker.amqp import AmqpDoor
+    from local.broker.amqp import AmqpServer
 
-    with AmqpDoor(broker) as door:
+    with AmqpServer(broker) as door:
         monkeypatch.setenv("ServiceBusConnection", door.connection_string)
         status = main([*command, "--namespace", f"127.0.0.1:{door.port}", "--json"])
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,0 +1,1 @@
+"""Handlers: each answers the requests of its routes from the state of the world."""
