@@ -23,6 +23,7 @@ from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
 from shared.arm.redaction import printable, redact
+from shared.causes import causes
 from shared.clock import Clock, SystemClock
 from shared.log import logger
 
@@ -501,7 +502,7 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
     from azure.identity import CredentialUnavailableError
 
-    chain = _chain(error)
+    chain = causes(error, "__cause__", "__context__")
     text = " ".join(str(part) for part in chain)
     prefix = f"no token by {choice.kind.value}"
     if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
@@ -542,16 +543,6 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
     if _SERVER_FAILURE.search(text):
         return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
     return AuthenticationError(f"{prefix}: {_shown(error, choice)}; check {_settings_of(choice)}")
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and those it came from, outermost first."""
-    found: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in found:
-        found.append(following)
-        following = following.__cause__ or following.__context__
-    return found
 
 
 def _shown(error: BaseException, choice: CredentialChoice) -> str:

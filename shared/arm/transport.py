@@ -24,6 +24,7 @@ import urllib3.exceptions
 
 from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
+from shared.causes import causes
 
 __all__ = [
     "ConnectionBrokenError",
@@ -363,7 +364,7 @@ class HttpTransport:
 
 def _classify(error: BaseException, *, sent: bool) -> TransportError:
     """The TransportError for an exception of requests, urllib3 or the socket, with a short reason."""
-    chain = list(_causes(error))
+    chain = causes(error, "reason", "__cause__")
     if any(_NO_BUNDLE in str(cause) for cause in chain):
         return UntrustedError(
             "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates", sent=False
@@ -410,16 +411,3 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
     if sent:
         return ConnectionBrokenError(f"the connection broke ({type(chain[-1]).__name__})", sent=True)
     return TransportError(f"no connection could be made ({type(chain[-1]).__name__})", sent=False)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The exception and what it wraps, outermost first."""
-    found: list[BaseException] = []
-    pending: list[object] = [error]
-    while pending:
-        candidate = pending.pop(0)
-        if not isinstance(candidate, BaseException) or candidate in found:
-            continue
-        found.append(candidate)
-        pending += [getattr(candidate, "reason", None), candidate.__cause__, *candidate.args]
-    return found

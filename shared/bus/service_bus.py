@@ -23,6 +23,7 @@ from shared.bus import (
     Transport,
     UnknownEntityError,
 )
+from shared.causes import causes
 from shared.clock import Clock, SystemClock
 from shared.log import logger
 
@@ -455,10 +456,11 @@ def _sorted(
     from azure.core.exceptions import ClientAuthenticationError
     from azure.servicebus import exceptions as sdk
 
-    causes = [*_causes(error), *_causes(getattr(link, "_error", None))]
-    conditions = {condition for cause in causes if (condition := _condition(cause))}
+    links = ("inner_exception", "__cause__", "__context__")
+    chain = [*causes(error, *links), *causes(getattr(link, "_error", None), *links)]
+    conditions = {condition for cause in chain if (condition := _condition(cause))}
     conditions.discard("amqp:unknown-error")
-    if any(isinstance(cause, sdk.MessageSizeExceededError) for cause in causes):
+    if any(isinstance(cause, sdk.MessageSizeExceededError) for cause in chain):
         return MessageTooLargeError(
             f"a message to {entity} is larger than the namespace accepts: make it smaller"
         )
@@ -473,7 +475,7 @@ def _sorted(
             f"the namespace refuses to let this identity {to} {entity}: give it the role "
             f"Azure Service Bus {role}, or correct the connection string"
         )
-    if any(isinstance(cause, ClientAuthenticationError) for cause in causes):
+    if any(isinstance(cause, ClientAuthenticationError) for cause in chain):
         return BusUnavailableError(
             f"no token for Service Bus could be had to {to} {entity}: sign in, or check the app's identity"
         )
@@ -484,18 +486,6 @@ def _sorted(
         )
     what = ", ".join(sorted(conditions)) or type(error).__name__
     return BusUnavailableError(f"Service Bus did not let the app {to} {entity} ({what}): try again later")
-
-
-def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    """The error and its causes, which the SDK keeps in `inner_exception` or as the context."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        cause = waiting.pop()
-        if isinstance(cause, BaseException) and id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            waiting += [getattr(cause, "inner_exception", None), cause.__cause__, cause.__context__]
 
 
 def _condition(error: BaseException) -> str | None:
