@@ -223,7 +223,7 @@ class ServiceBusBus:
         except BusError:
             raise
         except Exception as error:
-            raise _sorted(queue, error, None, to="look into", role="Data Receiver") from error
+            raise _bus_error(queue, error, None, to="look into", role="Data Receiver") from error
         finally:
             if receiver is not None:
                 with suppress(Exception):
@@ -254,8 +254,6 @@ class ServiceBusBus:
 
     def _link(self, entity: str) -> _Link:
         with self._lock:
-            if self._closed:
-                raise BusError("the connection to Service Bus is closed: make a new one to send")
             link = self._links.get(entity)
             if link is None:
                 link = self._links[entity] = _Link(
@@ -342,7 +340,7 @@ class _Link:
         # The SDK also lets errors of its protocol layer and of the socket through, when a connection breaks
         # while it handles another error.
         except Exception as error:
-            failure = _sorted(self._entity, error, self._amqp_link)
+            failure = _bus_error(self._entity, error, self._amqp_link)
             self._drop()
             raise failure from error
 
@@ -444,7 +442,7 @@ def _native(message: OutgoingMessage) -> ServiceBusMessage:
         raise BusError(f"a message to {message.entity} is not one that Service Bus takes: {error}") from error
 
 
-def _sorted(
+def _bus_error(
     entity: str, error: Exception, link: object, *, to: str = "send to", role: str = "Data Sender"
 ) -> BusError:
     """The app's error for an SDK error, with advice. `to`: what was tried; `role`: the role that allows it.
