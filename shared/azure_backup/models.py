@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from sys import intern
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, NamedTuple, Self, cast
 
 from pydantic import (
     AliasChoices,
@@ -166,15 +166,6 @@ def _word(value: object, words: Sequence[str]) -> str:
     return words[int(text)] if re.fullmatch(r"\d", text) and int(text) < len(words) else text
 
 
-def _virtual_machine_or_none(value: object) -> object:
-    if isinstance(value, VirtualMachineId) or value is None:
-        return value
-    try:
-        return VirtualMachineId.listed(value) if isinstance(value, str) else None
-    except InvalidResourceIdError:
-        return None  # an availability group, or a classic VM
-
-
 def _kept_once(value: object) -> object:
     """Keeps one copy in memory of a text that thousands of items share (a state, a policy's id)."""
     return intern(value) if type(value) is str else value
@@ -196,12 +187,16 @@ def _vault_id(value: object) -> object:
     return VaultId.listed(value) if isinstance(value, str) else value
 
 
-def _recovery_point_id_or_none(value: object) -> object:
-    # A recovery point is addressed by its name, below its item.
-    try:
-        return RecoveryPointId.listed(value) if isinstance(value, str) else value
-    except InvalidResourceIdError:
-        return None
+def _id_or_none(kind: type[VirtualMachineId] | type[RecoveryPointId]) -> BeforeValidator:
+    """Reads an id of this kind; None where it is anything else."""
+
+    def read(value: object) -> object:
+        try:
+            return value if isinstance(value, kind) or value is None else kind.listed(cast("str", value))
+        except InvalidResourceIdError:
+            return None
+
+    return BeforeValidator(read)
 
 
 def _id_by_name(read: Callable[[str, str], ResourceId]) -> Any:
@@ -223,7 +218,8 @@ def _flag(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-OptionalVirtualMachine = Annotated[VirtualMachineId | None, BeforeValidator(_virtual_machine_or_none)]
+#: None for an availability group, or a classic VM
+OptionalVirtualMachine = Annotated[VirtualMachineId | None, _id_or_none(VirtualMachineId)]
 
 
 _NOT_KEPT: Final[set[str]] = set()
@@ -610,8 +606,8 @@ _SNAPSHOT_TIERS: Final = frozenset({"instantrp", "iasnapshotrp"})
 class RecoveryPoint(WireModel):
     """A backup that can be restored, or all log ranges at once under `DefaultRangeRecoveryPoint`."""
 
-    #: None where the name has a form that is not known
-    id: Annotated[RecoveryPointId | None, BeforeValidator(_recovery_point_id_or_none)]
+    #: None where the name has a form that is not known: it is addressed by its name, below its item
+    id: Annotated[RecoveryPointId | None, _id_or_none(RecoveryPointId)]
     name: str
     kind: Text = Field(default="", validation_alias=_in_properties("type"))
     time: WireTime = Field(default=None, validation_alias=_in_properties("recoveryPointTimeInUTC"))
