@@ -84,7 +84,7 @@ _SHARE_REGAINED: Final = 0.05
 _LEAST_SHARE: Final = 0.02
 #: Callers that were not refused themselves are held back no longer than this, whatever the refused were told.
 _LONGEST_CLOSED: Final = 3600.0
-#: How many calls a newcomer leaves to callers that come back for their turn.
+#: How many calls a newcomer leaves for callers that come back for their turn.
 _RESERVE: Final = 2
 
 _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
@@ -92,7 +92,7 @@ _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
 
 @contextmanager
 def coming_back(yes: bool) -> Iterator[None]:
-    """Within this context, the caller has waited for its turn before (or not), so it is not sent to the back again."""
+    """Within this context, whether the caller has waited for its turn before: then it keeps its place."""
     token = _coming_back.set(yes)
     try:
         yield

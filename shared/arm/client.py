@@ -1,7 +1,7 @@
 """The HTTP client for Azure Resource Manager.
 
 One call is one request, with two exceptions that cannot do harm: a GET whose connection broke, or that got a 401, is
-repeated once at once. After a 401 the token is a new one, with the claims that Azure asks for where it
+repeated once, immediately. After a 401 the token is a new one, with the claims that Azure asks for where it
 challenges the old one; a call that changes anything is not repeated here, and its next one has the new token.
 The caller decides on everything else, from the class of the error (see `shared.arm.errors`). The whole of a call,
 its token included, ends within `http_timeout` (`shared.arm.deadline`).
@@ -56,7 +56,7 @@ _log = logger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
-#: Ten times the jobs of a month of the largest vault: no list holds so much.
+#: Ten times the jobs of a month in the largest vault: no list is that long.
 _MOST_ITEMS = 500_000
 _MOST_BYTES = 256 * 1024 * 1024
 #: The caller holds a message meanwhile, whose lock lasts five minutes.

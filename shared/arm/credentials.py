@@ -45,7 +45,7 @@ __all__ = [
 
 _log = logger(__name__)
 
-# The SDKs tell each token and each call for one at INFO, and every link to Service Bus asks for a token.
+# The SDKs log each token and each request for one at INFO, and every link to Service Bus asks for a token.
 for _name in ("azure.core", "azure.identity"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
@@ -55,7 +55,7 @@ LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 _REFRESH_BEFORE_EXPIRY = timedelta(minutes=5)
 _REFRESH_RETRY = timedelta(seconds=30)
-#: where no call waits for the token
+#: the time for a token that no call waits for
 _LONGEST_FETCH = timedelta(seconds=30)
 
 
@@ -63,9 +63,9 @@ class TokenSource(Protocol):
     """Gives bearer tokens for Azure Resource Manager. Safe to share between threads."""
 
     def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
-        """A token that is valid for minutes yet; with `refresh`, one that was not given before.
+        """A token that stays valid for some minutes; with `refresh`, one that was not given before.
 
-        `claims` are what Azure has challenged the last token for, in JSON: the new token must have them.
+        `claims`, in JSON, are what the last token lacked, as Azure's challenge says: the new token must have them.
 
         Raises:
             AuthenticationError: there is none until the configuration changes or someone logs in.
@@ -447,7 +447,7 @@ def _check_certificate(path: str) -> None:
 
 
 def _sign_in_again(claims: str) -> AuthenticationError:
-    """Refuse a claims challenge for the account of `az login`: only a person can answer it."""
+    """The error for a claims challenge to the account of `az login`: only a person can answer it."""
     challenge = base64.b64encode(claims.encode()).decode()
     return AuthenticationError(
         f"Azure asks the account of az login for a stronger sign-in (multi-factor authentication or Conditional "

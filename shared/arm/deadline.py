@@ -65,7 +65,7 @@ class Deadline:
                 self._watched = None
 
     def wait_for(self, work: Callable[[], _T], *, too_late: Callable[[_T], object] = lambda _: None) -> _T:
-        """Run `work`, which cannot be interrupted; at the deadline it is abandoned, and `too_late` gets its result.
+        """Run `work`, which cannot be interrupted; at the deadline it is left alone, and `too_late` gets its result.
 
         Returns or raises what `work` does. Raises TimeoutError at the deadline.
         """
@@ -91,7 +91,7 @@ class Deadline:
             raise
 
     def ring(self) -> None:
-        """Its time has come: shut the connection down that is watched."""
+        """The deadline has come: shut down the connection that is watched."""
         with self._lock:
             self._has_rung = True
             if self._watched is not None:

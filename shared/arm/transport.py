@@ -1,7 +1,8 @@
-"""HTTP below the ARM client: one pool of connections, no redirects, cookies, netrc or retries.
+"""HTTP below the ARM client: one pool of connections per host, no redirects, cookies, netrc or retries.
 
-The connections are urllib3's; which proxy and which certificate authorities count, requests reads from the usual
-environment variables. Imported on first use only: neither is on the import path of the Function App.
+The connections are urllib3's. Proxies and certificate authorities come from the environment variables that requests
+reads, so that every client on a machine is configured alike. Imported on first use only: neither library is on the
+import path of the Function App.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ __all__ = [
     "WorkloadItem",
 ]
 
-#: the kind of container that an availability group has, with its databases "inside"
+#: how the name of a container begins that is an availability group: its databases are in it
 AVAILABILITY_GROUP_CONTAINER: Final = "sqlagworkloadcontainer;"
 
 

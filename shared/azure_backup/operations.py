@@ -1,6 +1,6 @@
 """The operations of Azure Backup for SQL Server in Azure VMs.
 
-Each method is one call (a listing: one a page) of the Recovery Services backup REST API
+Each method is one call (a listing: one per page) of the Recovery Services backup REST API
 (https://learn.microsoft.com/rest/api/backup/, https://learn.microsoft.com/rest/api/recoveryservices/).
 Every method raises what `shared.arm.client.ArmClient` raises, and `ArmProtocolError` for a body of an unexpected form.
 """
