@@ -215,7 +215,7 @@ def _polls(runtime: Any, count: int) -> float:
     from shared.azure_backup.models import Job
     from shared.clock import ServiceClock
     from shared.following.batch import handle_batch
-    from shared.listings import JobListings
+    from shared.listing_cache import JobListings
 
     now = runtime.service_clock.now()
     assert isinstance(runtime.service_clock, ServiceClock)

@@ -15,7 +15,7 @@ from shared.azure_backup.models import Job, StartedOperation
 from shared.azure_backup.wire import uuid_text
 from shared.engine.retry import FIRST_WAIT, LONGEST_WAIT, Retry, decide
 from shared.engine.runtime import Runtime
-from shared.listings import reads_of_jobs, tick_of
+from shared.listing_cache import reads_of_jobs, tick_of
 
 #: Nobody is shown more by asking more often.
 _TICK: Final = timedelta(seconds=10)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import threading
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,7 +84,7 @@ _SHARE_REGAINED: Final = 0.05
 _LEAST_SHARE: Final = 0.02
 #: Callers that were not refused themselves are held back no longer than this, whatever the refused were told.
 _LONGEST_CLOSED: Final = 3600.0
-#: How many calls a newcomer leaves to callers that come back for their turn.
+#: How many calls a newcomer leaves for callers that come back for their turn.
 _RESERVE: Final = 2
 
 _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
@@ -93,7 +92,7 @@ _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
 
 @contextmanager
 def coming_back(yes: bool) -> Iterator[None]:
-    """Within this context, the caller has waited for its turn before (or not), so it is not sent to the back again."""
+    """Within this context, whether the caller has waited for its turn before: then it keeps its place."""
     token = _coming_back.set(yes)
     try:
         yield
@@ -119,12 +118,12 @@ def reads_per_hour(action: str) -> int:
     return _JOB_READS_PER_HOUR if action == JOB_READS else _READS_PER_HOUR
 
 
-class _Counter(ABC):
-    """The estimate of a limit: what is left of it, and who may call next."""
+class _Bucket:
+    """One of ARM's token buckets: what is left in it, and who may call next."""
 
     longest_closed = _LONGEST_CLOSED
 
-    def __init__(self, size: int, now: float, *, known: bool) -> None:
+    def __init__(self, size: int, per_second: float, now: float, *, known: bool = True) -> None:
         self.size = size
         self.tokens = float(size)
         self.filled = now
@@ -135,24 +134,32 @@ class _Counter(ABC):
         self.closed_until = now
         #: until then every turn has been given out
         self.taken_until = now
+        self._per_second = per_second
+        #: this process's share of what refills: other processes call too
+        self._share = 1.0
+        self._lessened = now - 1.0
 
     @property
-    @abstractmethod
     def per_second(self) -> float:
         """How many calls per second may be made, once the stock is used up."""
-
-    @abstractmethod
-    def fill(self, now: float) -> None:
-        """Add what has refilled until now."""
-
-    @abstractmethod
-    def due(self, cost: int, now: float) -> float:
-        """The time until there is enough for this many calls."""
+        return self._per_second * self._share
 
     @property
     def own(self) -> int:
         """How much of the limit this process can use, as far as known."""
         return self.size
+
+    def fill(self, now: float) -> None:
+        """Add what has refilled until now."""
+        if now > self.filled:
+            open_for = max(0.0, now - max(self.filled, self.closed_until))
+            self.tokens = min(max(float(self.size), self.tokens), self.tokens + open_for * self.per_second)
+            self._share = min(1.0, self._share + (now - self.filled) * _SHARE_REGAINED)
+            self.filled = now
+
+    def due(self, cost: int, now: float) -> float:
+        """The time until there is enough for this many calls."""
+        return max(now, self.closed_until) + max(cost - self.tokens, 0.0) / self.per_second
 
     def take(self, now: float) -> None:
         """Count a call."""
@@ -172,8 +179,13 @@ class _Counter(ABC):
         wait = retry_after.total_seconds() if retry_after is not None else 1 / self.per_second
         self.closed_until = max(self.closed_until, now + min(wait, self.longest_closed))
         self.tokens = 1.0
+        # Less refills than was thought. Calls that are refused together count as one shortage.
+        if now - self._lessened >= 1:
+            self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
+            self._lessened = now
 
     def has(self, cost: int, now: float, *, returning: bool) -> bool:
+        """Whether this many calls may be made now; `returning`: the caller has waited for its turn."""
         if not self.known:
             return True
         if now < self.closed_until:
@@ -191,43 +203,8 @@ class _Counter(ABC):
         return due - now
 
 
-class _Bucket(_Counter):
-    """One of ARM's token buckets."""
-
-    def __init__(self, size: int, per_second: float, now: float) -> None:
-        super().__init__(size, now, known=True)
-        self._per_second = per_second
-        #: this process's share of what refills: other processes call too
-        self._share = 1.0
-        self._lessened = now - 1.0
-
-    @property
-    def per_second(self) -> float:
-        return self._per_second * self._share
-
-    def fill(self, now: float) -> None:
-        if now > self.filled:
-            coming_in = max(0.0, now - max(self.filled, self.closed_until))
-            # The share grows evenly until it is whole.
-            growing = min(coming_in, (1.0 - self._share) / _SHARE_REGAINED)
-            seconds = growing * (self._share + growing * _SHARE_REGAINED / 2) + coming_in - growing
-            self.tokens = min(max(float(self.size), self.tokens), self.tokens + seconds * self._per_second)
-            self._share = min(1.0, self._share + (now - self.filled) * _SHARE_REGAINED)
-            self.filled = now
-
-    def due(self, cost: int, now: float) -> float:
-        return max(now, self.closed_until) + max(cost - self.tokens, 0.0) / self.per_second
-
-    def refuse(self, retry_after: timedelta | None, now: float) -> None:
-        super().refuse(retry_after, now)
-        # Less refills than was thought. Calls that are refused together count as one shortage.
-        if now - self._lessened >= 1:
-            self._share = max(_LEAST_SHARE, self._share * _SHARE_KEPT)
-            self._lessened = now
-
-
-class _Hour(_Counter):
-    """The reads of one action in the rolling hour.
+class _Hour(_Bucket):
+    """The reads of one action in the rolling hour: a bucket into which they come back as they leave the hour.
 
     Reads of this process are given back once they have certainly left the hour. When reads of others come back, only
     the service knows: where it has said nothing for the length of a slot, an even share of theirs is assumed to be
@@ -237,7 +214,7 @@ class _Hour(_Counter):
     longest_closed = READ_WINDOW.total_seconds()
 
     def __init__(self, size: int, now: float) -> None:
-        super().__init__(size, now, known=False)
+        super().__init__(size, 0.0, now, known=False)
         #: own reads: when they come back, and how many
         self._own: deque[tuple[float, int]] = deque()
         #: when the service last said what is left, and for how many slots since then reads were assumed to be back
@@ -343,7 +320,7 @@ class RequestBudget:
         self._clock = clock
         self._scale = scale
         self._lock = threading.Lock()
-        self._counters: dict[tuple[str, str], _Counter] = {}
+        self._counters: dict[tuple[str, str], _Bucket] = {}
         self._pages: dict[str, int] = {}
 
     def admit(
@@ -432,7 +409,7 @@ class RequestBudget:
     def _now(self) -> float:
         return self._clock.monotonic() / self._scale
 
-    def _counter(self, subscription_id: str, name: str, now: float) -> _Counter:
+    def _counter(self, subscription_id: str, name: str, now: float) -> _Bucket:
         key = (subscription_id.lower(), name)
         counter = self._counters.get(key)
         if counter is None:

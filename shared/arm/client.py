@@ -1,7 +1,7 @@
 """The HTTP client for Azure Resource Manager.
 
 One call is one request, with two exceptions that cannot do harm: a GET whose connection broke, or that got a 401, is
-repeated once at once. After a 401 the token is a new one, with the claims that Azure asks for where it
+repeated once, immediately. After a 401 the token is a new one, with the claims that Azure asks for where it
 challenges the old one; a call that changes anything is not repeated here, and its next one has the new token.
 The caller decides on everything else, from the class of the error (see `shared.arm.errors`). The whole of a call,
 its token included, ends within `http_timeout` (`shared.arm.deadline`).
@@ -15,7 +15,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -56,7 +56,7 @@ _log = logger(__name__)
 
 _LARGEST_BODY = 32 * 1024 * 1024
 _MOST_PAGES = 10_000
-#: Ten times the jobs of a month of the largest vault: no list holds so much.
+#: Ten times the jobs of a month in the largest vault: no list is that long.
 _MOST_ITEMS = 500_000
 _MOST_BYTES = 256 * 1024 * 1024
 #: The caller holds a message meanwhile, whose lock lasts five minutes.
@@ -266,7 +266,7 @@ class ArmClient:
                 raise call.failed(
                     ArmProtocolError,
                     f"the list is longer than {_MOST_ITEMS:,} items or {_MOST_BYTES:,} bytes",
-                    request_id=_request_id(response),
+                    request_id=_request_id(response.headers),
                 )
             yield from values
             if not link:
@@ -277,7 +277,7 @@ class ArmClient:
             call = self._follow(operation, link, call.subscription_id, path=call.path)
             if call.url in seen:
                 raise call.failed(
-                    ArmProtocolError, "the pages link in a circle", request_id=_request_id(response)
+                    ArmProtocolError, "the pages link in a circle", request_id=_request_id(response.headers)
                 )
             seen.add(call.url)
         raise call.failed(ArmProtocolError, f"the list has more than {_MOST_PAGES:,} pages")
@@ -323,15 +323,7 @@ class ArmClient:
             subscription_id=subscription_id,
             client_request_id=str(uuid.uuid4()),
         )
-        accepted = self._accept(call, url)
-        return _Call(
-            operation=operation,
-            method="GET",
-            path=call.path,
-            url=accepted,
-            subscription_id=subscription_id,
-            client_request_id=call.client_request_id,
-        )
+        return replace(call, url=self._accept(call, url))
 
     def _accept(self, call: _Call, url: str) -> str:
         try:
@@ -366,7 +358,7 @@ class ArmClient:
                 span.set(tracing.RESPONSE_STATUS, error.status)
                 raise
             span.set(tracing.RESPONSE_STATUS, response.status)
-            span.set(tracing.SERVICE_REQUEST_ID, _request_id(response))
+            span.set(tracing.SERVICE_REQUEST_ID, _request_id(response.headers))
             return response
 
     def _asked(self, call: _Call, *, cost: int, begun: bool) -> ArmResponse:
@@ -490,7 +482,7 @@ class ArmClient:
 
     def _judge(self, call: _Call, answer: RawAnswer, admission: Admission) -> ArmResponse:
         """The response, or raise the error that the answer is."""
-        request_id = _shown_id(answer.headers)
+        request_id = _request_id(answer.headers)
         if 300 <= answer.status < 400:
             problem = f"Azure answered with a redirect ({answer.status})"
             family = ArmUrlRefusedError if call.method == "GET" else ArmRedirectError
@@ -548,7 +540,7 @@ class ArmClient:
             method=call.method,
             path=call.path,
             client_request_id=call.client_request_id,
-            request_id=_shown_id(answer.headers),
+            request_id=_request_id(answer.headers),
         )
 
 
@@ -622,7 +614,7 @@ def _shown_path(url: str) -> str:
         return ""
 
 
-def _shown_id(headers: Mapping[str, str]) -> str | None:
+def _request_id(headers: Mapping[str, str]) -> str | None:
     found = headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id")
     return None if found is None else printable(found, limit=100)
 
@@ -632,18 +624,14 @@ def _page(call: _Call, response: ArmResponse) -> tuple[list[Any], str]:
     body = response.body
     if not isinstance(body, dict) or not isinstance(body.get("value"), list):
         raise call.failed(
-            ArmProtocolError, "the answer is no list of resources", request_id=_request_id(response)
+            ArmProtocolError, "the answer is no list of resources", request_id=_request_id(response.headers)
         )
     link = body.get("nextLink")
     if link is not None and not isinstance(link, str):
         raise call.failed(
-            ArmProtocolError, "the link to the next page is no text", request_id=_request_id(response)
+            ArmProtocolError, "the link to the next page is no text", request_id=_request_id(response.headers)
         )
     return body["value"], link or ""
-
-
-def _request_id(response: ArmResponse) -> str | None:
-    return _shown_id(response.headers)
 
 
 def _shown_headers(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
 from shared.arm.errors import AuthenticationError, TokenError, TokenUnavailableError
 from shared.arm.redaction import printable, redact
+from shared.causes import causes
 from shared.clock import Clock, SystemClock
 from shared.telemetry.log import logger
 
@@ -44,7 +45,7 @@ __all__ = [
 
 _log = logger(__name__)
 
-# The SDKs tell each token and each call for one at INFO, and every link to Service Bus asks for a token.
+# The SDKs log each token and each request for one at INFO, and every link to Service Bus asks for a token.
 for _name in ("azure.core", "azure.identity"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
@@ -54,7 +55,7 @@ LOCAL_SIMULATOR_TOKEN = "local-simulator"  # noqa: S105  public by design
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 _REFRESH_BEFORE_EXPIRY = timedelta(minutes=5)
 _REFRESH_RETRY = timedelta(seconds=30)
-#: where no call waits for the token
+#: the time for a token that no call waits for
 _LONGEST_FETCH = timedelta(seconds=30)
 
 
@@ -62,9 +63,9 @@ class TokenSource(Protocol):
     """Gives bearer tokens for Azure Resource Manager. Safe to share between threads."""
 
     def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
-        """A token that is valid for minutes yet; with `refresh`, one that was not given before.
+        """A token that stays valid for some minutes; with `refresh`, one that was not given before.
 
-        `claims` are what Azure has challenged the last token for, in JSON: the new token must have them.
+        `claims`, in JSON, are what the last token lacked, as Azure's challenge says: the new token must have them.
 
         Raises:
             AuthenticationError: there is none until the configuration changes or someone logs in.
@@ -118,6 +119,9 @@ class CredentialChoice:
 
 def choose_credential(environment: Mapping[str, str]) -> CredentialChoice:
     """The credential that the settings in `environment` ask for.
+
+    azure-identity's `EnvironmentCredential` reads the same names. But it takes an empty setting for a value, says
+    nothing of half a configuration, and a failing identity would give way to the next of a chain.
 
     Raises:
         AuthenticationError: a setting that the credential needs is missing or cannot be right.
@@ -266,16 +270,22 @@ def _check_kind(kind: str, own: CredentialChoice) -> None:
 
 
 @dataclass(frozen=True)
-class _Cached:
-    token: str = field(repr=False)
+class _Token:
+    text: str = field(repr=False)
     expires: datetime
+    #: from when on a new one is asked for
+    renewal: datetime
+
+
+_NO_TOKEN = _Token("", datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
 
 
 class IdentityTokenSource:
-    """Tokens from azure-identity: one cache for the process, refreshed five minutes before they expire.
+    """Tokens from azure-identity: one for the process, renewed five minutes before it expires.
 
-    `open_credential` makes the credential; a forced refresh makes a new one, since the old one would return its cached
-    token.
+    azure-identity keeps tokens too, but not those of `az login`, and looking one up there takes some 0.3 ms.
+    `open_credential` makes the credential; a forced refresh makes a new one, since the old one would return the token
+    that it keeps.
     """
 
     def __init__(
@@ -292,52 +302,40 @@ class IdentityTokenSource:
         self._open = open_credential or open_azure_credential
         self._fetching = threading.Lock()
         self._credential: TokenCredential | None = None
-        self._cached: _Cached | None = None
-        self._retry_not_before = 0.0
+        self._last = _NO_TOKEN
 
     def token(self, *, refresh: bool = False, claims: str | None = None) -> str:
         """See `TokenSource.token`."""
         with deadline(_LONGEST_FETCH) as limit:
-            return self._token(limit, refresh=refresh, claims=claims)
+            return self._token(limit, refresh=refresh or claims is not None, claims=claims)
 
     def _token(self, limit: Deadline, *, refresh: bool, claims: str | None) -> str:
-        refresh = refresh or claims is not None
-        cached = self._cached
-        if not refresh and cached is not None and not self._is_due(cached):
-            return cached.token
-        valid = cached is not None and self._clock.now() < cached.expires
+        last, now = self._last, self._clock.now()
+        if now < last.renewal and not refresh:
+            return last.text
         # While one thread fetches, the others go on with the token that still holds.
-        needed = refresh or not valid
-        if not self._fetching.acquire(timeout=limit.remaining if needed else 0):
-            if needed or cached is None:
-                raise self._late()
-            return cached.token
+        holds = now < last.expires and not refresh
+        if not self._fetching.acquire(timeout=0 if holds else limit.remaining):
+            if holds:
+                return last.text
+            raise self._late()
         try:
-            current = self._cached
-            if current is not None and current is not cached and not self._is_due(current):
-                return current.token  # fetched by another thread in the meantime
-            try:
-                return self._fetch(limit, new_credential=refresh, claims=claims).token
-            except TokenError as error:
-                if refresh or cached is None or self._clock.now() >= cached.expires:
-                    raise
-                self._retry_not_before = self._clock.monotonic() + _REFRESH_RETRY.total_seconds()
-                _log.warning(
-                    "no new token yet, the old one still holds: %s", error, extra={"action": "token_refresh"}
-                )
-                return cached.token
+            # Another thread may have fetched one in the meantime.
+            if self._last.text == last.text:
+                self._last = self._fetched(limit, new_credential=refresh, claims=claims)
+        except TokenError as error:
+            if not holds:
+                raise
+            self._last = replace(last, renewal=now + _REFRESH_RETRY)
+            _log.warning(
+                "no new token yet, the old one still holds: %s", error, extra={"action": "token_refresh"}
+            )
         finally:
+            token = self._last
             self._fetching.release()
+        return token.text
 
-    def _is_due(self, cached: _Cached) -> bool:
-        now = self._clock.now()
-        if now >= cached.expires:
-            return True
-        if now < cached.expires - _REFRESH_BEFORE_EXPIRY:
-            return False
-        return self._clock.monotonic() >= self._retry_not_before
-
-    def _fetch(self, limit: Deadline, *, new_credential: bool, claims: str | None) -> _Cached:
+    def _fetched(self, limit: Deadline, *, new_credential: bool, claims: str | None) -> _Token:
         if claims is not None and self._choice.kind is CredentialKind.AZURE_CLI:
             raise _sign_in_again(claims)
         if self._credential is None or new_credential:
@@ -353,9 +351,8 @@ class IdentityTokenSource:
             # MSAL caches a refusal for a minute; a new credential asks again.
             self._close()
             raise _token_error(error, self._choice) from None
-        cached = _Cached(answer.token, datetime.fromtimestamp(answer.expires_on, UTC))
-        self._cached = cached
-        return cached
+        expires = datetime.fromtimestamp(answer.expires_on, UTC)
+        return _Token(answer.token, expires, expires - _REFRESH_BEFORE_EXPIRY)
 
     def _late(self) -> TokenUnavailableError:
         return TokenUnavailableError(f"no token by {self._choice.kind.value}: none came in time")
@@ -420,7 +417,7 @@ def open_azure_credential(choice: CredentialChoice) -> TokenCredential:
                 return azure.identity.AzureCliCredential(tenant_id=tenant_id, process_timeout=30)
     except (ValueError, TypeError, OSError) as error:
         raise AuthenticationError(
-            f"{choice.kind.value} cannot be used: {_shown(error, choice)}; check {_settings_of(choice)}"
+            f"{choice.kind.value} cannot be used: {_shown(error, choice)}; check {_TO_CHECK[choice.kind]}"
         ) from None
 
 
@@ -450,7 +447,7 @@ def _check_certificate(path: str) -> None:
 
 
 def _sign_in_again(claims: str) -> AuthenticationError:
-    """Refuse a claims challenge for the account of `az login`: only a person can answer it."""
+    """The error for a claims challenge to the account of `az login`: only a person can answer it."""
     challenge = base64.b64encode(claims.encode()).decode()
     return AuthenticationError(
         f"Azure asks the account of az login for a stronger sign-in (multi-factor authentication or Conditional "
@@ -458,21 +455,17 @@ def _sign_in_again(claims: str) -> AuthenticationError:
     )
 
 
-def _settings_of(choice: CredentialChoice) -> str:
-    names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID"]
-    match choice.kind:
-        case CredentialKind.CLIENT_SECRET:
-            names.append("AZURE_CLIENT_SECRET")
-        case CredentialKind.CLIENT_CERTIFICATE:
-            names.append("AZURE_CLIENT_CERTIFICATE_PATH")
-        case CredentialKind.FEDERATED_TOKEN:
-            names.append("AZURE_FEDERATED_TOKEN_FILE")
-        case CredentialKind.MANAGED_IDENTITY:
-            return "that the app has the identity, and AZURE_CLIENT_ID where it is a user-assigned one"
-        case CredentialKind.AZURE_CLI:
-            return "az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
-    return ", ".join(names)
-
+_PRINCIPAL = "AZURE_TENANT_ID, AZURE_CLIENT_ID"
+#: what to check where a credential gives no token
+_TO_CHECK: Mapping[CredentialKind, str] = {
+    CredentialKind.CLIENT_SECRET: f"{_PRINCIPAL}, AZURE_CLIENT_SECRET",
+    CredentialKind.CLIENT_CERTIFICATE: f"{_PRINCIPAL}, AZURE_CLIENT_CERTIFICATE_PATH",
+    CredentialKind.FEDERATED_TOKEN: f"{_PRINCIPAL}, AZURE_FEDERATED_TOKEN_FILE",
+    CredentialKind.MANAGED_IDENTITY: (
+        "that the app has the identity, and AZURE_CLIENT_ID where it is a user-assigned one"
+    ),
+    CredentialKind.AZURE_CLI: "az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
+}
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _ENTRA_CODES: Mapping[str, str] = {
@@ -501,7 +494,7 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
     from azure.identity import CredentialUnavailableError
 
-    chain = _chain(error)
+    chain = causes(error, "__cause__", "__context__")
     text = " ".join(str(part) for part in chain)
     prefix = f"no token by {choice.kind.value}"
     if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
@@ -541,17 +534,7 @@ def _token_error(error: BaseException, choice: CredentialChoice) -> TokenError:
             return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
     if _SERVER_FAILURE.search(text):
         return TokenUnavailableError(f"{prefix}: {_shown(error, choice)}")
-    return AuthenticationError(f"{prefix}: {_shown(error, choice)}; check {_settings_of(choice)}")
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and those it came from, outermost first."""
-    found: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in found:
-        found.append(following)
-        following = following.__cause__ or following.__context__
-    return found
+    return AuthenticationError(f"{prefix}: {_shown(error, choice)}; check {_TO_CHECK[choice.kind]}")
 
 
 def _shown(error: BaseException, choice: CredentialChoice) -> str:

@@ -1,8 +1,8 @@
 """One deadline for a whole call to Azure: the token, the connection, the request and its whole answer.
 
-The time-outs of `requests` and `urllib3` only bound the wait for the next byte, so a slow trickle of bytes can last
-for ever (https://requests.readthedocs.io/en/latest/user/quickstart/#timeouts). Here the connection is shut down at the
-deadline, whatever is being read or written.
+The time-outs of `urllib3` only bound the wait for the next byte, so a slow trickle of bytes can last for ever
+(https://urllib3.readthedocs.io/en/stable/reference/urllib3.util.html#urllib3.util.Timeout). Here the connection is shut
+down at the deadline, whatever is being read or written.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Deadline:
     def __init__(self, limit: timedelta) -> None:
         #: by this machine's monotonic clock
         self.ends = _CLOCK.monotonic() + limit.total_seconds()
+        #: whether sending the request that is under way has begun
+        self.has_sent = False
         self._lock = threading.Lock()
         self._watched: socket.socket | None = None
         self._has_rung = False
@@ -63,7 +65,7 @@ class Deadline:
                 self._watched = None
 
     def wait_for(self, work: Callable[[], _T], *, too_late: Callable[[_T], object] = lambda _: None) -> _T:
-        """Run `work`, which cannot be interrupted; at the deadline it is abandoned, and `too_late` gets its result.
+        """Run `work`, which cannot be interrupted; at the deadline it is left alone, and `too_late` gets its result.
 
         Returns or raises what `work` does. Raises TimeoutError at the deadline.
         """
@@ -89,7 +91,7 @@ class Deadline:
             raise
 
     def ring(self) -> None:
-        """Its time has come: shut the connection down that is watched."""
+        """The deadline has come: shut down the connection that is watched."""
         with self._lock:
             self._has_rung = True
             if self._watched is not None:

@@ -41,6 +41,7 @@ __all__ = [
     "VaultId",
     "VirtualMachineId",
     "check_new_policy_name",
+    "check_subscription_id",
     "decoded_name",
     "quote_segment",
 ]
@@ -512,3 +513,10 @@ def check_new_policy_name(name: str) -> str:
             "it must have 3 to 150 characters: a letter, then letters, digits, '-', '_' or '!'",
         )
     return name
+
+
+def check_subscription_id(text: str) -> str:
+    """`text` itself; InvalidResourceIdError where it is no subscription id."""
+    if not _SUBSCRIPTION.fullmatch(text):
+        raise InvalidResourceIdError(text, "a subscription id", "it is no GUID")
+    return text

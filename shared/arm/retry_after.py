@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["LONGEST", "parse", "parse_http_date"]
 
-#: a larger value is capped: it still means "not in this life", and no arithmetic overflows
+#: a larger value is capped: that is beyond any deadline, and no arithmetic overflows
 LONGEST = timedelta(days=3650)
 
 

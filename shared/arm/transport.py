@@ -1,29 +1,34 @@
-"""HTTP below the ARM client: one pool of connections, no redirects, cookies, netrc or retries.
+"""HTTP below the ARM client: one pool of connections per host, no redirects, cookies, netrc or retries.
 
-Imported on first use only: `requests` is not on the import path of the Function App.
+The connections are urllib3's. Proxies and certificate authorities come from the environment variables that requests
+reads, so that every client on a machine is configured alike. Imported on first use only: neither library is on the
+import path of the Function App.
 """
 
 from __future__ import annotations
 
 import http.client
 import logging
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, Final, Protocol
 
-import requests
-import requests.adapters
+import requests.utils
 import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
+import urllib3.util
 
 from shared.arm.deadline import Deadline, deadline
 from shared.arm.endpoint import ArmEndpoint
+from shared.causes import causes
 
 __all__ = [
     "ConnectionBrokenError",
@@ -37,8 +42,6 @@ __all__ = [
 _POOL_SIZE = 32
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _CHUNK = 65_536
-#: how the error of `requests` for a missing file of certificate authorities begins
-_NO_BUNDLE = "TLS CA certificate bundle"
 
 
 class TransportError(Exception):
@@ -120,27 +123,19 @@ for _name in ("urllib3.connectionpool", "urllib3.connection"):
 _NO_LIMIT: Final = timedelta(days=1)
 
 
-class _Progress(threading.local):
-    """Whether sending the request of this thread has begun."""
+class _Response(http.client.HTTPResponse):
+    """Detects an answer that ended within its headers, which `http.client` takes for their end."""
 
-    sent = False
-
-
-_progress = _Progress()
-
-
-def _check_headers(response: object) -> None:
-    """HTTPException where an answer ended within its headers, which `http.client` takes for their end."""
-    if not isinstance(response, urllib3.HTTPResponse):
-        return
-    original = response._original_response
-    if original is not None and original.msg.defects:
-        response.close()
-        raise http.client.HTTPException("the headers are not whole")
+    def begin(self) -> None:
+        super().begin()
+        if self.msg.defects:
+            raise http.client.HTTPException("the headers are not whole")
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
-    """Notes when sending begins, detects an answer that ended within its headers, and keeps the deadline."""
+    """Notes when sending begins, and keeps the deadline."""
+
+    response_class = _Response
 
     def _new_conn(self) -> socket.socket:
         # Neither the look-up of a name nor the number of its addresses is bounded by a time-out.
@@ -152,18 +147,6 @@ class _HttpConnection(urllib3.connection.HTTPConnection):
             limit.watch(made.fileno())
             return made
 
-    def getresponse(self) -> Any:
-        response = super().getresponse()
-        _check_headers(response)
-        return response
-
-    def _tunnel(self) -> None:
-        super()._tunnel()
-        with deadline(_NO_LIMIT) as limit:
-            # http.client takes the end of the connection for the end of a proxy's headers.
-            if limit.has_passed:
-                raise TimeoutError
-
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         # Here, and not where a proxy is asked for a tunnel: connecting first leaves only the sending.
         if self.sock is None:
@@ -172,7 +155,7 @@ class _HttpConnection(urllib3.connection.HTTPConnection):
             if limit.has_passed:
                 raise TimeoutError
             limit.watch(self.sock.fileno())
-            _progress.sent = True
+            limit.has_sent = True
             super().endheaders(message_body, encode_chunked=encode_chunked)
 
 
@@ -181,13 +164,9 @@ class _HttpsConnection(_HttpConnection, urllib3.connection.HTTPSConnection):
 
 
 class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
-    """Waits for a connection within the deadline, and stops watching it when it is returned."""
+    """Stops watching a connection when it is returned."""
 
     ConnectionCls = _HttpConnection
-
-    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002  requests gives none
-        with deadline(_NO_LIMIT) as limit:
-            return super()._get_conn(limit.remaining)
 
     def _put_conn(self, conn: Any) -> None:
         with deadline(_NO_LIMIT) as limit:
@@ -214,50 +193,25 @@ def _socket_options() -> list[tuple[int, int, int]]:
     return options
 
 
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Uses connections that note when sending begins."""
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
-    ) -> None:
-        super().init_poolmanager(
-            connections, maxsize, block=block, socket_options=_socket_options(), **pool_kwargs
-        )
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> urllib3.ProxyManager:
-        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
-
-    def close(self) -> None:
-        # urllib3 leaves the closing to the garbage collector, which may come late.
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118  the container forbids iteration
-                pool = manager.pools.get(key)
-                if pool is not None:
-                    pool.close()
-        super().close()
-
-
 class HttpTransport:
     """Sends requests to one endpoint over HTTP."""
 
     def __init__(self, endpoint: ArmEndpoint, *, http_timeout: timedelta) -> None:
         self._endpoint = endpoint
         self._limit = http_timeout
-        self._timeout = (min(http_timeout, _CONNECT_TIMEOUT).total_seconds(), http_timeout.total_seconds())
-        self._session = requests.Session()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(pool_connections=8, pool_maxsize=_POOL_SIZE, max_retries=0, pool_block=True)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
-        self._settings_lock = threading.Lock()
-        self._settings: dict[str, dict[str, Any]] = {}
+        self._timeout = urllib3.Timeout(
+            connect=min(http_timeout, _CONNECT_TIMEOUT).total_seconds(), read=http_timeout.total_seconds()
+        )
+        self._lock = threading.Lock()
+        #: by host: that of the endpoint, and those of its regions
+        self._pools: dict[str, urllib3.HTTPConnectionPool] = {}
 
     def close(self) -> None:
         """See `Transport.close`."""
-        self._session.close()
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
 
     def send(
         self,
@@ -270,107 +224,111 @@ class HttpTransport:
         max_body: int,
     ) -> RawAnswer:
         """See `Transport.send`. It ends within the deadline of the call that it is part of, or `http_timeout`."""
-
-        def attach_token(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-            # An auth object, because a bare header would give way to an entry of ~/.netrc.
-            if not self._endpoint.serves(prepared.url or ""):
-                raise TransportError("the URL leads away from the endpoint", sent=False)
-            prepared.headers["Authorization"] = f"Bearer {token()}"
-            return prepared
-
-        with deadline(self._limit) as limit:
-            try:
-                prepared = requests.Request(
-                    method, url, headers=dict(headers), data=body, auth=attach_token
-                ).prepare()
-            except (requests.RequestException, UnicodeError) as error:
-                raise TransportError(
-                    f"the URL cannot be asked ({type(error).__name__})", sent=False
-                ) from None
-            # `requests` rewrites percent-encoding; a signed URL goes out as it came in.
-            prepared.url = url
-            return self._answer_to(prepared, url, max_body, limit)
-
-    def _answer_to(
-        self, prepared: requests.PreparedRequest, url: str, max_body: int, limit: Deadline
-    ) -> RawAnswer:
-        _progress.sent = False
-        response: requests.Response | None = None
+        if not self._endpoint.serves(url):
+            raise TransportError("the URL leads away from the endpoint", sent=False)
+        response: urllib3.BaseHTTPResponse | None = None
         failure: TransportError
-        try:
-            response = self._session.send(
-                prepared,
-                timeout=self._timeout,
-                allow_redirects=False,
-                stream=True,
-                **self._environment_settings(url),
-            )
-            received = self._read(response, limit, max_body)
-        except TransportError as error:
-            failure = error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            sent = _progress.sent or response is not None
-            failure = self._late(sent=sent) if limit.has_passed else _classify(error, sent=sent)
-        else:
-            return RawAnswer(
-                response.status_code,
-                {name.lower(): value for name, value in response.headers.items()},
-                received,
-            )
-        if response is not None:
-            response.close()
+        with deadline(self._limit) as limit:
+            limit.has_sent = False
+            authorised = {**headers, "Authorization": f"Bearer {token()}"}
+            try:
+                _, _, host, target = url.split("/", 3)
+                response = self._pool(url, host).urlopen(
+                    method,
+                    f"/{target}",
+                    body,
+                    authorised,
+                    retries=False,
+                    redirect=False,
+                    timeout=self._timeout,
+                    pool_timeout=limit.remaining,  # type: ignore[arg-type]  # it may be a fraction
+                    preload_content=False,
+                )
+                received = self._read(response, limit, max_body)
+                shown = {name.lower(): value for name, value in response.headers.items()}
+                return RawAnswer(response.status, shown, received)
+            except TransportError as error:
+                failure = error
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+                sent = limit.has_sent
+                failure = self._late(sent=sent) if limit.has_passed else _classify(error, sent=sent)
+            if response is not None:
+                response.close()
+                response.release_conn()
         # Not raised within `except`: the libraries' error holds the signed URL, and a traceback would show it.
         raise failure
 
     def _late(self, *, sent: bool) -> TransportTimeoutError:
+        missed = "no whole answer came" if sent else "no connection was made"
         seconds = f"{self._limit.total_seconds():g} s"
-        if sent:
-            return TransportTimeoutError(
-                f"no whole answer came in time, it took longer than {seconds}", sent=True
-            )
-        return TransportTimeoutError(
-            f"no connection was made in time, it took longer than {seconds}", sent=False
-        )
+        return TransportTimeoutError(f"{missed} in time, it took longer than {seconds}", sent=sent)
 
-    def _read(self, response: requests.Response, limit: Deadline, max_body: int) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse, limit: Deadline, max_body: int) -> bytes:
         received = bytearray()
-        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+        while chunk := response.read1(_CHUNK, decode_content=True):
             received += chunk
             if len(received) > max_body:
                 raise AnswerTooLargeError(f"the answer is larger than {max_body} bytes", sent=True)
         # A connection that was shut down looks like the end of an answer that does not tell its length.
         if limit.has_passed:
             raise self._late(sent=True)
-        response.raw.release_conn()
+        response.release_conn()
         return bytes(received)
 
-    def _environment_settings(self, url: str) -> dict[str, Any]:
-        """Proxies and certificate authorities, from the usual environment variables."""
-        host = url.split("/", 3)[2]
-        with self._settings_lock:
-            settings = self._settings.get(host)
-            if settings is None:
-                merged = self._session.merge_environment_settings(url, {}, True, None, None)
-                settings = {"proxies": merged["proxies"], "verify": merged["verify"], "cert": merged["cert"]}
-                if self._endpoint.is_loopback:
-                    # A server on this machine is not called through a proxy.
-                    settings["proxies"] = {}
-                if settings["verify"] is False:
-                    settings["verify"] = True
-                self._settings[host] = settings
-            return dict(settings)
+    def _pool(self, url: str, host: str) -> urllib3.HTTPConnectionPool:
+        """The connections to the host of a URL."""
+        with self._lock:
+            pool = self._pools.get(host)
+            if pool is None:
+                manager = self._manager(url)
+                manager.pool_classes_by_scheme = _POOLS
+                pool = self._pools[host] = manager.connection_from_url(url)
+            return pool
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        """What opens the connections, through a proxy where the environment names one."""
+        options: dict[str, Any] = {
+            "maxsize": _POOL_SIZE,
+            "block": True,
+            "socket_options": _socket_options(),
+            "ssl_context": _trusted() if self._endpoint.scheme == "https" else None,
+        }
+        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url, None))
+        # A server on this machine is not called through a proxy.
+        if not proxy or self._endpoint.is_loopback:
+            return urllib3.PoolManager(**options)
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        user, password = requests.utils.get_auth_from_url(proxy)
+        identity = urllib3.util.make_headers(proxy_basic_auth=f"{user}:{password}") if user else None
+        return urllib3.ProxyManager(
+            proxy, proxy_headers=identity, proxy_ssl_context=options["ssl_context"], **options
+        )
+
+
+def _trusted() -> ssl.SSLContext:
+    """A TLS context that trusts the certificate authorities of the environment, else those of requests."""
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    authorities = Path(named or requests.utils.DEFAULT_CA_BUNDLE_PATH)
+    if not authorities.exists():
+        raise UntrustedError("REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates", sent=False)
+    context = urllib3.util.create_urllib3_context()
+    if authorities.is_dir():
+        context.load_verify_locations(capath=authorities)
+    else:
+        context.load_verify_locations(cafile=authorities)
+    return context
 
 
 def _classify(error: BaseException, *, sent: bool) -> TransportError:
-    """The TransportError for an exception of requests, urllib3 or the socket, with a short reason."""
-    chain = list(_causes(error))
-    if any(_NO_BUNDLE in str(cause) for cause in chain):
-        return UntrustedError(
-            "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file of certificates", sent=False
-        )
-    if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in chain):
+    """The TransportError for an exception of urllib3 or the socket, with a short reason."""
+    chain = causes(error, "reason", "__cause__")
+
+    def came_from(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in chain)
+
+    if came_from(urllib3.exceptions.NameResolutionError):
         return TransportError("the host name cannot be resolved", sent=sent)
-    if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in chain):
+    if came_from(urllib3.exceptions.SSLError, ssl.SSLError):
         text = " ".join(str(cause) for cause in chain)
         if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
             return UntrustedError(
@@ -379,47 +337,17 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
                 sent=sent,
             )
         return TransportError("the TLS connection failed", sent=sent)
-    if any(
-        isinstance(
-            cause,
-            requests.exceptions.ProxyError
-            | requests.exceptions.InvalidProxyURL
-            | requests.exceptions.InvalidSchema
-            | urllib3.exceptions.ProxyError,
-        )
-        or "Tunnel connection failed" in str(cause)
-        for cause in chain
+    if came_from(urllib3.exceptions.ProxyError, urllib3.exceptions.ProxySchemeUnknown) or any(
+        "Tunnel connection failed" in str(cause) for cause in chain
     ):
         return TransportError("the proxy cannot be used", sent=sent)
-    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
+    if came_from(ConnectionRefusedError):
         return TransportError("the connection was refused", sent=sent)
-    if any(
-        isinstance(
-            cause,
-            requests.exceptions.Timeout
-            | urllib3.exceptions.TimeoutError
-            | urllib3.exceptions.EmptyPoolError
-            | TimeoutError,
-        )
-        and not isinstance(cause, urllib3.exceptions.NewConnectionError)
-        for cause in chain
+    if came_from(urllib3.exceptions.TimeoutError, TimeoutError) and not came_from(
+        urllib3.exceptions.NewConnectionError
     ):
-        if sent:
-            return TransportTimeoutError("no answer came in time", sent=True)
-        return TransportTimeoutError("no connection was made in time", sent=False)
+        missed = "no answer came" if sent else "no connection was made"
+        return TransportTimeoutError(f"{missed} in time", sent=sent)
     if sent:
         return ConnectionBrokenError(f"the connection broke ({type(chain[-1]).__name__})", sent=True)
     return TransportError(f"no connection could be made ({type(chain[-1]).__name__})", sent=False)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The exception and what it wraps, outermost first."""
-    found: list[BaseException] = []
-    pending: list[object] = [error]
-    while pending:
-        candidate = pending.pop(0)
-        if not isinstance(candidate, BaseException) or candidate in found:
-            continue
-        found.append(candidate)
-        pending += [getattr(candidate, "reason", None), candidate.__cause__, *candidate.args]
-    return found

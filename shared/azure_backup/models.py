@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from sys import intern
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, NamedTuple, Self, cast
 
 from pydantic import (
     AliasChoices,
@@ -69,7 +69,7 @@ __all__ = [
     "WorkloadItem",
 ]
 
-#: the kind of container that an availability group has, with its databases "inside"
+#: how the name of a container begins that is an availability group: its databases are in it
 AVAILABILITY_GROUP_CONTAINER: Final = "sqlagworkloadcontainer;"
 
 
@@ -131,50 +131,28 @@ def _in_properties(*names: str) -> AliasPath | AliasChoices:
     return paths[0] if len(paths) == 1 else AliasChoices(*paths)
 
 
-def _listed(*fields: str) -> BeforeValidator:
-    """Objects of a list as tuples of these fields, `""` for what an object lacks."""
+def _listed(read: Callable[[dict[str, Any]], object]) -> BeforeValidator:
+    """A list of objects, each as `read` gives it; a missing list is empty."""
 
-    def read(value: object) -> object:
-        if value is None:
-            return ()
-        if not isinstance(value, list | tuple):
-            raise ValueError("a list is expected")
-        return tuple(
-            tuple(item.get(name) or "" for name in fields) if isinstance(item, dict) else item
-            for item in value
-        )
+    def validate(value: object) -> object:
+        if not isinstance(value, list):
+            return () if value is None else value
+        return [read(item) if isinstance(item, dict) else item for item in value]
 
-    return BeforeValidator(read)
+    return BeforeValidator(validate)
 
 
-def _time_ranges(value: object) -> object:
-    if value is None:
-        return ()
-    if not isinstance(value, list | tuple):
-        raise ValueError("a list is expected")
-    ranges = []
-    for item in value:
-        if isinstance(item, dict):
-            start, end = parse_time(item.get("startTime")), parse_time(item.get("endTime"))
-            if start is None or end is None:
-                raise ValueError("a time range has a start and an end")
-            ranges.append(TimeRange(start, end))
-        else:
-            ranges.append(item)
-    return tuple(ranges)
+def _texts_of(*fields: str) -> BeforeValidator:
+    """A list of objects, each as a tuple of these fields, `""` for what it lacks."""
+    return _listed(lambda item: tuple(item.get(name) or "" for name in fields))
 
 
-def _tiers(value: object) -> object:
-    if value is None:
-        return ()
-    if not isinstance(value, list | tuple):
-        raise ValueError("a list is expected")
-    return tuple(
-        Tier(_word(tier.get("type"), _TIER_TYPES), _word(tier.get("status"), _TIER_STATES))
-        if isinstance(tier, dict)
-        else tier
-        for tier in value
-    )
+def _time_range(item: dict[str, Any]) -> object:
+    return parse_time(item.get("startTime")), parse_time(item.get("endTime"))
+
+
+def _tier(item: dict[str, Any]) -> object:
+    return _word(item.get("type"), _TIER_TYPES), _word(item.get("status"), _TIER_STATES)
 
 
 #: RecoveryPointTierType and RecoveryPointTierStatus in the order of their numbers, which answers of 2021 have instead.
@@ -186,15 +164,6 @@ def _word(value: object, words: Sequence[str]) -> str:
     """An enumeration's value in lower case, empty where missing; answers of 2021 have its number instead."""
     text = "" if value is None else str(value).lower()
     return words[int(text)] if re.fullmatch(r"\d", text) and int(text) < len(words) else text
-
-
-def _virtual_machine_or_none(value: object) -> object:
-    if isinstance(value, VirtualMachineId) or value is None:
-        return value
-    try:
-        return VirtualMachineId.listed(value) if isinstance(value, str) else None
-    except InvalidResourceIdError:
-        return None  # an availability group, or a classic VM
 
 
 def _kept_once(value: object) -> object:
@@ -218,12 +187,16 @@ def _vault_id(value: object) -> object:
     return VaultId.listed(value) if isinstance(value, str) else value
 
 
-def _recovery_point_id_or_none(value: object) -> object:
-    # A recovery point is addressed by its name, below its item.
-    try:
-        return RecoveryPointId.listed(value) if isinstance(value, str) else value
-    except InvalidResourceIdError:
-        return None
+def _id_or_none(kind: type[VirtualMachineId] | type[RecoveryPointId]) -> BeforeValidator:
+    """Reads an id of this kind; None where it is anything else."""
+
+    def read(value: object) -> object:
+        try:
+            return value if isinstance(value, kind) or value is None else kind.listed(cast("str", value))
+        except InvalidResourceIdError:
+            return None
+
+    return BeforeValidator(read)
 
 
 def _id_by_name(read: Callable[[str, str], ResourceId]) -> Any:
@@ -245,7 +218,8 @@ def _flag(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-OptionalVirtualMachine = Annotated[VirtualMachineId | None, BeforeValidator(_virtual_machine_or_none)]
+#: None for an availability group, or a classic VM
+OptionalVirtualMachine = Annotated[VirtualMachineId | None, _id_or_none(VirtualMachineId)]
 
 
 _NOT_KEPT: Final[set[str]] = set()
@@ -379,7 +353,7 @@ class ResourceGuardProxy(WireModel):
 
     resource_guard_id: Text = Field(default="", validation_alias=_in_properties("resourceGuardResourceId"))
     operations: Annotated[
-        tuple[GuardedOperation, ...], _listed("vaultCriticalOperation", "defaultResourceRequest")
+        tuple[GuardedOperation, ...], _texts_of("vaultCriticalOperation", "defaultResourceRequest")
     ] = Field(default=(), validation_alias=_in_properties("resourceGuardOperationDetails"))
 
     @property
@@ -568,7 +542,7 @@ class WorkloadItem(WireModel):
     instance: Text = Field(default="", validation_alias=_in_properties("parentName"))
     server_name: Text = Field(default="", validation_alias=_in_properties("serverName"))
     protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
-    data_directories: Annotated[tuple[DataDirectory, ...], _listed("type", "path")] = Field(
+    data_directories: Annotated[tuple[DataDirectory, ...], _texts_of("type", "path")] = Field(
         default=(), validation_alias=_in_properties("dataDirectoryPaths")
     )
 
@@ -632,19 +606,19 @@ _SNAPSHOT_TIERS: Final = frozenset({"instantrp", "iasnapshotrp"})
 class RecoveryPoint(WireModel):
     """A backup that can be restored, or all log ranges at once under `DefaultRangeRecoveryPoint`."""
 
-    #: None where the name has a form that is not known
-    id: Annotated[RecoveryPointId | None, BeforeValidator(_recovery_point_id_or_none)]
+    #: None where the name has a form that is not known: it is addressed by its name, below its item
+    id: Annotated[RecoveryPointId | None, _id_or_none(RecoveryPointId)]
     name: str
     kind: Text = Field(default="", validation_alias=_in_properties("type"))
     time: WireTime = Field(default=None, validation_alias=_in_properties("recoveryPointTimeInUTC"))
-    time_ranges: Annotated[tuple[TimeRange, ...], BeforeValidator(_time_ranges)] = Field(
+    time_ranges: Annotated[tuple[TimeRange, ...], _listed(_time_range)] = Field(
         default=(), validation_alias=_in_properties("timeRanges")
     )
-    data_directories: Annotated[tuple[DataFile, ...], _listed("type", "path", "logicalName")] = Field(
+    data_directories: Annotated[tuple[DataFile, ...], _texts_of("type", "path", "logicalName")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.dataDirectoryPaths")
     )
     #: empty where the service does not tell (before 2021-06)
-    tiers: Annotated[tuple[Tier, ...], BeforeValidator(_tiers)] = Field(
+    tiers: Annotated[tuple[Tier, ...], _listed(_tier)] = Field(
         default=(), validation_alias=_in_properties("recoveryPointTierDetails")
     )
     is_soft_deleted: Flag = Field(
@@ -817,7 +791,7 @@ class Job(WireModel):
     is_cancellable: Annotated[bool, BeforeValidator(_is_cancellable)] = Field(
         default=False, validation_alias=_in_properties("actionsInfo")
     )
-    tasks: Annotated[tuple[JobTask, ...], _listed("taskId", "status")] = Field(
+    tasks: Annotated[tuple[JobTask, ...], _texts_of("taskId", "status")] = Field(
         default=(), validation_alias=_in_properties("extendedInfo.tasksList")
     )
     properties: Annotated[dict[str, str], BeforeValidator(_bag)] = Field(

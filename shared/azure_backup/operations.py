@@ -1,6 +1,6 @@
 """The operations of Azure Backup for SQL Server in Azure VMs.
 
-Each method is one call (a listing: one a page) of the Recovery Services backup REST API
+Each method is one call (a listing: one per page) of the Recovery Services backup REST API
 (https://learn.microsoft.com/rest/api/backup/, https://learn.microsoft.com/rest/api/recoveryservices/).
 Every method raises what `shared.arm.client.ArmClient` raises, and `ArmProtocolError` for a body of an unexpected form.
 """
@@ -26,6 +26,7 @@ from shared.arm.ids import (
     VaultId,
     VirtualMachineId,
     check_new_policy_name,
+    check_subscription_id,
     decoded_name,
     quote_segment,
 )
@@ -68,7 +69,6 @@ _UNDER_INSTANCE = "databaseunderinstance"
 
 _UNREADABLE = "is listed in a form that this app cannot read"
 
-_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
 _PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
 _NOTHING_SAID = "{}"
@@ -118,20 +118,16 @@ class AzureBackup:
 
     def get_vault(self, vault: VaultId) -> Vault | None:
         """The vault; None where the vault, its resource group or its subscription does not exist."""
-        operation = "get the vault"
         try:
-            response = self._arm.get(operation, vault.url_path, params=_version(VAULTS_API_VERSION))
+            return self._get(Vault, "get the vault", vault.url_path, params=_version(VAULTS_API_VERSION))
         except ArmStatusError as error:
-            if _is_missing(error) or (error.status == 404 and error.code.lower() in _PARENT_NOT_FOUND):
+            if error.status == 404 and error.code.lower() in _PARENT_NOT_FOUND:
                 return None
             raise
-        return self._read(Vault, response.body, operation, vault.url_path)
 
     def list_vaults(self, subscription_id: str) -> Listing[Vault]:
         """All vaults of a subscription."""
-        if not _GUID.fullmatch(subscription_id):
-            raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
-        path = f"/subscriptions/{subscription_id}/providers/Microsoft.RecoveryServices/vaults"
+        path = f"/subscriptions/{check_subscription_id(subscription_id)}/providers/Microsoft.RecoveryServices/vaults"
         return self._listing(Vault, "list vaults", path, params=_version(VAULTS_API_VERSION))
 
     def list_sql_virtual_machines(self, subscription_id: str) -> Listing[VirtualMachineId]:
@@ -140,8 +136,7 @@ class AzureBackup:
         Resource Graph lists VMs that are registered with the SQL IaaS Agent extension. Those that this identity may
         not read are missing without a sign.
         """
-        if not _GUID.fullmatch(subscription_id):
-            raise InvalidResourceIdError(subscription_id, "a subscription id", "it is no GUID")
+        check_subscription_id(subscription_id)
         usable: dict[VirtualMachineId, None] = {}
         unusable: list[Unusable] = []
         rows = self._resource_graph("list SQL virtual machines", _SQL_MACHINES, subscription_id)
@@ -164,12 +159,11 @@ class AzureBackup:
             response = self._arm.query_resource_graph(
                 operation, {"query": query, "subscriptions": [subscription_id], "options": options}
             )
-            body = response.body
-            rows = body.get("data") if isinstance(body, dict) else None
+            body = _object(response.body)
+            rows = body.get("data")
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 self._garbled(operation, _GRAPH, "the answer is no list of resources")
             yield from rows
-            assert isinstance(body, dict)
             following = body.get("$skipToken")
             if not following:
                 if str(body.get("resultTruncated", "")).lower() == "true":
@@ -269,14 +263,12 @@ class AzureBackup:
 
     def refresh_containers(self, vault: VaultId, *, client_request_id: str) -> StartedOperation:
         """Have the vault look for VMs that it does not know yet. Followed by `location_url`, ends in 204."""
-        response = self._arm.post(
+        return self._post(
             "refresh containers",
             f"{vault.url_path}/backupFabrics/{_FABRIC}/refreshContainers",
+            client_request_id,
             params=_filtered(backupManagementType=_WORKLOAD),
-            json=None,
-            client_request_id=client_request_id,
         )
-        return self._started(response)
 
     def list_protectable_containers(self, vault: VaultId) -> list[ProtectableContainer]:
         """The VMs that can be registered: all unregistered ones of the vault's region, with SQL Server or without."""
@@ -301,11 +293,7 @@ class AzureBackup:
 
     def get_container(self, container: ContainerId) -> Container | None:
         """A registered container with its last inquiry; None where none has that name."""
-        operation = "get the container"
-        response = self._get(operation, container, params=_version())
-        return (
-            None if response is None else self._read(Container, response.body, operation, container.url_path)
-        )
+        return self._get(Container, "get the container", container.url_path)
 
     def register_container(
         self, vault: VaultId, protectable: ProtectableContainer, *, client_request_id: str
@@ -313,7 +301,7 @@ class AzureBackup:
         """Register a VM, with the name that the list of protectable containers gave it."""
         if protectable.virtual_machine_id is None:
             raise ValueError(f"the container {printable(protectable.name)} is no virtual machine")
-        return self._put_container(
+        return self._put(
             "register the VM",
             ContainerId(vault, _FABRIC, protectable.name),
             {
@@ -326,45 +314,14 @@ class AzureBackup:
             client_request_id,
         )
 
-    def reregister_container(self, container: Container, *, client_request_id: str) -> StartedOperation:
-        """Register a VM again whose backup extension is gone or does not answer."""
-        if container.virtual_machine_id is None:
-            raise ValueError(f"the container {printable(container.name)} is no virtual machine")
-        return self._put_container(
-            "re-register the VM",
-            container.id,
-            {
-                "backupManagementType": _WORKLOAD,
-                "containerType": container.container_type or "VMAppContainer",
-                "sourceResourceId": container.virtual_machine_id.path,
-                "workloadType": _SQL,
-                "operationType": "Reregister",
-            },
-            client_request_id,
-        )
-
-    def _put_container(
-        self, operation: str, container: ContainerId, properties: dict[str, Any], client_request_id: str
-    ) -> StartedOperation:
-        response = self._arm.put(
-            operation,
-            container.url_path,
-            params=_version(),
-            json={"properties": properties},
-            client_request_id=client_request_id,
-        )
-        return self._started(response)
-
     def inquire_container(self, container: ContainerId, *, client_request_id: str) -> StartedOperation:
         """Have the VM's databases discovered. Followed by `location_url`."""
-        response = self._arm.post(
+        return self._post(
             "inquire the VM",
             f"{container.url_path}/inquire",
+            client_request_id,
             params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
-            json=None,
-            client_request_id=client_request_id,
         )
-        return self._started(response)
 
     # Databases
 
@@ -444,17 +401,13 @@ class AzureBackup:
 
     def get_protected_item(self, item: ProtectedItemId) -> ProtectedItem | None:
         """A protected item with its recovery model; None where none has that name."""
-        operation = "get the protected item"
-        response = self._get(operation, item, params=_version())
-        return (
-            None if response is None else self._read(ProtectedItem, response.body, operation, item.url_path)
-        )
+        return self._get(ProtectedItem, "get the protected item", item.url_path)
 
     def enable_protection(
         self, item: ProtectedItemId, policy_id: str, *, client_request_id: str
     ) -> StartedOperation:
         """Protect a database by a policy; also resumes a stopped one and changes the policy."""
-        return self._put_item(
+        return self._put(
             "enable protection",
             item,
             {
@@ -468,7 +421,7 @@ class AzureBackup:
 
     def undelete(self, item: ProtectedItemId, *, client_request_id: str) -> StartedOperation:
         """Undelete a soft-deleted database; its protection is then stopped."""
-        return self._put_item(
+        return self._put(
             "undelete the protected item",
             item,
             {
@@ -479,18 +432,6 @@ class AzureBackup:
             },
             client_request_id,
         )
-
-    def _put_item(
-        self, operation: str, item: ProtectedItemId, properties: dict[str, Any], client_request_id: str
-    ) -> StartedOperation:
-        response = self._arm.put(
-            operation,
-            item.url_path,
-            params=_version(),
-            json={"properties": properties},
-            client_request_id=client_request_id,
-        )
-        return self._started(response)
 
     # Backup and restore
 
@@ -515,14 +456,9 @@ class AzureBackup:
             properties["enableCompression"] = compression
         if expiry is not None:
             properties["recoveryPointExpiryTimeInUTC"] = wire_time(expiry)
-        response = self._arm.post(
-            "trigger the backup",
-            f"{item.url_path}/backup",
-            params=_version(),
-            json={"properties": properties},
-            client_request_id=client_request_id,
+        return self._post(
+            "trigger the backup", f"{item.url_path}/backup", client_request_id, properties=properties
         )
-        return self._started(response)
 
     def list_recovery_points(
         self, item: ProtectedItemId, *, query_type: str | None = None, extended_info: bool = False
@@ -547,26 +483,18 @@ class AzureBackup:
 
     def get_recovery_point(self, recovery_point: RecoveryPointId) -> RecoveryPoint | None:
         """A recovery point with the database's files; None where none has that name."""
-        operation = "get the recovery point"
-        response = self._get(operation, recovery_point, params=_version())
-        return (
-            None
-            if response is None
-            else self._read(RecoveryPoint, response.body, operation, recovery_point.url_path)
-        )
+        return self._get(RecoveryPoint, "get the recovery point", recovery_point.url_path)
 
     def trigger_restore(
         self, recovery_point: RecoveryPointId, properties: dict[str, Any], *, client_request_id: str
     ) -> StartedOperation:
         """Restore; `properties` is the body's part of that name, its `objectType` included."""
-        response = self._arm.post(
+        return self._post(
             "trigger the restore",
             f"{recovery_point.url_path}/restore",
-            params=_version(),
-            json={"properties": properties},
-            client_request_id=client_request_id,
+            client_request_id,
+            properties=properties,
         )
-        return self._started(response)
 
     # Following what was started
 
@@ -574,28 +502,21 @@ class AzureBackup:
         """Ask an `Azure-AsyncOperation` URL."""
         operation = "get the operation's status"
         response = self._arm.get_url(operation, url, vault=vault)
-        body = response.body
-        status = body.get("status") if isinstance(body, dict) else None
+        body = _object(response.body)
+        status = body.get("status")
         if not isinstance(status, str) or not status.strip():
-            if response.status == 202:
-                return OperationStatus(
-                    status="InProgress",
-                    finished=False,
-                    succeeded=False,
-                    retry_after=self._retry_after(response),
-                )
-            self._garbled(operation, vault.url_path, "the answer has no status")
-        assert isinstance(body, dict)
+            if response.status != 202:
+                self._garbled(operation, vault.url_path, "the answer has no status")
+            status = "InProgress"
         word = status.strip().lower()
         succeeded = word in ("succeeded", "success")
-        error = body.get("error")
-        code = error.get("code") if isinstance(error, dict) else None
-        message = error.get("message") if isinstance(error, dict) else None
+        error = _object(body.get("error"))
+        code, message = error.get("code"), error.get("message")
         return OperationStatus(
             status=printable(status.strip(), limit=60),
             finished=succeeded or word in ("failed", "canceled", "cancelled"),
             succeeded=succeeded,
-            job_id=_job_id_in(body.get("properties")),
+            job_id=_job_id_in(_object(body.get("properties"))),
             error_code=None if code is None else printable(code, limit=200),
             error_message=None if message is None else redact(message, limit=2000),
             retry_after=self._retry_after(response),
@@ -612,14 +533,8 @@ class AzureBackup:
         """A job with its tasks and errors; None where none has that id (yet)."""
         operation = "get the job"
         path = _job_path(vault, job_id)
-        try:
-            response = self._arm.get(operation, path, params=_version())
-        except ArmStatusError as error:
-            if _is_missing(error):
-                return None
-            raise
-        job = self._read(Job, response.body, operation, path)
-        if not job.raw_status:
+        job = self._get(Job, operation, path)
+        if job is not None and not job.raw_status:
             self._garbled(operation, path, "the job has no status")
         return job
 
@@ -670,24 +585,53 @@ class AzureBackup:
         The operation ends while the job is still `Cancelling`; the job shows how it ended.
         Follows https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger.
         """
-        response = self._arm.post(
-            "cancel the job",
-            f"{_job_path(vault, job_id)}/cancel",
-            params=_version(),
-            json=None,
-            client_request_id=client_request_id,
-        )
-        return self._started(response)
+        return self._post("cancel the job", f"{_job_path(vault, job_id)}/cancel", client_request_id)
 
     # What the methods share
 
-    def _get(self, operation: str, resource: ResourceId, *, params: Mapping[str, str]) -> ArmResponse | None:
+    def _get(
+        self, model: type[_M], operation: str, path: str, *, params: Mapping[str, str] | None = None
+    ) -> _M | None:
+        """A resource; None where it is missing, and its parents are there."""
         try:
-            return self._arm.get(operation, resource.url_path, params=params)
+            response = self._arm.get(operation, path, params=params or _version())
         except ArmStatusError as error:
             if _is_missing(error):
                 return None
             raise
+        return self._read(model, response.body, operation, path)
+
+    def _put(
+        self, operation: str, resource: ResourceId, properties: dict[str, Any], client_request_id: str
+    ) -> StartedOperation:
+        """Start what creates or changes a resource."""
+        response = self._arm.put(
+            operation,
+            resource.url_path,
+            params=_version(),
+            json={"properties": properties},
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
+
+    def _post(
+        self,
+        operation: str,
+        path: str,
+        client_request_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        properties: dict[str, Any] | None = None,
+    ) -> StartedOperation:
+        """Start an action, which has a body only where it has properties."""
+        response = self._arm.post(
+            operation,
+            path,
+            params=params or _version(),
+            json=None if properties is None else {"properties": properties},
+            client_request_id=client_request_id,
+        )
+        return self._started(response)
 
     def _list(
         self,
@@ -719,7 +663,7 @@ class AzureBackup:
             if otherwise is not None:
                 yield otherwise(name or f"(entry {position})", why)
             elif name or nameless:
-                part = model.readable_part({**(body if isinstance(body, dict) else {}), "name": name})
+                part = model.readable_part({**_object(body), "name": name})
                 if part is not None:
                     yield part
 
@@ -765,13 +709,14 @@ class AzureBackup:
         try:
             return model.from_wire(body)
         except ValidationError as error:
-            for problem in error.errors(include_url=False):
+            problems = error.errors(include_url=False, include_input=False)
+            for problem in problems:
                 cause = problem.get("ctx", {}).get("error")
                 if isinstance(cause, InvalidResourceIdError):
                     raise cause from None
             fields = {
                 ".".join(str(part) for part in problem["loc"]) or "the body": problem["msg"]
-                for problem in error.errors(include_url=False, include_input=False)
+                for problem in problems
             }
             described = "; ".join(f"{name}: {said}" for name, said in fields.items())
             raise _UnreadableError(redact(described, limit=400)) from None
@@ -793,9 +738,7 @@ class AzureBackup:
 
 def _name_of(body: object) -> str:
     """The name of an entry that cannot be read: its own, else the one in its id, else empty."""
-    if not isinstance(body, dict):
-        return ""
-    name, of_id = body.get("name"), body.get("id")
+    name, of_id = _object(body).get("name"), _object(body).get("id")
     if isinstance(name, str) and name:
         return name
     return decoded_name(of_id.rpartition("/")[2]) if isinstance(of_id, str) else ""
@@ -881,10 +824,13 @@ def _is_missing(error: ArmStatusError) -> bool:
     )
 
 
-def _job_id_in(properties: object) -> str | None:
+def _object(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _job_id_in(properties: Mapping[str, Any]) -> str | None:
     """The job that an operation started: `jobId` for one item, `jobIds` for several."""
-    if not isinstance(properties, dict):
-        return None
     job_id = properties.get("jobId")
     if not job_id and isinstance(job_ids := properties.get("jobIds"), list) and len(job_ids) == 1:
         job_id = job_ids[0]

@@ -23,6 +23,7 @@ from shared.bus import (
     Transport,
     UnknownEntityError,
 )
+from shared.causes import causes
 from shared.clock import Clock, SystemClock
 from shared.telemetry.log import logger
 
@@ -222,7 +223,7 @@ class ServiceBusBus:
         except BusError:
             raise
         except Exception as error:
-            raise _sorted(queue, error, None, to="look into", role="Data Receiver") from error
+            raise _bus_error(queue, error, None, to="look into", role="Data Receiver") from error
         finally:
             if receiver is not None:
                 with suppress(Exception):
@@ -253,8 +254,6 @@ class ServiceBusBus:
 
     def _link(self, entity: str) -> _Link:
         with self._lock:
-            if self._closed:
-                raise BusError("the connection to Service Bus is closed: make a new one to send")
             link = self._links.get(entity)
             if link is None:
                 link = self._links[entity] = _Link(
@@ -341,7 +340,7 @@ class _Link:
         # The SDK also lets errors of its protocol layer and of the socket through, when a connection breaks
         # while it handles another error.
         except Exception as error:
-            failure = _sorted(self._entity, error, self._amqp_link)
+            failure = _bus_error(self._entity, error, self._amqp_link)
             self._drop()
             raise failure from error
 
@@ -443,7 +442,7 @@ def _native(message: OutgoingMessage) -> ServiceBusMessage:
         raise BusError(f"a message to {message.entity} is not one that Service Bus takes: {error}") from error
 
 
-def _sorted(
+def _bus_error(
     entity: str, error: Exception, link: object, *, to: str = "send to", role: str = "Data Sender"
 ) -> BusError:
     """The app's error for an SDK error, with advice. `to`: what was tried; `role`: the role that allows it.
@@ -455,10 +454,11 @@ def _sorted(
     from azure.core.exceptions import ClientAuthenticationError
     from azure.servicebus import exceptions as sdk
 
-    causes = [*_causes(error), *_causes(getattr(link, "_error", None))]
-    conditions = {condition for cause in causes if (condition := _condition(cause))}
+    links = ("inner_exception", "__cause__", "__context__")
+    chain = [*causes(error, *links), *causes(getattr(link, "_error", None), *links)]
+    conditions = {condition for cause in chain if (condition := _condition(cause))}
     conditions.discard("amqp:unknown-error")
-    if any(isinstance(cause, sdk.MessageSizeExceededError) for cause in causes):
+    if any(isinstance(cause, sdk.MessageSizeExceededError) for cause in chain):
         return MessageTooLargeError(
             f"a message to {entity} is larger than the namespace accepts: make it smaller"
         )
@@ -473,7 +473,7 @@ def _sorted(
             f"the namespace refuses to let this identity {to} {entity}: give it the role "
             f"Azure Service Bus {role}, or correct the connection string"
         )
-    if any(isinstance(cause, ClientAuthenticationError) for cause in causes):
+    if any(isinstance(cause, ClientAuthenticationError) for cause in chain):
         return BusUnavailableError(
             f"no token for Service Bus could be had to {to} {entity}: sign in, or check the app's identity"
         )
@@ -484,18 +484,6 @@ def _sorted(
         )
     what = ", ".join(sorted(conditions)) or type(error).__name__
     return BusUnavailableError(f"Service Bus did not let the app {to} {entity} ({what}): try again later")
-
-
-def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    """The error and its causes, which the SDK keeps in `inner_exception` or as the context."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        cause = waiting.pop()
-        if isinstance(cause, BaseException) and id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            waiting += [getattr(cause, "inner_exception", None), cause.__cause__, cause.__context__]
 
 
 def _condition(error: BaseException) -> str | None:

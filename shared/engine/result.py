@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
 from shared.engine.message import Effect, Ending, Payload, Repetition, StepMessage
-from shared.listings import ItemListings
+from shared.listing_cache import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
 

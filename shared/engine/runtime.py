@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock
 from shared.engine.table import Table
-from shared.listings import ItemListings, JobListings
+from shared.listing_cache import ItemListings, JobListings
 from shared.settings import Settings
 
 if TYPE_CHECKING:

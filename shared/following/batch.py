@@ -55,7 +55,7 @@ from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
 from shared.following import doubts
 from shared.following.poll import Poll, adds_details
-from shared.listings import JobListing, reads_of_jobs, tick_of
+from shared.listing_cache import JobListing, reads_of_jobs, tick_of
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
 from shared.telemetry import tracing

@@ -273,23 +273,14 @@ def list_protectable_containers(replay: Replay, exchange: Exchange) -> None:
 def register_container(replay: Replay, exchange: Exchange) -> None:
     asked = exchange.request_body["properties"]
     name = exchange.path.split("/")[-1]
-    if asked.get("operationType") == "Reregister":
-        container = Container(
-            id=ContainerId.parse(exchange.path),
-            name=name,
-            virtual_machine_id=asked["sourceResourceId"],
-            container_type=asked["containerType"],
-        )
-        started = replay.backup.reregister_container(container, client_request_id=REQUEST_ID)
-    else:
-        protectable = ProtectableContainer(
-            id="",
-            name=name,
-            virtual_machine_id=asked["sourceResourceId"],
-            friendly_name=asked.get("friendlyName", ""),
-            container_type=asked["containerType"],
-        )
-        started = replay.backup.register_container(exchange.vault, protectable, client_request_id=REQUEST_ID)
+    protectable = ProtectableContainer(
+        id="",
+        name=name,
+        virtual_machine_id=asked["sourceResourceId"],
+        friendly_name=asked.get("friendlyName", ""),
+        container_type=asked["containerType"],
+    )
+    started = replay.backup.register_container(exchange.vault, protectable, client_request_id=REQUEST_ID)
     replay.asked_as(exchange)
     sent = replay.server.requests[0].json["properties"]
     # PowerShell sends both optional fields, the CLI neither, and the service takes either.

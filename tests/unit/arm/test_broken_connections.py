@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from shared.arm.client import ArmClient
-from shared.arm.errors import ArmAnswerLostError, ArmNotSentError
+from shared.arm.errors import ArmAnswerLostError, ArmNotSentError, ArmUntrustedError
 from shared.arm.ids import VaultId
-from tests.unit.arm.server import VAULT_PATH, client_of
+from tests.unit.arm.server import VAULT_PATH, client_of, make_certificate, serving
 
 VAULT = VaultId.parse(VAULT_PATH)
 REQUEST_ID = "73716c62-1111-8222-8333-444444444444"
@@ -303,3 +307,74 @@ def test_a_proxy_that_opens_no_tunnel_means_that_nothing_started(
     (asked,) = misbehaving.received
     assert asked.startswith(b"CONNECT management.invalid:443")
     assert b"Authorization" not in asked
+
+
+def test_a_proxy_is_told_who_asks(misbehaving: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def behave(connection: socket.socket, number: int) -> None:
+        misbehaving.read_request(connection)
+        connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+    misbehaving.behave = behave
+    for scheme in ("http://", ""):
+        monkeypatch.setenv("https_proxy", misbehaving.url.replace("http://", f"{scheme}user:p%40ss@"))
+        monkeypatch.setenv("no_proxy", "other.invalid")
+        with (
+            client_of("https://management.invalid") as arm,
+            pytest.raises(ArmNotSentError, match="proxy") as caught,
+        ):
+            post(arm)
+        _, header, *_ = misbehaving.received.pop().split(b"\r\n")
+        name, value = header.split(b": ")
+        assert (name.lower(), value) == (
+            b"proxy-authorization",
+            b"Basic " + base64.b64encode(b"user:p@ss"),
+        )
+        assert "p%40ss" not in str(caught.value)
+
+
+def test_a_host_outside_the_proxy_is_asked_itself(misbehaving: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", misbehaving.url)
+    monkeypatch.setenv("no_proxy", "management.invalid")
+    with client_of("https://management.invalid") as arm, pytest.raises(ArmNotSentError, match="resolved"):
+        post(arm)
+    assert not misbehaving.connections
+
+
+def test_a_scheme_that_no_proxy_has_means_that_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "socks9://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with (
+        client_of("https://management.invalid") as arm,
+        pytest.raises(ArmNotSentError, match="the proxy cannot be used"),
+    ):
+        post(arm)
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificate_authorities_are_those_of_the_environment(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(each, raising=False)
+    certificate = make_certificate(tmp_path)
+    with serving(tls=certificate) as server:
+        with client_of(server.url) as arm, pytest.raises(ArmUntrustedError, match="is not trusted"):
+            get(arm)
+        monkeypatch.setenv(name, str(certificate[0]))
+        with client_of(server.url) as arm:
+            get(arm)
+        monkeypatch.setenv(name, str(tmp_path / "none.pem"))
+        with client_of(server.url) as arm, pytest.raises(ArmUntrustedError, match="names no file"):
+            get(arm)
+        folder = tmp_path / "authorities"
+        folder.mkdir()
+        hashed = subprocess.run(
+            ["openssl", "x509", "-noout", "-hash", "-in", certificate[0]],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        shutil.copy(certificate[0], folder / f"{hashed.stdout.strip()}.0")
+        monkeypatch.setenv(name, str(folder))
+        with client_of(server.url) as arm:
+            get(arm)

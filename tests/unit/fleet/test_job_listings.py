@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from shared.azure_backup.models import Job
-from shared.listings import JobListing, JobListings, ReadsOfJobs, tick_of
+from shared.listing_cache import JobListing, JobListings, ReadsOfJobs, tick_of
 from tests.unit.examples import NOW
 
 SECOND = timedelta(seconds=1)

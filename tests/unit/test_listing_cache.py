@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from shared.azure_backup.models import ProtectedItem
-from shared.listings import ItemListings
+from shared.listing_cache import ItemListings
 from tests.unit.examples import NOW, protected
 
 SECOND = timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""Shared listings: for one tick, one listing of a vault serves everything in the process that asks for it."""
+"""The last listings of each vault: for one tick, one serves everything in the process that asks for it."""
 
 from __future__ import annotations
 
