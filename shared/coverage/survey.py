@@ -40,7 +40,8 @@ from shared.messages.events import ErrorInfo
 from shared.messages.identity import Database
 from shared.messages.requests import DatabaseSelector
 from shared.names import name_key, same_name
-from shared.steps.selection import Candidate, is_protected, match
+from shared.steps.candidates import Candidate, is_protected
+from shared.steps.matching import match
 
 #: selectors for every database, of instances and of availability groups
 EVERYTHING: Final = (

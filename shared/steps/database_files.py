@@ -19,7 +19,7 @@ from shared.engine.result import Collaborators, Failure, refused
 from shared.messages import windows_paths
 from shared.messages.error_codes import ErrorCode
 from shared.messages.requests import AlternateTarget, FileTarget
-from shared.steps import selection
+from shared.names import enumeration
 from shared.steps.payloads import ChosenRecoveryPoint
 from shared.steps.recovery_points import newest_first
 
@@ -167,8 +167,8 @@ def _wanted_paths(files: Sequence[DatabaseFile], target: AlternateTarget) -> dic
     if strangers:
         return Failure(
             ErrorCode.UNKNOWN_FILE,
-            f"the database has no file {selection.listing(strangers)}; its files are:"
-            f" {selection.listing(logical for _, _, logical in files)}.",
+            f"the database has no file {enumeration(strangers)}; its files are:"
+            f" {enumeration(logical for _, _, logical in files)}.",
         )
     return wanted
 

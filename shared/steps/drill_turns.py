@@ -18,7 +18,7 @@ from shared.arm.ids import VaultId
 from shared.engine import once
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database, drill_digest, drill_of, fingerprint
-from shared.steps.selection import Candidate
+from shared.steps.candidates import Candidate
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job

@@ -27,12 +27,14 @@ from shared.messages.requests import (
     OriginalTarget,
     RestoreData,
 )
-from shared.names import same_name
+from shared.names import enumeration, same_name
 from shared.settings import Settings
-from shared.steps import selection
+from shared.steps.candidates import Candidate, candidates, unusable_container
 from shared.steps.database_files import known_files, map_files
 from shared.steps.drill_checks import may_replace, not_the_drills_own, source_item, target_of_task
 from shared.steps.drill_restores import after_drill_restore, prepare, told
+from shared.steps.matching import called, inside
+from shared.steps.missing_databases import machines_instead, protected_as_a_whole
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
 from shared.steps.restore_body import properties_of, target_info
@@ -109,7 +111,7 @@ def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Fail
         destination = target.vm_id.path
     if destination is None or not settings.allows_target(destination, source=source):
         accepted = settings.restore_allowed_targets
-        allowed = "the source VM only" if accepted is None else selection.listing(accepted)
+        allowed = "the source VM only" if accepted is None else enumeration(accepted)
         return refused(
             ErrorCode.TARGET_NOT_ALLOWED,
             f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}."
@@ -136,7 +138,7 @@ def _path_not_allowed(
         if path is None or (isinstance(target, AlternateTarget) and not windows_paths.is_share(path)):
             continue
         if not settings.allows_path(path):
-            allowed = selection.listing(settings.restore_allowed_paths)
+            allowed = enumeration(settings.restore_allowed_paths)
             return refused(
                 ErrorCode.PATH_NOT_ALLOWED,
                 f"data.target.{field}: the setting RESTORE_ALLOWED_PATHS does not allow restores to {path}; it allows:"
@@ -181,11 +183,11 @@ def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | F
 def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> ProtectedItem | Failure:
     data = message.payload.data
 
-    def available_in(protected: Listing[ProtectedItem]) -> list[selection.Candidate]:
-        return selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+    def available_in(protected: Listing[ProtectedItem]) -> list[Candidate]:
+        return candidates(protected, vm_id=data.vm_id)
 
     def is_in(protected: Listing[ProtectedItem]) -> bool:
-        found = selection.called(available_in(protected), message.payload.about)
+        found = called(available_in(protected), message.payload.about)
         return any(one.cannot is None for one in found)
 
     protected = recent_items(message, c, data.vault_id, enough=is_in)
@@ -194,7 +196,7 @@ def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> Protected
     available = available_in(protected)
     parent = data.instance or data.availability_group or ""
     asked = message.payload.about
-    for found in selection.called(available, asked):
+    for found in called(available, asked):
         if found.cannot is not None:
             return found.cannot[1]
         item = found.candidate.protected
@@ -205,11 +207,11 @@ def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> Protected
                 f"the backups of {found.candidate.database} are soft-deleted: undelete it before it is restored.",
             )
         return item
-    if (whole := selection.protected_as_a_whole(selection.inside(available, asked))) is not None:
+    if (whole := protected_as_a_whole(inside(available, asked))) is not None:
         return Failure(whole.code, f"{asked} {whole.why}.")
     place = f" on {data.vm_id}" if data.vm_id is not None else ""
-    there = selection.listing(str(candidate.database) for candidate in available)
-    instead = selection.machines_instead(protected, data.vm_id)
+    there = enumeration(str(candidate.database) for candidate in available)
+    instead = machines_instead(protected, data.vm_id)
     return Failure(
         ErrorCode.DATABASE_NOT_FOUND,
         f"vault {data.vault_id.name} protects no database {parent}/{data.database}{place}; it protects there:"
@@ -403,9 +405,9 @@ def _target_container(
                     f" {vault_id.name}.",
                 )
             return container
-    if (unusable := selection.unusable_container(others, vm_id)) is not None:
+    if (unusable := unusable_container(others, vm_id)) is not None:
         return unusable
-    there = selection.listing(str(container.virtual_machine_id) for container in registered)
+    there = enumeration(str(container.virtual_machine_id) for container in registered)
     offered = c.azure.list_protectable_containers(vault_id)
     advice = (
         "Register it with a protect request first."
@@ -428,7 +430,7 @@ def _default_directories(
             found = {kind.lower(): path for kind, path in instance.data_directories}
             break
     else:
-        there = selection.listing(instance.instance for instance in instances)
+        there = enumeration(instance.instance for instance in instances)
         return Failure(
             ErrorCode.TARGET_INSTANCE_NOT_FOUND,
             f"the target VM {target.vm_id} has no SQL Server instance {target.instance}; it has: {there}.",

@@ -17,7 +17,8 @@ from shared.messages.requests import Operation, ProtectData
 from shared.settings import Settings
 from shared.steps.auto_protection import add_instances, auto_protect, auto_protected
 from shared.steps.payloads import ProtectTask
-from shared.steps.selection import ProtectChoice, Selection
+from shared.steps.protect_selection import ProtectChoice
+from shared.steps.selection import Selection
 from tests.unit.examples import CONTAINER, NOW, VAULT, VM, backup_message, protectable, request
 
 INSTANCE = Database(vm_id=VM, instance="MSSQLSERVER", name="*")

@@ -20,10 +20,10 @@ from shared.engine.result import Collaborators
 from shared.messages.identity import Database, Request, drill_digest, drill_request_id
 from shared.messages.requests import AlternateTarget, Operation
 from shared.settings import Settings
+from shared.steps.candidates import Candidate
 from shared.steps.drill_restores import first_drill, next_drill
 from shared.steps.drill_turns import JOBS_REACH, Sizes, in_turn, last_drills
 from shared.steps.payloads import Drill, DrillSource, RestoreTask, packed_sources
-from shared.steps.selection import Candidate
 from tests.e2e.drills import DRILL_VM, SUBSCRIPTION
 from tests.unit.examples import job, protected
 

@@ -9,7 +9,11 @@ import pytest
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import ErrorDetail, ProtectableItem, ProtectedItem
 from shared.messages.requests import BackupData, ProtectData
-from shared.steps import selection
+from shared.steps import protect_selection
+from shared.steps.backup_selection import select_for_backup
+from shared.steps.candidates import Candidate, candidates
+from shared.steps.protect_selection import ProtectChoice
+from shared.steps.selection import Selection
 from tests.unit.examples import CONTAINER, VAULT, VM, protectable, protected
 
 STOPPED: dict[str, Any] = {"protection_state": "ProtectionStopped", "policy_name": None}
@@ -42,12 +46,12 @@ def backup(*databases: str, backup_type: str = "Full", **data: Any) -> BackupDat
 
 def select_for_protection(
     data: ProtectData, *items: ProtectedItem | ProtectableItem
-) -> selection.Selection[selection.ProtectChoice]:
-    return selection.select_for_protection(data, available(*items), policy_name="Daily")
+) -> Selection[ProtectChoice]:
+    return protect_selection.select_for_protection(data, available(*items), policy_name="Daily")
 
 
-def available(*items: ProtectedItem | ProtectableItem) -> list[selection.Candidate]:
-    return selection.candidates(
+def available(*items: ProtectedItem | ProtectableItem) -> list[Candidate]:
+    return candidates(
         Listing([item for item in items if isinstance(item, ProtectedItem)], []),
         Listing([item for item in items if isinstance(item, ProtectableItem)], []),
         vm_id=VM,
@@ -194,10 +198,10 @@ BACKUP_STATES: dict[str, tuple[str, ProtectedItem, str | None, str | None]] = {
 
 @pytest.mark.parametrize(("kind", "item", "code", "reason"), BACKUP_STATES.values(), ids=BACKUP_STATES)
 def test_backing_up(kind: str, item: ProtectedItem, code: str | None, reason: str | None) -> None:
-    named = selection.select_for_backup(backup(item.name, backup_type=kind), available(item))
+    named = select_for_backup(backup(item.name, backup_type=kind), available(item))
     assert [error.code for _, error in named.failures] == ([code] if code else [])
     assert len(named.tasks) == (0 if code else 1)
-    meant = selection.select_for_backup(
+    meant = select_for_backup(
         backup("*", backup_type=kind, includeSystem=True), available(item, protected("other"))
     )
     assert meant.reasons == ({reason: 1} if reason else {})
@@ -212,5 +216,5 @@ def test_a_database_deleted_and_protected_anew_counts_as_it_lives() -> None:
 
 
 def test_what_is_not_protected_is_not_backed_up() -> None:
-    chosen = selection.select_for_backup(backup("orders"), available(protectable("orders")))
+    chosen = select_for_backup(backup("orders"), available(protectable("orders")))
     assert [error.code for _, error in chosen.failures] == ["DatabaseNotFound"]
