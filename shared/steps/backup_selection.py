@@ -19,9 +19,6 @@ from shared.steps.selection import Selection
 if TYPE_CHECKING:
     from shared.azure_backup.models import ProtectedItem
 
-#: The service's own code: a first refusal by this app and one by the service read alike.
-_TYPE_NOT_SUPPORTED = "UserErrorSQLPODoesNotSupportBackupType"
-
 
 @dataclass(frozen=True)
 class BackupChoice:
@@ -82,9 +79,13 @@ def _cannot_back_up(
             f"protection of {database} was stopped ({item.protection_state}): resume it first.",
         )
     if name_key(database.name) == "master" and backup_type is not BackupType.FULL:
-        text = f"{database} allows only Full backups, not {backup_type}."
-        return "typeNotSupported", Failure(_TYPE_NOT_SUPPORTED, text)
+        return "typeNotSupported", Failure(
+            "UserErrorSQLPODoesNotSupportBackupType",
+            f"{database} allows only Full backups, not {backup_type}.",
+        )
     if backup_type is BackupType.LOG and (item.recovery_model or "").lower() == "simple":
-        text = f"{database} uses the simple recovery model, which has no log backups."
-        return "typeNotSupported", Failure(_TYPE_NOT_SUPPORTED, text)
+        return "typeNotSupported", Failure(
+            "UserErrorSQLPODoesNotSupportBackupType",
+            f"{database} uses the simple recovery model, which has no log backups.",
+        )
     return None

@@ -7,13 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from shared.arm.errors import ArmError
-from shared.azure_backup.calls import Reads
 from shared.azure_backup.models import Job, RecoveryPoint
-from shared.engine.result import Call, Collaborators, End
+from shared.engine.result import Call, End
 from shared.messages.events import ErrorInfo, OutcomeDetails, Status
 from shared.messages.requests import BackupType, Operation
-from shared.settings import Settings
 from shared.steps.backup import (
     DEFAULT_RETENTION,
     MOST_NAMED,
@@ -26,8 +23,10 @@ from shared.steps.backup import (
     with_recovery_point,
 )
 from shared.steps.payloads import BackupTask
+from tests.fakes.azure_backup import ACCEPTED, FakeAzureBackup
 from tests.unit.engine.test_retry import answered
 from tests.unit.examples import NOW, backup_message, item_id, job, request
+from tests.unit.steps.calling import collaborators, made
 from tests.unit.steps.test_recovery_points import logs, point
 
 S = timedelta(seconds=1)
@@ -36,32 +35,8 @@ DAY = timedelta(days=1)
 FAILED = End(Status.FAILED, ErrorInfo(code="UserErrorSQLPODoesNotSupportBackupType", message="No."))
 
 
-class Azure:
-    """These recovery points are listed, or cannot be; what is triggered is written down."""
-
-    def __init__(self, *points: RecoveryPoint, error: ArmError | None = None) -> None:
-        self._points = points
-        self._error = error
-        self.triggered: dict[str, Any] = {}
-
-    def list_recovery_points(self, item: object) -> list[RecoveryPoint]:
-        assert item == item_id("orders")
-        if self._error is not None:
-            raise self._error
-        return [*self._points]
-
-    def trigger_backup(self, item: object, **sent: Any) -> None:
-        self.triggered = {"item": item, **sent}
-
-
-def collaborators(azure: Azure, *, reads: bool = True) -> Collaborators:
-    return Collaborators(
-        azure=cast("Reads", azure),
-        settings=Settings(),
-        now=lambda: NOW,
-        machine_now=lambda: NOW,
-        may_read_more=lambda _action: reads,
-    )
+def listing(*points: RecoveryPoint) -> FakeAzureBackup:
+    return FakeAzureBackup(recovery_points=points)
 
 
 def message(**changes: Any) -> Any:
@@ -90,24 +65,21 @@ def test_a_backup_is_kept_as_long_as_its_request_or_else_its_type_says(
 
 
 def test_a_backup_is_triggered_with_what_it_was_asked_for() -> None:
-    azure = Azure()
+    azure = FakeAzureBackup()
     call = trigger_backup(message(compression=True, retain_for=DAY), collaborators(azure))
     assert isinstance(call, Call)
-    call.make(cast("Any", azure), "request-1")
-    assert azure.triggered == {
-        "item": item_id("orders"),
-        "backup_type": "Full",
-        "compression": True,
-        "expiry": NOW + DAY,
-        "client_request_id": "request-1",
-    }
+    assert made(azure, call) == (
+        "trigger_backup",
+        {"item": item_id("orders"), "backup_type": "Full", "compression": True, "expiry": NOW + DAY},
+        ACCEPTED,
+    )
     assert isinstance(call.payload, BackupTask)
     assert call.payload.retain_until == NOW + DAY
 
 
 @pytest.mark.parametrize(("until", "taken"), [(NOW + S, True), (NOW, False), (NOW - S, False)])
 def test_nothing_is_kept_until_a_moment_that_has_passed(until: datetime, taken: bool) -> None:
-    result = trigger_backup(message(retain_until=until), collaborators(Azure()))
+    result = trigger_backup(message(retain_until=until), collaborators(listing()))
     if taken:
         assert isinstance(result, Call)
     else:
@@ -130,7 +102,7 @@ def test_nothing_is_kept_until_a_moment_that_has_passed(until: datetime, taken: 
 def test_what_can_be_restored_to_a_moment_young_enough_is_not_backed_up_again(
     points: tuple[RecoveryPoint, ...], taken: bool
 ) -> None:
-    result = trigger_backup(message(unless_newer_than=HOUR), collaborators(Azure(*points)))
+    result = trigger_backup(message(unless_newer_than=HOUR), collaborators(listing(*points)))
     assert isinstance(result, Call) is taken
     if not taken:
         assert isinstance(result, End)
@@ -146,7 +118,7 @@ JOB = job(start_time=NOW - HOUR, end_time=NOW - S / 2)
 
 
 def told(
-    azure: Azure,
+    azure: FakeAzureBackup,
     changes: dict[str, Any] | None = None,
     *,
     end: End = SUCCEEDED,
@@ -160,22 +132,22 @@ def told(
 
 def test_what_a_backup_can_be_restored_to_is_told_where_it_is_listed() -> None:
     new = point("1", HOUR - S)
-    assert told(Azure(new)) == ("Full", NOW - HOUR + S, "1")
-    assert told(Azure(point("1", HOUR + 5 * S))) is not None
+    assert told(listing(new)) == ("Full", NOW - HOUR + S, "1")
+    assert told(listing(point("1", HOUR + 5 * S))) is not None
     for old in (point("1", HOUR + 6 * S), point("1", 2 * HOUR)):
-        assert told(Azure(old)) is None
-    assert told(Azure()) is None
+        assert told(listing(old)) is None
+    assert told(listing()) is None
     # A log that reaches further says nothing of a full.
-    assert told(Azure(new, logs((NOW - DAY, NOW)))) == ("Full", NOW - HOUR + S, "1")
-    assert told(Azure(logs((NOW - DAY, NOW)))) is None
-    assert told(Azure(point("1", 2 * HOUR), logs((NOW - DAY, NOW)))) is None
+    assert told(listing(new, logs((NOW - DAY, NOW)))) == ("Full", NOW - HOUR + S, "1")
+    assert told(listing(logs((NOW - DAY, NOW)))) is None
+    assert told(listing(point("1", 2 * HOUR), logs((NOW - DAY, NOW)))) is None
     log = {"backup_type": BackupType.LOG}
-    assert told(Azure(new, logs((NOW - DAY, NOW))), log) == ("Log", NOW, None)
+    assert told(listing(new, logs((NOW - DAY, NOW))), log) == ("Log", NOW, None)
 
 
 @pytest.mark.parametrize(("count", "few"), [(MOST_NAMED, True), (MOST_NAMED + 1, False)])
 def test_recovery_points_are_read_for_small_requests_alone(count: int, few: bool) -> None:
-    azure = Azure(point("1", HOUR - S))
+    azure = listing(point("1", HOUR - S))
     assert (told(azure, {"outcome_count": count}) is not None) is few
     # A skipped one names it to few as well.
     result = trigger_backup(message(outcome_count=count, unless_newer_than=HOUR), collaborators(azure))
@@ -185,12 +157,14 @@ def test_recovery_points_are_read_for_small_requests_alone(count: int, few: bool
 
 
 def test_a_recovery_point_that_is_not_to_be_read_changes_nothing() -> None:
-    azure = Azure(point("1", HOUR - S))
+    azure = listing(point("1", HOUR - S))
     assert told(azure, end=FAILED) is None
     assert told(azure, {"request": request(operation=Operation.PROTECT)}) is None
     assert told(azure, reads=False) is None
     assert told(azure, of=job(start_time=None)) is None
-    assert told(Azure(error=answered(503, "GET"))) is None
+    unreadable = listing()
+    unreadable.calls.errors["list_recovery_points"] = answered(503, "GET")
+    assert told(unreadable) is None
 
 
 def test_a_backup_is_skipped_or_tried_again_as_its_request_says() -> None:
@@ -198,9 +172,9 @@ def test_a_backup_is_skipped_or_tried_again_as_its_request_says() -> None:
     assert conflict_status(task()) is Status.FAILED
     waiting = {"effect": backup_message().effect.model_copy(update={"waiting": True})}
     skipped = message(if_running="skip")
-    assert attempts(skipped.model_copy(update=waiting), collaborators(Azure())) == 1
-    assert attempts(skipped, collaborators(Azure())) == 3
-    assert attempts(message().model_copy(update=waiting), collaborators(Azure())) == 3
+    assert attempts(skipped.model_copy(update=waiting), collaborators(listing())) == 1
+    assert attempts(skipped, collaborators(listing())) == 3
+    assert attempts(message().model_copy(update=waiting), collaborators(listing())) == 3
 
 
 def test_the_outcome_of_a_first_backup_is_that_of_the_protection() -> None:
@@ -241,7 +215,7 @@ def test_the_outcome_of_a_backup_tells_what_was_taken() -> None:
     assert after_backup(message(), odd, SUCCEEDED).details.data_transferred_mb is None
     assert after_backup(message(), odd, SUCCEEDED).details.restorable is None
     assert after_backup(message(), ended, FAILED).details.restorable is None
-    known = with_recovery_point(message(), JOB, SUCCEEDED, collaborators(Azure(point("1", HOUR - S))))
+    known = with_recovery_point(message(), JOB, SUCCEEDED, collaborators(listing(point("1", HOUR - S))))
     assert after_backup(message(), JOB, known).details.restorable == known.details.restorable
     first = message(request=request(operation=Operation.PROTECT))
     of_protection = after_backup(first, ended, SUCCEEDED).details
