@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Call, Collaborators, Continue, End, Result
+from shared.listings import ItemListings
+from shared.messages.events import ErrorInfo, OutcomeData
 from shared.messages.requests import Operation
 from shared.settings import Settings
 from tests.fakes.azure_backup import FakeAzureBackup
@@ -18,7 +19,12 @@ REQUEST_ID = "11111111-1111-8111-8111-111111111111"
 
 
 def collaborators(
-    azure: FakeAzureBackup, *, now: datetime = NOW, settings: Settings | None = None, reads: bool = True
+    azure: FakeAzureBackup,
+    *,
+    now: datetime = NOW,
+    settings: Settings | None = None,
+    reads: bool = True,
+    items: ItemListings | None = None,
 ) -> Collaborators:
     """What a step is given; `reads`: whether more than half of its hourly budget is left."""
     return Collaborators(
@@ -26,6 +32,7 @@ def collaborators(
         settings=settings or Settings(),
         now=lambda: now,
         machine_now=lambda: now,
+        items=items or ItemListings(),
         may_read_more=lambda _action: reads,
     )
 
@@ -74,4 +81,8 @@ def following(result: Any) -> tuple[str, Any]:
     return to.step, to.payload
 
 
-Step = Callable[[StepMessage[Any], Collaborators], Result]
+def certain_failures(result: Any) -> dict[str, ErrorInfo]:
+    """The errors of the outcomes that come with a selection, by the names of their databases."""
+    assert isinstance(result, Continue), result
+    outcomes = [event.data for event in result.events if isinstance(event.data, OutcomeData)]
+    return {data.database: data.error for data in outcomes if data.database and data.error}
