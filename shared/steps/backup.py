@@ -249,7 +249,7 @@ def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
     if message.request.operation is not Operation.PROTECT:
         told |= {
             "backup_type": _backup_type(job, task),
-            "data_transferred_mb": _number(job.properties.get("Data Transferred (in MB)")),
+            "data_transferred_mb": job.transferred_mb,
             "retain_until": task.retain_until,
         }
         told |= _told_by(job, task, end)
@@ -276,10 +276,3 @@ def _backup_type(job: Job, task: BackupTask) -> str:
     if "(" in operation and operation.endswith(")"):
         return operation[operation.index("(") + 1 : -1].replace(" ", "")
     return task.backup_type.value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None

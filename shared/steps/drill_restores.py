@@ -113,7 +113,7 @@ def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
 
 def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
     """What follows a drill's restore: the check, or the outcome where the restore failed."""
-    end = told(message, end, transferred=job.properties.get("Data Transferred (in MB)"))
+    end = told(message, end, transferred_mb=job.transferred_mb)
     if end.status not in SUCCESSES:
         return end
     task = message.payload
@@ -123,7 +123,7 @@ def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -
     return Continue((To("check_drill", task.model_copy(update={"drill": drill, "prepared": None})),))
 
 
-def told(message: StepMessage[RestoreTask], end: End, *, transferred: str | None = None) -> End:
+def told(message: StepMessage[RestoreTask], end: End, *, transferred_mb: float | None = None) -> End:
     """The end, with how old the data was and how long the restore took."""
     task = message.payload
     drill = task.drill
@@ -140,16 +140,9 @@ def told(message: StepMessage[RestoreTask], end: End, *, transferred: str | None
         achieved_rpo_seconds=rpo,
         restore_seconds=took,
         measured_rto_seconds=took,
-        size_mb=_number(transferred),
+        size_mb=transferred_mb,
     )
     return replace(end, details=end.details.model_copy(update={"drill": info}))
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
 
 
 # -- one drill after the other

@@ -132,7 +132,7 @@ class Sizes:
         now = self.c.now()
         end = now - _FULLS[number - 1] if number else None
         pages: list[int] = []
-        found = self.c.azure.list_jobs(
+        fulls = self.c.azure.list_jobs(
             self.vault_id,
             start=now - _FULLS[number],
             end=end,
@@ -140,19 +140,15 @@ class Sizes:
             counted=pages.append,
             kept=_is_full,
         )
-        found.sort(key=lambda job: job.start_time or datetime.min.replace(tzinfo=UTC), reverse=True)
-        self._jobs += found
+        fulls.sort(key=lambda job: job.start_time or datetime.min.replace(tzinfo=UTC), reverse=True)
+        self._jobs += fulls
         self._windows += 1
         self._pages += sum(pages)
         return True
 
     def _size(self, job: Job) -> float | None:
         whole = self.c.azure.get_job(self.vault_id, job.id)
-        text = whole.properties.get("Data Transferred (in MB)") if whole is not None else None
-        try:
-            return float(text) if text is not None else None
-        except ValueError:
-            return None
+        return whole.transferred_mb if whole is not None else None
 
 
 def _is_full(job: Job) -> bool:
