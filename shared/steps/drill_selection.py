@@ -140,13 +140,16 @@ def _source(candidate: Candidate, outcome_count: int) -> DrillSource:
     )
 
 
-def _cannot_be_drilled(candidate: Candidate) -> tuple[str, Failure] | None:
-    """Why a protected database cannot be drilled: the reason to skip it, and the error where it is named."""
+def _cannot_be_drilled(candidate: Candidate) -> tuple[str | None, Failure] | None:
+    """Why a protected database cannot be drilled: the reason to skip it, and the error where it is named.
+
+    A system database is here only where it is named: no pattern means one.
+    """
     database, item = candidate.database, candidate.protected
     assert item is not None
     if candidate.is_system:
         text = f"{database} is a system database: those are never drilled."
-        return "systemDatabase", Failure(ErrorCode.SYSTEM_DATABASE, text)
+        return None, Failure(ErrorCode.SYSTEM_DATABASE, text)
     if item.is_scheduled_for_deferred_delete:
         text = f"the backups of {database} are soft-deleted: undelete it before it is drilled."
         return "softDeleted", Failure(ErrorCode.ITEM_SOFT_DELETED, text)
