@@ -126,6 +126,8 @@ class FakeAzureBackup:
     protection_intents: Sequence[ProtectionIntent] = ()
     workload_items: Sequence[WorkloadItem] = ()
     protected_items: Sequence[ProtectedItem] = ()
+    #: what single reads show, where it is not what the list shows
+    detailed_protected_items: Sequence[ProtectedItem] | None = None
     #: what is listed besides and cannot be used, by the name of the call that lists it
     unusable: Mapping[str, Sequence[Unusable]] = field(default_factory=dict)
     recovery_points: Sequence[RecoveryPoint] = ()
@@ -214,7 +216,9 @@ class FakeAzureBackup:
 
     def get_protected_item(self, item: ProtectedItemId) -> ProtectedItem | None:
         self.calls.make("get_protected_item", item=item)
-        return next((known for known in self.protected_items if known.id == item), None)
+        detailed = self.detailed_protected_items
+        items = self.protected_items if detailed is None else detailed
+        return next((known for known in items if known.id == item), None)
 
     def list_recovery_points(
         self, item: ProtectedItemId, *, query_type: str | None = None, extended_info: bool = False

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
 from shared.azure_backup.models import Job, RecoveryPoint
-from shared.engine.result import Call, End
+from shared.engine.result import Call, Continue, End
+from shared.listings import ItemListings
 from shared.messages.events import ErrorInfo, OutcomeDetails, Status
+from shared.messages.identity import Database
 from shared.messages.requests import BackupType, Operation
+from shared.schedules import read_schedules
+from shared.settings import Settings
 from shared.steps.backup import (
     DEFAULT_RETENTION,
     MOST_NAMED,
@@ -19,15 +24,19 @@ from shared.steps.backup import (
     conclude,
     conflict_status,
     expiry,
+    select_items,
     trigger_backup,
     with_recovery_point,
 )
-from shared.steps.payloads import BackupTask
+from shared.steps.payloads import BackupPlan, BackupTask, Planned
 from tests.fakes.azure_backup import ACCEPTED, FakeAzureBackup
 from tests.unit.engine.test_retry import answered
-from tests.unit.examples import NOW, backup_message, item_id, job, request
-from tests.unit.steps.calling import collaborators, made
+from tests.unit.examples import NOW, VM, backup_message, item_id, job, protected, request
+from tests.unit.steps.calling import certain_failures, collaborators, following, made, message_to, refused
+from tests.unit.steps.choices import backup
+from tests.unit.steps.test_candidates import OTHER_VM, unusable
 from tests.unit.steps.test_recovery_points import logs, point
+from tests.unit.test_schedules import entry
 
 S = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -221,3 +230,161 @@ def test_the_outcome_of_a_backup_tells_what_was_taken() -> None:
     of_protection = after_backup(first, ended, SUCCEEDED).details
     assert (of_protection.backup_type, of_protection.restorable) == (None, None)
     assert of_protection.policy_name == "Daily"
+
+
+# -- select_items
+
+
+def plan(*names: str, **data: Any) -> BackupPlan:
+    return BackupPlan(data=backup(*names, **{"vmId": VM.path, **data}))
+
+
+def selected(azure: FakeAzureBackup, payload: BackupPlan, **changes: Any) -> Any:
+    """What follows on the selection once it is fixed; or what came in its place."""
+    given = changes.pop("given", None) or collaborators(azure)
+    result = select_items(message_to("select_items", payload, Operation.BACKUP, **changes), given)
+    if not isinstance(result, Continue) or not result.to:
+        return result
+    step, fixed = following(result)
+    assert step == "select_items"
+    assert fixed.is_fixed
+    nothing = FakeAzureBackup()
+    spread = select_items(message_to("select_items", fixed, Operation.BACKUP), collaborators(nothing))
+    assert nothing.calls == []
+    return spread
+
+
+def tasks(result: Any) -> list[BackupTask]:
+    assert isinstance(result, Continue), result
+    assert {to.step for to in result.to} <= {"trigger_backup"}
+    return [to.payload for to in result.to]  # type: ignore[misc]  # as the assertion says
+
+
+def test_each_database_is_backed_up_as_the_request_says() -> None:
+    azure = FakeAzureBackup(protected_items=[protected("orders", server_name="host1"), protected("stock")])
+    data = {
+        "backup_type": "CopyOnlyFull",
+        "retainFor": "P5D",
+        "compression": True,
+        "ifRunning": "skip",
+        "unlessNewerThan": "PT1H",
+    }
+    first, second = tasks(selected(azure, plan("orders", "st*", **data)))
+    assert first == BackupTask(
+        database=Database(vm_id=VM, instance="MSSQLSERVER", name="orders"),
+        item_id=item_id("orders").path,
+        server_name="host1",
+        policy_name="Daily",
+        backup_type=BackupType.COPY_ONLY_FULL,
+        retain_for=5 * DAY,
+        compression=True,
+        if_running="skip",
+        unless_newer_than=HOUR,
+        by_pattern=False,
+        outcome_count=2,
+    )
+    assert (second.database.name, second.by_pattern) == ("stock", True)
+    until = NOW + DAY
+    (kept,) = tasks(selected(azure, plan("orders", retainUntil=until.isoformat())))
+    assert (kept.retain_until, kept.retain_for) == (until, None)
+
+
+def test_a_database_that_is_not_protected_fails_with_what_is() -> None:
+    azure = FakeAzureBackup(protected_items=[protected("orders", virtual_machine_id=OTHER_VM)])
+    error = certain_failures(selected(azure, plan("orders")))["orders"]
+    assert error.code == "DatabaseNotFound"
+    assert error.message == (
+        f"the vault protects no database MSSQLSERVER/orders on {VM.path}; it protects there: none. A database is backed"
+        f" up only once it is protected. The vault protects databases on these VMs: {OTHER_VM}."
+    )
+
+
+def test_a_vault_that_is_not_there_ends_the_request() -> None:
+    azure = FakeAzureBackup()
+    azure.calls.errors["list_protected_items"] = answered(404, "GET")
+    assert refused(selected(azure, plan("orders"))) == ("failed", "VaultNotFound")
+
+
+@pytest.mark.parametrize(
+    ("number", "gate", "taken"), [(100, "PT1H", True), (101, "PT1H", False), (101, None, True)]
+)
+def test_a_hundred_are_looked_at_one_by_one_and_no_more(number: int, gate: str | None, taken: bool) -> None:
+    items = [protected(f"db{each}") for each in range(number)]
+    data = {"unlessNewerThan": gate} if gate is not None else {}
+    result = selected(FakeAzureBackup(protected_items=[*items, protected("x")]), plan("db*", "x", **data))
+    if taken:
+        assert len(tasks(result)) == number + 1
+    else:
+        assert refused(result) == ("rejected", "TooManyDatabases")
+        assert f"mean {number} databases" in result.error.message
+
+
+def test_what_a_schedule_planned_is_taken_while_it_is_wanted() -> None:
+    (schedule,) = read_schedules(json.dumps([entry()]))
+    azure = FakeAzureBackup(protected_items=[protected("orders")])
+    for due, digest in ((NOW, schedule.digest), (NOW - DAY, schedule.digest), (NOW, "another")):
+        payload = BackupPlan(data=schedule.request, planned=Planned(due=due, digest=digest))
+        given = collaborators(azure, settings=Settings(schedules=(schedule,)))
+        result = selected(azure, payload, given=given, request={"schedule": schedule.name})
+        if digest == "another":
+            assert result == Continue()
+        elif due == NOW:
+            assert len(tasks(result)) == 1
+        else:
+            assert refused(result) == ("skipped", "TooLate")
+
+
+#: the selectors, the type, whether reads are short, the databases that are read for their recovery models
+MODELS: list[tuple[tuple[str, ...], str, bool, list[str]]] = [
+    # only what a pattern means is skipped; what is named is refused by the service
+    (("*",), "Log", False, ["orders", "stock"]),
+    (("orders",), "Log", False, []),
+    (("orders", "*"), "Log", False, ["stock"]),
+    (("*",), "Full", False, []),
+    (("*",), "Log", True, []),
+]
+
+
+@pytest.mark.parametrize(("asked", "kind", "short", "read"), MODELS)
+def test_recovery_models_are_read_for_logs_by_pattern(
+    asked: tuple[str, ...], kind: str, short: bool, read: list[str]
+) -> None:
+    known = protected("known", recovery_model="SIMPLE")
+    azure = FakeAzureBackup(
+        protected_items=[protected("orders"), protected("stock"), known, protected("master")],
+        unusable={"list_protected_items": [unusable("odd")]},
+    )
+    result = selected(azure, plan(*asked, backup_type=kind), given=collaborators(azure, reads=not short))
+    assert [call["item"] for call in azure.calls.of("get_protected_item")] == [item_id(name) for name in read]
+    if "*" in asked:
+        left_out = {"systemDatabase": 1, "notAddressable": 1}
+        assert result.accepted is not None
+        assert result.accepted.data.skipped == (
+            {**left_out, "typeNotSupported": 1} if kind == "Log" else left_out
+        )
+
+
+def test_a_database_that_has_no_log_backups_is_passed_over() -> None:
+    azure = FakeAzureBackup(
+        protected_items=[protected("orders"), protected("stock")],
+        # The other one has gone meanwhile.
+        detailed_protected_items=[protected("orders", recovery_model="Simple")],
+    )
+    result = selected(azure, plan("*", backup_type="Log"))
+    assert [task.database.name for task in tasks(result)] == ["stock"]
+    assert result.accepted.data.skipped == {"typeNotSupported": 1}
+
+
+#: the selectors, whether an older listing serves
+SERVES = [(("orders",), True), (("*",), False), (("orders", "nope"), False)]
+
+
+@pytest.mark.parametrize(("asked", "serves"), SERVES)
+def test_an_older_listing_serves_where_it_has_all_that_is_named(asked: tuple[str, ...], serves: bool) -> None:
+    azure = FakeAzureBackup(protected_items=[protected("orders")])
+    items = ItemListings()
+    for minute in (0, 1):
+        now = NOW.replace(minute=minute)
+        given = collaborators(azure, now=now, reads=False, items=items)
+        selected(azure, plan(*asked), given=given, since=now)
+    assert len(azure.calls) == (1 if serves else 2)

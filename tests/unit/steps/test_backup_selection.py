@@ -49,3 +49,18 @@ def test_backing_up(kind: str, item: ProtectedItem, code: str | None, reason: st
 def test_what_is_not_protected_is_not_backed_up() -> None:
     chosen = select_for_backup(backup("orders"), available(protectable("orders")))
     assert [error.code for _, error in chosen.failures] == ["DatabaseNotFound"]
+
+
+def test_what_a_rule_leaves_out_is_skipped() -> None:
+    chosen = select_for_backup(backup("*"), available(protected("orders"), protected("master")))
+    assert [choice.candidate.database.name for choice in chosen.tasks] == ["orders"]
+    assert chosen.reasons == {"systemDatabase": 1}
+
+
+def test_a_selector_that_matches_nothing_says_what_is_protected() -> None:
+    chosen = select_for_backup(backup("nope"), available(protected("orders")), hint="Look elsewhere.")
+    ((_, failure),) = chosen.failures
+    assert failure.message == (
+        "the vault protects no database MSSQLSERVER/nope; it protects: MSSQLSERVER/orders. A database is backed up"
+        " only once it is protected. Look elsewhere."
+    )
