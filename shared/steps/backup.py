@@ -116,7 +116,7 @@ def _with_recovery_models(available: list[Candidate], data: BackupData, c: Colla
     meaning = match(
         available, databases=data.databases, exclude=data.exclude, include_system=data.include_system
     )
-    by_pattern = {id(found.candidate) for found in meaning.matches if found.by_pattern}
+    by_pattern = {id(meant.candidate) for meant in meaning.matches if meant.by_pattern}
     return [
         _with_recovery_model(candidate, c) if id(candidate) in by_pattern else candidate
         for candidate in available
@@ -245,18 +245,18 @@ def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
     task = message.payload
     if end.error is not None and _does_not_apply(task, end.error):
         end = replace(end, status=Status.SKIPPED)
-    told: dict[str, object] = {"policy_name": task.policy_name}
+    details: dict[str, object] = {"policy_name": task.policy_name}
     if message.request.operation is not Operation.PROTECT:
-        told |= {
+        details |= {
             "backup_type": _backup_type(job, task),
             "data_transferred_mb": job.transferred_mb,
             "retain_until": task.retain_until,
         }
-        told |= _told_by(job, task, end)
-    return replace(end, details=OutcomeDetails(**{**dict(end.details), **told}))
+        details |= _restorable_by_job(job, task, end)
+    return replace(end, details=OutcomeDetails(**{**dict(end.details), **details}))
 
 
-def _told_by(job: Job, task: BackupTask, end: End) -> dict[str, object]:
+def _restorable_by_job(job: Job, task: BackupTask, end: End) -> dict[str, object]:
     """What can be restored according to the job itself, where nothing better is known."""
     if end.error is not None or end.details.restorable is not None or job.end_time is None:
         return {}

@@ -182,8 +182,8 @@ def _still_running(
         return Failure(ErrorCode.RUN_COMMAND_TIMEOUT, text, Status.TIMED_OUT).end
     if not command.has_started and waited > c.settings.operation_timeout:
         text = (
-            f"run command {command.name} had not begun after {waited} ({command.told}): see that the VM runs, and that"
-            " its agent is ready."
+            f"run command {command.name} had not begun after {waited} ({command.described}): see that the VM runs,"
+            " and that its agent is ready."
         )
         return Failure(ErrorCode.RUN_COMMAND_NOT_STARTED, text).end
     return Later(_pause(message))
@@ -197,7 +197,7 @@ def _has_run(message: StepMessage[RestoreTask], command: RunCommand, action: Act
     """What follows a script that has ended; a failure where there is no result line."""
     line = command.line(message.client_request_id)
     if line is None:
-        text = f"the script of run command {command.name} ended without a result: {command.told}."
+        text = f"the script of run command {command.name} ended without a result: {command.described}."
         return _without_result(message, text, action)
     result = ScriptResult.read(line)
     drill, source = _drill(message), message.payload.database

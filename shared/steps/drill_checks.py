@@ -220,7 +220,7 @@ def not_the_drills_own(
     info, paths = body.get("targetInfo"), body.get("alternateDirectoryPaths", [])
     container = info.get("containerId") if isinstance(info, dict) else None
     is_own = (
-        {key: value for key, value in body.items() if key not in _NOT_OF_TASK} == properties_of(own)
+        {key: value for key, value in body.items() if key not in _NOT_OF_THE_TASK} == properties_of(own)
         and info == target_info(own, wanted, str(container))
         and _is_container_of(container, item.vault, target.vm_id)
         and _are_own_files(paths, wanted)
@@ -236,7 +236,7 @@ def not_the_drills_own(
     )
 
 
-_NOT_OF_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
+_NOT_OF_THE_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
 
 
 def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
@@ -262,11 +262,11 @@ def _are_own_files(paths: Any, target: AlternateTarget) -> bool:
         return False
     files: list[DatabaseFile] = []
     directories = {"data": target.data_directory, "log": target.log_directory}
-    for each in paths:
-        named = [each.get(name) for name in _OF_A_FILE] if isinstance(each, dict) else []
-        if len(named) != len(each) or not all(isinstance(text, str) for text in named):
+    for entry in paths:
+        values = [entry.get(name) for name in _FIELDS_OF_A_FILE] if isinstance(entry, dict) else []
+        if len(values) != len(entry) or not all(isinstance(text, str) for text in values):
             return False
-        kind, path, logical, placed = map(str, named)
+        kind, path, logical, placed = map(str, values)
         folder = placed.rpartition("\\")[0]
         if directories.get(kind.lower()) is None:
             if not _is_on_the_vms_disks(folder):
@@ -286,7 +286,7 @@ def _is_on_the_vms_disks(folder: str) -> bool:
     return not is_share(known) and known.rstrip("\\") == folder.rstrip("\\")
 
 
-_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
+_FIELDS_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
 
 
 def _names_source(item: ProtectedItemId, source: Database) -> bool:

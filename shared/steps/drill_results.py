@@ -48,7 +48,7 @@ def why_not(source: Database, result: ScriptResult) -> ErrorInfo:
         return ErrorInfo(
             code=ErrorCode.DRILL_CHECK_FAILED,
             message=f"DBCC CHECKDB found {result.errors} errors in the backup of {source}, restored as {name}:"
-            f" {result.told}.",
+            f" {result.described}.",
             recommendations=(
                 "Run DBCC CHECKDB on the source: where it is damaged as well, restore it from an older recovery point"
                 " that a drill proves sound; where it is not, take a new full backup and drill it.",
@@ -57,7 +57,7 @@ def why_not(source: Database, result: ScriptResult) -> ErrorInfo:
     if result.verdict == "notPermitted":
         return ErrorInfo(
             code=ErrorCode.DRILL_NOT_PERMITTED,
-            message=f"the account that run commands run as (SYSTEM) may not check or drop {name}: {result.told}.",
+            message=f"the account that run commands run as (SYSTEM) may not check or drop {name}: {result.described}.",
             recommendations=(
                 "On the drill VM alone, make it a member of sysadmin: DECLARE @system sysname ="
                 " QUOTENAME(SUSER_SNAME(0x010100000000000512000000)); EXEC (N'ALTER SERVER ROLE sysadmin ADD MEMBER '"
@@ -67,7 +67,7 @@ def why_not(source: Database, result: ScriptResult) -> ErrorInfo:
     if result.verdict == "absent":
         text = f"the instance has no database {name}, though the service says that it was restored."
         return ErrorInfo(code=ErrorCode.DRILL_CHECK_INCOMPLETE, message=text)
-    text = f"{name} could not be checked or dropped: {result.told}."
+    text = f"{name} could not be checked or dropped: {result.described}."
     return ErrorInfo(code=ErrorCode.DRILL_CHECK_INCOMPLETE, message=text)
 
 

@@ -41,13 +41,13 @@ def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, datetime]:
         operation="Restore",
         kept=lambda job: drill_of(job.activity_id) is not None,
     )
-    found: dict[str, datetime] = {}
+    newest: dict[str, datetime] = {}
     for job in jobs:
         drilled = drill_of(job.activity_id)
         assert drilled is not None
         if job.start_time is not None:
-            found[drilled[0]] = max(job.start_time, found.get(drilled[0], job.start_time))
-    return found
+            newest[drilled[0]] = max(job.start_time, newest.get(drilled[0], job.start_time))
+    return newest
 
 
 def in_turn(
@@ -85,12 +85,12 @@ def in_turn(
     return [named[key] for key in _alternating(sorted(fixed, key=by_jobs), sorted(fixed, key=by_rotation))]
 
 
-def _alternating(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
+def _alternating(first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
     taken: set[str] = set()
-    left, right = iter(one), iter(other)
-    for _ in one:
-        for turn in (left, right):
-            following = next((each for each in turn if each not in taken), None)
+    turns = (iter(first), iter(second))
+    for _ in first:
+        for turn in turns:
+            following = next((key for key in turn if key not in taken), None)
             if following is not None:
                 taken.add(following)
                 yield following
@@ -117,8 +117,8 @@ class Sizes:
             for other in self.available
         )
         most = _MOST_READ if namesakes > 1 else 1
-        found = [size for job in jobs[:most] if (size := self._size(job)) is not None]
-        return max(found, default=None)
+        sizes = [size for job in jobs[:most] if (size := self._size(job)) is not None]
+        return max(sizes, default=None)
 
     def _fulls_of(self, candidate: Candidate) -> list[Job]:
         server = candidate.server_name

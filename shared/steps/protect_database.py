@@ -112,5 +112,5 @@ def after_protection(message: StepMessage[ProtectTask], _job: Job, end: End) -> 
         return first
     kept = task.action == "changePolicy"
     state = task.protection_state if kept else "IRPending"
-    told = {"policy_name": task.policy_name, "protection_state": state}
-    return replace(end, details=end.details.model_copy(update=told))
+    known = {"policy_name": task.policy_name, "protection_state": state}
+    return replace(end, details=end.details.model_copy(update=known))

@@ -15,7 +15,7 @@ from shared.engine.result import Call, End, Later, Result
 from shared.messages.events import DrillInfo, ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import drill_request_id
 from shared.messages.requests import Operation
-from shared.steps.drill_restores import own_commands, told
+from shared.steps.drill_restores import own_commands, with_drill_info
 from shared.steps.payloads import ChosenRecoveryPoint, Drill, RestoreTask
 from shared.steps.restore import after_restore, conclude, trigger_restore
 from tests.fakes.azure_backup import FakeAzureBackup
@@ -299,6 +299,6 @@ def test_an_outcome_tells_of_its_drill_once() -> None:
     end = conclude(of, TOOK)
     assert end.details.drill is not None
     assert (end.details.drill.achieved_rpo_seconds, end.details.drill.size_mb) == (None, None)
-    assert told(of, end, transferred_mb=1.0) is end
+    assert with_drill_info(of, end, transferred_mb=1.0) is end
     plain = of.model_copy(update={"payload": task(None)})
-    assert told(plain, TOOK) is TOOK
+    assert with_drill_info(plain, TOOK) is TOOK
