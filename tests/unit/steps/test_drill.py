@@ -323,18 +323,19 @@ def test_a_damaged_backup_fails_the_drill_with_what_was_found() -> None:
 
 #: the result line of a check that found out nothing, and the error code
 INCOMPLETE = [
-    ({"result": "failed", "numbers": [916]}, "DrillNotPermitted"),
-    ({"result": "absent"}, "DrillCheckIncomplete"),
-    ({"result": "failed", "numbers": [1823], "messages": ["No room."]}, "DrillCheckIncomplete"),
+    ({"result": "failed", "numbers": [916]}, "DrillNotPermitted", "may not check or drop"),
+    ({"result": "absent"}, "DrillCheckIncomplete", "the instance has no database"),
+    ({"result": "failed", "numbers": [1823], "messages": ["No room."]}, "DrillCheckIncomplete", "No room."),
 ]
 
 
-@pytest.mark.parametrize(("line", "code"), INCOMPLETE)
-def test_a_check_that_could_not_be_done_says_nothing_of_the_backup(line: Any, code: str) -> None:
+@pytest.mark.parametrize(("line", "code", "says"), INCOMPLETE)
+def test_a_check_that_could_not_be_done_says_nothing_of_the_backup(line: Any, code: str, says: str) -> None:
     so_far = checked(**line).so_far
     assert so_far is not None
     assert so_far.error is not None
     assert (so_far.status, so_far.error.code) == (Status.FAILED, code)
+    assert says in so_far.error.message
     assert (info(so_far).check_errors, info(so_far).check_messages) == (None, ())
     assert bool(so_far.error.recommendations) is (code == "DrillNotPermitted")
 

@@ -33,6 +33,7 @@ from tests.unit.steps.drills import (
     estate,
     given,
     message,
+    target,
     task,
 )
 from tests.unit.steps.test_recovery_points import point
@@ -115,6 +116,9 @@ def test_a_call_that_is_not_the_drills_own_is_not_made() -> None:
         )
 
     assert refused(ready(vault(), prepared={})) == ("rejected", "TargetNotAllowed")
+    moved = ready(vault(), target=target(dataDirectory="X:\\elsewhere"))
+    assert refused(moved) == ("rejected", "TargetNotAllowed")
+    assert "has other directories" in text_of(moved)
     assert refused(ready(vault(protected_items=[]))) == ("rejected", "DatabaseNotFound")
     for missing in ({"prepared": None}, {"recovery_point": None}):
         assert refused(ready(vault(), **missing)) == ("rejected", "DrillNotRequested")

@@ -273,6 +273,9 @@ def test_those_whose_drill_is_longest_ago_have_their_turn() -> None:
     items = [item(name) for name in ("a", "b", "c")]
     azure = vault(*items, jobs=[restore("a", 3), restore("b", 9), restore("c", 1)])
     assert drilled(azure, plan(count=1)) == ["b"]
+    for oldest, days in (("a", (9, 1)), ("b", (1, 9))):
+        two = vault(*items[:2], jobs=[restore("a", days[0]), restore("b", days[1])])
+        assert drilled(two, plan(count=1)) == [oldest]
     result = begun(fixed(selected(azure, plan(count=1))))
     assert result.accepted is not None
     assert result.accepted.data.skipped == {"notItsTurn": 2}  # type: ignore[union-attr]  # of an acceptance

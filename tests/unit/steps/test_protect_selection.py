@@ -81,3 +81,32 @@ def test_a_pattern_passes_over_what_the_request_cannot_apply_to(
 def test_another_policy_is_a_failure_even_for_a_pattern() -> None:
     chosen = select_for_protection(protect("*"), protected("orders", policy_name="Weekly"))
     assert [error.code for _, error in chosen.failures] == ["ProtectedByAnotherPolicy"]
+
+
+def test_what_is_left_out_or_cannot_be_used_is_skipped() -> None:
+    items = [protectable("orders"), protectable("master"), protectable("Ab"), protectable("aB")]
+    chosen = select_for_protection(protect("*"), *items)
+    assert [task.candidate.database.name for task in chosen.tasks] == ["orders"]
+    assert chosen.reasons == {"ambiguousName": 2, "systemDatabase": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ErrorDetail(code="Odd", message="no rights"), " (no rights)."),
+        (ErrorDetail(code="Odd"), "for protection."),
+        (None, "for protection."),
+    ],
+)
+def test_what_the_service_does_not_offer_says_why(error: ErrorDetail | None, text: str) -> None:
+    item = protectable("orders", is_protectable=False, prebackup_validation=error)
+    ((_, failure),) = select_for_protection(protect("orders"), item).failures
+    assert failure.code == ("Odd" if error is not None else "NotProtectable")
+    assert failure.message.endswith(text)
+
+
+def test_a_group_is_looked_for_on_a_vm() -> None:
+    group = {"vmId": None, "databases": [{"availabilityGroup": "ag1", "database": "x"}]}
+    for data, says in ((group, "is then registered and inquired."), ({}, "there are: none.")):
+        ((_, failure),) = select_for_protection(protect("x", **data)).failures
+        assert failure.message.endswith(says)

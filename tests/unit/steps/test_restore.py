@@ -165,6 +165,15 @@ def test_what_is_not_allowed_says_what_would_be() -> None:
     failure = not_allowed_by(restore({**COPY, "dataDirectory": "X:\\data", "files": [file]}), Settings())
     assert failure is not None
     assert failure.message.startswith("data.target.files.0.path: the setting RESTORE_ALLOWED_PATHS")
+    for target, field in (
+        ({**COPY, "dataDirectory": "\\\\nas\\ä"}, "dataDirectory"),
+        ({**COPY, "logDirectory": "\\\\nas\\ä"}, "logDirectory"),
+        ({**AS_FILES, "path": "\\\\nas\\ä"}, "path"),
+    ):
+        failure = not_allowed_by(restore(target), Settings())
+        assert failure is not None
+        assert failure.message.startswith(f"data.target.{field}: ")
+        assert failure.message.endswith('A value that would: ["\\\\\\\\nas\\\\ä"].')
     failure = not_allowed_by(restore(ITSELF), Settings(**MAY))
     assert failure is not None
     assert "would replace the source database mssqlserver/ORDERS;" in failure.message
@@ -308,6 +317,12 @@ def test_a_database_that_is_not_there_is_named_with_those_that_are() -> None:
         f"vault vault1 protects no database MSSQLSERVER/orders on {VM}; it protects there:"
         " MSSQLSERVER/billing, MSSQLSERVER/stock."
     )
+    group = {"vmId": None, "instance": None, "availabilityGroup": "ag1"}
+    asked = RestorePlan(data=restore(COPY, **group))
+    anywhere = collaborators(vault(protected_items=[]), settings=Settings(restore_allowed_targets=("*",)))
+    message = message_to("select_recovery_point", asked, Operation.RESTORE)
+    text = text_of(select_recovery_point(message, anywhere))
+    assert "protects no database ag1/orders; it protects there: none." in text
     elsewhere = protected("orders", virtual_machine_id=OTHER_VM)
     text = text_of(selected(vault(protected_items=[elsewhere])))
     assert text.endswith(f"it protects there: none. The vault protects databases on these VMs: {OTHER_VM}.")
@@ -446,6 +461,15 @@ def test_a_database_is_restored_as_files() -> None:
             "targetDirectoryForFileRestore": "F:\\backups\\today",
         },
     }
+
+
+def test_files_that_no_recovery_point_tells_are_placed_by_the_service() -> None:
+    call = triggered(vault(), task())
+    assert isinstance(call, Call)
+    assert isinstance(call.payload, RestoreTask)
+    assert call.payload.prepared is not None
+    assert "alternateDirectoryPaths" not in call.payload.prepared
+    assert len(call.payload.warnings) == 1
 
 
 def test_a_point_in_time_is_restored_to_the_second() -> None:
