@@ -59,7 +59,7 @@ def vault(**changes: Any) -> FakeAzureBackup:
 
 
 def asked(of_drill: Drill = PLANNED, **changes: Any) -> StepMessage[RestoreTask]:
-    of_task = {"recovery_point": None, "overwrite": False, **changes.pop("task", {})}
+    of_task = {"recovery_point": None, "overwrite": False, "no_recovery": True, **changes.pop("task", {})}
     return message("trigger_restore", of_drill, task=of_task, **changes)
 
 
