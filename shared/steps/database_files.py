@@ -127,14 +127,12 @@ def _can_be_mapped(files: Sequence[DatabaseFile], target: AlternateTarget) -> bo
     ]
     named = " and ".join(says_where)
     without = f"leave out {named}, and the service places them in the instance's default directories."
-    if not files:
-        if says_where:
-            return Failure(
-                ErrorCode.FILES_UNKNOWN,
-                "neither the recovery point nor a full or differential before it tells which files the database has,"
-                f" so the service cannot be told where they go; {without}",
-            )
-        return False
+    if not files and says_where:
+        return Failure(
+            ErrorCode.FILES_UNKNOWN,
+            "neither the recovery point nor a full or differential before it tells which files the database has,"
+            f" so the service cannot be told where they go; {without}",
+        )
     listed = len(json.dumps([{"path": path, "logicalName": logical} for _, path, logical in files]))
     if listed <= LONGEST_FILE_LIST:
         return True

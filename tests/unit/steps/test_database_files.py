@@ -120,6 +120,13 @@ MISPLACED: dict[str, tuple[list[tuple[str, str, str]], dict[str, Any], dict[str,
         "PathNotAFile",
         "data.target.files.0.path: ",
     ),
+    "a directory that ends in an underscore": (
+        FILES,
+        {"files": [{"logicalName": "orders", "path": "L:\\log_"}]},
+        {**DIRECTORIES, "log": "L:\\log_"},
+        "PathNotAFile",
+        "data.target.files.0.path: ",
+    ),
     "a directory above one": (
         FILES,
         {"files": [{"logicalName": "orders", "path": "D:\\a"}]},

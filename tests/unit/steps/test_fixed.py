@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 from typing import Any
 
 from shared.engine.result import Continue, Failure, To
@@ -76,6 +79,31 @@ def test_a_selection_is_acted_upon_as_it_was_made() -> None:
 
 def test_equal_selections_are_equal_messages() -> None:
     assert fixed(task("a")) == fixed(task("a"))
+
+
+def test_a_selection_is_packed_as_the_messages_have_it() -> None:
+    message = fixed(task("a"), failures=[(database("c"), Failure("Odd", "No."))])
+    packed = json.loads(gzip.decompress(base64.b64decode(message.payload.fixed)))
+    assert packed == {
+        "tasks": [
+            {
+                "database": {"instance": "A", "name": "a"},
+                "itemId": item_id("a").path,
+                "serverName": "",
+                "backupType": "Full",
+                "ifRunning": "wait",
+                "byPattern": False,
+                "outcomeCount": 3,
+            }
+        ],
+        "failures": [
+            {
+                "database": {"instance": "A", "name": "c"},
+                "status": "failed",
+                "error": {"code": "Odd", "message": "No."},
+            }
+        ],
+    }
 
 
 def test_errors_come_with_advice() -> None:

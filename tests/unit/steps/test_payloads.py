@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+
 from shared.messages.requests import CoverageData
-from shared.steps.payloads import CoveragePlan, Plan, ProtectPlan, VaultTask
-from tests.unit.examples import CONTAINER, VAULT, VM
+from shared.steps.payloads import (
+    CoveragePlan,
+    Drill,
+    DrillSource,
+    Plan,
+    ProtectPlan,
+    RestoreTask,
+    VaultTask,
+    packed_sources,
+    unpacked_sources,
+)
+from tests.unit.examples import CONTAINER, VAULT, VM, item_id
 from tests.unit.steps.choices import protect
+from tests.unit.steps.drills import ORDERS, drill, task
 
 
 def test_a_plan_is_of_the_vm_that_its_request_names() -> None:
@@ -32,3 +47,20 @@ def test_a_survey_is_of_its_vault_and_an_inquiry_of_a_vm_is_silent() -> None:
     inquiry = VaultTask(vault_id=VAULT, container_id=CONTAINER.path)
     assert (inquiry.part, inquiry.subject) == (CONTAINER.path.lower(), VAULT.path)
     assert inquiry.is_silent
+
+
+def test_a_drill_carries_those_after_it_from_message_to_message() -> None:
+    source = DrillSource(database=ORDERS, item_id=item_id("orders").path, outcome_count=2)
+    carried = task(drill(rest=packed_sources([source])))
+    read = RestoreTask.model_validate_json(carried.model_dump_json(by_alias=True))
+    assert read == carried
+    assert isinstance(read.drill, Drill)
+    assert unpacked_sources(read.drill.rest or "") == (source,)
+    assert json.loads(gzip.decompress(base64.b64decode(packed_sources([source])))) == [
+        {
+            "database": {"vmId": VM.path, "instance": "MSSQLSERVER", "name": "orders"},
+            "itemId": item_id("orders").path,
+            "serverName": "",
+            "outcomeCount": 2,
+        }
+    ]

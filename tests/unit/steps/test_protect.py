@@ -362,6 +362,15 @@ def test_an_inquiry_that_failed_says_why_a_database_is_missing() -> None:
         assert failures(chosen(fine, plan("new", known=INQUIRED))) == {"new": "DatabaseNotFound"}
 
 
+def test_what_is_wrong_with_a_group_is_told_without_a_vm() -> None:
+    error = ErrorDetail(code="UserErrorBasicGroup", message="It is basic.")
+    kind = "SQLAvailabilityGroupContainer"
+    group = protectable("ag1", item_type=kind, prebackup_validation=error)
+    azure = FakeAzureBackup(protectable_items=[group])
+    result = chosen(azure, plan(known=POLICY, vmId=None, databases=GROUP))
+    assert failures(result) == {"new": "UserErrorBasicGroup"}
+
+
 def test_an_instance_is_protected_as_it_grows() -> None:
     item = protectable("MSSQLSERVER", item_type="SQLInstance", wire_name="SQLInstance;mssqlserver")
     azure = FakeAzureBackup(protectable_items=[item, protectable("orders")])

@@ -143,7 +143,10 @@ def test_one_with_threats_is_meant_only_where_it_is_named() -> None:
     assert "that is bad (Full, 2026-01-05T07:00:00Z, threats found)" in refusal(
         {"latest": "full"}, THREATENED
     )
-    assert "that is" not in refusal({"name": "missing"}, older, THREATENED)
+    missing = RecoveryPointChoice(name="missing")
+    assert refusal({"name": "missing"}, older, THREATENED) == (
+        f"orders cannot be restored to {missing}. {available_points([older, THREATENED])}"
+    )
 
 
 def test_a_moment_of_the_log_is_one_to_the_second() -> None:
@@ -196,6 +199,7 @@ def test_what_there_is_is_told_up_to_ten_of_each() -> None:
     assert told.endswith(".")
     assert "older" not in available_points(points[:10])
     assert "p09" in available_points(points[:10])
+    assert " and 1 older" in available_points(points[:11])
     assert available_points(points[:11]).count("(Full") == 10
     assert available_points([]) == "Recovery points: none. Log ranges: none."
 
