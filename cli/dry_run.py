@@ -34,7 +34,8 @@ from shared.messages.requests import (
     RestoreData,
     read_data,
 )
-from shared.steps import backup, drill, protect, restore
+from shared.steps import backup, drill_selection, policies, protect, restore
+from shared.steps.candidates import unusable_container
 from shared.steps.drill_restores import next_drill
 from shared.steps.payloads import (
     BackupPlan,
@@ -45,7 +46,6 @@ from shared.steps.payloads import (
     RestorePlan,
     RestoreTask,
 )
-from shared.steps.selection import unusable_container
 from shared.steps.vaults import vault_not_found
 
 JsonObject = dict[str, Any]
@@ -150,13 +150,13 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
 
 def _policy(data: ProtectData, request: Request, c: Collaborators) -> Policy | None:
     """The policy that the request names; None where it would be created. Raises CommandError where it cannot be."""
-    policy = protect.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
+    policy = policies.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
     if isinstance(policy, Failure):
         raise as_failed(policy)
     if policy is None and data.create_policy is None:
         # The step's error lists the existing ones.
         _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
-    elif policy is None and (invalid := protect.invalid_new_name(data.policy_name)) is not None:
+    elif policy is None and (invalid := policies.invalid_new_name(data.policy_name)) is not None:
         raise as_failed(invalid)
     return policy
 
@@ -204,7 +204,9 @@ def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonOb
 
 
 def _drill(data: DrillData, request: Request, c: Collaborators) -> list[JsonObject]:
-    selected = _spread(drill.select_drills, _message("select_drills", request, DrillPlan(data=data), c), c)
+    selected = _spread(
+        drill_selection.select_drills, _message("select_drills", request, DrillPlan(data=data), c), c
+    )
     rows = []
     following = selected.to[0] if selected.to else None
     while following is not None:

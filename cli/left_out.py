@@ -19,7 +19,7 @@ from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.events import AcceptedData
 from shared.messages.identity import Database
 from shared.messages.requests import BackupData, CoverageData, DrillData, ProtectData, RestoreData, read_data
-from shared.steps.selection import candidates
+from shared.steps.candidates import candidates
 
 JsonObject = dict[str, Any]
 

@@ -18,21 +18,15 @@ from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database
 from shared.messages.model import format_moment
-from shared.names import name_key
+from shared.names import enumeration, name_key
+from shared.steps.candidates import Candidate, candidates
+from shared.steps.matching import called, inside
+from shared.steps.missing_databases import protected_as_a_whole
 from shared.steps.recovery_points import (
     LOG_RECOVERY_POINT,
     newest_first,
     restorable_ranges,
     state_of,
-)
-from shared.steps.selection import (
-    NOTHING,
-    Candidate,
-    called,
-    candidates,
-    inside,
-    listing,
-    protected_as_a_whole,
 )
 from shared.steps.vaults import vault_not_found
 
@@ -107,7 +101,7 @@ def _candidates(
     if c.azure.get_vault(vault_id) is None:
         raise failed(vault_not_found(c, vault_id))
     protected = c.azure.list_protected_items(vault_id)
-    found = candidates(protected, NOTHING, vm_id=vm_id, container=None)
+    found = candidates(protected, vm_id=vm_id)
     known = {(candidate.database.key, candidate.database.name): candidate for candidate in found}
     protectable = c.azure.list_protectable_items(vault_id)
     registered, unusable = c.azure.list_registered_containers(vault_id)
@@ -121,7 +115,7 @@ def _candidates(
             known.setdefault((candidate.database.key, candidate.database.name), candidate)
     of_vm = [candidate for candidate in known.values() if candidate.database.vm_id is not None]
     if vm_id is not None and vm_id not in machines and not of_vm:
-        there = listing(str(machine) for machine in machines if machine is not None)
+        there = enumeration(str(machine) for machine in machines if machine is not None)
         raise CommandError(
             f"--vm: the virtual machine {vm_id} is not registered to vault {vault_id.name}; registered are: {there}."
             " A protect request registers a VM and looks for its databases.",
@@ -193,7 +187,7 @@ def _protected(asked: Database, known: list[Candidate]) -> ProtectedItem:
     if not chosen:
         if (whole := protected_as_a_whole(inside(known, asked))) is not None:
             raise CommandError(f"{asked} {whole.why}.", status=FAILED)
-        there = listing(str(one.database) for one in known if one.protected is not None)
+        there = enumeration(str(one.database) for one in known if one.protected is not None)
         if called(known, asked):
             raise CommandError(
                 f"{asked} is not protected, so there is nothing of it to restore; the vault protects: {there}.",
@@ -201,7 +195,7 @@ def _protected(asked: Database, known: list[Candidate]) -> ProtectedItem:
             )
         raise CommandError(f"the vault protects no {asked}; it protects: {there}.", status=FAILED)
     if len(chosen) > 1:
-        there = listing(str(found.candidate.database.vm_id) for found in chosen)
+        there = enumeration(str(found.candidate.database.vm_id) for found in chosen)
         raise CommandError(f"{asked} is on several VMs; name one with --vm: {there}.")
     if chosen[0].cannot is not None:
         raise failed(chosen[0].cannot[1])

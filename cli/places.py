@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from cli.errors import FAILED, CommandError
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
-from shared.names import name_key
-from shared.steps.selection import listing
+from shared.names import enumeration, name_key
 
 VAULT: Final = "SQLVMBACKUP_VAULT"
 _SUBSCRIPTION: Final = "AZURE_SUBSCRIPTION_ID"
@@ -136,7 +135,7 @@ def subscription_id(given: str | None, environment: Mapping[str, str]) -> str:
     found = [str(one["id"]) for one in known if name_key(str(one.get("name", ""))) == name_key(text)]
     if len(found) == 1:
         return found[0]
-    names = listing(str(one.get("name")) for one in known)
+    names = enumeration(str(one.get("name")) for one in known)
     where = "several subscriptions are called so; give its id" if found else f"`az` knows: {names}"
     raise CommandError(
         f"--subscription: expected the id of a subscription, or a name; {where} (given: {text})."
@@ -173,12 +172,13 @@ def _by_name(name: str, flag: str, options: argparse.Namespace) -> str:
     if found:
         raise CommandError(
             f"{flag}: several VMs of vault {vault_id.name} are called {name}; give the id of one:"
-            f" {listing(str(one) for one in found)}."
+            f" {enumeration(str(one) for one in found)}."
         )
     meant = get_close_matches(name.lower(), [one.name.lower() for one in known.values()], n=1)
     hint = f" Did you mean {meant[0]}?" if meant else ""
     raise CommandError(
-        f"{flag}: vault {vault_id.name} knows no VM {name}; it knows: {listing(one.name for one in known.values())}."
+        f"{flag}: vault {vault_id.name} knows no VM {name}; it knows:"
+        f" {enumeration(one.name for one in known.values())}."
         f"{hint} A VM that is new to it is given by its full id.",
         status=FAILED,
     )

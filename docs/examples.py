@@ -26,7 +26,7 @@ from shared.messages.events import (
 from shared.messages.identity import Database, Request, drill_request_id, marked_request_id
 from shared.messages.requests import CoverageData, DrillData, read_data
 from shared.run_commands.drill_script import ScriptResult
-from shared.steps.drill import why_not
+from shared.steps.drill_results import why_not
 
 _SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
 _AT: Final = datetime(2026, 1, 5, 8, 15, 6, tzinfo=UTC)

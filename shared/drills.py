@@ -8,7 +8,6 @@ Whatever a message says, nothing but such a name on such a target is ever overwr
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
@@ -21,7 +20,7 @@ from shared.messages.model import StrictModel, VirtualMachineIdField
 from shared.messages.requests import InstanceName
 from shared.messages.windows_paths import WindowsDirectory
 from shared.names import name_key, same_name
-from shared.setting_entries import EntriesError, read_entries
+from shared.setting_entries import read_entries, repeated
 
 PREFIX: Final = "drill_"
 #: The names of the app's managed run commands begin like this, followed by a hash of the drill database.
@@ -112,11 +111,11 @@ def run_command_name(target: DrillTarget, name: str) -> str:
 
 def read_drill_targets(text: str) -> tuple[DrillTarget, ...]:
     """The targets in the JSON list of `DRILL_TARGETS`. Raises EntriesError with every problem."""
-    targets, problems = read_entries(text, DrillTarget, of="targets")
-    for key, count in Counter(target.key for target in targets).items():
-        if count > 1:
-            named = next(target for target in targets if target.key == key)
-            problems.append(f"{named} is listed {count} times; each instance is listed once.")
-    if problems:
-        raise EntriesError(problems)
-    return tuple(targets)
+    return read_entries(text, DrillTarget, of="targets", among=_listed_twice)
+
+
+def _listed_twice(targets: Sequence[DrillTarget]) -> list[str]:
+    return [
+        f"{target} is listed {count} times; each instance is listed once."
+        for target, count in repeated(targets, lambda target: target.key)
+    ]

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
-__all__ = ["AmbiguousNameError", "name_key", "only_named", "same_name"]
+__all__ = ["AmbiguousNameError", "enumeration", "name_key", "only_named", "same_name"]
 
 T = TypeVar("T")
+
+#: How many names a sentence lists.
+_MOST_NAMES: Final = 20
 
 
 class AmbiguousNameError(LookupError):
@@ -57,3 +60,10 @@ def only_named(name: str, things: Iterable[T], called: Callable[[T], str]) -> T 
     if len(best) > 1:
         raise AmbiguousNameError(name, [called(thing) for thing in best])
     return best[0] if best else None
+
+
+def enumeration(names: Iterable[str]) -> str:
+    """Names in a sentence, in order and each once, at most twenty of them; `none` where there are none."""
+    ordered = sorted(set(names), key=lambda name: (name_key(name), name))
+    listed = ", ".join(ordered[:_MOST_NAMES]) or "none"
+    return listed if len(ordered) <= _MOST_NAMES else f"{listed} and {len(ordered) - _MOST_NAMES} more"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import combinations
@@ -30,7 +30,7 @@ from shared.messages.requests import (
     DrillData,
 )
 from shared.names import name_key
-from shared.setting_entries import REQUEST, EntriesError, read_entries
+from shared.setting_entries import REQUEST, read_entries, repeated
 
 _FIELDS: Final = 6
 _MOST_FULLS_A_DAY: Final = 9
@@ -162,38 +162,35 @@ def _weekdays(field: str) -> frozenset[int]:
 
 def read_schedules(text: str) -> tuple[BackupSchedule, ...]:
     """The schedules in the JSON list of `BACKUP_SCHEDULES`. Raises EntriesError with every problem."""
-    schedules, problems = _read(text, BackupSchedule)
-    problems += [
+    return _read(text, BackupSchedule, among=_too_many_fulls)
+
+
+def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
+    """The schedules in the JSON list of `COVERAGE_SCHEDULES`. Raises EntriesError with every problem."""
+    return _read(text, CoverageSchedule, among=_conflicting_repairs)
+
+
+def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
+    """The schedules in the JSON list of `DRILL_SCHEDULES`. Raises EntriesError with every problem."""
+    return _read(text, DrillSchedule, among=lambda _: [])
+
+
+def _too_many_fulls(schedules: Sequence[BackupSchedule]) -> list[str]:
+    return [
         f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
         f" {_MOST_FULLS_A_DAY}."
         for fulls, crowded in _fulls_a_day(schedules)
         if fulls > _MOST_FULLS_A_DAY
     ]
-    if problems:
-        raise EntriesError(problems)
-    return tuple(schedules)
 
 
-def read_coverage_schedules(text: str) -> tuple[CoverageSchedule, ...]:
-    """The schedules in the JSON list of `COVERAGE_SCHEDULES`. Raises EntriesError with every problem."""
-    schedules, problems = _read(text, CoverageSchedule)
-    problems += [
+def _conflicting_repairs(schedules: Sequence[CoverageSchedule]) -> list[str]:
+    return [
         f"schedules {excerpt(one.name)}, {excerpt(other.name)}: they may mean one database, and {field} differs; one"
         " database has one repair: let one of them report, or narrow databases or exclude."
         for one, other in combinations(schedules, 2)
         for field in _repairs_that_differ(one.request, other.request)
     ]
-    if problems:
-        raise EntriesError(problems)
-    return tuple(schedules)
-
-
-def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
-    """The schedules in the JSON list of `DRILL_SCHEDULES`. Raises EntriesError with every problem."""
-    schedules, problems = _read(text, DrillSchedule)
-    if problems:
-        raise EntriesError(problems)
-    return tuple(schedules)
 
 
 def _repairs_that_differ(one: CoverageData, other: CoverageData) -> list[str]:
@@ -277,13 +274,23 @@ def _may_match_one(left: str, right: str) -> bool:
     return heads[0][:shorter] == heads[1][:shorter] and same_end
 
 
-def _read(text: str, kind: type[_S]) -> tuple[list[_S], list[str]]:
-    """The schedules in a JSON list, and the problems in it. Raises EntriesError where it is no list."""
-    schedules, problems = read_entries(text, kind, of="schedules", called=_called, arranged=_arranged)
-    for name, count in Counter(schedule.name.lower() for schedule in schedules).items():
-        if count > 1:
-            problems.append(f"schedule {excerpt(name)}: the name is used {count} times; names are unique.")
-    return schedules, problems
+def _read(text: str, kind: type[_S], *, among: Callable[[Sequence[_S]], list[str]]) -> tuple[_S, ...]:
+    """The schedules in a JSON list. Raises EntriesError with every problem; `among`: those of one with another."""
+    return read_entries(
+        text,
+        kind,
+        of="schedules",
+        called=_called,
+        arranged=_arranged,
+        among=lambda schedules: [*_named_twice(schedules), *among(schedules)],
+    )
+
+
+def _named_twice(schedules: Sequence[Schedule]) -> list[str]:
+    return [
+        f"schedule {excerpt(schedule.name.lower())}: the name is used {count} times; names are unique."
+        for schedule, count in repeated(schedules, lambda schedule: schedule.name.lower())
+    ]
 
 
 def _called(entry: dict[str, Any]) -> str | None:
@@ -303,7 +310,7 @@ def warnings(schedules: tuple[BackupSchedule, ...]) -> list[str]:
     return [
         f"{_names(crowded)}: {fulls} Full backups a day of one database; the service advises at most"
         f" {_ADVISED_FULLS_A_DAY}."
-        for fulls, crowded in _fulls_a_day(list(schedules))
+        for fulls, crowded in _fulls_a_day(schedules)
         if fulls > _ADVISED_FULLS_A_DAY
     ]
 
@@ -313,7 +320,7 @@ def _names(schedules: tuple[BackupSchedule, ...]) -> str:
 
 
 def _fulls_a_day(
-    schedules: list[BackupSchedule],
+    schedules: Sequence[BackupSchedule],
 ) -> list[tuple[int, tuple[BackupSchedule, ...]]]:
     """The most fulls of a database on one day, for each group of schedules that may share a database."""
     fulls = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -30,20 +30,22 @@ def read_entries(
     kind: type[_M],
     *,
     of: str,
+    among: Callable[[Sequence[_M]], Iterable[str]],
     called: Callable[[dict[str, Any]], str | None] = lambda _: None,
     arranged: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-) -> tuple[list[_M], list[str]]:
-    """The valid entries in a JSON list, and the problems of the others.
+) -> tuple[_M, ...]:
+    """The entries in a JSON list.
 
     Args:
         text: the setting's value.
         kind: the model of an entry.
         of: what the list contains, in words.
+        among: the problems of entries with each other.
         called: the name of an entry in problems; None: its number is used.
         arranged: turns an entry into the form of `kind`; problems below `REQUEST` are described without that key.
 
     Raises:
-        EntriesError: the text is no JSON list.
+        EntriesError: the text is no JSON list of entries without problems; names every problem.
     """
     try:
         entries: Any = read_flat_json(text)
@@ -66,7 +68,18 @@ def read_entries(
                 path = problem.field.removeprefix("data.")
                 if REQUEST in kind.model_fields:
                     path = path.removeprefix(REQUEST).removeprefix(".")
-                repeated = problem.given == "nothing" or problem.accepted.startswith(problem.given)
-                given = "" if repeated else f", not {problem.given}"
+                says_it = problem.given == "nothing" or problem.accepted.startswith(problem.given)
+                given = "" if says_it else f", not {problem.given}"
                 problems.append(f"{label}: {path or 'entry'}: {problem.accepted}{given}.")
-    return valid, problems
+    problems += among(valid)
+    if problems:
+        raise EntriesError(problems)
+    return tuple(valid)
+
+
+def repeated(entries: Sequence[_M], key: Callable[[_M], str]) -> list[tuple[_M, int]]:
+    """The first of those entries that have one key, and how many they are; only where they are several."""
+    by_key: dict[str, list[_M]] = {}
+    for entry in entries:
+        by_key.setdefault(key(entry), []).append(entry)
+    return [(same[0], len(same)) for same in by_key.values() if len(same) > 1]

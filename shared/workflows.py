@@ -14,7 +14,15 @@ from shared.engine.message import TRACK, Following
 from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
-from shared.steps import backup, drill, protect, restore
+from shared.steps import (
+    backup,
+    drill,
+    drill_results,
+    drill_selection,
+    protect,
+    protect_database,
+    restore,
+)
 from shared.steps.drill_restores import next_drill
 from shared.steps.payloads import (
     BackupPlan,
@@ -92,7 +100,7 @@ _ROWS: Final = (
     Row(
         name="enable_protection",
         workflow="protect",
-        run=protect.enable_protection,
+        run=protect_database.enable_protection,
         payload=ProtectTask,
         does="protect one database by the policy",
         follows=("trigger_backup", "enable_protection"),
@@ -101,11 +109,11 @@ _ROWS: Final = (
             operation="ConfigureBackup",
             variants={"undelete": "Undelete"},
             repeatable=True,
-            attempts=protect.attempts,
-            happened=protect.happened,
+            attempts=protect_database.attempts,
+            happened=protect_database.happened,
             noun="protection",
         ),
-        after_job=protect.after_protection,
+        after_job=protect_database.after_protection,
     ),
     Row(
         name="select_items",
@@ -189,7 +197,7 @@ _ROWS: Final = (
     Row(
         name="select_drills",
         workflow="drill",
-        run=drill.select_drills,
+        run=drill_selection.select_drills,
         payload=DrillPlan,
         does="select the databases whose turn it is, and begin with the first",
         follows=("select_drills", "trigger_restore"),
@@ -206,7 +214,7 @@ _ROWS: Final = (
         comes_back=True,
         begins="trigger_restore",
         sets_going=next_drill,
-        conclude=drill.conclude_check,
+        conclude=drill_results.conclude_check,
         ends_in="clean_up_drill",
     ),
     Row(
@@ -218,7 +226,7 @@ _ROWS: Final = (
         comes_back=True,
         begins="trigger_restore",
         sets_going=next_drill,
-        conclude=drill.conclude_clean_up,
+        conclude=drill_results.conclude_clean_up,
     ),
     Row(
         name=TRACK,

@@ -814,6 +814,14 @@ class Job(WireModel):
         return re.sub(r" \[[^\[\]]*\]$", "", self.entity_name)
 
     @property
+    def transferred_mb(self) -> float | None:
+        """How much it transferred, in MB; None where it does not tell, or tells no number."""
+        try:
+            return float(self.properties["Data Transferred (in MB)"])
+        except (KeyError, ValueError):
+            return None
+
+    @property
     def server(self) -> str:
         """The server's name: `sqlvm` of `sqltest6 [sqlvm]`; `""` where the job does not say, as when it is new."""
         found = re.search(r" \[([^\[\]]*)\]$", self.entity_name)

@@ -18,7 +18,7 @@ from shared.coverage.scope import Scope
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
 from shared.coverage.wording import ADVICE_ON_UNUSABLE, explained, in_words
 from shared.names import name_key, same_name
-from shared.steps.selection import Candidate, is_protected
+from shared.steps.candidates import Candidate, is_protected
 
 #: Health of an item or a container that means no backup. Other words are ignored: recorded are `Healthy` and
 #: `NotReachable` of items, `Healthy` and `Deleted` of containers.

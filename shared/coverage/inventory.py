@@ -16,7 +16,7 @@ from shared.drills import DrillTarget, is_drill_database
 from shared.engine.once import is_of
 from shared.messages.identity import Database
 from shared.names import name_key
-from shared.steps.selection import Candidate
+from shared.steps.candidates import Candidate
 
 _SUCCEEDED = (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_WARNINGS)
 _NOT_DONE = (JobStatus.FAILED, JobStatus.CANCELLED)

@@ -20,7 +20,7 @@ from shared.coverage.states import (
 from shared.coverage.undiscovered import is_for_others, undiscovered
 from shared.coverage.vault_listings import VaultListings
 from shared.names import name_key
-from shared.steps.selection import match
+from shared.steps.matching import match
 
 _RENAMED: Final = " If it was renamed, its new name is among the unprotected databases of the instance."
 

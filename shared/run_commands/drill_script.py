@@ -63,7 +63,7 @@ class ScriptResult:
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> ScriptResult:
         """Read the result line; error numbers tell whether the database is damaged."""
-        numbers = tuple(each for each in _several(line.get("numbers")) if _is_whole(each))
+        numbers = tuple(number for number in _several(line.get("numbers")) if _is_whole(number))
         errors = line.get("errors")
         said = line.get("result")
         verdict: Literal["ok", "absent", "corrupt", "notPermitted", "failed"] = "failed"
@@ -79,14 +79,14 @@ class ScriptResult:
             verdict=verdict,
             errors=errors if isinstance(errors, int) and _is_whole(errors, least=0) else len(numbers),
             numbers=numbers,
-            messages=tuple(_whole(each) for each in _several(line.get("messages")) if isinstance(each, str)),
+            messages=tuple(_whole(text) for text in _several(line.get("messages")) if isinstance(text, str)),
             size_mb=_number(line.get("sizeMB")),
             free_mb=_number(line.get("freeMB")),
             seconds=_number(line.get("seconds")),
         )
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """Its errors, in words."""
         what = "; ".join(self.messages) or "it gave no reason"
         return (

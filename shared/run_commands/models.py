@@ -98,15 +98,15 @@ class RunCommand:
         joined = "".join(lines)
         for text in (*reversed(lines), joined[max(0, joined.rfind(_BEGINNING)) :]):
             try:
-                found = json.loads(text.strip())
+                parsed = json.loads(text.strip())
             except (ValueError, RecursionError):
                 continue
-            if isinstance(found, dict) and found.get("attempt") == attempt:
-                return found
+            if isinstance(parsed, dict) and parsed.get("attempt") == attempt:
+                return parsed
         return None
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """How it ended, in the service's words and those of the script's error stream."""
         said = "; ".join(filter(None, (self.message.strip(), self.error.strip())))
         code = "no exit code" if self.exit_code is None else f"exit code {self.exit_code}"

@@ -16,9 +16,11 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.events import OutcomeDetails, Status
 from shared.messages.identity import Database
 from shared.messages.requests import DatabaseSelector, ProtectData
-from shared.names import same_name
+from shared.names import enumeration, same_name
+from shared.steps.candidates import Candidate
 from shared.steps.payloads import ProtectTask
-from shared.steps.selection import Candidate, ProtectChoice, Selection, listing
+from shared.steps.protect_selection import ProtectChoice
+from shared.steps.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,7 @@ def add_instances(
         selector = DatabaseSelector(instance=pattern, database=EVERY_DATABASE)
         meant = [item for item in instances if selector.matches_parent(item.name, False)]
         if not meant:
-            there = listing(item.name for item in instances)
+            there = enumeration(item.name for item in instances)
             text = f"autoProtect: there is no instance {pattern} on {data.vm_id}; there are: {there}."
             chosen.failures.append((_all_of(data, pattern), Failure(ErrorCode.INSTANCE_NOT_FOUND, text)))
         for item in meant:

@@ -19,9 +19,12 @@ from shared.engine.telemetry import log_context
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, OutcomeDetails, RestorableInfo, Status
 from shared.messages.requests import BackupData, BackupType, Operation, RecoveryPointChoice
-from shared.steps import selection
+from shared.steps.backup_selection import select_for_backup
+from shared.steps.candidates import Candidate, candidates
 from shared.steps.due import is_still_wanted
 from shared.steps.fixed import fix, spread
+from shared.steps.matching import match
+from shared.steps.missing_databases import machines_instead
 from shared.steps.payloads import BackupPlan, BackupTask, ChosenRecoveryPoint
 from shared.steps.recovery_points import LOG_RECOVERY_POINT, choose_recovery_point, newest_first
 from shared.steps.vaults import recent_items
@@ -64,9 +67,7 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     available = _available(data, protected)
     if data.backup_type is BackupType.LOG:
         available = _with_recovery_models(available, data, c)
-    chosen = selection.select_for_backup(
-        data, available, hint=selection.machines_instead(protected, data.vm_id)
-    )
+    chosen = select_for_backup(data, available, hint=machines_instead(protected, data.vm_id))
     gated = sum(choice.by_pattern for choice in chosen.tasks)
     if data.unless_newer_than is not None and gated > MOST_GATED:
         return refused(
@@ -95,36 +96,34 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     return fix(message, chosen, tasks)
 
 
-def _available(data: BackupData, protected: Listing[ProtectedItem]) -> list[selection.Candidate]:
-    return selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+def _available(data: BackupData, protected: Listing[ProtectedItem]) -> list[Candidate]:
+    return candidates(protected, vm_id=data.vm_id)
 
 
-def _are_all_named(data: BackupData, available: list[selection.Candidate]) -> bool:
+def _are_all_named(data: BackupData, available: list[Candidate]) -> bool:
     """Whether the request spells out its databases, and each can be backed up."""
     if any(selector.is_pattern for selector in data.databases):
         return False
-    return not selection.select_for_backup(data, available).failures
+    return not select_for_backup(data, available).failures
 
 
-def _with_recovery_models(
-    available: list[selection.Candidate], data: BackupData, c: Collaborators
-) -> list[selection.Candidate]:
+def _with_recovery_models(available: list[Candidate], data: BackupData, c: Collaborators) -> list[Candidate]:
     """The candidates; those that a pattern means have their recovery models, which listings leave out.
 
     A database that a pattern means and that allows no log backups is skipped instead of failing. Where the read budget
     is short, the service is left to refuse it.
     """
-    meaning = selection.match(
+    meaning = match(
         available, databases=data.databases, exclude=data.exclude, include_system=data.include_system
     )
-    by_pattern = {id(found.candidate) for found in meaning.matches if found.by_pattern}
+    by_pattern = {id(meant.candidate) for meant in meaning.matches if meant.by_pattern}
     return [
         _with_recovery_model(candidate, c) if id(candidate) in by_pattern else candidate
         for candidate in available
     ]
 
 
-def _with_recovery_model(candidate: selection.Candidate, c: Collaborators) -> selection.Candidate:
+def _with_recovery_model(candidate: Candidate, c: Collaborators) -> Candidate:
     item = candidate.protected
     if item is None or item.recovery_model is not None or not c.may_read_more(PROTECTED_ITEM_READS):
         return candidate
@@ -246,18 +245,18 @@ def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
     task = message.payload
     if end.error is not None and _does_not_apply(task, end.error):
         end = replace(end, status=Status.SKIPPED)
-    told: dict[str, object] = {"policy_name": task.policy_name}
+    details: dict[str, object] = {"policy_name": task.policy_name}
     if message.request.operation is not Operation.PROTECT:
-        told |= {
+        details |= {
             "backup_type": _backup_type(job, task),
-            "data_transferred_mb": _number(job.properties.get("Data Transferred (in MB)")),
+            "data_transferred_mb": job.transferred_mb,
             "retain_until": task.retain_until,
         }
-        told |= _told_by(job, task, end)
-    return replace(end, details=OutcomeDetails(**{**dict(end.details), **told}))
+        details |= _restorable_by_job(job, task, end)
+    return replace(end, details=OutcomeDetails(**{**dict(end.details), **details}))
 
 
-def _told_by(job: Job, task: BackupTask, end: End) -> dict[str, object]:
+def _restorable_by_job(job: Job, task: BackupTask, end: End) -> dict[str, object]:
     """What can be restored according to the job itself, where nothing better is known."""
     if end.error is not None or end.details.restorable is not None or job.end_time is None:
         return {}
@@ -277,10 +276,3 @@ def _backup_type(job: Job, task: BackupTask) -> str:
     if "(" in operation and operation.endswith(")"):
         return operation[operation.index("(") + 1 : -1].replace(" ", "")
     return task.backup_type.value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None

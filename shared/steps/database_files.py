@@ -19,7 +19,7 @@ from shared.engine.result import Collaborators, Failure, refused
 from shared.messages import windows_paths
 from shared.messages.error_codes import ErrorCode
 from shared.messages.requests import AlternateTarget, FileTarget
-from shared.steps import selection
+from shared.names import enumeration
 from shared.steps.payloads import ChosenRecoveryPoint
 from shared.steps.recovery_points import newest_first
 
@@ -42,13 +42,15 @@ def known_files(c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryP
 
     They are listed by the recovery point itself, or else by the newest full or differential before that moment.
     """
-    for point in _told_of(c, item, chosen):
+    for point in _points_with_files(c, item, chosen):
         if point.data_directories and all(file.logical_name for file in point.data_directories):
             return list(point.data_directories)
     return []
 
 
-def _told_of(c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint) -> Iterator[RecoveryPoint]:
+def _points_with_files(
+    c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint
+) -> Iterator[RecoveryPoint]:
     """Recovery points with the files that they list, the nearest first; read lazily."""
     if chosen.point_in_time is not None:
         yield from c.azure.list_recovery_points(item, query_type="Log", extended_info=True)
@@ -80,10 +82,10 @@ def map_files(
     files, or no recovery point lists them. A Failure where a file cannot be placed, or where the request names paths
     that the service would not take.
     """
-    told = _can_be_told(files, target)
-    if isinstance(told, Failure):
-        return told
-    if not told:
+    can_be_mapped = _can_be_mapped(files, target)
+    if isinstance(can_be_mapped, Failure):
+        return can_be_mapped
+    if not can_be_mapped:
         return []
     wanted = _wanted_paths(files, target)
     if isinstance(wanted, Failure):
@@ -112,7 +114,7 @@ def map_files(
     return mapping
 
 
-def _can_be_told(files: Sequence[DatabaseFile], target: AlternateTarget) -> bool | Failure:
+def _can_be_mapped(files: Sequence[DatabaseFile], target: AlternateTarget) -> bool | Failure:
     """Whether the service takes paths for these files; a Failure where it does not but the request needs it to."""
     says_where = [
         field
@@ -125,14 +127,12 @@ def _can_be_told(files: Sequence[DatabaseFile], target: AlternateTarget) -> bool
     ]
     named = " and ".join(says_where)
     without = f"leave out {named}, and the service places them in the instance's default directories."
-    if not files:
-        if says_where:
-            return Failure(
-                ErrorCode.FILES_UNKNOWN,
-                "neither the recovery point nor a full or differential before it tells which files the database has,"
-                f" so the service cannot be told where they go; {without}",
-            )
-        return False
+    if not files and says_where:
+        return Failure(
+            ErrorCode.FILES_UNKNOWN,
+            "neither the recovery point nor a full or differential before it tells which files the database has,"
+            f" so the service cannot be told where they go; {without}",
+        )
     listed = len(json.dumps([{"path": path, "logicalName": logical} for _, path, logical in files]))
     if listed <= LONGEST_FILE_LIST:
         return True
@@ -167,8 +167,8 @@ def _wanted_paths(files: Sequence[DatabaseFile], target: AlternateTarget) -> dic
     if strangers:
         return Failure(
             ErrorCode.UNKNOWN_FILE,
-            f"the database has no file {selection.listing(strangers)}; its files are:"
-            f" {selection.listing(logical for _, _, logical in files)}.",
+            f"the database has no file {enumeration(strangers)}; its files are:"
+            f" {enumeration(logical for _, _, logical in files)}.",
         )
     return wanted
 

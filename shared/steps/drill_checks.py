@@ -17,9 +17,9 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.identity import Database
 from shared.messages.requests import AlternateTarget, Operation
 from shared.messages.windows_paths import is_share, windows_directory
-from shared.names import same_name
+from shared.names import enumeration, same_name
 from shared.settings import Settings
-from shared.steps import selection
+from shared.steps.candidates import candidates, unusable_container
 from shared.steps.database_files import DatabaseFile, map_files
 from shared.steps.payloads import RestoreTask
 from shared.steps.restore_body import properties_of, target_info
@@ -35,7 +35,7 @@ def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> 
     target = target_of(settings.drill_targets, vm_id=vm_id, instance=instance)
     if target is not None:
         return target
-    allowed = selection.listing(map(str, settings.drill_targets))
+    allowed = enumeration(map(str, settings.drill_targets))
     would = json.dumps([{"vmId": vm_id.path, "instance": instance}])
     return refused(
         ErrorCode.TARGET_NOT_ALLOWED,
@@ -65,7 +65,7 @@ def target_in_use(target: DrillTarget, protected: Listing[ProtectedItem]) -> Fai
         return None
     return refused(
         ErrorCode.DRILL_TARGET_IN_USE,
-        f"{target} holds databases that the vault protects or keeps backups of: {selection.listing(there)}. Drills"
+        f"{target} holds databases that the vault protects or keeps backups of: {enumeration(there)}. Drills"
         " need an instance of their own: name another in DRILL_TARGETS, or stop the protection of these and delete"
         " their backups.",
     )
@@ -96,9 +96,9 @@ def not_registered(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId)
     registered, others = c.azure.list_registered_containers(vault_id)
     if any(container.virtual_machine_id == vm_id for container in registered):
         return None
-    if (unusable := selection.unusable_container(others, vm_id)) is not None:
+    if (unusable := unusable_container(others, vm_id)) is not None:
         return unusable
-    there = selection.listing(str(container.virtual_machine_id) for container in registered)
+    there = enumeration(str(container.virtual_machine_id) for container in registered)
     return refused(
         ErrorCode.TARGET_NOT_REGISTERED,
         f"the drill target {vm_id} is not registered to vault {vault_id.name}; registered are: {there}. Register it"
@@ -193,7 +193,7 @@ def source_item(
     if failure is not None:
         return failure
     item_id = ProtectedItemId.parse(task.item_id)
-    for candidate in selection.candidates(protected, selection.NOTHING, vm_id=None, container=None):
+    for candidate in candidates(protected, vm_id=None):
         item = candidate.protected
         if item is not None and item.id == item_id and candidate.database.key == task.database.key:
             if candidate.database.name != task.database.name:
@@ -220,7 +220,7 @@ def not_the_drills_own(
     info, paths = body.get("targetInfo"), body.get("alternateDirectoryPaths", [])
     container = info.get("containerId") if isinstance(info, dict) else None
     is_own = (
-        {key: value for key, value in body.items() if key not in _NOT_OF_TASK} == properties_of(own)
+        {key: value for key, value in body.items() if key not in _NOT_OF_THE_TASK} == properties_of(own)
         and info == target_info(own, wanted, str(container))
         and _is_container_of(container, item.vault, target.vm_id)
         and _are_own_files(paths, wanted)
@@ -236,7 +236,7 @@ def not_the_drills_own(
     )
 
 
-_NOT_OF_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
+_NOT_OF_THE_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
 
 
 def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
@@ -262,11 +262,11 @@ def _are_own_files(paths: Any, target: AlternateTarget) -> bool:
         return False
     files: list[DatabaseFile] = []
     directories = {"data": target.data_directory, "log": target.log_directory}
-    for each in paths:
-        named = [each.get(name) for name in _OF_A_FILE] if isinstance(each, dict) else []
-        if len(named) != len(each) or not all(isinstance(text, str) for text in named):
+    for entry in paths:
+        values = [entry.get(name) for name in _FIELDS_OF_A_FILE] if isinstance(entry, dict) else []
+        if len(values) != len(entry) or not all(isinstance(text, str) for text in values):
             return False
-        kind, path, logical, placed = map(str, named)
+        kind, path, logical, placed = map(str, values)
         folder = placed.rpartition("\\")[0]
         if directories.get(kind.lower()) is None:
             if not _is_on_the_vms_disks(folder):
@@ -286,7 +286,7 @@ def _is_on_the_vms_disks(folder: str) -> bool:
     return not is_share(known) and known.rstrip("\\") == folder.rstrip("\\")
 
 
-_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
+_FIELDS_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
 
 
 def _names_source(item: ProtectedItemId, source: Database) -> bool:

@@ -98,22 +98,22 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
         if error.status == 403 and drill.check == "none":
             return None
         raise
-    return next((f"run command {each.name}" for each in commands if not each.has_ended), None)
+    return next((f"run command {command.name}" for command in commands if not command.has_ended), None)
 
 
 def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
     """The app's run commands on the target's VM, each with its instance view."""
     viewed = (
-        each if each.is_viewed else c.azure.run_commands.get(target.vm_id, each.name)
-        for each in c.azure.run_commands.list_all(target.vm_id)
-        if each.name.lower().startswith(RUN_COMMAND_PREFIX)
+        command if command.is_viewed else c.azure.run_commands.get(target.vm_id, command.name)
+        for command in c.azure.run_commands.list_all(target.vm_id)
+        if command.name.lower().startswith(RUN_COMMAND_PREFIX)
     )
-    return [each for each in viewed if each is not None]
+    return [command for command in viewed if command is not None]
 
 
 def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
     """What follows a drill's restore: the check, or the outcome where the restore failed."""
-    end = told(message, end, transferred=job.properties.get("Data Transferred (in MB)"))
+    end = with_drill_info(message, end, transferred_mb=job.transferred_mb)
     if end.status not in SUCCESSES:
         return end
     task = message.payload
@@ -123,7 +123,9 @@ def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -
     return Continue((To("check_drill", task.model_copy(update={"drill": drill, "prepared": None})),))
 
 
-def told(message: StepMessage[RestoreTask], end: End, *, transferred: str | None = None) -> End:
+def with_drill_info(
+    message: StepMessage[RestoreTask], end: End, *, transferred_mb: float | None = None
+) -> End:
     """The end, with how old the data was and how long the restore took."""
     task = message.payload
     drill = task.drill
@@ -140,16 +142,9 @@ def told(message: StepMessage[RestoreTask], end: End, *, transferred: str | None
         achieved_rpo_seconds=rpo,
         restore_seconds=took,
         measured_rto_seconds=took,
-        size_mb=_number(transferred),
+        size_mb=transferred_mb,
     )
     return replace(end, details=end.details.model_copy(update={"drill": info}))
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
 
 
 # -- one drill after the other

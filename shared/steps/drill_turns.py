@@ -18,7 +18,7 @@ from shared.arm.ids import VaultId
 from shared.engine import once
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database, drill_digest, drill_of, fingerprint
-from shared.steps.selection import Candidate
+from shared.steps.candidates import Candidate
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
@@ -41,13 +41,13 @@ def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, datetime]:
         operation="Restore",
         kept=lambda job: drill_of(job.activity_id) is not None,
     )
-    found: dict[str, datetime] = {}
+    newest: dict[str, datetime] = {}
     for job in jobs:
         drilled = drill_of(job.activity_id)
         assert drilled is not None
         if job.start_time is not None:
-            found[drilled[0]] = max(job.start_time, found.get(drilled[0], job.start_time))
-    return found
+            newest[drilled[0]] = max(job.start_time, newest.get(drilled[0], job.start_time))
+    return newest
 
 
 def in_turn(
@@ -85,12 +85,12 @@ def in_turn(
     return [named[key] for key in _alternating(sorted(fixed, key=by_jobs), sorted(fixed, key=by_rotation))]
 
 
-def _alternating(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
+def _alternating(first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
     taken: set[str] = set()
-    left, right = iter(one), iter(other)
-    for _ in one:
-        for turn in (left, right):
-            following = next((each for each in turn if each not in taken), None)
+    turns = (iter(first), iter(second))
+    for _ in first:
+        for turn in turns:
+            following = next((key for key in turn if key not in taken), None)
             if following is not None:
                 taken.add(following)
                 yield following
@@ -117,8 +117,8 @@ class Sizes:
             for other in self.available
         )
         most = _MOST_READ if namesakes > 1 else 1
-        found = [size for job in jobs[:most] if (size := self._size(job)) is not None]
-        return max(found, default=None)
+        sizes = [size for job in jobs[:most] if (size := self._size(job)) is not None]
+        return max(sizes, default=None)
 
     def _fulls_of(self, candidate: Candidate) -> list[Job]:
         server = candidate.server_name
@@ -132,7 +132,7 @@ class Sizes:
         now = self.c.now()
         end = now - _FULLS[number - 1] if number else None
         pages: list[int] = []
-        found = self.c.azure.list_jobs(
+        fulls = self.c.azure.list_jobs(
             self.vault_id,
             start=now - _FULLS[number],
             end=end,
@@ -140,19 +140,15 @@ class Sizes:
             counted=pages.append,
             kept=_is_full,
         )
-        found.sort(key=lambda job: job.start_time or datetime.min.replace(tzinfo=UTC), reverse=True)
-        self._jobs += found
+        fulls.sort(key=lambda job: job.start_time or datetime.min.replace(tzinfo=UTC), reverse=True)
+        self._jobs += fulls
         self._windows += 1
         self._pages += sum(pages)
         return True
 
     def _size(self, job: Job) -> float | None:
         whole = self.c.azure.get_job(self.vault_id, job.id)
-        text = whole.properties.get("Data Transferred (in MB)") if whole is not None else None
-        try:
-            return float(text) if text is not None else None
-        except ValueError:
-            return None
+        return whole.transferred_mb if whole is not None else None
 
 
 def _is_full(job: Job) -> bool:

@@ -23,7 +23,7 @@ from shared.steps.payloads import CertainFailure, FixedSelection, Plan
 if TYPE_CHECKING:
     from shared.steps.selection import Selection
 
-_NAMES_TOLD: Final = 100
+_MOST_NAMES: Final = 100
 
 P = TypeVar("P", bound=Plan)
 T = TypeVar("T", bound=Payload)
@@ -34,11 +34,11 @@ def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload
     fixed = FixedSelection(
         tasks=tuple(task.model_dump(mode="json", by_alias=True, exclude_none=True) for task in tasks),
         failures=tuple(
-            CertainFailure(database=database, status=failure.status, error=_told(failure.info))
+            CertainFailure(database=database, status=failure.status, error=_with_advice(failure.info))
             for database, failure in chosen.failures
         ),
         skipped=chosen.reasons,
-        names=chosen.skipped_names[:_NAMES_TOLD],
+        names=chosen.skipped_names[:_MOST_NAMES],
     )
     body = fixed.model_dump_json(by_alias=True, exclude_defaults=True).encode()
     # Without a timestamp in it, equal selections are packed alike.
@@ -47,15 +47,15 @@ def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload
     return Continue((To(message.step, plan),))
 
 
-def _told(error: ErrorInfo) -> ErrorInfo:
-    told = advised(error)
-    assert told is not None
-    return told
+def _with_advice(error: ErrorInfo) -> ErrorInfo:
+    known = advised(error)
+    assert known is not None
+    return known
 
 
 def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Payload]) -> Continue:
     """Act on a fixed selection: `accepted`, the outcomes that are certain already, and a task per database."""
-    fixed, events, accepted = _told_of(message, c)
+    fixed, events, accepted = _unpacked(message, c)
     pace = c.write_pace()
 
     def task(number: int, raw: dict[str, Any]) -> To:
@@ -68,12 +68,12 @@ def spread_in_turn(
     message: StepMessage[P], c: Collaborators, first: Callable[[Sequence[T]], To | None], model: type[T]
 ) -> Continue:
     """As `spread`, for tasks that are done one after the other: only the first is sent, and carries the others."""
-    fixed, events, accepted = _told_of(message, c)
+    fixed, events, accepted = _unpacked(message, c)
     begun = first([model.model_validate(raw, extra="ignore") for raw in fixed.tasks])
     return Continue((begun,) if begun is not None else (), events, accepted)
 
 
-def _told_of(message: StepMessage[P], c: Collaborators) -> tuple[FixedSelection, tuple[Event, ...], Event]:
+def _unpacked(message: StepMessage[P], c: Collaborators) -> tuple[FixedSelection, tuple[Event, ...], Event]:
     """A selection that was fixed, the outcomes that are certain already, and `accepted`."""
     plan = message.payload
     assert plan.fixed is not None

@@ -1,43 +1,31 @@
-"""Protecting databases: from the vault to the protected item, one step at a time.
+"""The steps from a protect request to its databases: the vault, the policy, the VM, and what is on it.
 
 Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from shared.arm.ids import ContainerId, InvalidResourceIdError, ProtectedItemId, check_new_policy_name
+from shared.arm.ids import ContainerId
 from shared.arm.redaction import printable
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Container, Policy, ProtectableContainer, Vault
 from shared.engine.message import StepMessage
-from shared.engine.once import MOST_PUTS
-from shared.engine.result import (
-    Call,
-    Collaborators,
-    Continue,
-    End,
-    Failure,
-    Later,
-    Result,
-    To,
-    refused,
-)
+from shared.engine.result import Call, Collaborators, Continue, Failure, Later, Result, To
 from shared.messages.error_codes import ErrorCode
-from shared.messages.events import SUCCESSES, OutcomeDetails, Status
-from shared.messages.requests import BackupType, ProtectData
-from shared.names import AmbiguousNameError, only_named, same_name
-from shared.steps import auto_protection, selection
+from shared.messages.events import Status
+from shared.messages.requests import ProtectData
+from shared.names import enumeration, same_name
+from shared.steps import auto_protection
+from shared.steps.candidates import candidates, unusable_container
 from shared.steps.fixed import fix, spread
-from shared.steps.payloads import BackupTask, ProtectPlan, ProtectTask
+from shared.steps.missing_databases import Trouble, parent_troubles
+from shared.steps.payloads import ProtectPlan, ProtectTask
+from shared.steps.policies import invalid_new_name, policy_named
+from shared.steps.protect_selection import ProtectChoice, select_for_protection
 from shared.steps.vaults import vault_not_found
-
-if TYPE_CHECKING:
-    from shared.azure_backup.models import Job
 
 #: How long after a VM's registration, which includes an inquiry, a pattern is matched without a new inquiry.
 INQUIRY_IS_FRESH: Final = timedelta(hours=4)
@@ -95,7 +83,7 @@ def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result
         return chosen.end
     if chosen is None:
         if plan.data.create_policy is None:
-            there = selection.listing(
+            there = enumeration(
                 printable(policy.name) for policy in policies if policy.cannot_protect is None
             )
             return Failure(
@@ -112,33 +100,6 @@ def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result
             at_once=lambda made: _with_policy(plan, made),
         )
     return _with_policy(plan, chosen)
-
-
-def invalid_new_name(policy_name: str) -> Failure | None:
-    """The Failure where no policy of that name can be created."""
-    try:
-        check_new_policy_name(policy_name)
-    except InvalidResourceIdError as error:
-        return refused(ErrorCode.INVALID_POLICY_NAME, f"policyName: {error}.")
-    return None
-
-
-def policy_named(name: str, policies: Iterable[Policy]) -> Policy | Failure | None:
-    """The policy of that name; None where there is none.
-
-    A Failure where the name is ambiguous, and for a policy that this app cannot use.
-    """
-    try:
-        found = only_named(name, policies, lambda policy: policy.name)
-    except AmbiguousNameError as error:
-        return Failure(ErrorCode.AMBIGUOUS_POLICY, f"{error}. Name one exactly.")
-    if found is not None and found.cannot_protect is not None:
-        return Failure(
-            ErrorCode.POLICY_NOT_SUPPORTED,
-            f"the policy {printable(found.name)} {found.cannot_protect}; name a policy for SQL databases that streams"
-            " its backups.",
-        )
-    return found
 
 
 def _with_policy(plan: ProtectPlan, chosen: Policy) -> Continue:
@@ -167,7 +128,7 @@ def _registered(message: StepMessage[ProtectPlan], c: Collaborators) -> Containe
     for container in registered:
         if container.virtual_machine_id == data.vm_id:
             return container
-    return selection.unusable_container(others, data.vm_id)
+    return unusable_container(others, data.vm_id)
 
 
 def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, container: Container) -> Result:
@@ -208,9 +169,9 @@ def register_container(message: StepMessage[ProtectPlan], c: Collaborators) -> R
         if other.virtual_machine_id is not None and same_name(other.virtual_machine_id.name, vm_id.name)
     ]
     if namesakes:
-        there = f"it does offer of that name: {selection.listing(namesakes)}"
+        there = f"it does offer of that name: {enumeration(namesakes)}"
     else:
-        there = f"it offers: {selection.listing(str(other.virtual_machine_id or other.name) for other in offered)}"
+        there = f"it offers: {enumeration(str(other.virtual_machine_id or other.name) for other in offered)}"
     return Failure(
         ErrorCode.VIRTUAL_MACHINE_NOT_FOUND,
         f"vault {plan.data.vault_id.name} does not offer the virtual machine {vm_id} for registration;"
@@ -255,18 +216,18 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
         for item in offered
         if container_id is None or item.in_availability_group or item.container == container_id
     ]
-    available = selection.candidates(
+    available = candidates(
         c.azure.list_protected_items(data.vault_id),
         Listing(here, others),
         vm_id=data.vm_id,
         container=container_id,
     )
-    chosen = selection.select_for_protection(
+    chosen = select_for_protection(
         data,
         available,
         policy_name=plan.policy_name,
         trouble=trouble,
-        parents=selection.parent_troubles(here),
+        parents=parent_troubles(here),
     )
     missed = chosen.missed
     if data.auto_protect:
@@ -280,9 +241,7 @@ def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Res
     return fix(message, chosen, tasks)
 
 
-def _task(
-    choice: selection.ProtectChoice, data: ProtectData, policy_id: str, outcome_count: int
-) -> ProtectTask:
+def _task(choice: ProtectChoice, data: ProtectData, policy_id: str, outcome_count: int) -> ProtectTask:
     protected = choice.candidate.protected
     return ProtectTask(
         database=choice.candidate.database,
@@ -298,12 +257,12 @@ def _task(
     )
 
 
-def _item_id(choice: selection.ProtectChoice) -> str:
+def _item_id(choice: ProtectChoice) -> str:
     offered = choice.candidate.protectable
     return offered.id if choice.action == "autoProtect" and offered is not None else choice.item.path
 
 
-def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.Trouble | None:
+def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> Trouble | None:
     """The problem that the last inquiry of the VM reported; None where it found SQL Server without trouble."""
     container = c.azure.get_container(container_id)
     inquiry = container.inquiry if container is not None else None
@@ -311,99 +270,4 @@ def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> selection.T
     if failure is None:
         return None
     text = f"The inquiry of the VM ended with {failure.code}: {failure.message}"
-    return selection.Trouble(failure.code, text)
-
-
-def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
-    """Protect one database by the policy, unless it is protected so already."""
-    task = message.payload
-    if task.action == "already":
-        return _already(task.policy_name, task.protection_state)
-    if task.action == "autoProtect":
-        return auto_protection.auto_protect(message, c)
-    if message.effect.waiting or task.look_at_item:
-        # The operation that was waited for may have been another request for the same, or for another policy.
-        done = protected_already(message, c)
-        if done is not None:
-            return done
-    item = ProtectedItemId.parse(task.item_id)
-    if task.action == "undelete":
-        return Call(make=lambda azure, request_id: azure.undelete(item, client_request_id=request_id))
-    return Call(
-        make=lambda azure, request_id: azure.enable_protection(
-            item, task.policy_id, client_request_id=request_id
-        )
-    )
-
-
-def protected_already(message: StepMessage[ProtectTask], c: Collaborators) -> End | None:
-    """The end where the database turns out to be protected already; None where it is not."""
-    task = message.payload
-    found = c.azure.get_protected_item(ProtectedItemId.parse(task.item_id))
-    if found is None or not selection.is_protected(found):
-        return None
-    kept = selection.policy_kept(
-        task.database, found, policy_name=task.policy_name, on_existing=task.on_existing
-    )
-    if isinstance(kept, Failure):
-        return kept.end
-    return _already(kept, found.protection_state) if kept is not None else None
-
-
-def happened(message: StepMessage[ProtectTask], c: Collaborators) -> Result | None:
-    """What follows where the item itself shows that the call took effect; None where it does not."""
-    if message.payload.action == "undelete":
-        return None
-    if message.payload.action == "autoProtect":
-        return auto_protection.auto_protected(message, c)
-    done = protected_already(message, c)
-    if done is None or done.error is not None:
-        return done
-    return _first_backup(message.payload) or done
-
-
-def _first_backup(task: ProtectTask) -> Continue | None:
-    """The first backup, where the request asks for one and the database was not protected before."""
-    if task.first_backup != "now" or task.action != "enable":
-        return None
-    first = BackupTask(
-        database=task.database,
-        item_id=task.item_id,
-        server_name=task.server_name,
-        policy_name=task.policy_name,
-        backup_type=BackupType.FULL,
-        outcome_count=task.outcome_count,
-    )
-    return Continue((To("trigger_backup", first),))
-
-
-def _already(policy_name: str, protection_state: str | None) -> End:
-    return End(
-        Status.SUCCEEDED,
-        details=OutcomeDetails(policy_name=policy_name, protection_state=protection_state),
-    )
-
-
-def attempts(message: StepMessage[ProtectTask], c: Collaborators) -> int:
-    """How often protection may be enabled: repeats end in the same state, so only time bounds it."""
-    if c.now() - message.since < c.settings.operation_timeout:
-        return MOST_PUTS
-    return message.effect.n - 1 if message.effect.waiting else message.effect.n
-
-
-def after_protection(message: StepMessage[ProtectTask], _job: Job, end: End) -> Continue | End:
-    """What follows once a database's job has ended: the resume of an undeleted one, a first backup."""
-    task = message.payload
-    if end.status not in SUCCESSES:
-        details = end.details.model_copy(update={"policy_name": task.policy_name})
-        return replace(end, details=details)
-    if task.action == "undelete":
-        resumed = task.model_copy(update={"action": "resume"})
-        return Continue((To("enable_protection", resumed),))
-    first = _first_backup(task)
-    if first is not None:
-        return first
-    kept = task.action == "changePolicy"
-    state = task.protection_state if kept else "IRPending"
-    told = {"policy_name": task.policy_name, "protection_state": state}
-    return replace(end, details=end.details.model_copy(update=told))
+    return Trouble(failure.code, text)

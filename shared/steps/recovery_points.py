@@ -44,7 +44,7 @@ def choose_recovery_point(
     if chosen is None:
         # It may be far older than the newest ones that are listed.
         avoided = _chosen(choice, snapshots, ranges)
-        which = f": that is {_told(avoided, snapshots)}" if avoided is not None else ""
+        which = f": that is {_described(avoided, snapshots)}" if avoided is not None else ""
         return Failure(
             ErrorCode.RECOVERY_POINT_NOT_FOUND,
             f"{database} cannot be restored to {choice}{which}. {available_points(points)}",
@@ -65,7 +65,7 @@ def _chosen(
     return _newest(snapshots, ranges, before=choice.before)
 
 
-def _told(chosen: ChosenRecoveryPoint, snapshots: Snapshots) -> str:
+def _described(chosen: ChosenRecoveryPoint, snapshots: Snapshots) -> str:
     """The name of a recovery point for messages."""
     named = (_label(time, point) for time, point in snapshots if point.name == chosen.name)
     return next(named, f"{chosen.name} ({_THREATS})")

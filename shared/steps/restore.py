@@ -27,12 +27,14 @@ from shared.messages.requests import (
     OriginalTarget,
     RestoreData,
 )
-from shared.names import same_name
+from shared.names import enumeration, same_name
 from shared.settings import Settings
-from shared.steps import selection
+from shared.steps.candidates import Candidate, candidates, unusable_container
 from shared.steps.database_files import known_files, map_files
 from shared.steps.drill_checks import may_replace, not_the_drills_own, source_item, target_of_task
-from shared.steps.drill_restores import after_drill_restore, prepare, told
+from shared.steps.drill_restores import after_drill_restore, prepare, with_drill_info
+from shared.steps.matching import called, inside
+from shared.steps.missing_databases import machines_instead, protected_as_a_whole
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
 from shared.steps.restore_body import properties_of, target_info
@@ -109,7 +111,7 @@ def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Fail
         destination = target.vm_id.path
     if destination is None or not settings.allows_target(destination, source=source):
         accepted = settings.restore_allowed_targets
-        allowed = "the source VM only" if accepted is None else selection.listing(accepted)
+        allowed = "the source VM only" if accepted is None else enumeration(accepted)
         return refused(
             ErrorCode.TARGET_NOT_ALLOWED,
             f"the setting RESTORE_ALLOWED_TARGETS does not allow restores to {destination}; it allows: {allowed}."
@@ -136,7 +138,7 @@ def _path_not_allowed(
         if path is None or (isinstance(target, AlternateTarget) and not windows_paths.is_share(path)):
             continue
         if not settings.allows_path(path):
-            allowed = selection.listing(settings.restore_allowed_paths)
+            allowed = enumeration(settings.restore_allowed_paths)
             return refused(
                 ErrorCode.PATH_NOT_ALLOWED,
                 f"data.target.{field}: the setting RESTORE_ALLOWED_PATHS does not allow restores to {path}; it allows:"
@@ -171,7 +173,7 @@ def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | F
         isinstance(target, AlternateTarget)
         and target.database is not None
         and target.vm_id == database.vm_id
-        and same_name(target.instance, database.instance or "")
+        and same_name(target.instance, database.parent)
         and same_name(target.database, database.name)
     ):
         return f"the source database {target.instance}/{target.database}"
@@ -179,40 +181,37 @@ def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | F
 
 
 def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> ProtectedItem | Failure:
-    data = message.payload.data
+    data, asked = message.payload.data, message.payload.about
 
-    def available_in(protected: Listing[ProtectedItem]) -> list[selection.Candidate]:
-        return selection.candidates(protected, selection.NOTHING, vm_id=data.vm_id, container=None)
+    def available_in(protected: Listing[ProtectedItem]) -> list[Candidate]:
+        return candidates(protected, vm_id=data.vm_id)
 
     def is_in(protected: Listing[ProtectedItem]) -> bool:
-        found = selection.called(available_in(protected), message.payload.about)
-        return any(one.cannot is None for one in found)
+        return any(match.cannot is None for match in called(available_in(protected), asked))
 
     protected = recent_items(message, c, data.vault_id, enough=is_in)
     if isinstance(protected, Failure):
         return protected
     available = available_in(protected)
-    parent = data.instance or data.availability_group or ""
-    asked = message.payload.about
-    for found in selection.called(available, asked):
-        if found.cannot is not None:
-            return found.cannot[1]
-        item = found.candidate.protected
+    for match in called(available, asked):
+        if match.cannot is not None:
+            return match.cannot[1]
+        item = match.candidate.protected
         assert item is not None
         if item.is_scheduled_for_deferred_delete:
             return Failure(
                 ErrorCode.ITEM_SOFT_DELETED,
-                f"the backups of {found.candidate.database} are soft-deleted: undelete it before it is restored.",
+                f"the backups of {match.candidate.database} are soft-deleted: undelete it before it is restored.",
             )
         return item
-    if (whole := selection.protected_as_a_whole(selection.inside(available, asked))) is not None:
+    if (whole := protected_as_a_whole(inside(available, asked))) is not None:
         return Failure(whole.code, f"{asked} {whole.why}.")
     place = f" on {data.vm_id}" if data.vm_id is not None else ""
-    there = selection.listing(str(candidate.database) for candidate in available)
-    instead = selection.machines_instead(protected, data.vm_id)
+    there = enumeration(str(candidate.database) for candidate in available)
+    instead = machines_instead(protected, data.vm_id)
     return Failure(
         ErrorCode.DATABASE_NOT_FOUND,
-        f"vault {data.vault_id.name} protects no database {parent}/{data.database}{place}; it protects there:"
+        f"vault {data.vault_id.name} protects no database {asked}{place}; it protects there:"
         f" {there}.{f' {instead}' if instead else ''}",
     )
 
@@ -243,7 +242,7 @@ def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
         if isinstance(prepared, Later):
             return prepared
         if isinstance(prepared, Failure):
-            return told(message, prepared.end)
+            return with_drill_info(message, prepared.end)
         message = message.model_copy(update={"payload": prepared})
     elif task.prepared is not None and task.recovery_point is not None:
         failure = not_the_drills_own(message, target, task.prepared)
@@ -273,7 +272,7 @@ def _call(message: StepMessage[RestoreTask], c: Collaborators, events: tuple[Eve
     prepared = task.prepared if message.effect.ready else None
     body = prepared if prepared is not None else restore_properties(message, c, item)
     if isinstance(body, Failure):
-        return replace(told(message, body.end), events=events)
+        return replace(with_drill_info(message, body.end), events=events)
     return Call(
         make=lambda azure, request_id: azure.trigger_restore(point, body, client_request_id=request_id),
         # What follows the call needs no more than the task.
@@ -309,7 +308,7 @@ def proves_an_earlier_one(error: ErrorInfo) -> bool:
 
 def after_restore(message: StepMessage[RestoreTask], job: Job, end: End) -> Continue | End:
     """What the outcome tells of the restore; a drill goes on."""
-    end = _told_of_restore(message, end)
+    end = _with_restore_details(message, end)
     if message.request.operation is Operation.DRILL:
         return after_drill_restore(message, job, end)
     return end
@@ -319,22 +318,22 @@ def conclude(message: StepMessage[RestoreTask] | StepMessage[RestorePlan], end: 
     """The outcome of a restore as its payload tells it: that of a drill says what it was a drill of."""
     if isinstance(message.payload, RestorePlan):
         return end  # of the selection, which went the way that going on would have gone
-    return told(message, end)
+    return with_drill_info(message, end)
 
 
-def _told_of_restore(message: StepMessage[RestoreTask], end: End) -> End:
+def _with_restore_details(message: StepMessage[RestoreTask], end: End) -> End:
     task = message.payload
     point = task.recovery_point
     assert point is not None
     status, warnings = end.status, end.details.warnings
     if task.warnings and status in SUCCESSES:
         status, warnings = Status.SUCCEEDED_WITH_WARNINGS, (*task.warnings, *warnings)
-    told = {
+    restored = {
         "warnings": warnings,
         "recovery_point": RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time),
         "target": task.target.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
-    return replace(end, status=status, details=end.details.model_copy(update=told))
+    return replace(end, status=status, details=end.details.model_copy(update=restored))
 
 
 def warnings_of(task: RestoreTask, properties: Mapping[str, Any]) -> tuple[str, ...]:
@@ -403,13 +402,13 @@ def _target_container(
                     f" {vault_id.name}.",
                 )
             return container
-    if (unusable := selection.unusable_container(others, vm_id)) is not None:
+    if (unusable := unusable_container(others, vm_id)) is not None:
         return unusable
-    there = selection.listing(str(container.virtual_machine_id) for container in registered)
+    there = enumeration(str(container.virtual_machine_id) for container in registered)
     offered = c.azure.list_protectable_containers(vault_id)
     advice = (
         "Register it with a protect request first."
-        if any(found.virtual_machine_id == vm_id for found in offered)
+        if any(other.virtual_machine_id == vm_id for other in offered)
         else "The vault does not offer it either: restores to a VM of another vault are not supported here (use the"
         " portal or az); if no vault has it, register it with a protect request first."
     )
@@ -425,19 +424,19 @@ def _default_directories(
     instances = c.azure.list_workload_items(container.id, "SQLInstance")
     for instance in instances:
         if same_name(instance.instance, target.instance):
-            found = {kind.lower(): path for kind, path in instance.data_directories}
+            directories = {kind.lower(): path for kind, path in instance.data_directories}
             break
     else:
-        there = selection.listing(instance.instance for instance in instances)
+        there = enumeration(instance.instance for instance in instances)
         return Failure(
             ErrorCode.TARGET_INSTANCE_NOT_FOUND,
             f"the target VM {target.vm_id} has no SQL Server instance {target.instance}; it has: {there}.",
         )
     if target.data_directory is not None:
-        found["data"] = target.data_directory
+        directories["data"] = target.data_directory
     if target.log_directory is not None:
-        found["log"] = target.log_directory
-    return found
+        directories["log"] = target.log_directory
+    return directories
 
 
 def _target_exists(

@@ -11,7 +11,7 @@ from shared.arm.ids import VaultId
 from shared.arm.redaction import printable
 from shared.engine.result import Collaborators, Failure
 from shared.messages.error_codes import ErrorCode
-from shared.steps.selection import listing
+from shared.names import enumeration
 
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
     """The error for an unknown vault, naming the existing ones."""
     vaults, others = c.azure.list_vaults(vault_id.subscription_id)
-    there = listing((*(vault.id.path for vault in vaults), *(other.name for other in others)))
+    there = enumeration((*(vault.id.path for vault in vaults), *(other.name for other in others)))
     return Failure(
         ErrorCode.VAULT_NOT_FOUND,
         f"there is no vault {vault_id}; subscription {vault_id.subscription_id} has: {there}.",

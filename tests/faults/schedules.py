@@ -8,11 +8,11 @@ to do; then the invariants are checked.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -114,6 +114,10 @@ _ON_POLLS: Final[tuple[tuple[str, JsonObject], ...]] = (
 )
 
 
+#: A call's route, the fault, at which of the calls it comes up, and the fault's details.
+Fault: TypeAlias = tuple[str, str, int, tuple[tuple[str, Any], ...]]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Everything that is not certain about a run."""
@@ -123,7 +127,7 @@ class Schedule:
     duplicates: int = 0
     #: whether jobs bear the client request id
     echoes: bool = True
-    faults: tuple[tuple[str, str, int, tuple[tuple[str, Any], ...]], ...] = ()
+    faults: tuple[Fault, ...] = ()
     crashes: tuple[tuple[int, str], ...] = ()
     slow: tuple[tuple[int, int], ...] = ()
     unavailable: tuple[int, ...] = ()
@@ -148,6 +152,15 @@ class Schedule:
             recovery=self.recovery,  # type: ignore[arg-type]  # drawn from the two
             mangle=Jumping(self.jumps) if self.jumps else None,
         )
+
+    @property
+    def scenario(self) -> JsonObject:
+        """Its faults, as a scenario has them."""
+        listed = [
+            fault(route, name, nth=nth, **{key: _thawed(value) for key, value in details})
+            for route, name, nth, details in self.faults
+        ]
+        return {"faults": listed, "echoActivityId": self.echoes}
 
     @property
     def disturbed(self) -> bool:
@@ -213,8 +226,8 @@ def requests_of(estate: FaultyEstate, flow: str) -> list[JsonObject]:
     return [*backups, estate.restore("orders", "orders_one"), estate.backup("orders", "billing")]
 
 
-def fault_of(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
-    """A fault of a route: its kind, which call, and its details."""
+def fault_on(route: str) -> st.SearchStrategy[Fault]:
+    """A fault of the calls of a route."""
     kinds = _ON_ANYTHING + (_ON_MUTATIONS if route in _MUTATIONS else ())
     kinds += _ON_POLLS if route in ("OperationStatus", "OperationResult", "GetJob") else ()
     return st.tuples(
@@ -231,17 +244,15 @@ def fault_of(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[s
     )
 
 
-def listed(value: Any) -> Any:
-    """A detail of a fault as a scenario has it."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def at_most(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
-    """Up to `most` of these."""
+def _thawed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def some(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(one, max_size=most).map(tuple)
 
 
@@ -250,23 +261,46 @@ def _trouble_for(kind: str) -> st.SearchStrategy[tuple[str, int, int]]:
     return st.tuples(st.just(kind), st.integers(-1, 25), st.sampled_from(lasts))
 
 
-_NUMBER: Final = st.integers(0, 40)
+def schedules(
+    flows: Sequence[str],
+    faults: st.SearchStrategy[Fault],
+    *,
+    effects: int,
+    queues: int,
+    **more: st.SearchStrategy[Any],
+) -> st.SearchStrategy[Schedule]:
+    """Schedules of these flows and faults.
 
-SCHEDULES: Final = st.builds(
-    Schedule,
-    flow=st.sampled_from(FLOWS),
-    duplicates=st.integers(0, 2),
+    Args:
+        effects: how many effects and deliveries a run has about.
+        queues: how many queues it has.
+        more: other fields of the schedules.
+    """
+    number = st.integers(0, effects)
+    return st.builds(
+        Schedule,
+        flow=st.sampled_from(flows),
+        duplicates=st.integers(0, 2),
+        faults=some(faults, 3),
+        crashes=some(st.tuples(number, st.sampled_from(("before", "after"))), 3),
+        slow=some(st.tuples(number, st.sampled_from((20, 160, 301, 900))), 2),
+        unavailable=some(number, 2),
+        uncompleted=some(st.tuples(number, st.sampled_from(("at once", "later"))), 2),
+        held=some(number, 2),
+        recovery=st.sampled_from(("at once", "later")),
+        order=some(st.integers(0, queues), 4),
+        **more,
+    )
+
+
+SCHEDULES: Final = schedules(
+    FLOWS,
+    st.sampled_from(_MUTATIONS + _MUTATIONS + _READS).flatmap(fault_on),
+    effects=40,
+    queues=17,
     echoes=st.sampled_from((True, True, False)),
-    faults=at_most(st.sampled_from(_MUTATIONS + _MUTATIONS + _READS).flatmap(fault_of), 3),
-    crashes=at_most(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
-    slow=at_most(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
-    unavailable=at_most(_NUMBER, 2),
-    uncompleted=at_most(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
-    held=at_most(_NUMBER, 2),
-    troubles=at_most(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
-    jumps=at_most(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
-    recovery=st.sampled_from(("at once", "later")),
-    order=at_most(st.integers(0, 17), 4),
+    troubles=some(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
+    jumps=some(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
 )
 
 
@@ -288,29 +322,13 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
 
     Raises AssertionError where it does not.
     """
-    faults = [
-        fault(
-            route,
-            name,
-            nth=nth,
-            **{key: listed(value) for key, value in more},
-        )
-        for route, name, nth, more in schedule.faults
-    ]
-    details = {"faults": faults, "echoActivityId": schedule.echoes}
     if "coverage" in schedule.flow:
-        scenario = gapped_estate(**details)
+        scenario = gapped_estate(**schedule.scenario)
     else:
         base = bare_estate if schedule.flow == "protect" else protected_estate
-        scenario = base("orders", "billing", **details)
+        scenario = base("orders", "billing", **schedule.scenario)
     with open_faulty(scenario, schedule.plan, SETTINGS, order=schedule.order) as estate:
-        for request in requests_of(estate, schedule.flow):
-            estate.submit(request)
-            for _ in range(schedule.duplicates):
-                estate.send(request)
-        _troubled(estate, schedule)
-        estate.quiesce()
-        estate.check(two_answers=schedule.disturbed and bool(schedule.faults))
+        answer(estate, schedule, requests_of(estate, schedule.flow))
         if schedule.echoes:
             check_true(estate)
         if not (schedule.disturbed or schedule.jumps):
@@ -321,6 +339,17 @@ def run(schedule: Schedule, tally: Tally | None = None) -> None:
             for outcome in estate.outcomes():
                 status = outcome["data"]["status"]
                 tally.statuses[status] = tally.statuses.get(status, 0) + 1
+
+
+def answer(estate: FaultyEstate, schedule: Schedule, requests: Iterable[JsonObject]) -> None:
+    """Send the requests, each as often as the schedule says, go on to the end, and check what must hold of any."""
+    for request in requests:
+        estate.submit(request)
+        for _ in range(schedule.duplicates):
+            estate.send(request)
+    _troubled(estate, schedule)
+    estate.quiesce()
+    estate.check(two_answers=schedule.disturbed and bool(schedule.faults))
 
 
 def _troubled(estate: FaultyEstate, schedule: Schedule) -> None:

@@ -40,7 +40,7 @@ from tests.e2e.drills import (
 )
 from tests.e2e.harness import INSTANCE, virtual_machine
 from tests.faults import schedules
-from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, fault, open_faulty
+from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, open_faulty
 from tests.faults.forged import forged
 from tests.faults.observing import OpenEstate
 from tests.faults.schedules import Schedule
@@ -128,46 +128,27 @@ _ROUTES: Final = (
 _SCRIPTS: Final = ("scriptNeverEnds", "scriptFailure", "scriptMisleads", "deleteFails")
 
 
-def _fault(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
+def _fault(route: str) -> st.SearchStrategy[schedules.Fault]:
     if route in ("PutRunCommand", "DeleteRunCommand"):
         own = st.tuples(st.just(route), st.sampled_from(_SCRIPTS), st.integers(1, 3), st.just(()))
-        return st.one_of(schedules.fault_of(route), own)
-    return schedules.fault_of(route)
+        return st.one_of(schedules.fault_on(route), own)
+    return schedules.fault_on(route)
 
 
-_NUMBER: Final = st.integers(0, 60)
-DRILLS: Final = st.builds(
-    Schedule,
-    flow=st.just("drill"),
-    duplicates=st.integers(0, 2),
-    echoes=st.just(True),
-    faults=schedules.at_most(st.sampled_from(_ROUTES).flatmap(_fault), 3),
-    crashes=schedules.at_most(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
-    slow=schedules.at_most(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
-    unavailable=schedules.at_most(_NUMBER, 2),
-    uncompleted=schedules.at_most(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
-    held=schedules.at_most(_NUMBER, 2),
-    recovery=st.sampled_from(("at once", "later")),
-    order=schedules.at_most(st.integers(0, 22), 4),
+DRILLS: Final = schedules.schedules(
+    ["drill"], st.sampled_from(_ROUTES).flatmap(_fault), effects=60, queues=22
 )
 
 
 def run(schedule: Schedule) -> None:
     """Run a schedule of a drill to its end, check what must hold, and drill again, which replaces what is left."""
-    faults = [
-        fault(route, name, nth=nth, **{key: schedules.listed(value) for key, value in more})
-        for route, name, nth, more in schedule.faults
-    ]
-    estate_of = scenario("orders", "billing", faults=faults)
     with open_faulty(
-        estate_of, schedule.plan, {**schedules.SETTINGS, **settings()}, order=schedule.order
+        scenario("orders", "billing", **schedule.scenario),
+        schedule.plan,
+        {**schedules.SETTINGS, **settings()},
+        order=schedule.order,
     ) as estate:
-        request = drill(estate)
-        estate.submit(request)
-        for _ in range(schedule.duplicates):
-            estate.send(request)
-        estate.quiesce()
-        estate.check(two_answers=schedule.disturbed and bool(schedule.faults))
+        schedules.answer(estate, schedule, [drill(estate)])
         check_untouched(estate, "orders", "billing")
         estate.meter.plan = replace(Plan())
         estate.clock.advance(timedelta(hours=4))

@@ -27,7 +27,9 @@ from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import ProtectedItem
 from shared.azure_backup.operations import AzureBackup
 from shared.messages.requests import BackupData
-from shared.steps import selection
+from shared.steps.backup_selection import BackupChoice, select_for_backup
+from shared.steps.candidates import candidates
+from shared.steps.selection import Selection
 from tests.e2e.harness import (
     INSTANCE,
     POLICY,
@@ -364,13 +366,11 @@ def test_a_backup_skips_or_fails_what_is_protected_otherwise(
     service: tuple[Server, AzureBackup], entry: JsonObject, code: str, names: list[str]
 ) -> None:
     listing = listed(service, entry, item("SQLDataBase;mssqlserver;orders", "SQLDataBase;mssqlserver;orders"))
-    available = selection.candidates(
-        listing, selection.NOTHING, vm_id=VirtualMachineId.parse(VM), container=None
-    )
+    available = candidates(listing, vm_id=VirtualMachineId.parse(VM))
 
-    def chosen(databases: Sequence[JsonObject]) -> selection.Selection[selection.BackupChoice]:
+    def chosen(databases: Sequence[JsonObject]) -> Selection[BackupChoice]:
         data = {"vaultId": PREFIX, "backupType": "Full", "databases": databases}
-        return selection.select_for_backup(BackupData.model_validate(data), available)
+        return select_for_backup(BackupData.model_validate(data), available)
 
     everything = chosen([{"instance": "*", "database": "*"}])
     assert everything.failures == []
@@ -389,11 +389,11 @@ def test_names_that_only_their_case_tells_apart(service: tuple[Server, AzureBack
         item(f"SQLDataBase;mssqlserver;{name}", f"SQLDataBase;mssqlserver;{name}")
         for name in ("Orders", "orders")
     ]
-    available = selection.candidates(listed(service, *entries), selection.NOTHING, vm_id=None, container=None)
+    available = candidates(listed(service, *entries), vm_id=None)
 
-    def chosen(*names: str) -> selection.Selection[selection.BackupChoice]:
+    def chosen(*names: str) -> Selection[BackupChoice]:
         data = {"vaultId": PREFIX, "backupType": "Full", "databases": selectors(names)}
-        return selection.select_for_backup(BackupData.model_validate(data), available)
+        return select_for_backup(BackupData.model_validate(data), available)
 
     for name in ("Orders", "orders"):
         (task,) = chosen(name).tasks

@@ -207,7 +207,7 @@ def test_what_a_vm_says_can_always_be_told_on() -> None:
     result = ScriptResult.read(said)
     assert (result.verdict, result.errors, result.numbers) == ("corrupt", 2, (824, -1))
     assert (result.seconds, result.size_mb, result.free_mb) == (None, None, None)
-    told = ErrorInfo(code="DrillCheckFailed", message=result.told).model_dump_json()
+    told = ErrorInfo(code="DrillCheckFailed", message=result.described).model_dump_json()
     assert "x\ufffd" in json.loads(told)["message"]
 
 

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from shared.azure_backup.calls import Reads
 from shared.azure_backup.models import ErrorDetail, ProtectionIntent
 from shared.engine.message import StepMessage
-from shared.engine.result import Call, Collaborators, End
+from shared.engine.result import Call, End
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.identity import Database
 from shared.messages.requests import Operation, ProtectData
-from shared.settings import Settings
 from shared.steps.auto_protection import add_instances, auto_protect, auto_protected
 from shared.steps.payloads import ProtectTask
-from shared.steps.selection import ProtectChoice, Selection
-from tests.unit.examples import CONTAINER, NOW, VAULT, VM, backup_message, protectable, request
+from shared.steps.protect_selection import ProtectChoice
+from shared.steps.selection import Selection
+from tests.fakes.azure_backup import FakeAzureBackup
+from tests.unit.examples import CONTAINER, VAULT, VM, backup_message, protectable, request
+from tests.unit.steps.calling import REQUEST_ID, collaborators, made
 
 INSTANCE = Database(vm_id=VM, instance="MSSQLSERVER", name="*")
 
 
-class Azure:
-    """These intents are there; what is put is written down."""
-
-    def __init__(self, *policies: str | None) -> None:
-        self._policies = policies
-        self.put: list[tuple[object, ...]] = []
-
-    def list_protection_intents(self, vault: object, **asked: object) -> list[ProtectionIntent]:
-        assert (vault, asked["item_name"], asked["container"]) == (VAULT, "MSSQLSERVER", CONTAINER)
-        assert asked["item_type"] == "SQLInstance"
-        return [
-            ProtectionIntent(name=f"intent-{n}", policy_name=policy)
-            for n, policy in enumerate(self._policies)
+def intents(*policies: str | None) -> FakeAzureBackup:
+    """An instance with an intent for each of these policies."""
+    return FakeAzureBackup(
+        protection_intents=[
+            ProtectionIntent(name=f"intent-{number}", policy_name=policy)
+            for number, policy in enumerate(policies)
         ]
-
-    def put_protection_intent(self, vault: object, name: str, **sent: object) -> None:
-        self.put.append((vault, name, sent["policy_id"], sent["client_request_id"]))
+    )
 
 
 def message(**changes: Any) -> StepMessage[ProtectTask]:
@@ -55,12 +47,6 @@ def message(**changes: Any) -> StepMessage[ProtectTask]:
     return asked.model_copy(update={"payload": ProtectTask(**{**fields, **changes})})  # type: ignore[return-value]  # its payload is another
 
 
-def collaborators(azure: Azure) -> Collaborators:
-    return Collaborators(
-        azure=cast("Reads", azure), settings=Settings(), now=lambda: NOW, machine_now=lambda: NOW
-    )
-
-
 def done(policy: str) -> Any:
     def is_it(end: object) -> bool:
         return (
@@ -73,21 +59,25 @@ def done(policy: str) -> Any:
 
 
 def test_an_intent_is_made_under_the_id_of_its_request_and_done_at_once() -> None:
-    azure = Azure()
+    azure = intents()
     call = auto_protect(message(), collaborators(azure))
     assert isinstance(call, Call)
-    call.make(cast("Any", azure), "request-1")
-    assert azure.put == [(VAULT, "request-1", "policy-1", "request-1")]
+    assert made(azure, call)[:2] == (
+        "put_protection_intent",
+        {"vault": VAULT, "name": REQUEST_ID, "item_id": message().payload.item_id, "policy_id": "policy-1"},
+    )
+    assert azure.calls.of("list_protection_intents") == [
+        {"vault": VAULT, "item_name": "MSSQLSERVER", "item_type": "SQLInstance", "container": CONTAINER}
+    ]
     assert call.at_once is not None
     assert done("Daily")(call.at_once(None))
 
 
 def test_the_policy_of_an_intent_is_changed_where_that_is_asked_for() -> None:
-    azure = Azure("Weekly", "Other")
+    azure = intents("Weekly", "Other")
     call = auto_protect(message(on_existing="changePolicy"), collaborators(azure))
-    assert isinstance(call, Call)
-    call.make(cast("Any", azure), "request-1")
-    assert azure.put == [(VAULT, "intent-0", "policy-1", "request-1")]
+    _, put, _ = made(azure, call)
+    assert (put["name"], put["policy_id"]) == ("intent-0", "policy-1")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +86,8 @@ def test_the_policy_of_an_intent_is_changed_where_that_is_asked_for() -> None:
 )
 def test_what_is_there_as_asked_is_done(there: str | None, on_existing: str, policy: str) -> None:
     for look in (auto_protect, auto_protected):
-        assert done(policy)(look(message(on_existing=on_existing), collaborators(Azure(there))))
-    assert auto_protected(message(), collaborators(Azure())) is None
+        assert done(policy)(look(message(on_existing=on_existing), collaborators(intents(there))))
+    assert auto_protected(message(), collaborators(intents())) is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +95,7 @@ def test_what_is_there_as_asked_is_done(there: str | None, on_existing: str, pol
 )
 def test_another_policy_is_named(there: str | None, named: str) -> None:
     for look in (auto_protect, auto_protected):
-        end = look(message(), collaborators(Azure(there)))
+        end = look(message(), collaborators(intents(there)))
         assert isinstance(end, End)
         assert end.error is not None
         assert end.error.code == ErrorCode.PROTECTED_BY_ANOTHER_POLICY

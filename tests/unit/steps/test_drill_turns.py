@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from shared.arm.ids import VaultId, VirtualMachineId
-from shared.azure_backup.calls import Reads
 from shared.azure_backup.models import Job
 from shared.drills import drill_database_name
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database, Request, drill_digest, drill_request_id
 from shared.messages.requests import AlternateTarget, Operation
-from shared.settings import Settings
+from shared.steps.candidates import Candidate
 from shared.steps.drill_restores import first_drill, next_drill
 from shared.steps.drill_turns import JOBS_REACH, Sizes, in_turn, last_drills
 from shared.steps.payloads import Drill, DrillSource, RestoreTask, packed_sources
-from shared.steps.selection import Candidate
 from tests.e2e.drills import DRILL_VM, SUBSCRIPTION
+from tests.fakes.azure_backup import FakeAzureBackup
 from tests.unit.examples import job, protected
+from tests.unit.steps.calling import collaborators
 
 VAULT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/vault1"
 SOURCE_VM = DRILL_VM.replace("drills1", "sqlvm1")
@@ -158,42 +157,33 @@ def test_a_drill_that_is_replayed_does_not_set_the_next_one_going_again() -> Non
 # -- how it is known
 
 
-class Azure:
-    """A vault's jobs, listed a window at a time, and what each transferred."""
-
-    def __init__(self, *jobs: Job, pages: int = 1, sizes: dict[str, str] | None = None) -> None:
-        self._jobs = jobs
-        self._pages = pages
-        self._sizes = sizes or {}
-        self.asked: list[tuple[float, float | None, str]] = []
-        self.read: list[str] = []
-
-    def list_jobs(
-        self,
-        _vault: object,
-        *,
-        start: datetime,
-        kept: Callable[[Job], bool],
-        operation: str,
-        end: datetime | None = None,
-        counted: Callable[[int], None] = lambda _pages: None,
-    ) -> list[Job]:
-        until = (BEGAN - end) / DAY if end is not None else None
-        self.asked.append(((BEGAN - start) / DAY, until, operation))
-        counted(self._pages)
-        times = [(job, job.start_time or start) for job in self._jobs]
-        return [job for job, at in times if kept(job) and start <= at < (end or BEGAN)]
-
-    def get_job(self, _vault: object, job_id: str) -> Job | None:
-        self.read.append(job_id)
-        size = self._sizes.get(job_id)
-        return full(job_id, properties={"Data Transferred (in MB)": size}) if size is not None else None
+def at_beginning(azure: FakeAzureBackup) -> Collaborators:
+    return collaborators(azure, now=BEGAN)
 
 
-def collaborators(azure: Azure) -> Collaborators:
-    return Collaborators(
-        azure=cast("Reads", azure), settings=Settings(), now=lambda: BEGAN, machine_now=lambda: BEGAN
-    )
+def asked(azure: FakeAzureBackup) -> list[tuple[float, float | None, str]]:
+    """Which windows of jobs were listed, in days before the beginning, and of which operation."""
+    return [
+        (
+            (BEGAN - call["start"]) / DAY,
+            (BEGAN - call["end"]) / DAY if call["end"] is not None else None,
+            call["operation"],
+        )
+        for call in azure.calls.of("list_jobs")
+    ]
+
+
+def read(azure: FakeAzureBackup) -> list[str]:
+    """The jobs that were read one by one."""
+    return [call["job_id"] for call in azure.calls.of("get_job")]
+
+
+def listing(*jobs: Job, sizes: dict[str, str] | None = None, pages: int = 1) -> FakeAzureBackup:
+    """A vault that lists these jobs; single ones say what they transferred."""
+    detailed = [
+        full(name, properties={"Data Transferred (in MB)": size}) for name, size in (sizes or {}).items()
+    ]
+    return FakeAzureBackup(jobs=jobs, detailed_jobs=detailed, pages_of_jobs=pages)
 
 
 def full(name: str, days: float = 0.5, **details: Any) -> Job:
@@ -201,9 +191,9 @@ def full(name: str, days: float = 0.5, **details: Any) -> Job:
     return job(name, **{**fields, **details})
 
 
-def size_of(azure: Azure, *available: Candidate) -> float | None:
+def size_of(azure: FakeAzureBackup, *available: Candidate) -> float | None:
     """The size of the first of these."""
-    return Sizes(collaborators(azure), VaultId.parse(VAULT), available).of(available[0])
+    return Sizes(at_beginning(azure), VaultId.parse(VAULT), available).of(available[0])
 
 
 def candidate(name: str = "orders", instance: str = "MSSQLSERVER", server: str = "sqlvm1") -> Candidate:
@@ -213,15 +203,16 @@ def candidate(name: str = "orders", instance: str = "MSSQLSERVER", server: str =
 
 def test_a_database_was_last_drilled_when_its_newest_restore_for_a_drill_was_started() -> None:
     known = {"a": drill_request_id("a", "target", 1), "b": drill_request_id("b", "target", 1)}
-    azure = Azure(
-        job("1", activity_id=known["a"], start_time=BEGAN - 2 * DAY),
-        job("2", activity_id=drill_request_id("a", "other", 2), start_time=BEGAN - DAY),
-        job("3", activity_id=known["a"], start_time=BEGAN - 3 * DAY),
-        full("4", activity_id=known["b"]).model_copy(update={"start_time": None}),
-        job("5", start_time=BEGAN - DAY),
+    restore: dict[str, Any] = {"operation": "Restore"}
+    azure = listing(
+        job("1", **restore, activity_id=known["a"], start_time=BEGAN - 2 * DAY),
+        job("2", **restore, activity_id=drill_request_id("a", "other", 2), start_time=BEGAN - DAY),
+        job("3", **restore, activity_id=known["a"], start_time=BEGAN - 3 * DAY),
+        job("4", **restore, activity_id=known["b"], start_time=None),
+        job("5", **restore, start_time=BEGAN - DAY),
     )
-    assert last_drills(collaborators(azure), VaultId.parse(VAULT)) == {drill_digest("a"): BEGAN - DAY}
-    assert azure.asked == [(30.0, None, "Restore")]
+    assert last_drills(at_beginning(azure), VaultId.parse(VAULT)) == {drill_digest("a"): BEGAN - DAY}
+    assert asked(azure) == [(30.0, None, "Restore")]
 
 
 def test_a_drill_counts_for_the_day_that_it_was_done_on() -> None:
@@ -233,7 +224,7 @@ def test_a_drill_counts_for_the_day_that_it_was_done_on() -> None:
 
 
 def test_a_size_is_that_of_the_newest_full_that_succeeded() -> None:
-    azure = Azure(
+    azure = listing(
         full("older", 0.9),
         full("newest", 0.1),
         full("log", 0.05, operation="Backup (Log)"),
@@ -243,33 +234,33 @@ def test_a_size_is_that_of_the_newest_full_that_succeeded() -> None:
         sizes={"newest": "12.5", "older": "99"},
     )
     assert size_of(azure, candidate()) == 12.5
-    assert (azure.asked, azure.read) == ([(1.0, None, "Backup")], ["newest"])
+    assert (asked(azure), read(azure)) == ([(1.0, None, "Backup")], ["newest"])
 
 
 @pytest.mark.parametrize(("text", "size"), [("12", 12.0), ("much", None), (None, None)])
 def test_a_size_is_known_as_far_as_the_job_tells_it(text: str | None, size: float | None) -> None:
-    assert size_of(Azure(full("1"), sizes={"1": text} if text else {}), candidate()) == size
+    assert size_of(listing(full("1"), sizes={"1": text} if text else {}), candidate()) == size
 
 
 def test_of_namesakes_the_largest_of_a_few_is_taken() -> None:
     jobs = [full(str(number), 0.1 * (number + 1)) for number in range(4)]
     sizes = {"0": "1", "1": "5", "2": "3", "3": "9"}
     namesake = candidate(instance="SQL2019")
-    azure = Azure(*jobs, sizes=sizes)
+    azure = listing(*jobs, sizes=sizes)
     assert size_of(azure, candidate(), namesake) == 5.0
-    assert azure.read == ["0", "1", "2"]
+    assert read(azure) == ["0", "1", "2"]
     for other in (candidate("billing"), candidate(server="sqlvm2")):
-        assert size_of(Azure(*jobs, sizes=sizes), candidate(), other) == 1.0
+        assert size_of(listing(*jobs, sizes=sizes), candidate(), other) == 1.0
 
 
 def test_fulls_are_looked_for_further_back_while_none_is_found_and_that_is_cheap() -> None:
-    azure = Azure(full("1", 20.0), sizes={"1": "7"})
+    azure = listing(full("1", 20.0), sizes={"1": "7"})
     assert size_of(azure, candidate()) == 7.0
-    assert azure.asked == [(1.0, None, "Backup"), (8.0, 1.0, "Backup"), (31.0, 8.0, "Backup")]
-    azure = Azure()
+    assert asked(azure) == [(1.0, None, "Backup"), (8.0, 1.0, "Backup"), (31.0, 8.0, "Backup")]
+    azure = listing()
     assert size_of(azure, candidate()) is None
-    assert len(azure.asked) == 3
+    assert len(asked(azure)) == 3
     for pages, looks in ((2, 3), (3, 2)):
-        azure = Azure(pages=pages)
+        azure = listing(pages=pages)
         assert size_of(azure, candidate()) is None
-        assert len(azure.asked) == looks
+        assert len(asked(azure)) == looks

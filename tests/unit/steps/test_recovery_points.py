@@ -10,6 +10,7 @@ import pytest
 from shared.arm.ids import RecoveryPointId
 from shared.azure_backup.models import RecoveryPoint, TimeRange
 from shared.engine.result import Failure
+from shared.messages.events import Status
 from shared.messages.requests import RecoveryPointChoice
 from shared.steps.payloads import ChosenRecoveryPoint
 from shared.steps.recovery_points import available_points, choose_recovery_point, restorable_ranges, state_of
@@ -45,6 +46,92 @@ def refusal(asked: dict[str, Any], *points: RecoveryPoint) -> str:
     return found.message
 
 
+FULL = point("100", 48 * HOUR)
+NEWER_FULL = point("200", 24 * HOUR, "CopyOnlyFull")
+DIFFERENTIAL = point("300", 12 * HOUR, "Differential")
+LOGS = logs((NOW - 48 * HOUR, NOW - 30 * HOUR), (NOW - 20 * HOUR, NOW - HOUR))
+ALL = [NEWER_FULL, LOGS, FULL, DIFFERENTIAL]
+WITHOUT_LOGS = [FULL, NEWER_FULL, DIFFERENTIAL]
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat()
+
+
+#: what is asked, what there is, the name and the moment that it means
+CHOICES: dict[str, tuple[dict[str, Any], list[RecoveryPoint], str, datetime]] = {
+    "by name": ({"name": "100"}, ALL, "100", NOW - 48 * HOUR),
+    "newest moment": ({"latest": "any"}, ALL, "DefaultRangeRecoveryPoint", NOW - HOUR),
+    "newest without logs": ({"latest": "any"}, WITHOUT_LOGS, "300", NOW - 12 * HOUR),
+    "newest full": ({"latest": "full"}, ALL, "200", NOW - 24 * HOUR),
+    "the first second of a range": (
+        {"pointInTime": text(NOW - 20 * HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - 20 * HOUR,
+    ),
+    "the last second of a range": (
+        {"pointInTime": text(NOW - HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - HOUR,
+    ),
+    "before, within a range": (
+        {"before": text(NOW - 2 * HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - 2 * HOUR - timedelta(seconds=1),
+    ),
+    "before, in a gap": (
+        {"before": text(NOW - 25 * HOUR)},
+        ALL,
+        "DefaultRangeRecoveryPoint",
+        NOW - 30 * HOUR,
+    ),
+    "before, in a gap with a newer snapshot": (
+        {"before": text(NOW - 23 * HOUR)},
+        ALL,
+        "200",
+        NOW - 24 * HOUR,
+    ),
+    "before is not at": ({"before": text(NOW - 24 * HOUR)}, WITHOUT_LOGS, "100", NOW - 48 * HOUR),
+}
+
+
+@pytest.mark.parametrize(("asked", "points", "name", "moment"), CHOICES.values(), ids=CHOICES)
+def test_recovery_point(
+    asked: dict[str, Any], points: list[RecoveryPoint], name: str, moment: datetime
+) -> None:
+    found = chosen(asked, *points)
+    assert (found.name, found.time) == (name, moment)
+    assert (found.point_in_time is not None) == (name == "DefaultRangeRecoveryPoint")
+
+
+@pytest.mark.parametrize(
+    ("asked", "points"),
+    [
+        ({"name": "999"}, ALL),
+        ({"name": "DefaultRangeRecoveryPoint"}, ALL),
+        ({"pointInTime": text(NOW - 25 * HOUR)}, ALL),
+        ({"pointInTime": text(NOW - HOUR + timedelta(seconds=1))}, ALL),
+        ({"pointInTime": text(NOW - 12 * HOUR)}, WITHOUT_LOGS),
+        ({"before": text(NOW - 48 * HOUR)}, ALL),
+        ({"latest": "any"}, []),
+        ({"latest": "full"}, [LOGS, DIFFERENTIAL]),
+    ],
+    ids=str,
+)
+def test_what_there_is_not_is_refused_with_what_there_is(
+    asked: dict[str, Any], points: list[RecoveryPoint]
+) -> None:
+    failure = choose_recovery_point(RecoveryPointChoice.model_validate(asked), points, "orders")
+    assert isinstance(failure, Failure)
+    assert failure.code == "RecoveryPointNotFound"
+    assert failure.status is Status.FAILED
+    assert "Recovery points: " in failure.message
+    assert "Log ranges: " in failure.message
+
+
 THREATENED = point("bad", threat_status="Unhealthy")
 
 
@@ -56,7 +143,10 @@ def test_one_with_threats_is_meant_only_where_it_is_named() -> None:
     assert "that is bad (Full, 2026-01-05T07:00:00Z, threats found)" in refusal(
         {"latest": "full"}, THREATENED
     )
-    assert "that is" not in refusal({"name": "missing"}, older, THREATENED)
+    missing = RecoveryPointChoice(name="missing")
+    assert refusal({"name": "missing"}, older, THREATENED) == (
+        f"orders cannot be restored to {missing}. {available_points([older, THREATENED])}"
+    )
 
 
 def test_a_moment_of_the_log_is_one_to_the_second() -> None:
@@ -109,6 +199,7 @@ def test_what_there_is_is_told_up_to_ten_of_each() -> None:
     assert told.endswith(".")
     assert "older" not in available_points(points[:10])
     assert "p09" in available_points(points[:10])
+    assert " and 1 older" in available_points(points[:11])
     assert available_points(points[:11]).count("(Full") == 10
     assert available_points([]) == "Recovery points: none. Log ranges: none."
 
