@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from shared.coverage import workflow as coverage
+from shared.engine.expected_job import ExpectedJob
 from shared.engine.message import TRACK, Following
-from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
 from shared.steps import backup, drill, protect, restore
@@ -96,7 +96,7 @@ _ROWS: Final = (
         does="protect one database by the policy",
         follows=("trigger_backup", "enable_protection"),
         tracked=True,
-        job=JobOf(
+        job=ExpectedJob(
             operation="ConfigureBackup",
             variants={"undelete": "Undelete"},
             repeatable=True,
@@ -123,7 +123,7 @@ _ROWS: Final = (
         payload=BackupTask,
         does="trigger the backup of one database",
         tracked=True,
-        job=JobOf(
+        job=ExpectedJob(
             operation="Backup",
             attempts=backup.attempts,
             conflict_status=backup.conflict_status,
@@ -151,7 +151,7 @@ _ROWS: Final = (
         does="trigger the restore",
         follows=("check_drill",),
         tracked=True,
-        job=JobOf(
+        job=ExpectedJob(
             operation="Restore",
             harmless=restore.is_harmless,
             proves=restore.proves_an_earlier_one,

@@ -35,7 +35,7 @@ from shared.coverage.states import (
 )
 from shared.drills import DrillTarget, is_drill_database
 from shared.engine.advice import advised
-from shared.engine.once import is_of, names
+from shared.engine.job_matching import is_of, names
 from shared.messages.events import ErrorInfo
 from shared.messages.identity import Database
 from shared.messages.requests import DatabaseSelector

@@ -7,15 +7,16 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import REQUEST_QUEUES
+from shared.engine.effect import Effect
 from shared.messages.events import NO_DETAILS, ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import (
     REQUESTED,
@@ -40,7 +41,6 @@ VERSION: Final = 2
 TRACK: Final = "track"
 #: How often a message may have killed its process before it is parked.
 MOST_DEATHS: Final = 5
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,62 +152,6 @@ class Delivery:
             application_properties=known,
             scheduled_for=scheduled_for,
         )
-
-
-class Effect(TolerantModel):
-    """One mutating call of a step: its number, and what is known of whether it happened."""
-
-    n: int = 1
-    #: whether an answer was lost, or the message was delivered before
-    may_have_started: bool = False
-    #: the calls that may have started were made between these moments; the second may be unknown
-    at: Moment | None = None
-    given_up_at: Moment | None = None
-    #: how many looks at the vault's jobs did not find the job of such a call
-    looks: int = 0
-    #: the service turned the last call away, or it was held back by another operation, between these moments
-    refused_from: Moment | None = None
-    refused_at: Moment | None = None
-    #: how many looks at the vault's jobs did not explain that
-    refusal_looks: int = 0
-    #: whether an earlier delivery may have made the call all the same: its job is looked for before even the first
-    #: call
-    look_first: bool = False
-    #: whether another operation is running: no new call before it has ended
-    waiting: bool = False
-    #: whether somebody else's job was seen that explains the refusal
-    explained: bool = False
-    #: whether all reading is done: the next delivery makes the call, and does nothing before it
-    ready: bool = False
-    #: why the effect before it did not happen
-    why: ErrorInfo | None = None
-
-    def joined(self, other: Effect) -> Effect:
-        """Of one effect, what the two know together; of two effects, what is known of the later one."""
-        if self.n != other.n:
-            return self if self.n > other.n else other
-        refused = max(self, other, key=lambda effect: effect.refused_at or _NEVER)
-        return self.model_copy(
-            update={
-                "may_have_started": self.may_have_started or other.may_have_started,
-                "at": _extreme(min, self.at, other.at),
-                "given_up_at": _extreme(max, self.given_up_at, other.given_up_at),
-                "looks": max(self.looks, other.looks),
-                "refused_from": refused.refused_from,
-                "refused_at": refused.refused_at,
-                "refusal_looks": max(self.refusal_looks, other.refusal_looks),
-                "look_first": self.look_first or other.look_first,
-                "waiting": self.waiting or other.waiting,
-                "explained": self.explained or other.explained,
-                "ready": self.ready or other.ready,
-                "why": self.why or other.why,
-            }
-        )
-
-
-def _extreme(choose: Callable[[list[datetime]], datetime], *moments: datetime | None) -> datetime | None:
-    known = [moment for moment in moments if moment is not None]
-    return choose(known) if known else None
 
 
 class Payload(TolerantModel):

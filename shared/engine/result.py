@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
-from shared.engine.message import Effect, Ending, Payload, Repetition, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import Ending, Payload, Repetition, StepMessage
 from shared.listings import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
@@ -108,9 +109,9 @@ class NextEffect:
     #: not before the operation that is running has ended
     waiting: bool = False
     why: ErrorInfo | None = None
-    #: when the call was turned away
+    #: the call was turned away between these moments
+    refused_from: datetime | None = None
     refused_at: datetime | None = None
-    at: datetime | None = None
 
 
 @dataclass(frozen=True)

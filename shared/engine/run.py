@@ -21,14 +21,13 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, LOCK_DURATION
-from shared.engine import once, outcomes
+from shared.engine import outcomes, reconcile
 from shared.engine.answers import answer_step
 from shared.engine.failures import after_arm_error, after_token_error
 from shared.engine.message import (
     MOST_DEATHS,
     VERSION,
     Delivery,
-    Effect,
     Ending,
     Following,
     StepMessage,
@@ -139,12 +138,12 @@ def _wait_for_newer_app(
 
 def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery, now: datetime) -> StepMessage[Any]:
     """A message with what its delivery tells of its effect."""
-    n = message.effect.n
+    effect = message.effect
     if delivery.has_waited:
-        message = message.learned(Effect(n=n, look_first=True))
-    if not delivery.delivered_before or (row.calls_apart(message) and not message.effect.ready):
-        return message
-    return message.learned(Effect(n=n, may_have_started=True, at=message.at, given_up_at=now))
+        effect = effect.requeued()
+    if delivery.delivered_before and not row.only_prepares(message):
+        effect = effect.lost(since=message.at, until=now)
+    return message.learned(effect)
 
 
 class NewerVersionError(Exception):
@@ -191,27 +190,27 @@ def run(
     """Run the message's step, or `step` in its place; every expected failure is a value."""
     if message.ending is not None:
         return End.decided(message.ending)
-    c = collaborate(runtime, message, grown_tick=grown_tick)
+    collaborators = collaborate(runtime, message, grown_tick=grown_tick)
     # Jobs are looked for from this moment on: too early does no harm, too late would miss one.
     called = runtime.service_clock.now() if runtime.service_clock.is_known else message.at
     try:
         with coming_back(message.poll > 0):
             if row.job is not None and step is None:
-                first = once.before_call(row.job, message, c)
+                first = reconcile.before_call(row.job, message, collaborators)
                 if first is not None:
                     return first
             perform = step or row.run
             assert perform is not None, f"step {row.name} is handled in batches"
-            result = perform(message, c)
+            result = perform(message, collaborators)
             if isinstance(result, Call):
                 row.permits(result)
                 return _made(row, message, result, delivery, runtime)
             if row.job is not None and isinstance(result, End) and result.error is not None:
-                return once.proven(row.job, message, c, result.error) or result
+                return reconcile.proven(row.job, message, collaborators, result.error) or result
             return result
     except ArmError as error:
         try:
-            return after_arm_error(row, message, c, runtime, error, called=called)
+            return after_arm_error(row, message, collaborators, runtime, error, called=called)
         except (ArmError, TokenError) as second:
             # Looking for its own job failed as well: the next delivery looks for it.
             return _looked_for_later(message, second, called)
@@ -221,15 +220,15 @@ def run(
 
 def _looked_for_later(message: StepMessage[Any], second: ArmError | TokenError, called: datetime) -> Later:
     _log.warning("its own job could not be looked for: %s", second, extra=log_context(message))
-    known = Effect(n=message.effect.n, may_have_started=True, at=called)
-    return Later(once.WHILE_RUNNING, effect=known, attempt=message.attempt + 1)
+    effect = message.effect.lost(since=called)
+    return Later(reconcile.WHILE_RUNNING, effect=effect, attempt=message.attempt + 1)
 
 
 def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, runtime: Runtime) -> Result:
     """Make a call, unless it is too late: once the lock has ended, another delivery of the message may begin."""
-    if row.calls_apart(message) and not message.effect.ready:
-        ready = Effect(n=message.effect.n, ready=True)
-        return Later(timedelta(), effect=ready, payload=call.payload, events=call.events)
+    if row.only_prepares(message):
+        effect = message.effect.prepared()
+        return Later(timedelta(), effect=effect, payload=call.payload, events=call.events)
     if runtime.clock.now() > delivery.taken + LOCK_DURATION / 2:
         return Later(_LATE_WAIT)
     if not runtime.settings.mutations:
@@ -403,7 +402,7 @@ def given_up(
         return _each_given_up(row, message, info, runtime, onward_refused=onward_refused)
     if not isinstance(decided, Ending) and not message.payload.is_accepted:
         return [answer_step(delivery, info, runtime).to_message()]
-    message = message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
+    message = message.learned(message.effect.lost(since=message.at))
     end = End(Status.UNKNOWN, info)
     if isinstance(decided, Ending):
         # The message already says how it ends.

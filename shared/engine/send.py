@@ -15,12 +15,13 @@ from shared import tracing
 from shared.bus import Bus, BusError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION
 from shared.clock import Clock
-from shared.engine import once, outcomes
+from shared.engine import outcomes
+from shared.engine.claim import claim, next_effect
+from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
     TRACK,
     Delivery,
-    Effect,
     Ending,
     Following,
     OfJob,
@@ -89,10 +90,10 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
                 changes["payload"] = result.payload
             return result.events, [(message.again(at=at, effect=result.effect, **changes), result.delay)]
         case NextEffect():
-            repetition = once.next_effect(message, result)
+            repetition = next_effect(message, result)
             if isinstance(message.payload, Following):
                 return (), [repeated(message, repetition, at)]
-            return (), [(once.followed(message, repetition, at=at, deadline=at), timedelta())]
+            return (), [(claim(message, repetition, at=at, deadline=at), timedelta())]
         case Repetition():
             return (), [repeated(message, result, at)]
         case FollowJob():
@@ -103,7 +104,7 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
                     update={"of": of, "not_before": None, "deadline": at + limit}
                 )
                 return (), [(message.again(at=at, payload=moved), timedelta())]
-            return (), [(once.followed(message, of, at=at, deadline=at + limit), timedelta())]
+            return (), [(claim(message, of, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
             return _operation(message, result, runtime, at)
         case End():
@@ -116,7 +117,7 @@ def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runt
     operation = result.operation
     of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
     asked = operation.retry_after
-    following = once.followed(
+    following = claim(
         message,
         of,
         at=at,
@@ -126,7 +127,7 @@ def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runt
     )
     if asked is not None and at + asked > following.payload.deadline:
         end = outcomes.timed_out(following.payload)
-        return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), timedelta())]
+        return end.events, [(claim(message, _ending(end), at=at, deadline=at), timedelta())]
     wait = asked if asked is not None else _FIRST_POLL
     return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
 
@@ -235,14 +236,14 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
         others = {*row.follows} - {row.ends_in, *row.fans_out_to}
         wait = _ACCEPTED_WITHIN if others and message.effect.may_have_started else timedelta()
         return end.events, [(_ended(message, row.ends_in, end, at), wait)]
-    if row.calls_apart(message) and not message.effect.ready and message.ending is None:
+    if row.only_prepares(message) and message.ending is None:
         # The result of reading is sent under one message id, whether it is a call or the end.
         return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
     another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
     if not another or message.ending is not None:
         return _told(row, message, end, at)
     wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
-    return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), wait)]
+    return end.events, [(claim(message, _ending(end), at=at, deadline=at), wait)]
 
 
 def _told(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:

@@ -29,7 +29,7 @@ from shared.engine.result import (
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
-    from shared.engine.once import JobOf
+    from shared.engine.expected_job import ExpectedJob
 
 _HEAD: Final = StepMessage[Payload]
 
@@ -71,9 +71,9 @@ class Row:
     #: of `follows`, the step that comes once its operation has ended, where that starts no job
     after_operation: str | None = None
     #: the job that comes of its call
-    job: JobOf | None = None
+    job: ExpectedJob | None = None
     #: reads what the outcome is to say, once that job has ended
-    look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _c: end
+    look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _: end
     #: what comes once that job has ended, given its outcome
     after_job: Callable[[StepMessage[Any], Job, End], Continue | End] = lambda _message, _job, end: end
     #: adds what the step's own payload tells to the outcome
@@ -87,12 +87,13 @@ class Row:
     #: whether one delivery prepares its call and the next one makes it, doing nothing before
     call_apart: bool = False
 
-    def calls_apart(self, message: StepMessage[Any]) -> bool:
-        """Whether a message's call has a delivery of its own: a death before that leaves no doubt about the call.
+    def only_prepares(self, message: StepMessage[Any]) -> bool:
+        """Whether this delivery reads what a call needs, and the next one makes it: a death before that is no doubt.
 
-        Every effect after the first has one, since much may have to be looked for and waited for first.
+        That holds for every effect after the first, since much may have to be looked for and waited for first.
         """
-        return self.call_apart or (self.job is not None and message.effect.n > 1)
+        apart = self.call_apart or (self.job is not None and message.effect.n > 1)
+        return apart and not message.effect.ready
 
     @property
     def queue(self) -> str:

@@ -282,8 +282,8 @@ def _one(
     if isinstance(of, Repetition):
         return of
 
-    def poll(message: StepMessage[Any], c: Collaborators) -> Result:
-        return Poll(message, item.row, c).result(known=known, details=details)
+    def poll(message: StepMessage[Any], collaborators: Collaborators) -> Result:
+        return Poll(message, item.row, collaborators).result(known=known, details=details)
 
     try:
         with item.processing():

@@ -14,8 +14,8 @@ from shared.arm.ids import ContainerId, InvalidResourceIdError, ProtectedItemId,
 from shared.arm.redaction import printable
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Container, Policy, ProtectableContainer, Vault
+from shared.engine.expected_job import MOST_PUTS
 from shared.engine.message import StepMessage
-from shared.engine.once import MOST_PUTS
 from shared.engine.result import (
     Call,
     Collaborators,

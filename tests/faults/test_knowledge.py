@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from local.estate import JsonObject
 from shared.bus import OutgoingMessage
-from shared.engine.message import Delivery, Effect, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import Delivery, StepMessage
 from shared.messages.events import ErrorInfo
 from shared.workflows import TABLE
 from tests.faults.estate import BRISK, FaultyEstate, fault, open_faulty, protected_estate

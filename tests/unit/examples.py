@@ -7,7 +7,8 @@ from typing import Any
 
 from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.models import Job, ProtectableItem, ProtectedItem
-from shared.engine.message import Effect, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import StepMessage
 from shared.messages.identity import Database, Request
 from shared.messages.requests import BackupType, Operation
 from shared.steps.payloads import BackupTask

@@ -9,7 +9,8 @@ import pytest
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
-from shared.engine.message import MOST_DEATHS, Delivery, Effect, plain, wait_until
+from shared.engine.effect import Effect
+from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
 from shared.engine.parked import park
 from shared.messages.events import ErrorInfo
 from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED

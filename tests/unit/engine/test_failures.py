@@ -20,9 +20,10 @@ from shared.arm.errors import (
     TokenUnavailableError,
 )
 from shared.azure_backup.calls import Reads
-from shared.engine import once
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
 from shared.engine.failures import after_arm_error, after_token_error
-from shared.engine.message import Effect, OfJob, OfOperation, StepMessage
+from shared.engine.message import OfJob, OfOperation, StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.engine.table import Row
 from shared.messages.error_codes import ErrorCode
@@ -32,7 +33,7 @@ from shared.settings import Settings
 from shared.steps.payloads import ChosenRecoveryPoint, RestoreTask
 from shared.workflows import TABLE
 from tests.unit.app import App, open_app
-from tests.unit.engine.test_once import Vault
+from tests.unit.engine.test_reconcile import Vault
 from tests.unit.engine.test_retry import answered, failed
 from tests.unit.examples import NOW, VM, backup_message, job
 
@@ -129,7 +130,7 @@ def test_another_operation_on_the_database_leads_to_the_next_effect(app: App) ->
     for error in (answered(409, code="Busy"), answered(400, code="510008")):
         following = after(app, error)
         assert isinstance(following, NextEffect)
-        assert (following.waiting, following.at, following.refused_at) == (True, CALLED, NOW)
+        assert (following.waiting, following.refused_from, following.refused_at) == (True, CALLED, NOW)
 
 
 @pytest.mark.parametrize("failing", [timedelta(), 2 * HOUR - S, 2 * HOUR])
@@ -209,7 +210,7 @@ def test_what_may_have_happened_before_time_was_up_is_not_known(app: App) -> Non
 def test_the_deadline_of_what_is_followed_ends_its_polls(app: App) -> None:
     def polled(deadline: timedelta) -> Result:
         of = OfJob(job_id="job-1")
-        message = once.followed(backup_message(), of, at=NOW, deadline=NOW + deadline)
+        message = claim(backup_message(), of, at=NOW, deadline=NOW + deadline)
         return after(app, answered(503, "GET"), BACKUP, message)
 
     assert isinstance(polled(MINUTE), Later)
@@ -220,7 +221,7 @@ def test_the_deadline_of_what_is_followed_ends_its_polls(app: App) -> None:
 
 def test_before_the_service_has_spoken_a_deadline_has_not_passed() -> None:
     of = OfOperation(location_url="https://management.azure.com/1")
-    message = once.followed(backup_message(), of, at=NOW, deadline=NOW - MINUTE)
+    message = claim(backup_message(), of, at=NOW, deadline=NOW - MINUTE)
     with open_app() as app:
         assert isinstance(after(app, answered(503, "GET"), BACKUP, message), Later)
 
@@ -231,7 +232,7 @@ def test_before_the_service_has_spoken_a_deadline_has_not_passed() -> None:
         (BACKUP, backup_message(), Status.FAILED),
         (BACKUP, backup_message(effect=Effect(may_have_started=True)), Status.UNKNOWN),
         (VAULT_STEP, backup_message(effect=Effect(may_have_started=True)), Status.FAILED),
-        (BACKUP, once.followed(backup_message(), OfJob(job_id="j"), at=NOW, deadline=NOW), Status.UNKNOWN),
+        (BACKUP, claim(backup_message(), OfJob(job_id="j"), at=NOW, deadline=NOW), Status.UNKNOWN),
     ],
     ids=["nothing called", "a call in doubt", "a call without a job", "a job followed"],
 )

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.engine.message import Effect, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import StepMessage
 from shared.messages import events
 from shared.messages.events import Status
 from shared.messages.identity import (

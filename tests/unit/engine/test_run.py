@@ -17,7 +17,8 @@ from shared.arm.errors import ArmAnswerLostError, ArmError, AuthenticationError
 from shared.azure_backup.models import StartedOperation
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
-from shared.engine.message import MOST_DEATHS, Effect, Ending, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import MOST_DEATHS, Ending, StepMessage
 from shared.engine.result import Call, End, FollowJob, FollowOperation, Later, Result
 from shared.engine.run import (
     as_delivered,
@@ -44,7 +45,7 @@ from shared.steps.payloads import BackupPlan, BackupTask, CertainFailure, FixedS
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
 from tests.unit.engine.test_failures import restore_message
-from tests.unit.engine.test_once import marked
+from tests.unit.engine.test_reconcile import marked
 from tests.unit.engine.test_retry import answered, failed
 from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, VM, backup_message, job, request
 from tests.unit.test_tracing import Recorded, recorded
@@ -279,7 +280,7 @@ def test_a_job_that_cannot_be_looked_for_is_looked_for_by_the_next_delivery(app:
     no_jobs = with_jobs(app, failed(ArmAnswerLostError, "GET"))
     # Before the step its own job is looked for as well: here that has been done.
     result = run(row, message, app.delivery(row.queue, {}), no_jobs, step=row.run)
-    assert result == Later(MINUTE, effect=Effect(n=2, may_have_started=True, at=NOW), attempt=2)
+    assert result == Later(MINUTE, effect=message.effect.lost(since=NOW), attempt=2)
 
 
 def test_whoever_comes_back_is_not_sent_to_the_back_again(app: App) -> None:

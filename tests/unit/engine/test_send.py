@@ -12,10 +12,10 @@ import pytest
 from shared.azure_backup.models import StartedOperation
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.clock import SteppedClock
-from shared.engine import once
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
-    Effect,
     Ending,
     Following,
     OfJob,
@@ -65,9 +65,7 @@ def app() -> Iterator[App]:
 
 def tracked(of: Any = None, **changes: Any) -> StepMessage[Following]:
     """A message to the tracker, for a backup."""
-    followed = once.followed(
-        backup_message(**changes), of or OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR
-    )
+    followed = claim(backup_message(**changes), of or OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR)
     return followed.model_copy(update={"payload": followed.payload.model_copy(update={"not_before": NOW})})
 
 
@@ -108,7 +106,7 @@ def test_a_step_that_follows_on_itself_goes_on_with_its_next_effect(app: App) ->
     to = Continue((To("ensure_vault", backup_message().payload),))
     message = backup_message(step="ensure_vault", effect=Effect(n=2))
     assert one(app, to, message, row)[0].effect == Effect(n=3)
-    followed = once.followed(message, OfOperation(), at=NOW, deadline=NOW)
+    followed = claim(message, OfOperation(), at=NOW, deadline=NOW)
     assert one(app, to, followed, row)[0].effect == Effect(n=3)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.engine import once
+from shared.engine.claim import claim
 from shared.engine.message import VERSION, Ending, OfJob, OfOperation, Repetition, StepMessage
 from shared.engine.table import upgraded
 from shared.messages.events import ErrorInfo, Status
@@ -33,7 +33,7 @@ def of_version_1(message: StepMessage[Any], **payload: Any) -> dict[str, Any]:
 
 def read(**payload: Any) -> StepMessage[Any]:
     """A message to the tracker, which followed this in version 1."""
-    message = once.followed(backup_message(), OfJob(job_id="-"), at=NOW, deadline=LATER, not_before=LATER)
+    message = claim(backup_message(), OfJob(job_id="-"), at=NOW, deadline=LATER, not_before=LATER)
     effect = payload.pop("effect", None)
     body = of_version_1(message, **payload)
     if effect is not None:

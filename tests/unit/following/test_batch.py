@@ -17,11 +17,11 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
-from shared.engine import once
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
     Delivery,
-    Effect,
     Ending,
     Following,
     OfJob,
@@ -123,7 +123,7 @@ def tracked(
     """A message to the tracker, for the backup of one database."""
     of = of or OfOperation(async_operation_url=URL)
     message = backup_message(f"db{number}", request=request(vault_id=vault))
-    followed = once.followed(message, of, at=began, deadline=changes.pop("deadline", began + 60 * MINUTE))
+    followed = claim(message, of, at=began, deadline=changes.pop("deadline", began + 60 * MINUTE))
     return followed.model_copy(update=changes)
 
 

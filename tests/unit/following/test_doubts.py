@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
-from shared.engine import once
+from shared.engine.claim import claim
 from shared.engine.message import Ending, OfJob, StepMessage
 from shared.engine.result import Later
 from shared.engine.runtime import Runtime
@@ -38,7 +38,7 @@ def tracked(
     of: Any, database: str = "orders", *, age: timedelta = timedelta(), **asked: Any
 ) -> StepMessage[Any]:
     message = backup_message(database, request=request(**asked))
-    return once.followed(message, of, at=NOW - age, deadline=NOW)
+    return claim(message, of, at=NOW - age, deadline=NOW)
 
 
 def doubt(database: str = "orders", *, age: timedelta = timedelta(), **asked: Any) -> StepMessage[Any]:

@@ -13,7 +13,7 @@ from shared.arm.errors import ArmError, ArmProtocolError
 from shared.azure_backup.calls import Reads
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus, ProtectedItem
-from shared.engine import once
+from shared.engine.claim import claim
 from shared.engine.message import Following, OfJob, OfOperation, StepMessage
 from shared.engine.result import Collaborators, Continue, End, GrownTick, Later, NextEffect, Result, To
 from shared.engine.table import Row
@@ -84,9 +84,7 @@ class Azure:
 def tracked(of: Any = BOTH, step: str = "trigger_backup", **changes: Any) -> StepMessage[Following]:
     message = backup_message(step=step, request=request(**changes.pop("request", {})))
     deadline = changes.pop("deadline", NOW + 2 * HOUR)
-    followed = once.followed(
-        message, of, at=NOW, deadline=deadline, not_before=changes.pop("not_before", None)
-    )
+    followed = claim(message, of, at=NOW, deadline=deadline, not_before=changes.pop("not_before", None))
     return followed.model_copy(update=changes)
 
 

@@ -13,7 +13,7 @@ import pytest
 from shared.arm.errors import ArmPacedError
 from shared.azure_backup.models import Job, OperationStatus
 from shared.azure_backup.operations import AzureBackup
-from shared.engine import once
+from shared.engine.claim import claim
 from shared.engine.message import Following, OfOperation, StepMessage
 from shared.engine.result import Collaborators, Continue, End
 from shared.following.batch import handle_batch
@@ -77,7 +77,7 @@ def refresh() -> StepMessage[ProtectPlan]:
 def followed(
     message: StepMessage[Any], *, url: str | None = URL, deadline: datetime = NOW + 120 * MINUTE
 ) -> StepMessage[Following]:
-    return once.followed(message, OfOperation(async_operation_url=url), at=NOW, deadline=deadline)
+    return claim(message, OfOperation(async_operation_url=url), at=NOW, deadline=deadline)
 
 
 @pytest.mark.parametrize("succeeded", [True, False])
