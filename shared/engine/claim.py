@@ -15,9 +15,9 @@ from shared.engine.message import (
     Ending,
     Following,
     OfJob,
+    OfNextEffect,
     OfOperation,
     Payload,
-    Repetition,
     StepMessage,
 )
 from shared.engine.result import NextEffect
@@ -25,7 +25,7 @@ from shared.engine.result import NextEffect
 
 def claim(
     message: StepMessage[Any],
-    of: OfOperation | OfJob | Ending | Repetition,
+    of: OfOperation | OfJob | Ending | OfNextEffect,
     *,
     at: datetime,
     deadline: datetime,
@@ -63,7 +63,7 @@ def claim(
     )
 
 
-def next_effect(message: StepMessage[Any], result: NextEffect) -> Repetition:
+def next_effect(message: StepMessage[Any], result: NextEffect) -> OfNextEffect:
     """What claims an effect that did not happen: the step's next one."""
     message = message.of_origin
     effect = Effect(
@@ -73,4 +73,4 @@ def next_effect(message: StepMessage[Any], result: NextEffect) -> Repetition:
         refused_from=result.refused_from,
         refused_at=result.refused_at,
     )
-    return Repetition(effect=effect, since=message.since)
+    return OfNextEffect(effect=effect, since=message.since)

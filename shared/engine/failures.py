@@ -1,4 +1,4 @@
-"""What a step does when a call to Azure or the sign-in failed: it comes back later, makes its next effect, or ends.
+"""What a step does when a call to Azure or the sign-in failed: it polls again, makes its next effect, or ends.
 
 Whether a call is tried again is decided in `shared.engine.retry`.
 """

@@ -1,7 +1,7 @@
 """The messages between steps: internal, versioned, tolerant of fields they do not know.
 
 Each carries the state of its request; the broker is the only store. What is known of an effect can only grow: every
-message that goes back to its queue is made by `StepMessage.again` or `Delivery.again`, and neither can forget any of
+message that goes back to its queue is made by `StepMessage.next_poll` or `Delivery.copy`, and neither can forget any of
 it.
 """
 
@@ -99,7 +99,7 @@ class Delivery:
 
     @property
     def has_waited(self) -> bool:
-        """Whether it is a copy that was put back; another process may have received the original since."""
+        """Whether it is a copy that was requeued; another process may have received the original since."""
         return self._waited > 0
 
     @property
@@ -114,7 +114,7 @@ class Delivery:
             self.delivery_count > 1 or self.application_properties.get(DELIVERED) is True or self.deaths > 0
         )
 
-    def again(
+    def copy(
         self,
         *,
         scheduled_for: datetime | None = None,
@@ -160,8 +160,8 @@ class Payload(TolerantModel):
     @property
     def about(self) -> Database | None:
         """The database it is about, once there is just one."""
-        found: Database | None = getattr(self, "database", None)
-        return found
+        database: Database | None = getattr(self, "database", None)
+        return database
 
     @property
     def part(self) -> str:
@@ -177,20 +177,20 @@ class Payload(TolerantModel):
     @property
     def subject(self) -> str | None:
         """The ARM id of the protected item, where it is known."""
-        found: str | None = getattr(self, "item_id", None)
-        return found
+        item_id: str | None = getattr(self, "item_id", None)
+        return item_id
 
     @property
     def outcomes(self) -> int:
         """How many outcomes its request has."""
-        found: int = getattr(self, "outcome_count", 1)
-        return found
+        count: int = getattr(self, "outcome_count", 1)
+        return count
 
     @property
     def variant(self) -> str:
         """What distinguishes two calls of one step for one database."""
-        found: str = getattr(self, "action", "")
-        return found
+        action: str = getattr(self, "action", "")
+        return action
 
     @property
     def drills(self) -> tuple[str, str] | None:
@@ -203,8 +203,8 @@ class Payload(TolerantModel):
         return self.about is not None
 
     @property
-    def is_beside(self) -> bool:
-        """Whether it waits beside the message that goes on, and takes the place of none of its polls."""
+    def is_waiting_doubt(self) -> bool:
+        """Whether it is a doubt that waits for the message that goes on, and takes the place of none of its polls."""
         return False
 
     @property
@@ -246,8 +246,8 @@ class Ending(TolerantModel):
     has_waited: bool = False
 
 
-class Repetition(TolerantModel):
-    """There is nothing to follow: the step makes its next effect, unless another delivery of it has gone on already."""
+class OfNextEffect(TolerantModel):
+    """There is nothing to follow: the step makes its next call, unless another delivery of it has gone on already."""
 
     kind: Literal["nextEffect"] = "nextEffect"
     effect: Effect
@@ -261,7 +261,7 @@ class Following(Payload):
     #: the step, and its payload
     origin: str
     payload: SerializeAsAny[Payload]
-    of: OfOperation | OfJob | Ending | Repetition = Field(discriminator="kind")
+    of: OfOperation | OfJob | Ending | OfNextEffect = Field(discriminator="kind")
     client_request_id: str
     #: when the operation started, and until when it is followed
     began: Moment
@@ -294,7 +294,7 @@ class Following(Payload):
         return self.payload.is_accepted
 
     @property
-    def is_beside(self) -> bool:
+    def is_waiting_doubt(self) -> bool:
         return isinstance(self.of, Ending) and self.of.has_waited
 
 
@@ -341,7 +341,7 @@ class StepMessage(TolerantModel, Generic[P]):
             self.effect.n,
             self.poll,
             self.request.epoch,
-            *(("beside",) if self.payload.is_beside else ()),
+            *(("beside",) if self.payload.is_waiting_doubt else ()),
         )
 
     @property
@@ -365,7 +365,7 @@ class StepMessage(TolerantModel, Generic[P]):
             for n in range(max(self.effect.n, most), 0, -1):
                 yield self.client_request_id_of(n, epoch), (epoch, n) < now
 
-    def again(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
+    def next_poll(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
         """The same message for its next poll; the count of failures starts anew unless `changes` set it.
 
         What is known of its effect only grows.

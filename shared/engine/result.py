@@ -1,4 +1,4 @@
-"""The results of a step, as values: it goes on, comes back later, makes a call or its next effect, or ends.
+"""The results of a step, as values: it goes on, polls again, makes a call or its next effect, or ends.
 
 A step is a plain function of its message and its collaborators that returns one of these. It never sends, never
 changes anything in Azure itself, and raises only what its collaborators raise (`ArmError`, `TokenError`).
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
 from shared.engine.effect import Effect
-from shared.engine.message import Ending, Payload, Repetition, StepMessage
+from shared.engine.message import Ending, OfNextEffect, Payload, StepMessage
 from shared.listings import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
@@ -72,7 +72,7 @@ class Continue:
 
 @dataclass(frozen=True)
 class Later:
-    """The same message again, after `delay` of the service's time."""
+    """The step polls again: the same message comes after `delay` of the service's time."""
 
     delay: timedelta
     #: what else is known of its effect
@@ -104,7 +104,7 @@ class End:
 
 @dataclass(frozen=True)
 class NextEffect:
-    """The effect did not happen: the step comes back for its next one."""
+    """The effect did not happen: the step makes its next one."""
 
     #: not before the operation that is running has ended
     waiting: bool = False
@@ -145,7 +145,7 @@ class FollowOperation:
     payload: Payload
 
 
-Result: TypeAlias = Continue | Later | End | NextEffect | Repetition | FollowJob | FollowOperation | Call
+Result: TypeAlias = Continue | Later | End | NextEffect | OfNextEffect | FollowJob | FollowOperation | Call
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What happens around every step: read its message, run it, make its call to Azure, and send its result.
 
-No expected error escapes: after a temporary one the message comes back with a delay, a permanent one ends in an
-outcome. After a crash, or while the bus takes nothing, the message is delivered again, which repeats no effect.
+No expected error escapes: after a temporary one the step polls again, a permanent one ends in an outcome. After a
+crash, or while the bus takes nothing, Service Bus delivers the message again, which repeats no effect.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from shared.engine.send import (
     hand_over,
     onward,
     outgoing,
-    wait_again,
+    requeue,
 )
 from shared.engine.table import Row, Table, UnknownStepError
 from shared.engine.telemetry import delivery_context, log_context, say, traced
@@ -77,7 +77,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
         return
     try:
         if has_died_too_often(delivery):
-            put_away(delivery, runtime, died_too_often(delivery))
+            answer_and_park(delivery, runtime, died_too_often(delivery))
             return
         message = read(row, delivery, runtime)
         if message is None:
@@ -93,7 +93,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
     except MessageTooLargeError:
         raise
     except BusError as error:
-        come_back(delivery, runtime, error, worked_on=True)
+        requeue_unsent(delivery, runtime, error, worked_on=True)
         return
     _log.info(
         "step %s of request %r: %s",
@@ -105,7 +105,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
 
 
 def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
-    """The message in a delivery; None where it cannot be handled and has been put away.
+    """The message in a delivery; None where it cannot be handled: it is parked then, or requeued.
 
     From here on the message includes what the delivery tells of the effect.
     """
@@ -130,10 +130,10 @@ def _wait_for_newer_app(
     if deadline is not None and runtime.service_clock.now() >= deadline:
         _log.error("a message is over its deadline and parked: %s", error, extra=context)
         text = f"a job of {error} was followed beyond its deadline; look at the vault's jobs."
-        put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
+        answer_and_park(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
         return
     _log.warning("a message waits for the app that understands it: %s", error, extra=context)
-    wait_again(delivery, runtime, wait=OPERATOR_WAIT)
+    requeue(delivery, runtime, wait=OPERATOR_WAIT)
 
 
 def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery, now: datetime) -> StepMessage[Any]:
@@ -292,7 +292,7 @@ def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
 def handle_without_effect(
     handler: Callable[[Delivery, Runtime], None], delivery: Delivery, runtime: Runtime
 ) -> None:
-    """Run a handler that changes nothing in Azure; where the bus refuses what follows, the message comes back later.
+    """Run a handler that changes nothing in Azure; where the bus refuses what follows, it is requeued.
 
     Raises BusError where the bus takes nothing at all, and MessageTooLargeError where waiting would not help: a
     message that is too large to be parked is left to the broker's dead letters.
@@ -304,10 +304,10 @@ def handle_without_effect(
     except MessageTooLargeError:
         raise
     except BusError as error:
-        come_back(delivery, runtime, error, worked_on=False)
+        requeue_unsent(delivery, runtime, error, worked_on=False)
 
 
-def come_back(
+def requeue_unsent(
     delivery: Delivery,
     runtime: Runtime,
     error: BusError,
@@ -315,10 +315,10 @@ def come_back(
     worked_on: bool,
     hold: timedelta = HOLD,
 ) -> None:
-    """Send a delivery back to its own queue, since the bus does not take what follows it; else hold it.
+    """Requeue a delivery, since the bus does not take what follows it; else hold it.
 
-    One entity may take messages while another does not: the delivery then comes back after a delay, instead of at
-    once. A refusal may pass too (a role assignment has to spread), but a requester who can be told does not wait for
+    One entity may take messages while another does not: the delivery then comes after a delay, instead of at once. A
+    refusal may pass too (a role assignment has to spread), but a requester who can be told does not wait for
     that for ever: after a while the message is answered and parked.
 
     Raises BusError where its own queue takes nothing either, for as long as a delivery may be held.
@@ -328,7 +328,7 @@ def come_back(
         logging.ERROR if refused else logging.WARNING,
         "the bus did not take what follows; it is tried again: %s",
         error,
-        extra=delivery_context(delivery, "come_back"),
+        extra=delivery_context(delivery, "requeue_unsent"),
     )
     now = runtime.clock.now()
     since = _waiting_since(delivery) or now
@@ -337,10 +337,10 @@ def come_back(
         text = f"the bus refused what follows on a message to {delivery.queue} for {now - since}: {error}"
         with suppress(BusError):
             why = ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
-            put_away(delivery, runtime, why, onward_refused=True)
+            answer_and_park(delivery, runtime, why, onward_refused=True)
             return
     known = {WAITING_SINCE: format_moment(since)}
-    wait_again(
+    requeue(
         delivery,
         runtime,
         wait=REFUSED_WAIT if refused else UNAVAILABLE_WAIT,
@@ -377,17 +377,19 @@ def died_too_often(delivery: Delivery) -> ErrorInfo:
     return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
 
 
-def put_away(delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False) -> None:
+def answer_and_park(
+    delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
+) -> None:
     """Answer the requester of a message between steps that is given up, and park it.
 
     Where one of its deliveries may have gone on, which knows better, the answer takes the same way, so that the broker
     keeps only the first. Where the bus has refused just that (`onward_refused`), it goes straight to the topic.
     """
-    answers = given_up(delivery, runtime, info, onward_refused=onward_refused)
+    answers = final_answers(delivery, runtime, info, onward_refused=onward_refused)
     runtime.bus.send([*answers, park(delivery, info.code, info.message)])
 
 
-def given_up(
+def final_answers(
     delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
 ) -> list[OutgoingMessage]:
     """The answer for a message between steps that is given up."""
@@ -399,7 +401,7 @@ def given_up(
     message = message.model_copy(update={"request": request})
     decided = message.payload.of if isinstance(message.payload, Following) else message.ending
     if message.payload.is_fixed and message.ending is None:
-        return _each_given_up(row, message, info, runtime, onward_refused=onward_refused)
+        return _final_answers_of_selection(row, message, info, runtime, onward_refused=onward_refused)
     if not isinstance(decided, Ending) and not message.payload.is_accepted:
         return [answer_step(delivery, info, runtime).to_message()]
     message = message.learned(message.effect.lost(since=message.at))
@@ -411,7 +413,7 @@ def given_up(
     return [each.sent for portion in ended for each in portion]
 
 
-def _each_given_up(
+def _final_answers_of_selection(
     row: Row, message: StepMessage[Any], info: ErrorInfo, runtime: Runtime, *, onward_refused: bool
 ) -> list[OutgoingMessage]:
     """The answers for a selection that is given up: one for each database, in place of its message.

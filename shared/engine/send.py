@@ -25,8 +25,8 @@ from shared.engine.message import (
     Ending,
     Following,
     OfJob,
+    OfNextEffect,
     OfOperation,
-    Repetition,
     StepMessage,
     wait_until,
 )
@@ -74,10 +74,10 @@ _CONFLICT_WAIT: Final = timedelta(minutes=1)
 OUTCOME: Final = "outcome"
 
 #: A step's result as it is sent: events, then messages to steps with their delays.
-Parts = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
+ToSend = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
 
 
-def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Parts:
+def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> ToSend:
     """What a result sends. Raises TableError where the step's row does not list it."""
     row.permits(result)
     at = _sent_at(message, runtime)
@@ -88,14 +88,14 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
             changes: dict[str, Any] = {"attempt": result.attempt, "failing_since": result.failing_since}
             if result.payload is not None:
                 changes["payload"] = result.payload
-            return result.events, [(message.again(at=at, effect=result.effect, **changes), result.delay)]
+            return result.events, [(message.next_poll(at=at, effect=result.effect, **changes), result.delay)]
         case NextEffect():
             repetition = next_effect(message, result)
             if isinstance(message.payload, Following):
-                return (), [repeated(message, repetition, at)]
+                return (), [next_effect_message(message, repetition, at)]
             return (), [(claim(message, repetition, at=at, deadline=at), timedelta())]
-        case Repetition():
-            return (), [repeated(message, result, at)]
+        case OfNextEffect():
+            return (), [next_effect_message(message, result, at)]
         case FollowJob():
             limit = message.request.job_timeout or runtime.settings.job_timeout
             of = OfJob(job_id=result.job_id)
@@ -103,7 +103,7 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
                 moved = message.payload.model_copy(
                     update={"of": of, "not_before": None, "deadline": at + limit}
                 )
-                return (), [(message.again(at=at, payload=moved), timedelta())]
+                return (), [(message.next_poll(at=at, payload=moved), timedelta())]
             return (), [(claim(message, of, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
             return _operation(message, result, runtime, at)
@@ -113,7 +113,7 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
             raise AssertionError("a call is made before what follows on it is sent")
 
 
-def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> Parts:
+def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> ToSend:
     operation = result.operation
     of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
     asked = operation.retry_after
@@ -195,8 +195,8 @@ def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
     )
 
 
-def repeated(
-    message: StepMessage[Following], repetition: Repetition, at: datetime
+def next_effect_message(
+    message: StepMessage[Following], repetition: OfNextEffect, at: datetime
 ) -> tuple[StepMessage[Any], timedelta]:
     """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
@@ -211,7 +211,7 @@ def repeated(
     return following, _CONFLICT_WAIT if repetition.effect.waiting else timedelta()
 
 
-def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
+def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
     """A step's end: its outcome at once, or under the claim of its effect where another delivery may have gone on.
 
     Another delivery of the same message, earlier or later, may go on and know better. Where that is possible, the
@@ -229,24 +229,24 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
     if isinstance(message.payload, Following):
         claimed = isinstance(message.payload.of, Ending)
         if claimed or not (doubt or message.effect.may_have_started):
-            return _told(row, message, end, at)
+            return _publish_outcome(row, message, end, at)
         ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
-        return end.events, [(message.again(at=at, payload=ending), timedelta())]
+        return end.events, [(message.next_poll(at=at, payload=ending), timedelta())]
     if row.ends_in is not None and message.ending is None:
         others = {*row.follows} - {row.ends_in, *row.fans_out_to}
         wait = _ACCEPTED_WITHIN if others and message.effect.may_have_started else timedelta()
         return end.events, [(_ended(message, row.ends_in, end, at), wait)]
     if row.only_prepares(message) and message.ending is None:
         # The result of reading is sent under one message id, whether it is a call or the end.
-        return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
+        return end.events, [(message.next_poll(at=at, ending=_ending(end)), timedelta())]
     another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
     if not another or message.ending is not None:
-        return _told(row, message, end, at)
+        return _publish_outcome(row, message, end, at)
     wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
     return end.events, [(claim(message, _ending(end), at=at, deadline=at), wait)]
 
 
-def _told(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
+def _publish_outcome(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
     """The outcome, and the message that it starts."""
     outcome = outcomes.outcome(message, end, at=at)
     origin = message.of_origin
@@ -296,7 +296,7 @@ def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtim
 
     A message that cannot be serialised becomes the outcome of its own database and harms no other.
     """
-    events, messages = parts(row, message, result, runtime)
+    events, messages = messages_of(row, message, result, runtime)
     *earlier, latest = [events[start : start + AT_A_TIME] for start in range(0, len(events), AT_A_TIME)] or [
         events
     ]
@@ -355,7 +355,7 @@ def hand_over(row: Row, message: StepMessage[Any], result: Result, runtime: Runt
         send(portion, message, runtime)
 
 
-def wait_again(
+def requeue(
     delivery: Delivery,
     runtime: Runtime,
     *,
@@ -364,31 +364,33 @@ def wait_again(
     hold: timedelta = HOLD,
     **properties: Any,
 ) -> None:
-    """Send a delivery to its own queue again, to appear after `wait` by the machine's clock.
+    """Send a copy of a delivery to its own queue, to appear after `wait` by the machine's clock.
 
     Raises BusError where the queue takes nothing for as long as a delivery may be held.
     """
 
-    def again() -> OutgoingMessage:
+    def copies() -> list[OutgoingMessage]:
         scheduled_for = wait_until(runtime.clock.now(), wait)
-        return delivery.again(scheduled_for=scheduled_for, worked_on=worked_on, **properties)
+        return [delivery.copy(scheduled_for=scheduled_for, worked_on=worked_on, **properties)]
 
-    send_or_hold(lambda: [again()], [delivery], runtime, hold=hold)
+    requeue_copies(copies, [delivery], runtime, hold=hold)
 
 
-def send_or_hold(
+def requeue_copies(
     copies: Callable[[], Sequence[OutgoingMessage]],
     deliveries: Sequence[Delivery],
     runtime: Runtime,
     *,
     hold: timedelta = HOLD,
 ) -> None:
-    """Send copies of deliveries, trying again for as long as those may be held.
+    """Send copies of deliveries to their own queue, and hold the deliveries while it takes nothing.
 
     Raises BusError where the bus takes nothing for so long; the deliveries are then remembered as given back.
     """
     try:
-        keep_sending(copies, runtime.bus, runtime.clock, until=min(each.taken for each in deliveries) + hold)
+        hold_until_sent(
+            copies, runtime.bus, runtime.clock, until=min(each.taken for each in deliveries) + hold
+        )
     except MessageTooLargeError:
         raise
     except BusError:
@@ -397,10 +399,10 @@ def send_or_hold(
         raise
 
 
-def keep_sending(
+def hold_until_sent(
     copies: Callable[[], Sequence[OutgoingMessage]], bus: Bus, clock: Clock, *, until: datetime
 ) -> None:
-    """Send the messages that `copies` makes, trying again until `until`, by this machine's clock.
+    """Send the messages that `copies` makes; while the bus takes nothing, wait until `until`, by this machine's clock.
 
     This is the only wait inside a function. Without it, a delivery that is given back while the bus takes nothing
     would come again at once, and reach its delivery limit within seconds.
@@ -422,7 +424,7 @@ def keep_sending(
 
 
 def admitted(delivery: Delivery, runtime: Runtime) -> bool:
-    """Whether a delivery may be worked on; where not, it has been put away.
+    """Whether a delivery may be worked on; where not, it has been requeued.
 
     A delivery that comes again has killed its process, or was given back because the bus took nothing; the delivery
     count does not tell which. So a copy is sent first, with one more death: that proves that the bus takes messages,
@@ -431,9 +433,9 @@ def admitted(delivery: Delivery, runtime: Runtime) -> bool:
     Raises BusError where the bus takes nothing.
     """
     if delivery.delivery_count > 1 and delivery.deaths < MOST_DEATHS:
-        copy = died(delivery, runtime)
+        copy = copy_of_unfinished(delivery, runtime)
         try:
-            send_or_hold(lambda: [copy], [delivery], runtime)
+            requeue_copies(lambda: [copy], [delivery], runtime)
         except MessageTooLargeError:
             # Where there is no room for a copy's properties, its deliveries are counted instead.
             return True
@@ -441,27 +443,7 @@ def admitted(delivery: Delivery, runtime: Runtime) -> bool:
     return True
 
 
-def died(delivery: Delivery, runtime: Runtime) -> OutgoingMessage:
+def copy_of_unfinished(delivery: Delivery, runtime: Runtime) -> OutgoingMessage:
     """The copy of a delivery that was given back unfinished."""
     outage = runtime.given_back.take(delivery.queue, delivery.identity)
-    return delivery.again(died=not outage)
-
-
-__all__ = [
-    "HOLD",
-    "HOLD_BATCH",
-    "OPERATOR_WAIT",
-    "Carried",
-    "admitted",
-    "carried",
-    "died",
-    "hand_over",
-    "keep_sending",
-    "onward",
-    "outgoing",
-    "parts",
-    "repeated",
-    "send",
-    "send_or_hold",
-    "wait_again",
-]
+    return delivery.copy(died=not outage)

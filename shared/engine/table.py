@@ -66,8 +66,8 @@ class Row:
     fans_out_to: tuple[str, ...] = ()
     #: whether it makes a mutating call whose operation the tracker follows
     tracked: bool = False
-    #: whether it makes calls, and comes back itself until what they started has ended
-    comes_back: bool = False
+    #: whether it makes calls, and polls itself until what they started has ended
+    polls_itself: bool = False
     #: of `follows`, the step that comes once its operation has ended, where that starts no job
     after_operation: str | None = None
     #: the job that comes of its call
@@ -110,9 +110,9 @@ class Row:
                 )
             if len(result.to) > 1 and any(to.step not in self.fans_out_to for to in _sample(result)):
                 raise TableError(f"step {self.name} fans out; its row lets it fan out to {self.fans_out_to}")
-        elif isinstance(result, Call) and not (self.tracked or self.comes_back):
+        elif isinstance(result, Call) and not (self.tracked or self.polls_itself):
             raise TableError(
-                f"step {self.name} makes a call; its row does not say that it is tracked, or comes back"
+                f"step {self.name} makes a call; its row does not say that it is tracked, or polls itself"
             )
         elif isinstance(result, FollowOperation) and not self.tracked:
             raise TableError(f"step {self.name} starts an operation; its row does not say that it is tracked")

@@ -329,7 +329,7 @@ class Poll:
         return proof if proof is not None else End(Status.FAILED, error)
 
     def _conflict(self, error: ErrorInfo) -> Result:
-        """Another operation was running: the step comes back for its next effect once that has ended."""
+        """Another operation was running: the step makes its next effect once that has ended."""
         expected = self._row.job
         if expected is None:
             return End(Status.FAILED, error)

@@ -40,7 +40,7 @@ def variants() -> dict[str, StepMessage[Any]]:
         "another source": backup_message(request=request(source="/other")),
         "another operation": backup_message(request=request(operation=Operation.PROTECT)),
         "a replay": backup_message(request=request(epoch=1)),
-        "the next poll": backup_message().again(at=NOW),
+        "the next poll": backup_message().next_poll(at=NOW),
         "the next effect": backup_message(effect=Effect(n=2)),
         "another sender": backup_message(sender="track"),
         "another step": backup_message(step="trigger_restore"),
@@ -79,7 +79,8 @@ def test_client_request_ids_are_uuids_of_version_8_with_the_mark() -> None:
 def test_a_client_request_id_is_that_of_the_effect_and_not_of_the_poll() -> None:
     message = backup_message()
     assert (
-        message.again(at=NOW + timedelta(hours=1), attempt=2).client_request_id == message.client_request_id
+        message.next_poll(at=NOW + timedelta(hours=1), attempt=2).client_request_id
+        == message.client_request_id
     )
     assert backup_message(effect=Effect(n=2)).client_request_id == message.client_request_id_of(2, 0)
     assert message.client_request_id_of(2, 0) != message.client_request_id_of(1, 0)
@@ -91,7 +92,7 @@ def test_a_client_request_id_is_that_of_the_effect_and_not_of_the_poll() -> None
 def test_the_first_message_of_a_request_has_the_id_of_the_request() -> None:
     first = backup_message(sender=REQUESTED, request=request(epoch=2))
     assert first.message_id == request_message_id("backup", "/tests", "backup-1", 2)
-    assert first.again(at=NOW).message_id != first.message_id
+    assert first.next_poll(at=NOW).message_id != first.message_id
 
 
 def test_every_client_request_id_that_may_have_been_used_is_known_the_newest_first() -> None:

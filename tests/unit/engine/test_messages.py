@@ -37,23 +37,23 @@ def test_what_is_followed_is_about_what_its_step_is_about(payload: Payload) -> N
 
 def test_what_comes_back_starts_to_count_failures_anew_unless_it_says_so() -> None:
     failing = backup_message(attempt=3, failing_since=NOW, poll=2)
-    again = failing.again(at=LATER)
+    again = failing.next_poll(at=LATER)
     assert (again.at, again.since, again.poll) == (LATER, NOW, 3)
     assert (again.attempt, again.failing_since) == (0, None)
-    still = failing.again(at=LATER, attempt=4, failing_since=NOW)
+    still = failing.next_poll(at=LATER, attempt=4, failing_since=NOW)
     assert (still.attempt, still.failing_since) == (4, NOW)
 
 
 def test_what_is_known_of_an_effect_comes_back_with_it() -> None:
     doubtful = backup_message(effect=Effect(may_have_started=True))
-    looked = doubtful.again(at=LATER, effect=Effect(looks=1))
+    looked = doubtful.next_poll(at=LATER, effect=Effect(looks=1))
     assert looked.effect == doubtful.learned(Effect(looks=1)).effect == Effect(may_have_started=True, looks=1)
-    assert doubtful.again(at=LATER).effect == doubtful.effect
+    assert doubtful.next_poll(at=LATER).effect == doubtful.effect
 
 
 def test_what_is_followed_tells_of_the_message_of_its_step() -> None:
     step = backup_message(poll=4, effect=Effect(n=2))
-    followed = claim(step, OfJob(job_id="job-1"), at=LATER, deadline=LATER).again(at=LATER)
+    followed = claim(step, OfJob(job_id="job-1"), at=LATER, deadline=LATER).next_poll(at=LATER)
     origin = followed.of_origin
     assert (origin.step, origin.sender, origin.poll) == ("trigger_backup", "track", 0)
     assert (origin.since, origin.payload, origin.effect.n) == (LATER, step.payload, 2)

@@ -90,7 +90,7 @@ def look_until_settled(
         result = look(message, vault, now)
         if not isinstance(result, Later):
             return result, now, looks
-        message = message.again(at=now, effect=result.effect)
+        message = message.next_poll(at=now, effect=result.effect)
         now += result.delay
     raise AssertionError("it never settles")
 
@@ -142,7 +142,7 @@ def test_a_job_that_is_listed_late_is_adopted(minutes: int) -> None:
     vault = Vault([OTHERS])
     message, now = in_doubt(), NOW
     while isinstance(result := look(message, vault, now), Later):
-        message = message.again(at=now, effect=result.effect)
+        message = message.next_poll(at=now, effect=result.effect)
         now += result.delay
         if now - NOW >= minutes * MINUTE and len(vault.jobs) == 1:
             vault.jobs.append(marked(name="late"))
@@ -274,7 +274,7 @@ def test_an_operation_that_is_running_is_waited_for() -> None:
     first = look(waiting(), [OTHERS, running], NOW)
     assert isinstance(first, Later)
     # Once somebody else's job explains the conflict, nothing else is to be waited for.
-    again = waiting().again(at=NOW, effect=first.effect)
+    again = waiting().next_poll(at=NOW, effect=first.effect)
     assert look(again, [OTHERS], NOW + MINUTE) is None
 
 

@@ -21,15 +21,15 @@ from shared.engine.effect import Effect
 from shared.engine.message import MOST_DEATHS, Ending, StepMessage
 from shared.engine.result import Call, End, FollowJob, FollowOperation, Later, Result
 from shared.engine.run import (
+    answer_and_park,
     as_delivered,
     collaborate,
-    come_back,
     handle,
     handle_without_effect,
     has_died_too_often,
     plenty_of_reads,
-    put_away,
     read_step,
+    requeue_unsent,
     run,
     some_reads,
 )
@@ -442,7 +442,9 @@ def told(app: App) -> dict[str, str]:
 
 
 def test_of_a_selection_that_is_given_up_each_database_is_answered_in_its_place(app: App) -> None:
-    put_away(app.delivery("select-items", body_of(selection("orders", "billing"))), app.runtime, GIVEN_UP)
+    answer_and_park(
+        app.delivery("select-items", body_of(selection("orders", "billing"))), app.runtime, GIVEN_UP
+    )
     assert told(app) == {"missing": "failed", "all": "accepted"}
     ended = app.bodies("trigger-backup")
     assert [message["payload"]["database"]["name"] for message in ended] == ["orders", "billing"]
@@ -453,24 +455,26 @@ def test_of_a_selection_that_is_given_up_each_database_is_answered_in_its_place(
 def test_where_the_way_on_is_refused_each_database_is_answered_straight(app: App) -> None:
     properties = {WAITING_SINCE: (NOW - 3 * HOUR).isoformat()}
     delivery = app.delivery("select-items", body_of(selection("orders")), application_properties=properties)
-    come_back(delivery, app.runtime, BusError("no right"), worked_on=True)
+    requeue_unsent(delivery, app.runtime, BusError("no right"), worked_on=True)
     assert told(app) == {"missing": "failed", "orders": "unknown", "all": "accepted"}
     assert not app.held("trigger-backup")
 
 
 def test_what_has_ended_already_is_told_as_it_ended(app: App) -> None:
     ending = Ending(status=Status.SKIPPED)
-    put_away(app.delivery("trigger-backup", body_of(backup_message(ending=ending))), app.runtime, GIVEN_UP)
+    answer_and_park(
+        app.delivery("trigger-backup", body_of(backup_message(ending=ending))), app.runtime, GIVEN_UP
+    )
     assert told(app) == {"orders": "skipped"}
     of_selection = selection("orders").model_copy(update={"ending": ending})
-    put_away(app.delivery("select-items", body_of(of_selection)), app.runtime, GIVEN_UP)
+    answer_and_park(app.delivery("select-items", body_of(of_selection)), app.runtime, GIVEN_UP)
     assert told(app) == {"orders": "skipped", "all": "skipped"}
 
 
 def test_a_request_whose_databases_are_not_known_yet_is_answered_as_a_whole(app: App) -> None:
     message = selection("orders")
     plan = message.payload.model_copy(update={"fixed": None})
-    put_away(
+    answer_and_park(
         app.delivery("select-items", body_of(message.model_copy(update={"payload": plan}))),
         app.runtime,
         GIVEN_UP,
@@ -483,7 +487,9 @@ def test_an_end_in_place_of_what_goes_on_is_of_the_later_epoch(
     app: App, of_delivery: int, of_body: int, later: int
 ) -> None:
     message = backup_message(request=request(epoch=of_body))
-    put_away(app.delivery("trigger-backup", body_of(message), epoch=of_delivery), app.runtime, GIVEN_UP)
+    answer_and_park(
+        app.delivery("trigger-backup", body_of(message), epoch=of_delivery), app.runtime, GIVEN_UP
+    )
     # A delivery of it may have gone on: the tracker is told, which knows better.
     (end,) = app.bodies("track")
     assert (end["payload"]["of"]["kind"], end["request"]["epoch"]) == ("end", later)

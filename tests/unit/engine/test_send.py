@@ -19,8 +19,8 @@ from shared.engine.message import (
     Ending,
     Following,
     OfJob,
+    OfNextEffect,
     OfOperation,
-    Repetition,
     StepMessage,
 )
 from shared.engine.result import (
@@ -34,8 +34,8 @@ from shared.engine.result import (
     Result,
     To,
 )
-from shared.engine.run import put_away
-from shared.engine.send import admitted, hand_over, keep_sending, next_tick, on_tick, parts, wait_again
+from shared.engine.run import answer_and_park
+from shared.engine.send import admitted, hand_over, hold_until_sent, messages_of, next_tick, on_tick, requeue
 from shared.engine.table import Row, TableError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
@@ -73,7 +73,7 @@ def sent(
     app: App, result: Result, message: StepMessage[Any] | None = None, row: Row = BACKUP
 ) -> tuple[list[Any], list[tuple[StepMessage[Any], timedelta]]]:
     """The events, and the messages to steps with their delays."""
-    events, messages = parts(row, message or backup_message(), result, app.runtime)
+    events, messages = messages_of(row, message or backup_message(), result, app.runtime)
     return [*events], [*messages]
 
 
@@ -114,7 +114,7 @@ def test_a_fan_out_is_made_as_it_is_sent(app: App) -> None:
     payload = backup_message().payload
     fan_out = FanOut(range(300), lambda number, _: To("trigger_backup", payload, number * S))
     row = TABLE.rows["select_items"]
-    _, messages = parts(row, backup_message(step="select_items"), Continue(fan_out), app.runtime)
+    _, messages = messages_of(row, backup_message(step="select_items"), Continue(fan_out), app.runtime)
     assert len(messages) == 300
     assert [delay for _, delay in messages[100:103]] == [100 * S, 101 * S, 102 * S]
     assert messages[7][1] == 7 * S
@@ -133,7 +133,7 @@ def test_the_next_effect_is_claimed_before_it_is_made(app: App, waiting: bool, d
     claimed, at_once = one(app, NextEffect(waiting=waiting, why=WHY))
     assert (claimed.step, at_once) == ("track", timedelta())
     repetition = claimed.payload.of
-    assert repetition == Repetition(effect=Effect(n=2, waiting=waiting, why=WHY), since=NOW)
+    assert repetition == OfNextEffect(effect=Effect(n=2, waiting=waiting, why=WHY), since=NOW)
     made, later = one(app, repetition, claimed)
     assert (made.step, made.sender, made.effect.n, later) == ("trigger_backup", "track", 2, delay)
     # The tracker has the claim already.
@@ -162,7 +162,7 @@ def test_an_operation_is_asked_on_the_first_tick_that_it_allows(
     operation = StartedOperation(status=202, location_url="https://a", retry_after=asked)
     runtime = replace(app.runtime, settings=replace(app.runtime.settings, track_interval=30 * S))
     result = FollowOperation(operation, backup_message("other").payload)
-    _, ((following, wait),) = parts(BACKUP, backup_message(), result, runtime)
+    _, ((following, wait),) = messages_of(BACKUP, backup_message(), result, runtime)
     assert (following.payload.of, wait) == (OfOperation(location_url="https://a"), delay)
     assert following.payload.not_before == (NOW + asked if asked else None)
     assert following.payload.deadline == NOW + 2 * HOUR
@@ -298,7 +298,9 @@ def test_the_end_of_one_may_set_another_going_whoever_tells_it(app: App) -> None
 
 def test_a_vault_whose_survey_is_given_up_may_have_been_surveyed(app: App) -> None:
     message = backup_message(step="survey_vault").model_copy(update={"payload": VaultTask(vault_id=VAULT)})
-    put_away(app.delivery("survey-vault", message.model_dump(mode="json", by_alias=True)), app.runtime, WHY)
+    answer_and_park(
+        app.delivery("survey-vault", message.model_dump(mode="json", by_alias=True)), app.runtime, WHY
+    )
     assert not app.held(OUTCOMES)
     (held,) = app.held("track")
     assert held.scheduled_for == NOW + 30 * MINUTE
@@ -386,11 +388,13 @@ def test_what_the_bus_does_not_take_is_tried_until_the_delivery_may_not_be_held_
     clock = SteppedClock(NOW)
     bus = Bus(refusals=[BusUnavailableError("busy")] * 3)
     message = OutgoingMessage(entity="track", body=b"{}", message_id="m1")
-    keep_sending(lambda: [message], bus, clock, until=NOW + 40 * S)
+    hold_until_sent(lambda: [message], bus, clock, until=NOW + 40 * S)
     assert (bus.sent, clock.now()) == ([message], NOW + 40 * S)
     for until in (NOW + 40 * S, NOW + 39 * S):
         with pytest.raises(BusUnavailableError):
-            keep_sending(lambda: [message], Bus(refusals=[BusUnavailableError("busy")]), clock, until=until)
+            hold_until_sent(
+                lambda: [message], Bus(refusals=[BusUnavailableError("busy")]), clock, until=until
+            )
     assert clock.now() == NOW + 40 * S
 
 
@@ -398,14 +402,14 @@ def test_what_is_too_large_is_not_tried_again() -> None:
     clock = SteppedClock(NOW)
     bus = Bus(refusals=[MessageTooLargeError("too large")])
     with pytest.raises(MessageTooLargeError):
-        keep_sending(list, bus, clock, until=NOW + HOUR)
+        hold_until_sent(list, bus, clock, until=NOW + HOUR)
     assert clock.now() == NOW
 
 
 def test_what_is_given_back_because_the_bus_took_nothing_has_not_died(app: App) -> None:
     runtime = replace(app.runtime, bus=Bus(refusals=[BusUnavailableError("busy")] * 99))
     with pytest.raises(BusUnavailableError):
-        wait_again(app.delivery("track", {}), runtime, wait=MINUTE)
+        requeue(app.delivery("track", {}), runtime, wait=MINUTE)
     assert app.clock.now() == NOW + timedelta(minutes=3, seconds=15)
     assert not admitted(app.delivery("track", {}, delivery_count=2), app.runtime)
     (copy,) = app.held("track")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.engine.claim import claim
-from shared.engine.message import VERSION, Ending, OfJob, OfOperation, Repetition, StepMessage
+from shared.engine.message import VERSION, Ending, OfJob, OfNextEffect, OfOperation, StepMessage
 from shared.engine.table import upgraded
 from shared.messages.events import ErrorInfo, Status
 from shared.workflows import TABLE
@@ -92,7 +92,7 @@ def test_the_next_effect_is_the_next_one(effect: Any, following: int) -> None:
 
 def test_a_next_effect_that_waits_for_nothing_is_read() -> None:
     of = read(again={"since": "2026-01-05T07:00:00Z"}, effect={"n": 1}).payload.of
-    assert isinstance(of, Repetition)
+    assert isinstance(of, OfNextEffect)
     assert (of.effect.n, of.effect.waiting, of.since) == (2, False, NOW - timedelta(hours=1))
 
 

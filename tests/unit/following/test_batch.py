@@ -25,8 +25,8 @@ from shared.engine.message import (
     Ending,
     Following,
     OfJob,
+    OfNextEffect,
     OfOperation,
-    Repetition,
     StepMessage,
 )
 from shared.engine.result import Continue, To
@@ -331,7 +331,7 @@ def test_what_has_no_job_or_no_vault_is_looked_up_singly(app: App) -> None:
 
 def test_what_has_been_decided_is_sent_on_and_not_looked_up(app: App) -> None:
     azure = Azure(app)
-    again = Repetition(effect=Effect(n=2), since=NOW)
+    again = OfNextEffect(effect=Effect(n=2), since=NOW)
     decided = [tracked(number, Ending(status=Status.FAILED)) for number in range(5)]
     assert handled(app, azure, *decided, tracked(5, again)) == []
     assert statuses(app) == ["failed"] * 5
@@ -574,6 +574,27 @@ def test_where_that_answer_is_refused_the_message_comes_back(app: App) -> None:
     (copy,) = app.held("track")
     assert copy.scheduled_for == NOW + MINUTE
     assert copy.application_properties[DELIVERED] is True
+
+
+class Unanswerable(Table):
+    """A table with a defect, which what is given up meets as well."""
+
+    def origin(self, message: StepMessage[Any]) -> Row:
+        if message.database is not None and message.database.name == "db0":
+            raise RuntimeError("broken")
+        return super().origin(message)
+
+
+@pytest.mark.parametrize("deaths", [0, MOST_DEATHS])
+def test_a_message_that_cannot_even_be_answered_waits_and_harms_no_other(app: App, deaths: int) -> None:
+    azure = Azure(app, job_of(0), job_of(1))
+    runtime = replace(with_azure(app, azure), table=Unanswerable(rows=ROWS.rows, first=ROWS.first))
+    handle_batch(with_deaths(app, deaths, 0), runtime)
+    assert waits(app) == [5 * MINUTE, 30 * S]
+    (copy,) = [message for message in app.held("track") if "waited" in message.application_properties]
+    assert copy.application_properties[DELIVERED] is True
+    assert copy.application_properties.get(DEATHS, 0) == deaths
+    assert not app.held("parked-messages")
 
 
 def test_what_leads_to_no_message_is_answered_and_harms_no_other(app: App) -> None:
