@@ -92,14 +92,8 @@ def own_job(message: StepMessage[Any], jobs: Iterable[Job]) -> Job | None:
 
 def may_matter(message: StepMessage[Any]) -> Callable[[Job], bool]:
     """Which of a vault's jobs may concern a step: those that this app started, and those about its database."""
-    database = message.database
-    assert database is not None
-    server = server_of(message.payload)
-
-    def matters(job: Job) -> bool:
-        return is_marked(job.activity_id) or names(job.entity_name, database, server)
-
-    return matters
+    database, server = message.the_database, server_of(message.payload)
+    return lambda job: is_marked(job.activity_id) or names(job.entity_name, database, server)
 
 
 def candidates(
@@ -111,13 +105,12 @@ def candidates(
     until: datetime | None = None,
 ) -> list[Job]:
     """The jobs begun in that time that may belong to a call, though nothing in them says so."""
-    database = message.database
-    assert database is not None
     operation = expected.operation_of(message.payload)
+    database, server = message.the_database, server_of(message.payload)
     return [
         job
         for job in jobs
-        if is_about(job, operation, database=database, server=server_of(message.payload))
+        if is_about(job, operation, database=database, server=server)
         # A job that bears the mark and is not ours belongs to another request of this app.
         and not is_marked(job.activity_id)
         and (job.start_time is None or since <= job.start_time)
@@ -133,15 +126,11 @@ def server_of(payload: Payload) -> str:
 
 def has_namesakes(message: StepMessage[Any], collaborators: Collaborators) -> bool:
     """Whether a job that names the database may be about another database of the vault."""
-    database = message.database
-    vault_id = message.request.vault_id
-    assert database is not None and vault_id is not None
-    items: Sequence[ProtectedItem] = collaborators.azure.list_protected_items(vault_id).usable
-    server = server_of(message.payload).lower()
+    items: Sequence[ProtectedItem] = collaborators.azure.list_protected_items(message.vault_id).usable
+    name, server = message.the_database.name.lower(), server_of(message.payload).lower()
     alike = {
         item.id.key
         for item in items
-        if item.name.lower() == database.name.lower()
-        and (not server or _same_host(item.server_name.lower(), server))
+        if item.name.lower() == name and (not server or _same_host(item.server_name.lower(), server))
     }
     return len(alike) > 1

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
+from shared.arm.ids import VaultId
 from shared.bus import OutgoingMessage
 from shared.bus.topology import REQUEST_QUEUES
 from shared.engine.effect import Effect
@@ -326,6 +327,20 @@ class StepMessage(TolerantModel, Generic[P]):
     def database(self) -> Database | None:
         """The database it is about, once there is just one."""
         return self.payload.about
+
+    @property
+    def the_database(self) -> Database:
+        """The database, of a step that is always about one."""
+        database = self.database
+        assert database is not None
+        return database
+
+    @property
+    def vault_id(self) -> VaultId:
+        """The vault, of a step whose request always names one."""
+        vault_id = self.request.vault_id
+        assert vault_id is not None
+        return vault_id
 
     @property
     def message_id(self) -> str:

@@ -71,16 +71,17 @@ def _echoes(jobs: Iterable[Job]) -> bool:
 def _jobs(
     expected: ExpectedJob, message: StepMessage[Any], collaborators: Collaborators, window: timedelta
 ) -> list[Job]:
-    vault_id = message.request.vault_id
-    assert vault_id is not None
     effect = message.effect
     began = min(filter(None, (effect.at, effect.refused_from, message.at, message.since)))
-    return collaborators.azure.list_jobs(
-        vault_id,
-        start=began - window,
-        operation=expected.operation_of(message.payload),
-        kept=may_matter(message),
-    )
+    return _jobs_since(expected, message, collaborators, began - window)
+
+
+def _jobs_since(
+    expected: ExpectedJob, message: StepMessage[Any], collaborators: Collaborators, start: datetime
+) -> list[Job]:
+    operation = expected.operation_of(message.payload)
+    kept = may_matter(message)
+    return collaborators.azure.list_jobs(message.vault_id, start=start, operation=operation, kept=kept)
 
 
 def _after_lost_answer(
@@ -135,15 +136,13 @@ def _while_waiting(
     expected: ExpectedJob, message: StepMessage[Any], waiting: Waiting, collaborators: Collaborators
 ) -> Result | None:
     """After a conflict: wait until no other operation runs on the database, and check that none was the step's."""
-    vault_id, database = message.request.vault_id, message.database
-    assert vault_id is not None and database is not None
     # A job that still runs may have begun days ago.
     jobs = collaborators.azure.list_jobs(
-        vault_id, start=message.since - LONG_WINDOW, status="InProgress", kept=may_matter(message)
+        message.vault_id, start=message.since - LONG_WINDOW, status="InProgress", kept=may_matter(message)
     )
     if (own := _own(message, jobs)) is not None:
         return own
-    server = server_of(message.payload)
+    database, server = message.the_database, server_of(message.payload)
     running = [
         job
         for job in jobs
@@ -217,14 +216,8 @@ def _before_replay(
 
     An operator who replays it wants it done: one look is enough, and it goes on where no job can be its own.
     """
-    vault_id = message.request.vault_id
-    assert vault_id is not None
-    jobs = collaborators.azure.list_jobs(
-        vault_id,
-        start=min(message.at - WINDOW, collaborators.now() - REPLAYS_REACH),
-        operation=expected.operation_of(message.payload),
-        kept=may_matter(message),
-    )
+    start = min(message.at - WINDOW, collaborators.now() - REPLAYS_REACH)
+    jobs = _jobs_since(expected, message, collaborators, start)
     if (own := _own(message, jobs)) is not None:
         return own
     if (happened := expected.happened(message, collaborators)) is not None:

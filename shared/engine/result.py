@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
 from shared.engine.effect import Effect
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from shared.azure_backup.calls import Mutations, Reads
     from shared.azure_backup.models import StartedOperation
     from shared.messages.identity import Request
+
+C = TypeVar("C")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class To:
     look_first: bool = False
 
 
-class FanOut(Sequence[To]):
-    """One message for each of many payloads, made as it is sent: thousands are never in memory together."""
+class FanOut(Sequence[T]):
+    """What is made for each of many choices, as it is sent: thousands are never in memory together."""
 
-    def __init__(self, choices: Sequence[Any], make: Callable[[int, Any], To]) -> None:
+    def __init__(self, choices: Sequence[C], make: Callable[[int, C], T]) -> None:
         self._choices = choices
         self._make = make
 
@@ -48,10 +51,10 @@ class FanOut(Sequence[To]):
         return len(self._choices)
 
     @overload
-    def __getitem__(self, index: int) -> To: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[To]: ...
-    def __getitem__(self, index: int | slice) -> To | Sequence[To]:
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         numbers = range(len(self))[index]
         if isinstance(numbers, range):
             return [self._make(number, self._choices[number]) for number in numbers]

@@ -34,6 +34,7 @@ from shared.engine.result import (
     Call,
     Continue,
     End,
+    FanOut,
     FollowJob,
     FollowOperation,
     Later,
@@ -83,7 +84,7 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
     at = _sent_at(message, runtime)
     match result:
         case Continue():
-            return result.events, _Messages(message, result.to, at)
+            return result.events, FanOut(result.to, lambda _, to: (onward(message, to, at), to.delay))
         case Later():
             changes: dict[str, Any] = {"attempt": result.attempt, "failing_since": result.failing_since}
             if result.payload is not None:
@@ -155,26 +156,6 @@ def _sent_at(message: StepMessage[Any], runtime: Runtime) -> datetime:
     # A time that only this machine's clock tells is not passed on as the service's time.
     clock = runtime.service_clock
     return clock.now() if clock.is_known else message.at
-
-
-class _Messages(Sequence[tuple[StepMessage[Any], timedelta]]):
-    """The messages of a step to those that follow it, made when they are sent."""
-
-    def __init__(self, message: StepMessage[Any], to: Sequence[To], at: datetime) -> None:
-        self._message = message
-        self._to = to
-        self._at = at
-
-    def __len__(self) -> int:
-        return len(self._to)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._made(to) for to in self._to[index]]
-        return self._made(self._to[index])
-
-    def _made(self, to: To) -> tuple[StepMessage[Any], timedelta]:
-        return onward(self._message, to, self._at), to.delay
 
 
 def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:

@@ -96,13 +96,6 @@ class _Item:
     #: the trace context that it came with
     parent: str | None
 
-    @property
-    def vault_id(self) -> VaultId:
-        """The vault whose jobs it is about, where there is one."""
-        vault_id = self.message.request.vault_id
-        assert vault_id is not None
-        return vault_id
-
     def processing(self) -> AbstractContextManager[None]:
         """Within this context, this message is the one being processed."""
         return tracing.processing(TRACK, self.span, self.parent)
@@ -310,7 +303,7 @@ def _one(
 def _listed(items: list[_Item], runtime: Runtime) -> bool:
     """Whether a listing that was made for other messages answers these too."""
     return runtime.listings.recent(
-        items[0].vault_id.key,
+        items[0].message.vault_id.key,
         oldest=_oldest(items),
         interval=runtime.settings.track_interval,
         now=runtime.service_clock.now(),
@@ -334,7 +327,7 @@ def _all_known(items: list[_Item]) -> bool:
 
 def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tuple[_Item, Result | _Defect]]:
     """Answer many messages of one vault from one listing of its jobs."""
-    vault_id = items[0].vault_id
+    vault_id = items[0].message.vault_id
     pages: list[int] = []
 
     def load(start: datetime, status: str | None) -> list[Job]:
@@ -379,7 +372,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
 
 def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result | _Defect:
     following = item.message.payload
-    vault_id = item.vault_id
+    vault_id = item.message.vault_id
     interval = runtime.settings.track_interval
     tick = listing.tick(interval)
     grown = GrownTick(tick, listing.at) if tick > interval else None

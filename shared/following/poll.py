@@ -90,11 +90,9 @@ class Poll:
         """
         following = self._following
         of = following.of
-        vault_id = self._message.request.vault_id
         assert isinstance(of, OfOperation | OfJob), "what has been decided is sent on, not polled"
         if known is not None and details:
-            assert vault_id is not None
-            known = self._collaborators.azure.get_job(vault_id, known.id) or known
+            known = self._collaborators.azure.get_job(self._message.vault_id, known.id) or known
         elif known is not None:
             self._details_left_out = adds_details(self._row)
         if following.not_before is not None and known is None:
@@ -124,14 +122,12 @@ class Poll:
                 f" (client request id {self._following.client_request_id}); send the request again."
             )
             return End(Status.FAILED, ErrorInfo(code=ErrorCode.NO_OPERATION_URL, message=text))
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None
         try:
             if url == of.async_operation_url:
                 return self._operation_status(
-                    self._collaborators.azure.get_operation_status(url, vault=vault_id)
+                    self._collaborators.azure.get_operation_status(url, vault=self._message.vault_id)
                 )
-            result = self._collaborators.azure.get_operation_result(url, vault=vault_id)
+            result = self._collaborators.azure.get_operation_result(url, vault=self._message.vault_id)
         except ArmStatusError as error:
             return self._operation_error(of, error, at=url, has_other=bool(urls[0] and urls[1]))
         except ArmProtocolError:
@@ -252,9 +248,9 @@ class Poll:
     # -- the job
 
     def _job(self, job_id: str, known: Job | None) -> Result:
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None
-        job = known if known is not None else self._collaborators.azure.get_job(vault_id, job_id)
+        job = (
+            known if known is not None else self._collaborators.azure.get_job(self._message.vault_id, job_id)
+        )
         if job is None:
             if self._collaborators.now() - self._following.began < GRACE:
                 return self._later(None)
@@ -339,11 +335,9 @@ class Poll:
 
     def _list_jobs(self) -> list[Job]:
         """The vault's jobs that may be the step's own."""
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None
         start = self._following.began - timedelta(minutes=5)
         return self._collaborators.azure.list_jobs(
-            vault_id, start=start, kept=job_matching.may_matter(self._origin)
+            self._message.vault_id, start=start, kept=job_matching.may_matter(self._origin)
         )
 
     @property
