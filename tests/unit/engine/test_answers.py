@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from shared.engine.claim import claim
-from shared.engine.message import OfJob, StepMessage
+from shared.engine.message import OfJob
 from shared.engine.run import handle
 from shared.following.batch import handle_batch
 from shared.messages import events
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.examples import NOW, VAULT, backup_message, item_id, request
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        yield opened
-
-
-def body_of(message: StepMessage[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(message.model_dump_json(by_alias=True))
-    return found
+from tests.unit.app import OUTCOMES, App
+from tests.unit.examples import NOW, VAULT, backup_message, body_of, item_id, request
 
 
 def answered(app: App, step: str, body: Any, **details: Any) -> dict[str, Any]:

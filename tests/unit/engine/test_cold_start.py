@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import Any
 
 from shared.engine.claim import claim
@@ -12,9 +11,7 @@ from shared.engine.run import handle
 from shared.following.batch import handle_batch
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.examples import NOW, backup_message
-
-HOUR = timedelta(hours=1)
+from tests.unit.examples import HOUR, NOW, backup_message
 
 
 def body(message: StepMessage[Any]) -> dict[str, Any]:

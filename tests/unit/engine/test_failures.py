@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -28,29 +27,17 @@ from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffec
 from shared.engine.table import Row
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
-from shared.messages.requests import FilesTarget
 from shared.settings import Settings
-from shared.steps.payloads import ChosenRecoveryPoint, RestoreTask
 from shared.workflows import TABLE
 from tests.unit.app import App, open_app
 from tests.unit.engine.test_reconcile import Vault
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, VM, backup_message, job
+from tests.unit.examples import HOUR, MINUTE, NOW, S, backup_message, job, restore_message
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 BACKUP = TABLE.rows["trigger_backup"]
 #: a step that makes calls of which no job comes
 VAULT_STEP = TABLE.rows["ensure_vault"]
 CALLED = NOW - 3 * S
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
 
 
 def after(
@@ -61,19 +48,6 @@ def after(
         azure=cast("Reads", vault or Vault()), settings=Settings(), now=lambda: NOW, machine_now=lambda: NOW
     )
     return after_arm_error(row, message or backup_message(), c, app.runtime, error, called=CALLED)
-
-
-def restore_message(**changes: Any) -> StepMessage[RestoreTask]:
-    backup = backup_message(step="trigger_restore", **changes)
-    task = RestoreTask(
-        database=backup.payload.database,
-        item_id=backup.payload.item_id,
-        recovery_point=ChosenRecoveryPoint(name="100", kind="Full", time=NOW),
-        target=FilesTarget(kind="files", vmId=VM, path="D:\\restored"),
-        overwrite=False,
-        no_recovery=False,
-    )
-    return cast("StepMessage[RestoreTask]", backup.model_copy(update={"payload": task}))
 
 
 def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job(app: App) -> None:

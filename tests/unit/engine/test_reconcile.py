@@ -23,9 +23,8 @@ from shared.messages.identity import Database
 from shared.settings import Settings
 from shared.steps.payloads import BackupTask
 from shared.workflows import TABLE
-from tests.unit.examples import NOW, VM, backup_message, job, protected, request
+from tests.unit.examples import MINUTE, NOW, VM, backup_message, job, protected, request
 
-MINUTE = timedelta(minutes=1)
 ROW = TABLE.rows["trigger_backup"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -43,24 +43,23 @@ from shared.messages.reserved import DEATHS, DELIVERED
 from shared.steps.payloads import BackupTask, VaultTask
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.engine.test_failures import restore_message
-from tests.unit.engine.test_run import selection
-from tests.unit.examples import CONTAINER, NOW, VAULT, backup_message, request
+from tests.unit.examples import (
+    CONTAINER,
+    HOUR,
+    MINUTE,
+    NOW,
+    VAULT,
+    S,
+    backup_message,
+    request,
+    restore_message,
+    selection,
+)
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 BACKUP = TABLE.rows["trigger_backup"]
 WHY = ErrorInfo(code="Odd", message="It failed.")
 FAILED = End(Status.FAILED, WHY)
 UNKNOWN = End(Status.UNKNOWN, WHY)
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
 
 
 def tracked(of: Any = None, **changes: Any) -> StepMessage[Following]:

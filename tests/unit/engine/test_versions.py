@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -13,14 +12,9 @@ from shared.engine.message import VERSION, Ending, OfJob, OfNextEffect, OfOperat
 from shared.engine.table import upgraded
 from shared.messages.events import ErrorInfo, Status
 from shared.workflows import TABLE
-from tests.unit.examples import NOW, backup_message
+from tests.unit.examples import NOW, backup_message, body_of
 
 LATER = NOW + timedelta(minutes=5)
-
-
-def body_of(message: StepMessage[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(message.model_dump_json(by_alias=True, exclude_none=True))
-    return found
 
 
 def of_version_1(message: StepMessage[Any], **payload: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -37,17 +37,26 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.reserved import DEATHS, DELIVERED
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
+from tests.unit.app import OUTCOMES, App, RefusingBus
 from tests.unit.engine.test_retry import answered
-from tests.unit.engine.test_run import Bus, body_of
-from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, backup_message, job, protected, request
+from tests.unit.examples import (
+    MINUTE,
+    NOW,
+    SUBSCRIPTION,
+    VAULT,
+    S,
+    backup_message,
+    body_of,
+    job,
+    protected,
+    request,
+)
+from tests.unit.following.apps import tracking_app
 from tests.unit.following.test_track import refresh
 from tests.unit.test_tracing import INCOMING, Recorded, recorded
 
 __all__ = ["recorded"]
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
 URL = f"https://management.azure.com{VAULT.path}/backupOperations/1"
 RUNNING = OperationStatus(status="InProgress", finished=False, succeeded=False)
 PLENTY = 10**6
@@ -108,13 +117,6 @@ class Azure:
         found = [job for job in self.jobs.values() if status in (None, job.raw_status)]
         counted(max(1, -(-len(found) // 200)))
         return [job for job in found if job.start_time is None or job.start_time >= start]
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app({"TRACK_INTERVAL": "PT30S"}) as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
 
 
 def tracked(
@@ -265,7 +267,7 @@ def test_those_that_have_died_are_sent_on_each_by_itself_where_there_is_no_room_
 
 
 def test_where_what_has_died_cannot_be_parked_it_comes_back(app: App) -> None:
-    runtime = replace(app.runtime, bus=Bus(app, BusError("no right"), "parked-messages"))
+    runtime = replace(app.runtime, bus=RefusingBus(app, BusError("no right"), "parked-messages"))
     handle_batch(with_deaths(app, MOST_DEATHS), runtime)
     (copy,) = app.held("track")
     assert copy.scheduled_for == NOW + MINUTE
@@ -273,7 +275,7 @@ def test_where_what_has_died_cannot_be_parked_it_comes_back(app: App) -> None:
 
 
 def test_a_bus_that_takes_nothing_has_killed_nobody(app: App) -> None:
-    away = Bus(app, BusUnavailableError("busy"), "track", "job-outcomes", "parked-messages")
+    away = RefusingBus(app, BusUnavailableError("busy"), "track", "job-outcomes", "parked-messages")
     azure = Azure(app, *(job_of(number) for number in range(3)))
     runtime = with_azure(app, azure, bus=away)
     with pytest.raises(BusUnavailableError):
@@ -284,7 +286,7 @@ def test_a_bus_that_takes_nothing_has_killed_nobody(app: App) -> None:
 
 def test_what_was_sent_has_not_died_either_where_the_bus_then_takes_nothing(app: App) -> None:
     azure = Azure(app, job_of(0, "Completed"), job_of(1))
-    runtime = with_azure(app, azure, bus=Bus(app, BusUnavailableError("busy"), "track"))
+    runtime = with_azure(app, azure, bus=RefusingBus(app, BusUnavailableError("busy"), "track"))
     with pytest.raises(BusUnavailableError):
         handle_batch(delivered(app, of_job(0), of_job(1)), runtime)
     assert statuses(app) == ["succeeded"]
@@ -298,8 +300,7 @@ def test_a_few_are_looked_up_singly_and_many_are_listed(app: App) -> None:
     def asked(operations: int, jobs: int) -> set[str]:
         azure = Azure(app, *(job_of(number) for number in range(jobs)))
         messages = [of_job(number) for number in range(jobs)]
-        with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-            fresh.runtime.service_clock.answered(NOW)
+        with tracking_app() as fresh:
             return {
                 *handled(fresh, azure, *messages, *(tracked(jobs + number) for number in range(operations)))
             }
@@ -444,8 +445,7 @@ def test_details_of_what_ended_well_are_read_where_there_are_reads_to_spare(
 def test_reads_to_spare_are_what_the_listings_to_come_do_not_take(app: App) -> None:
     # 30 s a tick: 130 listings of one page in the 65 minutes for which a read counts.
     for left, read in ((130, False), (131, True)):
-        with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-            fresh.runtime.service_clock.answered(NOW)
+        with tracking_app() as fresh:
             azure = Azure(fresh, job_of(0, "Completed"), left=left, own=PLENTY)
             assert listed(fresh, azure, tracked(0)) == (["job"] if read else [])
 
@@ -461,8 +461,7 @@ def test_details_are_not_read_where_the_locks_might_end(app: App) -> None:
 
 def test_an_operation_whose_job_is_not_listed_is_asked_after_two_ticks(app: App) -> None:
     for began, read in ((NOW - MINUTE + S, False), (NOW - MINUTE, True)):
-        with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-            fresh.runtime.service_clock.answered(NOW)
+        with tracking_app() as fresh:
             azure = Azure(fresh)
             assert listed(fresh, azure, tracked(0, began=began)) == (["operation"] if read else [])
             assert len(fresh.held("track")) == 7
@@ -489,8 +488,7 @@ def test_a_tick_that_has_grown_is_counted_from_the_listing(app: App) -> None:
     listed(app, azure, of_job(0), tracked(1))
     assert waits(app)[:2] == [33 * S, 33 * S]
     # One that has not grown is the same for all vaults.
-    with open_app({"TRACK_INTERVAL": "PT30S"}, start=NOW + 10 * S) as fresh:
-        fresh.runtime.service_clock.answered(fresh.clock.now())
+    with tracking_app(NOW + 10 * S) as fresh:
         listed(fresh, Azure(fresh, job_of(0)), of_job(0), tracked(1))
         assert waits(fresh)[:2] == [20 * S, 20 * S]
 
@@ -499,8 +497,7 @@ def test_a_job_that_a_whole_listing_does_not_show_is_waited_for_a_little(app: Ap
     azure = Azure(app)
     assert listed(app, azure, of_job(0)) == []
     assert waits(app)[0] == 30 * S
-    with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-        fresh.runtime.service_clock.answered(NOW)
+    with tracking_app() as fresh:
         assert listed(fresh, Azure(fresh), of_job(0, began=NOW - MINUTE)) == ["job"]
 
 
@@ -568,7 +565,7 @@ def test_a_defect_while_a_message_is_read_is_answered(app: App) -> None:
 
 
 def test_where_that_answer_is_refused_the_message_comes_back(app: App) -> None:
-    bus = Bus(app, BusError("no right"), "parked-messages")
+    bus = RefusingBus(app, BusError("no right"), "parked-messages")
     runtime = replace(app.runtime, table=Odd(rows=TABLE.rows, first=TABLE.first), bus=bus)
     handle_batch(delivered(app, tracked(0, Ending(status=Status.FAILED))), runtime)
     (copy,) = app.held("track")
@@ -618,7 +615,7 @@ def test_a_message_that_cannot_be_read_is_answered_and_harms_no_other(
     handle_batch([replace(bad, body=json.dumps(broken).encode()), good], runtime)
     assert len(app.held("parked-messages")) == 1
     assert waits(app) == [30 * S]
-    refused = replace(runtime, bus=Bus(app, BusError("no right"), "parked-messages"))
+    refused = replace(runtime, bus=RefusingBus(app, BusError("no right"), "parked-messages"))
     handle_batch([replace(bad, body=json.dumps(broken).encode(), message_id="m9")], refused)
     copies = [message for message in app.held("track") if "waited" in message.application_properties]
     assert [DELIVERED in message.application_properties for message in copies] == [False]
@@ -629,7 +626,7 @@ def test_a_message_that_cannot_be_read_is_answered_and_harms_no_other(
 
 def test_what_cannot_be_sent_does_not_hold_up_the_others(app: App) -> None:
     azure = Azure(app, job_of(0, "Completed"), job_of(1))
-    bus = Bus(app, BusError("no right"), "job-outcomes")
+    bus = RefusingBus(app, BusError("no right"), "job-outcomes")
     handled(app, azure, of_job(0), of_job(1), bus=bus)
     # Of the first the outcome was refused: it comes back, and may have been worked on.
     copies = [message for message in app.held("track") if "waited" in message.application_properties]
@@ -641,7 +638,7 @@ def test_what_cannot_be_sent_does_not_hold_up_the_others(app: App) -> None:
 
 def test_where_the_bus_is_away_for_one_all_the_others_come_again(app: App) -> None:
     azure = Azure(app, job_of(0), job_of(1, "Completed"), job_of(2))
-    bus = Bus(app, BusUnavailableError("busy"), "job-outcomes")
+    bus = RefusingBus(app, BusUnavailableError("busy"), "job-outcomes")
     handled(app, azure, of_job(0), of_job(1), of_job(2), bus=bus)
     copies = [message for message in app.held("track") if "waited" in message.application_properties]
     assert [json.loads(message.body)["payload"]["of"]["jobId"] for message in copies] == ["job-1", "job-2"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-
-import pytest
 
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.engine.claim import claim
@@ -18,20 +15,10 @@ from shared.following.batch import handle_batch
 from shared.following.doubts import outstanding, part_of, wait
 from shared.messages.events import Status
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.engine.test_run import body_of
-from tests.unit.examples import NOW, backup_message, request
+from tests.unit.app import OUTCOMES, App
+from tests.unit.examples import HOUR, MINUTE, NOW, backup_message, body_of, request
 
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
 
 
 def tracked(

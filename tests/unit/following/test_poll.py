@@ -23,11 +23,8 @@ from shared.messages.events import ErrorInfo, JobInfo, Status, TaskInfo
 from shared.settings import Settings
 from shared.workflows import TABLE
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, backup_message, job, protected, request
+from tests.unit.examples import HOUR, MINUTE, NOW, S, backup_message, job, protected, request
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 ASYNC = "https://management.azure.com/operations/1"
 LOCATION = "https://management.azure.com/results/1"
 BOTH = OfOperation(async_operation_url=ASYNC, location_url=LOCATION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 import pytest
@@ -24,9 +24,8 @@ from shared.settings import Settings
 from shared.steps.payloads import ProtectPlan
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, open_app
-from tests.unit.examples import NOW, VAULT, VM, backup_message, request
+from tests.unit.examples import MINUTE, NOW, VAULT, VM, backup_message, request
 
-MINUTE = timedelta(minutes=1)
 URL = f"https://management.azure.com{VAULT.path}/operations/1"
 
 
