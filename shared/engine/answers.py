@@ -78,22 +78,22 @@ def _step_message(delivery: Delivery) -> tuple[StepMessage[_Salvaged], str | Non
     except (InvalidMessageError, ValidationError):
         return None
     payload = _object(raw.get("payload"))
-    of = _object(payload.get("of"))
-    followed = _object(payload.get("payload")) or payload
-    vault = _vault(followed.get("vaultId"))
+    followed = _object(payload.get("of"))
+    of_step = _object(payload.get("payload")) or payload
+    vault = _vault(of_step.get("vaultId"))
     salvaged = _Salvaged(
-        database=_database(followed.get("database")),
+        database=_database(of_step.get("database")),
         vault=vault,
-        item_id=_text(followed.get("itemId")),
-        outcome_count=_count(followed.get("outcomeCount")),
-        accepted=vault is not None or "data" not in followed,
+        item_id=_text(of_step.get("itemId")),
+        outcome_count=_count(of_step.get("outcomeCount")),
+        accepted=vault is not None or "data" not in of_step,
     )
     epoch = max(delivery.epoch, head.request.epoch)
     request = head.request.model_copy(update={"epoch": epoch})
     whole: StepMessage[_Salvaged] = StepMessage[_Salvaged].model_construct(
         **{**dict(head), "payload": salvaged, "request": request}
     )
-    return whole, _text(of.get("jobId")) or _text(payload.get("jobId"))
+    return whole, _text(followed.get("jobId")) or _text(payload.get("jobId"))
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 from shared.engine.effect import Effect
 from shared.engine.message import (
     TRACK,
+    DecidedEffect,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfNextEffect,
-    OfOperation,
     Payload,
     StepMessage,
 )
@@ -25,7 +25,7 @@ from shared.engine.result import NextEffect
 
 def claim(
     message: StepMessage[Any],
-    of: OfOperation | OfJob | Ending | OfNextEffect,
+    followed: FollowedOperation | FollowedJob | Ending | DecidedEffect,
     *,
     at: datetime,
     deadline: datetime,
@@ -45,7 +45,7 @@ def claim(
     following = Following(
         origin=message.step,
         payload=payload if payload is not None else message.payload,
-        of=of,
+        followed=followed,
         client_request_id=message.client_request_id,
         began=at,
         deadline=deadline,
@@ -63,7 +63,7 @@ def claim(
     )
 
 
-def next_effect(message: StepMessage[Any], result: NextEffect) -> OfNextEffect:
+def next_effect(message: StepMessage[Any], result: NextEffect) -> DecidedEffect:
     """What claims an effect that did not happen: the step's next one."""
     message = message.of_origin
     effect = Effect(
@@ -73,4 +73,4 @@ def next_effect(message: StepMessage[Any], result: NextEffect) -> OfNextEffect:
         refused_from=result.refused_from,
         refused_at=result.refused_at,
     )
-    return OfNextEffect(effect=effect, since=message.since)
+    return DecidedEffect(effect=effect, since=message.since)

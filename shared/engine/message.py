@@ -214,7 +214,7 @@ class Payload(TolerantModel):
         return False
 
 
-class OfOperation(TolerantModel):
+class FollowedOperation(TolerantModel):
     """An asynchronous operation is followed until its job is known, or to its end where it starts no job."""
 
     kind: Literal["operation"] = "operation"
@@ -227,7 +227,7 @@ class OfOperation(TolerantModel):
     looked: bool = False
 
 
-class OfJob(TolerantModel):
+class FollowedJob(TolerantModel):
     """A job is followed to its end."""
 
     kind: Literal["job"] = "job"
@@ -247,7 +247,7 @@ class Ending(TolerantModel):
     has_waited: bool = False
 
 
-class OfNextEffect(TolerantModel):
+class DecidedEffect(TolerantModel):
     """There is nothing to follow: the step makes its next call, unless another delivery of it has gone on already."""
 
     kind: Literal["nextEffect"] = "nextEffect"
@@ -262,7 +262,10 @@ class Following(Payload):
     #: the step, and its payload
     origin: str
     payload: SerializeAsAny[Payload]
-    of: OfOperation | OfJob | Ending | OfNextEffect = Field(discriminator="kind")
+    #: what is followed, or what has been decided
+    followed: FollowedOperation | FollowedJob | Ending | DecidedEffect = Field(
+        alias="of", discriminator="kind"
+    )
     client_request_id: str
     #: when the operation started, and until when it is followed
     began: Moment
@@ -296,7 +299,7 @@ class Following(Payload):
 
     @property
     def is_waiting_doubt(self) -> bool:
-        return isinstance(self.of, Ending) and self.of.has_waited
+        return isinstance(self.followed, Ending) and self.followed.has_waited
 
 
 P = TypeVar("P", bound=Payload)

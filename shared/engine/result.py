@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
 from shared.engine.effect import Effect
-from shared.engine.message import Ending, OfNextEffect, Payload, StepMessage
+from shared.engine.message import DecidedEffect, Ending, Payload, StepMessage
 from shared.listings import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
@@ -148,7 +148,7 @@ class FollowOperation:
     payload: Payload
 
 
-Result: TypeAlias = Continue | Later | End | NextEffect | OfNextEffect | FollowJob | FollowOperation | Call
+Result: TypeAlias = Continue | Later | End | NextEffect | DecidedEffect | FollowJob | FollowOperation | Call
 
 
 @dataclass(frozen=True)

@@ -399,7 +399,7 @@ def final_answers(
         return [answer_step(delivery, info, runtime).to_message()]
     request = message.request.model_copy(update={"epoch": max(delivery.epoch, message.request.epoch)})
     message = message.model_copy(update={"request": request})
-    decided = message.payload.of if isinstance(message.payload, Following) else message.ending
+    decided = message.payload.followed if isinstance(message.payload, Following) else message.ending
     if message.payload.is_fixed and message.ending is None:
         return _final_answers_of_selection(row, message, info, runtime, onward_refused=onward_refused)
     if not isinstance(decided, Ending) and not message.payload.is_accepted:

@@ -21,12 +21,12 @@ from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
     TRACK,
+    DecidedEffect,
     Delivery,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfNextEffect,
-    OfOperation,
     StepMessage,
     wait_until,
 )
@@ -95,17 +95,17 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
             if isinstance(message.payload, Following):
                 return (), [next_effect_message(message, repetition, at)]
             return (), [(claim(message, repetition, at=at, deadline=at), timedelta())]
-        case OfNextEffect():
+        case DecidedEffect():
             return (), [next_effect_message(message, result, at)]
         case FollowJob():
             limit = message.request.job_timeout or runtime.settings.job_timeout
-            of = OfJob(job_id=result.job_id)
+            followed = FollowedJob(job_id=result.job_id)
             if isinstance(message.payload, Following):
                 moved = message.payload.model_copy(
-                    update={"of": of, "not_before": None, "deadline": at + limit}
+                    update={"followed": followed, "not_before": None, "deadline": at + limit}
                 )
                 return (), [(message.next_poll(at=at, payload=moved), timedelta())]
-            return (), [(claim(message, of, at=at, deadline=at + limit), timedelta())]
+            return (), [(claim(message, followed, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
             return _operation(message, result, runtime, at)
         case End():
@@ -116,11 +116,13 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
 
 def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> ToSend:
     operation = result.operation
-    of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
+    followed = FollowedOperation(
+        async_operation_url=operation.async_operation_url, location_url=operation.location_url
+    )
     asked = operation.retry_after
     following = claim(
         message,
-        of,
+        followed,
         at=at,
         deadline=at + runtime.settings.operation_timeout,
         payload=result.payload,
@@ -177,7 +179,7 @@ def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
 
 
 def next_effect_message(
-    message: StepMessage[Following], repetition: OfNextEffect, at: datetime
+    message: StepMessage[Following], repetition: DecidedEffect, at: datetime
 ) -> tuple[StepMessage[Any], timedelta]:
     """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
@@ -208,10 +210,10 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
             )
         return end.events, ()
     if isinstance(message.payload, Following):
-        claimed = isinstance(message.payload.of, Ending)
+        claimed = isinstance(message.payload.followed, Ending)
         if claimed or not (doubt or message.effect.may_have_started):
             return _publish_outcome(row, message, end, at)
-        ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
+        ending = message.payload.model_copy(update={"followed": _ending(end), "not_before": None})
         return end.events, [(message.next_poll(at=at, payload=ending), timedelta())]
     if row.ends_in is not None and message.ending is None:
         others = {*row.follows} - {row.ends_in, *row.fans_out_to}
@@ -269,7 +271,7 @@ class Carried:
     """A message for the bus, and the message to a step that it carries."""
 
     sent: OutgoingMessage
-    of: StepMessage[Any]
+    step_message: StepMessage[Any]
 
 
 def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Iterator[list[Carried]]:
@@ -320,7 +322,7 @@ def send(portion: Sequence[Carried], sent_by: StepMessage[Any], runtime: Runtime
         runtime.bus.send([each.sent for each in portion])
     except MessageTooLargeError as error:
         if len(portion) == 1:
-            runtime.bus.send([_not_carried(portion[0].of, sent_by, error, runtime)])
+            runtime.bus.send([_not_carried(portion[0].step_message, sent_by, error, runtime)])
             return
         # What was accepted already is dropped as a duplicate.
         for each in portion:

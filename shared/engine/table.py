@@ -232,15 +232,19 @@ def _typed(payload: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]
         details = {}
         if payload.get("jobId") is not None:
             details["job"] = {"id": payload["jobId"], "status": "Unknown"}
-        of = {"kind": "end", "status": verdict.get("status"), "error": error, "details": details}
+        followed = {"kind": "end", "status": verdict.get("status"), "error": error, "details": details}
     elif isinstance(again, dict):
         effect = raw.get("effect")
         n = effect.get("n", 1) if isinstance(effect, dict) else 1
         following = {"n": n + 1 if isinstance(n, int) else 2, "waiting": again.get("waiting", False)}
-        of = {"kind": "nextEffect", "effect": following, "since": again.get("since")}
+        followed = {"kind": "nextEffect", "effect": following, "since": again.get("since")}
     elif payload.get("jobId") is not None:
-        of = {"kind": "job", "jobId": payload["jobId"], "percentComplete": payload.get("percentComplete")}
+        followed = {
+            "kind": "job",
+            "jobId": payload["jobId"],
+            "percentComplete": payload.get("percentComplete"),
+        }
     else:
         names = ("asyncOperationUrl", "locationUrl", "otherUrl", "looked")
-        of = {"kind": "operation", **{name: payload[name] for name in names if name in payload}}
-    return {**kept, "of": of}
+        followed = {"kind": "operation", **{name: payload[name] for name in names if name in payload}}
+    return {**kept, "of": followed}

@@ -23,12 +23,12 @@ from shared.engine.failures import after_arm_error
 from shared.engine.message import (
     MOST_DEATHS,
     TRACK,
+    DecidedEffect,
     Delivery,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfNextEffect,
-    OfOperation,
     StepMessage,
 )
 from shared.engine.result import Collaborators, End, GrownTick, Later, Result
@@ -224,7 +224,7 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
         return None
     subscription_id = vault_id.subscription_id
     reads = sum(
-        isinstance(other.message.payload.of, OfJob)
+        isinstance(other.message.payload.followed, FollowedJob)
         and other.message.request.vault_id is not None
         and other.message.request.vault_id.subscription_id == subscription_id
         for other in single
@@ -240,12 +240,15 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
 
 def _are_few(items: list[_Item]) -> bool:
     """Whether looking them up one by one takes no more reads than one page of a listing."""
-    return len(items) <= FEW and sum(isinstance(item.message.payload.of, OfJob) for item in items) <= 1
+    return (
+        len(items) <= FEW
+        and sum(isinstance(item.message.payload.followed, FollowedJob) for item in items) <= 1
+    )
 
 
 def _is_followed(following: Following) -> bool:
     """Whether there is something to follow, which a listing of jobs may answer; else it has only to be sent on."""
-    return isinstance(following.of, OfOperation | OfJob)
+    return isinstance(following.followed, FollowedOperation | FollowedJob)
 
 
 def _read(delivery: Delivery, runtime: Runtime, batch: tracing.Span) -> _Item | None:
@@ -281,11 +284,11 @@ def _one(
     details: bool = False,
     grown_tick: GrownTick | None = None,
 ) -> Result | _Defect:
-    of = item.message.payload.of
-    if isinstance(of, Ending):
-        return End.decided(of)
-    if isinstance(of, OfNextEffect):
-        return of
+    followed = item.message.payload.followed
+    if isinstance(followed, Ending):
+        return End.decided(followed)
+    if isinstance(followed, DecidedEffect):
+        return followed
 
     def poll(message: StepMessage[Any], collaborators: Collaborators) -> Result:
         return Poll(message, item.row, collaborators).result(known=known, details=details)
@@ -313,7 +316,7 @@ def _listed(items: list[_Item], runtime: Runtime) -> bool:
 
 def _job_in(listing: JobListing, item: _Item) -> Job | None:
     following = item.message.payload
-    job_id = following.of.job_id if isinstance(following.of, OfJob) else None
+    job_id = following.followed.job_id if isinstance(following.followed, FollowedJob) else None
     return listing.find(job_id=job_id, activity_id=following.client_request_id)
 
 
@@ -322,7 +325,7 @@ def _oldest(items: list[_Item]) -> datetime:
 
 
 def _all_known(items: list[_Item]) -> bool:
-    return all(isinstance(item.message.payload.of, OfJob) for item in items)
+    return all(isinstance(item.message.payload.followed, FollowedJob) for item in items)
 
 
 def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tuple[_Item, Result | _Defect]]:
@@ -386,7 +389,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
             item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=grown
         )
     now = runtime.service_clock.now()
-    ended = listing.running_only and isinstance(following.of, OfJob)
+    ended = listing.running_only and isinstance(following.followed, FollowedJob)
     early = not ended and now - following.began < max(tick * _TICKS_UNLISTED, _LEAST_UNLISTED)
     # A job that has ended is read at once: there are fewer of those than pages of a whole listing.
     affordable = ended or some_reads(runtime, vault_id, _single_read(following))
@@ -405,8 +408,8 @@ def _may_read_details(listing: JobListing, vault_id: VaultId, runtime: Runtime) 
 
 def _single_read(following: Following) -> str:
     """The action that a single look-up counts against."""
-    if isinstance(following.of, OfOperation):
-        url = following.of.async_operation_url or following.of.location_url
+    if isinstance(following.followed, FollowedOperation):
+        url = following.followed.async_operation_url or following.followed.location_url
         if url is not None:
             return action_of("GET", urlsplit(url).path)
     return JOB_READS

@@ -40,8 +40,8 @@ Part = tuple[str, ...]
 
 def is_doubt(message: StepMessage[Any]) -> bool:
     """Whether all that is left for a message is to send a doubt."""
-    of = message.payload.of if isinstance(message.payload, Following) else None
-    return isinstance(of, Ending) and of.status in DOUBTS
+    followed = message.payload.followed if isinstance(message.payload, Following) else None
+    return isinstance(followed, Ending) and followed.status in DOUBTS
 
 
 def part_of(message: StepMessage[Any]) -> Part:
@@ -85,8 +85,10 @@ def wait(message: StepMessage[Following]) -> Later:
     It may have polled more often than the one it waits for: of both the broker would keep the first.
     """
     following = message.payload
-    assert isinstance(following.of, Ending)
-    waiting = following.model_copy(update={"of": following.of.model_copy(update={"has_waited": True})})
+    assert isinstance(following.followed, Ending)
+    waiting = following.model_copy(
+        update={"followed": following.followed.model_copy(update={"has_waited": True})}
+    )
     _log.info("a doubt waits for others of its request", extra=log_context(message))
     return Later(_pause(message.attempt), payload=waiting, attempt=message.attempt + 1)
 

@@ -16,7 +16,7 @@ from shared.azure_backup.models import JobStatus
 from shared.engine import job_matching, outcomes, reconcile
 from shared.engine.advice import CONFLICT_CODES
 from shared.engine.expected_job import MOST_POSTS
-from shared.engine.message import Following, OfJob, OfOperation, StepMessage
+from shared.engine.message import FollowedJob, FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Later, NextEffect, Result, To
 from shared.engine.retry import MOST_MALFORMED
 from shared.engine.send import next_tick, on_tick
@@ -89,8 +89,10 @@ class Poll:
         properties or errors, so with `details` the job itself is read as well.
         """
         following = self._following
-        of = following.of
-        assert isinstance(of, OfOperation | OfJob), "what has been decided is sent on, not polled"
+        followed = following.followed
+        assert isinstance(followed, FollowedOperation | FollowedJob), (
+            "what has been decided is sent on, not polled"
+        )
         if known is not None and details:
             known = self._collaborators.azure.get_job(self._message.vault_id, known.id) or known
         elif known is not None:
@@ -100,18 +102,18 @@ class Poll:
             if early > timedelta():
                 # Delivered early (a clock that was corrected): no URL is asked before its Retry-After.
                 return self._later(early)
-        if isinstance(of, OfJob):
-            return self._job(of.job_id, known)
-        return self._job_known(known.id, known) if known is not None else self._operation(of)
+        if isinstance(followed, FollowedJob):
+            return self._job(followed.job_id, known)
+        return self._job_known(known.id, known) if known is not None else self._operation(followed)
 
     # -- the operation
 
-    def _operation(self, of: OfOperation) -> Result:
+    def _operation(self, followed: FollowedOperation) -> Result:
         expects_job = self._row.job is not None
-        urls = [of.location_url, of.async_operation_url]
+        urls = [followed.location_url, followed.async_operation_url]
         if expects_job:
             urls.reverse()
-        if of.other_url:
+        if followed.other_url:
             urls.reverse()
         url = urls[0] or urls[1]
         if url is None:
@@ -123,13 +125,13 @@ class Poll:
             )
             return End(Status.FAILED, ErrorInfo(code=ErrorCode.NO_OPERATION_URL, message=text))
         try:
-            if url == of.async_operation_url:
+            if url == followed.async_operation_url:
                 return self._operation_status(
                     self._collaborators.azure.get_operation_status(url, vault=self._message.vault_id)
                 )
             result = self._collaborators.azure.get_operation_result(url, vault=self._message.vault_id)
         except ArmStatusError as error:
-            return self._operation_error(of, error, at=url, has_other=bool(urls[0] and urls[1]))
+            return self._operation_error(followed, error, at=url, has_other=bool(urls[0] and urls[1]))
         except ArmProtocolError:
             if not expects_job or self._message.attempt + 1 < MOST_MALFORMED:
                 raise
@@ -151,9 +153,11 @@ class Poll:
             return self._failed(ErrorInfo(code=code, message=text))
         return self._find_job() if self._row.job is not None else self._operation_done()
 
-    def _operation_error(self, of: OfOperation, error: ArmStatusError, *, at: str, has_other: bool) -> Result:
-        if error.status == 403 and has_other and not of.other_url:
-            return self._later(timedelta(), of=of.model_copy(update={"other_url": True}))
+    def _operation_error(
+        self, followed: FollowedOperation, error: ArmStatusError, *, at: str, has_other: bool
+    ) -> Result:
+        if error.status == 403 and has_other and not followed.other_url:
+            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
         if error.status in (404, 410):
             if error.status == 404 and self._collaborators.now() - self._following.began < GRACE:
                 return self._later(error.retry_after)
@@ -163,12 +167,12 @@ class Poll:
         # a 5xx there is the service's own trouble (both with code CloudInternalError in recordings).
         settled = (
             error.status >= 500
-            and at != of.async_operation_url
+            and at != followed.async_operation_url
             and error.code.lower() not in _PASSING
             and self._message.attempt + 1 >= MOST_MALFORMED
         )
-        if settled and has_other and not of.other_url:
-            return self._later(timedelta(), of=of.model_copy(update={"other_url": True}))
+        if settled and has_other and not followed.other_url:
+            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
         if settled or (400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429)):
             return self._failed(
                 ErrorInfo(code=error.code, message=error.message, recommendations=error.recommendations)
@@ -193,7 +197,7 @@ class Poll:
         """Find the job of an operation that does not name it: by the client request id, else the only candidate."""
         following = self._following
         expected = self._row.job
-        assert expected is not None and isinstance(following.of, OfOperation)
+        assert expected is not None and isinstance(following.followed, FollowedOperation)
         jobs = self._list_jobs()
         own = as_uuid(following.client_request_id)
         for job in jobs:
@@ -205,9 +209,11 @@ class Poll:
         possible = job_matching.candidates(origin, jobs, expected, since=following.began - _LONGEST_CALL)
         if len(possible) == 1 and not job_matching.has_namesakes(origin, self._collaborators):
             return self._job_known(possible[0].id, None)
-        if not following.of.looked:
+        if not following.followed.looked:
             # The operation may be readable again by then.
-            return self._later(timedelta(minutes=1), of=following.of.model_copy(update={"looked": True}))
+            return self._later(
+                timedelta(minutes=1), followed=following.followed.model_copy(update={"looked": True})
+            )
         text = (
             f"the service accepted the request for {following.about} (client request id"
             f" {following.client_request_id}), but its job cannot be told among the {len(possible)} that the vault"
@@ -222,7 +228,7 @@ class Poll:
         limit = self._message.request.job_timeout or self._collaborators.settings.job_timeout
         moved = following.model_copy(
             update={
-                "of": OfJob(job_id=job_id),
+                "followed": FollowedJob(job_id=job_id),
                 "deadline": following.began + limit,
             }
         )
@@ -265,8 +271,8 @@ class Poll:
                 "job has a status that is not known; following it to its deadline",
                 extra=log_context(self._message, job_id=job.id, job_status=job.raw_status[:40]),
             )
-        of = OfJob(job_id=job_id, percent_complete=job.percent_complete)
-        return self._later(None, of=of if job.percent_complete is not None else None)
+        followed = FollowedJob(job_id=job_id, percent_complete=job.percent_complete)
+        return self._later(None, followed=followed if job.percent_complete is not None else None)
 
     def _is_foreign(self, job: Job) -> bool:
         """Whether a job is of another operation, or about another database, than the one that is followed."""
@@ -345,11 +351,13 @@ class Poll:
         """The message of the step that started the operation, as it was then."""
         return self._message.of_origin
 
-    def _later(self, wait: timedelta | None, *, of: OfOperation | OfJob | None = None) -> Result:
+    def _later(
+        self, wait: timedelta | None, *, followed: FollowedOperation | FollowedJob | None = None
+    ) -> Result:
         """The same message on a later tick, after at least `wait`; its outcome where that is past the deadline."""
         following = self._following
-        if of is not None:
-            following = following.model_copy(update={"of": of})
+        if followed is not None:
+            following = following.model_copy(update={"followed": followed})
         at = self._collaborators.now()
         if at >= following.deadline or (wait is not None and at + wait > following.deadline):
             return outcomes.timed_out(following)

@@ -16,8 +16,8 @@ from shared.engine.parked import park
 from shared.engine.run import final_answers, has_died_too_often
 from shared.engine.runtime import Runtime
 from shared.engine.telemetry import delivery_context
-from shared.intake.answers import answer_request
 from shared.intake.replays import original
+from shared.intake.request_answers import answer_request
 from shared.log import logger
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode

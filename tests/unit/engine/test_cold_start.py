@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from shared.engine.claim import claim
-from shared.engine.message import OfJob, StepMessage
+from shared.engine.message import FollowedJob, StepMessage
 from shared.engine.run import handle
 from shared.following.batch import handle_batch
 from shared.workflows import TABLE
@@ -43,7 +43,7 @@ def test_hours_in_the_queue_are_not_hours_of_failing() -> None:
 
 def test_a_job_is_not_over_its_deadline_because_this_machine_says_so() -> None:
     with open_app(start=NOW + 30 * 24 * HOUR) as app:
-        poll = body(claim(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR))
+        poll = body(claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR))
         handle_batch([app.delivery("track", poll)], app.runtime)
         assert not statuses(app)
         (again,) = app.bodies("track")

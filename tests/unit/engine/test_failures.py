@@ -22,7 +22,7 @@ from shared.azure_backup.calls import Reads
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.failures import after_arm_error, after_token_error
-from shared.engine.message import OfJob, OfOperation, StepMessage
+from shared.engine.message import FollowedJob, FollowedOperation, StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.engine.table import Row
 from shared.messages.error_codes import ErrorCode
@@ -183,8 +183,8 @@ def test_what_may_have_happened_before_time_was_up_is_not_known(app: App) -> Non
 
 def test_the_deadline_of_what_is_followed_ends_its_polls(app: App) -> None:
     def polled(deadline: timedelta) -> Result:
-        of = OfJob(job_id="job-1")
-        message = claim(backup_message(), of, at=NOW, deadline=NOW + deadline)
+        followed = FollowedJob(job_id="job-1")
+        message = claim(backup_message(), followed, at=NOW, deadline=NOW + deadline)
         return after(app, answered(503, "GET"), BACKUP, message)
 
     assert isinstance(polled(MINUTE), Later)
@@ -194,8 +194,8 @@ def test_the_deadline_of_what_is_followed_ends_its_polls(app: App) -> None:
 
 
 def test_before_the_service_has_spoken_a_deadline_has_not_passed() -> None:
-    of = OfOperation(location_url="https://management.azure.com/1")
-    message = claim(backup_message(), of, at=NOW, deadline=NOW - MINUTE)
+    followed = FollowedOperation(location_url="https://management.azure.com/1")
+    message = claim(backup_message(), followed, at=NOW, deadline=NOW - MINUTE)
     with open_app() as app:
         assert isinstance(after(app, answered(503, "GET"), BACKUP, message), Later)
 
@@ -206,7 +206,7 @@ def test_before_the_service_has_spoken_a_deadline_has_not_passed() -> None:
         (BACKUP, backup_message(), Status.FAILED),
         (BACKUP, backup_message(effect=Effect(may_have_started=True)), Status.UNKNOWN),
         (VAULT_STEP, backup_message(effect=Effect(may_have_started=True)), Status.FAILED),
-        (BACKUP, claim(backup_message(), OfJob(job_id="j"), at=NOW, deadline=NOW), Status.UNKNOWN),
+        (BACKUP, claim(backup_message(), FollowedJob(job_id="j"), at=NOW, deadline=NOW), Status.UNKNOWN),
     ],
     ids=["nothing called", "a call in doubt", "a call without a job", "a job followed"],
 )

@@ -9,7 +9,7 @@ import pytest
 from shared.engine import job_matching
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
-from shared.engine.message import OfJob, Payload
+from shared.engine.message import FollowedJob, Payload
 from shared.steps.payloads import VaultTask
 from tests.unit.examples import CONTAINER, NOW, VAULT, backup_message
 
@@ -31,7 +31,7 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
 )
 def test_what_is_followed_is_about_what_its_step_is_about(payload: Payload) -> None:
     message = backup_message().model_copy(update={"payload": payload})
-    following = claim(message, OfJob(job_id="job-1"), at=NOW, deadline=NOW).payload
+    following = claim(message, FollowedJob(job_id="job-1"), at=NOW, deadline=NOW).payload
     assert [getattr(following, name) for name in TOLD] == [getattr(payload, name) for name in TOLD]
 
 
@@ -53,7 +53,7 @@ def test_what_is_known_of_an_effect_comes_back_with_it() -> None:
 
 def test_what_is_followed_tells_of_the_message_of_its_step() -> None:
     step = backup_message(poll=4, effect=Effect(n=2))
-    followed = claim(step, OfJob(job_id="job-1"), at=LATER, deadline=LATER).next_poll(at=LATER)
+    followed = claim(step, FollowedJob(job_id="job-1"), at=LATER, deadline=LATER).next_poll(at=LATER)
     origin = followed.of_origin
     assert (origin.step, origin.sender, origin.poll) == ("trigger_backup", "track", 0)
     assert (origin.since, origin.payload, origin.effect.n) == (LATER, step.payload, 2)

@@ -16,11 +16,11 @@ from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
+    DecidedEffect,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfNextEffect,
-    OfOperation,
     StepMessage,
 )
 from shared.engine.result import (
@@ -62,10 +62,11 @@ FAILED = End(Status.FAILED, WHY)
 UNKNOWN = End(Status.UNKNOWN, WHY)
 
 
-def tracked(of: Any = None, **changes: Any) -> StepMessage[Following]:
+def tracked(followed: Any = None, **changes: Any) -> StepMessage[Following]:
     """A message to the tracker, for a backup."""
-    followed = claim(backup_message(**changes), of or OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR)
-    return followed.model_copy(update={"payload": followed.payload.model_copy(update={"not_before": NOW})})
+    message = backup_message(**changes)
+    claimed = claim(message, followed or FollowedJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR)
+    return claimed.model_copy(update={"payload": claimed.payload.model_copy(update={"not_before": NOW})})
 
 
 def sent(
@@ -105,7 +106,7 @@ def test_a_step_that_follows_on_itself_goes_on_with_its_next_effect(app: App) ->
     to = Continue((To("ensure_vault", backup_message().payload),))
     message = backup_message(step="ensure_vault", effect=Effect(n=2))
     assert one(app, to, message, row)[0].effect == Effect(n=3)
-    followed = claim(message, OfOperation(), at=NOW, deadline=NOW)
+    followed = claim(message, FollowedOperation(), at=NOW, deadline=NOW)
     assert one(app, to, followed, row)[0].effect == Effect(n=3)
 
 
@@ -131,8 +132,8 @@ def test_what_comes_back_is_the_same_message_with_what_is_known(app: App) -> Non
 def test_the_next_effect_is_claimed_before_it_is_made(app: App, waiting: bool, delay: timedelta) -> None:
     claimed, at_once = one(app, NextEffect(waiting=waiting, why=WHY))
     assert (claimed.step, at_once) == ("track", timedelta())
-    repetition = claimed.payload.of
-    assert repetition == OfNextEffect(effect=Effect(n=2, waiting=waiting, why=WHY), since=NOW)
+    repetition = claimed.payload.followed
+    assert repetition == DecidedEffect(effect=Effect(n=2, waiting=waiting, why=WHY), since=NOW)
     made, later = one(app, repetition, claimed)
     assert (made.step, made.sender, made.effect.n, later) == ("trigger_backup", "track", 2, delay)
     # The tracker has the claim already.
@@ -145,10 +146,10 @@ def test_a_job_is_followed_for_as_long_as_its_request_says(
     app: App, job_timeout: timedelta | None, limit: timedelta
 ) -> None:
     asked = request(job_timeout=job_timeout)
-    for message in (backup_message(request=asked), tracked(OfOperation(), request=asked)):
+    for message in (backup_message(request=asked), tracked(FollowedOperation(), request=asked)):
         following, delay = one(app, FollowJob("job-2"), message)
         assert (following.step, delay) == ("track", timedelta())
-        assert following.payload.of == OfJob(job_id="job-2")
+        assert following.payload.followed == FollowedJob(job_id="job-2")
         assert (following.payload.deadline, following.payload.not_before) == (NOW + limit, None)
 
 
@@ -162,7 +163,7 @@ def test_an_operation_is_asked_on_the_first_tick_that_it_allows(
     runtime = replace(app.runtime, settings=replace(app.runtime.settings, track_interval=30 * S))
     result = FollowOperation(operation, backup_message("other").payload)
     _, ((following, wait),) = messages_of(BACKUP, backup_message(), result, runtime)
-    assert (following.payload.of, wait) == (OfOperation(location_url="https://a"), delay)
+    assert (following.payload.followed, wait) == (FollowedOperation(location_url="https://a"), delay)
     assert following.payload.not_before == (NOW + asked if asked else None)
     assert following.payload.deadline == NOW + 2 * HOUR
     assert following.payload.payload == backup_message("other").payload
@@ -171,7 +172,7 @@ def test_an_operation_is_asked_on_the_first_tick_that_it_allows(
 def test_an_operation_that_may_be_asked_only_after_its_deadline_is_over(app: App) -> None:
     operation = StartedOperation(status=202, location_url="https://a", retry_after=2 * HOUR + S)
     following, delay = one(app, FollowOperation(operation, backup_message().payload))
-    assert (following.payload.of.status, delay) == (Status.TIMED_OUT, timedelta())
+    assert (following.payload.followed.status, delay) == (Status.TIMED_OUT, timedelta())
 
 
 def test_the_time_that_only_this_machine_tells_is_not_passed_on() -> None:
@@ -234,7 +235,7 @@ def test_an_end_that_another_delivery_may_contradict_goes_the_way_of_going_on(ap
 
 def test_a_doubt_of_the_tracker_is_decided_by_its_next_delivery(app: App) -> None:
     following, delay = one(app, UNKNOWN, tracked())
-    assert (following.payload.of, following.payload.not_before) == (
+    assert (following.payload.followed, following.payload.not_before) == (
         Ending(status=Status.UNKNOWN, error=WHY),
         None,
     )

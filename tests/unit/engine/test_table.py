@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from shared.azure_backup.models import StartedOperation
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
-from shared.engine.message import Ending, OfJob
+from shared.engine.message import Ending, FollowedJob
 from shared.engine.result import Call, Continue, End, FollowJob, FollowOperation, NextEffect, Result, To
 from shared.engine.run import handle
 from shared.engine.table import Table, TableError
@@ -108,7 +108,7 @@ def test_a_step_is_found_by_its_queue() -> None:
 
 def test_a_message_is_about_its_step_and_what_is_followed_about_the_step_that_it_follows_for() -> None:
     message = backup_message()
-    followed = claim(message, OfJob(job_id="job-1"), at=NOW, deadline=NOW)
+    followed = claim(message, FollowedJob(job_id="job-1"), at=NOW, deadline=NOW)
     assert TABLE.origin(message).name == TABLE.origin(followed).name == "trigger_backup"
 
 
@@ -145,7 +145,7 @@ def test_a_payload_that_is_no_object_is_refused(payload: object) -> None:
 
 
 def test_what_a_later_version_has_added_is_passed_over() -> None:
-    followed = claim(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW)
+    followed = claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW)
     for message in (backup_message(), followed):
         body = json.loads(message.model_dump_json(by_alias=True))
         body["added"] = body["payload"]["added"] = 1

@@ -21,12 +21,12 @@ from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
+    DecidedEffect,
     Delivery,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfNextEffect,
-    OfOperation,
     StepMessage,
 )
 from shared.engine.result import Continue, To
@@ -120,17 +120,17 @@ class Azure:
 
 
 def tracked(
-    number: int = 0, of: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any
+    number: int = 0, followed: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any
 ) -> Any:
     """A message to the tracker, for the backup of one database."""
-    of = of or OfOperation(async_operation_url=URL)
+    followed = followed or FollowedOperation(async_operation_url=URL)
     message = backup_message(f"db{number}", request=request(vault_id=vault))
-    followed = claim(message, of, at=began, deadline=changes.pop("deadline", began + 60 * MINUTE))
+    followed = claim(message, followed, at=began, deadline=changes.pop("deadline", began + 60 * MINUTE))
     return followed.model_copy(update=changes)
 
 
 def of_job(number: int, **changes: Any) -> StepMessage[Following]:
-    return cast("StepMessage[Following]", tracked(number, OfJob(job_id=f"job-{number}"), **changes))
+    return cast("StepMessage[Following]", tracked(number, FollowedJob(job_id=f"job-{number}"), **changes))
 
 
 def job_of(number: int, status: str = "InProgress", **details: Any) -> Job:
@@ -325,14 +325,16 @@ def test_what_has_no_job_or_no_vault_is_looked_up_singly(app: App) -> None:
     of_vaults = [tracked(number) for number in range(6)]
     for number, message in enumerate(of_vaults):
         payload = message.payload.model_copy(update={"origin": "refresh_containers"})
-        payload = payload.model_copy(update={"of": OfOperation(location_url=URL), "payload": PLAN})
+        payload = payload.model_copy(
+            update={"followed": FollowedOperation(location_url=URL), "payload": PLAN}
+        )
         of_vaults[number] = message.model_copy(update={"payload": payload, "sender": "refresh_containers"})
     assert handled(app, azure, *of_vaults) == ["result"] * 6
 
 
 def test_what_has_been_decided_is_sent_on_and_not_looked_up(app: App) -> None:
     azure = Azure(app)
-    again = OfNextEffect(effect=Effect(n=2), since=NOW)
+    again = DecidedEffect(effect=Effect(n=2), since=NOW)
     decided = [tracked(number, Ending(status=Status.FAILED)) for number in range(5)]
     assert handled(app, azure, *decided, tracked(5, again)) == []
     assert statuses(app) == ["failed"] * 5

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.engine.claim import claim
-from shared.engine.message import Ending, OfJob, StepMessage
+from shared.engine.message import Ending, FollowedJob, StepMessage
 from shared.engine.result import Later
 from shared.engine.runtime import Runtime
 from shared.following.batch import handle_batch
@@ -22,10 +22,10 @@ DAY = timedelta(days=1)
 
 
 def tracked(
-    of: Any, database: str = "orders", *, age: timedelta = timedelta(), **asked: Any
+    followed: Any, database: str = "orders", *, age: timedelta = timedelta(), **asked: Any
 ) -> StepMessage[Any]:
     message = backup_message(database, request=request(**asked))
-    return claim(message, of, at=NOW - age, deadline=NOW)
+    return claim(message, followed, at=NOW - age, deadline=NOW)
 
 
 def doubt(database: str = "orders", *, age: timedelta = timedelta(), **asked: Any) -> StepMessage[Any]:
@@ -33,7 +33,7 @@ def doubt(database: str = "orders", *, age: timedelta = timedelta(), **asked: An
 
 
 def job(database: str = "orders", **asked: Any) -> StepMessage[Any]:
-    return tracked(OfJob(job_id="job-1"), database, **asked)
+    return tracked(FollowedJob(job_id="job-1"), database, **asked)
 
 
 def put(app: App, *messages: StepMessage[Any]) -> None:

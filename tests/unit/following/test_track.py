@@ -14,7 +14,7 @@ from shared.arm.errors import ArmPacedError
 from shared.azure_backup.models import Job, OperationStatus
 from shared.azure_backup.operations import AzureBackup
 from shared.engine.claim import claim
-from shared.engine.message import Following, OfOperation, StepMessage
+from shared.engine.message import FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End
 from shared.following.batch import handle_batch
 from shared.following.poll import Poll
@@ -76,7 +76,7 @@ def refresh() -> StepMessage[ProtectPlan]:
 def followed(
     message: StepMessage[Any], *, url: str | None = URL, deadline: datetime = NOW + 120 * MINUTE
 ) -> StepMessage[Following]:
-    return claim(message, OfOperation(async_operation_url=url), at=NOW, deadline=deadline)
+    return claim(message, FollowedOperation(async_operation_url=url), at=NOW, deadline=deadline)
 
 
 @pytest.mark.parametrize("succeeded", [True, False])
