@@ -9,10 +9,8 @@ import pytest
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
-from shared.engine.effect import Effect
 from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
 from shared.engine.parked import park
-from shared.messages.events import ErrorInfo
 from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED
 from tests.unit.examples import NOW
 
@@ -155,41 +153,3 @@ def test_properties_go_along_as_far_as_there_is_room() -> None:
 def test_what_is_sent_at_once_has_no_time() -> None:
     assert wait_until(NOW, timedelta()) is None
     assert wait_until(NOW, timedelta(minutes=1)) == LATER
-
-
-WHY = ErrorInfo(code="Busy", message="another operation was running.")
-KNOWN: dict[str, Any] = {
-    "may_have_started": True,
-    "at": NOW,
-    "given_up_at": NOW,
-    "looks": 2,
-    "refused_from": NOW,
-    "refused_at": NOW,
-    "refusal_looks": 1,
-    "look_first": True,
-    "waiting": True,
-    "explained": True,
-    "ready": True,
-    "why": WHY,
-}
-
-
-@pytest.mark.parametrize("name", KNOWN)
-def test_what_either_knows_of_an_effect_is_known(name: str) -> None:
-    changes = {name: KNOWN[name], **({"refused_at": NOW} if name == "refused_from" else {})}
-    one = Effect(**changes)
-    assert one.joined(Effect()) == Effect().joined(one) == one.joined(one) == one
-
-
-def test_of_two_calls_in_doubt_the_whole_time_is_known_and_of_two_refusals_the_later() -> None:
-    early, late = Effect(at=NOW, given_up_at=NOW), Effect(at=LATER, given_up_at=LATER)
-    assert early.joined(late) == late.joined(early) == Effect(at=NOW, given_up_at=LATER)
-    first = Effect(refused_from=NOW, refused_at=NOW, looks=2)
-    then = Effect(refused_from=LATER, refused_at=LATER, looks=1)
-    both = Effect(refused_from=LATER, refused_at=LATER, looks=2)
-    assert first.joined(then) == then.joined(first) == both
-
-
-def test_of_two_effects_the_later_is_what_is_known() -> None:
-    first, second = Effect(n=1, looks=2), Effect(n=2)
-    assert first.joined(second) == second.joined(first) == second

@@ -19,11 +19,10 @@ from shared.engine.expected_job import ExpectedJob
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.identity import Database
 from shared.settings import Settings
 from shared.steps.payloads import BackupTask
 from shared.workflows import TABLE
-from tests.unit.examples import MINUTE, NOW, VM, backup_message, job, protected, request
+from tests.unit.examples import MINUTE, NOW, backup_message, job, protected, request
 
 ROW = TABLE.rows["trigger_backup"]
 
@@ -188,32 +187,6 @@ def test_a_candidate_that_may_be_a_namesakes_is_not_adopted() -> None:
     assert settled(in_doubt(), Vault([FOREIGN], other_instance)) is Status.UNKNOWN
 
 
-ENTITIES: dict[str, bool] = {
-    "orders": True,
-    "ORDERS [SQLVM1]": True,
-    "orders [sqlvm1.contoso.com]": True,
-    "MSSQLSERVER/orders [sqlvm1.contoso.com]": True,
-    "mssqlserver/orders": True,
-    "SQL2019/orders [sqlvm1]": False,
-    "orders [sqlvm2.contoso.com]": False,
-    "orders [old] [sqlvm1]": False,
-    "orders [old]": False,
-    "xorders [sqlvm1]": False,
-}
-
-
-@pytest.mark.parametrize(("entity", "about"), ENTITIES.items(), ids=ENTITIES)
-@pytest.mark.parametrize("server", ["sqlvm1", "sqlvm1.contoso.com"])
-def test_a_job_is_about_the_database_as_far_as_it_says(entity: str, about: bool, server: str) -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert job_matching.names(entity, database, server) is about
-
-
-def test_two_full_host_names_are_those_of_one_machine_only_where_they_are_equal() -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert not job_matching.names("orders [sqlvm1.contoso.com]", database, "sqlvm1.fabrikam.com")
-
-
 def test_an_earlier_effect_that_shows_up_late_is_adopted() -> None:
     assert look(in_doubt(n=2), [marked(1, name="first")], NOW) == FollowJob("first")
     not_in_doubt = backup_message(effect=Effect(n=2))
@@ -338,40 +311,6 @@ def test_a_copy_whose_original_may_have_been_worked_on_looks_before_its_first_ca
     message = backup_message(effect=Effect(look_first=True))
     assert look(message, [marked(name="mine")], NOW) == FollowJob("mine")
     assert look(message, [OTHERS], NOW) is None
-
-
-def test_a_host_name_that_windows_has_cut_is_that_of_its_machine() -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert job_matching.names("orders [sql-production-]", database, "sql-production-west")
-    assert job_matching.names("orders [sql-production-west]", database, "sql-production-")
-    assert not job_matching.names("orders [sql-production1]", database, "sql-production2")
-
-
-#: a job of which the service says this, for a backup of orders on sqlvm1: whether it must be another's
-STRANGERS: dict[str, tuple[dict[str, Any], bool]] = {
-    "its own": ({}, False),
-    "no kind": ({"operation": "Backup"}, False),
-    "nothing named": ({"entity_name": ""}, False),
-    "another operation": ({"operation": "Restore"}, True),
-    "an operation that is not known": ({"operation": "Inquiry"}, False),
-    "another database": ({"entity_name": "billing [sqlvm1]"}, True),
-    "another server": ({"entity_name": "orders [sqlvm2]"}, True),
-}
-
-
-@pytest.mark.parametrize(("changes", "strange"), STRANGERS.values(), ids=STRANGERS)
-def test_a_job_is_anothers_as_far_as_it_says(changes: dict[str, Any], strange: bool) -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert job_matching.is_of_another(job(**changes), "Backup", database=database, server="sqlvm1") is strange
-
-
-def test_the_server_is_not_compared_where_jobs_may_name_another_one() -> None:
-    alone = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    shared = Database(vm_id=VM, name="orders", availability_group="ag1")
-    restore = job(operation="Restore", entity_name="orders [sqlvm2]")
-    assert not job_matching.is_of_another(restore, "Restore", database=alone, server="sqlvm1")
-    backup = job(entity_name="ag1/orders [sqlvm2]")
-    assert not job_matching.is_of_another(backup, "Backup", database=shared, server="sqlvm1")
 
 
 def test_a_namesake_on_another_server_is_told_apart_where_the_server_is_known() -> None:
