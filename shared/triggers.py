@@ -138,7 +138,7 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     Raises SettingsError where they name no bus that could take it, once it has been held as where a bus takes nothing.
     """
     from shared import composition
-    from shared.engine.send import HOLD_BATCH, OPERATOR_WAIT, hold_until_sent
+    from shared.engine.requeue import HOLD_BATCH, OPERATOR_WAIT, hold_until_sent
     from shared.engine.telemetry import delivery_context
     from shared.settings import SettingsError
 

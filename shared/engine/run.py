@@ -33,20 +33,10 @@ from shared.engine.message import (
     StepMessage,
 )
 from shared.engine.parked import park
+from shared.engine.requeue import HOLD, OPERATOR_WAIT, REFUSED_WAIT, UNAVAILABLE_WAIT, admitted, requeue
 from shared.engine.result import Call, Collaborators, Continue, End, FollowOperation, GrownTick, Later, Result
 from shared.engine.runtime import Runtime
-from shared.engine.send import (
-    HOLD,
-    OPERATOR_WAIT,
-    REFUSED_WAIT,
-    UNAVAILABLE_WAIT,
-    admitted,
-    carried,
-    hand_over,
-    onward,
-    outgoing,
-    requeue,
-)
+from shared.engine.send import carried, hand_over, onward, outgoing
 from shared.engine.table import Row, Table, UnknownStepError
 from shared.engine.telemetry import delivery_context, log_context, say, traced
 from shared.log import logger

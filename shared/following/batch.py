@@ -31,6 +31,14 @@ from shared.engine.message import (
     Following,
     StepMessage,
 )
+from shared.engine.requeue import (
+    HOLD_BATCH,
+    OPERATOR_WAIT,
+    UNAVAILABLE_WAIT,
+    copy_of_unfinished,
+    requeue,
+    requeue_copies,
+)
 from shared.engine.result import Collaborators, End, GrownTick, Later, Result
 from shared.engine.run import (
     answer_and_park,
@@ -42,18 +50,7 @@ from shared.engine.run import (
     some_reads,
 )
 from shared.engine.runtime import Runtime
-from shared.engine.send import (
-    HOLD_BATCH,
-    OPERATOR_WAIT,
-    UNAVAILABLE_WAIT,
-    Carried,
-    carried,
-    copy_of_unfinished,
-    hand_over,
-    next_tick,
-    requeue,
-    requeue_copies,
-)
+from shared.engine.send import Carried, carried, hand_over, next_tick
 from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
 from shared.following import doubts

@@ -13,6 +13,7 @@ from typing import Any, Final
 from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
+from shared.engine.requeue import OPERATOR_WAIT, requeue
 from shared.engine.run import (
     NewerVersionError,
     as_delivered,
@@ -23,7 +24,7 @@ from shared.engine.run import (
     unreadable,
 )
 from shared.engine.runtime import Runtime
-from shared.engine.send import OPERATOR_WAIT, outgoing, requeue
+from shared.engine.send import outgoing
 from shared.engine.table import Row, UnknownStepError
 from shared.engine.telemetry import delivery_context
 from shared.intake.receive import receive_request

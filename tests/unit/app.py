@@ -11,7 +11,7 @@ from typing import Any
 
 from local.broker import Broker, InProcessBus, PeekedMessage
 from shared import composition
-from shared.bus import BusError, OutgoingMessage
+from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
 from shared.clock import SteppedClock
 from shared.engine.message import Delivery
 from shared.engine.runtime import Runtime
@@ -81,3 +81,22 @@ class RefusingBus:
 def refusing(app: App, error: BusError, *entities: str) -> Runtime:
     """The app's runtime, on a bus that refuses what is for these entities."""
     return replace(app.runtime, bus=RefusingBus(app, error, *entities))
+
+
+class RecordingBus:
+    """Writes down what it is sent; takes no message that is larger than this, and nothing for some tries."""
+
+    def __init__(self, *, largest: int = 10**6, refusals: Sequence[BusError] = ()) -> None:
+        self.sent: list[OutgoingMessage] = []
+        self._largest = largest
+        self._refusals = [*refusals]
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        if self._refusals:
+            raise self._refusals.pop(0)
+        if any(len(message.body) > self._largest for message in messages):
+            raise MessageTooLargeError("too large")
+        self.sent += messages
+
+    def peek(self, queue: str) -> list[bytes]:
+        return [message.body for message in self.sent if message.entity == queue]

@@ -1,8 +1,7 @@
-"""What a step came to, as messages: to whom, when and under which claim; and what follows where the bus takes none."""
+"""What a step came to, as messages: to whom, when and under which claim."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 import pytest
 
 from shared.azure_backup.models import StartedOperation
-from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
-from shared.clock import SteppedClock
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import (
-    MOST_DEATHS,
     DecidedEffect,
     Ending,
     FollowedJob,
@@ -35,14 +31,13 @@ from shared.engine.result import (
     To,
 )
 from shared.engine.run import answer_and_park
-from shared.engine.send import admitted, hand_over, hold_until_sent, messages_of, next_tick, on_tick, requeue
+from shared.engine.send import hand_over, messages_of, next_tick, on_tick
 from shared.engine.table import Row, TableError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.reserved import DEATHS, DELIVERED
 from shared.steps.payloads import BackupTask, VaultTask
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
+from tests.unit.app import OUTCOMES, App, RecordingBus, open_app
 from tests.unit.examples import (
     CONTAINER,
     HOUR,
@@ -309,25 +304,6 @@ def test_a_vault_whose_survey_is_given_up_may_have_been_surveyed(app: App) -> No
 # -- onto the bus
 
 
-class Bus:
-    """Writes down what it is sent; takes no message that is larger than this, and nothing for some tries."""
-
-    def __init__(self, *, largest: int = 10**6, refusals: Sequence[BusError] = ()) -> None:
-        self.sent: list[OutgoingMessage] = []
-        self._largest = largest
-        self._refusals = [*refusals]
-
-    def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        if self._refusals:
-            raise self._refusals.pop(0)
-        if any(len(message.body) > self._largest for message in messages):
-            raise MessageTooLargeError("too large")
-        self.sent += messages
-
-    def peek(self, queue: str) -> list[bytes]:
-        return [message.body for message in self.sent if message.entity == queue]
-
-
 def backup_of(name: str, policy: str = "Daily") -> BackupTask:
     return backup_message(name).payload.model_copy(update={"policy_name": policy})
 
@@ -337,7 +313,7 @@ def fan_out(*tasks: BackupTask) -> Continue:
 
 
 def test_what_is_too_large_for_the_broker_harms_only_itself(app: App) -> None:
-    bus = Bus(largest=3000)
+    bus = RecordingBus(largest=3000)
     message = selection("a", "b", "c")
     result = fan_out(backup_of("a"), backup_of("b", "x" * 3000), backup_of("c"))
     hand_over(TABLE.rows["select_items"], message, result, replace(app.runtime, bus=bus))
@@ -348,7 +324,7 @@ def test_what_is_too_large_for_the_broker_harms_only_itself(app: App) -> None:
 
 
 def test_what_no_message_can_be_made_of_harms_only_itself(app: App) -> None:
-    bus = Bus()
+    bus = RecordingBus()
     result = fan_out(backup_of("a"), backup_of("b", "\udc80"))
     hand_over(
         TABLE.rows["select_items"], backup_message(step="select_items"), result, replace(app.runtime, bus=bus)
@@ -361,7 +337,7 @@ def test_what_no_message_can_be_made_of_harms_only_itself(app: App) -> None:
 
 
 def test_what_cannot_be_carried_on_after_a_call_leaves_a_doubt(app: App) -> None:
-    bus = Bus(largest=3000)
+    bus = RecordingBus(largest=3000)
     later = Later(MINUTE, payload=backup_of("b", "x" * 3000))
     hand_over(BACKUP, backup_message(), later, replace(app.runtime, bus=bus))
     (told,) = bus.sent
@@ -369,7 +345,7 @@ def test_what_cannot_be_carried_on_after_a_call_leaves_a_doubt(app: App) -> None
 
 
 def test_many_events_are_sent_in_portions_and_before_everything_else(app: App) -> None:
-    bus = Bus()
+    bus = RecordingBus()
     events = tuple(sent(app, FAILED, backup_message(f"db{number}"))[0][0] for number in range(250))
     result = replace(
         fan_out(*(backup_of(f"new{number}") for number in range(150))),
@@ -382,57 +358,3 @@ def test_many_events_are_sent_in_portions_and_before_everything_else(app: App) -
     entities = [message.entity for message in bus.sent]
     assert entities == ["job-outcomes"] * 249 + ["trigger-backup"] * 150 + ["job-outcomes"]
     assert len({message.message_id for message in bus.sent}) == 400
-
-
-def test_what_the_bus_does_not_take_is_tried_until_the_delivery_may_not_be_held_any_longer() -> None:
-    clock = SteppedClock(NOW)
-    bus = Bus(refusals=[BusUnavailableError("busy")] * 3)
-    message = OutgoingMessage(entity="track", body=b"{}", message_id="m1")
-    hold_until_sent(lambda: [message], bus, clock, until=NOW + 40 * S)
-    assert (bus.sent, clock.now()) == ([message], NOW + 40 * S)
-    for until in (NOW + 40 * S, NOW + 39 * S):
-        with pytest.raises(BusUnavailableError):
-            hold_until_sent(
-                lambda: [message], Bus(refusals=[BusUnavailableError("busy")]), clock, until=until
-            )
-    assert clock.now() == NOW + 40 * S
-
-
-def test_what_is_too_large_is_not_tried_again() -> None:
-    clock = SteppedClock(NOW)
-    bus = Bus(refusals=[MessageTooLargeError("too large")])
-    with pytest.raises(MessageTooLargeError):
-        hold_until_sent(list, bus, clock, until=NOW + HOUR)
-    assert clock.now() == NOW
-
-
-def test_what_is_given_back_because_the_bus_took_nothing_has_not_died(app: App) -> None:
-    runtime = replace(app.runtime, bus=Bus(refusals=[BusUnavailableError("busy")] * 99))
-    with pytest.raises(BusUnavailableError):
-        requeue(app.delivery("track", {}), runtime, wait=MINUTE)
-    assert app.clock.now() == NOW + timedelta(minutes=3, seconds=15)
-    assert not admitted(app.delivery("track", {}, delivery_count=2), app.runtime)
-    (copy,) = app.held("track")
-    assert DEATHS not in copy.application_properties
-    assert copy.application_properties[DELIVERED] is True
-
-
-@pytest.mark.parametrize(
-    ("deliveries", "deaths", "works"),
-    [(1, 0, True), (1, 3, True), (2, 0, False), (2, MOST_DEATHS - 1, False), (2, MOST_DEATHS, True)],
-)
-def test_what_comes_again_is_copied_first_with_one_more_death(
-    app: App, deliveries: int, deaths: int, works: bool
-) -> None:
-    delivery = app.delivery("track", {}, delivery_count=deliveries, application_properties={DEATHS: deaths})
-    assert admitted(delivery, app.runtime) is works
-    assert [copy.application_properties[DEATHS] for copy in app.held("track")] == (
-        [] if works else [deaths + 1]
-    )
-    for copy in app.held("track"):
-        assert copy.application_properties[DELIVERED] is True
-
-
-def test_a_copy_that_cannot_be_made_is_worked_on_as_it_is(app: App) -> None:
-    runtime = replace(app.runtime, bus=Bus(refusals=[MessageTooLargeError("too large")]))
-    assert admitted(app.delivery("track", {}, delivery_count=2), runtime)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from shared.engine.message import VERSION, Delivery
+from shared.engine.requeue import OPERATOR_WAIT, requeue
 from shared.engine.run import read
-from shared.engine.send import OPERATOR_WAIT, requeue
 from shared.following.batch import handle_batch
 from shared.intake.dead_letters import report_dead_letter
 from shared.intake.receive import receive_request
