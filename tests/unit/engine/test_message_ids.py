@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.engine.claim import claim
 from shared.engine.effect import Effect
-from shared.engine.message import StepMessage
+from shared.engine.message import Ending, StepMessage
 from shared.messages import events
 from shared.messages.events import Status
 from shared.messages.identity import (
@@ -51,6 +52,16 @@ def test_message_ids_are_distinct_and_fit() -> None:
     ids = {name: message.message_id for name, message in variants().items()}
     assert len(set(ids.values())) == len(ids), ids
     assert all(len(text) <= 128 and text.isascii() for text in ids.values())
+
+
+def test_a_doubt_that_waits_has_ids_of_its_own_which_stay_the_same() -> None:
+    decided, waiting = (
+        claim(backup_message(), Ending(status=Status.UNKNOWN, has_waited=waits), at=NOW, deadline=NOW)
+        for waits in (False, True)
+    )
+    assert decided.message_id != waiting.message_id
+    # Messages of the version before are on their way.
+    assert waiting.message_id == "20beb073a25c9b0f9086976da312cdf0d7d7bb590d5ec7e782428f55f773aec8"
 
 
 @pytest.mark.parametrize(
