@@ -1,4 +1,4 @@
-"""A doubt is told only once nobody who may know better is on the way."""
+"""A doubt is published only once nobody who may know better is on the way."""
 
 from __future__ import annotations
 
@@ -97,7 +97,14 @@ def test_waits_grow_to_a_quarter_of_an_hour() -> None:
     assert waits[1] == Later(2 * MINUTE, payload=waits[1].payload, attempt=2)
 
 
-def test_what_waits_is_put_back_and_all_else_is_told(app: App) -> None:
+def test_a_doubt_that_waits_takes_the_place_of_no_poll() -> None:
+    waiting = wait(doubt()).payload
+    assert waiting is not None
+    assert waiting.is_waiting_doubt
+    assert not any(message.payload.is_waiting_doubt for message in (doubt(), job(), backup_message()))
+
+
+def test_what_waits_is_requeued_and_all_else_is_published(app: App) -> None:
     put(app, job("orders"))
     messages = [
         doubt("orders"),
