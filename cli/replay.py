@@ -23,7 +23,7 @@ from local.broker import Broker, PeekedMessage, ReceivedMessage
 from shared.arm.redaction import printable
 from shared.bus import OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, PARKED_MESSAGES, REPLAYS, REQUEST_QUEUES
-from shared.engine.once import REPLAYS_REACH
+from shared.engine.reconcile import REPLAYS_REACH
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.identity import MOST_EPOCHS, fingerprint
 from shared.messages.parked_body import unpacked

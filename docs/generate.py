@@ -270,7 +270,7 @@ def diagram() -> str:
     for operation in Operation:
         lines.append(f"  subgraph {operation}")
         for step in _steps_of(operation):
-            mark = " ⟲" if step.tracked or step.comes_back else ""
+            mark = " ⟲" if step.tracked or step.polls_itself else ""
             lines.append(f'    {step.name}["{step.name}{mark}<br/>{step.does}"]')
         lines.append("  end")
     for step in TABLE.rows.values():
@@ -322,7 +322,7 @@ def steps_table() -> str:
             tracked = (
                 f"a job, `{step.job.operation}`" if step.job is not None else f"`{step.after_operation}`"
             )
-        elif step.comes_back:
+        elif step.polls_itself:
             tracked = "itself, until a run command has ended"
         follows = [
             f"`{name}`"

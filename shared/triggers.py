@@ -138,7 +138,7 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     Raises SettingsError where they name no bus that could take it, once it has been held as where a bus takes nothing.
     """
     from shared import composition
-    from shared.engine.send import HOLD_BATCH, OPERATOR_WAIT, keep_sending
+    from shared.engine.requeue import HOLD_BATCH, OPERATOR_WAIT, hold_until_sent
     from shared.engine.telemetry import delivery_context
     from shared.settings import SettingsError
 
@@ -151,8 +151,8 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
         # Given back at once, it would be delivered again at once, until it is a dead letter.
         clock.sleep(until - clock.now())
         raise
-    again = delivery.again(scheduled_for=clock.now() + OPERATOR_WAIT)
-    keep_sending(lambda: [again], bus, clock, until=until)
+    copy = delivery.copy(scheduled_for=clock.now() + OPERATOR_WAIT)
+    hold_until_sent(lambda: [copy], bus, clock, until=until)
 
 
 def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -> list[Delivery]:

@@ -10,8 +10,8 @@ from typing import Final
 
 from shared.coverage.find_vaults import find_vaults
 from shared.coverage.survey_vault import survey_vault
+from shared.engine.expected_job import ExpectedJob
 from shared.engine.message import TRACK, Following
-from shared.engine.once import JobOf
 from shared.engine.table import Row, Table
 from shared.messages.error_codes import ErrorCode
 from shared.steps import (
@@ -105,7 +105,7 @@ _ROWS: Final = (
         does="protect one database by the policy",
         follows=("trigger_backup", "enable_protection"),
         tracked=True,
-        job=JobOf(
+        job=ExpectedJob(
             operation="ConfigureBackup",
             variants={"undelete": "Undelete"},
             repeatable=True,
@@ -132,7 +132,7 @@ _ROWS: Final = (
         payload=BackupTask,
         does="trigger the backup of one database",
         tracked=True,
-        job=JobOf(
+        job=ExpectedJob(
             operation="Backup",
             attempts=backup.attempts,
             conflict_status=backup.conflict_status,
@@ -160,7 +160,7 @@ _ROWS: Final = (
         does="trigger the restore",
         follows=("check_drill",),
         tracked=True,
-        job=JobOf(
+        job=ExpectedJob(
             operation="Restore",
             harmless=restore.is_harmless,
             proves=restore.proves_an_earlier_one,
@@ -211,7 +211,7 @@ _ROWS: Final = (
         payload=RestoreTask,
         does="check the restored database on its VM",
         follows=("clean_up_drill",),
-        comes_back=True,
+        polls_itself=True,
         begins="trigger_restore",
         sets_going=next_drill,
         conclude=drill_results.conclude_check,
@@ -223,7 +223,7 @@ _ROWS: Final = (
         run=drill.clean_up_drill,
         payload=RestoreTask,
         does="drop the restored database; the next drill begins",
-        comes_back=True,
+        polls_itself=True,
         begins="trigger_restore",
         sets_going=next_drill,
         conclude=drill_results.conclude_clean_up,

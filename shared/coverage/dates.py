@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shared.azure_backup.models import JobStatus
 from shared.coverage.states import CoverageState, DatabaseCoverage
-from shared.engine.once import is_of
+from shared.engine.job_matching import is_of
 from shared.names import name_key
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from shared.azure_backup.models import Job, JobStatus, ProtectedItem
 from shared.coverage.job_index import JobIndex
 from shared.coverage.vault_listings import VaultListings
 from shared.drills import DrillTarget, is_drill_database
-from shared.engine.once import is_of
+from shared.engine.job_matching import is_of
 from shared.messages.identity import Database
 from shared.names import name_key
 from shared.steps.candidates import Candidate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shared.azure_backup.models import Job
-from shared.engine.once import names
+from shared.engine.job_matching import names
 from shared.messages.identity import Database
 from shared.names import name_key
 

@@ -18,8 +18,9 @@ from shared.coverage.ages import MARGIN, ages_of
 from shared.coverage.gaps import Gap
 from shared.coverage.job_index import JobIndex
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
+from shared.engine.expected_job import MOST_POSTS
+from shared.engine.job_matching import is_of
 from shared.engine.message import StepMessage
-from shared.engine.once import MOST_POSTS, is_of
 from shared.engine.result import To
 from shared.messages.events import APP_NAME, RepairInfo
 from shared.messages.identity import Request, as_uuid, fingerprint, is_marked

@@ -23,7 +23,7 @@ from shared.messages.events import ErrorInfo, Event, JobInfo, OutcomeDetails, St
 from shared.messages.identity import Database
 
 
-class _Told(Payload):
+class _Salvaged(Payload):
     """What can be read of a payload that no model fits."""
 
     database: Database | None = None
@@ -69,7 +69,7 @@ def answer_nobody(delivery: Delivery, info: ErrorInfo, runtime: Runtime) -> Even
     )
 
 
-def _step_message(delivery: Delivery) -> tuple[StepMessage[_Told], str | None] | None:
+def _step_message(delivery: Delivery) -> tuple[StepMessage[_Salvaged], str | None] | None:
     try:
         raw = read_json(delivery.body)
         if not isinstance(raw, dict):
@@ -78,22 +78,22 @@ def _step_message(delivery: Delivery) -> tuple[StepMessage[_Told], str | None] |
     except (InvalidMessageError, ValidationError):
         return None
     payload = _object(raw.get("payload"))
-    of = _object(payload.get("of"))
-    followed = _object(payload.get("payload")) or payload
-    vault = _vault(followed.get("vaultId"))
-    told = _Told(
-        database=_database(followed.get("database")),
+    followed = _object(payload.get("of"))
+    of_step = _object(payload.get("payload")) or payload
+    vault = _vault(of_step.get("vaultId"))
+    salvaged = _Salvaged(
+        database=_database(of_step.get("database")),
         vault=vault,
-        item_id=_text(followed.get("itemId")),
-        outcome_count=_count(followed.get("outcomeCount")),
-        accepted=vault is not None or "data" not in followed,
+        item_id=_text(of_step.get("itemId")),
+        outcome_count=_count(of_step.get("outcomeCount")),
+        accepted=vault is not None or "data" not in of_step,
     )
     epoch = max(delivery.epoch, head.request.epoch)
     request = head.request.model_copy(update={"epoch": epoch})
-    whole: StepMessage[_Told] = StepMessage[_Told].model_construct(
-        **{**dict(head), "payload": told, "request": request}
+    whole: StepMessage[_Salvaged] = StepMessage[_Salvaged].model_construct(
+        **{**dict(head), "payload": salvaged, "request": request}
     )
-    return whole, _text(of.get("jobId")) or _text(payload.get("jobId"))
+    return whole, _text(followed.get("jobId")) or _text(payload.get("jobId"))
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a step does when a call to Azure or the sign-in failed: it comes back later, makes its next effect, or ends.
+"""What a step does when a call to Azure or the sign-in failed: it polls again, makes its next effect, or ends.
 
 Whether a call is tried again is decided in `shared.engine.retry`.
 """
@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from shared.arm.errors import ArmError, ArmPacedError, ArmStatusError, TokenError, TokenUnavailableError
-from shared.engine import once
+from shared.engine import reconcile
 from shared.engine.advice import CONFLICT_CODES, is_quota
-from shared.engine.message import Effect, Following, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import Following, StepMessage
 from shared.engine.result import Collaborators, End, Later, Result
 from shared.engine.retry import FIRST_WAIT, Conflict, GiveUp, Retry, decide
 from shared.engine.runtime import Runtime
@@ -33,7 +34,7 @@ _NO_TOKEN_FOR: Final = timedelta(minutes=10)
 def after_arm_error(
     row: Row,
     message: StepMessage[Any],
-    c: Collaborators,
+    collaborators: Collaborators,
     runtime: Runtime,
     error: ArmError,
     *,
@@ -43,7 +44,7 @@ def after_arm_error(
     now = runtime.service_clock.now()
     failing_since = message.failing_since or now
     paced = isinstance(error, ArmPacedError)
-    if isinstance(error, ArmStatusError) and (settled := _settled_by(row, message, c, error)) is not None:
+    if (settled := _settled_by(row, message, collaborators, error)) is not None:
         return settled
     if row.job is not None and error.is_mutation and error.may_have_started:
         # The call is looked for, not sent again, so how long to wait before a call does not matter.
@@ -64,12 +65,11 @@ def after_arm_error(
     )
     if isinstance(decision, Conflict):
         assert isinstance(error, ArmStatusError)
-        if row.job is None and now - failing_since < runtime.settings.operation_timeout:
-            return Later(once.WHILE_RUNNING, attempt=message.attempt + 1, failing_since=failing_since)
-        info = status_info(error)
-        if row.job is None:
-            return End(Status.FAILED, info, called=True)
-        return once.turned_away(info, called=called, at=now)
+        if row.job is not None:
+            return reconcile.turned_away(status_info(error), called=called, at=now)
+        if now - failing_since < runtime.settings.operation_timeout:
+            return Later(reconcile.WHILE_RUNNING, attempt=message.attempt + 1, failing_since=failing_since)
+        return End(Status.FAILED, status_info(error), called=True)
     if isinstance(decision, Retry):
         return Later(
             decision.after,
@@ -81,15 +81,15 @@ def after_arm_error(
 
 
 def _settled_by(
-    row: Row, message: StepMessage[Any], c: Collaborators, refusal: ArmStatusError
+    row: Row, message: StepMessage[Any], collaborators: Collaborators, error: ArmError
 ) -> Result | None:
-    """What a refusal of a mutating call settles; None where it settles nothing."""
-    if not refusal.is_mutation:
+    """What the service's refusal of a mutating call settles; None where it settles nothing."""
+    if not isinstance(error, ArmStatusError) or not error.is_mutation:
         return None
-    info = status_info(refusal)
-    if row.job is not None and (found := once.proven(row.job, message, c, info)) is not None:
+    info = status_info(error)
+    if row.job is not None and (found := reconcile.proven(row.job, message, collaborators, info)) is not None:
         return found
-    return End(Status.FAILED, info, called=True) if is_quota(refusal.code.lower()) else None
+    return End(Status.FAILED, info, called=True) if is_quota(error.code.lower()) else None
 
 
 def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: datetime) -> Effect | None:
@@ -98,10 +98,10 @@ def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: 
         return None
     if error.may_have_started:
         # Its job, if there is one, began before the answer was given up.
-        return Effect(n=message.effect.n, may_have_started=True, at=called, given_up_at=now)
+        return message.effect.lost(since=called, until=now)
     if isinstance(error, ArmStatusError):
         # The service says that it turned the call away; the step's own job is still looked for before the next call.
-        return Effect(n=message.effect.n, refused_from=called, refused_at=now)
+        return message.effect.refused(since=called, until=now)
     return None
 
 

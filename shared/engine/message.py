@@ -1,21 +1,23 @@
 """The messages between steps: internal, versioned, tolerant of fields they do not know.
 
 Each carries the state of its request; the broker is the only store. What is known of an effect can only grow: every
-message that goes back to its queue is made by `StepMessage.again` or `Delivery.again`, and neither can forget any of
+message that goes back to its queue is made by `StepMessage.next_poll` or `Delivery.copy`, and neither can forget any of
 it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
+from shared.arm.ids import VaultId
 from shared.bus import OutgoingMessage
 from shared.bus.topology import REQUEST_QUEUES
+from shared.engine.effect import Effect
 from shared.messages.events import NO_DETAILS, ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import (
     REQUESTED,
@@ -40,7 +42,6 @@ VERSION: Final = 2
 TRACK: Final = "track"
 #: How often a message may have killed its process before it is parked.
 MOST_DEATHS: Final = 5
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Delivery:
 
     @property
     def has_waited(self) -> bool:
-        """Whether it is a copy that was put back; another process may have received the original since."""
+        """Whether it is a copy that was requeued; another process may have received the original since."""
         return self._waited > 0
 
     @property
@@ -114,7 +115,7 @@ class Delivery:
             self.delivery_count > 1 or self.application_properties.get(DELIVERED) is True or self.deaths > 0
         )
 
-    def again(
+    def copy(
         self,
         *,
         scheduled_for: datetime | None = None,
@@ -154,70 +155,14 @@ class Delivery:
         )
 
 
-class Effect(TolerantModel):
-    """One mutating call of a step: its number, and what is known of whether it happened."""
-
-    n: int = 1
-    #: whether an answer was lost, or the message was delivered before
-    may_have_started: bool = False
-    #: the calls that may have started were made between these moments; the second may be unknown
-    at: Moment | None = None
-    given_up_at: Moment | None = None
-    #: how many looks at the vault's jobs did not find the job of such a call
-    looks: int = 0
-    #: the service turned the last call away, or it was held back by another operation, between these moments
-    refused_from: Moment | None = None
-    refused_at: Moment | None = None
-    #: how many looks at the vault's jobs did not explain that
-    refusal_looks: int = 0
-    #: whether an earlier delivery may have made the call all the same: its job is looked for before even the first
-    #: call
-    look_first: bool = False
-    #: whether another operation is running: no new call before it has ended
-    waiting: bool = False
-    #: whether somebody else's job was seen that explains the refusal
-    explained: bool = False
-    #: whether all reading is done: the next delivery makes the call, and does nothing before it
-    ready: bool = False
-    #: why the effect before it did not happen
-    why: ErrorInfo | None = None
-
-    def joined(self, other: Effect) -> Effect:
-        """Of one effect, what the two know together; of two effects, what is known of the later one."""
-        if self.n != other.n:
-            return self if self.n > other.n else other
-        refused = max(self, other, key=lambda effect: effect.refused_at or _NEVER)
-        return self.model_copy(
-            update={
-                "may_have_started": self.may_have_started or other.may_have_started,
-                "at": _extreme(min, self.at, other.at),
-                "given_up_at": _extreme(max, self.given_up_at, other.given_up_at),
-                "looks": max(self.looks, other.looks),
-                "refused_from": refused.refused_from,
-                "refused_at": refused.refused_at,
-                "refusal_looks": max(self.refusal_looks, other.refusal_looks),
-                "look_first": self.look_first or other.look_first,
-                "waiting": self.waiting or other.waiting,
-                "explained": self.explained or other.explained,
-                "ready": self.ready or other.ready,
-                "why": self.why or other.why,
-            }
-        )
-
-
-def _extreme(choose: Callable[[list[datetime]], datetime], *moments: datetime | None) -> datetime | None:
-    known = [moment for moment in moments if moment is not None]
-    return choose(known) if known else None
-
-
 class Payload(TolerantModel):
     """What a step's message is about; steps add fields in subclasses."""
 
     @property
     def about(self) -> Database | None:
         """The database it is about, once there is just one."""
-        found: Database | None = getattr(self, "database", None)
-        return found
+        database: Database | None = getattr(self, "database", None)
+        return database
 
     @property
     def part(self) -> str:
@@ -233,20 +178,20 @@ class Payload(TolerantModel):
     @property
     def subject(self) -> str | None:
         """The ARM id of the protected item, where it is known."""
-        found: str | None = getattr(self, "item_id", None)
-        return found
+        item_id: str | None = getattr(self, "item_id", None)
+        return item_id
 
     @property
     def outcomes(self) -> int:
         """How many outcomes its request has."""
-        found: int = getattr(self, "outcome_count", 1)
-        return found
+        count: int = getattr(self, "outcome_count", 1)
+        return count
 
     @property
     def variant(self) -> str:
         """What distinguishes two calls of one step for one database."""
-        found: str = getattr(self, "action", "")
-        return found
+        action: str = getattr(self, "action", "")
+        return action
 
     @property
     def drills(self) -> tuple[str, str] | None:
@@ -259,8 +204,8 @@ class Payload(TolerantModel):
         return self.about is not None
 
     @property
-    def is_beside(self) -> bool:
-        """Whether it waits beside the message that goes on, and takes the place of none of its polls."""
+    def is_waiting_doubt(self) -> bool:
+        """Whether it is a doubt that waits for the message that goes on, and takes the place of none of its polls."""
         return False
 
     @property
@@ -269,7 +214,7 @@ class Payload(TolerantModel):
         return False
 
 
-class OfOperation(TolerantModel):
+class FollowedOperation(TolerantModel):
     """An asynchronous operation is followed until its job is known, or to its end where it starts no job."""
 
     kind: Literal["operation"] = "operation"
@@ -282,7 +227,7 @@ class OfOperation(TolerantModel):
     looked: bool = False
 
 
-class OfJob(TolerantModel):
+class FollowedJob(TolerantModel):
     """A job is followed to its end."""
 
     kind: Literal["job"] = "job"
@@ -302,8 +247,8 @@ class Ending(TolerantModel):
     has_waited: bool = False
 
 
-class Repetition(TolerantModel):
-    """There is nothing to follow: the step makes its next effect, unless another delivery of it has gone on already."""
+class DecidedEffect(TolerantModel):
+    """There is nothing to follow: the step makes its next call, unless another delivery of it has gone on already."""
 
     kind: Literal["nextEffect"] = "nextEffect"
     effect: Effect
@@ -317,7 +262,10 @@ class Following(Payload):
     #: the step, and its payload
     origin: str
     payload: SerializeAsAny[Payload]
-    of: OfOperation | OfJob | Ending | Repetition = Field(discriminator="kind")
+    #: what is followed, or what has been decided
+    followed: FollowedOperation | FollowedJob | Ending | DecidedEffect = Field(
+        alias="of", discriminator="kind"
+    )
     client_request_id: str
     #: when the operation started, and until when it is followed
     began: Moment
@@ -350,8 +298,8 @@ class Following(Payload):
         return self.payload.is_accepted
 
     @property
-    def is_beside(self) -> bool:
-        return isinstance(self.of, Ending) and self.of.has_waited
+    def is_waiting_doubt(self) -> bool:
+        return isinstance(self.followed, Ending) and self.followed.has_waited
 
 
 P = TypeVar("P", bound=Payload)
@@ -384,6 +332,20 @@ class StepMessage(TolerantModel, Generic[P]):
         return self.payload.about
 
     @property
+    def the_database(self) -> Database:
+        """The database, of a step that is always about one."""
+        database = self.database
+        assert database is not None
+        return database
+
+    @property
+    def vault_id(self) -> VaultId:
+        """The vault, of a step whose request always names one."""
+        vault_id = self.request.vault_id
+        assert vault_id is not None
+        return vault_id
+
+    @property
     def message_id(self) -> str:
         """What duplicate detection compares: equal for equal work, at most 128 characters."""
         if self.sender == REQUESTED and self.poll == 0:
@@ -397,7 +359,7 @@ class StepMessage(TolerantModel, Generic[P]):
             self.effect.n,
             self.poll,
             self.request.epoch,
-            *(("beside",) if self.payload.is_beside else ()),
+            *(("beside",) if self.payload.is_waiting_doubt else ()),
         )
 
     @property
@@ -421,7 +383,7 @@ class StepMessage(TolerantModel, Generic[P]):
             for n in range(max(self.effect.n, most), 0, -1):
                 yield self.client_request_id_of(n, epoch), (epoch, n) < now
 
-    def again(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
+    def next_poll(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
         """The same message for its next poll; the count of failures starts anew unless `changes` set it.
 
         What is known of its effect only grows.

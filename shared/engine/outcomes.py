@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from shared.engine.advice import advised
-from shared.engine.message import Following, OfJob
+from shared.engine.message import FollowedJob, Following
 from shared.engine.result import End
 from shared.messages import events
 from shared.messages.error_codes import ErrorCode
@@ -69,8 +69,8 @@ def accepted(
 
 def timed_out(following: Following) -> End:
     """The operation or job did not end in time; it is left to run."""
-    if isinstance(following.of, OfJob):
-        job_id = following.of.job_id
+    if isinstance(following.followed, FollowedJob):
+        job_id = following.followed.job_id
         text = f"job {job_id} had not ended by {following.deadline:%Y-%m-%dT%H:%M:%SZ}; it is left to run."
         details = OutcomeDetails(job=JobInfo(id=job_id, status="InProgress"))
         return End(Status.TIMED_OUT, ErrorInfo(code=ErrorCode.JOB_TIMEOUT, message=text), details)

@@ -1,4 +1,4 @@
-"""The results of a step, as values: it goes on, comes back later, makes a call or its next effect, or ends.
+"""The results of a step, as values: it goes on, polls again, makes a call or its next effect, or ends.
 
 A step is a plain function of its message and its collaborators that returns one of these. It never sends, never
 changes anything in Azure itself, and raises only what its collaborators raise (`ArmError`, `TokenError`).
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
-from shared.engine.message import Effect, Ending, Payload, Repetition, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import DecidedEffect, Ending, Payload, StepMessage
 from shared.listing_cache import ItemListings
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from shared.azure_backup.calls import Mutations, Reads
     from shared.azure_backup.models import StartedOperation
     from shared.messages.identity import Request
+
+C = TypeVar("C")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ class To:
     look_first: bool = False
 
 
-class FanOut(Sequence[To]):
-    """One message for each of many payloads, made as it is sent: thousands are never in memory together."""
+class FanOut(Sequence[T]):
+    """What is made for each of many choices, as it is sent: thousands are never in memory together."""
 
-    def __init__(self, choices: Sequence[Any], make: Callable[[int, Any], To]) -> None:
+    def __init__(self, choices: Sequence[C], make: Callable[[int, C], T]) -> None:
         self._choices = choices
         self._make = make
 
@@ -47,10 +51,10 @@ class FanOut(Sequence[To]):
         return len(self._choices)
 
     @overload
-    def __getitem__(self, index: int) -> To: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[To]: ...
-    def __getitem__(self, index: int | slice) -> To | Sequence[To]:
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         numbers = range(len(self))[index]
         if isinstance(numbers, range):
             return [self._make(number, self._choices[number]) for number in numbers]
@@ -71,7 +75,7 @@ class Continue:
 
 @dataclass(frozen=True)
 class Later:
-    """The same message again, after `delay` of the service's time."""
+    """The step polls again: the same message comes after `delay` of the service's time."""
 
     delay: timedelta
     #: what else is known of its effect
@@ -103,14 +107,14 @@ class End:
 
 @dataclass(frozen=True)
 class NextEffect:
-    """The effect did not happen: the step comes back for its next one."""
+    """The effect did not happen: the step makes its next one."""
 
     #: not before the operation that is running has ended
     waiting: bool = False
     why: ErrorInfo | None = None
-    #: when the call was turned away
+    #: the call was turned away between these moments
+    refused_from: datetime | None = None
     refused_at: datetime | None = None
-    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class FollowOperation:
     payload: Payload
 
 
-Result: TypeAlias = Continue | Later | End | NextEffect | Repetition | FollowJob | FollowOperation | Call
+Result: TypeAlias = Continue | Later | End | NextEffect | DecidedEffect | FollowJob | FollowOperation | Call
 
 
 @dataclass(frozen=True)

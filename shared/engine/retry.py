@@ -20,7 +20,7 @@ from shared.arm.errors import (
 )
 
 FIRST_WAIT: Final = timedelta(seconds=2)
-#: A step makes several calls: when it comes back, it should find budget for more than the one that was missing.
+#: A step makes several calls: when it polls again, it should find budget for more than the one that was missing.
 SHORTEST_WAIT: Final = timedelta(seconds=1)
 LONGEST_WAIT: Final = timedelta(seconds=60)
 #: Role assignments take time to spread, and a token may predate them.

@@ -1,7 +1,7 @@
 """What happens around every step: read its message, run it, make its call to Azure, and send its result.
 
-No expected error escapes: after a temporary one the message comes back with a delay, a permanent one ends in an
-outcome. After a crash, or while the bus takes nothing, the message is delivered again, which repeats no effect.
+No expected error escapes: after a temporary one the step polls again, a permanent one ends in an outcome. After a
+crash, or while the bus takes nothing, Service Bus delivers the message again, which repeats no effect.
 """
 
 from __future__ import annotations
@@ -20,33 +20,22 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, LOCK_DURATION
-from shared.engine import once, outcomes
+from shared.engine import outcomes, reconcile
 from shared.engine.answers import answer_step
 from shared.engine.failures import after_arm_error, after_token_error
 from shared.engine.message import (
     MOST_DEATHS,
     VERSION,
     Delivery,
-    Effect,
     Ending,
     Following,
     StepMessage,
 )
 from shared.engine.parked import park
+from shared.engine.requeue import HOLD, OPERATOR_WAIT, REFUSED_WAIT, UNAVAILABLE_WAIT, admitted, requeue
 from shared.engine.result import Call, Collaborators, Continue, End, FollowOperation, GrownTick, Later, Result
 from shared.engine.runtime import Runtime
-from shared.engine.send import (
-    HOLD,
-    OPERATOR_WAIT,
-    REFUSED_WAIT,
-    UNAVAILABLE_WAIT,
-    admitted,
-    carried,
-    hand_over,
-    onward,
-    outgoing,
-    wait_again,
-)
+from shared.engine.send import carried, hand_over, onward, outgoing
 from shared.engine.table import Row, Table, UnknownStepError
 from shared.engine.telemetry import delivery_context, log_context, say, traced
 from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
@@ -78,7 +67,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
         return
     try:
         if has_died_too_often(delivery):
-            put_away(delivery, runtime, died_too_often(delivery))
+            answer_and_park(delivery, runtime, died_too_often(delivery))
             return
         message = read(row, delivery, runtime)
         if message is None:
@@ -94,7 +83,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
     except MessageTooLargeError:
         raise
     except BusError as error:
-        come_back(delivery, runtime, error, worked_on=True)
+        requeue_unsent(delivery, runtime, error, worked_on=True)
         return
     _log.info(
         "step %s of request %r: %s",
@@ -106,7 +95,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
 
 
 def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
-    """The message in a delivery; None where it cannot be handled and has been put away.
+    """The message in a delivery; None where it cannot be handled: it is parked then, or requeued.
 
     From here on the message includes what the delivery tells of the effect.
     """
@@ -131,20 +120,20 @@ def _wait_for_newer_app(
     if deadline is not None and runtime.service_clock.now() >= deadline:
         _log.error("a message is over its deadline and parked: %s", error, extra=context)
         text = f"a job of {error} was followed beyond its deadline; look at the vault's jobs."
-        put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
+        answer_and_park(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
         return
     _log.warning("a message waits for the app that understands it: %s", error, extra=context)
-    wait_again(delivery, runtime, wait=OPERATOR_WAIT)
+    requeue(delivery, runtime, wait=OPERATOR_WAIT)
 
 
 def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery, now: datetime) -> StepMessage[Any]:
     """A message with what its delivery tells of its effect."""
-    n = message.effect.n
+    effect = message.effect
     if delivery.has_waited:
-        message = message.learned(Effect(n=n, look_first=True))
-    if not delivery.delivered_before or (row.calls_apart(message) and not message.effect.ready):
-        return message
-    return message.learned(Effect(n=n, may_have_started=True, at=message.at, given_up_at=now))
+        effect = effect.requeued()
+    if delivery.delivered_before and not row.only_prepares(message):
+        effect = effect.lost(since=message.at, until=now)
+    return message.learned(effect)
 
 
 class NewerVersionError(Exception):
@@ -191,27 +180,27 @@ def run(
     """Run the message's step, or `step` in its place; every expected failure is a value."""
     if message.ending is not None:
         return End.decided(message.ending)
-    c = collaborate(runtime, message, grown_tick=grown_tick)
+    collaborators = collaborate(runtime, message, grown_tick=grown_tick)
     # Jobs are looked for from this moment on: too early does no harm, too late would miss one.
     called = runtime.service_clock.now() if runtime.service_clock.is_known else message.at
     try:
         with coming_back(message.poll > 0):
             if row.job is not None and step is None:
-                first = once.before_call(row.job, message, c)
+                first = reconcile.before_call(row.job, message, collaborators)
                 if first is not None:
                     return first
             perform = step or row.run
             assert perform is not None, f"step {row.name} is handled in batches"
-            result = perform(message, c)
+            result = perform(message, collaborators)
             if isinstance(result, Call):
                 row.permits(result)
                 return _made(row, message, result, delivery, runtime)
             if row.job is not None and isinstance(result, End) and result.error is not None:
-                return once.proven(row.job, message, c, result.error) or result
+                return reconcile.proven(row.job, message, collaborators, result.error) or result
             return result
     except ArmError as error:
         try:
-            return after_arm_error(row, message, c, runtime, error, called=called)
+            return after_arm_error(row, message, collaborators, runtime, error, called=called)
         except (ArmError, TokenError) as second:
             # Looking for its own job failed as well: the next delivery looks for it.
             return _looked_for_later(message, second, called)
@@ -221,15 +210,15 @@ def run(
 
 def _looked_for_later(message: StepMessage[Any], second: ArmError | TokenError, called: datetime) -> Later:
     _log.warning("its own job could not be looked for: %s", second, extra=log_context(message))
-    known = Effect(n=message.effect.n, may_have_started=True, at=called)
-    return Later(once.WHILE_RUNNING, effect=known, attempt=message.attempt + 1)
+    effect = message.effect.lost(since=called)
+    return Later(reconcile.WHILE_RUNNING, effect=effect, attempt=message.attempt + 1)
 
 
 def _made(row: Row, message: StepMessage[Any], call: Call, delivery: Delivery, runtime: Runtime) -> Result:
     """Make a call, unless it is too late: once the lock has ended, another delivery of the message may begin."""
-    if row.calls_apart(message) and not message.effect.ready:
-        ready = Effect(n=message.effect.n, ready=True)
-        return Later(timedelta(), effect=ready, payload=call.payload, events=call.events)
+    if row.only_prepares(message):
+        effect = message.effect.prepared()
+        return Later(timedelta(), effect=effect, payload=call.payload, events=call.events)
     if runtime.clock.now() > delivery.taken + LOCK_DURATION / 2:
         return Later(_LATE_WAIT)
     if not runtime.settings.mutations:
@@ -293,7 +282,7 @@ def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
 def handle_without_effect(
     handler: Callable[[Delivery, Runtime], None], delivery: Delivery, runtime: Runtime
 ) -> None:
-    """Run a handler that changes nothing in Azure; where the bus refuses what follows, the message comes back later.
+    """Run a handler that changes nothing in Azure; where the bus refuses what follows, it is requeued.
 
     Raises BusError where the bus takes nothing at all, and MessageTooLargeError where waiting would not help: a
     message that is too large to be parked is left to the broker's dead letters.
@@ -305,10 +294,10 @@ def handle_without_effect(
     except MessageTooLargeError:
         raise
     except BusError as error:
-        come_back(delivery, runtime, error, worked_on=False)
+        requeue_unsent(delivery, runtime, error, worked_on=False)
 
 
-def come_back(
+def requeue_unsent(
     delivery: Delivery,
     runtime: Runtime,
     error: BusError,
@@ -316,10 +305,10 @@ def come_back(
     worked_on: bool,
     hold: timedelta = HOLD,
 ) -> None:
-    """Send a delivery back to its own queue, since the bus does not take what follows it; else hold it.
+    """Requeue a delivery, since the bus does not take what follows it; else hold it.
 
-    One entity may take messages while another does not: the delivery then comes back after a delay, instead of at
-    once. A refusal may pass too (a role assignment has to spread), but a requester who can be told does not wait for
+    One entity may take messages while another does not: the delivery then comes after a delay, instead of at once. A
+    refusal may pass too (a role assignment has to spread), but a requester who can be told does not wait for
     that for ever: after a while the message is answered and parked.
 
     Raises BusError where its own queue takes nothing either, for as long as a delivery may be held.
@@ -329,7 +318,7 @@ def come_back(
         logging.ERROR if refused else logging.WARNING,
         "the bus did not take what follows; it is tried again: %s",
         error,
-        extra=delivery_context(delivery, "come_back"),
+        extra=delivery_context(delivery, "requeue_unsent"),
     )
     now = runtime.clock.now()
     since = _waiting_since(delivery) or now
@@ -338,10 +327,10 @@ def come_back(
         text = f"the bus refused what follows on a message to {delivery.queue} for {now - since}: {error}"
         with suppress(BusError):
             why = ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
-            put_away(delivery, runtime, why, onward_refused=True)
+            answer_and_park(delivery, runtime, why, onward_refused=True)
             return
     known = {WAITING_SINCE: format_moment(since)}
-    wait_again(
+    requeue(
         delivery,
         runtime,
         wait=REFUSED_WAIT if refused else UNAVAILABLE_WAIT,
@@ -378,17 +367,19 @@ def died_too_often(delivery: Delivery) -> ErrorInfo:
     return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
 
 
-def put_away(delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False) -> None:
+def answer_and_park(
+    delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
+) -> None:
     """Answer the requester of a message between steps that is given up, and park it.
 
     Where one of its deliveries may have gone on, which knows better, the answer takes the same way, so that the broker
     keeps only the first. Where the bus has refused just that (`onward_refused`), it goes straight to the topic.
     """
-    answers = given_up(delivery, runtime, info, onward_refused=onward_refused)
+    answers = final_answers(delivery, runtime, info, onward_refused=onward_refused)
     runtime.bus.send([*answers, park(delivery, info.code, info.message)])
 
 
-def given_up(
+def final_answers(
     delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
 ) -> list[OutgoingMessage]:
     """The answer for a message between steps that is given up."""
@@ -398,12 +389,12 @@ def given_up(
         return [answer_step(delivery, info, runtime).to_message()]
     request = message.request.model_copy(update={"epoch": max(delivery.epoch, message.request.epoch)})
     message = message.model_copy(update={"request": request})
-    decided = message.payload.of if isinstance(message.payload, Following) else message.ending
+    decided = message.payload.followed if isinstance(message.payload, Following) else message.ending
     if message.payload.is_fixed and message.ending is None:
-        return _each_given_up(row, message, info, runtime, onward_refused=onward_refused)
+        return _final_answers_of_selection(row, message, info, runtime, onward_refused=onward_refused)
     if not isinstance(decided, Ending) and not message.payload.is_accepted:
         return [answer_step(delivery, info, runtime).to_message()]
-    message = message.learned(Effect(n=message.effect.n, may_have_started=True, at=message.at))
+    message = message.learned(message.effect.lost(since=message.at))
     end = End(Status.UNKNOWN, info)
     if isinstance(decided, Ending):
         # The message already says how it ends.
@@ -412,7 +403,7 @@ def given_up(
     return [each.sent for portion in ended for each in portion]
 
 
-def _each_given_up(
+def _final_answers_of_selection(
     row: Row, message: StepMessage[Any], info: ErrorInfo, runtime: Runtime, *, onward_refused: bool
 ) -> list[OutgoingMessage]:
     """The answers for a selection that is given up: one for each database, in place of its message.

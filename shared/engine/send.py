@@ -1,30 +1,23 @@
-"""Sending: a step's result as messages, in order, and what happens where the bus takes nothing.
-
-`hand_over` sends what follows before the delivery is completed. Where one entity takes nothing, a copy of the delivery
-is scheduled; where the whole bus takes nothing, the delivery is held before it is given back.
-"""
+"""Sending: a step's result as messages, in order, before its delivery is completed (`hand_over`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from shared.bus import Bus, BusError, MessageTooLargeError, OutgoingMessage
-from shared.bus.topology import LOCK_DURATION
-from shared.clock import Clock
-from shared.engine import once, outcomes
+from shared.bus import MessageTooLargeError, OutgoingMessage
+from shared.engine import outcomes
+from shared.engine.claim import claim, next_effect
+from shared.engine.effect import Effect
 from shared.engine.message import (
-    MOST_DEATHS,
     TRACK,
-    Delivery,
-    Effect,
+    DecidedEffect,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfOperation,
-    Repetition,
     StepMessage,
     wait_until,
 )
@@ -32,6 +25,7 @@ from shared.engine.result import (
     Call,
     Continue,
     End,
+    FanOut,
     FollowJob,
     FollowOperation,
     Later,
@@ -52,16 +46,6 @@ _log: Final = logger(__name__)
 
 #: Messages of a fan-out that are made and sent together.
 AT_A_TIME: Final = 100
-#: A delivery is held for so long, from when it was taken, before it is given back; a batch's locks are not renewed.
-#: The last try may take a minute and a half, and functionTimeout is five.
-HOLD: Final = timedelta(minutes=3, seconds=15)
-HOLD_BATCH: Final = timedelta(minutes=3)
-_BETWEEN_TRIES: Final = timedelta(seconds=15)
-assert HOLD < LOCK_DURATION
-#: Waits: for what may pass soon, for a role assignment to spread, and for what only an operator can mend.
-UNAVAILABLE_WAIT: Final = timedelta(seconds=30)
-REFUSED_WAIT: Final = timedelta(minutes=1)
-OPERATOR_WAIT: Final = timedelta(minutes=5)
 #: A request that went on in spite of a doubtful failure is accepted within this time, which overrides the failure.
 _ACCEPTED_WITHIN: Final = timedelta(minutes=30)
 #: Polling sooner than this would find nothing, where the service names no Retry-After.
@@ -73,37 +57,37 @@ _CONFLICT_WAIT: Final = timedelta(minutes=1)
 OUTCOME: Final = "outcome"
 
 #: A step's result as it is sent: events, then messages to steps with their delays.
-Parts = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
+ToSend = tuple[Sequence[Event], Sequence[tuple[StepMessage[Any], timedelta]]]
 
 
-def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Parts:
+def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> ToSend:
     """What a result sends. Raises TableError where the step's row does not list it."""
     row.permits(result)
     at = _sent_at(message, runtime)
     match result:
         case Continue():
-            return result.events, _Messages(message, result.to, at)
+            return result.events, FanOut(result.to, lambda _, to: (onward(message, to, at), to.delay))
         case Later():
             changes: dict[str, Any] = {"attempt": result.attempt, "failing_since": result.failing_since}
             if result.payload is not None:
                 changes["payload"] = result.payload
-            return result.events, [(message.again(at=at, effect=result.effect, **changes), result.delay)]
+            return result.events, [(message.next_poll(at=at, effect=result.effect, **changes), result.delay)]
         case NextEffect():
-            repetition = once.next_effect(message, result)
+            repetition = next_effect(message, result)
             if isinstance(message.payload, Following):
-                return (), [repeated(message, repetition, at)]
-            return (), [(once.followed(message, repetition, at=at, deadline=at), timedelta())]
-        case Repetition():
-            return (), [repeated(message, result, at)]
+                return (), [next_effect_message(message, repetition, at)]
+            return (), [(claim(message, repetition, at=at, deadline=at), timedelta())]
+        case DecidedEffect():
+            return (), [next_effect_message(message, result, at)]
         case FollowJob():
             limit = message.request.job_timeout or runtime.settings.job_timeout
-            of = OfJob(job_id=result.job_id)
+            followed = FollowedJob(job_id=result.job_id)
             if isinstance(message.payload, Following):
                 moved = message.payload.model_copy(
-                    update={"of": of, "not_before": None, "deadline": at + limit}
+                    update={"followed": followed, "not_before": None, "deadline": at + limit}
                 )
-                return (), [(message.again(at=at, payload=moved), timedelta())]
-            return (), [(once.followed(message, of, at=at, deadline=at + limit), timedelta())]
+                return (), [(message.next_poll(at=at, payload=moved), timedelta())]
+            return (), [(claim(message, followed, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
             return _operation(message, result, runtime, at)
         case End():
@@ -112,13 +96,15 @@ def parts(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime)
             raise AssertionError("a call is made before what follows on it is sent")
 
 
-def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> Parts:
+def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> ToSend:
     operation = result.operation
-    of = OfOperation(async_operation_url=operation.async_operation_url, location_url=operation.location_url)
+    followed = FollowedOperation(
+        async_operation_url=operation.async_operation_url, location_url=operation.location_url
+    )
     asked = operation.retry_after
-    following = once.followed(
+    following = claim(
         message,
-        of,
+        followed,
         at=at,
         deadline=at + runtime.settings.operation_timeout,
         payload=result.payload,
@@ -126,7 +112,7 @@ def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runt
     )
     if asked is not None and at + asked > following.payload.deadline:
         end = outcomes.timed_out(following.payload)
-        return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), timedelta())]
+        return end.events, [(claim(message, _ending(end), at=at, deadline=at), timedelta())]
     wait = asked if asked is not None else _FIRST_POLL
     return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
 
@@ -156,26 +142,6 @@ def _sent_at(message: StepMessage[Any], runtime: Runtime) -> datetime:
     return clock.now() if clock.is_known else message.at
 
 
-class _Messages(Sequence[tuple[StepMessage[Any], timedelta]]):
-    """The messages of a step to those that follow it, made when they are sent."""
-
-    def __init__(self, message: StepMessage[Any], to: Sequence[To], at: datetime) -> None:
-        self._message = message
-        self._to = to
-        self._at = at
-
-    def __len__(self) -> int:
-        return len(self._to)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._made(to) for to in self._to[index]]
-        return self._made(self._to[index])
-
-    def _made(self, to: To) -> tuple[StepMessage[Any], timedelta]:
-        return onward(self._message, to, self._at), to.delay
-
-
 def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
     """The message to the next step.
 
@@ -194,8 +160,8 @@ def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
     )
 
 
-def repeated(
-    message: StepMessage[Following], repetition: Repetition, at: datetime
+def next_effect_message(
+    message: StepMessage[Following], repetition: DecidedEffect, at: datetime
 ) -> tuple[StepMessage[Any], timedelta]:
     """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
@@ -210,7 +176,7 @@ def repeated(
     return following, _CONFLICT_WAIT if repetition.effect.waiting else timedelta()
 
 
-def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
+def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
     """A step's end: its outcome at once, or under the claim of its effect where another delivery may have gone on.
 
     Another delivery of the same message, earlier or later, may go on and know better. Where that is possible, the
@@ -226,26 +192,26 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
             )
         return end.events, ()
     if isinstance(message.payload, Following):
-        claimed = isinstance(message.payload.of, Ending)
+        claimed = isinstance(message.payload.followed, Ending)
         if claimed or not (doubt or message.effect.may_have_started):
-            return _told(row, message, end, at)
-        ending = message.payload.model_copy(update={"of": _ending(end), "not_before": None})
-        return end.events, [(message.again(at=at, payload=ending), timedelta())]
+            return _publish_outcome(row, message, end, at)
+        ending = message.payload.model_copy(update={"followed": _ending(end), "not_before": None})
+        return end.events, [(message.next_poll(at=at, payload=ending), timedelta())]
     if row.ends_in is not None and message.ending is None:
         others = {*row.follows} - {row.ends_in, *row.fans_out_to}
         wait = _ACCEPTED_WITHIN if others and message.effect.may_have_started else timedelta()
         return end.events, [(_ended(message, row.ends_in, end, at), wait)]
-    if row.calls_apart(message) and not message.effect.ready and message.ending is None:
+    if row.only_prepares(message) and message.ending is None:
         # The result of reading is sent under one message id, whether it is a call or the end.
-        return end.events, [(message.again(at=at, ending=_ending(end)), timedelta())]
+        return end.events, [(message.next_poll(at=at, ending=_ending(end)), timedelta())]
     another = message.effect.may_have_started or (row.job is not None and (doubt or end.called))
     if not another or message.ending is not None:
-        return _told(row, message, end, at)
+        return _publish_outcome(row, message, end, at)
     wait = timedelta() if row.job is not None else _ACCEPTED_WITHIN
-    return end.events, [(once.followed(message, _ending(end), at=at, deadline=at), wait)]
+    return end.events, [(claim(message, _ending(end), at=at, deadline=at), wait)]
 
 
-def _told(row: Row, message: StepMessage[Any], end: End, at: datetime) -> Parts:
+def _publish_outcome(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
     """The outcome, and the message that it starts."""
     outcome = outcomes.outcome(message, end, at=at)
     origin = message.of_origin
@@ -287,7 +253,7 @@ class Carried:
     """A message for the bus, and the message to a step that it carries."""
 
     sent: OutgoingMessage
-    of: StepMessage[Any]
+    step_message: StepMessage[Any]
 
 
 def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtime) -> Iterator[list[Carried]]:
@@ -295,7 +261,7 @@ def carried(row: Row, message: StepMessage[Any], result: Result, runtime: Runtim
 
     A message that cannot be serialised becomes the outcome of its own database and harms no other.
     """
-    events, messages = parts(row, message, result, runtime)
+    events, messages = messages_of(row, message, result, runtime)
     *earlier, latest = [events[start : start + AT_A_TIME] for start in range(0, len(events), AT_A_TIME)] or [
         events
     ]
@@ -338,7 +304,7 @@ def send(portion: Sequence[Carried], sent_by: StepMessage[Any], runtime: Runtime
         runtime.bus.send([each.sent for each in portion])
     except MessageTooLargeError as error:
         if len(portion) == 1:
-            runtime.bus.send([_not_carried(portion[0].of, sent_by, error, runtime)])
+            runtime.bus.send([_not_carried(portion[0].step_message, sent_by, error, runtime)])
             return
         # What was accepted already is dropped as a duplicate.
         for each in portion:
@@ -352,115 +318,3 @@ def hand_over(row: Row, message: StepMessage[Any], result: Result, runtime: Runt
     """
     for portion in carried(row, message, result, runtime):
         send(portion, message, runtime)
-
-
-def wait_again(
-    delivery: Delivery,
-    runtime: Runtime,
-    *,
-    wait: timedelta,
-    worked_on: bool = False,
-    hold: timedelta = HOLD,
-    **properties: Any,
-) -> None:
-    """Send a delivery to its own queue again, to appear after `wait` by the machine's clock.
-
-    Raises BusError where the queue takes nothing for as long as a delivery may be held.
-    """
-
-    def again() -> OutgoingMessage:
-        scheduled_for = wait_until(runtime.clock.now(), wait)
-        return delivery.again(scheduled_for=scheduled_for, worked_on=worked_on, **properties)
-
-    send_or_hold(lambda: [again()], [delivery], runtime, hold=hold)
-
-
-def send_or_hold(
-    copies: Callable[[], Sequence[OutgoingMessage]],
-    deliveries: Sequence[Delivery],
-    runtime: Runtime,
-    *,
-    hold: timedelta = HOLD,
-) -> None:
-    """Send copies of deliveries, trying again for as long as those may be held.
-
-    Raises BusError where the bus takes nothing for so long; the deliveries are then remembered as given back.
-    """
-    try:
-        keep_sending(copies, runtime.bus, runtime.clock, until=min(each.taken for each in deliveries) + hold)
-    except MessageTooLargeError:
-        raise
-    except BusError:
-        for delivery in deliveries:
-            runtime.given_back.add(delivery.queue, delivery.identity)
-        raise
-
-
-def keep_sending(
-    copies: Callable[[], Sequence[OutgoingMessage]], bus: Bus, clock: Clock, *, until: datetime
-) -> None:
-    """Send the messages that `copies` makes, trying again until `until`, by this machine's clock.
-
-    This is the only wait inside a function. Without it, a delivery that is given back while the bus takes nothing
-    would come again at once, and reach its delivery limit within seconds.
-
-    Raises BusError where the bus takes nothing until then, MessageTooLargeError at once.
-    """
-    while True:
-        try:
-            bus.send(copies())
-        except MessageTooLargeError:
-            raise
-        except BusError:
-            left = until - clock.now()
-            if left <= timedelta():
-                raise
-            clock.sleep(min(left, _BETWEEN_TRIES))
-        else:
-            return
-
-
-def admitted(delivery: Delivery, runtime: Runtime) -> bool:
-    """Whether a delivery may be worked on; where not, it has been put away.
-
-    A delivery that comes again has killed its process, or was given back because the bus took nothing; the delivery
-    count does not tell which. So a copy is sent first, with one more death: that proves that the bus takes messages,
-    and only the copy is worked on.
-
-    Raises BusError where the bus takes nothing.
-    """
-    if delivery.delivery_count > 1 and delivery.deaths < MOST_DEATHS:
-        copy = died(delivery, runtime)
-        try:
-            send_or_hold(lambda: [copy], [delivery], runtime)
-        except MessageTooLargeError:
-            # Where there is no room for a copy's properties, its deliveries are counted instead.
-            return True
-        return False
-    return True
-
-
-def died(delivery: Delivery, runtime: Runtime) -> OutgoingMessage:
-    """The copy of a delivery that was given back unfinished."""
-    outage = runtime.given_back.take(delivery.queue, delivery.identity)
-    return delivery.again(died=not outage)
-
-
-__all__ = [
-    "HOLD",
-    "HOLD_BATCH",
-    "OPERATOR_WAIT",
-    "Carried",
-    "admitted",
-    "carried",
-    "died",
-    "hand_over",
-    "keep_sending",
-    "onward",
-    "outgoing",
-    "parts",
-    "repeated",
-    "send",
-    "send_or_hold",
-    "wait_again",
-]

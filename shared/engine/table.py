@@ -29,7 +29,7 @@ from shared.engine.result import (
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
-    from shared.engine.once import JobOf
+    from shared.engine.expected_job import ExpectedJob
 
 _HEAD: Final = StepMessage[Payload]
 
@@ -66,14 +66,14 @@ class Row:
     fans_out_to: tuple[str, ...] = ()
     #: whether it makes a mutating call whose operation the tracker follows
     tracked: bool = False
-    #: whether it makes calls, and comes back itself until what they started has ended
-    comes_back: bool = False
+    #: whether it makes calls, and polls itself until what they started has ended
+    polls_itself: bool = False
     #: of `follows`, the step that comes once its operation has ended, where that starts no job
     after_operation: str | None = None
     #: the job that comes of its call
-    job: JobOf | None = None
+    job: ExpectedJob | None = None
     #: reads what the outcome is to say, once that job has ended
-    look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _c: end
+    look_up: Callable[[StepMessage[Any], Job, End, Collaborators], End] = lambda _message, _job, end, _: end
     #: what comes once that job has ended, given its outcome
     after_job: Callable[[StepMessage[Any], Job, End], Continue | End] = lambda _message, _job, end: end
     #: adds what the step's own payload tells to the outcome
@@ -87,12 +87,13 @@ class Row:
     #: whether one delivery prepares its call and the next one makes it, doing nothing before
     call_apart: bool = False
 
-    def calls_apart(self, message: StepMessage[Any]) -> bool:
-        """Whether a message's call has a delivery of its own: a death before that leaves no doubt about the call.
+    def only_prepares(self, message: StepMessage[Any]) -> bool:
+        """Whether this delivery reads what a call needs, and the next one makes it: a death before that is no doubt.
 
-        Every effect after the first has one, since much may have to be looked for and waited for first.
+        That holds for every effect after the first, since much may have to be looked for and waited for first.
         """
-        return self.call_apart or (self.job is not None and message.effect.n > 1)
+        apart = self.call_apart or (self.job is not None and message.effect.n > 1)
+        return apart and not message.effect.ready
 
     @property
     def queue(self) -> str:
@@ -109,9 +110,9 @@ class Row:
                 )
             if len(result.to) > 1 and any(to.step not in self.fans_out_to for to in _sample(result)):
                 raise TableError(f"step {self.name} fans out; its row lets it fan out to {self.fans_out_to}")
-        elif isinstance(result, Call) and not (self.tracked or self.comes_back):
+        elif isinstance(result, Call) and not (self.tracked or self.polls_itself):
             raise TableError(
-                f"step {self.name} makes a call; its row does not say that it is tracked, or comes back"
+                f"step {self.name} makes a call; its row does not say that it is tracked, or polls itself"
             )
         elif isinstance(result, FollowOperation) and not self.tracked:
             raise TableError(f"step {self.name} starts an operation; its row does not say that it is tracked")
@@ -231,15 +232,19 @@ def _typed(payload: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]
         details = {}
         if payload.get("jobId") is not None:
             details["job"] = {"id": payload["jobId"], "status": "Unknown"}
-        of = {"kind": "end", "status": verdict.get("status"), "error": error, "details": details}
+        followed = {"kind": "end", "status": verdict.get("status"), "error": error, "details": details}
     elif isinstance(again, dict):
         effect = raw.get("effect")
         n = effect.get("n", 1) if isinstance(effect, dict) else 1
         following = {"n": n + 1 if isinstance(n, int) else 2, "waiting": again.get("waiting", False)}
-        of = {"kind": "nextEffect", "effect": following, "since": again.get("since")}
+        followed = {"kind": "nextEffect", "effect": following, "since": again.get("since")}
     elif payload.get("jobId") is not None:
-        of = {"kind": "job", "jobId": payload["jobId"], "percentComplete": payload.get("percentComplete")}
+        followed = {
+            "kind": "job",
+            "jobId": payload["jobId"],
+            "percentComplete": payload.get("percentComplete"),
+        }
     else:
         names = ("asyncOperationUrl", "locationUrl", "otherUrl", "looked")
-        of = {"kind": "operation", **{name: payload[name] for name in names if name in payload}}
-    return {**kept, "of": of}
+        followed = {"kind": "operation", **{name: payload[name] for name in names if name in payload}}
+    return {**kept, "of": followed}

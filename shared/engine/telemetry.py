@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from shared.bus.topology import REQUEST_QUEUES
-from shared.engine.message import Delivery, Following, OfJob, StepMessage
+from shared.engine.message import Delivery, FollowedJob, Following, StepMessage
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.telemetry import tracing
 
@@ -16,7 +16,7 @@ def log_context(message: StepMessage[Any], action: str | None = None, **more: An
     """The `extra` of a log record about a step's message."""
     database = message.database
     payload = message.payload
-    of = payload.of if isinstance(payload, Following) else None
+    followed = payload.followed if isinstance(payload, Following) else None
     vault_id = message.request.vault_id
     return {
         "action": action or message.step,
@@ -27,7 +27,7 @@ def log_context(message: StepMessage[Any], action: str | None = None, **more: An
         "traceparent": message.request.traceparent,
         "operation": message.request.operation.value,
         "database": str(database) if database is not None else None,
-        "job_id": of.job_id if isinstance(of, OfJob) else None,
+        "job_id": followed.job_id if isinstance(followed, FollowedJob) else None,
         "effect": message.effect.n,
         "attempt": message.attempt,
         "poll": message.poll,

@@ -22,35 +22,34 @@ from shared.engine.failures import after_arm_error
 from shared.engine.message import (
     MOST_DEATHS,
     TRACK,
+    DecidedEffect,
     Delivery,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfOperation,
-    Repetition,
     StepMessage,
+)
+from shared.engine.requeue import (
+    HOLD_BATCH,
+    OPERATOR_WAIT,
+    UNAVAILABLE_WAIT,
+    copy_of_unfinished,
+    requeue,
+    requeue_copies,
 )
 from shared.engine.result import Collaborators, End, GrownTick, Later, Result
 from shared.engine.run import (
+    answer_and_park,
     collaborate,
-    come_back,
     died_too_often,
-    put_away,
     read,
+    requeue_unsent,
     run,
     some_reads,
 )
 from shared.engine.runtime import Runtime
-from shared.engine.send import (
-    HOLD_BATCH,
-    UNAVAILABLE_WAIT,
-    Carried,
-    carried,
-    died,
-    hand_over,
-    next_tick,
-    send_or_hold,
-)
+from shared.engine.send import Carried, carried, hand_over, next_tick
 from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
 from shared.following import doubts
@@ -70,7 +69,7 @@ _log: Final = logger(__name__)
 
 #: Up to this many messages of a vault are looked up one by one, if at most one of them follows a job: two are listed.
 FEW: Final = 4
-#: Locks of a batch are not renewed: messages that are not done by then are put back.
+#: Locks of a batch are not renewed: messages that are not done by then poll again.
 LONGEST_WORK: Final = timedelta(seconds=60)
 #: How often a message that this version cannot handle is tried before it is answered and parked.
 _MOST_DEFECTS: Final = 5
@@ -126,40 +125,46 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
 def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[Delivery], list[Delivery]]:
     """The deliveries that may be worked on: those that have never died, and at most one that has.
 
-    All others are sent back to the queue before any work begins.
+    All others are requeued before any work begins, or answered and parked.
     """
-    again = [delivery for delivery in deliveries if delivery.delivery_count > 1]
-    first = [delivery for delivery in deliveries if delivery.delivery_count <= 1]
-    dead = [delivery for delivery in first if delivery.deaths >= MOST_DEATHS]
-    dying = [delivery for delivery in first if 0 < delivery.deaths < MOST_DEATHS]
-    copies = [died(delivery, runtime) for delivery in again]
+    redelivered = [delivery for delivery in deliveries if delivery.delivery_count > 1]
+    rest = [delivery for delivery in deliveries if delivery.delivery_count <= 1]
+    dying = [delivery for delivery in rest if 0 < delivery.deaths < MOST_DEATHS]
     now = runtime.clock.now()
-    copies += [
-        delivery.again(scheduled_for=now + number * _APART)
-        for number, delivery in enumerate(dying[1:], start=1)
-    ]
+    copies = [copy_of_unfinished(delivery, runtime) for delivery in redelivered]
+    copies += [delivery.copy(scheduled_for=now + n * _APART) for n, delivery in enumerate(dying[1:], start=1)]
     if copies:
-        sent_on = [*again, *dying[1:]]
+        originals = [*redelivered, *dying[1:]]
         try:
-            send_or_hold(lambda: copies, sent_on, runtime, hold=HOLD_BATCH)
+            requeue_copies(lambda: copies, originals, runtime, hold=HOLD_BATCH)
         except MessageTooLargeError:
-            _one_by_one(copies, sent_on, runtime)
-    for delivery in dead:
-        try:
-            put_away(delivery, runtime, died_too_often(delivery))
-        except BusError as error:
-            come_back(delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
-    return [delivery for delivery in first if not delivery.deaths], dying[:1]
+            _requeue_one_by_one(copies, originals, runtime)
+    for delivery in rest:
+        if delivery.deaths >= MOST_DEATHS:
+            _answer_and_park(delivery, runtime, died_too_often(delivery))
+    return [delivery for delivery in rest if not delivery.deaths], dying[:1]
 
 
-def _one_by_one(copies: Sequence[OutgoingMessage], deliveries: Sequence[Delivery], runtime: Runtime) -> None:
+def _requeue_one_by_one(
+    copies: Sequence[OutgoingMessage], originals: Sequence[Delivery], runtime: Runtime
+) -> None:
     """Send copies one by one; a message that leaves no room for a copy's properties is answered and parked."""
-    for number, delivery in enumerate(deliveries):
-        copy = copies[number : number + 1]
+    for copy, original in zip(copies, originals, strict=True):
         try:
-            send_or_hold(partial(list, copy), [delivery], runtime, hold=HOLD_BATCH)
+            requeue_copies(partial(list, [copy]), [original], runtime, hold=HOLD_BATCH)
         except MessageTooLargeError:
-            put_away(delivery, runtime, died_too_often(delivery))
+            _answer_and_park(original, runtime, died_too_often(original))
+
+
+def _answer_and_park(delivery: Delivery, runtime: Runtime, why: ErrorInfo) -> None:
+    """Answer the requester of a message that is given up, and park it. Where that fails, it comes again later."""
+    try:
+        answer_and_park(delivery, runtime, why)
+    except BusError as error:
+        requeue_unsent(delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
+    except Exception:
+        _log.exception("a poll can be neither handled nor answered", extra=delivery_context(delivery, TRACK))
+        requeue(delivery, runtime, wait=OPERATOR_WAIT, worked_on=True, hold=HOLD_BATCH)
 
 
 def _work(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
@@ -216,7 +221,7 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
         return None
     subscription_id = vault_id.subscription_id
     reads = sum(
-        isinstance(other.message.payload.of, OfJob)
+        isinstance(other.message.payload.followed, FollowedJob)
         and other.message.request.vault_id is not None
         and other.message.request.vault_id.subscription_id == subscription_id
         for other in single
@@ -232,16 +237,19 @@ def _tick_of_singles(item: _Item, single: list[_Item], runtime: Runtime) -> Grow
 
 def _are_few(items: list[_Item]) -> bool:
     """Whether looking them up one by one takes no more reads than one page of a listing."""
-    return len(items) <= FEW and sum(isinstance(item.message.payload.of, OfJob) for item in items) <= 1
+    return (
+        len(items) <= FEW
+        and sum(isinstance(item.message.payload.followed, FollowedJob) for item in items) <= 1
+    )
 
 
 def _is_followed(following: Following) -> bool:
-    """Whether there is something to follow, which a listing of jobs may answer; else it has only to be told."""
-    return isinstance(following.of, OfOperation | OfJob)
+    """Whether there is something to follow, which a listing of jobs may answer; else it has only to be sent on."""
+    return isinstance(following.followed, FollowedOperation | FollowedJob)
 
 
 def _read(delivery: Delivery, runtime: Runtime, batch: tracing.Span) -> _Item | None:
-    """The poll in a delivery; None where this version cannot handle it and it has been put away."""
+    """The poll in a delivery; None where this version cannot handle it: it is parked then, or requeued."""
     try:
         message = read(runtime.table.rows[TRACK], delivery, runtime)
         if message is None:
@@ -252,20 +260,17 @@ def _read(delivery: Delivery, runtime: Runtime, batch: tracing.Span) -> _Item | 
         tracing.measure(Instrument.JOB_AGE, max(0.0, age.total_seconds()), step=row.name)
         return _Item(delivery, message, row, started(delivery, parent, batch.context), parent)
     except BusError as error:
-        come_back(delivery, runtime, error, worked_on=False, hold=HOLD_BATCH)
+        requeue_unsent(delivery, runtime, error, worked_on=False, hold=HOLD_BATCH)
     except Exception as error:
         _log.exception("a poll cannot be read", extra=delivery_context(delivery, TRACK))
-        _answer(delivery, runtime, error)
+        _answer_defect(delivery, runtime, error)
     return None
 
 
-def _answer(delivery: Delivery, runtime: Runtime, error: Exception) -> None:
+def _answer_defect(delivery: Delivery, runtime: Runtime, error: Exception) -> None:
     """Answer the requester of a message that this version cannot handle, and park it."""
     text = f"{type(error).__name__} while a job was followed; find the cause in the log, then replay it."
-    try:
-        put_away(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
-    except BusError as refusal:
-        come_back(delivery, runtime, refusal, worked_on=True, hold=HOLD_BATCH)
+    _answer_and_park(delivery, runtime, ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text))
 
 
 def _one(
@@ -276,14 +281,14 @@ def _one(
     details: bool = False,
     grown_tick: GrownTick | None = None,
 ) -> Result | _Defect:
-    of = item.message.payload.of
-    if isinstance(of, Ending):
-        return End.decided(of)
-    if isinstance(of, Repetition):
-        return of
+    followed = item.message.payload.followed
+    if isinstance(followed, Ending):
+        return End.decided(followed)
+    if isinstance(followed, DecidedEffect):
+        return followed
 
-    def poll(message: StepMessage[Any], c: Collaborators) -> Result:
-        return Poll(message, item.row, c).result(known=known, details=details)
+    def poll(message: StepMessage[Any], collaborators: Collaborators) -> Result:
+        return Poll(message, item.row, collaborators).result(known=known, details=details)
 
     try:
         with item.processing():
@@ -297,10 +302,8 @@ def _one(
 
 def _listed(items: list[_Item], runtime: Runtime) -> bool:
     """Whether a listing that was made for other messages answers these too."""
-    vault_id = items[0].message.request.vault_id
-    assert vault_id is not None
     return runtime.listings.recent(
-        vault_id.key,
+        items[0].message.vault_id.key,
         oldest=_oldest(items),
         interval=runtime.settings.track_interval,
         now=runtime.service_clock.now(),
@@ -308,9 +311,9 @@ def _listed(items: list[_Item], runtime: Runtime) -> bool:
     )
 
 
-def _found(item: _Item, listing: JobListing) -> Job | None:
+def _job_in(listing: JobListing, item: _Item) -> Job | None:
     following = item.message.payload
-    job_id = following.of.job_id if isinstance(following.of, OfJob) else None
+    job_id = following.followed.job_id if isinstance(following.followed, FollowedJob) else None
     return listing.find(job_id=job_id, activity_id=following.client_request_id)
 
 
@@ -319,13 +322,12 @@ def _oldest(items: list[_Item]) -> datetime:
 
 
 def _all_known(items: list[_Item]) -> bool:
-    return all(isinstance(item.message.payload.of, OfJob) for item in items)
+    return all(isinstance(item.message.payload.followed, FollowedJob) for item in items)
 
 
 def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tuple[_Item, Result | _Defect]]:
     """Answer many messages of one vault from one listing of its jobs."""
-    vault_id = items[0].message.request.vault_id
-    assert vault_id is not None
+    vault_id = items[0].message.vault_id
     pages: list[int] = []
 
     def load(start: datetime, status: str | None) -> list[Job]:
@@ -348,7 +350,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
     called = runtime.service_clock.now()
     try:
         listing = list_jobs(running_only=_all_known(items))
-        missing = sum(_found(item, listing) is None for item in items)
+        missing = sum(_job_in(listing, item) is None for item in items)
         if listing.running_only and missing > listing.whole_pages:
             # Many have ended at once: reading them one by one costs more than the whole list.
             listing = list_jobs(running_only=False)
@@ -370,14 +372,13 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
 
 def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result | _Defect:
     following = item.message.payload
-    vault_id = item.message.request.vault_id
-    assert vault_id is not None
+    vault_id = item.message.vault_id
     interval = runtime.settings.track_interval
     tick = listing.tick(interval)
     grown = GrownTick(tick, listing.at) if tick > interval else None
     # Single reads take time, and the locks of the batch end.
     in_time = runtime.clock.monotonic() - began < LONGEST_WORK.total_seconds()
-    job = _found(item, listing)
+    job = _job_in(listing, item)
     if job is not None:
         clean = job.status.value == "Completed"
         worth = in_time and adds_details(item.row) and _may_read_details(listing, vault_id, runtime)
@@ -385,7 +386,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
             item, runtime, known=job, details=job.status.has_ended and (not clean or worth), grown_tick=grown
         )
     now = runtime.service_clock.now()
-    ended = listing.running_only and isinstance(following.of, OfJob)
+    ended = listing.running_only and isinstance(following.followed, FollowedJob)
     early = not ended and now - following.began < max(tick * _TICKS_UNLISTED, _LEAST_UNLISTED)
     # A job that has ended is read at once: there are fewer of those than pages of a whole listing.
     affordable = ended or some_reads(runtime, vault_id, _single_read(following))
@@ -404,8 +405,8 @@ def _may_read_details(listing: JobListing, vault_id: VaultId, runtime: Runtime) 
 
 def _single_read(following: Following) -> str:
     """The action that a single look-up counts against."""
-    if isinstance(following.of, OfOperation):
-        url = following.of.async_operation_url or following.of.location_url
+    if isinstance(following.followed, FollowedOperation):
+        url = following.followed.async_operation_url or following.followed.location_url
         if url is not None:
             return action_of("GET", urlsplit(url).path)
     return JOB_READS
@@ -419,7 +420,7 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
     for item, result in results:
         say(item.span, item.message, result)
         if isinstance(result, _Defect):
-            _answer(item.delivery, runtime, result.error)
+            _answer_defect(item.delivery, runtime, result.error)
             continue
         try:
             with item.processing():
@@ -428,7 +429,7 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
             sent.append((item, result))
         except Exception as error:
             _log.exception("what a poll led to is no message", extra=log_context(item.message))
-            _answer(item.delivery, runtime, error)
+            _answer_defect(item.delivery, runtime, error)
     try:
         if together:
             runtime.bus.send([each.sent for each in together])
@@ -441,14 +442,14 @@ def _send(results: Sequence[tuple[_Item, Result | _Defect]], runtime: Runtime) -
                 hand_over(item.row, item.message, result, runtime)
         except BusUnavailableError as error:
             # A bus that is away for one is away for the others, and each try takes half a minute.
-            _give_back([each.delivery for each, _ in alone[number:]], runtime, error)
+            _requeue_all([each.delivery for each, _ in alone[number:]], runtime, error)
             return
         except BusError as error:
-            come_back(item.delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
+            requeue_unsent(item.delivery, runtime, error, worked_on=True, hold=HOLD_BATCH)
 
 
-def _give_back(deliveries: Sequence[Delivery], runtime: Runtime, error: BusError) -> None:
-    """Send deliveries back to their queue, since the bus does not take what follows them."""
+def _requeue_all(deliveries: Sequence[Delivery], runtime: Runtime, error: BusError) -> None:
+    """Requeue deliveries, since the bus does not take what follows them."""
     _log.warning(
         "the bus did not take what follows on %d polls; they come again: %s",
         len(deliveries),
@@ -458,6 +459,6 @@ def _give_back(deliveries: Sequence[Delivery], runtime: Runtime, error: BusError
 
     def copies() -> list[OutgoingMessage]:
         at = runtime.clock.now() + UNAVAILABLE_WAIT
-        return [delivery.again(scheduled_for=at, worked_on=True) for delivery in deliveries]
+        return [delivery.copy(scheduled_for=at, worked_on=True) for delivery in deliveries]
 
-    send_or_hold(copies, deliveries, runtime, hold=HOLD_BATCH)
+    requeue_copies(copies, deliveries, runtime, hold=HOLD_BATCH)

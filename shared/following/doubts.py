@@ -2,8 +2,8 @@
 
 The tracker's queue forgets the ids of its messages after an hour. Where the app or its bus stood still for longer, a
 delivery that comes again may come to a doubt although an earlier one of it has gone on: what it hands over is then no
-duplicate any more. So before a doubt is told, the queues are looked through, and while another message is on its way
-for the same part of the same request, the doubt waits.
+duplicate any more. So before a doubt is published, the queues are looked through, and while another message is on its
+way for the same part of the same request, the doubt waits.
 
 A message may go from one queue to another meanwhile. It is in the second before it leaves the first, so a queue is
 looked into after those that messages come from: the steps' in the order of the table, the tracker's before and after.
@@ -40,8 +40,8 @@ Part = tuple[str, ...]
 
 def is_doubt(message: StepMessage[Any]) -> bool:
     """Whether all that is left for a message is to send a doubt."""
-    of = message.payload.of if isinstance(message.payload, Following) else None
-    return isinstance(of, Ending) and of.status in DOUBTS
+    followed = message.payload.followed if isinstance(message.payload, Following) else None
+    return isinstance(followed, Ending) and followed.status in DOUBTS
 
 
 def part_of(message: StepMessage[Any]) -> Part:
@@ -80,15 +80,17 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
 
 
 def wait(message: StepMessage[Following]) -> Later:
-    """What follows for a doubt that is not to be told yet.
+    """What follows for a doubt that is not to be published yet.
 
     It may have polled more often than the one it waits for: of both the broker would keep the first.
     """
     following = message.payload
-    assert isinstance(following.of, Ending)
-    beside = following.model_copy(update={"of": following.of.model_copy(update={"has_waited": True})})
+    assert isinstance(following.followed, Ending)
+    waiting = following.model_copy(
+        update={"followed": following.followed.model_copy(update={"has_waited": True})}
+    )
     _log.info("a doubt waits for others of its request", extra=log_context(message))
-    return Later(_pause(message.attempt), payload=beside, attempt=message.attempt + 1)
+    return Later(_pause(message.attempt), payload=waiting, attempt=message.attempt + 1)
 
 
 def _pause(attempt: int) -> timedelta:
@@ -133,7 +135,7 @@ def _others(step: str, doubts: Sequence[StepMessage[Any]], runtime: Runtime, unt
         return  # It belongs to a workflow that this app does not serve.
     except BusError as error:
         _log.error(
-            "doubts are told though a queue cannot be looked into: %s",
+            "doubts are published though a queue cannot be looked into: %s",
             error,
             extra={"action": "tell_doubts"},
         )

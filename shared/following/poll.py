@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.arm.budget import JOB_READS
 from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.azure_backup.models import JobStatus
-from shared.engine import once, outcomes
+from shared.engine import job_matching, outcomes, reconcile
 from shared.engine.advice import CONFLICT_CODES
-from shared.engine.message import Following, OfJob, OfOperation, StepMessage
+from shared.engine.expected_job import MOST_POSTS
+from shared.engine.message import FollowedJob, FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Later, NextEffect, Result, To
 from shared.engine.retry import MOST_MALFORMED
 from shared.engine.send import next_tick, on_tick
@@ -68,13 +69,13 @@ class Poll:
         self,
         message: StepMessage[Following],
         row: Row,
-        c: Collaborators,
+        collaborators: Collaborators,
         *,
         details_left_out: bool = False,
     ) -> None:
         self._message = message
         self._row = row
-        self._c = c
+        self._collaborators = collaborators
         self._details_left_out = details_left_out
 
     @property
@@ -88,31 +89,31 @@ class Poll:
         properties or errors, so with `details` the job itself is read as well.
         """
         following = self._following
-        of = following.of
-        vault_id = self._message.request.vault_id
-        assert isinstance(of, OfOperation | OfJob), "what has been decided is sent on, not polled"
+        followed = following.followed
+        assert isinstance(followed, FollowedOperation | FollowedJob), (
+            "what has been decided is sent on, not polled"
+        )
         if known is not None and details:
-            assert vault_id is not None
-            known = self._c.azure.get_job(vault_id, known.id) or known
+            known = self._collaborators.azure.get_job(self._message.vault_id, known.id) or known
         elif known is not None:
             self._details_left_out = adds_details(self._row)
         if following.not_before is not None and known is None:
-            early = following.not_before - self._c.now()
+            early = following.not_before - self._collaborators.now()
             if early > timedelta():
                 # Delivered early (a clock that was corrected): no URL is asked before its Retry-After.
                 return self._later(early)
-        if isinstance(of, OfJob):
-            return self._job(of.job_id, known)
-        return self._job_known(known.id, known) if known is not None else self._operation(of)
+        if isinstance(followed, FollowedJob):
+            return self._job(followed.job_id, known)
+        return self._job_known(known.id, known) if known is not None else self._operation(followed)
 
     # -- the operation
 
-    def _operation(self, of: OfOperation) -> Result:
+    def _operation(self, followed: FollowedOperation) -> Result:
         expects_job = self._row.job is not None
-        urls = [of.location_url, of.async_operation_url]
+        urls = [followed.location_url, followed.async_operation_url]
         if expects_job:
             urls.reverse()
-        if of.other_url:
+        if followed.other_url:
             urls.reverse()
         url = urls[0] or urls[1]
         if url is None:
@@ -123,14 +124,14 @@ class Poll:
                 f" (client request id {self._following.client_request_id}); send the request again."
             )
             return End(Status.FAILED, ErrorInfo(code=ErrorCode.NO_OPERATION_URL, message=text))
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None
         try:
-            if url == of.async_operation_url:
-                return self._operation_status(self._c.azure.get_operation_status(url, vault=vault_id))
-            result = self._c.azure.get_operation_result(url, vault=vault_id)
+            if url == followed.async_operation_url:
+                return self._operation_status(
+                    self._collaborators.azure.get_operation_status(url, vault=self._message.vault_id)
+                )
+            result = self._collaborators.azure.get_operation_result(url, vault=self._message.vault_id)
         except ArmStatusError as error:
-            return self._operation_error(of, error, at=url, has_other=bool(urls[0] and urls[1]))
+            return self._operation_error(followed, error, at=url, has_other=bool(urls[0] and urls[1]))
         except ArmProtocolError:
             if not expects_job or self._message.attempt + 1 < MOST_MALFORMED:
                 raise
@@ -152,11 +153,13 @@ class Poll:
             return self._failed(ErrorInfo(code=code, message=text))
         return self._find_job() if self._row.job is not None else self._operation_done()
 
-    def _operation_error(self, of: OfOperation, error: ArmStatusError, *, at: str, has_other: bool) -> Result:
-        if error.status == 403 and has_other and not of.other_url:
-            return self._later(timedelta(), of=of.model_copy(update={"other_url": True}))
+    def _operation_error(
+        self, followed: FollowedOperation, error: ArmStatusError, *, at: str, has_other: bool
+    ) -> Result:
+        if error.status == 403 and has_other and not followed.other_url:
+            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
         if error.status in (404, 410):
-            if error.status == 404 and self._c.now() - self._following.began < GRACE:
+            if error.status == 404 and self._collaborators.now() - self._following.began < GRACE:
                 return self._later(error.retry_after)
             # The operation's URL no longer works, but its job, or the state that it led to, is still there.
             return self._find_job() if self._row.job is not None else self._operation_done()
@@ -164,12 +167,12 @@ class Poll:
         # a 5xx there is the service's own trouble (both with code CloudInternalError in recordings).
         settled = (
             error.status >= 500
-            and at != of.async_operation_url
+            and at != followed.async_operation_url
             and error.code.lower() not in _PASSING
             and self._message.attempt + 1 >= MOST_MALFORMED
         )
-        if settled and has_other and not of.other_url:
-            return self._later(timedelta(), of=of.model_copy(update={"other_url": True}))
+        if settled and has_other and not followed.other_url:
+            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
         if settled or (400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429)):
             return self._failed(
                 ErrorInfo(code=error.code, message=error.message, recommendations=error.recommendations)
@@ -180,7 +183,7 @@ class Poll:
         following = self._row.after_operation
         assert following is not None
         n = self._message.effect.n
-        if following == self._row.name and n >= once.MOST_POSTS:
+        if following == self._row.name and n >= MOST_POSTS:
             text = (
                 f"step {self._row.name} created what the request needs {n} times; each time the service said that it"
                 " was done, and what was created was not there."
@@ -193,25 +196,24 @@ class Poll:
     def _find_job(self) -> Result:
         """Find the job of an operation that does not name it: by the client request id, else the only candidate."""
         following = self._following
-        job_of = self._row.job
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None and job_of is not None and isinstance(following.of, OfOperation)
-        jobs = self._c.azure.list_jobs(
-            vault_id, start=following.began - timedelta(minutes=5), kept=once.may_matter(self._origin)
-        )
+        expected = self._row.job
+        assert expected is not None and isinstance(following.followed, FollowedOperation)
+        jobs = self._list_jobs()
         own = as_uuid(following.client_request_id)
         for job in jobs:
             if own is not None and as_uuid(job.activity_id) == own:
                 return self._job_known(job.id, None)
-        if self._c.now() - following.began < GRACE:
+        if self._collaborators.now() - following.began < GRACE:
             return self._later(timedelta(minutes=1))
         origin = self._origin
-        possible = once.candidates(origin, jobs, job_of, since=following.began - _LONGEST_CALL)
-        if len(possible) == 1 and not once.has_namesakes(origin, self._c):
+        possible = job_matching.candidates(origin, jobs, expected, since=following.began - _LONGEST_CALL)
+        if len(possible) == 1 and not job_matching.has_namesakes(origin, self._collaborators):
             return self._job_known(possible[0].id, None)
-        if not following.of.looked:
+        if not following.followed.looked:
             # The operation may be readable again by then.
-            return self._later(timedelta(minutes=1), of=following.of.model_copy(update={"looked": True}))
+            return self._later(
+                timedelta(minutes=1), followed=following.followed.model_copy(update={"looked": True})
+            )
         text = (
             f"the service accepted the request for {following.about} (client request id"
             f" {following.client_request_id}), but its job cannot be told among the {len(possible)} that the vault"
@@ -223,20 +225,20 @@ class Poll:
         following = self._following
         if job is not None and self._is_foreign(job):
             return self._own_instead(job)
-        limit = self._message.request.job_timeout or self._c.settings.job_timeout
+        limit = self._message.request.job_timeout or self._collaborators.settings.job_timeout
         moved = following.model_copy(
             update={
-                "of": OfJob(job_id=job_id),
+                "followed": FollowedJob(job_id=job_id),
                 "deadline": following.began + limit,
             }
         )
-        at = self._c.now()
+        at = self._collaborators.now()
         info = job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress")
         started = outcomes.started(self._message, info, at=at)
         rest = Poll(
             self._message.model_copy(update={"payload": moved}),
             self._row,
-            self._c,
+            self._collaborators,
             details_left_out=self._details_left_out,
         )
         if job is not None:
@@ -245,16 +247,18 @@ class Poll:
             # Found late (the app was stopped for days): it is looked at once, and then has its outcome.
             return _with_event(started, rest._job(job_id, None))
         # It may have ended by now: a job that configures protection ends with its operation, others may be short.
-        return _with_event(started, rest._later(timedelta() if self._c.may_read_more(JOB_READS) else None))
+        return _with_event(
+            started, rest._later(timedelta() if self._collaborators.may_read_more(JOB_READS) else None)
+        )
 
     # -- the job
 
     def _job(self, job_id: str, known: Job | None) -> Result:
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None
-        job = known if known is not None else self._c.azure.get_job(vault_id, job_id)
+        job = (
+            known if known is not None else self._collaborators.azure.get_job(self._message.vault_id, job_id)
+        )
         if job is None:
-            if self._c.now() - self._following.began < GRACE:
+            if self._collaborators.now() - self._following.began < GRACE:
                 return self._later(None)
             text = f"the vault does not know job {job_id} any more; look at the vault's jobs."
             return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
@@ -267,35 +271,31 @@ class Poll:
                 "job has a status that is not known; following it to its deadline",
                 extra=log_context(self._message, job_id=job.id, job_status=job.raw_status[:40]),
             )
-        of = OfJob(job_id=job_id, percent_complete=job.percent_complete)
-        return self._later(None, of=of if job.percent_complete is not None else None)
+        followed = FollowedJob(job_id=job_id, percent_complete=job.percent_complete)
+        return self._later(None, followed=followed if job.percent_complete is not None else None)
 
     def _is_foreign(self, job: Job) -> bool:
         """Whether a job is of another operation, or about another database, than the one that is followed."""
         following = self._following
-        job_of = self._row.job
+        expected = self._row.job
         about = following.about
-        assert job_of is not None and about is not None
+        assert expected is not None and about is not None
         if as_uuid(job.activity_id) == as_uuid(following.client_request_id):
             return False
-        operation = job_of.operation_of(following.payload)
-        server = once.server_of(following.payload)
-        return once.is_of_another(job, operation, database=about, server=server)
+        operation = expected.operation_of(following.payload)
+        server = job_matching.server_of(following.payload)
+        return job_matching.is_of_another(job, operation, database=about, server=server)
 
     def _own_instead(self, foreign: Job) -> Result:
         """The step's own job, where the service names a job that cannot be it."""
         following = self._following
-        job_of = self._row.job
-        vault_id = self._message.request.vault_id
-        assert vault_id is not None and job_of is not None
-        jobs = self._c.azure.list_jobs(
-            vault_id, start=following.began - timedelta(minutes=5), kept=once.may_matter(self._origin)
-        )
-        own = once.own_job(self._origin, jobs)
+        expected = self._row.job
+        assert expected is not None
+        own = job_matching.own_job(self._origin, self._list_jobs())
         if own is not None and not self._is_foreign(own):
             return self._job_known(own.id, None)
         text = (
-            f"the service names job {foreign.id} for a {job_of.operation_of(following.payload)} of {following.about},"
+            f"the service names job {foreign.id} for a {expected.operation_of(following.payload)} of {following.about},"
             f" but that is a job {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at"
             " the vault's jobs."
         )
@@ -305,55 +305,68 @@ class Poll:
         status = _OUTCOMES[job.status]
         error = job_error(job) if status not in events.SUCCESSES else None
         origin = self._origin
-        job_of = self._row.job
-        assert job_of is not None
+        expected = self._row.job
+        assert expected is not None
         if status is Status.FAILED and error is not None:
             if _is_conflict(job):
-                twin = once.gave_way_to_its_twin(job_of, origin, self._c, job)
+                twin = reconcile.gave_way_to_its_twin(expected, origin, self._collaborators, job)
                 return twin if twin is not None else self._conflict(error)
-            proof = once.proven(job_of, origin, self._c, error)
+            proof = reconcile.proven(expected, origin, self._collaborators, error)
             if proof is not None:
                 return proof
         warnings = tuple(item.message for item in job.error_details[:_MOST_TEXTS]) if error is None else ()
         details = _details(job, warnings, left_out=self._details_left_out)
-        end = self._row.look_up(origin, job, End(status, error, details), self._c)
+        end = self._row.look_up(origin, job, End(status, error, details), self._collaborators)
         return self._row.after_job(origin, job, end)
 
     def _failed(self, error: ErrorInfo) -> Result:
         if error.code.lower() in CONFLICT_CODES:
             return self._conflict(error)
-        job_of = self._row.job
-        proof = once.proven(job_of, self._origin, self._c, error) if job_of is not None else None
+        expected = self._row.job
+        proof = (
+            reconcile.proven(expected, self._origin, self._collaborators, error)
+            if expected is not None
+            else None
+        )
         return proof if proof is not None else End(Status.FAILED, error)
 
     def _conflict(self, error: ErrorInfo) -> Result:
-        """Another operation was running: the step comes back for its next effect once that has ended."""
-        job_of = self._row.job
-        if job_of is None:
+        """Another operation was running: the step makes its next effect once that has ended."""
+        expected = self._row.job
+        if expected is None:
             return End(Status.FAILED, error)
         return NextEffect(waiting=True, why=error)
 
     # -- what they share
+
+    def _list_jobs(self) -> list[Job]:
+        """The vault's jobs that may be the step's own."""
+        start = self._following.began - timedelta(minutes=5)
+        return self._collaborators.azure.list_jobs(
+            self._message.vault_id, start=start, kept=job_matching.may_matter(self._origin)
+        )
 
     @property
     def _origin(self) -> StepMessage[Any]:
         """The message of the step that started the operation, as it was then."""
         return self._message.of_origin
 
-    def _later(self, wait: timedelta | None, *, of: OfOperation | OfJob | None = None) -> Result:
+    def _later(
+        self, wait: timedelta | None, *, followed: FollowedOperation | FollowedJob | None = None
+    ) -> Result:
         """The same message on a later tick, after at least `wait`; its outcome where that is past the deadline."""
-        c = self._c
         following = self._following
-        if of is not None:
-            following = following.model_copy(update={"of": of})
-        at = c.now()
+        if followed is not None:
+            following = following.model_copy(update={"followed": followed})
+        at = self._collaborators.now()
         if at >= following.deadline or (wait is not None and at + wait > following.deadline):
             return outcomes.timed_out(following)
         left = following.deadline - at
+        tick, since = self._collaborators.tick, self._collaborators.ticks_since
         if wait is None:
-            delay = min(next_tick(at, c.tick, since=c.ticks_since), max(c.tick / 2, left))
+            delay = min(next_tick(at, tick, since=since), max(tick / 2, left))
         else:
-            delay = on_tick(at, wait, c.tick, since=c.ticks_since) if wait else wait
+            delay = on_tick(at, wait, tick, since=since) if wait else wait
             delay = min(delay, max(wait, left))
         asked = at + wait if wait else None
         return Later(delay, payload=following.model_copy(update={"not_before": asked}))

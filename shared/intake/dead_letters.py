@@ -13,11 +13,11 @@ from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
 from shared.engine.answers import answer_nobody
 from shared.engine.message import Delivery
 from shared.engine.parked import park
-from shared.engine.run import given_up, has_died_too_often
+from shared.engine.run import final_answers, has_died_too_often
 from shared.engine.runtime import Runtime
 from shared.engine.telemetry import delivery_context
-from shared.intake.answers import answer_request
 from shared.intake.replays import original
+from shared.intake.request_answers import answer_request
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
@@ -55,7 +55,7 @@ def report_dead_letter(delivery: Delivery, runtime: Runtime) -> None:
         # Answering it is what kills the process.
         answered = []
     elif lost.queue in INTERNAL_QUEUES:
-        answered = given_up(lost, runtime, info)
+        answered = final_answers(lost, runtime, info)
     elif lost.queue in REQUEST_QUEUES:
         answered = [answer_request(lost, info, runtime, status=Status.FAILED).to_message()]
     else:

@@ -16,7 +16,7 @@ from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
 from shared.engine.telemetry import delivery_context
 from shared.intake import senders
-from shared.intake.answers import answer_request
+from shared.intake.request_answers import answer_request
 from shared.messages.cloud_events import Envelope, InvalidMessageError, Problem, read_envelope
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status

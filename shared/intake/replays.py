@@ -13,17 +13,18 @@ from typing import Any, Final
 from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
+from shared.engine.requeue import OPERATOR_WAIT, requeue
 from shared.engine.run import (
     NewerVersionError,
     as_delivered,
     died_too_often,
-    given_up,
+    final_answers,
     has_died_too_often,
     read_step,
     unreadable,
 )
 from shared.engine.runtime import Runtime
-from shared.engine.send import OPERATOR_WAIT, outgoing, wait_again
+from shared.engine.send import outgoing
 from shared.engine.table import Row, UnknownStepError
 from shared.engine.telemetry import delivery_context
 from shared.intake.receive import receive_request
@@ -67,7 +68,7 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
         unreadable(again, runtime, str(error))
         return
     except (NewerVersionError, UnknownStepError):
-        wait_again(delivery, runtime, wait=OPERATOR_WAIT)
+        requeue(delivery, runtime, wait=OPERATOR_WAIT)
         return
     runtime.bus.send([outgoing(_renewed(message, again.epoch, runtime), timedelta(), runtime)])
 
@@ -79,7 +80,7 @@ def _put_back(delivery: Delivery, runtime: Runtime) -> None:
         lost = original(delivery)
     except InvalidMessageError:
         lost = delivery
-    answer = given_up(lost, runtime, info) if lost.queue in INTERNAL_QUEUES else []
+    answer = final_answers(lost, runtime, info) if lost.queue in INTERNAL_QUEUES else []
     runtime.bus.send([*answer, park(lost, info.code, info.message)])
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from shared.arm.budget import PROTECTED_ITEM_READS, RECOVERY_POINT_READS
 from shared.arm.errors import ArmError
 from shared.arm.ids import ProtectedItemId
+from shared.engine.expected_job import MOST_POSTS
 from shared.engine.message import StepMessage
-from shared.engine.once import MOST_POSTS
 from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, refused
 from shared.engine.telemetry import log_context
 from shared.messages.error_codes import ErrorCode

@@ -15,7 +15,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.ids import VaultId
-from shared.engine import once
+from shared.engine import job_matching
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database, drill_digest, drill_of, fingerprint
 from shared.steps.candidates import Candidate
@@ -122,7 +122,7 @@ class Sizes:
 
     def _fulls_of(self, candidate: Candidate) -> list[Job]:
         server = candidate.server_name
-        return [job for job in self._jobs if once.names(job.entity_name, candidate.database, server)]
+        return [job for job in self._jobs if job_matching.names(job.entity_name, candidate.database, server)]
 
     def _look_further(self) -> bool:
         """List the fulls before those that are known, the newest first; False where enough has been listed."""

@@ -13,7 +13,15 @@ from shared.arm.redaction import printable
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Container, Policy, ProtectableContainer, Vault
 from shared.engine.message import StepMessage
-from shared.engine.result import Call, Collaborators, Continue, Failure, Later, Result, To
+from shared.engine.result import (
+    Call,
+    Collaborators,
+    Continue,
+    Failure,
+    Later,
+    Result,
+    To,
+)
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.requests import ProtectData

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.arm.ids import ProtectedItemId
+from shared.engine.expected_job import MOST_PUTS
 from shared.engine.message import StepMessage
-from shared.engine.once import MOST_PUTS
 from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, To
 from shared.messages.events import SUCCESSES, OutcomeDetails, Status
 from shared.messages.requests import BackupType

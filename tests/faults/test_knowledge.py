@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from local.estate import JsonObject
 from shared.bus import OutgoingMessage
-from shared.engine.message import Delivery, Effect, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import Delivery, StepMessage
 from shared.messages.events import ErrorInfo
 from shared.workflows import TABLE
 from tests.faults.estate import BRISK, FaultyEstate, fault, protected_estate
@@ -169,25 +170,25 @@ def test_a_call_that_was_answered_badly_is_remembered_while_settings_break(
 
 
 def _forgets_delivery(patch: pytest.MonkeyPatch) -> None:
-    again = Delivery.again
+    again = Delivery.copy
 
     def forgetful(delivery: Delivery, **options: Any) -> OutgoingMessage:
         message = again(delivery, **options)
         kept = {k: v for k, v in message.application_properties.items() if k not in ("delivered", "deaths")}
         return replace(message, application_properties=kept)
 
-    patch.setattr(Delivery, "again", forgetful)
+    patch.setattr(Delivery, "copy", forgetful)
 
 
 def _forgets_effect(patch: pytest.MonkeyPatch) -> None:
-    again = StepMessage.again
+    again = StepMessage.next_poll
     once = iter([Effect()])
 
     def forgetful(message: StepMessage[Any], **options: Any) -> StepMessage[Any]:
         sent = again(message, **options)
         return sent.model_copy(update={"effect": next(once, sent.effect)})
 
-    patch.setattr(StepMessage, "again", forgetful)
+    patch.setattr(StepMessage, "next_poll", forgetful)
 
 
 @pytest.mark.parametrize("forget", [_forgets_delivery, _forgets_effect])
@@ -290,13 +291,13 @@ def test_the_same_message_again_knows_no_less(
     effect: Effect, more: Effect | None, later: Effect | None
 ) -> None:
     message = a_message(effect)
-    once = message.again(at=NOW, effect=more)
-    twice = once.again(at=NOW, effect=later)
+    once = message.next_poll(at=NOW, effect=more)
+    twice = once.next_poll(at=NOW, effect=later)
     for before, after in ((message, once), (once, twice)):
         assert after.effect.n >= before.effect.n
         if after.effect.n == before.effect.n:
             assert not known(before.effect).lowered_by(known(after.effect))
-    assert twice.again(at=NOW).effect == twice.effect
+    assert twice.next_poll(at=NOW).effect == twice.effect
     assert not known(effect).lowered_by(known(message.learned(effect).effect))
 
 
@@ -326,7 +327,7 @@ def test_a_copy_of_a_delivery_knows_no_less(
     )
     ids = {delivery.message_id}
     for died, worked_on in ways:
-        copy = delivery.again(died=died, worked_on=worked_on)
+        copy = delivery.copy(died=died, worked_on=worked_on)
         after = Delivery(
             queue="track",
             body=copy.body,

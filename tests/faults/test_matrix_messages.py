@@ -113,7 +113,7 @@ def defective(step: str) -> Iterator[None]:
         if step == "track":
             patched.setattr("shared.following.poll.Poll.result", fail)
         else:
-            patched.setattr("shared.engine.once.before_call", fail)
+            patched.setattr("shared.engine.reconcile.before_call", fail)
             sound = TABLE.rows[step].run
             object.__setattr__(TABLE.rows[step], "run", fail)
         try:

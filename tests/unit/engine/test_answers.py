@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.engine import once
-from shared.engine.message import OfJob, StepMessage
+from shared.engine.claim import claim
+from shared.engine.message import FollowedJob
 from shared.engine.run import handle
 from shared.following.batch import handle_batch
 from shared.messages import events
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.examples import NOW, VAULT, backup_message, item_id, request
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        yield opened
-
-
-def body_of(message: StepMessage[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(message.model_dump_json(by_alias=True))
-    return found
+from tests.unit.app import OUTCOMES, App
+from tests.unit.examples import NOW, VAULT, backup_message, body_of, item_id, request
 
 
 def answered(app: App, step: str, body: Any, **details: Any) -> dict[str, Any]:
@@ -80,7 +67,7 @@ def test_of_a_step_that_this_version_does_not_have_the_request_failed(app: App) 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_job_that_was_followed_is_named(app: App, version: int) -> None:
-    body = body_of(once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW))
+    body = body_of(claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW))
     payload = {name: value for name, value in body["payload"].items() if name not in ("began", "of")}
     where = {"of": {"kind": "job", "jobId": "job-1"}} if version == 2 else {"jobId": "job-1"}
     told = answered(app, "track", {**body, "version": version, "payload": {**payload, **where}})
@@ -89,7 +76,7 @@ def test_the_job_that_was_followed_is_named(app: App, version: int) -> None:
 
 
 def test_an_operation_that_was_followed_for_a_whole_request_is_no_doubt_about_a_database(app: App) -> None:
-    body = body_of(once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW))
+    body = body_of(claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW))
     told = answered(
         app, "track", {**body, "payload": {"origin": "refresh_containers", "payload": {"data": {}}}}
     )

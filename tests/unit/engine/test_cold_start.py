@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import Any
 
-from shared.engine import once
-from shared.engine.message import OfJob, StepMessage
+from shared.engine.claim import claim
+from shared.engine.message import FollowedJob, StepMessage
 from shared.engine.run import handle
 from shared.following.batch import handle_batch
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.examples import NOW, backup_message
-
-HOUR = timedelta(hours=1)
+from tests.unit.examples import HOUR, NOW, backup_message
 
 
 def body(message: StepMessage[Any]) -> dict[str, Any]:
@@ -46,7 +43,7 @@ def test_hours_in_the_queue_are_not_hours_of_failing() -> None:
 
 def test_a_job_is_not_over_its_deadline_because_this_machine_says_so() -> None:
     with open_app(start=NOW + 30 * 24 * HOUR) as app:
-        poll = body(once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR))
+        poll = body(claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR))
         handle_batch([app.delivery("track", poll)], app.runtime)
         assert not statuses(app)
         (again,) = app.bodies("track")

@@ -9,9 +9,8 @@ import pytest
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
-from shared.engine.message import MOST_DEATHS, Delivery, Effect, plain, wait_until
+from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
 from shared.engine.parked import park
-from shared.messages.events import ErrorInfo
 from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED
 from tests.unit.examples import NOW
 
@@ -39,9 +38,9 @@ def test_a_message_is_told_by_its_id_else_by_its_number() -> None:
 
 
 def test_a_copy_is_told_by_its_original_however_often_it_is_copied() -> None:
-    once = redelivered(delivery().again())
+    once = redelivered(delivery().copy())
     assert once.message_id != "m1"
-    assert redelivered(once.again()).identity == once.identity == "m1"
+    assert redelivered(once.copy()).identity == once.identity == "m1"
 
 
 @pytest.mark.parametrize("written", ["", 5, None])
@@ -62,32 +61,32 @@ def test_deaths_are_counted_as_far_as_they_are_a_count(written: object, deaths: 
 
 
 def test_a_death_is_counted_on_the_copy_and_nothing_else_is() -> None:
-    first = redelivered(delivery().again(died=True))
+    first = redelivered(delivery().copy(died=True))
     assert (first.deaths, first.delivered_before) == (1, True)
-    assert redelivered(first.again(died=True)).deaths == 2
-    assert redelivered(first.again()).deaths == 1
+    assert redelivered(first.copy(died=True)).deaths == 2
+    assert redelivered(first.copy()).deaths == 1
 
 
 def test_a_copy_knows_whether_its_original_may_have_been_worked_on() -> None:
-    untouched = redelivered(delivery().again())
+    untouched = redelivered(delivery().copy())
     assert not untouched.delivered_before
-    worked_on = redelivered(delivery().again(worked_on=True))
+    worked_on = redelivered(delivery().copy(worked_on=True))
     assert worked_on.application_properties[DELIVERED] is True
     assert worked_on.delivered_before
-    assert redelivered(worked_on.again()).delivered_before
-    assert redelivered(delivery(delivery_count=2).again()).delivered_before
+    assert redelivered(worked_on.copy()).delivered_before
+    assert redelivered(delivery(delivery_count=2).copy()).delivered_before
     assert not delivery(application_properties={DELIVERED: "yes"}).delivered_before
 
 
 def test_a_message_has_waited_once_it_is_a_copy() -> None:
     assert not delivery().has_waited
-    copy = delivery().again()
+    copy = delivery().copy()
     assert redelivered(copy).has_waited
     assert copy.application_properties[WAITED] == 1
-    assert redelivered(copy).again().application_properties[WAITED] == 2
+    assert redelivered(copy).copy().application_properties[WAITED] == 2
     odd = delivery(application_properties={WAITED: "often"})
     assert not odd.has_waited
-    assert odd.again().application_properties[WAITED] == 1
+    assert odd.copy().application_properties[WAITED] == 1
 
 
 def test_each_copy_has_an_id_of_its_own_and_is_else_the_same_message() -> None:
@@ -97,21 +96,21 @@ def test_each_copy_has_an_id_of_its_own_and_is_else_the_same_message() -> None:
         correlation_id="c-1",
         application_properties={"color": "red"},
     )
-    first = original.again(scheduled_for=LATER, room="big")
+    first = original.copy(scheduled_for=LATER, room="big")
     assert (first.entity, first.body, first.scheduled_for) == ("track", b'{"a": 1}', LATER)
     assert (first.content_type, first.correlation_id) == ("text/x", "c-1")
     assert {**first.application_properties}.items() >= {"color": "red", "room": "big"}.items()
-    assert delivery().again().content_type == "application/json"
-    assert delivery().again().scheduled_for is None
-    assert first.message_id == original.again(died=True, worked_on=True).message_id
+    assert delivery().copy().content_type == "application/json"
+    assert delivery().copy().scheduled_for is None
+    assert first.message_id == original.copy(died=True, worked_on=True).message_id
     ids = [
         first.message_id,
-        redelivered(first).again().message_id,
-        delivery().again().message_id,
-        delivery(message_id="m2").again().message_id,
-        delivery("select-items").again().message_id,
-        delivery(message_id="", sequence_number=1).again().message_id,
-        delivery(message_id="", sequence_number=2).again().message_id,
+        redelivered(first).copy().message_id,
+        delivery().copy().message_id,
+        delivery(message_id="m2").copy().message_id,
+        delivery("select-items").copy().message_id,
+        delivery(message_id="", sequence_number=1).copy().message_id,
+        delivery(message_id="", sequence_number=2).copy().message_id,
         park(original, "reason", "why").message_id,
     ]
     assert len({*ids}) == len(ids)
@@ -119,7 +118,7 @@ def test_each_copy_has_an_id_of_its_own_and_is_else_the_same_message() -> None:
 
 def test_the_ids_of_copies_are_those_of_the_versions_before() -> None:
     """Functions of two versions run side by side while one is deployed: the broker drops the second copy."""
-    assert delivery().again().message_id == "4a4ebaa10568d8ee06882a33b719338a1a2234ac455617e302351b4e2c0ed158"
+    assert delivery().copy().message_id == "4a4ebaa10568d8ee06882a33b719338a1a2234ac455617e302351b4e2c0ed158"
     assert (
         park(delivery(), "reason", "why").message_id
         == "b11ef635781a5412c8f6855720e12ff9bb3ffdf7d6a884b41426088cf0cbb26f"
@@ -154,41 +153,3 @@ def test_properties_go_along_as_far_as_there_is_room() -> None:
 def test_what_is_sent_at_once_has_no_time() -> None:
     assert wait_until(NOW, timedelta()) is None
     assert wait_until(NOW, timedelta(minutes=1)) == LATER
-
-
-WHY = ErrorInfo(code="Busy", message="another operation was running.")
-KNOWN: dict[str, Any] = {
-    "may_have_started": True,
-    "at": NOW,
-    "given_up_at": NOW,
-    "looks": 2,
-    "refused_from": NOW,
-    "refused_at": NOW,
-    "refusal_looks": 1,
-    "look_first": True,
-    "waiting": True,
-    "explained": True,
-    "ready": True,
-    "why": WHY,
-}
-
-
-@pytest.mark.parametrize("name", KNOWN)
-def test_what_either_knows_of_an_effect_is_known(name: str) -> None:
-    changes = {name: KNOWN[name], **({"refused_at": NOW} if name == "refused_from" else {})}
-    one = Effect(**changes)
-    assert one.joined(Effect()) == Effect().joined(one) == one.joined(one) == one
-
-
-def test_of_two_calls_in_doubt_the_whole_time_is_known_and_of_two_refusals_the_later() -> None:
-    early, late = Effect(at=NOW, given_up_at=NOW), Effect(at=LATER, given_up_at=LATER)
-    assert early.joined(late) == late.joined(early) == Effect(at=NOW, given_up_at=LATER)
-    first = Effect(refused_from=NOW, refused_at=NOW, looks=2)
-    then = Effect(refused_from=LATER, refused_at=LATER, looks=1)
-    both = Effect(refused_from=LATER, refused_at=LATER, looks=2)
-    assert first.joined(then) == then.joined(first) == both
-
-
-def test_of_two_effects_the_later_is_what_is_known() -> None:
-    first, second = Effect(n=1, looks=2), Effect(n=2)
-    assert first.joined(second) == second.joined(first) == second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -20,36 +19,25 @@ from shared.arm.errors import (
     TokenUnavailableError,
 )
 from shared.azure_backup.calls import Reads
-from shared.engine import once
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
 from shared.engine.failures import after_arm_error, after_token_error
-from shared.engine.message import Effect, OfJob, OfOperation, StepMessage
+from shared.engine.message import FollowedJob, FollowedOperation, StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.engine.table import Row
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
-from shared.messages.requests import FilesTarget
 from shared.settings import Settings
-from shared.steps.payloads import ChosenRecoveryPoint, RestoreTask
 from shared.workflows import TABLE
 from tests.unit.app import App, open_app
-from tests.unit.engine.test_once import Vault
+from tests.unit.engine.test_reconcile import Vault
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, VM, backup_message, job
+from tests.unit.examples import HOUR, MINUTE, NOW, S, backup_message, job, restore_message
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 BACKUP = TABLE.rows["trigger_backup"]
 #: a step that makes calls of which no job comes
 VAULT_STEP = TABLE.rows["ensure_vault"]
 CALLED = NOW - 3 * S
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
 
 
 def after(
@@ -60,19 +48,6 @@ def after(
         azure=cast("Reads", vault or Vault()), settings=Settings(), now=lambda: NOW, machine_now=lambda: NOW
     )
     return after_arm_error(row, message or backup_message(), c, app.runtime, error, called=CALLED)
-
-
-def restore_message(**changes: Any) -> StepMessage[RestoreTask]:
-    backup = backup_message(step="trigger_restore", **changes)
-    task = RestoreTask(
-        database=backup.payload.database,
-        item_id=backup.payload.item_id,
-        recovery_point=ChosenRecoveryPoint(name="100", kind="Full", time=NOW),
-        target=FilesTarget(kind="files", vmId=VM, path="D:\\restored"),
-        overwrite=False,
-        no_recovery=False,
-    )
-    return cast("StepMessage[RestoreTask]", backup.model_copy(update={"payload": task}))
 
 
 def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job(app: App) -> None:
@@ -129,7 +104,7 @@ def test_another_operation_on_the_database_leads_to_the_next_effect(app: App) ->
     for error in (answered(409, code="Busy"), answered(400, code="510008")):
         following = after(app, error)
         assert isinstance(following, NextEffect)
-        assert (following.waiting, following.at, following.refused_at) == (True, CALLED, NOW)
+        assert (following.waiting, following.refused_from, following.refused_at) == (True, CALLED, NOW)
 
 
 @pytest.mark.parametrize("failing", [timedelta(), 2 * HOUR - S, 2 * HOUR])
@@ -208,8 +183,8 @@ def test_what_may_have_happened_before_time_was_up_is_not_known(app: App) -> Non
 
 def test_the_deadline_of_what_is_followed_ends_its_polls(app: App) -> None:
     def polled(deadline: timedelta) -> Result:
-        of = OfJob(job_id="job-1")
-        message = once.followed(backup_message(), of, at=NOW, deadline=NOW + deadline)
+        followed = FollowedJob(job_id="job-1")
+        message = claim(backup_message(), followed, at=NOW, deadline=NOW + deadline)
         return after(app, answered(503, "GET"), BACKUP, message)
 
     assert isinstance(polled(MINUTE), Later)
@@ -219,8 +194,8 @@ def test_the_deadline_of_what_is_followed_ends_its_polls(app: App) -> None:
 
 
 def test_before_the_service_has_spoken_a_deadline_has_not_passed() -> None:
-    of = OfOperation(location_url="https://management.azure.com/1")
-    message = once.followed(backup_message(), of, at=NOW, deadline=NOW - MINUTE)
+    followed = FollowedOperation(location_url="https://management.azure.com/1")
+    message = claim(backup_message(), followed, at=NOW, deadline=NOW - MINUTE)
     with open_app() as app:
         assert isinstance(after(app, answered(503, "GET"), BACKUP, message), Later)
 
@@ -231,7 +206,7 @@ def test_before_the_service_has_spoken_a_deadline_has_not_passed() -> None:
         (BACKUP, backup_message(), Status.FAILED),
         (BACKUP, backup_message(effect=Effect(may_have_started=True)), Status.UNKNOWN),
         (VAULT_STEP, backup_message(effect=Effect(may_have_started=True)), Status.FAILED),
-        (BACKUP, once.followed(backup_message(), OfJob(job_id="j"), at=NOW, deadline=NOW), Status.UNKNOWN),
+        (BACKUP, claim(backup_message(), FollowedJob(job_id="j"), at=NOW, deadline=NOW), Status.UNKNOWN),
     ],
     ids=["nothing called", "a call in doubt", "a call without a job", "a job followed"],
 )

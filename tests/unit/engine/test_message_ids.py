@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.engine.message import Effect, StepMessage
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
+from shared.engine.message import Ending, StepMessage
 from shared.messages import events
 from shared.messages.events import Status
 from shared.messages.identity import (
@@ -39,7 +41,7 @@ def variants() -> dict[str, StepMessage[Any]]:
         "another source": backup_message(request=request(source="/other")),
         "another operation": backup_message(request=request(operation=Operation.PROTECT)),
         "a replay": backup_message(request=request(epoch=1)),
-        "the next poll": backup_message().again(at=NOW),
+        "the next poll": backup_message().next_poll(at=NOW),
         "the next effect": backup_message(effect=Effect(n=2)),
         "another sender": backup_message(sender="track"),
         "another step": backup_message(step="trigger_restore"),
@@ -50,6 +52,16 @@ def test_message_ids_are_distinct_and_fit() -> None:
     ids = {name: message.message_id for name, message in variants().items()}
     assert len(set(ids.values())) == len(ids), ids
     assert all(len(text) <= 128 and text.isascii() for text in ids.values())
+
+
+def test_a_doubt_that_waits_has_ids_of_its_own_which_stay_the_same() -> None:
+    decided, waiting = (
+        claim(backup_message(), Ending(status=Status.UNKNOWN, has_waited=waits), at=NOW, deadline=NOW)
+        for waits in (False, True)
+    )
+    assert decided.message_id != waiting.message_id
+    # Messages of the version before are on their way.
+    assert waiting.message_id == "20beb073a25c9b0f9086976da312cdf0d7d7bb590d5ec7e782428f55f773aec8"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +90,8 @@ def test_client_request_ids_are_uuids_of_version_8_with_the_mark() -> None:
 def test_a_client_request_id_is_that_of_the_effect_and_not_of_the_poll() -> None:
     message = backup_message()
     assert (
-        message.again(at=NOW + timedelta(hours=1), attempt=2).client_request_id == message.client_request_id
+        message.next_poll(at=NOW + timedelta(hours=1), attempt=2).client_request_id
+        == message.client_request_id
     )
     assert backup_message(effect=Effect(n=2)).client_request_id == message.client_request_id_of(2, 0)
     assert message.client_request_id_of(2, 0) != message.client_request_id_of(1, 0)
@@ -90,7 +103,7 @@ def test_a_client_request_id_is_that_of_the_effect_and_not_of_the_poll() -> None
 def test_the_first_message_of_a_request_has_the_id_of_the_request() -> None:
     first = backup_message(sender=REQUESTED, request=request(epoch=2))
     assert first.message_id == request_message_id("backup", "/tests", "backup-1", 2)
-    assert first.again(at=NOW).message_id != first.message_id
+    assert first.next_poll(at=NOW).message_id != first.message_id
 
 
 def test_every_client_request_id_that_may_have_been_used_is_known_the_newest_first() -> None:

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from shared.engine import once
-from shared.engine.message import Effect, OfJob, Payload
+from shared.engine import job_matching
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
+from shared.engine.message import FollowedJob, Payload
 from shared.steps.payloads import VaultTask
 from tests.unit.examples import CONTAINER, NOW, VAULT, backup_message
 
@@ -19,7 +21,7 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
     payload = Payload()
     assert [getattr(payload, name) for name in TOLD] == [None, "", False, None, 1, False]
     assert (payload.variant, payload.drills, payload.is_fixed) == ("", None, False)
-    assert once.server_of(payload) == ""
+    assert job_matching.server_of(payload) == ""
 
 
 @pytest.mark.parametrize(
@@ -29,29 +31,29 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
 )
 def test_what_is_followed_is_about_what_its_step_is_about(payload: Payload) -> None:
     message = backup_message().model_copy(update={"payload": payload})
-    following = once.followed(message, OfJob(job_id="job-1"), at=NOW, deadline=NOW).payload
+    following = claim(message, FollowedJob(job_id="job-1"), at=NOW, deadline=NOW).payload
     assert [getattr(following, name) for name in TOLD] == [getattr(payload, name) for name in TOLD]
 
 
 def test_what_comes_back_starts_to_count_failures_anew_unless_it_says_so() -> None:
     failing = backup_message(attempt=3, failing_since=NOW, poll=2)
-    again = failing.again(at=LATER)
+    again = failing.next_poll(at=LATER)
     assert (again.at, again.since, again.poll) == (LATER, NOW, 3)
     assert (again.attempt, again.failing_since) == (0, None)
-    still = failing.again(at=LATER, attempt=4, failing_since=NOW)
+    still = failing.next_poll(at=LATER, attempt=4, failing_since=NOW)
     assert (still.attempt, still.failing_since) == (4, NOW)
 
 
 def test_what_is_known_of_an_effect_comes_back_with_it() -> None:
     doubtful = backup_message(effect=Effect(may_have_started=True))
-    looked = doubtful.again(at=LATER, effect=Effect(looks=1))
+    looked = doubtful.next_poll(at=LATER, effect=Effect(looks=1))
     assert looked.effect == doubtful.learned(Effect(looks=1)).effect == Effect(may_have_started=True, looks=1)
-    assert doubtful.again(at=LATER).effect == doubtful.effect
+    assert doubtful.next_poll(at=LATER).effect == doubtful.effect
 
 
 def test_what_is_followed_tells_of_the_message_of_its_step() -> None:
     step = backup_message(poll=4, effect=Effect(n=2))
-    followed = once.followed(step, OfJob(job_id="job-1"), at=LATER, deadline=LATER).again(at=LATER)
+    followed = claim(step, FollowedJob(job_id="job-1"), at=LATER, deadline=LATER).next_poll(at=LATER)
     origin = followed.of_origin
     assert (origin.step, origin.sender, origin.poll) == ("trigger_backup", "track", 0)
     assert (origin.since, origin.payload, origin.effect.n) == (LATER, step.payload, 2)

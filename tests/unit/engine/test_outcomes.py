@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from shared.engine import once, outcomes
-from shared.engine.message import OfJob, OfOperation
+from shared.engine import outcomes
+from shared.engine.claim import claim
+from shared.engine.message import FollowedJob, FollowedOperation
 from shared.engine.result import End, refused
 from shared.engine.runtime import GivenBack
 from shared.messages import events
@@ -17,7 +18,7 @@ from tests.unit.examples import NOW, VAULT, VM, backup_message, item_id, request
 
 
 def test_a_job_that_has_not_ended_in_its_time_is_named_and_left_to_run() -> None:
-    of_job = once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW).payload
+    of_job = claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW).payload
     end = outcomes.timed_out(of_job)
     assert end.error is not None
     assert (end.status, end.error.code) == (Status.TIMED_OUT, ErrorCode.JOB_TIMEOUT)
@@ -26,7 +27,7 @@ def test_a_job_that_has_not_ended_in_its_time_is_named_and_left_to_run() -> None
 
 
 def test_an_operation_that_has_not_ended_in_its_time_is_told_by_its_step_and_request_id() -> None:
-    following = once.followed(backup_message(), OfOperation(), at=NOW, deadline=NOW).payload
+    following = claim(backup_message(), FollowedOperation(), at=NOW, deadline=NOW).payload
     end = outcomes.timed_out(following)
     assert end.error is not None
     assert (end.status, end.error.code) == (Status.TIMED_OUT, ErrorCode.OPERATION_TIMEOUT)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -16,19 +13,20 @@ from shared.arm.budget import JOB_READS, _coming_back, reads_per_hour
 from shared.arm.errors import ArmAnswerLostError, ArmError, AuthenticationError
 from shared.azure_backup.models import StartedOperation
 from shared.azure_backup.operations import AzureBackup
-from shared.bus import BusError, BusUnavailableError, OutgoingMessage
-from shared.engine.message import MOST_DEATHS, Effect, Ending, StepMessage
+from shared.bus import BusError, BusUnavailableError
+from shared.engine.effect import Effect
+from shared.engine.message import MOST_DEATHS, Ending, StepMessage
 from shared.engine.result import Call, End, FollowJob, FollowOperation, Later, Result
 from shared.engine.run import (
+    answer_and_park,
     as_delivered,
     collaborate,
-    come_back,
     handle,
     handle_without_effect,
     has_died_too_often,
     plenty_of_reads,
-    put_away,
     read_step,
+    requeue_unsent,
     run,
     some_reads,
 )
@@ -37,58 +35,33 @@ from shared.engine.table import Row
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.identity import Database
-from shared.messages.requests import BackupData
 from shared.messages.reserved import DEATHS, DELIVERED, WAITED, WAITING_SINCE
-from shared.steps.payloads import BackupPlan, BackupTask, CertainFailure, FixedSelection
+from shared.steps.payloads import BackupTask
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.engine.test_failures import restore_message
-from tests.unit.engine.test_once import marked
+from tests.unit.app import OUTCOMES, App, refusing
+from tests.unit.engine.test_reconcile import marked
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, VM, backup_message, job, request
+from tests.unit.examples import (
+    HOUR,
+    MINUTE,
+    NOW,
+    SUBSCRIPTION,
+    S,
+    backup_message,
+    body_of,
+    job,
+    request,
+    restore_message,
+    selection,
+)
 from tests.unit.test_tracing import Recorded, recorded
 
 __all__ = ["recorded"]
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 #: a step that makes calls of which no job comes, with the payload at hand
 ROW = replace(TABLE.rows["ensure_vault"], payload=BackupTask)
 BACKUP = TABLE.rows["trigger_backup"]
 STARTED = StartedOperation(status=202)
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        yield opened
-
-
-class Bus:
-    """The app's bus, but that it refuses what is for some entities."""
-
-    def __init__(self, app: App, error: BusError, *entities: str) -> None:
-        self._bus = app.runtime.bus
-        self._error = error
-        self._entities = entities
-
-    def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        if any(message.entity in self._entities for message in messages):
-            raise self._error
-        self._bus.send(messages)
-
-    def peek(self, queue: str) -> Iterable[bytes]:
-        return self._bus.peek(queue)
-
-
-def refusing(app: App, error: BusError, *entities: str) -> Runtime:
-    return replace(app.runtime, bus=Bus(app, error, *entities))
-
-
-def body_of(message: StepMessage[Any]) -> Any:
-    return json.loads(message.model_dump_json(by_alias=True))
 
 
 def coming_to(result: Result | Exception, row: Row = ROW) -> Row:
@@ -123,10 +96,10 @@ def test_how_late_a_message_is_worked_on_is_measured(app: App, recorded: Recorde
     assert (first.attributes or {})["sqlvmbackup.result"] == "End"
 
 
-def test_a_message_tells_the_time_until_the_service_does(app: App) -> None:
+def test_a_message_tells_the_time_until_the_service_does(new_app: App) -> None:
     body = body_of(backup_message(step="ensure_vault", at=NOW + HOUR))
-    handle(coming_to(End(Status.SUCCEEDED)), app.delivery("ensure-vault", body), app.runtime)
-    assert app.runtime.service_clock.now() == NOW + HOUR
+    handle(coming_to(End(Status.SUCCEEDED)), new_app.delivery("ensure-vault", body), new_app.runtime)
+    assert new_app.runtime.service_clock.now() == NOW + HOUR
 
 
 def test_what_is_wrong_with_a_message_is_named_up_to_a_number() -> None:
@@ -212,14 +185,14 @@ def test_nothing_is_changed_while_changes_are_off(app: App) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_lost_call_was_made_when_the_service_or_else_its_message_says(app: App, known: bool) -> None:
-    app.clock.advance(5 * HOUR)
+def test_a_lost_call_was_made_when_the_service_or_else_its_message_says(new_app: App, known: bool) -> None:
+    new_app.clock.advance(5 * HOUR)
     if known:
-        app.runtime.service_clock.answered(app.clock.now())
-    later = ran(app, coming_to(failed(ArmAnswerLostError)))
+        new_app.runtime.service_clock.answered(new_app.clock.now())
+    later = ran(new_app, coming_to(failed(ArmAnswerLostError)))
     assert isinstance(later, Later)
     assert later.effect is not None
-    assert later.effect.at == (app.clock.now() if known else NOW)
+    assert later.effect.at == (new_app.clock.now() if known else NOW)
 
 
 def test_a_missing_token_is_waited_for(app: App) -> None:
@@ -279,7 +252,7 @@ def test_a_job_that_cannot_be_looked_for_is_looked_for_by_the_next_delivery(app:
     no_jobs = with_jobs(app, failed(ArmAnswerLostError, "GET"))
     # Before the step its own job is looked for as well: here that has been done.
     result = run(row, message, app.delivery(row.queue, {}), no_jobs, step=row.run)
-    assert result == Later(MINUTE, effect=Effect(n=2, may_have_started=True, at=NOW), attempt=2)
+    assert result == Later(MINUTE, effect=message.effect.lost(since=NOW), attempt=2)
 
 
 def test_whoever_comes_back_is_not_sent_to_the_back_again(app: App) -> None:
@@ -412,28 +385,6 @@ def test_where_the_answer_is_refused_too_it_comes_back_all_the_same(app: App) ->
 GIVEN_UP = ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message="It was given up.")
 
 
-def selection(*databases: str, failed: str = "missing") -> StepMessage[BackupPlan]:
-    """A selection that has been made: these databases are to be backed up, and one is not there."""
-    missing = Database(vm_id=VM, instance="MSSQLSERVER", name=failed)
-    fixed = FixedSelection(
-        tasks=tuple(
-            backup_message(name).payload.model_dump(mode="json", by_alias=True) for name in databases
-        ),
-        failures=(CertainFailure(database=missing, status=Status.FAILED, error=EXISTS),),
-    )
-    packed = base64.b64encode(gzip.compress(fixed.model_dump_json(by_alias=True).encode())).decode()
-    data = BackupData.model_validate(
-        {
-            "vaultId": VAULT.path,
-            "backupType": "Full",
-            "databases": [{"instance": "MSSQLSERVER", "database": "*"}],
-        }
-    )
-    plan = BackupPlan(data=data, fixed=packed, outcome_count=len(databases) + 1)
-    message = backup_message(step="select_items", request=request(epoch=1))
-    return cast("StepMessage[BackupPlan]", message.model_copy(update={"payload": plan}))
-
-
 def told(app: App) -> dict[str, str]:
     """What is told of each database."""
     events = app.bodies(OUTCOMES)
@@ -441,7 +392,9 @@ def told(app: App) -> dict[str, str]:
 
 
 def test_of_a_selection_that_is_given_up_each_database_is_answered_in_its_place(app: App) -> None:
-    put_away(app.delivery("select-items", body_of(selection("orders", "billing"))), app.runtime, GIVEN_UP)
+    answer_and_park(
+        app.delivery("select-items", body_of(selection("orders", "billing"))), app.runtime, GIVEN_UP
+    )
     assert told(app) == {"missing": "failed", "all": "accepted"}
     ended = app.bodies("trigger-backup")
     assert [message["payload"]["database"]["name"] for message in ended] == ["orders", "billing"]
@@ -452,24 +405,26 @@ def test_of_a_selection_that_is_given_up_each_database_is_answered_in_its_place(
 def test_where_the_way_on_is_refused_each_database_is_answered_straight(app: App) -> None:
     properties = {WAITING_SINCE: (NOW - 3 * HOUR).isoformat()}
     delivery = app.delivery("select-items", body_of(selection("orders")), application_properties=properties)
-    come_back(delivery, app.runtime, BusError("no right"), worked_on=True)
+    requeue_unsent(delivery, app.runtime, BusError("no right"), worked_on=True)
     assert told(app) == {"missing": "failed", "orders": "unknown", "all": "accepted"}
     assert not app.held("trigger-backup")
 
 
 def test_what_has_ended_already_is_told_as_it_ended(app: App) -> None:
     ending = Ending(status=Status.SKIPPED)
-    put_away(app.delivery("trigger-backup", body_of(backup_message(ending=ending))), app.runtime, GIVEN_UP)
+    answer_and_park(
+        app.delivery("trigger-backup", body_of(backup_message(ending=ending))), app.runtime, GIVEN_UP
+    )
     assert told(app) == {"orders": "skipped"}
     of_selection = selection("orders").model_copy(update={"ending": ending})
-    put_away(app.delivery("select-items", body_of(of_selection)), app.runtime, GIVEN_UP)
+    answer_and_park(app.delivery("select-items", body_of(of_selection)), app.runtime, GIVEN_UP)
     assert told(app) == {"orders": "skipped", "all": "skipped"}
 
 
 def test_a_request_whose_databases_are_not_known_yet_is_answered_as_a_whole(app: App) -> None:
     message = selection("orders")
     plan = message.payload.model_copy(update={"fixed": None})
-    put_away(
+    answer_and_park(
         app.delivery("select-items", body_of(message.model_copy(update={"payload": plan}))),
         app.runtime,
         GIVEN_UP,
@@ -482,7 +437,9 @@ def test_an_end_in_place_of_what_goes_on_is_of_the_later_epoch(
     app: App, of_delivery: int, of_body: int, later: int
 ) -> None:
     message = backup_message(request=request(epoch=of_body))
-    put_away(app.delivery("trigger-backup", body_of(message), epoch=of_delivery), app.runtime, GIVEN_UP)
+    answer_and_park(
+        app.delivery("trigger-backup", body_of(message), epoch=of_delivery), app.runtime, GIVEN_UP
+    )
     # A delivery of it may have gone on: the tracker is told, which knows better.
     (end,) = app.bodies("track")
     assert (end["payload"]["of"]["kind"], end["request"]["epoch"]) == ("end", later)

@@ -1,26 +1,22 @@
-"""What a step came to, as messages: to whom, when and under which claim; and what follows where the bus takes none."""
+"""What a step came to, as messages: to whom, when and under which claim."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from local.stepped_clock import SteppedClock
 from shared.azure_backup.models import StartedOperation
-from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
-from shared.engine import once
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
 from shared.engine.message import (
-    MOST_DEATHS,
-    Effect,
+    DecidedEffect,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfOperation,
-    Repetition,
     StepMessage,
 )
 from shared.engine.result import (
@@ -34,48 +30,45 @@ from shared.engine.result import (
     Result,
     To,
 )
-from shared.engine.run import put_away
-from shared.engine.send import admitted, hand_over, keep_sending, next_tick, on_tick, parts, wait_again
+from shared.engine.run import answer_and_park
+from shared.engine.send import hand_over, messages_of, next_tick, on_tick
 from shared.engine.table import Row, TableError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.reserved import DEATHS, DELIVERED
 from shared.steps.payloads import BackupTask, VaultTask
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.engine.test_failures import restore_message
-from tests.unit.engine.test_run import selection
-from tests.unit.examples import CONTAINER, NOW, VAULT, backup_message, request
+from tests.unit.app import OUTCOMES, App, RecordingBus, open_app
+from tests.unit.examples import (
+    CONTAINER,
+    HOUR,
+    MINUTE,
+    NOW,
+    VAULT,
+    S,
+    backup_message,
+    request,
+    restore_message,
+    selection,
+)
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 BACKUP = TABLE.rows["trigger_backup"]
 WHY = ErrorInfo(code="Odd", message="It failed.")
 FAILED = End(Status.FAILED, WHY)
 UNKNOWN = End(Status.UNKNOWN, WHY)
 
 
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
-
-
-def tracked(of: Any = None, **changes: Any) -> StepMessage[Following]:
+def tracked(followed: Any = None, **changes: Any) -> StepMessage[Following]:
     """A message to the tracker, for a backup."""
-    followed = once.followed(
-        backup_message(**changes), of or OfJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR
-    )
-    return followed.model_copy(update={"payload": followed.payload.model_copy(update={"not_before": NOW})})
+    message = backup_message(**changes)
+    claimed = claim(message, followed or FollowedJob(job_id="job-1"), at=NOW, deadline=NOW + HOUR)
+    return claimed.model_copy(update={"payload": claimed.payload.model_copy(update={"not_before": NOW})})
 
 
 def sent(
     app: App, result: Result, message: StepMessage[Any] | None = None, row: Row = BACKUP
 ) -> tuple[list[Any], list[tuple[StepMessage[Any], timedelta]]]:
     """The events, and the messages to steps with their delays."""
-    events, messages = parts(row, message or backup_message(), result, app.runtime)
+    events, messages = messages_of(row, message or backup_message(), result, app.runtime)
     return [*events], [*messages]
 
 
@@ -108,7 +101,7 @@ def test_a_step_that_follows_on_itself_goes_on_with_its_next_effect(app: App) ->
     to = Continue((To("ensure_vault", backup_message().payload),))
     message = backup_message(step="ensure_vault", effect=Effect(n=2))
     assert one(app, to, message, row)[0].effect == Effect(n=3)
-    followed = once.followed(message, OfOperation(), at=NOW, deadline=NOW)
+    followed = claim(message, FollowedOperation(), at=NOW, deadline=NOW)
     assert one(app, to, followed, row)[0].effect == Effect(n=3)
 
 
@@ -116,7 +109,7 @@ def test_a_fan_out_is_made_as_it_is_sent(app: App) -> None:
     payload = backup_message().payload
     fan_out = FanOut(range(300), lambda number, _: To("trigger_backup", payload, number * S))
     row = TABLE.rows["select_items"]
-    _, messages = parts(row, backup_message(step="select_items"), Continue(fan_out), app.runtime)
+    _, messages = messages_of(row, backup_message(step="select_items"), Continue(fan_out), app.runtime)
     assert len(messages) == 300
     assert [delay for _, delay in messages[100:103]] == [100 * S, 101 * S, 102 * S]
     assert messages[7][1] == 7 * S
@@ -134,8 +127,8 @@ def test_what_comes_back_is_the_same_message_with_what_is_known(app: App) -> Non
 def test_the_next_effect_is_claimed_before_it_is_made(app: App, waiting: bool, delay: timedelta) -> None:
     claimed, at_once = one(app, NextEffect(waiting=waiting, why=WHY))
     assert (claimed.step, at_once) == ("track", timedelta())
-    repetition = claimed.payload.of
-    assert repetition == Repetition(effect=Effect(n=2, waiting=waiting, why=WHY), since=NOW)
+    repetition = claimed.payload.followed
+    assert repetition == DecidedEffect(effect=Effect(n=2, waiting=waiting, why=WHY), since=NOW)
     made, later = one(app, repetition, claimed)
     assert (made.step, made.sender, made.effect.n, later) == ("trigger_backup", "track", 2, delay)
     # The tracker has the claim already.
@@ -148,10 +141,10 @@ def test_a_job_is_followed_for_as_long_as_its_request_says(
     app: App, job_timeout: timedelta | None, limit: timedelta
 ) -> None:
     asked = request(job_timeout=job_timeout)
-    for message in (backup_message(request=asked), tracked(OfOperation(), request=asked)):
+    for message in (backup_message(request=asked), tracked(FollowedOperation(), request=asked)):
         following, delay = one(app, FollowJob("job-2"), message)
         assert (following.step, delay) == ("track", timedelta())
-        assert following.payload.of == OfJob(job_id="job-2")
+        assert following.payload.followed == FollowedJob(job_id="job-2")
         assert (following.payload.deadline, following.payload.not_before) == (NOW + limit, None)
 
 
@@ -164,8 +157,8 @@ def test_an_operation_is_asked_on_the_first_tick_that_it_allows(
     operation = StartedOperation(status=202, location_url="https://a", retry_after=asked)
     runtime = replace(app.runtime, settings=replace(app.runtime.settings, track_interval=30 * S))
     result = FollowOperation(operation, backup_message("other").payload)
-    _, ((following, wait),) = parts(BACKUP, backup_message(), result, runtime)
-    assert (following.payload.of, wait) == (OfOperation(location_url="https://a"), delay)
+    _, ((following, wait),) = messages_of(BACKUP, backup_message(), result, runtime)
+    assert (following.payload.followed, wait) == (FollowedOperation(location_url="https://a"), delay)
     assert following.payload.not_before == (NOW + asked if asked else None)
     assert following.payload.deadline == NOW + 2 * HOUR
     assert following.payload.payload == backup_message("other").payload
@@ -174,7 +167,7 @@ def test_an_operation_is_asked_on_the_first_tick_that_it_allows(
 def test_an_operation_that_may_be_asked_only_after_its_deadline_is_over(app: App) -> None:
     operation = StartedOperation(status=202, location_url="https://a", retry_after=2 * HOUR + S)
     following, delay = one(app, FollowOperation(operation, backup_message().payload))
-    assert (following.payload.of.status, delay) == (Status.TIMED_OUT, timedelta())
+    assert (following.payload.followed.status, delay) == (Status.TIMED_OUT, timedelta())
 
 
 def test_the_time_that_only_this_machine_tells_is_not_passed_on() -> None:
@@ -237,7 +230,7 @@ def test_an_end_that_another_delivery_may_contradict_goes_the_way_of_going_on(ap
 
 def test_a_doubt_of_the_tracker_is_decided_by_its_next_delivery(app: App) -> None:
     following, delay = one(app, UNKNOWN, tracked())
-    assert (following.payload.of, following.payload.not_before) == (
+    assert (following.payload.followed, following.payload.not_before) == (
         Ending(status=Status.UNKNOWN, error=WHY),
         None,
     )
@@ -300,32 +293,15 @@ def test_the_end_of_one_may_set_another_going_whoever_tells_it(app: App) -> None
 
 def test_a_vault_whose_survey_is_given_up_may_have_been_surveyed(app: App) -> None:
     message = backup_message(step="survey_vault").model_copy(update={"payload": VaultTask(vault_id=VAULT)})
-    put_away(app.delivery("survey-vault", message.model_dump(mode="json", by_alias=True)), app.runtime, WHY)
+    answer_and_park(
+        app.delivery("survey-vault", message.model_dump(mode="json", by_alias=True)), app.runtime, WHY
+    )
     assert not app.held(OUTCOMES)
     (held,) = app.held("track")
     assert held.scheduled_for == NOW + 30 * MINUTE
 
 
 # -- onto the bus
-
-
-class Bus:
-    """Writes down what it is sent; takes no message that is larger than this, and nothing for some tries."""
-
-    def __init__(self, *, largest: int = 10**6, refusals: Sequence[BusError] = ()) -> None:
-        self.sent: list[OutgoingMessage] = []
-        self._largest = largest
-        self._refusals = [*refusals]
-
-    def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        if self._refusals:
-            raise self._refusals.pop(0)
-        if any(len(message.body) > self._largest for message in messages):
-            raise MessageTooLargeError("too large")
-        self.sent += messages
-
-    def peek(self, queue: str) -> list[bytes]:
-        return [message.body for message in self.sent if message.entity == queue]
 
 
 def backup_of(name: str, policy: str = "Daily") -> BackupTask:
@@ -337,7 +313,7 @@ def fan_out(*tasks: BackupTask) -> Continue:
 
 
 def test_what_is_too_large_for_the_broker_harms_only_itself(app: App) -> None:
-    bus = Bus(largest=3000)
+    bus = RecordingBus(largest=3000)
     message = selection("a", "b", "c")
     result = fan_out(backup_of("a"), backup_of("b", "x" * 3000), backup_of("c"))
     hand_over(TABLE.rows["select_items"], message, result, replace(app.runtime, bus=bus))
@@ -348,7 +324,7 @@ def test_what_is_too_large_for_the_broker_harms_only_itself(app: App) -> None:
 
 
 def test_what_no_message_can_be_made_of_harms_only_itself(app: App) -> None:
-    bus = Bus()
+    bus = RecordingBus()
     result = fan_out(backup_of("a"), backup_of("b", "\udc80"))
     hand_over(
         TABLE.rows["select_items"], backup_message(step="select_items"), result, replace(app.runtime, bus=bus)
@@ -361,7 +337,7 @@ def test_what_no_message_can_be_made_of_harms_only_itself(app: App) -> None:
 
 
 def test_what_cannot_be_carried_on_after_a_call_leaves_a_doubt(app: App) -> None:
-    bus = Bus(largest=3000)
+    bus = RecordingBus(largest=3000)
     later = Later(MINUTE, payload=backup_of("b", "x" * 3000))
     hand_over(BACKUP, backup_message(), later, replace(app.runtime, bus=bus))
     (told,) = bus.sent
@@ -369,7 +345,7 @@ def test_what_cannot_be_carried_on_after_a_call_leaves_a_doubt(app: App) -> None
 
 
 def test_many_events_are_sent_in_portions_and_before_everything_else(app: App) -> None:
-    bus = Bus()
+    bus = RecordingBus()
     events = tuple(sent(app, FAILED, backup_message(f"db{number}"))[0][0] for number in range(250))
     result = replace(
         fan_out(*(backup_of(f"new{number}") for number in range(150))),
@@ -382,55 +358,3 @@ def test_many_events_are_sent_in_portions_and_before_everything_else(app: App) -
     entities = [message.entity for message in bus.sent]
     assert entities == ["job-outcomes"] * 249 + ["trigger-backup"] * 150 + ["job-outcomes"]
     assert len({message.message_id for message in bus.sent}) == 400
-
-
-def test_what_the_bus_does_not_take_is_tried_until_the_delivery_may_not_be_held_any_longer() -> None:
-    clock = SteppedClock(NOW)
-    bus = Bus(refusals=[BusUnavailableError("busy")] * 3)
-    message = OutgoingMessage(entity="track", body=b"{}", message_id="m1")
-    keep_sending(lambda: [message], bus, clock, until=NOW + 40 * S)
-    assert (bus.sent, clock.now()) == ([message], NOW + 40 * S)
-    for until in (NOW + 40 * S, NOW + 39 * S):
-        with pytest.raises(BusUnavailableError):
-            keep_sending(lambda: [message], Bus(refusals=[BusUnavailableError("busy")]), clock, until=until)
-    assert clock.now() == NOW + 40 * S
-
-
-def test_what_is_too_large_is_not_tried_again() -> None:
-    clock = SteppedClock(NOW)
-    bus = Bus(refusals=[MessageTooLargeError("too large")])
-    with pytest.raises(MessageTooLargeError):
-        keep_sending(list, bus, clock, until=NOW + HOUR)
-    assert clock.now() == NOW
-
-
-def test_what_is_given_back_because_the_bus_took_nothing_has_not_died(app: App) -> None:
-    runtime = replace(app.runtime, bus=Bus(refusals=[BusUnavailableError("busy")] * 99))
-    with pytest.raises(BusUnavailableError):
-        wait_again(app.delivery("track", {}), runtime, wait=MINUTE)
-    assert app.clock.now() == NOW + timedelta(minutes=3, seconds=15)
-    assert not admitted(app.delivery("track", {}, delivery_count=2), app.runtime)
-    (copy,) = app.held("track")
-    assert DEATHS not in copy.application_properties
-    assert copy.application_properties[DELIVERED] is True
-
-
-@pytest.mark.parametrize(
-    ("deliveries", "deaths", "works"),
-    [(1, 0, True), (1, 3, True), (2, 0, False), (2, MOST_DEATHS - 1, False), (2, MOST_DEATHS, True)],
-)
-def test_what_comes_again_is_copied_first_with_one_more_death(
-    app: App, deliveries: int, deaths: int, works: bool
-) -> None:
-    delivery = app.delivery("track", {}, delivery_count=deliveries, application_properties={DEATHS: deaths})
-    assert admitted(delivery, app.runtime) is works
-    assert [copy.application_properties[DEATHS] for copy in app.held("track")] == (
-        [] if works else [deaths + 1]
-    )
-    for copy in app.held("track"):
-        assert copy.application_properties[DELIVERED] is True
-
-
-def test_a_copy_that_cannot_be_made_is_worked_on_as_it_is(app: App) -> None:
-    runtime = replace(app.runtime, bus=Bus(refusals=[MessageTooLargeError("too large")]))
-    assert admitted(app.delivery("track", {}, delivery_count=2), runtime)

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from shared.azure_backup.models import StartedOperation
-from shared.engine import once
-from shared.engine.message import Effect, Ending, OfJob
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
+from shared.engine.message import Ending, FollowedJob
 from shared.engine.result import Call, Continue, End, FollowJob, FollowOperation, NextEffect, Result, To
 from shared.engine.run import handle
 from shared.engine.table import Table, TableError
@@ -107,7 +108,7 @@ def test_a_step_is_found_by_its_queue() -> None:
 
 def test_a_message_is_about_its_step_and_what_is_followed_about_the_step_that_it_follows_for() -> None:
     message = backup_message()
-    followed = once.followed(message, OfJob(job_id="job-1"), at=NOW, deadline=NOW)
+    followed = claim(message, FollowedJob(job_id="job-1"), at=NOW, deadline=NOW)
     assert TABLE.origin(message).name == TABLE.origin(followed).name == "trigger_backup"
 
 
@@ -123,7 +124,7 @@ def test_a_message_is_about_its_step_and_what_is_followed_about_the_step_that_it
 def test_a_call_of_which_much_has_to_be_known_first_has_a_delivery_of_its_own(
     step: str, n: int, apart: bool
 ) -> None:
-    assert TABLE.row(step).calls_apart(backup_message(effect=Effect(n=n))) is apart
+    assert TABLE.row(step).only_prepares(backup_message(effect=Effect(n=n))) is apart
 
 
 def test_the_end_of_the_step_before_is_read_with_the_payload_of_that_step() -> None:
@@ -144,7 +145,7 @@ def test_a_payload_that_is_no_object_is_refused(payload: object) -> None:
 
 
 def test_what_a_later_version_has_added_is_passed_over() -> None:
-    followed = once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW)
+    followed = claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW)
     for message in (backup_message(), followed):
         body = json.loads(message.model_dump_json(by_alias=True))
         body["added"] = body["payload"]["added"] = 1

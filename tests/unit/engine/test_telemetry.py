@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.engine import once
-from shared.engine.message import Delivery, Effect, OfJob, OfOperation
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
+from shared.engine.message import Delivery, FollowedJob, FollowedOperation
 from shared.engine.result import End
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, traced, traced_batch
 from shared.messages.events import Status
@@ -52,9 +53,9 @@ def test_a_record_about_a_step_says_what_it_is_about() -> None:
 
 
 def test_a_record_about_what_is_followed_names_the_job() -> None:
-    followed = once.followed(backup_message(), OfJob(job_id="job-1"), at=NOW, deadline=NOW)
+    followed = claim(backup_message(), FollowedJob(job_id="job-1"), at=NOW, deadline=NOW)
     assert log_context(followed)["job_id"] == "job-1"
-    assert log_context(once.followed(backup_message(), OfOperation(), at=NOW, deadline=NOW))["job_id"] is None
+    assert log_context(claim(backup_message(), FollowedOperation(), at=NOW, deadline=NOW))["job_id"] is None
 
 
 def test_a_record_about_a_delivery_says_what_can_be_read_of_it() -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.engine import once
-from shared.engine.message import VERSION, Ending, OfJob, OfOperation, Repetition, StepMessage
+from shared.engine.claim import claim
+from shared.engine.message import VERSION, DecidedEffect, Ending, FollowedJob, FollowedOperation, StepMessage
 from shared.engine.table import upgraded
 from shared.messages.events import ErrorInfo, Status
 from shared.workflows import TABLE
-from tests.unit.examples import NOW, backup_message
+from tests.unit.examples import NOW, backup_message, body_of
 
 LATER = NOW + timedelta(minutes=5)
-
-
-def body_of(message: StepMessage[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(message.model_dump_json(by_alias=True, exclude_none=True))
-    return found
 
 
 def of_version_1(message: StepMessage[Any], **payload: Any) -> dict[str, Any]:
@@ -33,7 +27,7 @@ def of_version_1(message: StepMessage[Any], **payload: Any) -> dict[str, Any]:
 
 def read(**payload: Any) -> StepMessage[Any]:
     """A message to the tracker, which followed this in version 1."""
-    message = once.followed(backup_message(), OfJob(job_id="-"), at=NOW, deadline=LATER, not_before=LATER)
+    message = claim(backup_message(), FollowedJob(job_id="-"), at=NOW, deadline=LATER, not_before=LATER)
     effect = payload.pop("effect", None)
     body = of_version_1(message, **payload)
     if effect is not None:
@@ -49,30 +43,30 @@ def read(**payload: Any) -> StepMessage[Any]:
 
 def test_an_operation_is_followed_on() -> None:
     urls = {"asyncOperationUrl": "https://a", "locationUrl": "https://b"}
-    of = read(**urls, otherUrl=True, looked=True).payload.of
-    assert of == OfOperation(
+    followed = read(**urls, otherUrl=True, looked=True).payload.followed
+    assert followed == FollowedOperation(
         async_operation_url="https://a", location_url="https://b", other_url=True, looked=True
     )
-    assert read(locationUrl="https://b").payload.of == OfOperation(location_url="https://b")
+    assert read(locationUrl="https://b").payload.followed == FollowedOperation(location_url="https://b")
 
 
 def test_a_job_is_followed_on() -> None:
-    assert read(jobId="job-1", percentComplete=40.0).payload.of == OfJob(
+    assert read(jobId="job-1", percentComplete=40.0).payload.followed == FollowedJob(
         job_id="job-1", percent_complete=40.0
     )
-    assert read(jobId="job-1").payload.of == OfJob(job_id="job-1")
+    assert read(jobId="job-1").payload.followed == FollowedJob(job_id="job-1")
 
 
 def test_what_had_been_decided_stays_decided() -> None:
     verdict = {"status": "failed", "code": "Odd", "message": "It failed.", "recommendations": ["Wait."]}
-    ending = read(verdict=verdict, jobId="job-1").payload.of
+    ending = read(verdict=verdict, jobId="job-1").payload.followed
     assert isinstance(ending, Ending)
     assert ending.status is Status.FAILED
     assert ending.error == ErrorInfo(code="Odd", message="It failed.", recommendations=("Wait.",))
     assert ending.details.job is not None
     assert (ending.details.job.id, ending.details.job.status) == ("job-1", "Unknown")
     del verdict["recommendations"]
-    without_job = read(verdict=verdict).payload.of
+    without_job = read(verdict=verdict).payload.followed
     assert without_job.details.job is None
     assert without_job.error.recommendations == ()
 
@@ -91,9 +85,13 @@ def test_the_next_effect_is_the_next_one(effect: Any, following: int) -> None:
 
 
 def test_a_next_effect_that_waits_for_nothing_is_read() -> None:
-    of = read(again={"since": "2026-01-05T07:00:00Z"}, effect={"n": 1}).payload.of
-    assert isinstance(of, Repetition)
-    assert (of.effect.n, of.effect.waiting, of.since) == (2, False, NOW - timedelta(hours=1))
+    followed = read(again={"since": "2026-01-05T07:00:00Z"}, effect={"n": 1}).payload.followed
+    assert isinstance(followed, DecidedEffect)
+    assert (followed.effect.n, followed.effect.waiting, followed.since) == (
+        2,
+        False,
+        NOW - timedelta(hours=1),
+    )
 
 
 def test_a_message_to_a_step_is_read_by_its_request_and_payload() -> None:

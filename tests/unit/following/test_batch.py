@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -17,16 +17,16 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
-from shared.engine import once
+from shared.engine.claim import claim
+from shared.engine.effect import Effect
 from shared.engine.message import (
     MOST_DEATHS,
+    DecidedEffect,
     Delivery,
-    Effect,
     Ending,
+    FollowedJob,
+    FollowedOperation,
     Following,
-    OfJob,
-    OfOperation,
-    Repetition,
     StepMessage,
 )
 from shared.engine.result import Continue, To
@@ -37,17 +37,26 @@ from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.reserved import DEATHS, DELIVERED
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
+from tests.unit.app import OUTCOMES, App, RefusingBus
 from tests.unit.engine.test_retry import answered
-from tests.unit.engine.test_run import Bus, body_of
-from tests.unit.examples import NOW, SUBSCRIPTION, VAULT, backup_message, job, protected, request
+from tests.unit.examples import (
+    MINUTE,
+    NOW,
+    SUBSCRIPTION,
+    VAULT,
+    S,
+    backup_message,
+    body_of,
+    job,
+    protected,
+    request,
+)
+from tests.unit.following.apps import tracking_app
 from tests.unit.following.test_track import refresh
 from tests.unit.test_tracing import INCOMING, Recorded, recorded
 
 __all__ = ["recorded"]
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
 URL = f"https://management.azure.com{VAULT.path}/backupOperations/1"
 RUNNING = OperationStatus(status="InProgress", finished=False, succeeded=False)
 PLENTY = 10**6
@@ -110,25 +119,18 @@ class Azure:
         return [job for job in found if job.start_time is None or job.start_time >= start]
 
 
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app({"TRACK_INTERVAL": "PT30S"}) as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
-
-
 def tracked(
-    number: int = 0, of: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any
+    number: int = 0, followed: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any
 ) -> Any:
     """A message to the tracker, for the backup of one database."""
-    of = of or OfOperation(async_operation_url=URL)
+    followed = followed or FollowedOperation(async_operation_url=URL)
     message = backup_message(f"db{number}", request=request(vault_id=vault))
-    followed = once.followed(message, of, at=began, deadline=changes.pop("deadline", began + 60 * MINUTE))
+    followed = claim(message, followed, at=began, deadline=changes.pop("deadline", began + 60 * MINUTE))
     return followed.model_copy(update=changes)
 
 
 def of_job(number: int, **changes: Any) -> StepMessage[Following]:
-    return cast("StepMessage[Following]", tracked(number, OfJob(job_id=f"job-{number}"), **changes))
+    return cast("StepMessage[Following]", tracked(number, FollowedJob(job_id=f"job-{number}"), **changes))
 
 
 def job_of(number: int, status: str = "InProgress", **details: Any) -> Job:
@@ -265,7 +267,7 @@ def test_those_that_have_died_are_sent_on_each_by_itself_where_there_is_no_room_
 
 
 def test_where_what_has_died_cannot_be_parked_it_comes_back(app: App) -> None:
-    runtime = replace(app.runtime, bus=Bus(app, BusError("no right"), "parked-messages"))
+    runtime = replace(app.runtime, bus=RefusingBus(app, BusError("no right"), "parked-messages"))
     handle_batch(with_deaths(app, MOST_DEATHS), runtime)
     (copy,) = app.held("track")
     assert copy.scheduled_for == NOW + MINUTE
@@ -273,7 +275,7 @@ def test_where_what_has_died_cannot_be_parked_it_comes_back(app: App) -> None:
 
 
 def test_a_bus_that_takes_nothing_has_killed_nobody(app: App) -> None:
-    away = Bus(app, BusUnavailableError("busy"), "track", "job-outcomes", "parked-messages")
+    away = RefusingBus(app, BusUnavailableError("busy"), "track", "job-outcomes", "parked-messages")
     azure = Azure(app, *(job_of(number) for number in range(3)))
     runtime = with_azure(app, azure, bus=away)
     with pytest.raises(BusUnavailableError):
@@ -284,7 +286,7 @@ def test_a_bus_that_takes_nothing_has_killed_nobody(app: App) -> None:
 
 def test_what_was_sent_has_not_died_either_where_the_bus_then_takes_nothing(app: App) -> None:
     azure = Azure(app, job_of(0, "Completed"), job_of(1))
-    runtime = with_azure(app, azure, bus=Bus(app, BusUnavailableError("busy"), "track"))
+    runtime = with_azure(app, azure, bus=RefusingBus(app, BusUnavailableError("busy"), "track"))
     with pytest.raises(BusUnavailableError):
         handle_batch(delivered(app, of_job(0), of_job(1)), runtime)
     assert statuses(app) == ["succeeded"]
@@ -298,8 +300,7 @@ def test_a_few_are_looked_up_singly_and_many_are_listed(app: App) -> None:
     def asked(operations: int, jobs: int) -> set[str]:
         azure = Azure(app, *(job_of(number) for number in range(jobs)))
         messages = [of_job(number) for number in range(jobs)]
-        with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-            fresh.runtime.service_clock.answered(NOW)
+        with tracking_app() as fresh:
             return {
                 *handled(fresh, azure, *messages, *(tracked(jobs + number) for number in range(operations)))
             }
@@ -324,14 +325,16 @@ def test_what_has_no_job_or_no_vault_is_looked_up_singly(app: App) -> None:
     of_vaults = [tracked(number) for number in range(6)]
     for number, message in enumerate(of_vaults):
         payload = message.payload.model_copy(update={"origin": "refresh_containers"})
-        payload = payload.model_copy(update={"of": OfOperation(location_url=URL), "payload": PLAN})
+        payload = payload.model_copy(
+            update={"followed": FollowedOperation(location_url=URL), "payload": PLAN}
+        )
         of_vaults[number] = message.model_copy(update={"payload": payload, "sender": "refresh_containers"})
     assert handled(app, azure, *of_vaults) == ["result"] * 6
 
 
 def test_what_has_been_decided_is_sent_on_and_not_looked_up(app: App) -> None:
     azure = Azure(app)
-    again = Repetition(effect=Effect(n=2), since=NOW)
+    again = DecidedEffect(effect=Effect(n=2), since=NOW)
     decided = [tracked(number, Ending(status=Status.FAILED)) for number in range(5)]
     assert handled(app, azure, *decided, tracked(5, again)) == []
     assert statuses(app) == ["failed"] * 5
@@ -444,8 +447,7 @@ def test_details_of_what_ended_well_are_read_where_there_are_reads_to_spare(
 def test_reads_to_spare_are_what_the_listings_to_come_do_not_take(app: App) -> None:
     # 30 s a tick: 130 listings of one page in the 65 minutes for which a read counts.
     for left, read in ((130, False), (131, True)):
-        with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-            fresh.runtime.service_clock.answered(NOW)
+        with tracking_app() as fresh:
             azure = Azure(fresh, job_of(0, "Completed"), left=left, own=PLENTY)
             assert listed(fresh, azure, tracked(0)) == (["job"] if read else [])
 
@@ -461,8 +463,7 @@ def test_details_are_not_read_where_the_locks_might_end(app: App) -> None:
 
 def test_an_operation_whose_job_is_not_listed_is_asked_after_two_ticks(app: App) -> None:
     for began, read in ((NOW - MINUTE + S, False), (NOW - MINUTE, True)):
-        with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-            fresh.runtime.service_clock.answered(NOW)
+        with tracking_app() as fresh:
             azure = Azure(fresh)
             assert listed(fresh, azure, tracked(0, began=began)) == (["operation"] if read else [])
             assert len(fresh.held("track")) == 7
@@ -489,8 +490,7 @@ def test_a_tick_that_has_grown_is_counted_from_the_listing(app: App) -> None:
     listed(app, azure, of_job(0), tracked(1))
     assert waits(app)[:2] == [33 * S, 33 * S]
     # One that has not grown is the same for all vaults.
-    with open_app({"TRACK_INTERVAL": "PT30S"}, start=NOW + 10 * S) as fresh:
-        fresh.runtime.service_clock.answered(fresh.clock.now())
+    with tracking_app(NOW + 10 * S) as fresh:
         listed(fresh, Azure(fresh, job_of(0)), of_job(0), tracked(1))
         assert waits(fresh)[:2] == [20 * S, 20 * S]
 
@@ -499,8 +499,7 @@ def test_a_job_that_a_whole_listing_does_not_show_is_waited_for_a_little(app: Ap
     azure = Azure(app)
     assert listed(app, azure, of_job(0)) == []
     assert waits(app)[0] == 30 * S
-    with open_app({"TRACK_INTERVAL": "PT30S"}) as fresh:
-        fresh.runtime.service_clock.answered(NOW)
+    with tracking_app() as fresh:
         assert listed(fresh, Azure(fresh), of_job(0, began=NOW - MINUTE)) == ["job"]
 
 
@@ -568,12 +567,33 @@ def test_a_defect_while_a_message_is_read_is_answered(app: App) -> None:
 
 
 def test_where_that_answer_is_refused_the_message_comes_back(app: App) -> None:
-    bus = Bus(app, BusError("no right"), "parked-messages")
+    bus = RefusingBus(app, BusError("no right"), "parked-messages")
     runtime = replace(app.runtime, table=Odd(rows=TABLE.rows, first=TABLE.first), bus=bus)
     handle_batch(delivered(app, tracked(0, Ending(status=Status.FAILED))), runtime)
     (copy,) = app.held("track")
     assert copy.scheduled_for == NOW + MINUTE
     assert copy.application_properties[DELIVERED] is True
+
+
+class Unanswerable(Table):
+    """A table with a defect, which what is given up meets as well."""
+
+    def origin(self, message: StepMessage[Any]) -> Row:
+        if message.database is not None and message.database.name == "db0":
+            raise RuntimeError("broken")
+        return super().origin(message)
+
+
+@pytest.mark.parametrize("deaths", [0, MOST_DEATHS])
+def test_a_message_that_cannot_even_be_answered_waits_and_harms_no_other(app: App, deaths: int) -> None:
+    azure = Azure(app, job_of(0), job_of(1))
+    runtime = replace(with_azure(app, azure), table=Unanswerable(rows=ROWS.rows, first=ROWS.first))
+    handle_batch(with_deaths(app, deaths, 0), runtime)
+    assert waits(app) == [5 * MINUTE, 30 * S]
+    (copy,) = [message for message in app.held("track") if "waited" in message.application_properties]
+    assert copy.application_properties[DELIVERED] is True
+    assert copy.application_properties.get(DEATHS, 0) == deaths
+    assert not app.held("parked-messages")
 
 
 def test_what_leads_to_no_message_is_answered_and_harms_no_other(app: App) -> None:
@@ -597,7 +617,7 @@ def test_a_message_that_cannot_be_read_is_answered_and_harms_no_other(
     handle_batch([replace(bad, body=json.dumps(broken).encode()), good], runtime)
     assert len(app.held("parked-messages")) == 1
     assert waits(app) == [30 * S]
-    refused = replace(runtime, bus=Bus(app, BusError("no right"), "parked-messages"))
+    refused = replace(runtime, bus=RefusingBus(app, BusError("no right"), "parked-messages"))
     handle_batch([replace(bad, body=json.dumps(broken).encode(), message_id="m9")], refused)
     copies = [message for message in app.held("track") if "waited" in message.application_properties]
     assert [DELIVERED in message.application_properties for message in copies] == [False]
@@ -608,7 +628,7 @@ def test_a_message_that_cannot_be_read_is_answered_and_harms_no_other(
 
 def test_what_cannot_be_sent_does_not_hold_up_the_others(app: App) -> None:
     azure = Azure(app, job_of(0, "Completed"), job_of(1))
-    bus = Bus(app, BusError("no right"), "job-outcomes")
+    bus = RefusingBus(app, BusError("no right"), "job-outcomes")
     handled(app, azure, of_job(0), of_job(1), bus=bus)
     # Of the first the outcome was refused: it comes back, and may have been worked on.
     copies = [message for message in app.held("track") if "waited" in message.application_properties]
@@ -620,7 +640,7 @@ def test_what_cannot_be_sent_does_not_hold_up_the_others(app: App) -> None:
 
 def test_where_the_bus_is_away_for_one_all_the_others_come_again(app: App) -> None:
     azure = Azure(app, job_of(0), job_of(1, "Completed"), job_of(2))
-    bus = Bus(app, BusUnavailableError("busy"), "job-outcomes")
+    bus = RefusingBus(app, BusUnavailableError("busy"), "job-outcomes")
     handled(app, azure, of_job(0), of_job(1), of_job(2), bus=bus)
     copies = [message for message in app.held("track") if "waited" in message.application_properties]
     assert [json.loads(message.body)["payload"]["of"]["jobId"] for message in copies] == ["job-1", "job-2"]

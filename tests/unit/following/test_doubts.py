@@ -1,44 +1,31 @@
-"""A doubt is told only once nobody who may know better is on the way."""
+"""A doubt is published only once nobody who may know better is on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from shared.bus import BusError, BusUnavailableError, OutgoingMessage
-from shared.engine import once
-from shared.engine.message import Ending, OfJob, StepMessage
+from shared.engine.claim import claim
+from shared.engine.message import Ending, FollowedJob, StepMessage
 from shared.engine.result import Later
 from shared.engine.runtime import Runtime
 from shared.following.batch import handle_batch
 from shared.following.doubts import outstanding, part_of, wait
 from shared.messages.events import Status
 from shared.workflows import TABLE
-from tests.unit.app import OUTCOMES, App, open_app
-from tests.unit.engine.test_run import body_of
-from tests.unit.examples import NOW, backup_message, request
+from tests.unit.app import OUTCOMES, App
+from tests.unit.examples import HOUR, MINUTE, NOW, backup_message, body_of, request
 
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def app() -> Iterator[App]:
-    with open_app() as opened:
-        opened.runtime.service_clock.answered(NOW)
-        yield opened
-
-
 def tracked(
-    of: Any, database: str = "orders", *, age: timedelta = timedelta(), **asked: Any
+    followed: Any, database: str = "orders", *, age: timedelta = timedelta(), **asked: Any
 ) -> StepMessage[Any]:
     message = backup_message(database, request=request(**asked))
-    return once.followed(message, of, at=NOW - age, deadline=NOW)
+    return claim(message, followed, at=NOW - age, deadline=NOW)
 
 
 def doubt(database: str = "orders", *, age: timedelta = timedelta(), **asked: Any) -> StepMessage[Any]:
@@ -46,7 +33,7 @@ def doubt(database: str = "orders", *, age: timedelta = timedelta(), **asked: An
 
 
 def job(database: str = "orders", **asked: Any) -> StepMessage[Any]:
-    return tracked(OfJob(job_id="job-1"), database, **asked)
+    return tracked(FollowedJob(job_id="job-1"), database, **asked)
 
 
 def put(app: App, *messages: StepMessage[Any]) -> None:
@@ -110,7 +97,14 @@ def test_waits_grow_to_a_quarter_of_an_hour() -> None:
     assert waits[1] == Later(2 * MINUTE, payload=waits[1].payload, attempt=2)
 
 
-def test_what_waits_is_put_back_and_all_else_is_told(app: App) -> None:
+def test_a_doubt_that_waits_takes_the_place_of_no_poll() -> None:
+    waiting = wait(doubt()).payload
+    assert waiting is not None
+    assert waiting.is_waiting_doubt
+    assert not any(message.payload.is_waiting_doubt for message in (doubt(), job(), backup_message()))
+
+
+def test_what_waits_is_requeued_and_all_else_is_published(app: App) -> None:
     put(app, job("orders"))
     messages = [
         doubt("orders"),

@@ -13,8 +13,8 @@ from shared.arm.errors import ArmError, ArmProtocolError
 from shared.azure_backup.calls import Reads
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus, ProtectedItem
-from shared.engine import once
-from shared.engine.message import Following, OfJob, OfOperation, StepMessage
+from shared.engine.claim import claim
+from shared.engine.message import FollowedJob, FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End, GrownTick, Later, NextEffect, Result, To
 from shared.engine.table import Row
 from shared.following.poll import Poll, adds_details, job_error, job_info
@@ -23,14 +23,11 @@ from shared.messages.events import ErrorInfo, JobInfo, Status, TaskInfo
 from shared.settings import Settings
 from shared.workflows import TABLE
 from tests.unit.engine.test_retry import answered, failed
-from tests.unit.examples import NOW, backup_message, job, protected, request
+from tests.unit.examples import HOUR, MINUTE, NOW, S, backup_message, job, protected, request
 
-S = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 ASYNC = "https://management.azure.com/operations/1"
 LOCATION = "https://management.azure.com/results/1"
-BOTH = OfOperation(async_operation_url=ASYNC, location_url=LOCATION)
+BOTH = FollowedOperation(async_operation_url=ASYNC, location_url=LOCATION)
 BACKUP = replace(TABLE.rows["trigger_backup"], look_up=lambda _message, _job, end, _c: end)
 #: a step of whose call no job comes
 REFRESH = TABLE.rows["refresh_containers"]
@@ -81,13 +78,11 @@ class Azure:
         return Listing(self._items, [])
 
 
-def tracked(of: Any = BOTH, step: str = "trigger_backup", **changes: Any) -> StepMessage[Following]:
+def tracked(followed: Any = BOTH, step: str = "trigger_backup", **changes: Any) -> StepMessage[Following]:
     message = backup_message(step=step, request=request(**changes.pop("request", {})))
     deadline = changes.pop("deadline", NOW + 2 * HOUR)
-    followed = once.followed(
-        message, of, at=NOW, deadline=deadline, not_before=changes.pop("not_before", None)
-    )
-    return followed.model_copy(update=changes)
+    claimed = claim(message, followed, at=NOW, deadline=deadline, not_before=changes.pop("not_before", None))
+    return claimed.model_copy(update=changes)
 
 
 def polled(
@@ -152,16 +147,16 @@ def test_an_operation_that_runs_is_asked_again_when_it_says() -> None:
 
 
 def test_of_an_operation_with_a_job_the_status_is_asked_else_its_result() -> None:
-    for of, row, name in (
+    for followed, row, name in (
         (BOTH, BACKUP, "status"),
         (BOTH, REFRESH, "result"),
         (BOTH.model_copy(update={"other_url": True}), BACKUP, "result"),
         (BOTH.model_copy(update={"other_url": True}), REFRESH, "status"),
-        (OfOperation(location_url=LOCATION), BACKUP, "result"),
-        (OfOperation(async_operation_url=ASYNC), REFRESH, "status"),
+        (FollowedOperation(location_url=LOCATION), BACKUP, "result"),
+        (FollowedOperation(async_operation_url=ASYNC), REFRESH, "status"),
     ):
         azure = Azure(status=RUNNING, result=OperationResult(finished=False))
-        later(polled(azure, tracked(of, row.name), row=row))
+        later(polled(azure, tracked(followed, row.name), row=row))
         assert azure.asked == [name]
 
 
@@ -173,8 +168,10 @@ def test_an_operation_of_which_no_job_comes_goes_on_once_it_is_done() -> None:
 
 
 def test_an_operation_that_is_followed_by_no_url_has_its_job_looked_for() -> None:
-    assert following(polled(Azure(jobs=[own()]), tracked(OfOperation()))).of == OfJob(job_id="mine")
-    result = polled(Azure(), tracked(OfOperation(), "refresh_containers"), row=REFRESH)
+    assert following(polled(Azure(jobs=[own()]), tracked(FollowedOperation()))).followed == FollowedJob(
+        job_id="mine"
+    )
+    result = polled(Azure(), tracked(FollowedOperation(), "refresh_containers"), row=REFRESH)
     assert error_of(result) == (Status.FAILED, ErrorCode.NO_OPERATION_URL)
 
 
@@ -186,7 +183,9 @@ def test_an_operation_that_failed_says_why() -> None:
     assert result.error == ErrorInfo(code="Odd", message="It broke.")
     assert error_of(polled(Azure(status=bad))) == (Status.FAILED, ErrorCode.OPERATION_FAILED)
     # Its job says it better.
-    assert following(polled(Azure(status=replace(named, job_id="job-9")))).of == OfJob(job_id="job-9")
+    assert following(polled(Azure(status=replace(named, job_id="job-9")))).followed == FollowedJob(
+        job_id="job-9"
+    )
 
 
 def test_a_conflict_of_the_operation_leads_to_the_next_effect() -> None:
@@ -195,7 +194,9 @@ def test_a_conflict_of_the_operation_leads_to_the_next_effect() -> None:
     assert isinstance(result, NextEffect)
     assert result.waiting
     of_refresh = polled(
-        Azure(status=busy), tracked(OfOperation(async_operation_url=ASYNC), "refresh_containers"), row=REFRESH
+        Azure(status=busy),
+        tracked(FollowedOperation(async_operation_url=ASYNC), "refresh_containers"),
+        row=REFRESH,
     )
     assert error_of(of_refresh) == (Status.FAILED, "510008")
 
@@ -213,9 +214,9 @@ def test_what_is_created_again_and_again_and_never_there_is_given_up(n: int, sta
 
 
 #: what an operation answered, at which attempt and age, and what follows
-ONE_URL = OfOperation(async_operation_url=ASYNC)
-RESULT_URL = OfOperation(location_url=LOCATION)
-ERRORS: dict[str, tuple[ArmError, OfOperation, dict[str, Any], str]] = {
+ONE_URL = FollowedOperation(async_operation_url=ASYNC)
+RESULT_URL = FollowedOperation(location_url=LOCATION)
+ERRORS: dict[str, tuple[ArmError, FollowedOperation, dict[str, Any], str]] = {
     "forbidden": (answered(403, "GET"), BOTH, {}, "other url"),
     "forbidden again": (answered(403, "GET"), BOTH.model_copy(update={"other_url": True}), {}, "raised"),
     "forbidden and no other": (answered(403, "GET"), ONE_URL, {}, "raised"),
@@ -248,12 +249,12 @@ ERRORS: dict[str, tuple[ArmError, OfOperation, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("error", "of", "given", "follows"), ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize(("error", "followed", "given", "follows"), ERRORS.values(), ids=ERRORS)
 def test_what_an_operation_answered(
-    error: ArmError, of: OfOperation, given: dict[str, Any], follows: str
+    error: ArmError, followed: FollowedOperation, given: dict[str, Any], follows: str
 ) -> None:
     azure = Azure(status=error, result=error, jobs=[own()])
-    message = tracked(of, attempt=given.get("attempt", 0))
+    message = tracked(followed, attempt=given.get("attempt", 0))
     after = given.get("after", 10 * MINUTE)
     if follows == "raised":
         with pytest.raises(ArmError) as raised:
@@ -264,14 +265,14 @@ def test_what_an_operation_answered(
     if follows == "failed":
         assert error_of(result) == (Status.FAILED, "Odd")
     elif follows == "other url":
-        assert (following(result).of, later(result).delay) == (
-            of.model_copy(update={"other_url": True}),
+        assert (following(result).followed, later(result).delay) == (
+            followed.model_copy(update={"other_url": True}),
             timedelta(),
         )
     elif follows == "its job":
-        assert following(result).of == OfJob(job_id="mine")
+        assert following(result).followed == FollowedJob(job_id="mine")
     else:
-        assert following(result).of == of
+        assert following(result).followed == followed
         assert later(result).events == ()
 
 
@@ -289,7 +290,7 @@ def test_a_dead_operation_without_a_job_has_been_done() -> None:
 def test_the_result_of_a_failed_operation_is_left_for_its_status() -> None:
     message = tracked(BOTH, "refresh_containers", attempt=4)
     result = polled(Azure(result=answered(500, "GET", code="Odd")), message, row=REFRESH)
-    assert following(result).of == BOTH.model_copy(update={"other_url": True})
+    assert following(result).followed == BOTH.model_copy(update={"other_url": True})
     assert later(result).delay == timedelta()
 
 
@@ -298,7 +299,7 @@ def test_no_url_is_asked_before_it_allows() -> None:
     assert later(early).delay == MINUTE
     for due in (NOW + 10 * MINUTE, NOW + 9 * MINUTE):
         azure = Azure(status=RUNNING)
-        assert following(polled(azure, tracked(not_before=due))).of == BOTH
+        assert following(polled(azure, tracked(not_before=due))).followed == BOTH
         assert azure.asked == ["status"]
     # A listing that shows the job asks nothing.
     later(polled(Azure(), tracked(not_before=NOW + 11 * MINUTE), known=own()))
@@ -309,8 +310,8 @@ def test_no_url_is_asked_before_it_allows() -> None:
 
 def test_its_job_is_known_by_its_request_id_at_once() -> None:
     azure = Azure(jobs=[job("other"), own()])
-    result = polled(azure, tracked(OfOperation()), after=S)
-    assert following(result).of == OfJob(job_id="mine")
+    result = polled(azure, tracked(FollowedOperation()), after=S)
+    assert following(result).followed == FollowedJob(job_id="mine")
     assert azure.start == NOW - 5 * MINUTE
     (started,) = later(result).events
     assert started.type.endswith("started.v1")
@@ -320,11 +321,11 @@ def test_its_job_is_known_by_its_request_id_at_once() -> None:
 def test_a_job_that_is_listed_late_is_waited_for() -> None:
     one_by_itself = [job("lone", activity_id=FOREIGN)]
     assert (
-        later(polled(Azure(jobs=one_by_itself), tracked(OfOperation()), after=5 * MINUTE - S)).delay
+        later(polled(Azure(jobs=one_by_itself), tracked(FollowedOperation()), after=5 * MINUTE - S)).delay
         == MINUTE + S
     )
-    result = polled(Azure(jobs=one_by_itself), tracked(OfOperation()), after=5 * MINUTE)
-    assert following(result).of == OfJob(job_id="lone")
+    result = polled(Azure(jobs=one_by_itself), tracked(FollowedOperation()), after=5 * MINUTE)
+    assert following(result).followed == FollowedJob(job_id="lone")
 
 
 @pytest.mark.parametrize(
@@ -338,16 +339,18 @@ def test_a_job_that_is_listed_late_is_waited_for() -> None:
     ids=["none", "two", "a namesake's", "begun before"],
 )
 def test_a_job_that_cannot_be_told_is_looked_for_twice(jobs: list[Job], items: list[ProtectedItem]) -> None:
-    again = polled(Azure(jobs=jobs, items=items), tracked(OfOperation()))
-    assert following(again).of == OfOperation(looked=True)
+    again = polled(Azure(jobs=jobs, items=items), tracked(FollowedOperation()))
+    assert following(again).followed == FollowedOperation(looked=True)
     assert later(again).delay == MINUTE
-    end = polled(Azure(jobs=jobs, items=items), tracked(OfOperation(looked=True)))
+    end = polled(Azure(jobs=jobs, items=items), tracked(FollowedOperation(looked=True)))
     assert error_of(end) == (Status.UNKNOWN, ErrorCode.JOB_NOT_FOUND)
 
 
 def test_a_job_begun_during_the_call_may_be_its_own() -> None:
     during = job("during", activity_id=FOREIGN, start_time=NOW - MINUTE)
-    assert following(polled(Azure(jobs=[during]), tracked(OfOperation()))).of == OfJob(job_id="during")
+    assert following(polled(Azure(jobs=[during]), tracked(FollowedOperation()))).followed == FollowedJob(
+        job_id="during"
+    )
 
 
 def test_a_job_is_followed_from_when_its_operation_was_started() -> None:
@@ -389,32 +392,32 @@ def test_a_job_that_has_ended_by_the_time_it_is_found_is_started_and_ended_at_on
 
 
 def test_a_job_that_runs_is_looked_at_on_the_next_tick() -> None:
-    result = polled(Azure(job=own(percent_complete=40.0)), tracked(OfJob(job_id="mine")))
-    assert following(result).of == OfJob(job_id="mine", percent_complete=40.0)
+    result = polled(Azure(job=own(percent_complete=40.0)), tracked(FollowedJob(job_id="mine")))
+    assert following(result).followed == FollowedJob(job_id="mine", percent_complete=40.0)
     assert later(result).delay == 30 * S
-    silent = polled(Azure(job=own()), tracked(OfJob(job_id="mine", percent_complete=40.0)))
-    assert following(silent).of == OfJob(job_id="mine", percent_complete=40.0)
+    silent = polled(Azure(job=own()), tracked(FollowedJob(job_id="mine", percent_complete=40.0)))
+    assert following(silent).followed == FollowedJob(job_id="mine", percent_complete=40.0)
 
 
 def test_a_job_that_the_vault_does_not_know_is_waited_for_a_little() -> None:
-    message = tracked(OfJob(job_id="mine"))
+    message = tracked(FollowedJob(job_id="mine"))
     later(polled(Azure(), message, after=5 * MINUTE - S))
     assert error_of(polled(Azure(), message, after=5 * MINUTE)) == (Status.UNKNOWN, ErrorCode.JOB_NOT_FOUND)
 
 
 def test_a_job_of_a_strange_status_is_followed_to_its_deadline(caplog: pytest.LogCaptureFixture) -> None:
     strange = own(status="Dreaming", raw_status="Dreaming")
-    later(polled(Azure(job=strange), tracked(OfJob(job_id="mine"))))
+    later(polled(Azure(job=strange), tracked(FollowedJob(job_id="mine"))))
     assert "status that is not known" in caplog.text
     caplog.clear()
-    later(polled(Azure(job=own()), tracked(OfJob(job_id="mine"))))
+    later(polled(Azure(job=own()), tracked(FollowedJob(job_id="mine"))))
     assert not caplog.records
 
 
 def test_time_is_up_at_the_deadline_and_where_the_next_look_would_be_after_it() -> None:
-    message = tracked(OfJob(job_id="mine"), deadline=NOW + 10 * MINUTE)
+    message = tracked(FollowedJob(job_id="mine"), deadline=NOW + 10 * MINUTE)
     assert error_of(polled(Azure(job=own()), message)) == (Status.TIMED_OUT, ErrorCode.JOB_TIMEOUT)
-    nearly = tracked(OfJob(job_id="mine"), deadline=NOW + 10 * MINUTE + 10 * S)
+    nearly = tracked(FollowedJob(job_id="mine"), deadline=NOW + 10 * MINUTE + 10 * S)
     assert later(polled(Azure(job=own()), nearly)).delay == 15 * S
     waits = Azure(status=replace(RUNNING, retry_after=MINUTE))
     assert error_of(polled(waits, tracked(deadline=NOW + 11 * MINUTE - S)))[0] is Status.TIMED_OUT
@@ -425,15 +428,19 @@ def test_time_is_up_at_the_deadline_and_where_the_next_look_would_be_after_it() 
 
 def test_a_tick_that_has_grown_is_counted_from_the_listing() -> None:
     grown = GrownTick(2 * MINUTE, NOW + 10 * MINUTE - 10 * S)
-    assert later(polled(Azure(job=own()), tracked(OfJob(job_id="mine")), grown_tick=grown)).delay == 110 * S
+    assert (
+        later(polled(Azure(job=own()), tracked(FollowedJob(job_id="mine")), grown_tick=grown)).delay
+        == 110 * S
+    )
 
 
 STRANGER = job("stranger", activity_id=FOREIGN, entity_name="billing [sqlvm1]")
 
 
 def test_a_job_that_cannot_be_its_own_is_not_followed() -> None:
-    message = tracked(OfJob(job_id="stranger"))
-    assert following(polled(Azure(job=STRANGER, jobs=[STRANGER, own()]), message)).of == OfJob(job_id="mine")
+    message = tracked(FollowedJob(job_id="stranger"))
+    result = polled(Azure(job=STRANGER, jobs=[STRANGER, own()]), message)
+    assert following(result).followed == FollowedJob(job_id="mine")
     azure = Azure(job=STRANGER, jobs=[STRANGER])
     result = polled(azure, message)
     assert azure.start == NOW - 5 * MINUTE
@@ -448,9 +455,9 @@ def test_a_job_that_cannot_be_its_own_is_not_followed() -> None:
 
 def test_a_job_with_its_own_request_id_is_its_own_whatever_it_says() -> None:
     odd = own(entity_name="billing [sqlvm2]", operation="Restore")
-    later(polled(Azure(job=odd), tracked(OfJob(job_id="mine"))))
+    later(polled(Azure(job=odd), tracked(FollowedJob(job_id="mine"))))
     nobody = job("nobody", activity_id=FOREIGN, operation="Restore", entity_name="")
-    result = polled(Azure(job=nobody, jobs=[]), tracked(OfJob(job_id="nobody")))
+    result = polled(Azure(job=nobody, jobs=[]), tracked(FollowedJob(job_id="nobody")))
     assert isinstance(result, End)
     assert result.error is not None
     assert "a job Restore of nothing: it is" in result.error.message
@@ -470,7 +477,7 @@ def test_a_job_with_its_own_request_id_is_its_own_whatever_it_says() -> None:
 )
 def test_a_job_ends_in_its_outcome(said: str, status: Status) -> None:
     why = [JobError(errorString=f"text {number}") for number in range(60)]
-    result = polled(Azure(job=ended(said, error_details=why)), tracked(OfJob(job_id="mine")))
+    result = polled(Azure(job=ended(said, error_details=why)), tracked(FollowedJob(job_id="mine")))
     assert isinstance(result, End)
     assert result.status is status
     succeeded = said.startswith("Completed")
@@ -487,11 +494,13 @@ def test_a_conflict_that_a_job_tells_leads_to_the_next_effect() -> None:
         JobError(errorCode=510008),
         JobError(errorTitle="OperationCancelledBecauseConflictingOperationRunningUserError"),
     ):
-        result = polled(Azure(job=ended("Failed", error_details=[why])), tracked(OfJob(job_id="mine")))
+        result = polled(Azure(job=ended("Failed", error_details=[why])), tracked(FollowedJob(job_id="mine")))
         assert isinstance(result, NextEffect)
         assert result.waiting
         assert result.why is not None
-        cancelled = polled(Azure(job=ended("Cancelled", error_details=[why])), tracked(OfJob(job_id="mine")))
+        cancelled = polled(
+            Azure(job=ended("Cancelled", error_details=[why])), tracked(FollowedJob(job_id="mine"))
+        )
         assert isinstance(cancelled, End)
 
 
@@ -499,11 +508,11 @@ def test_a_failed_job_may_prove_an_earlier_effect() -> None:
     assert BACKUP.job is not None
     row = replace(BACKUP, job=replace(BACKUP.job, proves=lambda error: error.code == "Exists"))
     exists = ended("Failed", error_details=[JobError(errorTitle="Exists")])
-    message = tracked(OfJob(job_id="mine"), request={"epoch": 1})
+    message = tracked(FollowedJob(job_id="mine"), request={"epoch": 1})
     azure = Azure(job=exists, jobs=[])
     azure.list_jobs = lambda _vault, **_: []  # type: ignore[method-assign]  # looked through by its operation as well
     assert error_of(polled(azure, message, row=row))[0] is Status.UNKNOWN
-    assert error_of(polled(azure, tracked(OfJob(job_id="mine")), row=row)) == (Status.FAILED, "Exists")
+    assert error_of(polled(azure, tracked(FollowedJob(job_id="mine")), row=row)) == (Status.FAILED, "Exists")
     refused = OperationStatus(status="Failed", finished=True, succeeded=False, error_code="Exists")
     azure = Azure(status=refused)
     azure.list_jobs = lambda _vault, **_: []  # type: ignore[method-assign]  # as above
@@ -514,7 +523,7 @@ def test_a_job_of_a_listing_is_read_where_its_details_are_wanted() -> None:
     full = ended(error_details=[JobError(errorString="Full log.")])
     for known in (ended(), own()):
         azure = Azure(job=full)
-        read = polled(azure, tracked(OfJob(job_id="mine")), known=known, details=True)
+        read = polled(azure, tracked(FollowedJob(job_id="mine")), known=known, details=True)
         assert isinstance(read, End)
         assert (azure.asked, read.details.warnings) == (["job"], ("Full log.",))
         assert read.details.job is not None
@@ -527,7 +536,7 @@ def test_a_job_of_a_listing_is_read_where_its_details_are_wanted() -> None:
     assert listed.details.job.details_left_out is True
     assert len(listed.events) == 1
     # One that is gone meanwhile is what the listing showed.
-    gone = polled(Azure(), tracked(OfJob(job_id="mine")), known=ended(), details=True)
+    gone = polled(Azure(), tracked(FollowedJob(job_id="mine")), known=ended(), details=True)
     assert isinstance(gone, End)
     assert gone.status is Status.SUCCEEDED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 import pytest
@@ -13,8 +13,8 @@ import pytest
 from shared.arm.errors import ArmPacedError
 from shared.azure_backup.models import Job, OperationStatus
 from shared.azure_backup.operations import AzureBackup
-from shared.engine import once
-from shared.engine.message import Following, OfOperation, StepMessage
+from shared.engine.claim import claim
+from shared.engine.message import FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End
 from shared.following.batch import handle_batch
 from shared.following.poll import Poll
@@ -24,9 +24,8 @@ from shared.settings import Settings
 from shared.steps.payloads import ProtectPlan
 from shared.workflows import TABLE
 from tests.unit.app import OUTCOMES, open_app
-from tests.unit.examples import NOW, VAULT, VM, backup_message, request
+from tests.unit.examples import MINUTE, NOW, VAULT, VM, backup_message, request
 
-MINUTE = timedelta(minutes=1)
 URL = f"https://management.azure.com{VAULT.path}/operations/1"
 
 
@@ -77,7 +76,7 @@ def refresh() -> StepMessage[ProtectPlan]:
 def followed(
     message: StepMessage[Any], *, url: str | None = URL, deadline: datetime = NOW + 120 * MINUTE
 ) -> StepMessage[Following]:
-    return once.followed(message, OfOperation(async_operation_url=url), at=NOW, deadline=deadline)
+    return claim(message, FollowedOperation(async_operation_url=url), at=NOW, deadline=deadline)
 
 
 @pytest.mark.parametrize("succeeded", [True, False])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from shared.engine.message import VERSION, Delivery
+from shared.engine.requeue import OPERATOR_WAIT, requeue
 from shared.engine.run import read
-from shared.engine.send import OPERATOR_WAIT, wait_again
 from shared.following.batch import handle_batch
 from shared.intake.dead_letters import report_dead_letter
 from shared.intake.receive import receive_request
@@ -195,7 +195,7 @@ def test_messages_without_an_id_wait_side_by_side(app: App) -> None:
     for body in ({"a": 1}, {"a": 2}):
         delivery = app.delivery("trigger-backup", body, message_id="")
         for _ in range(2):
-            wait_again(delivery, app.runtime, wait=OPERATOR_WAIT)
+            requeue(delivery, app.runtime, wait=OPERATOR_WAIT)
     assert app.bodies("trigger-backup") == [{"a": 1}, {"a": 2}]
 
 
@@ -203,7 +203,7 @@ def test_a_message_may_wait_for_its_operator_for_weeks(app: App) -> None:
     app.broker.send("select-items", [])
     delivery = app.delivery("select-items", {"a": 1})
     for _ in range(300):
-        wait_again(delivery, app.runtime, wait=OPERATOR_WAIT)
+        requeue(delivery, app.runtime, wait=OPERATOR_WAIT)
         app.clock.advance(timedelta(minutes=5))
         (message,) = app.broker.receive("select-items")
         app.broker.complete("select-items", message.lock_token)

@@ -10,7 +10,8 @@ import pytest
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import RecoveryPointId
 from shared.azure_backup.models import DataDirectory, Job, WorkloadItem
-from shared.engine.message import Effect, Ending, StepMessage
+from shared.engine.effect import Effect
+from shared.engine.message import Ending, StepMessage
 from shared.engine.result import Call, End, Later, Result
 from shared.messages.events import DrillInfo, ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import drill_request_id

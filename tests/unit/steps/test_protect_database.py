@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from shared.azure_backup.models import ProtectedItem, ProtectionIntent
-from shared.engine.message import Effect, StepMessage
-from shared.engine.once import MOST_PUTS
+from shared.engine.effect import Effect
+from shared.engine.expected_job import MOST_PUTS
+from shared.engine.message import StepMessage
 from shared.engine.result import End
 from shared.messages.events import ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import Database

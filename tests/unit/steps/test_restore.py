@@ -21,7 +21,7 @@ from shared.azure_backup.models import (
     Vault,
     WorkloadItem,
 )
-from shared.engine.message import Effect
+from shared.engine.effect import Effect
 from shared.engine.result import Call, End, Result
 from shared.listing_cache import ItemListings
 from shared.messages.events import ErrorInfo, OutcomeDetails, RecoveryPointInfo, Status

@@ -12,17 +12,18 @@ import pytest
 from shared.azure_backup.calls import Reads
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Job, ProtectedItem
-from shared.engine import once
-from shared.engine.message import Effect, StepMessage
+from shared.engine import job_matching, reconcile
+from shared.engine.claim import next_effect
+from shared.engine.effect import Effect
+from shared.engine.expected_job import ExpectedJob
+from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.messages.events import ErrorInfo, Status
-from shared.messages.identity import Database
 from shared.settings import Settings
 from shared.steps.payloads import BackupTask
 from shared.workflows import TABLE
-from tests.unit.examples import NOW, VM, backup_message, job, protected, request
+from tests.unit.examples import MINUTE, NOW, backup_message, job, protected, request
 
-MINUTE = timedelta(minutes=1)
 ROW = TABLE.rows["trigger_backup"]
 
 
@@ -46,7 +47,7 @@ class Vault:
             job
             for job in self.jobs
             if (job.start_time is None or job.start_time >= start)
-            and (operation is None or once.is_of(job, operation))
+            and (operation is None or job_matching.is_of(job, operation))
             and status in (None, job.raw_status)
             and kept(job)
         ]
@@ -71,11 +72,11 @@ def look(
     vault: Vault | Sequence[Job],
     now: datetime,
     *,
-    job_of: once.JobOf | None = ROW.job,
+    job_of: ExpectedJob | None = ROW.job,
 ) -> Result | None:
     """One look, as the engine makes it before the step's call."""
     assert job_of is not None
-    return once.before_call(job_of, message, collaborators(vault, now))
+    return reconcile.before_call(job_of, message, collaborators(vault, now))
 
 
 def look_until_settled(
@@ -87,7 +88,7 @@ def look_until_settled(
         result = look(message, vault, now)
         if not isinstance(result, Later):
             return result, now, looks
-        message = message.again(at=now, effect=result.effect)
+        message = message.next_poll(at=now, effect=result.effect)
         now += result.delay
     raise AssertionError("it never settles")
 
@@ -139,7 +140,7 @@ def test_a_job_that_is_listed_late_is_adopted(minutes: int) -> None:
     vault = Vault([OTHERS])
     message, now = in_doubt(), NOW
     while isinstance(result := look(message, vault, now), Later):
-        message = message.again(at=now, effect=result.effect)
+        message = message.next_poll(at=now, effect=result.effect)
         now += result.delay
         if now - NOW >= minutes * MINUTE and len(vault.jobs) == 1:
             vault.jobs.append(marked(name="late"))
@@ -184,32 +185,6 @@ def test_settlement(jobs: list[Job], expected: Result | Status) -> None:
 def test_a_candidate_that_may_be_a_namesakes_is_not_adopted() -> None:
     other_instance = [protected("orders"), protected("orders", instance="SQL2019")]
     assert settled(in_doubt(), Vault([FOREIGN], other_instance)) is Status.UNKNOWN
-
-
-ENTITIES: dict[str, bool] = {
-    "orders": True,
-    "ORDERS [SQLVM1]": True,
-    "orders [sqlvm1.contoso.com]": True,
-    "MSSQLSERVER/orders [sqlvm1.contoso.com]": True,
-    "mssqlserver/orders": True,
-    "SQL2019/orders [sqlvm1]": False,
-    "orders [sqlvm2.contoso.com]": False,
-    "orders [old] [sqlvm1]": False,
-    "orders [old]": False,
-    "xorders [sqlvm1]": False,
-}
-
-
-@pytest.mark.parametrize(("entity", "about"), ENTITIES.items(), ids=ENTITIES)
-@pytest.mark.parametrize("server", ["sqlvm1", "sqlvm1.contoso.com"])
-def test_a_job_is_about_the_database_as_far_as_it_says(entity: str, about: bool, server: str) -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert once.names(entity, database, server) is about
-
-
-def test_two_full_host_names_are_those_of_one_machine_only_where_they_are_equal() -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert not once.names("orders [sqlvm1.contoso.com]", database, "sqlvm1.fabrikam.com")
 
 
 def test_an_earlier_effect_that_shows_up_late_is_adopted() -> None:
@@ -271,7 +246,7 @@ def test_an_operation_that_is_running_is_waited_for() -> None:
     first = look(waiting(), [OTHERS, running], NOW)
     assert isinstance(first, Later)
     # Once somebody else's job explains the conflict, nothing else is to be waited for.
-    again = waiting().again(at=NOW, effect=first.effect)
+    again = waiting().next_poll(at=NOW, effect=first.effect)
     assert look(again, [OTHERS], NOW + MINUTE) is None
 
 
@@ -336,40 +311,6 @@ def test_a_copy_whose_original_may_have_been_worked_on_looks_before_its_first_ca
     message = backup_message(effect=Effect(look_first=True))
     assert look(message, [marked(name="mine")], NOW) == FollowJob("mine")
     assert look(message, [OTHERS], NOW) is None
-
-
-def test_a_host_name_that_windows_has_cut_is_that_of_its_machine() -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert once.names("orders [sql-production-]", database, "sql-production-west")
-    assert once.names("orders [sql-production-west]", database, "sql-production-")
-    assert not once.names("orders [sql-production1]", database, "sql-production2")
-
-
-#: a job of which the service says this, for a backup of orders on sqlvm1: whether it must be another's
-STRANGERS: dict[str, tuple[dict[str, Any], bool]] = {
-    "its own": ({}, False),
-    "no kind": ({"operation": "Backup"}, False),
-    "nothing named": ({"entity_name": ""}, False),
-    "another operation": ({"operation": "Restore"}, True),
-    "an operation that is not known": ({"operation": "Inquiry"}, False),
-    "another database": ({"entity_name": "billing [sqlvm1]"}, True),
-    "another server": ({"entity_name": "orders [sqlvm2]"}, True),
-}
-
-
-@pytest.mark.parametrize(("changes", "strange"), STRANGERS.values(), ids=STRANGERS)
-def test_a_job_is_anothers_as_far_as_it_says(changes: dict[str, Any], strange: bool) -> None:
-    database = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    assert once.is_of_another(job(**changes), "Backup", database=database, server="sqlvm1") is strange
-
-
-def test_the_server_is_not_compared_where_jobs_may_name_another_one() -> None:
-    alone = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
-    shared = Database(vm_id=VM, name="orders", availability_group="ag1")
-    restore = job(operation="Restore", entity_name="orders [sqlvm2]")
-    assert not once.is_of_another(restore, "Restore", database=alone, server="sqlvm1")
-    backup = job(entity_name="ag1/orders [sqlvm2]")
-    assert not once.is_of_another(backup, "Backup", database=shared, server="sqlvm1")
 
 
 def test_a_namesake_on_another_server_is_told_apart_where_the_server_is_known() -> None:
@@ -519,7 +460,7 @@ def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job_or_leaves_a_do
     def proven(
         message: StepMessage[Any], jobs: list[Job], error: ErrorInfo = exists
     ) -> Result | Status | None:
-        result = once.proven(job_of, message, collaborators(jobs), error)
+        result = reconcile.proven(job_of, message, collaborators(jobs), error)
         return result.status if isinstance(result, End) else result
 
     second = backup_message(effect=Effect(n=2))
@@ -536,8 +477,8 @@ def test_a_refusal_that_proves_an_earlier_effect_leads_to_its_job_or_leaves_a_do
 def test_the_next_effect_is_the_next_of_the_same_step() -> None:
     message = backup_message(effect=Effect(n=2), since=NOW - MINUTE)
     later = NOW + MINUTE
-    following = once.turned_away(WHY, called=NOW, at=later)
-    repetition = once.next_effect(message, following)
+    following = reconcile.turned_away(WHY, called=NOW, at=later)
+    repetition = next_effect(message, following)
     assert repetition.since == NOW - MINUTE
     assert repetition.effect == Effect(n=3, waiting=True, why=WHY, refused_from=NOW, refused_at=later)
 
@@ -561,7 +502,7 @@ def test_a_job_may_have_given_way_to_one_of_the_same_call(others: list[Job], dou
     assert ROW.job is not None
     harmful = replace(ROW.job, harmless=lambda _payload: False)
     c = collaborators([GAVE_WAY, *others])
-    end = once.gave_way_to_its_twin(harmful, backup_message(), c, GAVE_WAY)
+    end = reconcile.gave_way_to_its_twin(harmful, backup_message(), c, GAVE_WAY)
     if not doubtful:
         assert end is None
         return
@@ -570,6 +511,6 @@ def test_a_job_may_have_given_way_to_one_of_the_same_call(others: list[Job], dou
     assert (end.status, end.error.code) == (Status.UNKNOWN, "OutcomeUnknown")
     assert "job gave-way gave way to job twin" in end.error.message
     # Where a second call can do no harm, or nothing says when the job began, there is nothing to doubt.
-    assert once.gave_way_to_its_twin(ROW.job, backup_message(), c, GAVE_WAY) is None
+    assert reconcile.gave_way_to_its_twin(ROW.job, backup_message(), c, GAVE_WAY) is None
     ageless = GAVE_WAY.model_copy(update={"start_time": None})
-    assert once.gave_way_to_its_twin(harmful, backup_message(), c, ageless) is None
+    assert reconcile.gave_way_to_its_twin(harmful, backup_message(), c, ageless) is None
