@@ -16,7 +16,7 @@ from local.simulator.authentication import action_of, check_allowed, check_token
 from local.simulator.authorization import check_roles
 from local.simulator.calls import Answer, Call, to_json
 from local.simulator.errors import ServiceError, arm
-from local.simulator.estate import Principal
+from local.simulator.estate import Principal, VirtualMachine
 from local.simulator.faults import Fault, FaultPlan
 from local.simulator.http_messages import Request, Response
 from local.simulator.initial_world import build_world
@@ -102,6 +102,11 @@ class Simulator:
         with self._lock:
             return list(self._access.entries)
 
+    @property
+    def machines(self) -> list[VirtualMachine]:
+        """The virtual machines themselves, with what is on them now."""
+        return list(self._world.machines.values())
+
     def vault_id(self, name: str | None = None) -> str:
         """The ARM id of the vault of that name, or of the first. Raises KeyError if there is none."""
         with self._lock:
@@ -112,7 +117,7 @@ class Simulator:
 
     def vm_id(self, name: str, resource_group: str | None = None) -> str:
         """The ARM id of the virtual machine. Raises KeyError if there is none."""
-        for machine in self._world.machines.values():
+        for machine in self.machines:
             if machine.name.name.lower() == name.lower() and (
                 resource_group is None or machine.name.resource_group.lower() == resource_group.lower()
             ):
@@ -205,9 +210,9 @@ class Simulator:
         world = self._world
         if not world.service.new_front_end:
             return {}
-        who = principal.object_id if principal is not None else _NOBODY
+        caller = principal.object_id if principal is not None else _NOBODY
         return {
-            "x-ms-operation-identifier": f"tenantId={self.tenant_id},objectId={who}"
+            "x-ms-operation-identifier": f"tenantId={self.tenant_id},objectId={caller}"
             f"/{world.scenario.location}/{world.ids.request_guid()}"
         }
 

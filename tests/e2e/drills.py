@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from local.estate import JsonObject
@@ -74,7 +73,7 @@ def every_database(simulator: Simulator) -> dict[tuple[str, str], Any]:
     """Every database of every VM, as the very object that it is: a restore over one makes another."""
     return {
         (machine.name.name, database.name): database
-        for machine in simulator._world.machines.values()
+        for machine in simulator.machines
         for instance in machine.instances.values()
         for database in instance.databases.values()
     }
@@ -82,8 +81,7 @@ def every_database(simulator: Simulator) -> dict[tuple[str, str], Any]:
 
 def machine_of(estate: Estate, name: str) -> Any:
     """A VM of the simulator."""
-    machines: Sequence[Any] = list(estate.simulator._world.machines.values())
-    return next(machine for machine in machines if machine.name.name == name)
+    return next(machine for machine in estate.simulator.machines if machine.name.name == name)
 
 
 def touched_by_drills(simulator: Simulator) -> set[tuple[str, str]]:

@@ -200,7 +200,7 @@ def _look_around(
     }
     tally.changed += [f"{key} was touched" for key in touched_by_drills(simulator) - allowed]
     for target in _TARGETS:
-        machine = next(each for each in simulator._world.machines.values() if each.name.name == target)
+        machine = next(each for each in simulator.machines if each.name.name == target)
         own = [name for name in machine.run_commands if name.startswith(RUN_COMMAND_PREFIX)]
         if len(own) > 1:
             tally.changed.append(f"{target} has {len(own)} run commands")

@@ -7,11 +7,15 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.observing import Estates
+from tests.faults.estate import open_faulty
+from tests.faults.observing import OpenEstate
 
 
 @pytest.fixture
-def estate() -> Iterator[Estates]:
-    """Opens estates that are closed at the end of the test."""
+def open_estate() -> Iterator[OpenEstate]:
+    """Opens estates that are closed at the end of the test.
+
+    A test with many estates (each example of Hypothesis, each effect of a flow) closes them sooner, by `open_faulty`.
+    """
     with ExitStack() as stack:
-        yield Estates(stack)
+        yield lambda *given, **options: stack.enter_context(open_faulty(*given, **options))

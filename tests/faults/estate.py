@@ -387,13 +387,13 @@ class FaultyEstate(Estate):
 
     def _check_contradictions(self) -> None:
         """Nobody is told of a doubt and then of a certainty: what comes second is dropped as a duplicate."""
-        said: dict[str, list[str]] = defaultdict(list)
+        published: dict[str, list[str]] = defaultdict(list)
         for message in self.bus.sent:
             if message.entity == "job-outcomes":
-                said[message.message_id].append(json.loads(message.body)["data"]["status"])
-        for statuses in said.values():
-            told_first, *dropped = statuses
-            late = told_first in DOUBTS and not DOUBTS.issuperset(dropped)
+                published[message.message_id].append(json.loads(message.body)["data"]["status"])
+        for statuses in published.values():
+            first_published, *dropped = statuses
+            late = first_published in DOUBTS and not DOUBTS.issuperset(dropped)
             assert not late, f"what was known came too late: {statuses}"
 
     def _check_effects(self) -> None:
@@ -443,12 +443,12 @@ class FaultyEstate(Estate):
                 "prepared" in payload or "prepared" in payload.get("payload", {}),
                 "ending" in body,
             )
-            about = payload.get("database", payload.get("payload", {}).get("database"))
+            database = payload.get("database", payload.get("payload", {}).get("database"))
             key = (
                 message.entity,
                 body["sender"],
                 body["request"]["id"],
-                json.dumps(about),
+                json.dumps(database),
                 stage,
             )
             # What one answer gives for a URL, another gives longer.

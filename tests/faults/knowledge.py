@@ -143,14 +143,14 @@ def key_of(queue: str, body: bytes) -> Key | None:
     request, payload = read.get("request"), read.get("payload")
     if not isinstance(request, dict) or not isinstance(payload, dict):
         return None
-    about = payload.get("database", _inner(payload, "payload").get("database"))
+    database = payload.get("database", _inner(payload, "payload").get("database"))
     effect = _inner(read, "effect")
     return (
         queue,
         str(request.get("source")),
         str(request.get("id")),
         str(payload.get("origin", "")),
-        json.dumps(about, sort_keys=True),
+        json.dumps(database, sort_keys=True),
         str(effect.get("n", 1)),
     )
 
@@ -270,17 +270,17 @@ def _handled(entity: str, message: Delivered) -> _Handled | None:
             queue = properties.get("originalQueue")
     if queue not in INTERNAL_QUEUES:
         return None
-    said = known_of(queue, message)
+    known = known_of(queue, message)
     if body is not message.body:
-        said = known_of(queue, _Body(body, properties))
-    delivered = said.delivered or before
+        known = known_of(queue, _Body(body, properties))
+    delivered = known.delivered or before
     # The step's own message says it in its effect, and a message that was worked on has not died.
     doubt = delivered and not leaves_no_doubt(queue, body)
-    raw = Knowledge(**{**vars(said), "delivered": delivered})
+    raw = Knowledge(**{**vars(known), "delivered": delivered})
     own = Knowledge(
         **{
-            **vars(said),
-            "may_have_started": said.may_have_started or doubt,
+            **vars(known),
+            "may_have_started": known.may_have_started or doubt,
             "delivered": False,
             "deaths": 0,
         }

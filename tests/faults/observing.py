@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final, Literal
@@ -18,30 +18,22 @@ from shared.engine import run as engine_run
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.table import Row
 from shared.following import batch
-from tests.faults.estate import Crash, FaultyEstate, Plan, open_faulty
+from tests.faults.estate import Crash, FaultyEstate
 
 Recovery = Literal["at once", "later"]
 RECOVERIES: Final[tuple[Recovery, ...]] = ("at once", "later")
 
 
-class Estates:
-    """Opens estates that are closed at the end of a test; they speak HTTP unless told otherwise."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-
-    def __call__(
-        self, scenario: JsonObject, plan: Plan | None = None, *, sockets: bool = True, **options: Any
-    ) -> FaultyEstate:
-        return self._stack.enter_context(open_faulty(scenario, plan, sockets=sockets, **options))
+#: Opens an estate that is closed at the end of the test: `open_estate(scenario, plan, settings, sockets=True)`.
+OpenEstate = Callable[..., FaultyEstate]
 
 
-def run(azure: FaultyEstate, *requests: JsonObject) -> list[JsonObject]:
+def run(estate: FaultyEstate, *requests: JsonObject) -> list[JsonObject]:
     """Send requests, let everything come to its end, check the invariants; the outcomes' data."""
-    azure.submit(*requests)
-    azure.quiesce()
-    azure.check()
-    return [outcome["data"] for request in requests for outcome in azure.outcomes_of(request)]
+    estate.submit(*requests)
+    estate.quiesce()
+    estate.check()
+    return [outcome["data"] for request in requests for outcome in estate.outcomes_of(request)]
 
 
 def one(outcomes: list[JsonObject]) -> JsonObject:
@@ -50,33 +42,33 @@ def one(outcomes: list[JsonObject]) -> JsonObject:
     return outcome
 
 
-def finished(azure: FaultyEstate, request: JsonObject) -> JsonObject:
+def finished(estate: FaultyEstate, request: JsonObject) -> JsonObject:
     """The data of the request's one outcome, once nothing is left to do and the invariants hold."""
-    return one(run(azure, request))
+    return one(run(estate, request))
 
 
-def proven(azure: FaultyEstate) -> None:
+def proven(estate: FaultyEstate) -> None:
     """Let the vault show that it echoes client request ids: by a backup of another database."""
-    assert finished(azure, azure.backup("billing"))["status"] == "succeeded"
+    assert finished(estate, estate.backup("billing"))["status"] == "succeeded"
 
 
-def asked(azure: FaultyEstate, route: str) -> list[tuple[datetime, int | None]]:
+def asked(estate: FaultyEstate, route: str) -> list[tuple[datetime, int | None]]:
     """When a route was asked, by Azure's clock, and what it answered (None: nothing)."""
     return [
         (datetime.fromisoformat(entry["time"]).replace(tzinfo=UTC), entry["status"])
-        for entry in azure.simulator.access_entries
+        for entry in estate.simulator.access_entries
         if entry["route"] == route
     ]
 
 
-def times(azure: FaultyEstate, route: str) -> list[datetime]:
+def times(estate: FaultyEstate, route: str) -> list[datetime]:
     """When a route was asked."""
-    return [at for at, _ in asked(azure, route)]
+    return [at for at, _ in asked(estate, route)]
 
 
-def gaps(azure: FaultyEstate, route: str) -> list[float]:
+def gaps(estate: FaultyEstate, route: str) -> list[float]:
     """Seconds between one call of a route and the next."""
-    return [(later - earlier).total_seconds() for earlier, later in pairwise(times(azure, route))]
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(times(estate, route))]
 
 
 @contextmanager
@@ -95,12 +87,12 @@ def deadly(queue: str, *requests: JsonObject, read: bool = False) -> Iterator[li
             body = json.loads(message.body)
             # The answer for a message that is parked does not do what that did.
             answer = body["payload"].get("of", {}).get("kind") == "end"
-            about, to = "" if answer else body["request"]["id"], message.queue
+            request_id, to_queue = "" if answer else body["request"]["id"], message.queue
         else:
-            about, to = message.request.id, message.step.replace("_", "-")
-        if about in ids and to == queue:
-            killed.append(about)
-            raise Crash(f"a message of {about} to {queue} ends its process")
+            request_id, to_queue = message.request.id, message.step.replace("_", "-")
+        if request_id in ids and to_queue == queue:
+            killed.append(request_id)
+            raise Crash(f"a message of {request_id} to {queue} ends its process")
         return inner(row, message, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -111,7 +103,7 @@ def deadly(queue: str, *requests: JsonObject, read: bool = False) -> Iterator[li
 @contextmanager
 def stranger() -> Iterator[tuple[str, list[bytes]]]:
     """Somebody else's server on this machine: its address, and what it was sent."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.2)
         done = threading.Event()
@@ -121,12 +113,12 @@ def stranger() -> Iterator[tuple[str, list[bytes]]]:
                 with suppress(TimeoutError):
                     connection, _ = listener.accept()
                     with connection:
-                        heard.append(connection.recv(4096))
+                        received.append(connection.recv(4096))
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}", heard
+            yield f"127.0.0.1:{listener.getsockname()[1]}", received
         finally:
             done.set()
             thread.join(5)

@@ -213,7 +213,8 @@ def requests_of(estate: FaultyEstate, flow: str) -> list[JsonObject]:
     return [*backups, estate.restore("orders", "orders_one"), estate.backup("orders", "billing")]
 
 
-def _fault(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
+def fault_of(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
+    """A fault of a route: its kind, which call, and its details."""
     kinds = _ON_ANYTHING + (_ON_MUTATIONS if route in _MUTATIONS else ())
     kinds += _ON_POLLS if route in ("OperationStatus", "OperationResult", "GetJob") else ()
     return st.tuples(
@@ -239,7 +240,8 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _some(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
+def at_most(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Up to `most` of these."""
     return st.lists(one, max_size=most).map(tuple)
 
 
@@ -255,16 +257,16 @@ SCHEDULES: Final = st.builds(
     flow=st.sampled_from(FLOWS),
     duplicates=st.integers(0, 2),
     echoes=st.sampled_from((True, True, False)),
-    faults=_some(st.sampled_from(_MUTATIONS + _MUTATIONS + _READS).flatmap(_fault), 3),
-    crashes=_some(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
-    slow=_some(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
-    unavailable=_some(_NUMBER, 2),
-    uncompleted=_some(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
-    held=_some(_NUMBER, 2),
-    troubles=_some(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
-    jumps=_some(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
+    faults=at_most(st.sampled_from(_MUTATIONS + _MUTATIONS + _READS).flatmap(fault_of), 3),
+    crashes=at_most(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
+    slow=at_most(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
+    unavailable=at_most(_NUMBER, 2),
+    uncompleted=at_most(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
+    held=at_most(_NUMBER, 2),
+    troubles=at_most(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
+    jumps=at_most(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
     recovery=st.sampled_from(("at once", "later")),
-    order=_some(st.integers(0, 17), 4),
+    order=at_most(st.integers(0, 17), 4),
 )
 
 
@@ -376,7 +378,7 @@ def _trouble(estate: FaultyEstate, kind: str, lasts: timedelta) -> None:
 def check_true(estate: FaultyEstate) -> None:
     """In a vault that echoes, whatever succeeded did so by a job of its own, which no other outcome names."""
     items = {entry["jobId"]: entry["item"].lower() for entry in estate.simulator.ledger_entries}
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for outcome in estate.outcomes():
         data = outcome["data"]
         job = (data.get("job") or {}).get("id")
@@ -385,8 +387,8 @@ def check_true(estate: FaultyEstate) -> None:
         if data["status"] in ("succeeded", "succeededWithWarnings"):
             assert items[job] == outcome["subject"].lower(), f"a job of another database: {outcome}"
             assert not gave_way(estate.simulator, job), f"its job did nothing: {outcome}"
-        assert job not in told, f"{data['requestId']} and {told[job]} have the same job"
-        told[job] = data["requestId"]
+        assert job not in reported, f"{data['requestId']} and {reported[job]} have the same job"
+        reported[job] = data["requestId"]
 
 
 #: How many schedules are run at most to find a smaller one that fails.

@@ -23,6 +23,7 @@ from tests.faults.estate import (
     open_faulty,
     protected_estate,
 )
+from tests.faults.observing import OpenEstate
 from tests.faults.schedules import REPAIRED
 
 CREATE: JsonObject = {
@@ -180,12 +181,12 @@ def test_killed_at_every_effect(name: str, side: Side, recovery: Literal["at onc
             assert not any(estate.mutations[route] for route in flow.once), where
 
 
-def test_a_first_delivery_that_succeeds_costs_no_call_more() -> None:
+def test_a_first_delivery_that_succeeds_costs_no_call_more(open_estate: OpenEstate) -> None:
     """What is done for the case that something fails is paid for then: these are the calls of the work itself."""
-    with open_faulty(protected_estate()) as estate:
-        estate.submit(estate.backup("orders"))
-        estate.quiesce()
-        calls = [entry["route"] for entry in estate.simulator.access_entries]
+    estate = open_estate(protected_estate())
+    estate.submit(estate.backup("orders"))
+    estate.quiesce()
+    calls = [entry["route"] for entry in estate.simulator.access_entries]
     # The last is of a small request alone: it names the recovery point.
     assert calls == [
         "ListProtectedItems",
@@ -195,10 +196,10 @@ def test_a_first_delivery_that_succeeds_costs_no_call_more() -> None:
         "GetJob",
         "ListRecoveryPoints",
     ]
-    with open_faulty(protected_estate()) as estate:
-        estate.submit(estate.restore("orders"))
-        estate.quiesce()
-        calls = [entry["route"] for entry in estate.simulator.access_entries]
+    estate = open_estate(protected_estate())
+    estate.submit(estate.restore("orders"))
+    estate.quiesce()
+    calls = [entry["route"] for entry in estate.simulator.access_entries]
     assert calls[-4:] == ["Restore", "OperationStatus", "GetJob", "GetJob"]
     assert "ListJobs" not in calls
 

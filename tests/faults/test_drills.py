@@ -42,6 +42,7 @@ from tests.e2e.harness import INSTANCE, virtual_machine
 from tests.faults import schedules
 from tests.faults.estate import BRISK, FaultyEstate, Plan, Side, fault, open_faulty
 from tests.faults.forged import forged
+from tests.faults.observing import OpenEstate
 from tests.faults.schedules import Schedule
 
 COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "400")) // 20
@@ -130,8 +131,8 @@ _SCRIPTS: Final = ("scriptNeverEnds", "scriptFailure", "scriptMisleads", "delete
 def _fault(route: str) -> st.SearchStrategy[tuple[str, str, int, tuple[tuple[str, Any], ...]]]:
     if route in ("PutRunCommand", "DeleteRunCommand"):
         own = st.tuples(st.just(route), st.sampled_from(_SCRIPTS), st.integers(1, 3), st.just(()))
-        return st.one_of(schedules._fault(route), own)
-    return schedules._fault(route)
+        return st.one_of(schedules.fault_of(route), own)
+    return schedules.fault_of(route)
 
 
 _NUMBER: Final = st.integers(0, 60)
@@ -140,14 +141,14 @@ DRILLS: Final = st.builds(
     flow=st.just("drill"),
     duplicates=st.integers(0, 2),
     echoes=st.just(True),
-    faults=schedules._some(st.sampled_from(_ROUTES).flatmap(_fault), 3),
-    crashes=schedules._some(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
-    slow=schedules._some(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
-    unavailable=schedules._some(_NUMBER, 2),
-    uncompleted=schedules._some(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
-    held=schedules._some(_NUMBER, 2),
+    faults=schedules.at_most(st.sampled_from(_ROUTES).flatmap(_fault), 3),
+    crashes=schedules.at_most(st.tuples(_NUMBER, st.sampled_from(("before", "after"))), 3),
+    slow=schedules.at_most(st.tuples(_NUMBER, st.sampled_from((20, 160, 301, 900))), 2),
+    unavailable=schedules.at_most(_NUMBER, 2),
+    uncompleted=schedules.at_most(st.tuples(_NUMBER, st.sampled_from(("at once", "later"))), 2),
+    held=schedules.at_most(_NUMBER, 2),
     recovery=st.sampled_from(("at once", "later")),
-    order=schedules._some(st.integers(0, 22), 4),
+    order=schedules.at_most(st.integers(0, 22), 4),
 )
 
 
@@ -299,14 +300,16 @@ _INFO: Final = restore_to_be_made()["payload"]["prepared"]["targetInfo"]
     ],
     ids=["its own", "another name", "another container", "over the original", "another machine"],
 )
-def test_a_prepared_call_is_made_only_where_it_is_the_drills_own(changes: JsonObject, made: int) -> None:
-    with open_faulty(scenario("orders", "billing"), Plan(), {**schedules.SETTINGS, **settings()}) as estate:
-        body = json.dumps(restore_to_be_made(**changes)).encode()
-        message = OutgoingMessage(entity="trigger-restore", body=body, message_id="forged")
-        estate.broker.send("trigger-restore", [message])
-        estate.quiesce()
-        check_untouched(estate, "orders", "billing")
-        assert estate.mutations["Restore"] == made
+def test_a_prepared_call_is_made_only_where_it_is_the_drills_own(
+    open_estate: OpenEstate, changes: JsonObject, made: int
+) -> None:
+    estate = open_estate(scenario("orders", "billing"), Plan(), {**schedules.SETTINGS, **settings()})
+    body = json.dumps(restore_to_be_made(**changes)).encode()
+    message = OutgoingMessage(entity="trigger-restore", body=body, message_id="forged")
+    estate.broker.send("trigger-restore", [message])
+    estate.quiesce()
+    check_untouched(estate, "orders", "billing")
+    assert estate.mutations["Restore"] == made
 
 
 @hypothesis_settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -19,9 +19,9 @@ from shared.bus import OutgoingMessage
 from shared.engine.message import Delivery, Effect, StepMessage
 from shared.messages.events import ErrorInfo
 from shared.workflows import TABLE
-from tests.faults.estate import BRISK, FaultyEstate, fault, open_faulty, protected_estate
+from tests.faults.estate import BRISK, FaultyEstate, fault, protected_estate
 from tests.faults.knowledge import Knowledge, known_of
-from tests.faults.observing import deadly, proven
+from tests.faults.observing import OpenEstate, deadly, proven
 from tests.reported.effects import (
     OVERWRITING,
     advance,
@@ -43,44 +43,58 @@ MINUTE = timedelta(minutes=1)
 Way = Callable[[FaultyEstate, pytest.MonkeyPatch], None]
 
 
-def _settings(azure: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
-    with settings_that_cannot_be_used(azure, patch, JOB_TIMEOUT="seven days"):
-        advance(azure, 12 * MINUTE)
+def _settings(estate: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
+    with settings_that_cannot_be_used(estate, patch, JOB_TIMEOUT="seven days"):
+        advance(estate, 12 * MINUTE)
 
 
-def _older_version(azure: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
-    azure.restart(release=True)
+def _older_version(estate: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
+    estate.restart(release=True)
     with patch.context() as patched:
         patched.setattr("shared.engine.run.VERSION", 0)
-        advance(azure, 12 * MINUTE)
-    azure.restart(release=True)
+        advance(estate, 12 * MINUTE)
+    estate.restart(release=True)
 
 
-def _settings_then_older_version(azure: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
-    _settings(azure, patch)
-    _older_version(azure, patch)
+def _settings_then_older_version(estate: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
+    _settings(estate, patch)
+    _older_version(estate, patch)
 
 
-def _next_queue_refuses(azure: FaultyEstate, _: pytest.MonkeyPatch) -> None:
-    azure.meter.plan.refused = {"track": 8}
-    azure.restart(release=True)
-    advance(azure, 12 * MINUTE)
+def _next_queue_refuses(estate: FaultyEstate, _: pytest.MonkeyPatch) -> None:
+    estate.meter.plan.refused = {"track": 8}
+    estate.restart(release=True)
+    advance(estate, 12 * MINUTE)
 
 
-def _bus_takes_nothing(azure: FaultyEstate, _: pytest.MonkeyPatch) -> None:
-    azure.meter.plan.bus_gone_until = azure.clock.now() + 30 * MINUTE
-    azure.restart(release=True)
-    advance(azure, 40 * MINUTE)
+def _bus_takes_nothing(estate: FaultyEstate, _: pytest.MonkeyPatch) -> None:
+    estate.meter.plan.bus_gone_until = estate.clock.now() + 30 * MINUTE
+    estate.restart(release=True)
+    advance(estate, 40 * MINUTE)
 
 
-def _lock_ends(azure: FaultyEstate, _: pytest.MonkeyPatch) -> None:
-    azure.restart(release=False)
+def _lock_ends(estate: FaultyEstate, _: pytest.MonkeyPatch) -> None:
+    estate.restart(release=False)
 
 
-def _dies_again(azure: FaultyEstate, _: pytest.MonkeyPatch) -> None:
-    azure.meter.plan.crashes = {len(azure.meter.effects) + 1: "before"}
-    azure.restart(release=True)
-    azure.quiesce()
+def _dies_again(estate: FaultyEstate, _: pytest.MonkeyPatch) -> None:
+    estate.meter.plan.crashes = {len(estate.meter.effects) + 1: "before"}
+    estate.restart(release=True)
+    estate.quiesce()
+
+
+def crashed_in_the_call(
+    open_estate: OpenEstate, operation: str, *, seconds: int
+) -> tuple[FaultyEstate, JsonObject]:
+    """An estate whose process has died while the call of a request was out, and the request; its job runs on."""
+    durations = {**BRISK, "backup": seconds, "restore": seconds}
+    estate = open_estate(protected_estate("orders", "billing", durations=durations), settings=OVERWRITING)
+    proven(estate)
+    estate.meter.plan.at = crash_in_the_call(operation).at
+    request = ask(estate, operation)
+    estate.submit(request)
+    until_it_crashes(estate)
+    return estate, request
 
 
 WAYS: dict[str, Way] = {
@@ -96,69 +110,59 @@ WAYS: dict[str, Way] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_call_that_was_out_is_remembered(operation: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario = protected_estate("orders", "billing", durations={**BRISK, "backup": 600, "restore": 600})
-    with open_faulty(scenario, settings=OVERWRITING) as azure:
-        proven(azure)
-        azure.meter.plan.at = crash_in_the_call(operation).at
-        request = ask(azure, operation)
-        azure.submit(request)
-        until_it_crashes(azure)
-        back = azure.bus.watched.came_back.total()
-        WAYS[way](azure, monkeypatch)
-        azure.quiesce()
-        azure.check()
-        assert azure.bus.watched.came_back.total() > back
-        did_once(azure, route_of(operation), azure.outcome(request))
+def test_a_call_that_was_out_is_remembered(
+    open_estate: OpenEstate, operation: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estate, request = crashed_in_the_call(open_estate, operation, seconds=600)
+    back = estate.bus.watched.came_back.total()
+    WAYS[way](estate, monkeypatch)
+    estate.quiesce()
+    estate.check()
+    assert estate.bus.watched.came_back.total() > back
+    did_once(estate, route_of(operation), estate.outcome(request))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_what_is_parked_and_sent_again_knows_of_its_call(operation: str) -> None:
+def test_what_is_parked_and_sent_again_knows_of_its_call(open_estate: OpenEstate, operation: str) -> None:
     """It kills its process until it is parked; its replay finds the job of the call that was out."""
-    scenario = protected_estate("orders", "billing", durations={**BRISK, "backup": 6000, "restore": 6000})
-    with open_faulty(scenario, settings=OVERWRITING) as azure:
-        proven(azure)
-        azure.meter.plan.at = crash_in_the_call(operation).at
-        request = ask(azure, operation)
-        azure.submit(request)
-        until_it_crashes(azure)
-        azure.restart(release=True)
-        with deadly(f"trigger-{operation.partition(' ')[0]}", request) as killed:
-            azure.quiesce()
-        assert len(killed) == 4, "its first death was the crash in the call"
-        assert azure.bus.watched.came_back["parked"] == 1
-        (told,) = azure.outcomes_of(request)
-        assert told["data"]["status"] == "unknown"
-        assert azure.replay() == 1
-        azure.quiesce()
-        (outcome,) = azure.outcomes_of(request, epoch=1)
-        did_once(azure, route_of(operation), outcome["data"])
-        assert azure.bus.watched.came_back["its replay"] == 1
+    estate, request = crashed_in_the_call(open_estate, operation, seconds=6000)
+    estate.restart(release=True)
+    with deadly(f"trigger-{operation.partition(' ')[0]}", request) as killed:
+        estate.quiesce()
+    assert len(killed) == 4, "its first death was the crash in the call"
+    assert estate.bus.watched.came_back["parked"] == 1
+    (parked,) = estate.outcomes_of(request)
+    assert parked["data"]["status"] == "unknown"
+    assert estate.replay() == 1
+    estate.quiesce()
+    (outcome,) = estate.outcomes_of(request, epoch=1)
+    did_once(estate, route_of(operation), outcome["data"])
+    assert estate.bus.watched.came_back["its replay"] == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 409, 429, 500, 503])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_call_that_was_answered_badly_is_remembered_while_settings_break(
-    operation: str, status: int, monkeypatch: pytest.MonkeyPatch
+    open_estate: OpenEstate, operation: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     route = route_of(operation)
     failing = fault(route, "statusAfterEffect", pathContains="orders", nth=1, status=status)
     scenario = protected_estate("orders", "billing", faults=[failing], durations={**BRISK, "restore": 600})
-    with open_faulty(scenario, settings=OVERWRITING) as azure:
-        proven(azure)
-        request = ask(azure, operation)
-        azure.submit(request)
-        for _ in range(1000):
-            azure.host.run_until_idle()
-            if effects(azure, route):
-                break
-            due = azure.broker.next_due()
-            assert due is not None
-            azure.clock.advance_to(due)
-        _settings_then_older_version(azure, monkeypatch)
-        azure.quiesce()
-        azure.check()
-        did_once(azure, route, azure.outcome(request))
+    estate = open_estate(scenario, settings=OVERWRITING)
+    proven(estate)
+    request = ask(estate, operation)
+    estate.submit(request)
+    for _ in range(1000):
+        estate.host.run_until_idle()
+        if effects(estate, route):
+            break
+        due = estate.broker.next_due()
+        assert due is not None
+        estate.clock.advance_to(due)
+    _settings_then_older_version(estate, monkeypatch)
+    estate.quiesce()
+    estate.check()
+    did_once(estate, route, estate.outcome(request))
 
 
 # -- the watch sees what it is there for
@@ -188,16 +192,16 @@ def _forgets_effect(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("forget", [_forgets_delivery, _forgets_effect])
 def test_a_way_that_lowers_what_is_known_is_seen(
-    forget: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    open_estate: OpenEstate, forget: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = {"route": "Restore", "fault": "jobListedLate", "seconds": 240}
-    with open_faulty(protected_estate(faults=[late]), crash_in_the_call("restore")) as azure:
-        azure.submit(azure.restore("orders"))
-        until_it_crashes(azure)
-        azure.restart(release=True)
-        forget(monkeypatch)
-        with pytest.raises(AssertionError, match=r"lowers what is known|without knowing it"):
-            azure.quiesce()
+    estate = open_estate(protected_estate(faults=[late]), crash_in_the_call("restore"))
+    estate.submit(estate.restore("orders"))
+    until_it_crashes(estate)
+    estate.restart(release=True)
+    forget(monkeypatch)
+    with pytest.raises(AssertionError, match=r"lowers what is known|without knowing it"):
+        estate.quiesce()
 
 
 # -- its parts

@@ -20,11 +20,10 @@ from tests.faults.estate import (
     Plan,
     bare_estate,
     fault,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
-    Estates,
+    OpenEstate,
     asked,
     finished,
     gaps,
@@ -57,22 +56,24 @@ FORBIDDEN = {
 }
 
 
-def test_F08_many_429_do_not_use_up_the_attempts(estate: Estates) -> None:
+def test_F08_many_429_do_not_use_up_the_attempts(open_estate: OpenEstate) -> None:
     faults = [fault("Backup", "throttle", nth=list(range(1, 30)), retryAfter=30)]
-    azure = estate(protected_estate(faults=faults))
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(protected_estate(faults=faults), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "succeeded"
-    assert min(gaps(azure, "Backup")) >= 30
+    assert min(gaps(estate, "Backup")) >= 30
 
 
 @pytest.mark.parametrize("value", [10**5, 10**9, "9" * 400])
-def test_F08_a_wait_of_days_or_centuries_ends_at_once(estate: Estates, value: Any) -> None:
-    azure = estate(protected_estate(faults=[fault("Backup", "throttle", nth=1, retryAfter=value)]))
-    began = azure.clock.now()
-    outcome = one(run(azure, azure.backup("orders")))
+def test_F08_a_wait_of_days_or_centuries_ends_at_once(open_estate: OpenEstate, value: Any) -> None:
+    estate = open_estate(
+        protected_estate(faults=[fault("Backup", "throttle", nth=1, retryAfter=value)]), sockets=True
+    )
+    began = estate.clock.now()
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "failed"
-    assert azure.clock.now() - began < MINUTE
-    assert azure.mutations["Backup"] == 0
+    assert estate.clock.now() - began < MINUTE
+    assert estate.mutations["Backup"] == 0
 
 
 @pytest.mark.parametrize("route", [READ, POST])
@@ -89,114 +90,121 @@ def test_F08_a_wait_of_days_or_centuries_ends_at_once(estate: Estates, value: An
         ("1e3", 0.5),
     ],
 )
-def test_F08_http_429_with_retry_after(route: str, value: int | str, least: float) -> None:
+def test_F08_http_429_with_retry_after(
+    open_estate: OpenEstate, route: str, value: int | str, least: float
+) -> None:
     faults = [fault(route, "throttle", retryAfter=value, times=3)]
-    with open_faulty(protected_estate(faults=faults), sockets=True) as estate:
-        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
-        statuses = [status for _, status in asked(estate, route)]
-        assert statuses[:4] == [429, 429, 429, 200 if route == READ else 202]
-        waits = gaps(estate, route)[:3]
-        first = waits[:1] if isinstance(value, str) and value.endswith("GMT") else waits
-        assert all(least <= wait <= least * 1.2 + 65 for wait in first)
-        assert estate.mutations["Backup"] == 1
+    estate = open_estate(protected_estate(faults=faults), sockets=True)
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+    statuses = [status for _, status in asked(estate, route)]
+    assert statuses[:4] == [429, 429, 429, 200 if route == READ else 202]
+    waits = gaps(estate, route)[:3]
+    first = waits[:1] if isinstance(value, str) and value.endswith("GMT") else waits
+    assert all(least <= wait <= least * 1.2 + 65 for wait in first)
+    assert estate.mutations["Backup"] == 1
 
 
 @pytest.mark.parametrize("route", [READ, POST, "OperationStatus"])
-def test_F08_a_wait_beyond_the_deadline_ends_at_once(route: str) -> None:
+def test_F08_a_wait_beyond_the_deadline_ends_at_once(open_estate: OpenEstate, route: str) -> None:
     faults = [fault(route, "throttle", retryAfter=10**9)]
-    with open_faulty(protected_estate(faults=faults), sockets=True) as estate:
-        began = estate.clock.now()
-        outcome = finished(estate, estate.backup("orders"))
-        assert outcome["status"] == ("timedOut" if route == "OperationStatus" else "failed")
-        assert len(asked(estate, route)) == 1
-        assert estate.clock.now() - began < timedelta(minutes=5)
+    estate = open_estate(protected_estate(faults=faults), sockets=True)
+    began = estate.clock.now()
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == ("timedOut" if route == "OperationStatus" else "failed")
+    assert len(asked(estate, route)) == 1
+    assert estate.clock.now() - began < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("route", [READ, POST])
-def test_F09_http_429_without_header(route: str) -> None:
+def test_F09_http_429_without_header(open_estate: OpenEstate, route: str) -> None:
     faults = [fault(route, "throttle", retryAfter=None, times=5)]
-    with open_faulty(protected_estate(faults=faults), sockets=True) as estate:
-        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
-        waits = gaps(estate, route)[:5]
-        for attempt, wait in enumerate(waits):
-            assert 2**attempt <= wait <= 62, "exponential, spread between half and the whole"
-        assert estate.mutations["Backup"] == 1
+    estate = open_estate(protected_estate(faults=faults), sockets=True)
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+    waits = gaps(estate, route)[:5]
+    for attempt, wait in enumerate(waits):
+        assert 2**attempt <= wait <= 62, "exponential, spread between half and the whole"
+    assert estate.mutations["Backup"] == 1
 
 
-def test_F10_http_5xx_of_a_put_that_took_effect(estate: Estates) -> None:
+def test_F10_http_5xx_of_a_put_that_took_effect(open_estate: OpenEstate) -> None:
     faults = [
         fault("Register", "status", nth=[1, 2], status=503, code="ServerTimeout"),
         fault("ConfigureBackup", "statusAfterEffect", nth=1, status=500),
     ]
-    azure = estate(bare_estate(faults=faults))
-    assert one(run(azure, azure.protect("orders")))["status"] == "succeeded"
+    estate = open_estate(bare_estate(faults=faults), sockets=True)
+    assert one(run(estate, estate.protect("orders")))["status"] == "succeeded"
 
 
-def test_F10_http_5xx_of_a_backup_is_settled_before_it_is_sent_again(estate: Estates) -> None:
-    azure = estate(
-        protected_estate("orders", "billing", faults=[fault("Backup", "status", nth=2, status=503)])
+def test_F10_http_5xx_of_a_backup_is_settled_before_it_is_sent_again(open_estate: OpenEstate) -> None:
+    estate = open_estate(
+        protected_estate("orders", "billing", faults=[fault("Backup", "status", nth=2, status=503)]),
+        sockets=True,
     )
-    proven(azure)
-    outcome = one(run(azure, azure.backup("orders")))
+    proven(estate)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "succeeded"
-    first, second = times(azure, "Backup")[1:]
+    first, second = times(estate, "Backup")[1:]
     assert second - first >= 2 * MINUTE
-    assert azure.mutations["Backup"] == 2
+    assert estate.mutations["Backup"] == 2
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
 @pytest.mark.parametrize("route", ["ListContainers", READ, "OperationStatus", "GetJob", PUT, "Register"])
-def test_F10_http_5xx_burst(route: str, status: int) -> None:
+def test_F10_http_5xx_burst(open_estate: OpenEstate, route: str, status: int) -> None:
     code = "ServerTimeout" if status == 503 else "InternalServerError"
     faults = [fault(route, "status", status=status, code=code, times=6)]
-    with open_faulty(bare_estate(faults=faults)) as estate:
-        assert finished(estate, estate.protect("orders"))["status"] == "succeeded"
-        assert [answered for _, answered in asked(estate, route)].count(status) == 6
+    estate = open_estate(bare_estate(faults=faults))
+    assert finished(estate, estate.protect("orders"))["status"] == "succeeded"
+    assert [answered for _, answered in asked(estate, route)].count(status) == 6
 
 
 @pytest.mark.parametrize("status", [500, 503, 408])
-def test_F10_http_5xx_of_a_backup_is_no_licence_to_repeat_it(status: int) -> None:
+def test_F10_http_5xx_of_a_backup_is_no_licence_to_repeat_it(open_estate: OpenEstate, status: int) -> None:
     for kind in ("status", "statusAfterEffect"):
-        with open_faulty(
+        estate = open_estate(
             protected_estate("orders", "billing", faults=[fault(POST, kind, status=status, nth=2)]),
             sockets=True,
-        ) as estate:
-            proven(estate)
-            outcome = finished(estate, estate.backup("orders"))
-            assert outcome["status"] == "succeeded"
-            # Taken effect or not: the database was backed up once, beside the other.
-            assert estate.job_ids("Backup")[1:] == [outcome["job"]["id"]]
+        )
+        proven(estate)
+        outcome = finished(estate, estate.backup("orders"))
+        assert outcome["status"] == "succeeded"
+        # Taken effect or not: the database was backed up once, beside the other.
+        assert estate.job_ids("Backup")[1:] == [outcome["job"]["id"]]
 
 
-def test_F11_a_backup_that_did_not_start_is_sent_again_after_two_minutes(estate: Estates) -> None:
-    azure = estate(protected_estate("orders", "billing", faults=[fault("Backup", "dropBeforeEffect", nth=2)]))
-    proven(azure)
-    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
-    first, second = times(azure, "Backup")[1:]
+def test_F11_a_backup_that_did_not_start_is_sent_again_after_two_minutes(open_estate: OpenEstate) -> None:
+    estate = open_estate(
+        protected_estate("orders", "billing", faults=[fault("Backup", "dropBeforeEffect", nth=2)]),
+        sockets=True,
+    )
+    proven(estate)
+    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    first, second = times(estate, "Backup")[1:]
     assert second - first >= 2 * MINUTE
 
 
-def test_F11_a_backup_that_is_lost_three_times_is_given_up(estate: Estates) -> None:
-    azure = estate(
+def test_F11_a_backup_that_is_lost_three_times_is_given_up(open_estate: OpenEstate) -> None:
+    estate = open_estate(
         protected_estate(
             "orders", "billing", faults=[fault("Backup", "dropBeforeEffect", nth=[2, 3, 4, 5, 6])]
-        )
+        ),
+        sockets=True,
     )
-    proven(azure)
-    outcome = one(run(azure, azure.backup("orders")))
+    proven(estate)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "failed"
     assert "attempt 3 of at most 3" in outcome["error"]["message"]
-    assert len(times(azure, "Backup")) == 1 + 3
+    assert len(times(estate, "Backup")) == 1 + 3
 
 
-def test_F11_the_job_began_before_its_answer_was_given_up() -> None:
+def test_F11_the_job_began_before_its_answer_was_given_up(open_estate: OpenEstate) -> None:
     # In a vault that does not echo, the one job that is ours began half a minute before the time-out.
     faults = [fault("Backup", "dropAfterEffect", nth=1)]
     plan = Plan(slow={1: timedelta(seconds=31)})
-    with open_faulty(protected_estate(faults=faults, echoActivityId=False), plan) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert outcome["status"] == "succeeded"
-        assert estate.job_ids("Backup") == [outcome["job"]["id"]]
+    estate = open_estate(protected_estate(faults=faults, echoActivityId=False), plan)
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == "succeeded"
+    assert estate.job_ids("Backup") == [outcome["job"]["id"]]
 
 
 @pytest.mark.parametrize(
@@ -204,110 +212,116 @@ def test_F11_the_job_began_before_its_answer_was_given_up() -> None:
 )
 @pytest.mark.parametrize("echoes", [True, False])
 @pytest.mark.parametrize("route", ["Backup", "Restore"])
-def test_F11_timeout_after_server_accepted(route: str, echoes: bool, kind: str) -> None:
+def test_F11_timeout_after_server_accepted(
+    open_estate: OpenEstate, route: str, echoes: bool, kind: str
+) -> None:
     # The time-out is the simulated transport's: the real one is tried on a socket of its own.
     details: JsonObject = {"seconds": 60} if kind.startswith("delay") else {}
     faults = [fault(route, kind, nth=1, **details)]
-    with open_faulty(
+    estate = open_estate(
         protected_estate(faults=faults, echoActivityId=echoes), sockets=kind != "delayAfterEffect"
-    ) as estate:
-        outcome = finished(estate, estate.backup("orders") if route == "Backup" else estate.restore("orders"))
-        assert outcome["status"] == "succeeded"
-        assert estate.job_ids(route) == [outcome["job"]["id"]]
+    )
+    outcome = finished(estate, estate.backup("orders") if route == "Backup" else estate.restore("orders"))
+    assert outcome["status"] == "succeeded"
+    assert estate.job_ids(route) == [outcome["job"]["id"]]
 
 
 @pytest.mark.parametrize("echoes", [True, False])
-def test_F11_a_restore_whose_start_is_unknown_is_not_sent_again(echoes: bool) -> None:
+def test_F11_a_restore_whose_start_is_unknown_is_not_sent_again(
+    open_estate: OpenEstate, echoes: bool
+) -> None:
     faults = [fault("Restore", "dropBeforeEffect", nth=1)]
-    with open_faulty(
+    estate = open_estate(
         protected_estate("orders", "billing", faults=faults, echoActivityId=echoes), sockets=True
-    ) as estate:
-        if echoes:
-            proven(estate)
-        outcome = finished(estate, estate.restore("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "OutcomeUnknown")
-        assert len(asked(estate, "Restore")) == 1
-        assert estate.mutations["Restore"] == 0
+    )
+    if echoes:
+        proven(estate)
+    outcome = finished(estate, estate.restore("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "OutcomeUnknown")
+    assert len(asked(estate, "Restore")) == 1
+    assert estate.mutations["Restore"] == 0
 
 
 @pytest.mark.parametrize("route", ["ListProtectedItems", "OperationStatus", "GetJob", "Backup", "ListJobs"])
-def test_F12_connection_reset_several_times_in_a_row(estate: Estates, route: str) -> None:
+def test_F12_connection_reset_several_times_in_a_row(open_estate: OpenEstate, route: str) -> None:
     faults = [fault(route, "dropMidBody", nth=[1, 2, 3]), fault(route, "malformedBody", nth=4)]
-    azure = estate(protected_estate(faults=faults))
-    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
-    assert azure.mutations["Backup"] == 1
+    estate = open_estate(protected_estate(faults=faults), sockets=True)
+    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    assert estate.mutations["Backup"] == 1
 
 
 @pytest.mark.parametrize("route", [READ, "OperationStatus", "GetJob", PUT, POST])
-def test_F12_connection_reset_mid_body(route: str) -> None:
+def test_F12_connection_reset_mid_body(open_estate: OpenEstate, route: str) -> None:
     faults = [fault(route, "dropMidBody", nth=1)]
-    with open_faulty(
+    estate = open_estate(
         bare_estate(faults=faults) if route == PUT else protected_estate(faults=faults), sockets=True
-    ) as estate:
-        request = estate.protect("orders") if route == PUT else estate.backup("orders")
-        assert finished(estate, request)["status"] == "succeeded"
-        assert estate.mutations["Backup"] <= 1
+    )
+    request = estate.protect("orders") if route == PUT else estate.backup("orders")
+    assert finished(estate, request)["status"] == "succeeded"
+    assert estate.mutations["Backup"] <= 1
 
 
 @pytest.mark.parametrize("kind", BAD_BODIES)
 @pytest.mark.parametrize("route", [READ, "OperationStatus", "GetJob"])
-def test_F13_malformed_json(route: str, kind: str) -> None:
+def test_F13_malformed_json(open_estate: OpenEstate, route: str, kind: str) -> None:
     for most in (4, None):
         faults = [fault(route, kind, **({"times": most} if most else {}))]
-        with open_faulty(protected_estate(faults=faults), sockets=True) as estate:
-            outcome = finished(estate, estate.backup("orders"))
-            if most:
-                assert outcome["status"] == "succeeded"
-            elif route == READ:
-                assert (outcome["status"], outcome["error"]["code"]) == ("failed", "ArmProtocol")
-                assert len(asked(estate, route)) == 5
-                assert len(outcome["error"]["message"]) < 1000
-            else:
-                # Of an operation that cannot be read the job is listed; what a job says stands nowhere else.
-                assert outcome["status"] == ("succeeded" if route == "OperationStatus" else "unknown")
-                assert estate.mutations["Backup"] == 1
+        estate = open_estate(protected_estate(faults=faults), sockets=True)
+        outcome = finished(estate, estate.backup("orders"))
+        if most:
+            assert outcome["status"] == "succeeded"
+        elif route == READ:
+            assert (outcome["status"], outcome["error"]["code"]) == ("failed", "ArmProtocol")
+            assert len(asked(estate, route)) == 5
+            assert len(outcome["error"]["message"]) < 1000
+        else:
+            # Of an operation that cannot be read the job is listed; what a job says stands nowhere else.
+            assert outcome["status"] == ("succeeded" if route == "OperationStatus" else "unknown")
+            assert estate.mutations["Backup"] == 1
 
 
 @pytest.mark.parametrize("kind", BAD_BODIES)
-def test_F13_a_malformed_answer_to_a_backup_is_no_licence_to_repeat_it(kind: str) -> None:
-    with open_faulty(protected_estate(faults=[fault(POST, kind)]), sockets=True) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert outcome["status"] == "succeeded"
-        assert estate.job_ids("Backup") == [outcome["job"]["id"]]
+def test_F13_a_malformed_answer_to_a_backup_is_no_licence_to_repeat_it(
+    open_estate: OpenEstate, kind: str
+) -> None:
+    estate = open_estate(protected_estate(faults=[fault(POST, kind)]), sockets=True)
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == "succeeded"
+    assert estate.job_ids("Backup") == [outcome["job"]["id"]]
 
 
-def test_F13_what_a_proxy_says_is_shown_without_its_secrets() -> None:
+def test_F13_what_a_proxy_says_is_shown_without_its_secrets(open_estate: OpenEstate) -> None:
     page = b"<html>denied https://proxy.example/?sig=geheim1&t=geheim2 Bearer geheim3geheim3 password=geheim4"
 
     def proxy(_: str, path: str, answer: RawAnswer) -> RawAnswer:
         return RawAnswer(200, answer.headers, page) if path.endswith("backupProtectedItems") else answer
 
-    with open_faulty(protected_estate(), Plan(mangle=proxy)) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert "denied" in outcome["error"]["message"]
-        assert "geheim" not in json.dumps(outcome)
+    estate = open_estate(protected_estate(), Plan(mangle=proxy))
+    outcome = finished(estate, estate.backup("orders"))
+    assert "denied" in outcome["error"]["message"]
+    assert "geheim" not in json.dumps(outcome)
 
 
 @pytest.mark.parametrize("route", ["ListProtectedItems", "Backup", "OperationStatus", "GetJob"])
-def test_F14_token_expired_more_than_once(estate: Estates, route: str) -> None:
-    azure = estate(protected_estate(faults=[fault(route, "status", nth=[1, 3, 4], status=401)]))
-    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
-    assert azure.mutations["Backup"] == 1
+def test_F14_token_expired_more_than_once(open_estate: OpenEstate, route: str) -> None:
+    estate = open_estate(
+        protected_estate(faults=[fault(route, "status", nth=[1, 3, 4], status=401)]), sockets=True
+    )
+    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    assert estate.mutations["Backup"] == 1
 
 
 @pytest.mark.parametrize("route", ["OperationStatus", "GetJob", READ])
-def test_F14_token_expired_mid_poll(route: str) -> None:
-    with open_faulty(
-        protected_estate(faults=[fault(route, "status", status=401, times=3)]), sockets=True
-    ) as estate:
-        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
-        statuses = [status for _, status in asked(estate, route)]
-        # One new token at once, then later.
-        assert statuses[:4] == [401, 401, 401, 200]
-        assert gaps(estate, route)[0] < 1 <= gaps(estate, route)[1]
+def test_F14_token_expired_mid_poll(open_estate: OpenEstate, route: str) -> None:
+    estate = open_estate(protected_estate(faults=[fault(route, "status", status=401, times=3)]), sockets=True)
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+    statuses = [status for _, status in asked(estate, route)]
+    # One new token at once, then later.
+    assert statuses[:4] == [401, 401, 401, 200]
+    assert gaps(estate, route)[0] < 1 <= gaps(estate, route)[1]
 
 
-def test_F14_a_claims_challenge_surfaces() -> None:
+def test_F14_a_claims_challenge_surfaces(open_estate: OpenEstate) -> None:
     challenge = 'Bearer error="insufficient_claims", claims="e30="'
 
     def challenged(_: str, path: str, answer: RawAnswer) -> RawAnswer:
@@ -315,85 +329,94 @@ def test_F14_a_claims_challenge_surfaces() -> None:
             return RawAnswer(401, {**answer.headers, "www-authenticate": challenge}, b"")
         return answer
 
-    with open_faulty(protected_estate(), Plan(mangle=challenged)) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "NotAuthorised")
+    estate = open_estate(protected_estate(), Plan(mangle=challenged))
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "NotAuthorised")
 
 
-def test_F15_a_role_that_is_removed_while_a_job_runs(estate: Estates) -> None:
+def test_F15_a_role_that_is_removed_while_a_job_runs(open_estate: OpenEstate) -> None:
     later = list(range(3, 200))
-    azure = estate(
-        protected_estate(faults=[fault("GetJob", "status", nth=later, **REFUSAL)], durations={"backup": 7200})
+    estate = open_estate(
+        protected_estate(
+            faults=[fault("GetJob", "status", nth=later, **REFUSAL)], durations={"backup": 7200}
+        ),
+        sockets=True,
     )
-    outcome = one(run(azure, azure.backup("orders")))
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "unknown", "the job goes on, whether or not this app may look at it"
     assert outcome["error"]["code"] == "NotAuthorised"
 
 
-def test_F15_the_other_tracking_header_is_tried_once(estate: Estates) -> None:
-    azure = estate(protected_estate(faults=[fault("OperationStatus", "status", **REFUSAL)]))
-    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
-    assert len(times(azure, "OperationStatus")) == 1
-    azure = estate(bare_estate(faults=[fault("OperationResult", "status", **REFUSAL)]))
-    assert one(run(azure, azure.protect("orders")))["status"] == "succeeded"
-    assert times(azure, "OperationStatus")
+def test_F15_the_other_tracking_header_is_tried_once(open_estate: OpenEstate) -> None:
+    estate = open_estate(
+        protected_estate(faults=[fault("OperationStatus", "status", **REFUSAL)]), sockets=True
+    )
+    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    assert len(times(estate, "OperationStatus")) == 1
+    estate = open_estate(bare_estate(faults=[fault("OperationResult", "status", **REFUSAL)]), sockets=True)
+    assert one(run(estate, estate.protect("orders")))["status"] == "succeeded"
+    assert times(estate, "OperationStatus")
 
 
-def test_F15_forbidden_403() -> None:
-    with open_faulty(protected_estate(faults=[fault(POST, "status", **FORBIDDEN)]), sockets=True) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "NotAuthorised")
-        assert ACTION in outcome["error"]["message"]
-        times = [at for at, _ in asked(estate, POST)]
-        assert timedelta(minutes=10) <= times[-1] - times[0] <= timedelta(minutes=12)
-        assert estate.mutations["Backup"] == 0
+def test_F15_forbidden_403(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(faults=[fault(POST, "status", **FORBIDDEN)]), sockets=True)
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "NotAuthorised")
+    assert ACTION in outcome["error"]["message"]
+    times = [at for at, _ in asked(estate, POST)]
+    assert timedelta(minutes=10) <= times[-1] - times[0] <= timedelta(minutes=12)
+    assert estate.mutations["Backup"] == 0
 
 
-def test_F15_a_role_that_is_still_spreading() -> None:
-    with open_faulty(
+def test_F15_a_role_that_is_still_spreading(open_estate: OpenEstate) -> None:
+    estate = open_estate(
         protected_estate(faults=[fault(POST, "status", times=10, **FORBIDDEN)]), sockets=True
-    ) as estate:
-        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
-        assert estate.mutations["Backup"] == 1
+    )
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+    assert estate.mutations["Backup"] == 1
 
 
 @pytest.mark.parametrize("route", ["OperationStatus", "OperationResult"])
-def test_F15_the_other_tracking_header_is_tried(route: str) -> None:
+def test_F15_the_other_tracking_header_is_tried(open_estate: OpenEstate, route: str) -> None:
     # Some roles may read only one of the two.
-    with open_faulty(bare_estate(faults=[fault(route, "status", **FORBIDDEN)]), sockets=True) as estate:
-        assert finished(estate, estate.protect("orders"))["status"] == "succeeded"
+    estate = open_estate(bare_estate(faults=[fault(route, "status", **FORBIDDEN)]), sockets=True)
+    assert finished(estate, estate.protect("orders"))["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("status", [404, 410])
 @pytest.mark.parametrize("nth", [1, [1, 2], None], ids=["once", "twice", "always"])
-def test_F20_neither_url_answers(estate: Estates, status: int, nth: Any) -> None:
+def test_F20_neither_url_answers(open_estate: OpenEstate, status: int, nth: Any) -> None:
     details = {} if nth is None else {"nth": nth}
     faults = [
         fault(route, "status", status=status, **details) for route in ("OperationStatus", "OperationResult")
     ]
-    azure = estate(protected_estate(faults=faults))
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(protected_estate(faults=faults), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "succeeded"
-    assert [outcome["job"]["id"]] == azure.job_ids("Backup")
-    azure = estate(bare_estate(faults=faults))
-    assert one(run(azure, azure.protect("orders")))["status"] == "succeeded"
+    assert [outcome["job"]["id"]] == estate.job_ids("Backup")
+    estate = open_estate(bare_estate(faults=faults), sockets=True)
+    assert one(run(estate, estate.protect("orders")))["status"] == "succeeded"
 
 
-def test_F20_operation_result_204_at_the_end(estate: Estates) -> None:
-    azure = estate(bare_estate(faults=[fault("OperationResult", "statusAfterEffect", status=204, nth=4)]))
-    assert one(run(azure, azure.protect("orders")))["status"] == "succeeded"
+def test_F20_operation_result_204_at_the_end(open_estate: OpenEstate) -> None:
+    estate = open_estate(
+        bare_estate(faults=[fault("OperationResult", "statusAfterEffect", status=204, nth=4)]), sockets=True
+    )
+    assert one(run(estate, estate.protect("orders")))["status"] == "succeeded"
 
 
 @pytest.mark.parametrize(("kind", "status"), [("status", 404), ("status", 410), ("statusAfterEffect", 204)])
 @pytest.mark.parametrize("route", ["OperationStatus", "OperationResult"])
 @pytest.mark.parametrize("times", [1, None])
-def test_F20_operation_result_404_410_204(route: str, kind: str, status: int, times: int | None) -> None:
+def test_F20_operation_result_404_410_204(
+    open_estate: OpenEstate, route: str, kind: str, status: int, times: int | None
+) -> None:
     faults = [fault(route, kind, status=status, **({"times": times} if times else {}))]
     flows: list[tuple[JsonObject, Callable[[FaultyEstate], JsonObject]]] = [
         (bare_estate(faults=faults), lambda estate: estate.protect("orders")),
         (protected_estate(faults=faults), lambda estate: estate.backup("orders")),
     ]
     for scenario, request in flows:
-        with open_faulty(scenario, sockets=True) as estate:
-            assert finished(estate, request(estate))["status"] == "succeeded"
-            assert estate.mutations["Backup"] <= 1
+        estate = open_estate(scenario, sockets=True)
+        assert finished(estate, request(estate))["status"] == "succeeded"
+        assert estate.mutations["Backup"] <= 1

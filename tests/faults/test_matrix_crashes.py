@@ -22,12 +22,11 @@ from tests.faults.estate import (
     FaultyEstate,
     Plan,
     bare_estate,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
     RECOVERIES,
-    Estates,
+    OpenEstate,
     Recovery,
     finished,
     proven,
@@ -55,88 +54,88 @@ READ, PUT, POST = "ListProtectedItems", "ConfigureBackup", "Backup"
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_F01_crash_before_arm_call(recovery: Recovery) -> None:
-    with open_faulty(protected_estate("orders", "billing"), Plan(recovery=recovery)) as estate:
-        proven(estate)
-        estate.meter.plan.at["POST backup"] = "before"
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], estate.crashes) == ("succeeded", 1)
-        assert estate.mutations["Backup"] == 2
-        assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
+def test_F01_crash_before_arm_call(open_estate: OpenEstate, recovery: Recovery) -> None:
+    estate = open_estate(protected_estate("orders", "billing"), Plan(recovery=recovery))
+    proven(estate)
+    estate.meter.plan.at["POST backup"] = "before"
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], estate.crashes) == ("succeeded", 1)
+    assert estate.mutations["Backup"] == 2
+    assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
 
 
-def test_F01_crash_before_arm_call_where_nobody_can_tell() -> None:
+def test_F01_crash_before_arm_call_where_nobody_can_tell(open_estate: OpenEstate) -> None:
     # The vault has never shown that it echoes: no second request is risked.
     plan = Plan(at={"POST backup": "before"})
-    with open_faulty(protected_estate("orders", echoActivityId=False), plan) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "OutcomeUnknown")
-        assert estate.mutations["Backup"] == 0
+    estate = open_estate(protected_estate("orders", echoActivityId=False), plan)
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "OutcomeUnknown")
+    assert estate.mutations["Backup"] == 0
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_F02_crash_after_arm_202_before_enqueue(recovery: Recovery) -> None:
-    with open_faulty(bare_estate()) as untouched:
-        finished(untouched, untouched.protect("orders"))
-        puts = [number for number, name in enumerate(untouched.meter.effects) if name.startswith("PUT ")]
-        expected = untouched.mutations
+def test_F02_crash_after_arm_202_before_enqueue(open_estate: OpenEstate, recovery: Recovery) -> None:
+    untouched = open_estate(bare_estate())
+    finished(untouched, untouched.protect("orders"))
+    puts = [number for number, name in enumerate(untouched.meter.effects) if name.startswith("PUT ")]
+    expected = untouched.mutations
     assert len(puts) == 2, "a registration and a protection"
     for number in puts:
-        with open_faulty(
-            bare_estate(), Plan(crashes={number: "after"}, recovery=recovery), sockets=True
-        ) as estate:
-            outcome = finished(estate, estate.protect("orders"))
-            assert (outcome["status"], outcome["protectionState"]) == ("succeeded", "IRPending")
-            assert estate.crashes == 1
-            # A PUT may be repeated, and says the same.
-            for route in ("Register", "ConfigureBackup"):
-                assert expected[route] <= estate.mutations[route] <= expected[route] + 1
+        estate = open_estate(bare_estate(), Plan(crashes={number: "after"}, recovery=recovery), sockets=True)
+        outcome = finished(estate, estate.protect("orders"))
+        assert (outcome["status"], outcome["protectionState"]) == ("succeeded", "IRPending")
+        assert estate.crashes == 1
+        # A PUT may be repeated, and says the same.
+        for route in ("Register", "ConfigureBackup"):
+            assert expected[route] <= estate.mutations[route] <= expected[route] + 1
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
 @pytest.mark.parametrize(("route", "effect"), [("Backup", "POST backup"), ("Restore", "POST restore")])
-def test_F03_crash_after_backup_post_202_before_enqueue(recovery: Recovery, route: str, effect: str) -> None:
+def test_F03_crash_after_backup_post_202_before_enqueue(
+    open_estate: OpenEstate, recovery: Recovery, route: str, effect: str
+) -> None:
     plan = Plan(at={effect: "after"}, recovery=recovery)
-    with open_faulty(protected_estate(), plan, sockets=True) as estate:
-        request = estate.backup("orders") if route == "Backup" else estate.restore("orders")
-        outcome = finished(estate, request)
-        assert (outcome["status"], estate.crashes) == ("succeeded", 1)
-        assert estate.job_ids(route) == [outcome["job"]["id"]]
-        assert is_marked(outcome["job"]["activityId"])
+    estate = open_estate(protected_estate(), plan, sockets=True)
+    request = estate.backup("orders") if route == "Backup" else estate.restore("orders")
+    outcome = finished(estate, request)
+    assert (outcome["status"], estate.crashes) == ("succeeded", 1)
+    assert estate.job_ids(route) == [outcome["job"]["id"]]
+    assert is_marked(outcome["job"]["activityId"])
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_F04_crash_after_enqueue_before_complete(recovery: Recovery) -> None:
-    with open_faulty(protected_estate()) as untouched:
-        finished(untouched, untouched.backup("orders"))
-        sends = [number for number, name in enumerate(untouched.meter.effects) if name.startswith("send ")]
-        polls = calls(untouched, "GET")
+def test_F04_crash_after_enqueue_before_complete(open_estate: OpenEstate, recovery: Recovery) -> None:
+    untouched = open_estate(protected_estate())
+    finished(untouched, untouched.backup("orders"))
+    sends = [number for number, name in enumerate(untouched.meter.effects) if name.startswith("send ")]
+    polls = calls(untouched, "GET")
     for number in sends:
-        with open_faulty(protected_estate(), Plan(crashes={number: "after"}, recovery=recovery)) as estate:
-            request = estate.backup("orders")
-            assert finished(estate, request)["status"] == "succeeded"
-            assert len({message.message_id for message in sent_outcomes(estate, request)}) == 1
-            assert estate.mutations["Backup"] == 1
-            # The second copy of a message is dropped, so that one poll follows on another, not two.
-            assert calls(estate, "GET") <= polls + 3
+        estate = open_estate(protected_estate(), Plan(crashes={number: "after"}, recovery=recovery))
+        request = estate.backup("orders")
+        assert finished(estate, request)["status"] == "succeeded"
+        assert len({message.message_id for message in sent_outcomes(estate, request)}) == 1
+        assert estate.mutations["Backup"] == 1
+        # The second copy of a message is dropped, so that one poll follows on another, not two.
+        assert calls(estate, "GET") <= polls + 3
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_F05_crash_after_publish_before_complete(recovery: Recovery) -> None:
-    with open_faulty(protected_estate()) as untouched:
-        finished(untouched, untouched.backup("orders"))
-        last = max(n for n, name in enumerate(untouched.meter.effects) if name == "send job-outcomes")
-    with open_faulty(protected_estate(), Plan(crashes={last: "after"}, recovery=recovery)) as estate:
-        request = estate.backup("orders")
-        finished(estate, request)
-        first, second = sent_outcomes(estate, request)
-        assert first.message_id == second.message_id
-        assert json.loads(first.body)["id"] == json.loads(second.body)["id"]
-        assert len(estate.outcomes()) == 1
+def test_F05_crash_after_publish_before_complete(open_estate: OpenEstate, recovery: Recovery) -> None:
+    untouched = open_estate(protected_estate())
+    finished(untouched, untouched.backup("orders"))
+    last = max(n for n, name in enumerate(untouched.meter.effects) if name == "send job-outcomes")
+    estate = open_estate(protected_estate(), Plan(crashes={last: "after"}, recovery=recovery))
+    request = estate.backup("orders")
+    finished(estate, request)
+    first, second = sent_outcomes(estate, request)
+    assert first.message_id == second.message_id
+    assert json.loads(first.body)["id"] == json.loads(second.body)["id"]
+    assert len(estate.outcomes()) == 1
 
 
-def test_F39_scale_in_during_step(estate: Estates) -> None:
-    azure = estate(protected_estate())
+def test_F39_scale_in_during_step(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), sockets=True)
     reached, go_on = threading.Event(), threading.Event()
 
     def pause(method: str, path: str, answer: RawAnswer) -> RawAnswer:
@@ -145,10 +144,10 @@ def test_F39_scale_in_during_step(estate: Estates) -> None:
             assert go_on.wait(20)
         return answer
 
-    azure.meter.plan.mangle = pause
-    azure.submit(azure.backup("orders"))
+    estate.meter.plan.mangle = pause
+    estate.submit(estate.backup("orders"))
     host = Host(
-        the_functions(), azure.receiver, settings=HostSettings(), clock=azure.clock, timers=False, threads=2
+        the_functions(), estate.receiver, settings=HostSettings(), clock=estate.clock, timers=False, threads=2
     )
     host.start()
     assert reached.wait(20)
@@ -158,18 +157,18 @@ def test_F39_scale_in_during_step(estate: Estates) -> None:
     go_on.set()
     stopped.join(30)
     assert not host.running
-    azure.quiesce()
-    azure.check()
-    assert azure.outcome()["status"] == "succeeded"
-    assert azure.mutations["Backup"] == 1
+    estate.quiesce()
+    estate.check()
+    assert estate.outcome()["status"] == "succeeded"
+    assert estate.mutations["Backup"] == 1
 
 
-def test_F39_scale_in_at_every_effect() -> None:
+def test_F39_scale_in_at_every_effect(open_estate: OpenEstate) -> None:
     """The worker is stopped in the middle of each of a restore's effects; its locks end by time."""
-    with open_faulty(protected_estate()) as untouched:
-        finished(untouched, untouched.restore("orders"))
-        effects = untouched.meter.effects
+    untouched = open_estate(protected_estate())
+    finished(untouched, untouched.restore("orders"))
+    effects = untouched.meter.effects
     for number, name in enumerate(effects):
-        with open_faulty(protected_estate(), Plan(crashes={number: "after"}, recovery="later")) as estate:
-            assert finished(estate, estate.restore("orders"))["status"] == "succeeded", name
-            assert estate.mutations["Restore"] == 1, name
+        estate = open_estate(protected_estate(), Plan(crashes={number: "after"}, recovery="later"))
+        assert finished(estate, estate.restore("orders"))["status"] == "succeeded", name
+        assert estate.mutations["Restore"] == 1, name

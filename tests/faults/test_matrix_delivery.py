@@ -21,11 +21,10 @@ from shared.engine.run import handle
 from shared.workflows import TABLE
 from tests.faults.estate import (
     Plan,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
-    Estates,
+    OpenEstate,
     finished,
     one,
     run,
@@ -36,186 +35,192 @@ from tests.faults.observing import (
 READ, PUT, POST = "ListProtectedItems", "ConfigureBackup", "Backup"
 
 
-def test_F06_duplicate_delivery_after_a_lost_lock(estate: Estates) -> None:
-    untouched = estate(protected_estate())
+def test_F06_duplicate_delivery_after_a_lost_lock(open_estate: OpenEstate) -> None:
+    untouched = open_estate(protected_estate(), sockets=True)
     run(untouched, untouched.backup("orders"))
     # The third call is the POST: its answer takes longer than the lock lasts.
-    azure = estate(protected_estate(), Plan(slow={1: timedelta(seconds=301)}))
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(protected_estate(), Plan(slow={1: timedelta(seconds=301)}), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "succeeded"
-    assert azure.mutations["Backup"] == 1
-    polls = Counter(entry["route"] for entry in azure.simulator.access_entries)
+    assert estate.mutations["Backup"] == 1
+    polls = Counter(entry["route"] for entry in estate.simulator.access_entries)
     allowed = Counter(entry["route"] for entry in untouched.simulator.access_entries)
     assert polls["GetJob"] <= allowed["GetJob"] + 1
     assert polls["OperationStatus"] <= allowed["OperationStatus"] + 1
 
 
-def test_F06_no_late_post_after_slow_reads(estate: Estates) -> None:
+def test_F06_no_late_post_after_slow_reads(open_estate: OpenEstate) -> None:
     # What is read before the restore takes more than half of the lock.
-    azure = estate(protected_estate(), Plan(slow={2: timedelta(seconds=160)}))
-    outcome = one(run(azure, azure.restore("orders")))
+    estate = open_estate(protected_estate(), Plan(slow={2: timedelta(seconds=160)}), sockets=True)
+    outcome = one(run(estate, estate.restore("orders")))
     assert outcome["status"] == "succeeded"
-    assert azure.mutations["Restore"] == 1
-    deliveries = [message for message in azure.bus.sent if message.entity == "trigger-restore"]
+    assert estate.mutations["Restore"] == 1
+    deliveries = [message for message in estate.bus.sent if message.entity == "trigger-restore"]
     assert len(deliveries) == 2, "it came back instead of sending late"
 
 
-def test_F06_duplicate_delivery_concurrent() -> None:
+def test_F06_duplicate_delivery_concurrent(open_estate: OpenEstate) -> None:
     """While the first delivery waits for the answer to its POST, its lock ends and a second one runs."""
-    with open_faulty(protected_estate()) as estate:
-        nested: list[object] = []
+    estate = open_estate(protected_estate())
+    nested: list[object] = []
 
-        def during_the_call(method: str, path: str, answer: RawAnswer) -> RawAnswer:
-            if path.endswith("/backup") and method == "POST" and not nested:
-                (message,) = estate.broker.peek("trigger-backup")
-                nested.append(message)
-                estate.clock.advance(timedelta(minutes=6))
-                again = Delivery(
-                    queue="trigger-backup",
-                    body=message.body,
-                    message_id=message.message_id or "",
-                    delivery_count=2,
-                    taken=estate.clock.now(),
-                )
-                handle(TABLE.rows["trigger_backup"], again, estate.runtime)
-            return answer
+    def during_the_call(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if path.endswith("/backup") and method == "POST" and not nested:
+            (message,) = estate.broker.peek("trigger-backup")
+            nested.append(message)
+            estate.clock.advance(timedelta(minutes=6))
+            again = Delivery(
+                queue="trigger-backup",
+                body=message.body,
+                message_id=message.message_id or "",
+                delivery_count=2,
+                taken=estate.clock.now(),
+            )
+            handle(TABLE.rows["trigger_backup"], again, estate.runtime)
+        return answer
 
-        estate.meter.plan.mangle = during_the_call
-        outcome = finished(estate, estate.backup("orders"))
-        assert outcome["status"] == "succeeded"
-        assert estate.job_ids("Backup") == [outcome["job"]["id"]]
-        handed_over = [
-            message.message_id
-            for message in estate.bus.sent
-            if message.entity == "track" and json.loads(message.body)["poll"] == 0
-        ]
-        # Both handed over, and the broker took one: one chain of polls.
-        assert len(handed_over) >= 2 and len(set(handed_over)) == 1
+    estate.meter.plan.mangle = during_the_call
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == "succeeded"
+    assert estate.job_ids("Backup") == [outcome["job"]["id"]]
+    handed_over = [
+        message.message_id
+        for message in estate.bus.sent
+        if message.entity == "track" and json.loads(message.body)["poll"] == 0
+    ]
+    # Both handed over, and the broker took one: one chain of polls.
+    assert len(handed_over) >= 2 and len(set(handed_over)) == 1
 
 
-def test_F06_no_late_post() -> None:
+def test_F06_no_late_post(open_estate: OpenEstate) -> None:
     # The call before the POST takes more than half the lock: the message goes back, unsent, and comes anew.
     conflict = {"route": "Backup", "nth": 1, "fault": "jobFailure", "errorCode": 510008, "code": "510008"}
-    with open_faulty(protected_estate(faults=[conflict])) as estate:
-        slowed: list[str] = []
+    estate = open_estate(protected_estate(faults=[conflict]))
+    slowed: list[str] = []
 
-        def slow_listing(_: str, path: str, answer: RawAnswer) -> RawAnswer:
-            if path.endswith("/backupJobs") and not slowed:
-                slowed.append(path)
-                estate.clock.advance(timedelta(minutes=4))
-            return answer
+    def slow_listing(_: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if path.endswith("/backupJobs") and not slowed:
+            slowed.append(path)
+            estate.clock.advance(timedelta(minutes=4))
+        return answer
 
-        estate.submit(estate.backup("orders"))
-        estate.step_until(lambda: estate.mutations["Backup"] == 1)
-        estate.meter.plan.mangle = slow_listing
-        estate.quiesce()
-        estate.check()
-        assert slowed
-        bodies = [json.loads(sent.body) for sent in estate.bus.sent if sent.entity == "trigger-backup"]
-        second = [body for body in bodies if body["effect"]["n"] == 2]
-        assert len(second) == 2, "the second effect came back once, unsent"
-        assert estate.outcome()["status"] == "succeeded"
-        assert estate.mutations["Backup"] == 2
+    estate.submit(estate.backup("orders"))
+    estate.step_until(lambda: estate.mutations["Backup"] == 1)
+    estate.meter.plan.mangle = slow_listing
+    estate.quiesce()
+    estate.check()
+    assert slowed
+    bodies = [json.loads(sent.body) for sent in estate.bus.sent if sent.entity == "trigger-backup"]
+    second = [body for body in bodies if body["effect"]["n"] == 2]
+    assert len(second) == 2, "the second effect came back once, unsent"
+    assert estate.outcome()["status"] == "succeeded"
+    assert estate.mutations["Backup"] == 2
 
 
-def test_F07_a_stale_poll_begins_no_second_chain(estate: Estates) -> None:
-    untouched = estate(protected_estate(durations={"backup": 600}))
+def test_F07_a_stale_poll_begins_no_second_chain(open_estate: OpenEstate) -> None:
+    untouched = open_estate(protected_estate(durations={"backup": 600}), sockets=True)
     run(untouched, untouched.backup("orders"))
     # Two polls are handled, and delivered again after those that follow them.
-    azure = estate(protected_estate(durations={"backup": 600}), Plan(uncompleted={4: "later", 5: "later"}))
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(
+        protected_estate(durations={"backup": 600}), Plan(uncompleted={4: "later", 5: "later"}), sockets=True
+    )
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "succeeded"
-    asked, allowed = len(times(azure, "GetJob")), len(times(untouched, "GetJob"))
+    asked, allowed = len(times(estate, "GetJob")), len(times(untouched, "GetJob"))
     assert asked <= allowed + 2, "a stale poll was the beginning of a second chain"
 
 
-def test_F07_out_of_order() -> None:
+def test_F07_out_of_order(open_estate: OpenEstate) -> None:
     """Every poll comes again after the end, the last one first, past every duplicate detection."""
-    with open_faulty(protected_estate()) as estate:
-        first = finished(estate, estate.backup("orders"))
-        polls = [message for message in estate.bus.sent if message.entity == "track"]
-        assert len(polls) >= 3
-        for number, message in enumerate(reversed(polls)):
-            estate.broker.send("track", [replace(message, message_id=f"stray-{number}", scheduled_for=None)])
-        estate.quiesce()
-        estate.check()
-        assert estate.outcome() == first
-        assert estate.mutations["Backup"] == 1
+    estate = open_estate(protected_estate())
+    first = finished(estate, estate.backup("orders"))
+    polls = [message for message in estate.bus.sent if message.entity == "track"]
+    assert len(polls) >= 3
+    for number, message in enumerate(reversed(polls)):
+        estate.broker.send("track", [replace(message, message_id=f"stray-{number}", scheduled_for=None)])
+    estate.quiesce()
+    estate.check()
+    assert estate.outcome() == first
+    assert estate.mutations["Backup"] == 1
 
 
-def test_F07_poll_redelivered_after_the_next() -> None:
-    with open_faulty(protected_estate()) as untouched:
-        finished(untouched, untouched.backup("orders"))
-        completions = untouched.meter.completions
-        sent = len({message.message_id for message in untouched.bus.sent})
+def test_F07_poll_redelivered_after_the_next(open_estate: OpenEstate) -> None:
+    untouched = open_estate(protected_estate())
+    finished(untouched, untouched.backup("orders"))
+    completions = untouched.meter.completions
+    sent = len({message.message_id for message in untouched.bus.sent})
     for number in range(completions):
-        with open_faulty(protected_estate(), Plan(uncompleted={number: "later"})) as estate:
-            assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
-            assert estate.mutations["Backup"] == 1
-            assert len({message.message_id for message in estate.bus.sent}) <= sent + 4
+        estate = open_estate(protected_estate(), Plan(uncompleted={number: "later"}))
+        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+        assert estate.mutations["Backup"] == 1
+        assert len({message.message_id for message in estate.bus.sent}) <= sent + 4
 
 
-def test_F35_broker_down_on_publish_or_enqueue(estate: Estates) -> None:
-    untouched = estate(protected_estate())
+def test_F35_broker_down_on_publish_or_enqueue(open_estate: OpenEstate) -> None:
+    untouched = open_estate(protected_estate(), sockets=True)
     run(untouched, untouched.backup("orders"))
     for number in range(untouched.meter.sends):
-        azure = estate(protected_estate(), Plan(unavailable={number}))
-        outcome = one(run(azure, azure.backup("orders")))
+        estate = open_estate(protected_estate(), Plan(unavailable={number}), sockets=True)
+        outcome = one(run(estate, estate.backup("orders")))
         assert outcome["status"] == "succeeded", number
-        assert azure.mutations["Backup"] == 1, number
+        assert estate.mutations["Backup"] == 1, number
 
 
 @pytest.mark.parametrize("databases", [("orders",), ("orders", "billing", "sales", "stock", "people")])
-def test_F35_outcomes_wait_for_the_role_on_their_topic(estate: Estates, databases: tuple[str, ...]) -> None:
+def test_F35_outcomes_wait_for_the_role_on_their_topic(
+    open_estate: OpenEstate, databases: tuple[str, ...]
+) -> None:
     plan = Plan(refused={"job-outcomes": 40 * len(databases)})
-    azure = estate(protected_estate(*databases), plan)
-    requests = [azure.backup(name) for name in databases]
+    estate = open_estate(protected_estate(*databases), plan, sockets=True)
+    requests = [estate.backup(name) for name in databases]
     # Refused far more often than a message is delivered before it is a dead letter.
-    azure.submit(*requests)
-    azure.quiesce()
-    azure.check()
+    estate.submit(*requests)
+    estate.quiesce()
+    estate.check()
     assert not plan.refused["job-outcomes"]
-    assert [one(azure.outcomes_of(request))["data"]["status"] for request in requests] == (
+    assert [one(estate.outcomes_of(request))["data"]["status"] for request in requests] == (
         ["succeeded"] * len(databases)
     )
-    assert azure.mutations["Backup"] == len(databases)
+    assert estate.mutations["Backup"] == len(databases)
 
 
-def test_F35_what_was_selected_is_not_selected_again_for_its_acceptance(estate: Estates) -> None:
-    azure = estate(protected_estate(), Plan(refused={"job-outcomes": 3}))
-    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
-    told = [event["type"] for event in azure.events()]
-    assert told.count("sqlvmbackup.backup.accepted.v1") == 1
-    asked = [entry["route"] for entry in azure.simulator.access_entries]
+def test_F35_what_was_selected_is_not_selected_again_for_its_acceptance(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), Plan(refused={"job-outcomes": 3}), sockets=True)
+    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    types = [event["type"] for event in estate.events()]
+    assert types.count("sqlvmbackup.backup.accepted.v1") == 1
+    asked = [entry["route"] for entry in estate.simulator.access_entries]
     assert asked.count("ListProtectedItems") == 1
 
 
-def test_F35_an_answer_waits_for_the_role_on_its_topic(estate: Estates) -> None:
-    azure = estate(protected_estate(), Plan(refused={"job-outcomes": 40}))
-    request = azure.backup("orders")
+def test_F35_an_answer_waits_for_the_role_on_its_topic(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), Plan(refused={"job-outcomes": 40}), sockets=True)
+    request = estate.backup("orders")
     del request["data"]["vaultId"]
-    assert one(run(azure, request))["status"] == "rejected"
+    assert one(run(estate, request))["status"] == "rejected"
 
 
-def test_F35_a_request_waits_for_the_role_on_its_first_queue(estate: Estates) -> None:
-    azure = estate(protected_estate(), Plan(refused={"select-items": 40, "dead-letters": 40}))
-    assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
+def test_F35_a_request_waits_for_the_role_on_its_first_queue(open_estate: OpenEstate) -> None:
+    estate = open_estate(
+        protected_estate(), Plan(refused={"select-items": 40, "dead-letters": 40}), sockets=True
+    )
+    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("entity", ["job-outcomes", "track", "trigger-backup"])
-def test_F35_an_entity_or_the_right_to_send_to_it_comes_late(estate: Estates, entity: str) -> None:
-    azure = estate(protected_estate(), Plan(refused={entity: 40}))
-    outcome = one(run(azure, azure.backup("orders")))
-    assert (outcome["status"], azure.mutations["Backup"]) == ("succeeded", 1)
-    assert azure.parked() == []
+def test_F35_an_entity_or_the_right_to_send_to_it_comes_late(open_estate: OpenEstate, entity: str) -> None:
+    estate = open_estate(protected_estate(), Plan(refused={entity: 40}), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
+    assert (outcome["status"], estate.mutations["Backup"]) == ("succeeded", 1)
+    assert estate.parked() == []
 
 
-def test_F35_an_entity_that_never_comes_is_no_endless_loop(estate: Estates) -> None:
-    azure = estate(protected_estate(), Plan(refused={"trigger-backup": 1_000_000}))
-    outcome = one(run(azure, azure.backup("orders")))
+def test_F35_an_entity_that_never_comes_is_no_endless_loop(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), Plan(refused={"trigger-backup": 1_000_000}), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
     assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "FailedInternal")
-    assert azure.mutations["Backup"] == 0
-    assert len(azure.parked()) == 1
+    assert estate.mutations["Backup"] == 0
+    assert len(estate.parked()) == 1
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -258,23 +263,23 @@ def test_F36_sender_link_stale_and_cross_thread_use() -> None:
         assert set(sent.values()) == {1}
 
 
-def test_F44_storm_of_duplicates(estate: Estates) -> None:
-    azure = estate(protected_estate())
-    request = azure.backup("orders")
-    azure.submit(request)
+def test_F44_storm_of_duplicates(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), sockets=True)
+    request = estate.backup("orders")
+    estate.submit(request)
     for number in range(1000):
-        azure.send(request)
+        estate.send(request)
         if number % 100 == 0:
-            azure.host.run_until_idle()
+            estate.host.run_until_idle()
     events = [
         OutgoingMessage(entity="events", body=json.dumps(request).encode(), message_id=f"e{n}")
         for n in range(9)
     ]
-    azure.broker.send("events", events)
-    azure.quiesce()
-    azure.check()
-    azure.send(request)
-    azure.quiesce()
-    assert azure.outcome(request)["status"] == "succeeded"
-    assert azure.mutations["Backup"] == 1
-    assert len([message for message in azure.bus.sent if message.entity == "trigger-backup"]) == 1
+    estate.broker.send("events", events)
+    estate.quiesce()
+    estate.check()
+    estate.send(request)
+    estate.quiesce()
+    assert estate.outcome(request)["status"] == "succeeded"
+    assert estate.mutations["Backup"] == 1
+    assert len([message for message in estate.bus.sent if message.entity == "trigger-backup"]) == 1

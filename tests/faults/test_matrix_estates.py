@@ -14,126 +14,125 @@ from tests.e2e.harness import virtual_machine
 from tests.faults.estate import (
     bare_estate,
     fault,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
-    Estates,
+    OpenEstate,
     finished,
     one,
     run,
 )
 
 
-def test_F27_container_registered_by_an_earlier_request(estate: Estates) -> None:
-    azure = estate(bare_estate("orders", "billing"))
-    assert one(run(azure, azure.protect("orders")))["status"] == "succeeded"
-    assert one(run(azure, azure.protect("billing")))["status"] == "succeeded"
-    assert azure.mutations["Register"] == 1
+def test_F27_container_registered_by_an_earlier_request(open_estate: OpenEstate) -> None:
+    estate = open_estate(bare_estate("orders", "billing"), sockets=True)
+    assert one(run(estate, estate.protect("orders")))["status"] == "succeeded"
+    assert one(run(estate, estate.protect("billing")))["status"] == "succeeded"
+    assert estate.mutations["Register"] == 1
 
 
-def test_F27_container_registered_to_another_vault(estate: Estates) -> None:
+def test_F27_container_registered_to_another_vault(open_estate: OpenEstate) -> None:
     vaults = [{"name": "vault1"}, {"name": "secretvault"}]
     machines = [virtual_machine("sqlvm1", "orders", registeredTo="secretvault")]
-    azure = estate({"vaults": vaults, "virtualMachines": machines})
-    outcome = one(run(azure, azure.protect("orders")))
+    estate = open_estate({"vaults": vaults, "virtualMachines": machines}, sockets=True)
+    outcome = one(run(estate, estate.protect("orders")))
     assert outcome["status"] == "failed"
     assert "another vault" in outcome["error"]["message"]
     assert "sqlvm1" in outcome["error"]["message"]
     assert "secretvault" not in json.dumps(outcome)
-    assert azure.mutations["ConfigureBackup"] == 0
+    assert estate.mutations["ConfigureBackup"] == 0
 
 
-def test_F27_container_already_registered() -> None:
+def test_F27_container_already_registered(open_estate: OpenEstate) -> None:
     machine = virtual_machine("sqlvm1", "orders", registeredTo="vault1")
-    with open_faulty(bare_estate(virtualMachines=[machine])) as estate:
-        assert finished(estate, estate.protect("orders"))["status"] == "succeeded"
-        assert estate.mutations["Register"] == 0
+    estate = open_estate(bare_estate(virtualMachines=[machine]))
+    assert finished(estate, estate.protect("orders"))["status"] == "succeeded"
+    assert estate.mutations["Register"] == 0
 
 
-def test_F28_db_already_protected() -> None:
-    with open_faulty(protected_estate()) as estate:
-        outcome = finished(estate, estate.protect("orders"))
-        assert (outcome["status"], outcome["protectionState"]) == ("succeeded", "Protected")
-        assert estate.mutations["ConfigureBackup"] == 0
+def test_F28_db_already_protected(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate())
+    outcome = finished(estate, estate.protect("orders"))
+    assert (outcome["status"], outcome["protectionState"]) == ("succeeded", "Protected")
+    assert estate.mutations["ConfigureBackup"] == 0
 
 
-def test_F28_protected_by_another_policy() -> None:
+def test_F28_protected_by_another_policy(open_estate: OpenEstate) -> None:
     scenario = protected_estate(vaults=[{"name": "vault1", "policies": ["HourlyLogBackup", "Other"]}])
-    with open_faulty(scenario) as estate:
-        failed = finished(estate, estate.protect("orders", policyName="Other"))
-        assert (failed["status"], failed["error"]["code"]) == ("failed", "ProtectedByAnotherPolicy")
-        assert estate.mutations["ConfigureBackup"] == 0
-        changed = finished(estate, estate.protect("orders", policyName="Other", onExisting="changePolicy"))
-        assert (changed["status"], changed["policyName"]) == ("succeeded", "Other")
-        assert estate.mutations["ConfigureBackup"] == 1
+    estate = open_estate(scenario)
+    failed = finished(estate, estate.protect("orders", policyName="Other"))
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "ProtectedByAnotherPolicy")
+    assert estate.mutations["ConfigureBackup"] == 0
+    changed = finished(estate, estate.protect("orders", policyName="Other", onExisting="changePolicy"))
+    assert (changed["status"], changed["policyName"]) == ("succeeded", "Other")
+    assert estate.mutations["ConfigureBackup"] == 1
 
 
-def test_F29_db_not_found_names_what_there_is(estate: Estates) -> None:
-    azure = estate(bare_estate("orders", "billing"))
-    outcome = one(run(azure, azure.protect("payroll")))
+def test_F29_db_not_found_names_what_there_is(open_estate: OpenEstate) -> None:
+    estate = open_estate(bare_estate("orders", "billing"), sockets=True)
+    outcome = one(run(estate, estate.protect("payroll")))
     assert outcome["error"]["code"] == "DatabaseNotFound"
     assert "MSSQLSERVER/billing, MSSQLSERVER/orders" in outcome["error"]["message"]
 
 
-def test_F29_db_not_found_after_inquire() -> None:
+def test_F29_db_not_found_after_inquire(open_estate: OpenEstate) -> None:
     machines = [
         virtual_machine("sqlvm1", "orders", resourceGroup="rg-a"),
         virtual_machine("sqlvm1", "billing", resourceGroup="rg-b"),
     ]
-    with open_faulty(bare_estate(virtualMachines=machines)) as estate:
-        request = estate.protect("billing", "renamed", vmId=estate.vm_id("sqlvm1", "rg-b"))
-        estate.submit(request)
-        estate.quiesce()
-        estate.check()
-        found = {data["data"]["database"]: data["data"] for data in estate.outcomes_of(request)}
-        assert found["billing"]["status"] == "succeeded"
-        assert found["renamed"]["status"] == "failed"
-        # What there is instead is named, and the namesake's database is not touched.
-        assert "billing" in found["renamed"]["error"]["message"]
-        assert [
-            entry["item"] for entry in estate.simulator.ledger_entries if entry["route"] == "ConfigureBackup"
-        ] == [
-            item
-            for item in [e["item"] for e in estate.simulator.ledger_entries]
-            if ";rg-b;" in item.lower() and "protecteditems" in item.lower()
-        ]
+    estate = open_estate(bare_estate(virtualMachines=machines))
+    request = estate.protect("billing", "renamed", vmId=estate.vm_id("sqlvm1", "rg-b"))
+    estate.submit(request)
+    estate.quiesce()
+    estate.check()
+    found = {data["data"]["database"]: data["data"] for data in estate.outcomes_of(request)}
+    assert found["billing"]["status"] == "succeeded"
+    assert found["renamed"]["status"] == "failed"
+    # What there is instead is named, and the namesake's database is not touched.
+    assert "billing" in found["renamed"]["error"]["message"]
+    assert [
+        entry["item"] for entry in estate.simulator.ledger_entries if entry["route"] == "ConfigureBackup"
+    ] == [
+        item
+        for item in [entry["item"] for entry in estate.simulator.ledger_entries]
+        if ";rg-b;" in item.lower() and "protecteditems" in item.lower()
+    ]
 
 
-def test_F29_two_machines_of_one_name() -> None:
+def test_F29_two_machines_of_one_name(open_estate: OpenEstate) -> None:
     machines = [virtual_machine("sqlvm1", "orders", resourceGroup=group) for group in ("rg-a", "rg-b")]
-    with open_faulty(bare_estate(virtualMachines=machines)) as estate:
-        outcome = finished(estate, estate.protect("orders", vmId=estate.vm_id("sqlvm1", "rg-b")))
-        assert outcome["status"] == "succeeded"
-        touched = [
-            entry["item"].lower()
-            for entry in estate.simulator.ledger_entries
-            if entry["route"] == "ConfigureBackup"
-        ]
-        assert len(touched) == 1 and ";rg-b;sqlvm1" in touched[0]
+    estate = open_estate(bare_estate(virtualMachines=machines))
+    outcome = finished(estate, estate.protect("orders", vmId=estate.vm_id("sqlvm1", "rg-b")))
+    assert outcome["status"] == "succeeded"
+    touched = [
+        entry["item"].lower()
+        for entry in estate.simulator.ledger_entries
+        if entry["route"] == "ConfigureBackup"
+    ]
+    assert len(touched) == 1 and ";rg-b;sqlvm1" in touched[0]
 
 
 @pytest.mark.parametrize("allowed", ["true", "false"])
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_F31_restore_target_exists(overwrite: bool, allowed: str) -> None:
+def test_F31_restore_target_exists(open_estate: OpenEstate, overwrite: bool, allowed: str) -> None:
     settings = {"RESTORE_ALLOW_OVERWRITE": allowed}
-    with open_faulty(protected_estate("orders", "billing"), settings=settings) as estate:
-        outcome = finished(estate, estate.restore("orders", to="billing", overwrite=overwrite))
-        both = overwrite and allowed == "true"
-        assert outcome["status"] == ("succeeded" if both else "rejected")
-        assert estate.mutations["Restore"] == (1 if both else 0)
-        if not overwrite:
-            assert outcome["error"]["code"] == "TargetDatabaseExists"
+    estate = open_estate(protected_estate("orders", "billing"), settings=settings)
+    outcome = finished(estate, estate.restore("orders", to="billing", overwrite=overwrite))
+    both = overwrite and allowed == "true"
+    assert outcome["status"] == ("succeeded" if both else "rejected")
+    assert estate.mutations["Restore"] == (1 if both else 0)
+    if not overwrite:
+        assert outcome["error"]["code"] == "TargetDatabaseExists"
 
 
-def test_F31_a_target_that_appears_meanwhile() -> None:
+def test_F31_a_target_that_appears_meanwhile(open_estate: OpenEstate) -> None:
     code = "UserErrorCannotRestoreExistingDBWithoutForceOverwrite"
-    with open_faulty(
+    estate = open_estate(
         protected_estate(
             faults=[fault("Restore", "jobFailure", code=code, message="It exists.", recommendations=[" "])]
         )
-    ) as estate:
-        outcome = finished(estate, estate.restore("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", code)
-        assert "RESTORE_ALLOW_OVERWRITE" in outcome["error"]["recommendations"][0]
-        assert estate.mutations["Restore"] == 1
+    )
+    outcome = finished(estate, estate.restore("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", code)
+    assert "RESTORE_ALLOW_OVERWRITE" in outcome["error"]["recommendations"][0]
+    assert estate.mutations["Restore"] == 1

@@ -17,11 +17,10 @@ from tests.faults.estate import (
     Plan,
     bare_estate,
     fault,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
-    Estates,
+    OpenEstate,
     asked,
     finished,
     one,
@@ -67,124 +66,121 @@ USER_ERRORS = [
         ("Register", "operationNeverEnds"),
     ],
 )
-def test_F19_operation_never_ends(route: str, kind: str) -> None:
+def test_F19_operation_never_ends(open_estate: OpenEstate, route: str, kind: str) -> None:
     scenario = bare_estate if route == "Register" else protected_estate
-    with open_faulty(scenario(faults=[fault(route, kind)])) as estate:
-        began = estate.clock.now()
-        request = (
-            estate.protect("orders")
-            if route == "Register"
-            else estate.backup("orders", jobTimeout="PT6H")
-            if route == "Backup"
-            else estate.restore("orders", jobTimeout="PT6H")
-        )
-        outcome = finished(estate, request)
-        limit = timedelta(hours=6 if kind == "jobNeverEnds" else 2)
-        assert outcome["status"] == "timedOut"
-        assert outcome["error"]["recommendations"], "it says what to do"
-        if kind == "jobNeverEnds":
-            assert outcome["job"]["id"] == estate.job_ids(route)[0]
-        assert limit <= estate.clock.now() - began <= limit + 2 * MINUTE, "deadline and one poll"
-        # The job is left to run: it is Azure's, and a person's to cancel.
-        assert not asked(estate, "CancelJob")
+    estate = open_estate(scenario(faults=[fault(route, kind)]))
+    began = estate.clock.now()
+    request = (
+        estate.protect("orders")
+        if route == "Register"
+        else estate.backup("orders", jobTimeout="PT6H")
+        if route == "Backup"
+        else estate.restore("orders", jobTimeout="PT6H")
+    )
+    outcome = finished(estate, request)
+    limit = timedelta(hours=6 if kind == "jobNeverEnds" else 2)
+    assert outcome["status"] == "timedOut"
+    assert outcome["error"]["recommendations"], "it says what to do"
+    if kind == "jobNeverEnds":
+        assert outcome["job"]["id"] == estate.job_ids(route)[0]
+    assert limit <= estate.clock.now() - began <= limit + 2 * MINUTE, "deadline and one poll"
+    # The job is left to run: it is Azure's, and a person's to cancel.
+    assert not asked(estate, "CancelJob")
 
 
-def test_F21_job_completed_with_warnings() -> None:
-    says = {"code": "UserErrorPartial", "errorCode": 7, "message": "Some files were skipped."}
-    with open_faulty(protected_estate(faults=[fault("Backup", "jobWarning", **says)])) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert outcome["status"] == "succeededWithWarnings"
-        assert "Some files were skipped." in outcome["warnings"][0]
-        assert "error" not in outcome
+def test_F21_job_completed_with_warnings(open_estate: OpenEstate) -> None:
+    problem = {"code": "UserErrorPartial", "errorCode": 7, "message": "Some files were skipped."}
+    estate = open_estate(protected_estate(faults=[fault("Backup", "jobWarning", **problem)]))
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == "succeededWithWarnings"
+    assert "Some files were skipped." in outcome["warnings"][0]
+    assert "error" not in outcome
 
 
 @pytest.mark.parametrize("spelling", ["Cancelled", "Canceled", "CANCELLED"])
-def test_F22_job_cancelled(spelling: str) -> None:
+def test_F22_job_cancelled(open_estate: OpenEstate, spelling: str) -> None:
     faults = [fault("Backup", "jobCancelled")]
-    with open_faulty(protected_estate(faults=faults), respelt('"Cancelled"', f'"{spelling}"')) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["job"]["id"]) == ("cancelled", estate.job_ids("Backup")[0])
-        assert estate.mutations["Backup"] == 1
+    estate = open_estate(protected_estate(faults=faults), respelt('"Cancelled"', f'"{spelling}"'))
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["job"]["id"]) == ("cancelled", estate.job_ids("Backup")[0])
+    assert estate.mutations["Backup"] == 1
 
 
-def test_F22_a_job_that_is_being_cancelled_has_not_ended() -> None:
-    with open_faulty(protected_estate(), respelt('"InProgress"', '"Cancelling"')) as estate:
-        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+def test_F22_a_job_that_is_being_cancelled_has_not_ended(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), respelt('"InProgress"', '"Cancelling"'))
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("route", ["GetJob", "OperationStatus"])
-def test_F23_unknown_status_value(route: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_F23_unknown_status_value(
+    open_estate: OpenEstate, route: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.WARNING)
-    with open_faulty(protected_estate(faults=[fault(route, "unknownStatus", times=2)])) as estate:
-        assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
+    estate = open_estate(protected_estate(faults=[fault(route, "unknownStatus", times=2)]))
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
     if route == "GetJob":
         assert 1 <= caplog.text.count("a status that is not known") <= 2
     settings = {"OPERATION_TIMEOUT": "PT20M"}
-    with open_faulty(protected_estate(faults=[fault(route, "unknownStatus")]), settings=settings) as estate:
-        outcome = finished(estate, estate.backup("orders", jobTimeout="PT20M"))
-        assert outcome["status"] == "timedOut"
-        assert estate.mutations["Backup"] == 1
+    estate = open_estate(protected_estate(faults=[fault(route, "unknownStatus")]), settings=settings)
+    outcome = finished(estate, estate.backup("orders", jobTimeout="PT20M"))
+    assert outcome["status"] == "timedOut"
+    assert estate.mutations["Backup"] == 1
 
 
-def test_F24_job_failed_with_a_code_nobody_knows(estate: Estates) -> None:
+def test_F24_job_failed_with_a_code_nobody_knows(open_estate: OpenEstate) -> None:
     code = "UserErrorNobodyHasHeardOf"
     failure = {"code": code, "errorCode": 7, "message": "It cannot be done.", "recommendations": ["Do this."]}
-    azure = estate(protected_estate(faults=[fault("Backup", "jobFailure", **failure)]))
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(protected_estate(faults=[fault("Backup", "jobFailure", **failure)]), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "failed"
     assert outcome["error"]["code"] == code
     assert "It cannot be done." in outcome["error"]["message"]
     assert outcome["error"]["recommendations"]
-    assert azure.mutations["Backup"] == 1
+    assert estate.mutations["Backup"] == 1
 
 
 @pytest.mark.parametrize(("number", "code", "advice"), USER_ERRORS, ids=[row[1] for row in USER_ERRORS])
-def test_F24_job_failed_with_user_error(number: int, code: str, advice: str) -> None:
+def test_F24_job_failed_with_user_error(open_estate: OpenEstate, number: int, code: str, advice: str) -> None:
     for own in (" ", "Do as the service says."):
         faults = [
             fault("Backup", "jobFailure", code=code, errorCode=number, message="No.", recommendations=[own])
         ]
-        with open_faulty(protected_estate(faults=faults)) as estate:
-            outcome = finished(estate, estate.backup("orders"))
-            error = outcome["error"]
-            assert (outcome["status"], error["code"]) == ("failed", code)
-            assert "No." in error["message"]
-            assert (own if own.strip() else advice) in " ".join(error["recommendations"])
-            assert estate.mutations["Backup"] == 1, "what will fail again is not tried again"
+        estate = open_estate(protected_estate(faults=faults))
+        outcome = finished(estate, estate.backup("orders"))
+        error = outcome["error"]
+        assert (outcome["status"], error["code"]) == ("failed", code)
+        assert "No." in error["message"]
+        assert (own if own.strip() else advice) in " ".join(error["recommendations"])
+        assert estate.mutations["Backup"] == 1, "what will fail again is not tried again"
 
 
-def test_F25_a_job_that_gave_way_is_followed_by_another(estate: Estates) -> None:
-    azure = estate(protected_estate(faults=[fault("Backup", "jobFailure", nth=1, **CONFLICT)]))
-    outcome = one(run(azure, azure.backup("orders")))
+def test_F25_a_job_that_gave_way_is_followed_by_another(open_estate: OpenEstate) -> None:
+    estate = open_estate(
+        protected_estate(faults=[fault("Backup", "jobFailure", nth=1, **CONFLICT)]), sockets=True
+    )
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "succeeded"
-    assert outcome["job"]["id"] == azure.job_ids("Backup")[1]
+    assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
 
 
-def test_F25_three_requests_for_one_database(estate: Estates) -> None:
-    azure = estate(protected_estate(durations={"backup": 3600, "restore": 600}))
-    first, second = azure.backup("orders"), azure.backup("orders", backup_type="CopyOnlyFull")
-    outcomes = run(azure, first, second, azure.restore("orders"))
-    assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * 3
-
-
-@pytest.mark.parametrize("route", ["Backup", "Restore"])
-def test_F25_conflict_another_operation_in_progress(route: str) -> None:
-    # A real conflict: a backup of another request is running.
-    with open_faulty(protected_estate("orders", durations={"backup": 1200, "restore": 60})) as estate:
-        first = estate.backup("orders", backup_type="CopyOnlyFull")
-        estate.submit(first)
-        estate.step_until(lambda: estate.mutations["Backup"] == 1)
-        second = estate.backup("orders") if route == "Backup" else estate.restore("orders")
-        outcome = finished(estate, second)
-        assert outcome["status"] == "succeeded"
-        begun = datetime.fromisoformat(outcome["startTime"])
-        ended = datetime.fromisoformat(estate.outcome(first)["endTime"])
-        assert begun >= ended, "only once the other has ended"
-        assert estate.mutations[route] <= 3
+def test_F25_conflict_another_operation_in_progress(open_estate: OpenEstate) -> None:
+    # Real conflicts: while a backup is running, another one and a restore are asked for.
+    estate = open_estate(protected_estate(durations={"backup": 3600, "restore": 600}))
+    first = estate.backup("orders", backup_type="CopyOnlyFull")
+    estate.submit(first)
+    estate.step_until(lambda: estate.mutations["Backup"] == 1)
+    outcomes = run(estate, estate.backup("orders"), estate.restore("orders"))
+    assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * 2
+    assert estate.outcome(first)["status"] == "succeeded"
+    ended = datetime.fromisoformat(estate.outcome(first)["endTime"])
+    for outcome in outcomes:
+        assert datetime.fromisoformat(outcome["startTime"]) >= ended, "only once the first has ended"
+    assert estate.mutations["Backup"] <= 3
+    assert estate.mutations["Restore"] <= 3
 
 
 @pytest.mark.parametrize(
-    "what",
+    "refusal",
     [
         fault("Backup", "status", status=409, code="Conflict"),
         fault("Backup", "jobFailure", **CONFLICT),
@@ -192,72 +188,72 @@ def test_F25_conflict_another_operation_in_progress(route: str) -> None:
     ],
     ids=["409", "job", "operation"],
 )
-def test_F25_at_most_three_attempts(what: JsonObject) -> None:
-    with open_faulty(protected_estate(faults=[what])) as estate:
-        estate.submit(estate.backup("orders"))
-        estate.quiesce()
-        outcome = estate.outcome()
-        assert outcome["status"] == "failed"
-        assert "attempt 3 of at most 3" in outcome["error"]["message"]
-        posts = [entry for entry in estate.simulator.access_entries if entry["route"] == "Backup"]
-        assert len(posts) == 3
-    with open_faulty(protected_estate(faults=[what])) as estate:
-        assert finished(estate, estate.backup("orders", ifRunning="skip"))["status"] == "skipped"
+def test_F25_at_most_three_attempts(open_estate: OpenEstate, refusal: JsonObject) -> None:
+    estate = open_estate(protected_estate(faults=[refusal]))
+    estate.submit(estate.backup("orders"))
+    estate.quiesce()
+    outcome = estate.outcome()
+    assert outcome["status"] == "failed"
+    assert "attempt 3 of at most 3" in outcome["error"]["message"]
+    posts = [entry for entry in estate.simulator.access_entries if entry["route"] == "Backup"]
+    assert len(posts) == 3
+    estate = open_estate(protected_estate(faults=[refusal]))
+    assert finished(estate, estate.backup("orders", ifRunning="skip"))["status"] == "skipped"
 
 
-def test_F26_the_tenth_full_of_a_day(estate: Estates) -> None:
-    azure = estate(protected_estate())
+def test_F26_the_tenth_full_of_a_day(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate(), sockets=True)
     for _ in range(9):
-        assert one(run(azure, azure.backup("orders")))["status"] == "succeeded"
-    asked = len(times(azure, "Backup"))
-    outcome = one(run(azure, azure.backup("orders")))
+        assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    asked = len(times(estate, "Backup"))
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "failed"
     assert outcome["error"]["code"] == "QuotaExhausted"
     assert "tomorrow" in outcome["error"]["recommendations"][0]
-    assert len(times(azure, "Backup")) == asked + 1
+    assert len(times(estate, "Backup")) == asked + 1
 
 
 @pytest.mark.parametrize("code", ["CloudDosAbsoluteLimitReached", "CloudDosAbsoluteLimitReachedWithRetry"])
 @pytest.mark.parametrize("kind", ["status", "jobFailure"])
-def test_F26_cloud_dos_absolute_limit_reached(code: str, kind: str) -> None:
+def test_F26_cloud_dos_absolute_limit_reached(open_estate: OpenEstate, code: str, kind: str) -> None:
     faults = [
         fault("Backup", kind, code=code, message="Too many.", **({"status": 400} if kind == "status" else {}))
     ]
-    with open_faulty(protected_estate(faults=faults)) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "QuotaExhausted")
-        assert code in outcome["error"]["message"]
-        posts = [entry for entry in estate.simulator.access_entries if entry["route"] == "Backup"]
-        assert len(posts) == 1
+    estate = open_estate(protected_estate(faults=faults))
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "QuotaExhausted")
+    assert code in outcome["error"]["message"]
+    posts = [entry for entry in estate.simulator.access_entries if entry["route"] == "Backup"]
+    assert len(posts) == 1
 
 
-def test_F30_extension_not_reachable_by_an_inquiry(estate: Estates) -> None:
+def test_F30_extension_not_reachable_by_an_inquiry(open_estate: OpenEstate) -> None:
     failure = {"code": "WorkloadExtensionNotReachable", "message": "The extension cannot be reached."}
-    azure = estate(bare_estate(faults=[fault("Inquire", "operationFailure", **failure)]))
-    outcome = one(run(azure, azure.protect("orders")))
+    estate = open_estate(bare_estate(faults=[fault("Inquire", "operationFailure", **failure)]), sockets=True)
+    outcome = one(run(estate, estate.protect("orders")))
     assert outcome["status"] == "failed"
     assert outcome["error"]["code"] == "WorkloadExtensionNotReachable"
     assert "re-register" in outcome["error"]["recommendations"][0]
 
 
 @pytest.mark.parametrize("route", ["Backup", "Restore", "ConfigureBackup"])
-def test_F30_extension_not_reachable(route: str) -> None:
-    says = {
+def test_F30_extension_not_reachable(open_estate: OpenEstate, route: str) -> None:
+    problem = {
         "code": "WorkloadExtensionNotReachable",
         "errorCode": 1,
         "message": "No contact with the VM.",
         "recommendations": [" "],
     }
     scenario = bare_estate if route == "ConfigureBackup" else protected_estate
-    with open_faulty(scenario(faults=[fault(route, "jobFailure", **says)])) as estate:
-        request = (
-            estate.protect("orders")
-            if route == "ConfigureBackup"
-            else estate.restore("orders")
-            if route == "Restore"
-            else estate.backup("orders")
-        )
-        outcome = finished(estate, request)
-        assert (outcome["status"], outcome["error"]["code"]) == ("failed", "WorkloadExtensionNotReachable")
-        assert "re-register" in outcome["error"]["recommendations"][0]
-        assert estate.mutations[route] == 1
+    estate = open_estate(scenario(faults=[fault(route, "jobFailure", **problem)]))
+    request = (
+        estate.protect("orders")
+        if route == "ConfigureBackup"
+        else estate.restore("orders")
+        if route == "Restore"
+        else estate.backup("orders")
+    )
+    outcome = finished(estate, request)
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "WorkloadExtensionNotReachable")
+    assert "re-register" in outcome["error"]["recommendations"][0]
+    assert estate.mutations[route] == 1

@@ -19,11 +19,10 @@ from tests.faults.estate import (
     Plan,
     bare_estate,
     fault,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
-    Estates,
+    OpenEstate,
     asked,
     finished,
     one,
@@ -89,14 +88,16 @@ LOOPS = [
     ids=str,
 )
 @pytest.mark.parametrize("route", ["Backup", "Register"])
-def test_F16_location_of_every_kind_of_host(estate: Estates, route: str, host: str | None) -> None:
-    with stranger() as (address, heard):
+def test_F16_location_of_every_kind_of_host(open_estate: OpenEstate, route: str, host: str | None) -> None:
+    with stranger() as (address, received):
         lead = [fault(route, "foreignPollUrl", host=address if host is None else host)]
-        azure = estate(protected_estate(faults=lead) if route == "Backup" else bare_estate(faults=lead))
-        outcome = one(run(azure, azure.backup("orders") if route == "Backup" else azure.protect("orders")))
+        estate = open_estate(
+            protected_estate(faults=lead) if route == "Backup" else bare_estate(faults=lead), sockets=True
+        )
+        outcome = one(run(estate, estate.backup("orders") if route == "Backup" else estate.protect("orders")))
     assert outcome["status"] == ("unknown" if route == "Backup" else "failed")
     assert outcome["error"]["code"] == "ArmUrlRefused"
-    assert not heard, "the stranger was spoken to"
+    assert not received, "the stranger was spoken to"
     assert "t=" not in json.dumps(outcome) and "?" not in outcome["error"]["message"]
 
 
@@ -113,34 +114,36 @@ def test_F16_location_of_every_kind_of_host(estate: Estates, route: str, host: s
         ("Restore", "foreignPollUrl"),
     ],
 )
-def test_F16_location_foreign_host(route: str, kind: str) -> None:
+def test_F16_location_foreign_host(open_estate: OpenEstate, route: str, kind: str) -> None:
     with stranger() as (host, seen):
         scenario = protected_estate if route in (POST, "OperationStatus", "Restore") else bare_estate
-        with open_faulty(scenario(faults=[fault(route, kind, host=host)]), sockets=True) as estate:
-            request = (
-                estate.protect("orders")
-                if scenario is bare_estate
-                else estate.restore("orders")
-                if route == "Restore"
-                else estate.backup("orders")
-            )
-            outcome = finished(estate, request)
-            assert seen == [], "a request left the endpoint"
-            assert outcome["status"] in ("failed", "unknown")
-            lost = (route, kind) == (POST, "redirect")
-            assert outcome["error"]["code"] == ("OutcomeUnknown" if lost else "ArmUrlRefused")
-            assert host in outcome["error"]["message"] or kind == "redirect"
+        estate = open_estate(scenario(faults=[fault(route, kind, host=host)]), sockets=True)
+        request = (
+            estate.protect("orders")
+            if scenario is bare_estate
+            else estate.restore("orders")
+            if route == "Restore"
+            else estate.backup("orders")
+        )
+        outcome = finished(estate, request)
+        assert seen == [], "a request left the endpoint"
+        assert outcome["status"] in ("failed", "unknown")
+        lost = (route, kind) == (POST, "redirect")
+        assert outcome["error"]["code"] == ("OutcomeUnknown" if lost else "ArmUrlRefused")
+        assert host in outcome["error"]["message"] or kind == "redirect"
 
 
 @pytest.mark.parametrize(("name", "change"), FOREIGN, ids=[name for name, _ in FOREIGN])
-def test_F16_every_way_of_pointing_elsewhere(name: str, change: Callable[[str, str], str]) -> None:
+def test_F16_every_way_of_pointing_elsewhere(
+    open_estate: OpenEstate, name: str, change: Callable[[str, str], str]
+) -> None:
     # The simulated transport fails the test where a request leaves the endpoint.
-    with open_faulty(protected_estate()) as estate:
-        own = estate.url.removeprefix("http://")
-        estate.meter.plan.mangle = relocate(lambda url: change(url, own))
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "ArmUrlRefused")
-        assert not asked(estate, "OperationStatus") and not asked(estate, "OperationResult")
+    estate = open_estate(protected_estate())
+    own = estate.url.removeprefix("http://")
+    estate.meter.plan.mangle = relocate(lambda url: change(url, own))
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "ArmUrlRefused")
+    assert not asked(estate, "OperationStatus") and not asked(estate, "OperationResult")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,9 @@ def test_F16_every_way_of_pointing_elsewhere(name: str, change: Callable[[str, s
     ],
     ids=lambda change: change[1],
 )
-def test_F17_location_that_climbs_or_changes_its_scheme(estate: Estates, change: tuple[str, str]) -> None:
+def test_F17_location_that_climbs_or_changes_its_scheme(
+    open_estate: OpenEstate, change: tuple[str, str]
+) -> None:
     def mislead(method: str, path: str, answer: RawAnswer) -> RawAnswer:
         if method != "POST":
             return answer
@@ -163,11 +168,11 @@ def test_F17_location_that_climbs_or_changes_its_scheme(estate: Estates, change:
         led = {name: answer.headers[name].replace(*change, 1) for name in names if name in answer.headers}
         return replace(answer, headers={**answer.headers, **led})
 
-    azure = estate(protected_estate(), Plan(mangle=mislead))
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(protected_estate(), Plan(mangle=mislead), sockets=True)
+    outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "unknown"
     assert outcome["error"]["code"] == "ArmUrlRefused"
-    assert not times(azure, "OperationStatus") and not times(azure, "OperationResult")
+    assert not times(estate, "OperationStatus") and not times(estate, "OperationResult")
 
 
 @pytest.mark.parametrize(
@@ -180,70 +185,72 @@ def test_F17_location_that_climbs_or_changes_its_scheme(estate: Estates, change:
     ],
     ids=["subscription", "climbing", "provider", "hidden"],
 )
-def test_F17_location_other_subscription_or_vault(change: Callable[[str], str]) -> None:
-    with open_faulty(protected_estate(), Plan(mangle=relocate(change))) as estate:
-        outcome = finished(estate, estate.backup("orders"))
-        assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "ArmUrlRefused")
-        assert not asked(estate, "OperationStatus") and not asked(estate, "OperationResult")
+def test_F17_location_other_subscription_or_vault(
+    open_estate: OpenEstate, change: Callable[[str], str]
+) -> None:
+    estate = open_estate(protected_estate(), Plan(mangle=relocate(change)))
+    outcome = finished(estate, estate.backup("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "ArmUrlRefused")
+    assert not asked(estate, "OperationStatus") and not asked(estate, "OperationResult")
 
 
 @pytest.mark.parametrize("headers", [BOTH, ONE, OTHER_ONE], ids=["both", "Location", "Azure-AsyncOperation"])
 @pytest.mark.parametrize("route", ["Backup", "Restore", "ConfigureBackup"])
-def test_F18_both_headers_missing_on_202(route: str, headers: list[str]) -> None:
+def test_F18_both_headers_missing_on_202(open_estate: OpenEstate, route: str, headers: list[str]) -> None:
     faults = [fault(route, "missingHeaders", headers=headers)]
     scenario = bare_estate if route == PUT else protected_estate
-    with open_faulty(scenario(faults=faults), sockets=True) as estate:
-        request = {
-            "Backup": lambda: estate.backup("orders"),
-            "Restore": lambda: estate.restore("orders"),
-            PUT: lambda: estate.protect("orders"),
-        }[route]()
-        outcome = finished(estate, request)
-        assert outcome["status"] == "succeeded"
-        assert estate.job_ids(route) == [outcome["job"]["id"]]
+    estate = open_estate(scenario(faults=faults), sockets=True)
+    request = {
+        "Backup": lambda: estate.backup("orders"),
+        "Restore": lambda: estate.restore("orders"),
+        PUT: lambda: estate.protect("orders"),
+    }[route]()
+    outcome = finished(estate, request)
+    assert outcome["status"] == "succeeded"
+    assert estate.job_ids(route) == [outcome["job"]["id"]]
 
 
-def test_F18_a_job_that_ended_before_the_call_is_not_taken_for_its_own() -> None:
+def test_F18_a_job_that_ended_before_the_call_is_not_taken_for_its_own(open_estate: OpenEstate) -> None:
     # Nobody can tell the jobs of a vault that does not echo by their ids, but by their times.
     faults = [fault("Backup", "missingHeaders", nth=2)]
-    with open_faulty(protected_estate(faults=faults, echoActivityId=False)) as estate:
-        finished(estate, estate.backup("orders", backup_type="CopyOnlyFull"))
-        outcome = finished(estate, estate.backup("orders"))
-        assert outcome["status"] == "succeeded"
-        assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
+    estate = open_estate(protected_estate(faults=faults, echoActivityId=False))
+    finished(estate, estate.backup("orders", backup_type="CopyOnlyFull"))
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == "succeeded"
+    assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
 
 
 @pytest.mark.parametrize("route", ["Refresh", "Register", "Inquire"])
 @pytest.mark.parametrize("headers", [BOTH, ONE, OTHER_ONE], ids=["both", "Location", "Azure-AsyncOperation"])
-def test_F18_an_operation_without_job(route: str, headers: list[str]) -> None:
+def test_F18_an_operation_without_job(open_estate: OpenEstate, route: str, headers: list[str]) -> None:
     faults = [fault(route, "missingHeaders", headers=headers)]
-    with open_faulty(bare_estate(faults=faults), sockets=True) as estate:
-        outcome = finished(estate, estate.protect("orders"))
-        if len(headers) == 1:
-            assert outcome["status"] == "succeeded"
-        else:
-            assert outcome["error"]["code"] == "NoOperationUrl"
+    estate = open_estate(bare_estate(faults=faults), sockets=True)
+    outcome = finished(estate, estate.protect("orders"))
+    if len(headers) == 1:
+        assert outcome["status"] == "succeeded"
+    else:
+        assert outcome["error"]["code"] == "NoOperationUrl"
 
 
-def test_F43_a_list_that_takes_longer_than_the_lock(estate: Estates) -> None:
+def test_F43_a_list_that_takes_longer_than_the_lock(open_estate: OpenEstate) -> None:
     pages = iter(range(100_000))
 
     def slowly(method: str, path: str, answer: RawAnswer) -> RawAnswer:
         if not path.endswith("/backupProtectedItems"):
             return answer
-        azure.clock.advance(timedelta(seconds=3))
+        estate.clock.advance(timedelta(seconds=3))
         body = json.loads(answer.body)
         body["nextLink"] = f"http://127.0.0.1:9{path}?api-version=2024-04-01&page={next(pages)}"
         return replace(answer, body=json.dumps(body).encode())
 
-    azure = estate(protected_estate(), Plan(mangle=slowly), sockets=False)
-    outcome = one(run(azure, azure.backup("orders")))
+    estate = open_estate(protected_estate(), Plan(mangle=slowly))
+    outcome = one(run(estate, estate.backup("orders")))
     assert (outcome["status"], outcome["error"]["code"]) == ("failed", "ArmProtocol")
     assert "has not ended" in outcome["error"]["message"]
-    assert len(times(azure, "ListProtectedItems")) < 500
+    assert len(times(estate, "ListProtectedItems")) < 500
 
 
-def test_F43_a_list_without_end(estate: Estates) -> None:
+def test_F43_a_list_without_end(open_estate: OpenEstate) -> None:
     pages = iter(range(100_000))
 
     def more(method: str, path: str, answer: RawAnswer) -> RawAnswer:
@@ -255,41 +262,43 @@ def test_F43_a_list_without_end(estate: Estates) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.arm.client._MOST_PAGES", 300)
-        azure = estate(protected_estate(), Plan(mangle=more), sockets=False)
-        outcome = one(run(azure, azure.backup("orders")))
+        estate = open_estate(protected_estate(), Plan(mangle=more))
+        outcome = one(run(estate, estate.backup("orders")))
     assert outcome["status"] == "failed"
     assert "pages" in outcome["error"]["message"]
 
 
-@pytest.mark.parametrize(("kind", "most", "says"), LOOPS, ids=["foreign", "loop", "endless"])
-def test_F43_pagination_next_link(kind: str, most: int, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "most", "message"), LOOPS, ids=["foreign", "loop", "endless"])
+def test_F43_pagination_next_link(
+    open_estate: OpenEstate, kind: str, most: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client, "_MOST_PAGES", most)
     names = [f"db{number:02}" for number in range(12)]
     with stranger() as (host, seen):
         faults = [fault(READ, kind, host=host, seconds=0)]
-        with open_faulty(protected_estate(*names, pageSize=1, faults=faults), sockets=True) as estate:
-            outcome = finished(estate, estate.backup("db00"))
-            assert seen == [], "a token left the endpoint"
-            assert outcome["status"] == "failed"
-            assert (says or host) in outcome["error"]["message"]
-            assert outcome["error"]["code"] == (
-                "ArmUrlRefused" if kind == "foreignNextLink" else "ArmProtocol"
-            )
-            assert estate.mutations["Backup"] == 0
-            assert len(asked(estate, READ)) <= 5 * most
+        estate = open_estate(protected_estate(*names, pageSize=1, faults=faults), sockets=True)
+        outcome = finished(estate, estate.backup("db00"))
+        assert seen == [], "a token left the endpoint"
+        assert outcome["status"] == "failed"
+        assert (message or host) in outcome["error"]["message"]
+        assert outcome["error"]["code"] == ("ArmUrlRefused" if kind == "foreignNextLink" else "ArmProtocol")
+        assert estate.mutations["Backup"] == 0
+        assert len(asked(estate, READ)) <= 5 * most
 
 
 @pytest.mark.parametrize(("kind", "status"), [("foreignNextLink", "unknown"), ("nextLinkLoop", "succeeded")])
-def test_F43_pagination_of_the_jobs_that_are_followed(kind: str, status: str) -> None:
+def test_F43_pagination_of_the_jobs_that_are_followed(
+    open_estate: OpenEstate, kind: str, status: str
+) -> None:
     names = [f"db{number:02}" for number in range(12)]
     with stranger() as (host, seen):
         faults = [fault("ListJobs", kind, host=host)]
-        with open_faulty(protected_estate(*names, pageSize=5, faults=faults), sockets=True) as estate:
-            request = estate.backup("*")
-            estate.submit(request)
-            estate.quiesce()
-            estate.check()
-            assert seen == [], "a token left the endpoint"
-            # Each has begun; a listing that turns in a circle passes, one that leads away does not.
-            assert {data["data"]["status"] for data in estate.outcomes_of(request)} == {status}
-            assert len(estate.outcomes_of(request)) == len(names) == estate.mutations["Backup"]
+        estate = open_estate(protected_estate(*names, pageSize=5, faults=faults), sockets=True)
+        request = estate.backup("*")
+        estate.submit(request)
+        estate.quiesce()
+        estate.check()
+        assert seen == [], "a token left the endpoint"
+        # Each has begun; a listing that turns in a circle passes, one that leads away does not.
+        assert {data["data"]["status"] for data in estate.outcomes_of(request)} == {status}
+        assert len(estate.outcomes_of(request)) == len(names) == estate.mutations["Backup"]

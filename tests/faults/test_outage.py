@@ -16,8 +16,8 @@ import pytest
 from local.estate import JsonObject, ask_by_hand
 from shared.bus import BusError, BusUnavailableError
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
-from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, open_faulty, protected_estate
-from tests.faults.observing import deadly
+from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, protected_estate
+from tests.faults.observing import OpenEstate, deadly
 from tests.reported.effects import advance
 
 MINUTE = timedelta(minutes=1)
@@ -29,121 +29,129 @@ def an_estate(count: int, **durations: int) -> JsonObject:
     return protected_estate(*names, durations={**BRISK, **durations})
 
 
-def given_up(azure: FaultyEstate) -> list[str]:
+def given_up(estate: FaultyEstate) -> list[str]:
     """What any queue gave up, wherever that went."""
-    reports = [m.message_id or "" for m in azure.broker.peek(PARKED_MESSAGES, 0, 500)]
+    reports = [m.message_id or "" for m in estate.broker.peek(PARKED_MESSAGES, 0, 500)]
     for queue in TOPOLOGY.queues:
-        dead = azure.broker.peek(f"{queue.name}/$deadletterqueue", 0, 500)
+        dead = estate.broker.peek(f"{queue.name}/$deadletterqueue", 0, 500)
         reports += [f"{queue.name}: {message.message_id}" for message in dead]
     return reports
 
 
 #: Few polls for hours.
 SETTINGS = {"TRACK_INTERVAL": "PT2M"}
-opened = partial(open_faulty, settings=SETTINGS)
+
+
+@pytest.fixture
+def open_estate(open_estate: OpenEstate) -> OpenEstate:
+    """Opens estates whose settings are those of this file."""
+    return partial(open_estate, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("refusal", [BusUnavailableError, BusError])
 @pytest.mark.parametrize(("followed", "waiting"), [(50, 50), (1, 1), (0, 3)])
-def test_six_hours_without_a_bus_lose_nothing(followed: int, waiting: int, refusal: type[BusError]) -> None:
+def test_six_hours_without_a_bus_lose_nothing(
+    open_estate: OpenEstate, followed: int, waiting: int, refusal: type[BusError]
+) -> None:
     """Few messages are delivered most often: each has the whole outage to itself."""
-    with opened(an_estate(followed + waiting, backup=1800)) as azure:
-        names = [f"db{number:03}" for number in range(followed + waiting)]
-        requests = [azure.backup(name) for name in names]
-        if followed:
-            azure.submit(*requests[:followed])
-            advance(azure, 10 * MINUTE)
-            assert azure.mutations["Backup"] == followed
-        azure.submit(*requests[followed:])
-        until = azure.clock.now() + HOURS
-        azure.meter.plan.refusal = refusal
-        azure.meter.plan.bus_gone_until = until
-        while azure.clock.now() < until:
-            advance(azure, min(MINUTE, until - azure.clock.now()))
-        azure.quiesce()
-        azure.check()
-        assert not given_up(azure)
-        outcomes = [azure.outcomes_of(request) for request in requests]
-        assert [len(found) for found in outcomes] == [1] * len(requests)
-        assert {found[0]["data"]["status"] for found in outcomes} == {"succeeded"}
-        assert azure.mutations["Backup"] == len(requests)
-        died = [message for message in azure.bus.sent if message.application_properties.get("deaths")]
-        assert not died, "an outage is counted as a death"
+    estate = open_estate(an_estate(followed + waiting, backup=1800))
+    names = [f"db{number:03}" for number in range(followed + waiting)]
+    requests = [estate.backup(name) for name in names]
+    if followed:
+        estate.submit(*requests[:followed])
+        advance(estate, 10 * MINUTE)
+        assert estate.mutations["Backup"] == followed
+    estate.submit(*requests[followed:])
+    until = estate.clock.now() + HOURS
+    estate.meter.plan.refusal = refusal
+    estate.meter.plan.bus_gone_until = until
+    while estate.clock.now() < until:
+        advance(estate, min(MINUTE, until - estate.clock.now()))
+    estate.quiesce()
+    estate.check()
+    assert not given_up(estate)
+    outcomes = [estate.outcomes_of(request) for request in requests]
+    assert [len(found) for found in outcomes] == [1] * len(requests)
+    assert {found[0]["data"]["status"] for found in outcomes} == {"succeeded"}
+    assert estate.mutations["Backup"] == len(requests)
+    died = [message for message in estate.bus.sent if message.application_properties.get("deaths")]
+    assert not died, "an outage is counted as a death"
 
 
 @pytest.mark.parametrize("minutes", [1, 4, 7, 60])
-def test_an_outage_is_no_death_of_any_of_a_batch(minutes: int) -> None:
-    with opened(an_estate(8, backup=1800)) as azure:
-        azure.submit(*(azure.backup(f"db{number:03}") for number in range(8)))
-        advance(azure, 10 * MINUTE)
-        azure.meter.plan.bus_gone_until = azure.clock.now() + minutes * MINUTE
-        azure.quiesce()
-        azure.check()
-        died = [message for message in azure.bus.sent if message.application_properties.get("deaths")]
-        assert not died
+def test_an_outage_is_no_death_of_any_of_a_batch(open_estate: OpenEstate, minutes: int) -> None:
+    estate = open_estate(an_estate(8, backup=1800))
+    estate.submit(*(estate.backup(f"db{number:03}") for number in range(8)))
+    advance(estate, 10 * MINUTE)
+    estate.meter.plan.bus_gone_until = estate.clock.now() + minutes * MINUTE
+    estate.quiesce()
+    estate.check()
+    died = [message for message in estate.bus.sent if message.application_properties.get("deaths")]
+    assert not died
 
 
 @pytest.mark.parametrize("hour", [1, 3, 5])
-def test_a_process_that_is_replaced_in_an_outage_loses_nothing(hour: int) -> None:
+def test_a_process_that_is_replaced_in_an_outage_loses_nothing(open_estate: OpenEstate, hour: int) -> None:
     """What the process knew of the outage is gone with it, and every message looks as if it had died."""
-    with opened(an_estate(12, backup=1800)) as azure:
-        requests = [azure.backup(f"db{number:03}") for number in range(12)]
-        azure.submit(*requests[:6])
-        advance(azure, 10 * MINUTE)
-        azure.submit(*requests[6:])
-        until = azure.clock.now() + HOURS
-        azure.meter.plan.bus_gone_until = until
-        restarts = [azure.clock.now() + timedelta(hours=at) for at in range(hour, 6)]
-        while azure.clock.now() < until:
-            advance(azure, min(MINUTE, until - azure.clock.now()))
-            if restarts and azure.clock.now() >= restarts[0]:
-                restarts.pop(0)
-                azure.restart(release=True)
-        azure.quiesce()
-        azure.check()
-        assert not given_up(azure)
-        assert azure.mutations["Backup"] == 12
-        statuses = Counter(outcome["data"]["status"] for outcome in azure.outcomes())
-        assert statuses == {"succeeded": 12}
+    estate = open_estate(an_estate(12, backup=1800))
+    requests = [estate.backup(f"db{number:03}") for number in range(12)]
+    estate.submit(*requests[:6])
+    advance(estate, 10 * MINUTE)
+    estate.submit(*requests[6:])
+    until = estate.clock.now() + HOURS
+    estate.meter.plan.bus_gone_until = until
+    restarts = [estate.clock.now() + timedelta(hours=at) for at in range(hour, 6)]
+    while estate.clock.now() < until:
+        advance(estate, min(MINUTE, until - estate.clock.now()))
+        if restarts and estate.clock.now() >= restarts[0]:
+            restarts.pop(0)
+            estate.restart(release=True)
+    estate.quiesce()
+    estate.check()
+    assert not given_up(estate)
+    assert estate.mutations["Backup"] == 12
+    statuses = Counter(outcome["data"]["status"] for outcome in estate.outcomes())
+    assert statuses == {"succeeded": 12}
 
 
 @pytest.mark.parametrize("hours", [2, 30])
 def test_a_delivery_that_comes_again_hours_later_leaves_the_telling_to_the_one_that_went_on(
+    open_estate: OpenEstate,
     hours: int,
 ) -> None:
     """The tracker's queue forgets within an hour who has gone on, and the vault does not tell whose a job is."""
     plan = Plan(at={"send track": "after"}, recovery="later")
-    estate = {**an_estate(1, backup=48 * 3600), "echoActivityId": False}
-    with opened(estate, plan) as azure:
-        azure.submit(request := azure.backup("db000"))
-        with pytest.raises(Crash):
-            azure.host.run_until_idle()
-        item = next(entry["item"] for entry in azure.simulator.ledger_entries if entry["route"] == "Backup")
-        body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
-        # Somebody else's gives way to it: two jobs may be the request's own.
-        assert ask_by_hand(azure.simulator, "POST", f"{item}/backup", body).status == 202
-        azure.clock.advance(timedelta(hours=hours))
-        azure.restart(release=True)
-        azure.quiesce()
-        azure.check()
-        assert azure.outcome(request)["status"] == "succeeded"
+    scenario = {**an_estate(1, backup=48 * 3600), "echoActivityId": False}
+    estate = open_estate(scenario, plan)
+    estate.submit(request := estate.backup("db000"))
+    with pytest.raises(Crash):
+        estate.host.run_until_idle()
+    item = next(entry["item"] for entry in estate.simulator.ledger_entries if entry["route"] == "Backup")
+    body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
+    # Somebody else's gives way to it: two jobs may be the request's own.
+    assert ask_by_hand(estate.simulator, "POST", f"{item}/backup", body).status == 202
+    estate.clock.advance(timedelta(hours=hours))
+    estate.restart(release=True)
+    estate.quiesce()
+    estate.check()
+    assert estate.outcome(request)["status"] == "succeeded"
 
 
-def test_an_outage_that_comes_and_goes_parks_nothing() -> None:
+def test_an_outage_that_comes_and_goes_parks_nothing(open_estate: OpenEstate) -> None:
     """The bus comes back for a moment between hours in which it takes nothing."""
-    with opened(an_estate(8, backup=12 * 3600)) as azure:
-        requests = [azure.backup(f"db{number:03}") for number in range(8)]
-        azure.submit(*requests)
-        advance(azure, 10 * MINUTE)
-        for _ in range(8):
-            azure.meter.plan.bus_gone_until = azure.clock.now() + timedelta(hours=1)
-            advance(azure, timedelta(hours=1))
-            advance(azure, timedelta(seconds=20))
-        azure.quiesce()
-        azure.check()
-        assert not given_up(azure)
-        statuses = Counter(outcome["data"]["status"] for outcome in azure.outcomes())
-        assert statuses == {"succeeded": 8}
+    estate = open_estate(an_estate(8, backup=12 * 3600))
+    requests = [estate.backup(f"db{number:03}") for number in range(8)]
+    estate.submit(*requests)
+    advance(estate, 10 * MINUTE)
+    for _ in range(8):
+        estate.meter.plan.bus_gone_until = estate.clock.now() + timedelta(hours=1)
+        advance(estate, timedelta(hours=1))
+        advance(estate, timedelta(seconds=20))
+    estate.quiesce()
+    estate.check()
+    assert not given_up(estate)
+    statuses = Counter(outcome["data"]["status"] for outcome in estate.outcomes())
+    assert statuses == {"succeeded": 8}
 
 
 # -- a message that ends its process
@@ -152,57 +160,59 @@ def test_an_outage_that_comes_and_goes_parks_nothing() -> None:
 @pytest.mark.parametrize("read", [False, True], ids=["once it is run", "once it is read"])
 @pytest.mark.parametrize("recovery", ["at once", "later"])
 @pytest.mark.parametrize("queue", ["select-items", "trigger-backup"])
-def test_a_message_that_ends_its_process_is_parked_alone(queue: str, recovery: Any, read: bool) -> None:
-    with opened(an_estate(4)) as azure:
-        azure.meter.plan.recovery = recovery
-        requests = [azure.backup(f"db{number:03}") for number in range(4)]
-        azure.submit(*requests)
-        with deadly(queue, requests[1], read=read) as killed:
-            azure.quiesce()
-        assert len(killed) == 5
-        _only_one_is_parked(azure, requests, queue)
-        assert azure.mutations["Backup"] == 3
+def test_a_message_that_ends_its_process_is_parked_alone(
+    open_estate: OpenEstate, queue: str, recovery: Any, read: bool
+) -> None:
+    estate = open_estate(an_estate(4))
+    estate.meter.plan.recovery = recovery
+    requests = [estate.backup(f"db{number:03}") for number in range(4)]
+    estate.submit(*requests)
+    with deadly(queue, requests[1], read=read) as killed:
+        estate.quiesce()
+    assert len(killed) == 5
+    _only_one_is_parked(estate, requests, queue)
+    assert estate.mutations["Backup"] == 3
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["once it is run", "once it is read"])
 @pytest.mark.parametrize("recovery", ["at once", "later"])
 @pytest.mark.parametrize("count", [1, 4, 30])
 def test_a_poll_that_ends_its_process_takes_no_other_of_its_batch_along(
-    count: int, recovery: Any, read: bool
+    open_estate: OpenEstate, count: int, recovery: Any, read: bool
 ) -> None:
-    with opened(an_estate(count, backup=1800)) as azure:
-        azure.meter.plan.recovery = recovery
-        requests = [azure.backup(f"db{number:03}") for number in range(count)]
-        azure.submit(*requests)
-        with deadly("track", requests[0], read=read) as killed:
-            azure.quiesce()
-        assert len(killed) == 5
-        _only_one_is_parked(azure, requests, "track", at=0)
-        assert azure.mutations["Backup"] == count
+    estate = open_estate(an_estate(count, backup=1800))
+    estate.meter.plan.recovery = recovery
+    requests = [estate.backup(f"db{number:03}") for number in range(count)]
+    estate.submit(*requests)
+    with deadly("track", requests[0], read=read) as killed:
+        estate.quiesce()
+    assert len(killed) == 5
+    _only_one_is_parked(estate, requests, "track", at=0)
+    assert estate.mutations["Backup"] == count
 
 
-def test_two_polls_that_end_their_process_are_parked_both_and_no_other() -> None:
-    with opened(an_estate(10, backup=1800)) as azure:
-        requests = [azure.backup(f"db{number:03}") for number in range(10)]
-        azure.submit(*requests)
-        with deadly("track", *requests[:2]) as killed:
-            azure.quiesce()
-        # Of those that are in a batch when it ends its process at first, nobody can tell which did it.
-        assert max(Counter(killed).values()) == 5
-        assert len(azure.parked()) == 2
-        statuses = [azure.outcome(request)["status"] for request in requests]
-        assert statuses == ["unknown"] * 2 + ["succeeded"] * 8
+def test_two_polls_that_end_their_process_are_parked_both_and_no_other(open_estate: OpenEstate) -> None:
+    estate = open_estate(an_estate(10, backup=1800))
+    requests = [estate.backup(f"db{number:03}") for number in range(10)]
+    estate.submit(*requests)
+    with deadly("track", *requests[:2]) as killed:
+        estate.quiesce()
+    # Of those that are in a batch when it ends its process at first, nobody can tell which did it.
+    assert max(Counter(killed).values()) == 5
+    assert len(estate.parked()) == 2
+    statuses = [estate.outcome(request)["status"] for request in requests]
+    assert statuses == ["unknown"] * 2 + ["succeeded"] * 8
 
 
-def _only_one_is_parked(azure: FaultyEstate, requests: list[JsonObject], queue: str, at: int = 1) -> None:
-    azure.check(two_answers=True)
-    (parked,) = azure.parked()
+def _only_one_is_parked(estate: FaultyEstate, requests: list[JsonObject], queue: str, at: int = 1) -> None:
+    estate.check(two_answers=True)
+    (parked,) = estate.parked()
     assert parked["originalQueue"] == queue
     for number, request in enumerate(requests):
-        status = azure.outcome(request)["status"]
+        status = estate.outcome(request)["status"]
         # Before its databases are known a request has made no call.
         ended = "failed" if queue == "select-items" else "unknown"
         assert status == ("succeeded" if number != at else ended), (number, status)
     assert not any(
-        list(azure.broker.peek(f"{each.name}/$deadletterqueue", 0, 10)) for each in TOPOLOGY.queues
+        list(estate.broker.peek(f"{each.name}/$deadletterqueue", 0, 10)) for each in TOPOLOGY.queues
     )

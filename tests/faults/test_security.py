@@ -10,7 +10,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ from tests.faults.estate import (
     open_faulty,
     protected_estate,
 )
+from tests.faults.observing import OpenEstate
 from tests.unit.messages.test_requests import event
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -111,7 +112,7 @@ MISERY: Final = {
 
 
 @pytest.mark.parametrize("name", MISERY)
-def test_nothing_secret_is_told_by_a_failing_run(name: str) -> None:
+def test_nothing_secret_is_told_by_a_failing_run(open_estate: OpenEstate, name: str) -> None:
     plan = Plan(mangle=leaky if name != "operations fail" else None, crashes={9: "after"})
     environment = {
         "AZURE_CLIENT_SECRET": SECRET,
@@ -119,24 +120,24 @@ def test_nothing_secret_is_told_by_a_failing_run(name: str) -> None:
     }
     short = {"OPERATION_TIMEOUT": "PT20M", "JOB_TIMEOUT": "PT1H"}
     for scenario in (bare_estate(faults=MISERY[name]), protected_estate(faults=MISERY[name])):
-        with (
-            everything_logged() as lines,
-            open_faulty(scenario, plan, {**environment, **short}, sockets=True) as azure,
-        ):
-            azure.submit(azure.protect("orders"), azure.backup("orders"), azure.restore("orders"))
-            azure.quiesce()
-            published = told(azure)
+        with everything_logged() as lines:
+            estate = open_estate(scenario, plan, {**environment, **short}, sockets=True)
+            estate.submit(estate.protect("orders"), estate.backup("orders"), estate.restore("orders"))
+            estate.quiesce()
+            published = told(estate)
         assert len(lines) > 20
         for line in [*lines, *published]:
-            for what, pattern in FORBIDDEN.items():
+            for secret, pattern in FORBIDDEN.items():
                 found = pattern.search(line)
-                if found is not None and name == "operations fail" and what == "a secret":
+                if found is not None and name == "operations fail" and secret == "a secret":
                     continue  # Azure's own words, not this app's: only what looks like a token is cut out of them
-                assert found is None, f"{what}: {line[max(0, found.start() - 200) : found.end() + 50]}"
+                assert found is None, f"{secret}: {line[max(0, found.start() - 200) : found.end() + 50]}"
 
 
 @pytest.mark.parametrize("hangs_up", [False, True], ids=["nobody listens", "hangs up"])
-def test_no_signed_url_is_in_the_traceback_of_a_call_that_failed(hangs_up: bool) -> None:
+def test_no_signed_url_is_in_the_traceback_of_a_call_that_failed(
+    open_estate: OpenEstate, hangs_up: bool
+) -> None:
     """Whoever prints the whole chain of causes still sees no signature."""
 
     def hang_up() -> None:
@@ -144,7 +145,8 @@ def test_no_signed_url_is_in_the_traceback_of_a_call_that_failed(hangs_up: bool)
             while True:
                 server.accept()[0].close()
 
-    with socket.create_server(("127.0.0.1", 0)) as server, open_faulty(protected_estate()) as estate:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        estate = open_estate(protected_estate())
         port = server.getsockname()[1]
         if hangs_up:
             threading.Thread(target=hang_up, daemon=True).start()
@@ -156,20 +158,21 @@ def test_no_signed_url_is_in_the_traceback_of_a_call_that_failed(hangs_up: bool)
         with pytest.raises(ArmError) as raised:
             runtime.backup.get_operation_status(url, vault=vault)
         runtime.backup.close()
-        told = "".join(traceback.format_exception(raised.value))
+        trace = "".join(traceback.format_exception(raised.value))
         cause: BaseException | None = raised.value
         while cause is not None:
-            told += repr(cause)
+            trace += repr(cause)
             cause = cause.__cause__ or cause.__context__
-        assert SECRET not in told
+        assert SECRET not in trace
 
 
-def test_bodies_of_messages_are_not_logged() -> None:
+def test_bodies_of_messages_are_not_logged(open_estate: OpenEstate) -> None:
     marker = "marker-of-a-body-4711"
-    with everything_logged() as lines, open_faulty(protected_estate()) as azure:
-        good = azure.backup("orders", exclude=[{"instance": "x", "database": marker}])
-        azure.submit(good, json.dumps({**azure.backup("orders"), "type": "x", "marker": marker}).encode())
-        azure.quiesce()
+    with everything_logged() as lines:
+        estate = open_estate(protected_estate())
+        good = estate.backup("orders", exclude=[{"instance": "x", "database": marker}])
+        estate.submit(good, json.dumps({**estate.backup("orders"), "type": "x", "marker": marker}).encode())
+        estate.quiesce()
     assert not [line for line in lines if marker in line and "'levelno': 10" not in line]
 
 
@@ -237,14 +240,14 @@ def test_nothing_that_comes_in_is_run() -> None:
                 assert node.value.value is not False, path
 
 
-def test_requests_cause_what_they_name_and_nothing_else() -> None:
-    with open_faulty(protected_estate("orders", "billing", "payroll")) as azure:
-        azure.submit(azure.backup("orders"), azure.restore("billing", "billing_copy"))
-        azure.quiesce()
-        azure.check()
-        touched = {
-            (entry["route"], entry["item"].rpartition(";")[2]) for entry in azure.simulator.ledger_entries
-        }
+def test_requests_cause_what_they_name_and_nothing_else(open_estate: OpenEstate) -> None:
+    estate = open_estate(protected_estate("orders", "billing", "payroll"))
+    estate.submit(estate.backup("orders"), estate.restore("billing", "billing_copy"))
+    estate.quiesce()
+    estate.check()
+    touched = {
+        (entry["route"], entry["item"].rpartition(";")[2]) for entry in estate.simulator.ledger_entries
+    }
     assert touched == {("Backup", "orders"), ("Restore", "billing")}
 
 
@@ -267,17 +270,17 @@ def read_data_of(body: bytes) -> None:
     read_data(read_envelope(body))
 
 
-def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+def test_an_answer_without_end_is_not_read_to_its_end(open_estate: OpenEstate) -> None:
     def endless(method: str, path: str, answer: RawAnswer) -> RawAnswer:
         nested = b'{"value": ' + b"[" * 500_000 + b"]" * 500_000 + b"}"
         return replace(answer, body=nested) if path.endswith("/backupProtectedItems") else answer
 
-    with open_faulty(protected_estate(), Plan(mangle=endless)) as azure:
-        azure.submit(azure.backup("orders"))
-        azure.quiesce()
-        azure.check()
-        assert azure.outcome()["status"] == "failed"
-        assert len(json.dumps(azure.outcome())) < 5000
+    estate = open_estate(protected_estate(), Plan(mangle=endless))
+    estate.submit(estate.backup("orders"))
+    estate.quiesce()
+    estate.check()
+    assert estate.outcome()["status"] == "failed"
+    assert len(json.dumps(estate.outcome())) < 5000
 
 
 # -- fuzz
@@ -318,15 +321,15 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 def test_any_bytes_in_any_queue_are_answered_once_and_parked(
     queue: str, body: bytes, properties: JsonObject
 ) -> None:
-    with open_faulty(protected_estate()) as azure:
+    with open_faulty(protected_estate()) as estate:
         message = OutgoingMessage(entity=queue, body=body, message_id="m", application_properties=properties)
-        azure.broker.send(queue, [message])
-        azure.quiesce()
-        assert len(azure.outcomes()) == 1
-        (parked,) = azure.parked()
+        estate.broker.send(queue, [message])
+        estate.quiesce()
+        assert len(estate.outcomes()) == 1
+        (parked,) = estate.parked()
         # A trigger without a data type gets text; only the tracker's gets bytes.
         assert parked["body"] == (body if queue == "track" else trigger_values.text(body).encode())
-        assert azure.host.failures == 0
+        assert estate.host.failures == 0
 
 
 def recorded_steps() -> list[tuple[str, JsonObject]]:
@@ -354,11 +357,11 @@ def test_a_step_message_with_anything_in_it_ends_in_an_outcome(
         return  # a newer version's: it waits
     with open_faulty(
         protected_estate(), settings={"OPERATION_TIMEOUT": "PT20M", "JOB_TIMEOUT": "PT1H"}
-    ) as azure:
+    ) as estate:
         message = message_of(queue, spoiled, properties)
-        azure.broker.send(queue, [message])
-        azure.quiesce()
-        assert azure.outcomes()
+        estate.broker.send(queue, [message])
+        estate.quiesce()
+        assert estate.outcomes()
 
 
 def message_of(queue: str, body: Any, properties: JsonObject) -> OutgoingMessage:
@@ -392,17 +395,17 @@ def test_an_answer_of_azure_with_anything_in_it_ends_in_one_outcome(
         return replace(answer, body=json.dumps(changed(json.loads(answer.body), path, by)).encode())
 
     short = {"OPERATION_TIMEOUT": "PT20M", "JOB_TIMEOUT": "PT1H", "TRACK_INTERVAL": "PT1M"}
-    with open_faulty(protected_estate(), Plan(mangle=spoil), short) as azure:
+    with open_faulty(protected_estate(), Plan(mangle=spoil), short) as estate:
         requests = {
-            "protect": azure.protect("orders"),
-            "backup": azure.backup("orders"),
-            "coverage": azure.coverage(onStale={"backup": {"backupType": "Full"}}, maxAge="PT1M"),
-            "restore": azure.restore("orders"),
+            "protect": estate.protect("orders"),
+            "backup": estate.backup("orders"),
+            "coverage": estate.coverage(onStale={"backup": {"backupType": "Full"}}, maxAge="PT1M"),
+            "restore": estate.restore("orders"),
         }
-        azure.submit(requests[operation])
-        azure.quiesce()
-        azure.check()
-        assert azure.host.failures == 0
+        estate.submit(requests[operation])
+        estate.quiesce()
+        estate.check()
+        assert estate.host.failures == 0
 
 
 @FUZZ
@@ -412,36 +415,37 @@ def test_an_answer_of_azure_with_anything_in_it_ends_in_one_outcome(
     instance=st.text(min_size=1, max_size=40),
 )
 def test_no_name_changes_where_a_request_goes(vault: str, database: str, instance: str) -> None:
-    with open_faulty(protected_estate()) as azure:
-        request = azure.backup("orders")
+    with open_faulty(protected_estate()) as estate:
+        request = estate.backup("orders")
         request["data"]["databases"] = [{"instance": instance, "database": database}]
-        request["data"]["vaultId"] = azure.vault_id.rpartition("/")[0] + "/" + vault
-        azure.submit(request)
-        azure.quiesce()
-        own = azure.vault_id.rpartition("/")[0].lower()
+        request["data"]["vaultId"] = estate.vault_id.rpartition("/")[0] + "/" + vault
+        estate.submit(request)
+        estate.quiesce()
+        own = estate.vault_id.rpartition("/")[0].lower()
         subscription = (
-            f"/subscriptions/{azure.simulator.subscription_id}/providers/microsoft.recoveryservices/vaults"
+            f"/subscriptions/{estate.simulator.subscription_id}/providers/microsoft.recoveryservices/vaults"
         )
-        for entry in azure.simulator.access_entries:
+        for entry in estate.simulator.access_entries:
             path = entry["path"].lower()
             assert path.startswith(own + "/") or path == subscription, entry["path"]
             assert entry["method"] == "GET"
 
 
-def test_settings_that_cannot_be_used_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_cannot_be_used_lose_nothing(
+    open_estate: OpenEstate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bad setting is the operator's to mend: what comes in meanwhile waits, and is handled afterwards."""
     monkeypatch.setenv("JOB_TIMEOUT", "soon")
-    with ExitStack() as stack:
-        azure = stack.enter_context(open_faulty(protected_estate()))
-        wired = azure.runtime
-        composition.install(None)
-        monkeypatch.setattr(composition, "connected_bus", lambda environment=None: InProcessBus(azure.broker))
-        azure.submit(request := azure.backup("orders"))
-        azure.host.run_until_idle()
-        assert not azure.events()
-        composition.install(wired)
-        azure.clock.advance_to(azure.broker.next_due() or azure.clock.now())
-        assert len(azure.broker.peek("backup-requests")) == 1
-        azure.quiesce()
-        azure.check()
-        assert azure.outcome(request)["status"] == "succeeded"
+    estate = open_estate(protected_estate())
+    wired = estate.runtime
+    composition.install(None)
+    monkeypatch.setattr(composition, "connected_bus", lambda environment=None: InProcessBus(estate.broker))
+    estate.submit(request := estate.backup("orders"))
+    estate.host.run_until_idle()
+    assert not estate.events()
+    composition.install(wired)
+    estate.clock.advance_to(estate.broker.next_due() or estate.clock.now())
+    assert len(estate.broker.peek("backup-requests")) == 1
+    estate.quiesce()
+    estate.check()
+    assert estate.outcome(request)["status"] == "succeeded"
