@@ -99,8 +99,8 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P10",
-            what=f"{jobs} backups, each by a request of its own, one at a time",
-            goal="told",
+            what=f"{jobs} backups, a request for each, one at a time",
+            goal="none",
             value=_told(apart, prices, round(calls_apart * share)),
             reached=None,
             peer=(

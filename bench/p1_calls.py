@@ -33,7 +33,9 @@ def measure(*, quick: bool) -> Finding:
             app.protect_all(firstBackup="now")
             app.run()
             entries = app.simulator.access_entries
-            assert len(app.outcomes) == size and all(o.status == "succeeded" for o in app.outcomes)
+            assert len(app.outcomes) == size and all(
+                outcome.status == "succeeded" for outcome in app.outcomes
+            )
         routes = Counter(entry["route"] for entry in entries)
         discovery = sum(
             count for route, count in routes.items() if route not in (*_PER_DATABASE, *_LISTINGS, "ListJobs")

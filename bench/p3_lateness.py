@@ -77,7 +77,7 @@ def measure(*, quick: bool) -> Finding:
         _row("P3", f"{jobs} jobs ({fleet['ended']} ended), 2 % fail", fleet, 90, peer=sdk),
         Row(
             measure="P3",
-            what=f"mean lateness, {jobs} jobs, against the best policy that knows the law of durations",
+            what=f"mean lateness, {jobs} jobs, compared with the best possible polling",
             goal="<= 1.25 x",
             value=f"{fleet['mean']:.1f} s = {fleet['mean'] / best:.2f} x",
             reached=fleet["mean"] / best <= 1.25,
@@ -123,7 +123,7 @@ def _row(
         goal=f"<= {goal:.0f} s, no 429",
         value=(
             f"{figures['p95']:.1f} s (p50 {figures['median']:.0f}, p99 {figures['p99']:.0f}, longest"
-            f" {figures['max']:.0f}; {figures['refused']} x 429, {figures['jobReadsAnHour']} job reads an hour)"
+            f" {figures['max']:.0f}; {figures['refused']} x 429, {figures['jobReadsAnHour']} job reads per hour)"
         ),
         reached=figures["p95"] <= goal and within,
         peer=f"with {peer['jobs']:.0f} jobs: SDK {peer['p95']:.0f} s" if peer is not None else "",
@@ -222,7 +222,7 @@ def _one_at_a_time(samples: int) -> dict[str, float]:
                 },
             )
             app.run()
-        return _late_of([o.lateness for o in app.outcomes if o.lateness is not None])
+        return _late_of([outcome.lateness for outcome in app.outcomes if outcome.lateness is not None])
 
 
 def _late(ends: list[tuple[object, object]]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def measure(*, quick: bool) -> Finding:
         app.bus.watch = watch
         app.back_up_all()
         app.run()
-        assert [o.status for o in app.outcomes] == ["succeeded"]
+        assert [outcome.status for outcome in app.outcomes] == ["succeeded"]
         entries = app.simulator.access_entries
         executions = app.track_calls
     looks = sum(entry["route"] in ("GetJob", "OperationStatus", "ListJobs") for entry in entries)
@@ -47,16 +47,16 @@ def measure(*, quick: bool) -> Finding:
     finding.rows = [
         Row(
             measure="P4",
-            what=f"bytes beside the URLs, {executions} polls",
+            what=f"bytes besides the URLs, {executions} polls",
             goal="<= 4096, flat",
             value=f"{min(sizes)}..{max(sizes)}",
             reached=max(sizes) <= 4096 and sizes[-1] - sizes[2] <= 8,
-            peer=f"Durable history of as many polls: {replayed / 1000:.0f} KB",
+            peer=f"Durable history for as many polls: {replayed / 1000:.0f} KB",
             ratio=replayed / max(sizes),
         ),
         Row(
             measure="P4",
-            what="executions a poll, one job",
+            what="executions per poll, one job",
             goal="<= 1",
             value=f"{executions / looks:.2f}",
             reached=executions <= looks,

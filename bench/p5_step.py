@@ -117,7 +117,7 @@ def measure(*, quick: bool) -> Finding:
     flat = statistics.median(high / low for low, high in pairs)
     replays = [_replays(polls) for polls in _POLLS]
     growth = replays[1].median / replays[0].median
-    finding = Finding(name="p5", title="CPU of a step")
+    finding = Finding(name="p5", title="CPU per step")
     finding.figures = {
         "withoutCall_us": without.as_json(),
         "withoutCallAtPoll100000_us": late.as_json(),
@@ -130,14 +130,14 @@ def measure(*, quick: bool) -> Finding:
     finding.rows = [
         Row(
             measure="P5",
-            what="CPU a step, no I/O",
+            what="CPU per step, no I/O",
             goal="<= 150 us",
             value=without.text(0, " us"),
             reached=without.median <= 150,
         ),
         Row(
             measure="P5",
-            what="CPU a poll that a listing answers",
+            what="CPU per poll that a listing answers",
             goal="<= 150 us",
             value=polled.text(0, " us"),
             reached=polled.median <= 150,
@@ -146,7 +146,7 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P5",
-            what="a step at poll 100,000 / at poll 0",
+            what="CPU per step at poll 100,000 / at poll 0",
             goal="flat",
             value=f"{flat:.2f}",
             reached=0.8 <= flat <= 1.2,
@@ -155,7 +155,7 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P5",
-            what="CPU a step, one HTTP call",
+            what="CPU per step, one HTTP call",
             goal="<= 2 ms",
             value=Spread(tuple(v / 1000 for v in with_call.values)).text(2, " ms"),
             reached=with_call.median <= 2000,
@@ -205,7 +205,9 @@ def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) 
         )
         for n in range(count)
     ]
-    return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "enable-protection"))
+    return _cpu(
+        lambda delivery: handle(definition, delivery, runtime), _deliveries(bodies, "enable-protection")
+    )
 
 
 def _polls(runtime: Any, count: int) -> float:
@@ -253,4 +255,4 @@ def _with_call(runtime: Any, numbers: list[int]) -> float:
 
     definition = TABLE.rows["trigger_backup"]
     bodies = [step_body("trigger_backup", backup_task(f"db{n:04}"), sender="select_items") for n in numbers]
-    return _cpu(lambda d: handle(definition, d, runtime), _deliveries(bodies, "trigger-backup"))
+    return _cpu(lambda delivery: handle(definition, delivery, runtime), _deliveries(bodies, "trigger-backup"))

@@ -83,8 +83,8 @@ def measure(*, quick: bool) -> Finding:
         ),
         Row(
             measure="P6",
-            what="... to the first step done",
-            goal="told",
+            what="... until the first step is done",
+            goal="none",
             value=step.text(2, " s"),
             reached=None,
             peer=f"{call.text(2, ' s')}",

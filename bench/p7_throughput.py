@@ -67,7 +67,7 @@ def measure(*, quick: bool) -> Finding:
         costs.append(cpu)
         most_threads, connections = max(most_threads, threads), max(connections, sockets)
     spread = Spread(tuple(rates))
-    finding = Finding(name="p7", title="steps a second of one process")
+    finding = Finding(name="p7", title="steps per second of one process")
     finding.figures = {
         "stepsPerSecond": spread.as_json(),
         "cpuPerStep_ms": Spread(tuple(costs)).as_json(),
@@ -82,7 +82,7 @@ def measure(*, quick: bool) -> Finding:
             goal=">= 250",
             value=spread.text(0),
             reached=spread.median >= 250,
-            peer=f"ceiling {THREADS / _LATENCY:.0f}; {statistics.median(costs):.1f} ms CPU a step, host and broker included",
+            peer=f"ceiling {THREADS / _LATENCY:.0f}; {statistics.median(costs):.1f} ms CPU per step, with host and broker",
         ),
         Row(
             measure="P7",

@@ -105,7 +105,9 @@ class SdkScript:
             offered = self.client.protectable_containers.list(
                 self._vault, self._group, _FABRIC, filter="backupManagementType eq 'AzureWorkload'"
             )
-            found = next(c for c in offered if c.properties.container_id.lower() == vm.lower())
+            found = next(
+                container for container in offered if container.properties.container_id.lower() == vm.lower()
+            )
             container = m.ProtectionContainerResource(
                 properties=m.AzureVMAppContainerProtectionContainer(
                     backup_management_type="AzureWorkload",
