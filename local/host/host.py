@@ -399,12 +399,12 @@ class Host:
             )
 
 
-def _log_failure(what: str, error: Exception, **fields: str) -> None:
+def _log_failure(failed: str, error: Exception, **fields: str) -> None:
     if isinstance(error, BrokerStorageError):
         # Not a defect: the broker reports it once to whoever runs the host.
-        logger.warning("%s: %s", what, error, extra=fields)
+        logger.warning("%s: %s", failed, error, extra=fields)
         return
-    logger.error(what, exc_info=error, extra=fields)
+    logger.error(failed, exc_info=error, extra=fields)
 
 
 def _default_threads() -> int:

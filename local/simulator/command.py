@@ -120,10 +120,10 @@ def main(arguments: list[str]) -> int:
     print(f"Azure Backup simulator ready at {server.url}", flush=True)  # noqa: T201
     if options.time_scale != 1:
         # Without this, the app waits by another clock, and everything seems to hang.
-        told = (
+        hint = (
             f"Set ARM_ENDPOINT={server.url} and TIME_SCALE={options.time_scale:g} for commands that use it."
         )
-        print(told, file=sys.stderr, flush=True)  # noqa: T201
+        print(hint, file=sys.stderr, flush=True)  # noqa: T201
     # Windows does not interrupt a wait without a time-out.
     while not ended.wait(1):
         pass

@@ -142,8 +142,8 @@ def rehydration(
     days = re.fullmatch(r"P(\d{1,3})D", kept)
     if days is None:
         raise invalid_input("Parameter rehydrationRetentionDuration in request is invalid.")
-    told = {"Rehydration Priority": priority, "Rehydrated Recovery Point Retention": kept}
-    return REHYDRATION[priority.lower()], told, timedelta(days=int(days[1]))
+    reported = {"Rehydration Priority": priority, "Rehydrated Recovery Point Retention": kept}
+    return REHYDRATION[priority.lower()], reported, timedelta(days=int(days[1]))
 
 
 def move(world: World, call: Call) -> Answer:

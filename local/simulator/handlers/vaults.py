@@ -229,8 +229,8 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
         if isinstance(days, int):
             vault.soft_delete_days = days
         if immutability != "Disabled" and vault.immutability not in ("Unlocked", "Locked"):
-            said = _nested(properties, "securitySettings", *_SECURITY["immutability"])
-            vault.set_immutability("Disabled" if said == "Disabled" else immutability)
+            state = _nested(properties, "securitySettings", *_SECURITY["immutability"])
+            vault.set_immutability("Disabled" if state == "Disabled" else immutability)
 
 
 def delete_vault(world: World, call: Call) -> Answer:

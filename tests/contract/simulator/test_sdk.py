@@ -81,6 +81,14 @@ def until(probe: Callable[[], Value | None], what: str) -> Value:
     pytest.fail(f"{what} did not happen within 10 seconds")
 
 
+#: A registered machine with a protected database that has recovery points.
+WITH_HISTORY = {
+    "name": "sqlvm1",
+    "registeredTo": "vault1",
+    "instances": [{"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}],
+}
+
+
 def headers_of(response: Any, body: Any, headers: dict[str, str]) -> dict[str, str]:
     """For calls the SDK has no poller for."""
     return dict(response.http_response.headers)
@@ -332,17 +340,7 @@ def test_the_sdk_protects_backs_up_and_restores(tmp_path: Path) -> None:
 
 
 def test_the_sdk_stops_resumes_deletes_undeletes_and_unregisters(tmp_path: Path) -> None:
-    estate = {
-        "virtualMachines": [
-            {
-                "name": "sqlvm1",
-                "registeredTo": "vault1",
-                "instances": [
-                    {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
-                ],
-            }
-        ]
-    }
+    estate = {"virtualMachines": [WITH_HISTORY]}
     with sdk(tmp_path, **estate) as (client, simulator):
         stopped = put_item(client, policy_id="", protection_state="ProtectionStopped")
         assert concrete(sound(stopped).properties).protection_state == "ProtectionStopped"
@@ -513,14 +511,7 @@ def test_the_sdk_knows_availability_groups_and_failover_clusters(tmp_path: Path)
 
 
 def test_the_sdk_asks_what_a_vault_and_a_region_tell_in_one_answer(tmp_path: Path) -> None:
-    machine = {
-        "name": "sqlvm1",
-        "registeredTo": "vault1",
-        "instances": [
-            {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
-        ],
-    }
-    with sdk(tmp_path, virtualMachines=[machine]) as (client, simulator):
+    with sdk(tmp_path, virtualMachines=[WITH_HISTORY]) as (client, simulator):
         vm_id = simulator.vm_id("sqlvm1")
         status = sound(
             client.backup_status.get(
@@ -560,14 +551,7 @@ def test_the_sdk_asks_what_a_vault_and_a_region_tell_in_one_answer(tmp_path: Pat
 
 
 def test_the_sdk_has_a_restore_validated(tmp_path: Path) -> None:
-    machine = {
-        "name": "sqlvm1",
-        "registeredTo": "vault1",
-        "instances": [
-            {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
-        ],
-    }
-    with sdk(tmp_path, virtualMachines=[machine]) as (client, simulator):
+    with sdk(tmp_path, virtualMachines=[WITH_HISTORY]) as (client, simulator):
         (point, *_) = client.recovery_points.list(VAULT, GROUP, FABRIC, CONTAINER, ITEM)
 
         def validate(database: str) -> Any:
@@ -616,18 +600,11 @@ def test_the_sdk_has_a_restore_validated(tmp_path: Path) -> None:
 
 
 def test_the_sdk_restores_with_the_consent_of_a_resource_guard(tmp_path: Path) -> None:
-    machine = {
-        "name": "sqlvm1",
-        "registeredTo": "vault1",
-        "instances": [
-            {"databases": [{"name": "orders", "protectedBy": "HourlyLogBackup", "historyDays": 2}]}
-        ],
-    }
     guard = (
         "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/security"
         "/providers/Microsoft.DataProtection/resourceGuards/guard"
     )
-    with sdk(tmp_path, virtualMachines=[machine]) as (client, _):
+    with sdk(tmp_path, virtualMachines=[WITH_HISTORY]) as (client, _):
         proxy = models.ResourceGuardProxyBaseResource(
             properties=models.ResourceGuardProxyBase(resource_guard_resource_id=guard)
         )

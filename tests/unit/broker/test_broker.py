@@ -129,8 +129,8 @@ def test_what_was_accepted_survives_a_kill_and_a_send_is_whole_or_not_there(tmp_
             if int(line) >= 300:
                 os.kill(sender.pid, signal.SIGKILL)
                 break
-        told = [int(rest) for rest in sender.stdout.read().split()]
-    last = max([300, *told])
+        printed = [int(rest) for rest in sender.stdout.read().split()]
+    last = max([300, *printed])
     with Broker(file) as broker:
         kept = [m.message_id or "" for m in broker.peek(TRACK, max_messages=1_000_000)]
         sent = [f"{number}.{part}" for number in range(last + 1) for part in (0, 1)]
@@ -190,14 +190,14 @@ def test_a_waiter_is_woken_by_another_threads_message(broker: Broker) -> None:
     assert not broker.wait(0)
 
 
-@pytest.mark.parametrize("what", ["schedule", "lock"])
-def test_a_waiter_is_woken_when_a_message_falls_due(what: str) -> None:
+@pytest.mark.parametrize("ending", ["schedule", "lock"])
+def test_a_waiter_is_woken_when_a_message_falls_due(ending: str) -> None:
     soon = timedelta(milliseconds=50)
     topology = Topology(
         queues=(Queue(name=TRACK, lock_duration=soon, forward_dead_letters_to=None),), topics=()
     )
     with Broker(None, topology) as broker:
-        if what == "schedule":
+        if ending == "schedule":
             broker.send(TRACK, [message("m", scheduled_for=datetime.now(UTC) + soon)])
         else:
             broker.send(TRACK, [message("m")])
@@ -240,9 +240,9 @@ def test_next_due_is_the_earliest_future_moment(broker: Broker, clock: SteppedCl
     assert broker.next_due() is None
     broker.send(TRACK, [message("a", scheduled_for=START + timedelta(hours=1)), message("b")])
     assert broker.next_due() == START + timedelta(hours=1)
-    [b] = broker.receive(TRACK)
-    assert broker.next_due() == b.locked_until == START + LOCK_DURATION
-    broker.complete(TRACK, b.lock_token)
+    [second] = broker.receive(TRACK)
+    assert broker.next_due() == second.locked_until == START + LOCK_DURATION
+    broker.complete(TRACK, second.lock_token)
     assert broker.next_due() == START + timedelta(hours=1)
     clock.advance_to(START + timedelta(hours=1))
     assert broker.next_due() is None

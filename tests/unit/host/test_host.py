@@ -428,22 +428,28 @@ def test_stopping_finishes_what_runs_and_starts_nothing_new(live: Broker) -> Non
     assert (counts.active, counts.locked) == (1, 0)
 
 
+class HeldStep:
+    """A step that runs until it is let go, and notes the delivery count of each message."""
+
+    def __init__(self) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.counts: list[int | None] = []
+
+    def __call__(self, got: func.ServiceBusMessage) -> None:
+        self.counts.append(got.delivery_count)
+        self.entered.set()
+        assert self.leave.wait(DELAY)
+
+
 def test_the_lock_is_renewed_while_a_function_runs_and_not_after(
     broker: Broker, clock: SteppedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    entered, leave = threading.Event(), threading.Event()
-    counts: list[int | None] = []
-
-    def wait(got: func.ServiceBusMessage) -> None:
-        counts.append(got.delivery_count)
-        entered.set()
-        assert leave.wait(DELAY)
-
+    held = HeldStep()
     settings = HostSettings(max_auto_lock_renewal_duration=timedelta(minutes=30))
-    host = host_of(step_app(wait), broker, clock, settings=settings, threads=1)
+    host = host_of(step_app(held), broker, clock, settings=settings, threads=1)
     host.start()
     broker.send(STEP, [message()])
-    assert entered.wait(DELAY)
+    assert held.entered.wait(DELAY)
 
     def lock_end() -> datetime:
         return broker.next_due() or clock.now()
@@ -453,9 +459,9 @@ def test_the_lock_is_renewed_while_a_function_runs_and_not_after(
         clock.advance(timedelta(minutes=3))
         broker.wake()
         wait_until(lambda before=before: lock_end() > before)  # type: ignore[misc]  # a default binds the loop's value
-    leave.set()
+    held.leave.set()
     assert host.stop()
-    assert counts == [1]
+    assert held.counts == [1]
     assert broker.counts(STEP).locked == 0
     assert not caplog.records
 
@@ -463,26 +469,19 @@ def test_the_lock_is_renewed_while_a_function_runs_and_not_after(
 def test_a_function_that_outlives_its_time_gives_its_message_back(
     broker: Broker, clock: SteppedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    entered, leave = threading.Event(), threading.Event()
-    counts: list[int | None] = []
-
-    def wait(got: func.ServiceBusMessage) -> None:
-        counts.append(got.delivery_count)
-        entered.set()
-        assert leave.wait(DELAY)
-
+    held = HeldStep()
     settings = HostSettings(function_timeout=timedelta(minutes=1))
-    host = host_of(step_app(wait), broker, clock, settings=settings, threads=1)
+    host = host_of(step_app(held), broker, clock, settings=settings, threads=1)
     host.start()
     broker.send(STEP, [message()])
-    assert entered.wait(DELAY)
+    assert held.entered.wait(DELAY)
     clock.advance(timedelta(minutes=2))
     broker.wake()
     wait_until(lambda: "longer than functionTimeout" in caplog.text)
-    leave.set()
-    wait_until(lambda: len(counts) == 2)
+    held.leave.set()
+    wait_until(lambda: len(held.counts) == 2)
     host.stop()
-    assert counts == [1, 2]
+    assert held.counts == [1, 2]
 
 
 def test_a_batch_waits_for_company_as_told(broker: Broker, clock: SteppedClock) -> None:

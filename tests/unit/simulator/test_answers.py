@@ -174,9 +174,9 @@ def test_a_recovery_point_names_the_rule_that_keeps_it_longest(rule: str, count:
     driver.protect(policy="Kept")
     driver.backup(kind="Full")
     point = driver.points()[0]["properties"]
-    told = point["recoveryPointProperties"]
-    assert told["ruleName"] == rule
-    kept = moment(told["expiryTime"]) - moment(point["recoveryPointTimeInUTC"])
+    tier = point["recoveryPointProperties"]
+    assert tier["ruleName"] == rule
+    kept = moment(tier["expiryTime"]) - moment(point["recoveryPointTimeInUTC"])
     assert kept >= timedelta(days=365)
 
 
@@ -327,8 +327,8 @@ def test_an_instance_counts_its_databases_protected_or_not() -> None:
 @pytest.mark.parametrize(("state", "editable"), [("alwaysOn", False), (True, True), (False, True)])
 def test_a_vault_says_whether_soft_delete_can_be_changed(state: object, editable: bool) -> None:
     driver = Driver({"vaults": [{"softDelete": state}]})
-    told = driver.get("/backupconfig/vaultconfig")["properties"]
-    assert told["isSoftDeleteFeatureStateEditable"] is editable
+    config = driver.get("/backupconfig/vaultconfig")["properties"]
+    assert config["isSoftDeleteFeatureStateEditable"] is editable
 
 
 def test_recovery_points_and_log_ranges_are_of_the_time_that_is_asked_for() -> None:

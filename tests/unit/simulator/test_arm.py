@@ -105,10 +105,10 @@ def test_the_service_counted_and_told_less_before_the_end_of_2020() -> None:
     """Azure/azure-powershell: UnregisterAzureWorkloadContainer, 2020-02-03; TestAzureVmWorkloadGetJob, 2020-12-21."""
     own, of_all = (f"x-ms-ratelimit-remaining-subscription-{kind}" for kind in ("resource-requests", "reads"))
     old, new = (Driver({"serviceVersion": year}) for year in ("2020-02", "2020-12"))
-    told = old.call("GET", "/backupPolicies").headers
-    assert (told.get(own), told.get(of_all)) == (None, "11999")
-    told = new.call("GET", "/backupPolicies").headers
-    assert (told.get(own), told.get(of_all)) == ("149", None)
+    headers = old.call("GET", "/backupPolicies").headers
+    assert (headers.get(own), headers.get(of_all)) == (None, "11999")
+    headers = new.call("GET", "/backupPolicies").headers
+    assert (headers.get(own), headers.get(of_all)) == ("149", None)
     states = [driver.get("?api-version=2016-06-01")["properties"] for driver in (old, new)]
     assert states == [
         {},

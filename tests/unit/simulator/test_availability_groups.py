@@ -210,7 +210,7 @@ def test_a_group_is_auto_protected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "says"),
+    ("group", "message"),
     [
         ({"virtualMachines": ["node1", "nosuch"]}, "there are 0 virtual machines nosuch"),
         ({"primary": "cluster1"}, "is not among its virtualMachines"),
@@ -219,6 +219,6 @@ def test_a_group_is_auto_protected() -> None:
         ({"databases": [{"name": "a", "protectedBy": POLICY}]}, "has a primary without registeredTo"),
     ],
 )
-def test_a_group_that_cannot_be_is_refused(group: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_a_group_that_cannot_be_is_refused(group: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Scenario.model_validate(scenario(**group))

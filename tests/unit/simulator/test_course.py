@@ -160,7 +160,7 @@ def test_an_instance_with_an_intent_protects_what_appears_within_eight_hours() -
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "message"),
     [
         (
             {"timeline": [{"at": START, "event": "machineStops", "virtualMachine": "nobody"}]},
@@ -186,8 +186,8 @@ def test_an_instance_with_an_intent_protects_what_appears_within_eight_hours() -
         ({"scheduledFailures": [{"datebase": "*"}]}, "datebase"),
     ],
 )
-def test_a_course_that_cannot_be_is_refused(more: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_a_course_that_cannot_be_is_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Scenario.model_validate(estate({"name": "orders"}) | more)
 
 

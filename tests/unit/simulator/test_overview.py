@@ -56,7 +56,7 @@ def test_what_keeps_a_machine_from_protection_is_told_before() -> None:
         {"name": "taken", "registeredTo": "vault2"},
     ]
     driver = Driver({"virtualMachines": machines, "vaults": [{"name": "vault1"}, {"name": "vault2"}]})
-    told = {
+    validated = {
         machine["name"]: at_region(
             driver,
             "backupPreValidateProtection",
@@ -67,7 +67,7 @@ def test_what_keeps_a_machine_from_protection_is_told_before() -> None:
         )
         for machine in machines
     }
-    assert {name: (answer["status"], answer["errorCode"]) for name, answer in told.items()} == {
+    assert {name: (answer["status"], answer["errorCode"]) for name, answer in validated.items()} == {
         "here": ("Succeeded", ""),
         "down": ("Failed", "VMNotInRunningStateUserError"),
         "elsewhere": ("Failed", "UserErrorVaultAndVirtualMachineInDifferentRegions"),

@@ -259,10 +259,10 @@ def test_the_last_backup_is_the_policys_last_log_backup() -> None:
     for hours, last in ((0, "2026-01-05T07:01:14"), (3, "2026-01-05T10:01:14")):
         driver.wait(hours=hours)
         (listed,) = driver.get("/backupProtectedItems")["value"]
-        told = driver.get(driver.item())["properties"]["lastBackupTime"]
-        assert told == listed["properties"]["lastBackupTime"]
+        last_backup = driver.get(driver.item())["properties"]["lastBackupTime"]
+        assert last_backup == listed["properties"]["lastBackupTime"]
         # It is written half a minute after the moment that it can restore to.
-        assert told.partition(".")[0] == last
+        assert last_backup.partition(".")[0] == last
 
 
 def test_backups_expire() -> None:
@@ -319,12 +319,12 @@ def test_a_machine_in_a_domain_has_a_full_host_name(names: str, entity: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("model", "told"), [("Full", "FULL"), ("Simple", "SIMPLE"), ("BulkLogged", "BULK_LOGGED")]
+    ("model", "shown"), [("Full", "FULL"), ("Simple", "SIMPLE"), ("BulkLogged", "BULK_LOGGED")]
 )
-def test_an_item_names_the_recovery_model_as_sql_server_does(model: str, told: str) -> None:
+def test_an_item_names_the_recovery_model_as_sql_server_does(model: str, shown: str) -> None:
     """recovery_model_desc of https://learn.microsoft.com/sql/relational-databases/system-catalog-views/sys-databases-transact-sql"""
     driver = Driver(estate({**ORDERS, "recoveryModel": model}))
-    assert driver.get(driver.item())["properties"]["extendedInfo"]["recoveryModel"] == told
+    assert driver.get(driver.item())["properties"]["extendedInfo"]["recoveryModel"] == shown
 
 
 def test_a_backup_says_by_a_boolean_whether_it_is_compressed() -> None:

@@ -113,10 +113,10 @@ def test_an_item_of_2021_tells_how_its_last_restore_went() -> None:
 
     def health() -> Any:
         (listed,) = driver.get("/backupProtectedItems?$filter=friendlyName eq 'orders'")["value"]
-        told: dict[str, Any] = driver.get(driver.item())["properties"]["kpisHealths"]
-        assert told == listed["properties"]["kpisHealths"]
-        assert told["BackupOperationStatusKPI"]["resourceHealthStatus"] == "Healthy"
-        restored = told.get("RestoreOperationStatusKPI")
+        health: dict[str, Any] = driver.get(driver.item())["properties"]["kpisHealths"]
+        assert health == listed["properties"]["kpisHealths"]
+        assert health["BackupOperationStatusKPI"]["resourceHealthStatus"] == "Healthy"
+        restored = health.get("RestoreOperationStatusKPI")
         return restored and (
             restored["resourceHealthStatus"],
             restored["resourceHealthDetails"][0]["title"],

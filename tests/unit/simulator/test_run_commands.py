@@ -44,76 +44,76 @@ class Machine:
 
 
 def test_a_put_is_answered_before_the_script_has_run_and_read_with_its_instance_view() -> None:
-    it = Machine()
-    status, headers, body = it.put(asyncExecution=True)
+    machine = Machine()
+    status, headers, body = machine.put(asyncExecution=True)
     assert (status, body["properties"]["provisioningState"]) == (201, "Creating")
     assert "location" not in headers
     assert headers["azure-asyncnotification"] == "Enabled"
     url = headers["azure-asyncoperation"].removeprefix(ORIGIN)
     path, _, query = url.partition("?")
-    assert it.ask("GET", path, query=query)[2]["status"] == "InProgress"
-    assert it.view()["executionState"] == "Pending"
-    it.wait(minutes=1)
-    assert it.ask("GET", path, query=query)[2]["status"] == "Succeeded"
-    assert it.view()["executionState"] == "Succeeded"
-    assert it.view()["endTime"].endswith("+00:00")
-    assert "instanceView" not in it.ask("GET", "/c")[2]["properties"]
-    _, _, listed = it.ask("GET", "", query="$expand=instanceView&api-version=2024-07-01")
+    assert machine.ask("GET", path, query=query)[2]["status"] == "InProgress"
+    assert machine.view()["executionState"] == "Pending"
+    machine.wait(minutes=1)
+    assert machine.ask("GET", path, query=query)[2]["status"] == "Succeeded"
+    assert machine.view()["executionState"] == "Succeeded"
+    assert machine.view()["endTime"].endswith("+00:00")
+    assert "instanceView" not in machine.ask("GET", "/c")[2]["properties"]
+    _, _, listed = machine.ask("GET", "", query="$expand=instanceView&api-version=2024-07-01")
     assert [each["name"] for each in listed["value"]] == ["c"]
 
 
 def test_the_same_script_again_runs_nothing_and_shows_what_ran_before() -> None:
-    it = Machine()
-    it.put(asyncExecution=True)
-    it.wait(minutes=1)
-    before = it.view()
-    status, _, body = it.put(asyncExecution=True, parameters=[{"name": "attempt", "value": "2"}])
+    machine = Machine()
+    machine.put(asyncExecution=True)
+    machine.wait(minutes=1)
+    before = machine.view()
+    status, _, body = machine.put(asyncExecution=True, parameters=[{"name": "attempt", "value": "2"}])
     assert (status, body["properties"]["provisioningState"]) == (200, "Updating")
-    it.wait(minutes=1)
-    assert it.view() == before
-    it.put(script="exit 1", asyncExecution=True)
-    it.wait(minutes=1)
-    assert it.view()["startTime"] != before["startTime"]
+    machine.wait(minutes=1)
+    assert machine.view() == before
+    machine.put(script="exit 1", asyncExecution=True)
+    machine.wait(minutes=1)
+    assert machine.view()["startTime"] != before["startTime"]
 
 
 def test_a_machine_has_twenty_five_and_a_bucket_of_twelve_updates() -> None:
-    it = Machine(runCommands=[f"c{number}" for number in range(24)])
-    assert it.put("/last")[0] == 201
-    status, _, body = it.put("/one-more")
+    machine = Machine(runCommands=[f"c{number}" for number in range(24)])
+    assert machine.put("/last")[0] == 201
+    status, _, body = machine.put("/one-more")
     assert status == 400
     assert "max=25, current=25" in body["error"]["message"]
-    assert [it.ask("DELETE", f"/c{number}")[0] for number in range(11)] == [202] * 10 + [429]
-    it.wait(minutes=1)
-    assert it.ask("DELETE", "/c10")[0] == 202
+    assert [machine.ask("DELETE", f"/c{number}")[0] for number in range(11)] == [202] * 10 + [429]
+    machine.wait(minutes=1)
+    assert machine.ask("DELETE", "/c10")[0] == 202
 
 
 def test_a_delete_takes_a_while_and_ends_what_runs() -> None:
-    it = Machine(faults=[{"route": "PutRunCommand", "fault": "scriptNeverEnds"}])
-    it.put(asyncExecution=True, timeoutInSeconds=3600)
-    it.wait(minutes=2)
-    assert it.view()["executionState"] == "Running"
-    status, headers, _ = it.ask("DELETE", "/c")
+    machine = Machine(faults=[{"route": "PutRunCommand", "fault": "scriptNeverEnds"}])
+    machine.put(asyncExecution=True, timeoutInSeconds=3600)
+    machine.wait(minutes=2)
+    assert machine.view()["executionState"] == "Running"
+    status, headers, _ = machine.ask("DELETE", "/c")
     assert status == 202
     assert headers["location"].endswith("&monitor=true")
-    assert it.ask("GET", "/c")[2]["properties"]["provisioningState"] == "Deleting"
-    it.wait(minutes=1)
-    assert it.ask("GET", "/c")[0] == 404
-    assert it.ask("DELETE", "/c")[0] == 204
+    assert machine.ask("GET", "/c")[2]["properties"]["provisioningState"] == "Deleting"
+    machine.wait(minutes=1)
+    assert machine.ask("GET", "/c")[0] == 404
+    assert machine.ask("DELETE", "/c")[0] == 204
 
 
 def test_a_script_that_hangs_is_ended_by_its_time() -> None:
-    it = Machine(faults=[{"route": "PutRunCommand", "fault": "scriptNeverEnds"}])
-    it.put(asyncExecution=True, timeoutInSeconds=600)
-    it.wait(minutes=9)
-    assert it.view()["executionState"] == "Running"
-    it.wait(minutes=3)
-    assert it.view()["executionState"] == "TimedOut"
+    machine = Machine(faults=[{"route": "PutRunCommand", "fault": "scriptNeverEnds"}])
+    machine.put(asyncExecution=True, timeoutInSeconds=600)
+    machine.wait(minutes=9)
+    assert machine.view()["executionState"] == "Running"
+    machine.wait(minutes=3)
+    assert machine.view()["executionState"] == "TimedOut"
 
 
 def test_a_machine_that_is_stopped_or_whose_agent_is_not_ready_runs_nothing() -> None:
     assert Machine(running=False).put()[0] == 409
-    it = Machine(agentReady=False)
-    assert it.put(asyncExecution=True)[0] == 201
-    it.wait(hours=5)
-    assert it.view()["executionState"] == "Pending"
-    assert "startTime" not in it.view()
+    machine = Machine(agentReady=False)
+    assert machine.put(asyncExecution=True)[0] == 201
+    machine.wait(hours=5)
+    assert machine.view()["executionState"] == "Pending"
+    assert "startTime" not in machine.view()

@@ -243,8 +243,10 @@ def test_the_metadata_of_a_tenant_names_its_endpoints_as_entra_does(version: str
     """https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#fetch-the-openid-configuration-document"""
     driver = Driver({"servicePrincipals": [{"clientId": CLIENT, "clientSecret": "right"}]})
     tenant = f"http://127.0.0.1:1/{driver.simulator.tenant_id}"
-    told = driver.get(f"{tenant}{version}/.well-known/openid-configuration")
-    assert {name: value.removeprefix(tenant) for name, value in told.items() if isinstance(value, str)} == {
+    configuration = driver.get(f"{tenant}{version}/.well-known/openid-configuration")
+    assert {
+        name: value.removeprefix(tenant) for name, value in configuration.items() if isinstance(value, str)
+    } == {
         "authorization_endpoint": "/oauth2/v2.0/authorize",
         "device_authorization_endpoint": "/oauth2/v2.0/devicecode",
         "issuer": "/v2.0",
@@ -255,7 +257,10 @@ def test_the_metadata_of_a_tenant_names_its_endpoints_as_entra_does(version: str
 
 def test_the_metadata_of_the_cloud_leads_every_client_here() -> None:
     """What `az cloud register --endpoint-resource-manager` reads: where to log in, and for whom a token is."""
-    told = Driver().get("http://127.0.0.1:1/metadata/endpoints?api-version=2019-05-01")
-    login = told["authentication"]
-    assert (told["resourceManager"], login["loginEndpoint"]) == ("http://127.0.0.1:1/", "http://127.0.0.1:1")
+    configuration = Driver().get("http://127.0.0.1:1/metadata/endpoints?api-version=2019-05-01")
+    login = configuration["authentication"]
+    assert (configuration["resourceManager"], login["loginEndpoint"]) == (
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1:1",
+    )
     assert login["audiences"] == ["http://127.0.0.1:1/", "https://management.azure.com/"]
