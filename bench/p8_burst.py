@@ -34,7 +34,7 @@ def measure(*, quick: bool) -> Finding:
         app.back_up_all()
         app.run()
         one = _figures(app)
-    waits = _beside_a_fan_out(count)
+    waits = _waits_during_a_fan_out(count)
     sdk = _sdk(count)
     finding = Finding(name="p8", title="a burst of requests")
     finding.figures = {
@@ -80,7 +80,7 @@ def measure(*, quick: bool) -> Finding:
     return finding
 
 
-def _beside_a_fan_out(count: int) -> list[float]:
+def _waits_during_a_fan_out(count: int) -> list[float]:
     """Seconds until requests for one database start while a large request is spread over minutes."""
     others = 60
     with App(estate(count + others, protected=True, backup=_LENGTH)) as app:

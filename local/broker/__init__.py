@@ -1,4 +1,9 @@
-"""A broker with the semantics of Service Bus, for running the app without a namespace."""
+"""A broker with the semantics of Service Bus, for running the app without a namespace.
+
+`broker` has the calls; each works on the `store` by one of `enqueueing`, `duplicate_detection`, `scheduled_messages`,
+`message_locks`, `expiration` and `dead_letters`. `storage` is the file, `rows` what is in it. The app sends through
+`bus`; other processes reach the broker by AMQP (`amqp`).
+"""
 
 from local.broker.broker import Broker
 from local.broker.bus import InProcessBus
