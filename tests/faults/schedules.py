@@ -252,7 +252,8 @@ def _thawed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def some(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
+def at_most(one: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Up to `most` of these."""
     return st.lists(one, max_size=most).map(tuple)
 
 
@@ -281,14 +282,14 @@ def schedules(
         Schedule,
         flow=st.sampled_from(flows),
         duplicates=st.integers(0, 2),
-        faults=some(faults, 3),
-        crashes=some(st.tuples(number, st.sampled_from(("before", "after"))), 3),
-        slow=some(st.tuples(number, st.sampled_from((20, 160, 301, 900))), 2),
-        unavailable=some(number, 2),
-        uncompleted=some(st.tuples(number, st.sampled_from(("at once", "later"))), 2),
-        held=some(number, 2),
+        faults=at_most(faults, 3),
+        crashes=at_most(st.tuples(number, st.sampled_from(("before", "after"))), 3),
+        slow=at_most(st.tuples(number, st.sampled_from((20, 160, 301, 900))), 2),
+        unavailable=at_most(number, 2),
+        uncompleted=at_most(st.tuples(number, st.sampled_from(("at once", "later"))), 2),
+        held=at_most(number, 2),
         recovery=st.sampled_from(("at once", "later")),
-        order=some(st.integers(0, queues), 4),
+        order=at_most(st.integers(0, queues), 4),
         **more,
     )
 
@@ -299,8 +300,8 @@ SCHEDULES: Final = schedules(
     effects=40,
     queues=17,
     echoes=st.sampled_from((True, True, False)),
-    troubles=some(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
-    jumps=some(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
+    troubles=at_most(st.sampled_from(TROUBLES).flatmap(_trouble_for), 2),
+    jumps=at_most(st.tuples(st.integers(0, 30), st.sampled_from((-300, -90, -2, 2, 90, 300))), 1),
 )
 
 

@@ -295,6 +295,8 @@ def test_an_unknown_entity_is_named(client: BrokerClient) -> None:
 def test_a_queue_with_a_huge_backlog_hands_out_each_message_once(client: BrokerClient) -> None:
     client.bus.send([message(f"{number}") for number in range(2_000)])
     seen: list[str] = []
-    while ready(client, "orders"):
+    # A client may give fewer than it has received, and the rest the next time.
+    while len(seen) < 2_000:
         seen += ids(client.receive("orders", 250))
     assert len(seen) == len(set(seen)) == 2_000
+    assert ready(client, "orders") == 0
