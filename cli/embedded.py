@@ -32,7 +32,7 @@ from shared.bus.topology import (
     TRACK,
     Topology,
 )
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock, ServiceTime, SystemClock
 from shared.engine.runtime import Runtime
 from shared.messages.identity import MOST_EPOCHS
 from shared.messages.reserved import EPOCH
@@ -226,7 +226,7 @@ def _ask_the_time(runtime: Runtime) -> None:
     except OSError:
         return
     with suppress(TypeError, ValueError):
-        runtime.service_clock.answered(parsedate_to_datetime(date))
+        runtime.service_clock.answered(ServiceTime(parsedate_to_datetime(date)))
 
 
 def _functions(settings: Mapping[str, str]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+from shared.clock import MachineTime
+
 
 class SteppedClock:
     """A clock that stands still until it is told to advance. Safe to read from several threads.
@@ -16,10 +18,10 @@ class SteppedClock:
         if start.tzinfo is None:
             raise ValueError("a stepped clock starts at an aware moment, not at a naive one")
         self._lock = threading.Lock()
-        self._start = start.astimezone(UTC)
+        self._start = MachineTime(start.astimezone(UTC))
         self._elapsed = timedelta()
 
-    def now(self) -> datetime:
+    def now(self) -> MachineTime:
         with self._lock:
             return self._start + self._elapsed
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NewType, Protocol
 
 #: A `Date` further than this from the running estimate is a jump, and believed only after several answers in a row.
 _JUMP: Final = timedelta(minutes=5)
 _AGREEING: Final = 5
 
 
+#: A moment by the service's clock, aware, in UTC: what messages, jobs and outcomes say.
+ServiceTime = NewType("ServiceTime", datetime)
+#: A moment by this machine's clock, aware, in UTC: what Service Bus and schedules go by.
+MachineTime = NewType("MachineTime", datetime)
+
+
 class Clock(Protocol):
     """A source of time. Both readings advance together."""
 
-    def now(self) -> datetime:
+    def now(self) -> MachineTime:
         """The current moment, aware, in UTC."""
         ...
 
@@ -31,8 +37,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    def now(self) -> datetime:
-        return datetime.now(UTC)
+    def now(self) -> MachineTime:
+        return MachineTime(datetime.now(UTC))
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -57,18 +63,18 @@ class ServiceClock:
         self._clock = clock
         self._scale = scale
         self._lock = threading.Lock()
-        self._base: datetime | None = None
+        self._base: ServiceTime | None = None
         self._base_monotonic = 0.0
         self._answered = False
         #: a moment that was not believed, when it came, and how many in a row agreed with it
-        self._doubted: tuple[datetime, float, int] | None = None
+        self._doubted: tuple[ServiceTime, float, int] | None = None
 
     @property
     def scale(self) -> float:
         """How many of this machine's seconds a second of the service takes."""
         return self._scale
 
-    def now(self) -> datetime:
+    def now(self) -> ServiceTime:
         """The current moment of the service, aware, in UTC."""
         with self._lock:
             return self._now()
@@ -79,7 +85,7 @@ class ServiceClock:
         with self._lock:
             return self._answered
 
-    def answered(self, date: datetime) -> None:
+    def answered(self, date: ServiceTime) -> None:
         """Note that the service has just answered with this `Date`."""
         with self._lock:
             if self._answered and abs(date - self._now()) > _JUMP and not self._confirmed(date):
@@ -87,7 +93,7 @@ class ServiceClock:
             self._base, self._base_monotonic, self._answered = date, self._clock.monotonic(), True
             self._doubted = None
 
-    def _confirmed(self, date: datetime) -> bool:
+    def _confirmed(self, date: ServiceTime) -> bool:
         """Whether enough answers in a row agree on a jump to believe it."""
         now = self._clock.monotonic()
         agreeing = 1
@@ -98,7 +104,7 @@ class ServiceClock:
         self._doubted = (date, now, agreeing)
         return agreeing >= _AGREEING
 
-    def at_least(self, moment: datetime) -> None:
+    def at_least(self, moment: ServiceTime) -> None:
         """Note that a message was written at `moment` of the service; used until the service itself has answered.
 
         It may have waited in its queue for hours, so it moves the clock only forward, this machine's as well.
@@ -107,8 +113,8 @@ class ServiceClock:
             if not self._answered and moment > self._now():
                 self._base, self._base_monotonic = moment, self._clock.monotonic()
 
-    def _now(self) -> datetime:
+    def _now(self) -> ServiceTime:
         if self._base is None:
-            return self._clock.now()
+            return ServiceTime(self._clock.now())
         elapsed = (self._clock.monotonic() - self._base_monotonic) / self._scale
         return self._base + timedelta(seconds=elapsed)

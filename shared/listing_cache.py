@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from shared.arm.budget import JOB_READS, READ_WINDOW, RequestBudget, reads_per_hour
 from shared.azure_backup.wire import uuid_text
+from shared.clock import ServiceTime
 from shared.messages.identity import is_marked
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def tick_of(interval: timedelta, *, pages: int, reads: ReadsOfJobs) -> timedelta
 class JobListing:
     """The jobs of a vault that started from `start` on, as they were at `at` (the service's time)."""
 
-    start: datetime
-    at: datetime
+    start: ServiceTime
+    at: ServiceTime
     by_id: dict[str, Job] = field(repr=False)
     by_activity: dict[str, Job] = field(repr=False)
     #: whether it holds only the jobs that were running
@@ -128,7 +129,9 @@ class JobListing:
             return self.by_id.get(uuid_text(job_id))
         return self.by_activity.get(activity_id)
 
-    def serves(self, oldest: datetime, interval: timedelta, now: datetime, *, running_only: bool) -> bool:
+    def serves(
+        self, oldest: ServiceTime, interval: timedelta, now: ServiceTime, *, running_only: bool
+    ) -> bool:
         """Whether it answers, at `now`, polls of jobs that have started since `oldest`."""
         return (
             self.start <= oldest
@@ -165,7 +168,14 @@ class _Before:
         return cls(few, last.whole, last.page_size, frozenset(own or running))
 
     def then(
-        self, jobs: list[Job], *, pages: int, start: datetime, at: datetime, others: int, reads: ReadsOfJobs
+        self,
+        jobs: list[Job],
+        *,
+        pages: int,
+        start: ServiceTime,
+        at: ServiceTime,
+        others: int,
+        reads: ReadsOfJobs,
     ) -> JobListing:
         """The next listing."""
         running = {uuid_text(job.id) for job in jobs if not job.status.has_ended}
@@ -192,10 +202,10 @@ class _Vault:
         self.subscription_id = ""
         #: how many requests its last listing took
         self.pages = 0
-        self.asked: datetime | None = None
+        self.asked: ServiceTime | None = None
         self.listing: JobListing | None = None
-        self.oldest: datetime | None = None
-        self.oldest_before: datetime | None = None
+        self.oldest: ServiceTime | None = None
+        self.oldest_before: ServiceTime | None = None
 
 
 class JobListings:
@@ -205,7 +215,7 @@ class JobListings:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Vault] = {}
 
-    def forget(self, interval: timedelta, now: datetime) -> None:
+    def forget(self, interval: timedelta, now: ServiceTime) -> None:
         """Drop the vaults whose jobs nobody follows any more."""
         with self._lock:
             for key, vault in list(self._vaults.items()):
@@ -225,9 +235,9 @@ class JobListings:
         self,
         vault_key: str,
         *,
-        oldest: datetime,
+        oldest: ServiceTime,
         interval: timedelta,
-        now: datetime,
+        now: ServiceTime,
         running_only: bool = False,
     ) -> bool:
         """Whether an existing listing serves."""
@@ -240,10 +250,10 @@ class JobListings:
         self,
         vault_key: str,
         *,
-        oldest: datetime,
+        oldest: ServiceTime,
         interval: timedelta,
-        now: Callable[[], datetime],
-        load: Callable[[datetime, str | None], list[Job]],
+        now: Callable[[], ServiceTime],
+        load: Callable[[ServiceTime, str | None], list[Job]],
         pages: Callable[[], int] = lambda: 1,
         running_only: bool = False,
         subscription_id: str = "",
@@ -291,7 +301,7 @@ class JobListings:
 class _Items:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.at: datetime | None = None
+        self.at: ServiceTime | None = None
         self.items: object = None
         #: for longer than requests that come together
         self.kept = False
@@ -304,7 +314,7 @@ class ItemListings:
         self._lock = threading.Lock()
         self._vaults: dict[str, _Items] = {}
 
-    def forget(self, now: datetime) -> None:
+    def forget(self, now: ServiceTime) -> None:
         """Drop listings that are too old to serve."""
         with self._lock:
             old = [
@@ -320,8 +330,8 @@ class ItemListings:
         self,
         vault_key: str,
         *,
-        asked: datetime,
-        now: Callable[[], datetime],
+        asked: ServiceTime,
+        now: Callable[[], ServiceTime],
         load: Callable[[], T],
         short: Callable[[], bool] = lambda: False,
         enough: Callable[[T], bool] = lambda _: False,

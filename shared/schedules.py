@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
+from shared.clock import MachineTime
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
 from shared.messages.requests import (
@@ -81,7 +82,7 @@ class Schedule(StrictModel):
         """A hash of the schedule: it shows whether a message was planned under another version."""
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
 
-    def occurrences(self, after: datetime, until: datetime) -> Iterator[datetime]:
+    def occurrences(self, after: MachineTime, until: MachineTime) -> Iterator[MachineTime]:
         """The due times in (after, until], aware, in UTC."""
         from cronsim import CronSim
 
@@ -99,7 +100,7 @@ class Schedule(StrictModel):
         walked = " ".join((*fields[:5], "*")) if both_days else self.schedule
         weekdays = _weekdays(fields[5]) if both_days else None
         for due in CronSim(walked, local):
-            moment = due.astimezone(UTC) if hourly else _moment_of(due, zone)
+            moment = MachineTime(due.astimezone(UTC) if hourly else _moment_of(due, zone))
             if moment > until:
                 return
             if weekdays is not None and due.isoweekday() % 7 not in weekdays:
@@ -327,7 +328,7 @@ def _fulls_a_day(
         item for item in schedules if item.request.backup_type in (BackupType.FULL, BackupType.COPY_ONLY_FULL)
     ]
     groups: dict[tuple[BackupSchedule, ...], int] = {}
-    start = datetime(2024, 1, 1, tzinfo=UTC)
+    start = MachineTime(datetime(2024, 1, 1, tzinfo=UTC))
     a_day: dict[str, Counter[Any]] = {}
     for schedule in fulls:
         days: Counter[Any] = Counter()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from shared.clock import SystemClock
+from shared.clock import MachineTime, SystemClock
 from shared.telemetry.log import logger
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _wait_for_settings(delivery: Delivery, error: SettingsError) -> None:
     hold_until_sent(lambda: [copy], bus, clock, until=until)
 
 
-def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -> list[Delivery]:
+def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: MachineTime) -> list[Delivery]:
     """The deliveries of a batch, without attributes that may belong to another message.
 
     The platform leaves null and empty strings out of a batch's lists of attributes, so that later values move up.
@@ -170,7 +170,7 @@ def _batch(messages: Sequence[ServiceBusMessage], queue: str, taken: datetime) -
     return [replace(item, **moved) for item in deliveries]  # type: ignore[arg-type]
 
 
-def _delivery(message: ServiceBusMessage, queue: str, taken: datetime) -> Delivery:
+def _delivery(message: ServiceBusMessage, queue: str, taken: MachineTime) -> Delivery:
     from shared.engine.message import Delivery
     from shared.messages.reserved import DEAD_LETTER_DESCRIPTION, DEAD_LETTER_REASON
 

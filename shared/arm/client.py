@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -41,7 +41,7 @@ from shared.arm.ids import VaultId
 from shared.arm.redaction import printable, redact
 from shared.arm.retry_after import parse as parse_retry_after
 from shared.arm.retry_after import parse_http_date
-from shared.clock import Clock, ServiceClock
+from shared.clock import Clock, ServiceClock, ServiceTime
 from shared.json_nesting import MOST_LEVELS, is_nested_too_deeply
 from shared.telemetry import tracing
 from shared.telemetry.log import logger
@@ -78,10 +78,10 @@ class ArmResponse:
     status: int
     headers: Mapping[str, str] = field(repr=False)  #: lower-case names
     body: Any = field(repr=False)  #: the parsed JSON; None where there was none
-    date: datetime | None = None  #: the service's time of the answer
+    date: ServiceTime | None = None  #: the service's time of the answer
     size: int = 0  #: the body's size in bytes
 
-    def retry_after(self, now: datetime) -> timedelta | None:
+    def retry_after(self, now: ServiceTime) -> timedelta | None:
         """How long the service asks to wait before the next call."""
         return parse_retry_after(self.headers.get("retry-after"), self.date or now)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
+
+from shared.clock import ServiceTime
 
 __all__ = ["LONGEST", "parse", "parse_http_date"]
 
@@ -11,7 +13,7 @@ __all__ = ["LONGEST", "parse", "parse_http_date"]
 LONGEST = timedelta(days=3650)
 
 
-def parse(header: str | None, now: datetime) -> timedelta | None:
+def parse(header: str | None, now: ServiceTime) -> timedelta | None:
     """How long the service asks to wait, counted from `now` (aware, the service's clock).
 
     None where the header is absent, garbage or negative. A date that has passed is no wait at all.
@@ -28,7 +30,7 @@ def parse(header: str | None, now: datetime) -> timedelta | None:
     return min(max(moment - now, timedelta()), LONGEST)
 
 
-def parse_http_date(text: str | None) -> datetime | None:
+def parse_http_date(text: str | None) -> ServiceTime | None:
     """The moment of an HTTP date header, aware, in UTC; None for what is no date."""
     if not text:
         return None
@@ -37,4 +39,4 @@ def parse_http_date(text: str | None) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     # RFC 9110: an HTTP date is always in GMT, whether it says so in a way Python reads or not.
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from sys import intern
 from typing import Annotated, Any, Final, NamedTuple, Self, cast
 
@@ -38,6 +38,7 @@ from shared.arm.ids import (
     decoded_name,
 )
 from shared.azure_backup.wire import Texts, WireDuration, WireTime, parse_time, uuid_text
+from shared.clock import ServiceTime
 
 __all__ = [
     "AVAILABILITY_GROUP_CONTAINER",
@@ -91,8 +92,8 @@ class DataFile(NamedTuple):
 class TimeRange(NamedTuple):
     """From `start` to `end`, both included, a database can be restored to any whole second."""
 
-    start: datetime
-    end: datetime
+    start: ServiceTime
+    end: ServiceTime
 
     @property
     def whole_seconds(self) -> TimeRange | None:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BeforeValidator
 
+from shared.clock import ServiceTime
+
 __all__ = [
     "Texts",
     "WireDuration",
@@ -41,7 +43,7 @@ def uuid_text(text: str) -> str:
         return text.lower()
 
 
-def parse_time(value: object) -> datetime | None:
+def parse_time(value: object) -> ServiceTime | None:
     """Parse a moment as the service writes it; the result is aware, in UTC.
 
     Fractions have up to seven digits, the zone letter may be missing, and `0001-01-01T00:00:00` stands for
@@ -50,13 +52,13 @@ def parse_time(value: object) -> datetime | None:
     if value is None or value == "":
         return None
     if isinstance(value, datetime):
-        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return ServiceTime(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
     if not isinstance(value, str):
         raise ValueError("a moment is a text")
     if value.startswith("0001-01-01"):
         return None
     moment = datetime.fromisoformat(value.strip())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
 
 
 def parse_duration(value: object) -> timedelta | None:
@@ -114,6 +116,6 @@ def _texts(value: object) -> object:
     return tuple(text.strip() for text in found if isinstance(text, str) and text.strip())
 
 
-WireTime = Annotated[datetime | None, BeforeValidator(parse_time)]
+WireTime = Annotated[ServiceTime | None, BeforeValidator(parse_time)]
 WireDuration = Annotated[timedelta | None, BeforeValidator(parse_duration)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]

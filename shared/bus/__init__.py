@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from typing import Protocol
+
+from shared.clock import MachineTime
 
 __all__ = [
     "Bus",
@@ -37,7 +38,7 @@ class OutgoingMessage:
     subject: str | None = None
     correlation_id: str | None = None
     application_properties: Mapping[str, str | int | bool] = field(default_factory=dict)
-    scheduled_for: datetime | None = None  #: aware; None: at once
+    scheduled_for: MachineTime | None = None  #: aware; None: at once
 
 
 class BusError(Exception):

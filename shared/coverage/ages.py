@@ -16,6 +16,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from shared.azure_backup.models import Policy
+from shared.clock import ServiceTime
 from shared.names import name_key
 from shared.time_zones import WINDOWS_ZONES, windows_zone
 
@@ -52,7 +53,7 @@ class _Runs:
 class AgesByPolicy:
     """The ages that each of a vault's policies allows, at a moment."""
 
-    def __init__(self, policies: Iterable[Policy], now: datetime) -> None:
+    def __init__(self, policies: Iterable[Policy], now: ServiceTime) -> None:
         self._policies = {name_key(policy.name): policy for policy in policies}
         self._now = now
         self._known: dict[str, PolicyAges] = {}
@@ -65,7 +66,7 @@ class AgesByPolicy:
         return self._known.get(key)
 
 
-def ages_of(policy: Policy, now: datetime) -> PolicyAges:
+def ages_of(policy: Policy, now: ServiceTime) -> PolicyAges:
     """How old the last backup may be under a policy: the longest pause of its schedule around `now`, and an hour.
 
     A part that cannot be read is ignored: backups may then seem to be allowed to become older than they are, but no
@@ -93,7 +94,7 @@ def ages_of(policy: Policy, now: datetime) -> PolicyAges:
     return PolicyAges(full=_age(fulls, zone, now), data=_age(data, zone, now), log=log)
 
 
-def _age(runs: list[_Runs], zone: tzinfo | None, now: datetime) -> timedelta | None:
+def _age(runs: list[_Runs], zone: tzinfo | None, now: ServiceTime) -> timedelta | None:
     if not runs:
         return None
     moments = sorted(set(_starts(runs, zone or UTC, now)))
@@ -104,7 +105,7 @@ def _age(runs: list[_Runs], zone: tzinfo | None, now: datetime) -> timedelta | N
     return longest + MARGIN + (timedelta() if zone is not None else timedelta(hours=1))
 
 
-def _starts(runs: Iterable[_Runs], zone: tzinfo, now: datetime) -> Iterator[datetime]:
+def _starts(runs: Iterable[_Runs], zone: tzinfo, now: ServiceTime) -> Iterator[datetime]:
     first = (now - _AROUND).astimezone(zone).date()
     for each in runs:
         for number in range(2 * _AROUND.days + 1):

@@ -8,10 +8,11 @@ may be healthy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from shared.azure_backup.models import ProtectedItem
+from shared.clock import ServiceTime
 from shared.coverage.ages import MARGIN, AgesByPolicy
 from shared.coverage.inventory import Inventory
 from shared.coverage.scope import Scope
@@ -34,7 +35,7 @@ class Assessment:
     inventory: Inventory
     ages: AgesByPolicy
     scope: Scope
-    now: datetime
+    now: ServiceTime
 
     def result(self) -> DatabaseCoverage:
         """The state of the database."""
@@ -131,7 +132,7 @@ class Assessment:
             f"Change its policy to {wanted}, or name {item.policy_name or 'another'} in the request.",
         )
 
-    def _by_age(self, item: ProtectedItem, last_backup: datetime) -> DatabaseCoverage:
+    def _by_age(self, item: ProtectedItem, last_backup: ServiceTime) -> DatabaseCoverage:
         """Covered, stale or unknown, by the age of the last backup."""
         if item.last_backup_status.lower() not in ("healthy", "irpending"):
             return self._entry(
@@ -237,7 +238,7 @@ class Assessment:
             return None
         return self._entry(CoverageState.UNHEALTHY, code, message, advice)
 
-    def _last_job(self, operation: str) -> datetime | None:
+    def _last_job(self, operation: str) -> ServiceTime | None:
         return self.inventory.last_job(self.candidate, operation)
 
     def _entry(
@@ -247,7 +248,7 @@ class Assessment:
         message: str = "",
         advice: str = "",
         *,
-        since: datetime | None = None,
+        since: ServiceTime | None = None,
         allowed: timedelta | None = None,
     ) -> DatabaseCoverage:
         item = self.candidate.protected

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shared.azure_backup.models import JobStatus
+from shared.clock import ServiceTime
 from shared.coverage.states import CoverageState, DatabaseCoverage
 from shared.engine.job_matching import is_of
 from shared.names import name_key
@@ -74,7 +74,7 @@ def dated(
             and any(is_of(job, operation) for operation in _OPERATIONS.get(entry.state, ()))
         ]
         candidates.sort(key=_started, reverse=True)
-        moment: datetime | None = None
+        moment: ServiceTime | None = None
         if of_name[name] == 1 and candidates:
             moment = candidates[0].start_time
         elif candidates and of_name_on_vm[entry.place_key, name] == 1:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.azure_backup.listings import Listing
+from shared.clock import ServiceTime
 from shared.coverage.estate import unregistered
 from shared.coverage.gaps import gap_of
 from shared.coverage.survey_events import gap_event
@@ -95,7 +95,7 @@ def _spread(message: StepMessage[CoveragePlan], vaults: tuple[str, ...], c: Coll
 
 
 def _machine_event(
-    message: StepMessage[CoveragePlan], machine: VirtualMachineId, at: datetime, outcome_count: int
+    message: StepMessage[CoveragePlan], machine: VirtualMachineId, at: ServiceTime, outcome_count: int
 ) -> Event:
     (entry,) = unregistered(Listing([machine], []), (), vaults_unread=False)
     return gap_event(

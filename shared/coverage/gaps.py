@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.arm.ids import ContainerId, VaultId
+from shared.clock import ServiceTime
 from shared.coverage.states import EVERY_DATABASE, CoverageState, DatabaseCoverage
 from shared.messages.events import GapInfo, RepairInfo
 from shared.messages.identity import Database
@@ -38,9 +39,9 @@ class Gap:
     database: Database
     state: str
     #: since when it is open, as far as Azure tells
-    since: datetime | None
+    since: ServiceTime | None
     #: when it was opened; reminders and repairs are counted from this
-    opened: datetime
+    opened: ServiceTime
     #: the name of the week, where `since` is not known
     dated: str
     code: str = ""
@@ -49,11 +50,11 @@ class Gap:
     #: the state of the database; None for a whole VM
     entry: DatabaseCoverage | None = None
 
-    def reminders(self, at: datetime) -> int:
+    def reminders(self, at: ServiceTime) -> int:
         """How many weeks it has been open."""
         return max(0, (at - self.opened) // REMINDED_AFTER)
 
-    def identity(self, at: datetime) -> tuple[object, ...]:
+    def identity(self, at: ServiceTime) -> tuple[object, ...]:
         """The identity of its event: database, state and since when, and the number of the reminder."""
         return (*self.key, self.reminders(at))
 
@@ -87,7 +88,7 @@ class Gap:
         )
 
 
-def gap_of(entry: DatabaseCoverage, at: datetime) -> Gap:
+def gap_of(entry: DatabaseCoverage, at: ServiceTime) -> Gap:
     """The gap of one database."""
     opened, dated = week_of(at)
     if entry.since is not None:
@@ -110,7 +111,7 @@ def gap_of(entry: DatabaseCoverage, at: datetime) -> Gap:
     )
 
 
-def week_of(at: datetime) -> tuple[datetime, str]:
+def week_of(at: ServiceTime) -> tuple[ServiceTime, str]:
     """The start of the ISO week in UTC, and its name: a gap of unknown beginning is reported once per week."""
     at = at.astimezone(UTC)
     year, week, day = at.isocalendar()
@@ -121,7 +122,7 @@ def week_of(at: datetime) -> tuple[datetime, str]:
 def gaps_of(
     databases: Iterable[DatabaseCoverage],
     listings: VaultListings,
-    at: datetime,
+    at: ServiceTime,
     *,
     others: Iterable[DatabaseCoverage] = (),
 ) -> list[Gap]:
@@ -195,7 +196,7 @@ def _sum(in_gap: list[DatabaseCoverage], databases: list[DatabaseCoverage]) -> s
     return f"Of its {len(databases)} databases {len(in_gap)} are in a gap ({counted})."
 
 
-def _whole(entry: DatabaseCoverage, trouble: tuple[str, str, str], at: datetime) -> Gap:
+def _whole(entry: DatabaseCoverage, trouble: tuple[str, str, str], at: ServiceTime) -> Gap:
     opened, dated = week_of(at)
     code, message, advice = trouble
     database = entry.database.model_copy(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from datetime import datetime
 
 from shared.arm.ids import ContainerId
 from shared.azure_backup.listings import Unusable
 from shared.azure_backup.models import Job, JobStatus, ProtectedItem
+from shared.clock import ServiceTime
 from shared.coverage.job_index import JobIndex
 from shared.coverage.vault_listings import VaultListings
 from shared.drills import DrillTarget, is_drill_database
@@ -109,13 +109,13 @@ class Inventory:
         """Whether a backup of it runs."""
         return any(is_of(job, "Backup") and not job.status.has_ended for job in self._jobs_of(candidate))
 
-    def last_job(self, candidate: Candidate, operation: str) -> datetime | None:
+    def last_job(self, candidate: Candidate, operation: str) -> ServiceTime | None:
         """When the newest job of that operation started that did not fail."""
         return _newest_start(
             job for job in self._jobs_of(candidate) if is_of(job, operation) and job.status not in _NOT_DONE
         )
 
-    def last_good_backup(self, candidate: Candidate, item: ProtectedItem) -> datetime | None:
+    def last_good_backup(self, candidate: Candidate, item: ProtectedItem) -> ServiceTime | None:
         """The newest moment that can be restored, as far as known."""
         return item.last_recovery_point or _newest_start(
             job for job in self._jobs_of(candidate) if is_of(job, "Backup") and job.status in _SUCCEEDED
@@ -142,5 +142,5 @@ def _container_of(candidate: Candidate) -> ContainerId | None:
     return candidate.unusable.container if candidate.unusable is not None else None
 
 
-def _newest_start(jobs: Iterable[Job]) -> datetime | None:
+def _newest_start(jobs: Iterable[Job]) -> ServiceTime | None:
     return max((job.start_time for job in jobs if job.start_time is not None), default=None)

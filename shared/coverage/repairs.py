@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.clock import ServiceTime
 from shared.coverage.ages import MARGIN, ages_of
 from shared.coverage.gaps import Gap
 from shared.coverage.job_index import JobIndex
@@ -43,7 +44,7 @@ FULLS_PER_DAY: Final = 9
 FULLS_LEFT: Final = 3
 _FULLS: Final = (BackupType.FULL, BackupType.COPY_ONLY_FULL)
 _REPAIRED_BY_BACKUP: Final = (CoverageState.STALE, CoverageState.FAILING, CoverageState.NEVER_BACKED_UP)
-_FIRST_DAY: Final = datetime(2020, 1, 1, tzinfo=UTC)
+_FIRST_DAY: Final = ServiceTime(datetime(2020, 1, 1, tzinfo=UTC))
 #: How long the first backup may take where no policy tells.
 _A_DAY: Final = timedelta(days=1) + MARGIN
 
@@ -66,7 +67,7 @@ class Repairs:
         data: CoverageData,
         listings: VaultListings,
         *,
-        now: datetime,
+        now: ServiceTime,
         mutations: bool,
         doubtful: frozenset[tuple[str, str, str]],
         intent_policies: dict[tuple[str, str], str | None],

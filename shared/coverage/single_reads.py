@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from shared.arm.budget import PROTECTED_ITEM_READS, RECOVERY_POINT_READS, RequestBudget, reads_per_hour
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import ProtectedItemId, VaultId
+from shared.clock import ServiceTime
 from shared.coverage.states import CoverageState, DatabaseCoverage
 from shared.coverage.vault_listings import VaultListings
 from shared.engine.result import Collaborators
@@ -59,7 +59,7 @@ def with_read(
 
 
 def read_recovery_models(
-    databases: Iterable[DatabaseCoverage], listings: VaultListings, now: datetime, c: Collaborators
+    databases: Iterable[DatabaseCoverage], listings: VaultListings, now: ServiceTime, c: Collaborators
 ) -> VaultListings:
     """The listings with the items read that are stale only by their log backups: the recovery model decides."""
     items = [entry.item_id for entry in databases if entry.needs_recovery_model and entry.item_id is not None]
@@ -67,8 +67,8 @@ def read_recovery_models(
 
 
 def read_last_good_backups(
-    databases: Iterable[DatabaseCoverage], now: datetime, c: Collaborators
-) -> dict[str, datetime | None]:
+    databases: Iterable[DatabaseCoverage], now: ServiceTime, c: Collaborators
+) -> dict[str, ServiceTime | None]:
     """The last good backups of failing databases, by the key of their item; None where there is none.
 
     Without it, each failure would be another gap.
@@ -82,14 +82,14 @@ def read_last_good_backups(
 
 
 def _in_turn(
-    items: Iterable[ProtectedItemId], action: str, now: datetime, c: Collaborators
+    items: Iterable[ProtectedItemId], action: str, now: ServiceTime, c: Collaborators
 ) -> list[ProtectedItemId]:
     """As many items as may be read. Where that is not all of them, each survey chooses others."""
     order = sorted(items, key=lambda item: fingerprint(item.key, now.isoformat()))
     return order[: reads_left(action, c)]
 
 
-def _last_good_backup(item: ProtectedItemId, c: Collaborators) -> datetime | None:
+def _last_good_backup(item: ProtectedItemId, c: Collaborators) -> ServiceTime | None:
     """The newest full or differential: log backups that go on while those fail would change it each time."""
     try:
         points = c.azure.list_recovery_points(item)
@@ -104,7 +104,7 @@ def _last_good_backup(item: ProtectedItemId, c: Collaborators) -> datetime | Non
 
 
 def with_last_good(
-    databases: Iterable[DatabaseCoverage], last_good: Mapping[str, datetime | None]
+    databases: Iterable[DatabaseCoverage], last_good: Mapping[str, ServiceTime | None]
 ) -> list[DatabaseCoverage]:
     """The databases, since when by their last good backups where those were found."""
     return [

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
+from shared.clock import ServiceTime
 from shared.messages.identity import Database
 from shared.names import name_key
 
@@ -81,9 +82,9 @@ class DatabaseCoverage:
     advice: str = ""
     #: failing and stale: the last good backup, as far as it is known; neverBackedUp: when it was protected;
     #: unprotected and stopped: when protection was stopped or its backups were deleted; None where no listing tells
-    since: datetime | None = None
+    since: ServiceTime | None = None
     #: the last attempt, whether it succeeded or not
-    last_backup_time: datetime | None = None
+    last_backup_time: ServiceTime | None = None
     #: its status, in the service's words
     last_backup_status: str = ""
     policy_name: str | None = None
@@ -143,7 +144,7 @@ class RegisteredContainer:
     vm_id: VirtualMachineId | None
     health: str
     #: when the service last changed its entry; an inquiry does not change it
-    updated: datetime | None
+    updated: ServiceTime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +152,7 @@ class VaultCoverage:
     """The states of a vault's databases, at a moment of the service's time."""
 
     vault_id: VaultId
-    at: datetime
+    at: ServiceTime
     #: the worst first
     databases: tuple[DatabaseCoverage, ...]
     containers: tuple[RegisteredContainer, ...] = ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
+from shared.clock import ServiceTime
 from shared.coverage.ages import AgesByPolicy
 from shared.coverage.assessment import Assessment
 from shared.coverage.inventory import Inventory
@@ -25,7 +25,7 @@ from shared.steps.matching import match
 _RENAMED: Final = " If it was renamed, its new name is among the unprotected databases of the instance."
 
 
-def survey(listings: VaultListings, scope: Scope, now: datetime) -> VaultCoverage:
+def survey(listings: VaultListings, scope: Scope, now: ServiceTime) -> VaultCoverage:
     """The state of each of a vault's databases at `now`, the service's time.
 
     A listed database that cannot be judged is reported as `unknown` with the reason. So no listed database is missing,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Final
 
+from shared.clock import ServiceTime
 from shared.coverage.gaps import Gap
 from shared.coverage.repairs import Repair
 from shared.coverage.states import VaultCoverage
@@ -23,7 +23,13 @@ MOST_GAPS_NAMED: Final = 200
 
 
 def gap_event(
-    request: Request, gap: Gap, repair: Repair | None, at: datetime, *, outcome_count: int, outcome_key: str
+    request: Request,
+    gap: Gap,
+    repair: Repair | None,
+    at: ServiceTime,
+    *,
+    outcome_count: int,
+    outcome_key: str,
 ) -> Event:
     """The event of a gap."""
     entry = gap.entry
@@ -42,7 +48,7 @@ def gap_event(
     )
 
 
-def accepted_repairs(repairs: Sequence[tuple[Gap, Repair | None]], at: datetime) -> Iterator[Event]:
+def accepted_repairs(repairs: Sequence[tuple[Gap, Repair | None]], at: ServiceTime) -> Iterator[Event]:
     """`accepted` for each repair that was sent."""
     for _, repair in repairs:
         if repair is not None and repair.to is not None and repair.request is not None:
@@ -53,7 +59,7 @@ def vault_outcome(
     message: StepMessage[VaultTask],
     coverage: VaultCoverage,
     repairs: Sequence[tuple[Gap, Repair | None]],
-    at: datetime,
+    at: ServiceTime,
 ) -> Event:
     """The outcome of a vault, with each gap and what is done about it."""
     sent: Counter[str] = Counter()

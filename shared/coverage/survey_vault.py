@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.arm.budget import JOB_READS
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import ContainerId, VaultId
+from shared.clock import ServiceTime
 from shared.coverage.dates import dated
 from shared.coverage.gaps import Gap, gaps_of
 from shared.coverage.repairs import COVERAGE_SOURCE, ONCE_IN, Repairs
@@ -169,7 +170,7 @@ def _scope(data: CoverageData, c: Collaborators) -> Scope:
 
 
 def _others(
-    coverage: VaultCoverage, listings: VaultListings, scope: Scope, now: datetime
+    coverage: VaultCoverage, listings: VaultListings, scope: Scope, now: ServiceTime
 ) -> list[DatabaseCoverage]:
     """The vault's other databases, which share VMs and names with those that the request means."""
     everything = replace(scope, databases=EVERYTHING, exclude=(), include_system=True)
@@ -197,7 +198,7 @@ def _jobs(vault_id: VaultId, c: Collaborators) -> tuple[Job, ...]:
     )
 
 
-def _is_identified(gap: Gap, last_good: Mapping[str, datetime | None]) -> bool:
+def _is_identified(gap: Gap, last_good: Mapping[str, ServiceTime | None]) -> bool:
     """Whether a gap's identity is known: that of a failing database once its last good backup was looked for."""
     entry = gap.entry
     if entry is None or entry.state is not CoverageState.FAILING or entry.item_id is None:

@@ -6,9 +6,9 @@ keeps the first, so only one of them goes on, and a doubt never replaces what is
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
+from shared.clock import ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import (
     TRACK,
@@ -27,10 +27,10 @@ def claim(
     message: StepMessage[Any],
     followed: FollowedOperation | FollowedJob | Ending | DecidedEffect,
     *,
-    at: datetime,
-    deadline: datetime,
+    at: ServiceTime,
+    deadline: ServiceTime,
     payload: Payload | None = None,
-    not_before: datetime | None = None,
+    not_before: ServiceTime | None = None,
 ) -> StepMessage[Following]:
     """The message to the tracker that claims the effect of a step's message, with what its delivery came to.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self, TypeAlias
 
+from shared.clock import ServiceTime
 from shared.messages.events import ErrorInfo
 from shared.messages.model import Moment, TolerantModel
 
@@ -32,8 +33,8 @@ class Waiting:
     """The effect before it met another operation: that has to end first, and may have been the step's own."""
 
     #: between these moments the service refused the call, where it was the call that was refused
-    refused_from: datetime | None
-    refused_at: datetime | None
+    refused_from: ServiceTime | None
+    refused_at: ServiceTime | None
     #: whether somebody else's job was seen that explains the conflict; how many looks at the jobs did not explain it
     explained: bool
     looks: int
@@ -44,8 +45,8 @@ class MayHaveStarted:
     """An answer was lost, or an earlier delivery may have made the call: its job is looked for, for ten minutes."""
 
     #: between these moments such calls were made, as far as is known
-    since: datetime | None
-    until: datetime | None
+    since: ServiceTime | None
+    until: ServiceTime | None
     #: how many looks at the vault's jobs did not find the job
     looks: int
 
@@ -104,11 +105,11 @@ class Effect(TolerantModel):
             return CheckFirst()
         return Untried()
 
-    def lost(self, *, since: datetime, until: datetime | None = None, looks: int = 0) -> Self:
+    def lost(self, *, since: ServiceTime, until: ServiceTime | None = None, looks: int = 0) -> Self:
         """The call may have been made in that time; so many looks have not found its job."""
         return self._learned(may_have_started=True, at=since, given_up_at=until, looks=looks)
 
-    def refused(self, *, since: datetime, until: datetime) -> Self:
+    def refused(self, *, since: ServiceTime, until: ServiceTime) -> Self:
         """The service refused the call between these moments."""
         return self._learned(refused_from=since, refused_at=until)
 
@@ -154,6 +155,8 @@ class Effect(TolerantModel):
         )
 
 
-def _extreme(choose: Callable[[list[datetime]], datetime], *moments: datetime | None) -> datetime | None:
+def _extreme(
+    choose: Callable[[list[ServiceTime]], ServiceTime], *moments: ServiceTime | None
+) -> ServiceTime | None:
     known = [moment for moment in moments if moment is not None]
     return choose(known) if known else None

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from shared.arm.errors import ArmError, ArmPacedError, ArmStatusError, TokenError, TokenUnavailableError
+from shared.clock import ServiceTime
 from shared.engine import reconcile
 from shared.engine.advice import CONFLICT_CODES, is_quota
 from shared.engine.effect import Effect
@@ -38,7 +39,7 @@ def after_arm_error(
     runtime: Runtime,
     error: ArmError,
     *,
-    called: datetime,
+    called: ServiceTime,
 ) -> Result:
     """What follows a call that did not succeed. `called`: a moment before the call was made."""
     now = runtime.service_clock.now()
@@ -92,7 +93,9 @@ def _settled_by(
     return End(Status.FAILED, info, called=True) if is_quota(error.code.lower()) else None
 
 
-def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: datetime) -> Effect | None:
+def _learned(
+    message: StepMessage[Any], error: ArmError, called: ServiceTime, now: ServiceTime
+) -> Effect | None:
     """What is known of the effect after a mutating call that is to be made again."""
     if not error.is_mutation:
         return None
@@ -105,7 +108,7 @@ def _learned(message: StepMessage[Any], error: ArmError, called: datetime, now: 
     return None
 
 
-def _deadline(message: StepMessage[Any], runtime: Runtime, failing_since: datetime) -> datetime:
+def _deadline(message: StepMessage[Any], runtime: Runtime, failing_since: ServiceTime) -> ServiceTime:
     """The time after which a call is no longer retried."""
     # Counted from the first failure, since a step may have waited for days for another job to end.
     failing_until = failing_since + runtime.settings.operation_timeout

@@ -8,9 +8,9 @@ mark. Where a vault does not echo them, a job can only be matched by its operati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.clock import ServiceTime
 from shared.engine.expected_job import MOST_POSTS, ExpectedJob
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators
@@ -101,8 +101,8 @@ def candidates(
     jobs: Iterable[Job],
     expected: ExpectedJob,
     *,
-    since: datetime,
-    until: datetime | None = None,
+    since: ServiceTime,
+    until: ServiceTime | None = None,
 ) -> list[Job]:
     """The jobs begun in that time that may belong to a call, though nothing in them says so."""
     operation = expected.operation_of(message.payload)

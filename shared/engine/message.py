@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
@@ -17,6 +17,7 @@ from pydantic import Field, SerializeAsAny
 from shared.arm.ids import VaultId
 from shared.bus import OutgoingMessage
 from shared.bus.topology import REQUEST_QUEUES
+from shared.clock import MachineTime, ServiceTime
 from shared.engine.effect import Effect
 from shared.messages.events import NO_DETAILS, ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import (
@@ -57,7 +58,7 @@ class Delivery:
     message_id: str = ""
     delivery_count: int = 1
     #: when this process took it, by the machine's clock
-    taken: datetime
+    taken: MachineTime
     application_properties: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     correlation_id: str | None = None
@@ -118,7 +119,7 @@ class Delivery:
     def copy(
         self,
         *,
-        scheduled_for: datetime | None = None,
+        scheduled_for: MachineTime | None = None,
         died: bool = False,
         worked_on: bool = False,
         **properties: Any,
@@ -383,7 +384,7 @@ class StepMessage(TolerantModel, Generic[P]):
             for n in range(max(self.effect.n, most), 0, -1):
                 yield self.client_request_id_of(n, epoch), (epoch, n) < now
 
-    def next_poll(self, *, at: datetime, effect: Effect | None = None, **changes: Any) -> Self:
+    def next_poll(self, *, at: ServiceTime, effect: Effect | None = None, **changes: Any) -> Self:
         """The same message for its next poll; the count of failures starts anew unless `changes` set it.
 
         What is known of its effect only grows.
@@ -444,6 +445,6 @@ def plain(properties: Mapping[str, Any]) -> dict[str, str | int | bool]:
     return kept
 
 
-def wait_until(now: datetime, wait: timedelta) -> datetime | None:
+def wait_until(now: MachineTime, wait: timedelta) -> MachineTime | None:
     """When a message that is sent now is to appear; None: at once."""
     return now + wait if wait > timedelta() else None

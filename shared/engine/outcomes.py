@@ -6,9 +6,9 @@ An outcome's id depends neither on its status nor on who sends it: a database's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from shared.clock import ServiceTime
 from shared.engine.advice import advised
 from shared.engine.message import FollowedJob, Following
 from shared.engine.result import End
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from shared.engine.message import Payload, StepMessage
 
 
-def outcome(message: StepMessage[Any], end: End, *, at: datetime, database: Database | None = None) -> Event:
+def outcome(
+    message: StepMessage[Any], end: End, *, at: ServiceTime, database: Database | None = None
+) -> Event:
     """The outcome of a message's database, or of its request where no database is known yet.
 
     `database`: which of the request's databases it is about, where the message is about all of them.
@@ -49,13 +51,13 @@ def outcome(message: StepMessage[Any], end: End, *, at: datetime, database: Data
     return event.model_copy(update={"message_id": events.claim_id(message.request)})
 
 
-def outcome_beside_acceptance(message: StepMessage[Any], end: End, *, at: datetime) -> Event:
+def outcome_beside_acceptance(message: StepMessage[Any], end: End, *, at: ServiceTime) -> Event:
     """The outcome of a whole request that was accepted and means no database."""
     return outcome(message, end, at=at).model_copy(update={"message_id": None})
 
 
 def accepted(
-    message: StepMessage[Any], *, at: datetime, skipped: Mapping[str, int], names: Iterable[str]
+    message: StepMessage[Any], *, at: ServiceTime, skipped: Mapping[str, int], names: Iterable[str]
 ) -> Event:
     """A request was understood and its databases are known: tells how many outcomes will follow."""
     return events.accepted(
@@ -81,7 +83,7 @@ def timed_out(following: Following) -> End:
     return End(Status.TIMED_OUT, ErrorInfo(code=ErrorCode.OPERATION_TIMEOUT, message=text))
 
 
-def started(message: StepMessage[Any], job: JobInfo, *, at: datetime) -> Event:
+def started(message: StepMessage[Any], job: JobInfo, *, at: ServiceTime) -> Event:
     """The job of a message's database is known."""
     database, subject = message.payload.about, message.payload.subject
     assert database is not None and subject is not None

@@ -8,9 +8,10 @@ known of the effect decides what is looked for (`shared.engine.effect`); whose j
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.clock import ServiceTime
 from shared.engine.effect import CheckFirst, MayHaveStarted, Untried, Waiting
 from shared.engine.expected_job import ExpectedJob
 from shared.engine.job_matching import candidates, has_namesakes, is_about, may_matter, own_job, server_of
@@ -77,7 +78,7 @@ def _jobs(
 
 
 def _jobs_since(
-    expected: ExpectedJob, message: StepMessage[Any], collaborators: Collaborators, start: datetime
+    expected: ExpectedJob, message: StepMessage[Any], collaborators: Collaborators, start: ServiceTime
 ) -> list[Job]:
     operation = expected.operation_of(message.payload)
     kept = may_matter(message)
@@ -245,7 +246,7 @@ def unknown(expected: ExpectedJob, message: StepMessage[Any], possible: int, *, 
 # -- after a call
 
 
-def turned_away(error: ErrorInfo, *, called: datetime, at: datetime) -> NextEffect:
+def turned_away(error: ErrorInfo, *, called: ServiceTime, at: ServiceTime) -> NextEffect:
     """What follows a conflict: the next effect, which waits and looks for the step's own job before it may call.
 
     The new number is sent before any call is made, so that a crash in between finds it again.

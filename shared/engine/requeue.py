@@ -7,12 +7,12 @@ minutes before it is given back: the host then abandons it, and Service Bus deli
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from shared.bus import Bus, BusError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import LOCK_DURATION
-from shared.clock import Clock
+from shared.clock import Clock, MachineTime
 from shared.engine.message import MOST_DEATHS, Delivery, wait_until
 from shared.engine.runtime import Runtime
 
@@ -73,7 +73,7 @@ def requeue_copies(
 
 
 def hold_until_sent(
-    copies: Callable[[], Sequence[OutgoingMessage]], bus: Bus, clock: Clock, *, until: datetime
+    copies: Callable[[], Sequence[OutgoingMessage]], bus: Bus, clock: Clock, *, until: MachineTime
 ) -> None:
     """Send the messages that `copies` makes; while the bus takes nothing, wait until `until`, by this machine's clock.
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
+from shared.clock import MachineTime, ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import DecidedEffect, Ending, Payload, StepMessage
 from shared.listing_cache import ItemListings
@@ -85,7 +86,7 @@ class Later:
     events: tuple[Event, ...] = ()
     #: how many failures in a row, and since when: waits grow with them, and the step ends after too many
     attempt: int = 0
-    failing_since: datetime | None = None
+    failing_since: ServiceTime | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class NextEffect:
     waiting: bool = False
     why: ErrorInfo | None = None
     #: the call was turned away between these moments
-    refused_from: datetime | None = None
-    refused_at: datetime | None = None
+    refused_from: ServiceTime | None = None
+    refused_at: ServiceTime | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class GrownTick:
     """A tick that is longer than `TRACK_INTERVAL`, counted from the listing that all polls of a vault share."""
 
     length: timedelta
-    since: datetime
+    since: ServiceTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +192,9 @@ class Collaborators:
     azure: Reads
     settings: Settings
     #: the service's time
-    now: Callable[[], datetime]
+    now: Callable[[], ServiceTime]
     #: this machine's time, which decides when schedules are due
-    machine_now: Callable[[], datetime]
+    machine_now: Callable[[], MachineTime]
     #: what vaults protect: one listing serves requests that came together
     items: ItemListings = field(default_factory=ItemListings)
     #: whether more than half of an action's hourly budget is left (`shared.arm.budget.action_of`)
@@ -211,7 +212,7 @@ class Collaborators:
         return self.grown_tick.length if self.grown_tick is not None else self.settings.track_interval
 
     @property
-    def ticks_since(self) -> datetime | None:
+    def ticks_since(self) -> ServiceTime | None:
         """The time of the listing from which a longer tick is counted."""
         return self.grown_tick.since if self.grown_tick is not None else None
 

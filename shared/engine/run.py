@@ -20,6 +20,7 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
 from shared.bus.topology import INTERNAL_QUEUES, LOCK_DURATION
+from shared.clock import MachineTime, ServiceTime
 from shared.engine import outcomes, reconcile
 from shared.engine.answers import answer_step
 from shared.engine.failures import after_arm_error, after_token_error
@@ -126,7 +127,9 @@ def _wait_for_newer_app(
     requeue(delivery, runtime, wait=OPERATOR_WAIT)
 
 
-def as_delivered(row: Row, message: StepMessage[Any], delivery: Delivery, now: datetime) -> StepMessage[Any]:
+def as_delivered(
+    row: Row, message: StepMessage[Any], delivery: Delivery, now: ServiceTime
+) -> StepMessage[Any]:
     """A message with what its delivery tells of its effect."""
     effect = message.effect
     if delivery.has_waited:
@@ -208,7 +211,7 @@ def run(
         return after_token_error(row, message, runtime, error)
 
 
-def _looked_for_later(message: StepMessage[Any], second: ArmError | TokenError, called: datetime) -> Later:
+def _looked_for_later(message: StepMessage[Any], second: ArmError | TokenError, called: ServiceTime) -> Later:
     _log.warning("its own job could not be looked for: %s", second, extra=log_context(message))
     effect = message.effect.lost(since=called)
     return Later(reconcile.WHILE_RUNNING, effect=effect, attempt=message.attempt + 1)
@@ -340,11 +343,11 @@ def requeue_unsent(
     )
 
 
-def _waiting_since(delivery: Delivery) -> datetime | None:
+def _waiting_since(delivery: Delivery) -> MachineTime | None:
     """Since when a delivery has been coming back for the bus, by the machine's clock."""
     since = delivery.application_properties.get(WAITING_SINCE)
     try:
-        return datetime.fromisoformat(since) if isinstance(since, str) else None
+        return MachineTime(datetime.fromisoformat(since)) if isinstance(since, str) else None
     except ValueError:
         return None
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from shared.bus import MessageTooLargeError, OutgoingMessage
+from shared.clock import ServiceTime
 from shared.engine import outcomes
 from shared.engine.claim import claim, next_effect
 from shared.engine.effect import Effect
@@ -96,7 +97,9 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
             raise AssertionError("a call is made before what follows on it is sent")
 
 
-def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: datetime) -> ToSend:
+def _operation(
+    message: StepMessage[Any], result: FollowOperation, runtime: Runtime, at: ServiceTime
+) -> ToSend:
     operation = result.operation
     followed = FollowedOperation(
         async_operation_url=operation.async_operation_url, location_url=operation.location_url
@@ -117,7 +120,9 @@ def _operation(message: StepMessage[Any], result: FollowOperation, runtime: Runt
     return (), [(following, on_tick(at, wait, runtime.settings.track_interval))]
 
 
-def on_tick(at: datetime, delay: timedelta, tick: timedelta, *, since: datetime | None = None) -> timedelta:
+def on_tick(
+    at: ServiceTime, delay: timedelta, tick: timedelta, *, since: ServiceTime | None = None
+) -> timedelta:
     """The delay from `at` to the first tick that is no sooner than `delay`: polls of a vault meet on ticks.
 
     Ticks are counted from `since`, or are the same for all vaults.
@@ -128,7 +133,7 @@ def on_tick(at: datetime, delay: timedelta, tick: timedelta, *, since: datetime 
     return delay if overshoot < 1e-6 else delay + timedelta(seconds=seconds - overshoot)
 
 
-def next_tick(at: datetime, tick: timedelta, *, since: datetime | None = None) -> timedelta:
+def next_tick(at: ServiceTime, tick: timedelta, *, since: ServiceTime | None = None) -> timedelta:
     """The delay from `at`, which may be a little before or after a tick, to the tick that follows it.
 
     Where ticks are counted from the listing made at `since`, it is never a little before.
@@ -136,13 +141,13 @@ def next_tick(at: datetime, tick: timedelta, *, since: datetime | None = None) -
     return on_tick(at, tick / (2 if since is None else 20), tick, since=since)
 
 
-def _sent_at(message: StepMessage[Any], runtime: Runtime) -> datetime:
+def _sent_at(message: StepMessage[Any], runtime: Runtime) -> ServiceTime:
     # A time that only this machine's clock tells is not passed on as the service's time.
     clock = runtime.service_clock
     return clock.now() if clock.is_known else message.at
 
 
-def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
+def onward(message: StepMessage[Any], to: To, at: ServiceTime) -> StepMessage[Any]:
     """The message to the next step.
 
     A step that follows itself goes on with its next effect; otherwise duplicate detection would drop the messages that
@@ -161,7 +166,7 @@ def onward(message: StepMessage[Any], to: To, at: datetime) -> StepMessage[Any]:
 
 
 def next_effect_message(
-    message: StepMessage[Following], repetition: DecidedEffect, at: datetime
+    message: StepMessage[Following], repetition: DecidedEffect, at: ServiceTime
 ) -> tuple[StepMessage[Any], timedelta]:
     """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
@@ -176,7 +181,7 @@ def next_effect_message(
     return following, _CONFLICT_WAIT if repetition.effect.waiting else timedelta()
 
 
-def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
+def _end(row: Row, message: StepMessage[Any], end: End, at: ServiceTime) -> ToSend:
     """A step's end: its outcome at once, or under the claim of its effect where another delivery may have gone on.
 
     Another delivery of the same message, earlier or later, may go on and know better. Where that is possible, the
@@ -211,7 +216,7 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
     return end.events, [(claim(message, _ending(end), at=at, deadline=at), wait)]
 
 
-def _publish_outcome(row: Row, message: StepMessage[Any], end: End, at: datetime) -> ToSend:
+def _publish_outcome(row: Row, message: StepMessage[Any], end: End, at: ServiceTime) -> ToSend:
     """The outcome, and the message that it starts."""
     outcome = outcomes.outcome(message, end, at=at)
     origin = message.of_origin
@@ -224,7 +229,7 @@ def _publish_outcome(row: Row, message: StepMessage[Any], end: End, at: datetime
     return (*end.events, outcome), [(following, to.delay)]
 
 
-def _ended(message: StepMessage[Any], step: str, end: End, at: datetime) -> StepMessage[Any]:
+def _ended(message: StepMessage[Any], step: str, end: End, at: ServiceTime) -> StepMessage[Any]:
     """The end of a step, under the message id of what would have gone on."""
     following = onward(message, To(step, message.payload), at)
     return following.model_copy(update={"ending": _ending(end)})

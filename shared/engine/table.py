@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from shared.clock import ServiceTime
 from shared.engine.message import VERSION, Following, Payload, StepMessage
 from shared.engine.result import (
     Call,
@@ -44,7 +44,7 @@ class UnknownStepError(LookupError):
     `deadline`: how long it may wait for a version that does; None where the message does not say.
     """
 
-    def __init__(self, name: str, deadline: datetime | None = None) -> None:
+    def __init__(self, name: str, deadline: ServiceTime | None = None) -> None:
         super().__init__(f"step {name}, which this version does not know")
         self.deadline = deadline
 

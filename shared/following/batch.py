@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from shared.arm.budget import JOB_READS, action_of, coming_back
 from shared.arm.errors import ArmError, TokenError
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.clock import ServiceTime
 from shared.engine.failures import after_arm_error
 from shared.engine.message import (
     MOST_DEATHS,
@@ -317,7 +318,7 @@ def _job_in(listing: JobListing, item: _Item) -> Job | None:
     return listing.find(job_id=job_id, activity_id=following.client_request_id)
 
 
-def _oldest(items: list[_Item]) -> datetime:
+def _oldest(items: list[_Item]) -> ServiceTime:
     return min(item.message.payload.began for item in items) - _EARLIER
 
 
@@ -330,7 +331,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
     vault_id = items[0].message.vault_id
     pages: list[int] = []
 
-    def load(start: datetime, status: str | None) -> list[Job]:
+    def load(start: ServiceTime, status: str | None) -> list[Job]:
         with coming_back(any(item.message.poll for item in items)):
             return runtime.backup.list_jobs(vault_id, start=start, status=status, counted=pages.append)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from shared.arm.ids import VaultId
 from shared.bus import OutgoingMessage
+from shared.clock import MachineTime
 from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
 from shared.intake.receive import first_step
@@ -63,7 +64,7 @@ def _plan(schedules: Sequence[BackupSchedule | CoverageSchedule | DrillSchedule]
 
 
 def planned(
-    schedule: BackupSchedule | CoverageSchedule | DrillSchedule, due: datetime, runtime: Runtime
+    schedule: BackupSchedule | CoverageSchedule | DrillSchedule, due: MachineTime, runtime: Runtime
 ) -> OutgoingMessage:
     """The scheduled message for one occurrence of a schedule."""
     plan: BackupPlan | CoveragePlan | DrillPlan

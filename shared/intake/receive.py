@@ -5,10 +5,11 @@ A request goes straight to the first step of its workflow, whichever queue it ca
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from shared.bus import MessageTooLargeError, OutgoingMessage
+from shared.clock import ServiceTime
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parked import park
 from shared.engine.run import died_too_often, has_died_too_often
@@ -95,7 +96,7 @@ def _repairs_not_served(data: CoverageData, runtime: Runtime) -> list[Problem]:
 
 
 def first_step(
-    request: Request, plan: Plan, runtime: Runtime, *, at: datetime, sender: str
+    request: Request, plan: Plan, runtime: Runtime, *, at: ServiceTime, sender: str
 ) -> StepMessage[Any]:
     """The message to the first step of a request's workflow."""
     return StepMessage[Any](

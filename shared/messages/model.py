@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,6 +22,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
 from shared.arm.ids import VaultId, VirtualMachineId
+from shared.clock import MachineTime, ServiceTime
 
 _DURATION: Final = re.compile(r"P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII)
 _CALENDAR_DURATION: Final = re.compile(
@@ -136,7 +136,7 @@ def _parse_moment(value: Any) -> Any:
             return moment.astimezone(UTC)
         except OverflowError as error:
             raise ValueError("expected a moment between the years 1 and 9999, in UTC") from error
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and value.tzinfo is not None:
         return value
     raise ValueError("expected an RFC 3339 moment with its offset, such as 2026-01-05T08:00:00Z")
 
@@ -158,7 +158,9 @@ PositiveDuration = Annotated[
     timedelta, BeforeValidator(parse_positive_duration), PlainSerializer(format_duration)
 ]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_parse_moment), PlainSerializer(format_moment)]
+Moment = Annotated[ServiceTime, BeforeValidator(_parse_moment), PlainSerializer(format_moment)]
+#: Of a schedule, which goes by this machine's clock.
+MachineMoment = Annotated[MachineTime, BeforeValidator(_parse_moment), PlainSerializer(format_moment)]
 
 
 class _ArmId:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from shared.arm.redaction import redact
+from shared.clock import ServiceTime
 
 _LONGEST_TEXT: Final = 1000
 #: The start of the line that ConvertTo-Json writes; inside its texts, quotation marks are escaped.
@@ -32,8 +33,8 @@ class RunCommand:
     message: str = ""
     output: str = field(default="", repr=False)
     error: str = field(default="", repr=False)
-    start_time: datetime | None = None
-    end_time: datetime | None = None
+    start_time: ServiceTime | None = None
+    end_time: ServiceTime | None = None
     #: whether the answer had an instance view at all
     is_viewed: bool = False
 
@@ -122,11 +123,11 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _moment(value: Any) -> datetime | None:
+def _moment(value: Any) -> ServiceTime | None:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
     if moment is None:
         return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return ServiceTime(moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC))

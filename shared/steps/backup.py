@@ -6,12 +6,13 @@ Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api#tr
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.arm.budget import PROTECTED_ITEM_READS, RECOVERY_POINT_READS
 from shared.arm.errors import ArmError
 from shared.arm.ids import ProtectedItemId
+from shared.clock import ServiceTime
 from shared.engine.expected_job import MOST_POSTS
 from shared.engine.message import StepMessage
 from shared.engine.result import Call, Collaborators, Continue, End, Failure, Result, refused
@@ -130,7 +131,7 @@ def _with_recovery_model(candidate: Candidate, c: Collaborators) -> Candidate:
     return replace(candidate, protected=c.azure.get_protected_item(item.id) or item)
 
 
-def expiry(task: BackupTask, at: datetime) -> datetime | None:
+def expiry(task: BackupTask, at: ServiceTime) -> ServiceTime | None:
     """Until when the recovery point is kept; None where the policy decides."""
     if task.retain_until is not None:
         return task.retain_until

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from shared.arm.ids import ProtectedItemId, RecoveryPointId
+from shared.clock import ServiceTime
 from shared.engine.result import Collaborators, Failure, refused
 from shared.messages import windows_paths
 from shared.messages.error_codes import ErrorCode
@@ -63,7 +63,7 @@ def _points_with_files(
         yield from _read(c, item, point.name)
 
 
-def _is_before(time: datetime, point: RecoveryPoint, chosen: ChosenRecoveryPoint) -> bool:
+def _is_before(time: ServiceTime, point: RecoveryPoint, chosen: ChosenRecoveryPoint) -> bool:
     return time <= chosen.time and point.name != chosen.name
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import ProtectedItemId
+from shared.clock import ServiceTime
 from shared.drills import RUN_COMMAND_PREFIX, DrillTarget, drill_database_name
 from shared.engine.message import Ending, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Failure, Later, To
@@ -181,6 +182,6 @@ def next_drill(message: StepMessage[RestoreTask]) -> To | None:
     return first_drill(unpacked_sources(drill.rest), fresh, task.target)
 
 
-def is_unread(command: RunCommand, now: datetime) -> bool:
+def is_unread(command: RunCommand, now: ServiceTime) -> bool:
     """Whether the result of another drill's run command may not have been read yet."""
     return command.end_time is not None and now - command.end_time < UNREAD

@@ -15,6 +15,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.ids import VaultId
+from shared.clock import ServiceTime
 from shared.engine import job_matching
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database, drill_digest, drill_of, fingerprint
@@ -33,7 +34,7 @@ _FEW_PAGES: Final = 5
 _MOST_READ: Final = 3
 
 
-def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, datetime]:
+def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, ServiceTime]:
     """When databases were last drilled, by their digests: every drill that had a restore job counts."""
     jobs = c.azure.list_jobs(
         vault_id,
@@ -41,7 +42,7 @@ def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, datetime]:
         operation="Restore",
         kept=lambda job: drill_of(job.activity_id) is not None,
     )
-    newest: dict[str, datetime] = {}
+    newest: dict[str, ServiceTime] = {}
     for job in jobs:
         drilled = drill_of(job.activity_id)
         assert drilled is not None
@@ -51,7 +52,7 @@ def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, datetime]:
 
 
 def in_turn(
-    databases: Sequence[Database], drilled: dict[str, datetime], *, count: int, now: datetime
+    databases: Sequence[Database], drilled: dict[str, ServiceTime], *, count: int, now: ServiceTime
 ) -> list[Database]:
     """The databases in the order in which they are to be drilled.
 

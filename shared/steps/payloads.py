@@ -13,7 +13,7 @@ from shared.arm.ids import VirtualMachineId
 from shared.engine.message import Ending, Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
-from shared.messages.model import Duration, Moment, TolerantModel, VaultIdField
+from shared.messages.model import Duration, MachineMoment, Moment, TolerantModel, VaultIdField
 from shared.messages.parked_body import inflated
 from shared.messages.requests import (
     AlternateTarget,
@@ -86,7 +86,7 @@ class ProtectTask(Payload):
 class Planned(TolerantModel):
     """The due time of a planned message, and the digest of its schedule at that time."""
 
-    due: Moment
+    due: MachineMoment
     digest: str
 
 

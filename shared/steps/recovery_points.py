@@ -7,10 +7,11 @@ recovery point each, all log ranges share one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from shared.arm.redaction import printable
+from shared.clock import ServiceTime
 from shared.engine.result import Failure
 from shared.messages.error_codes import ErrorCode
 from shared.messages.model import format_moment
@@ -24,7 +25,7 @@ LOG_RECOVERY_POINT: Final = "DefaultRangeRecoveryPoint"
 _SECOND: Final = timedelta(seconds=1)
 _THREATS: Final = "threats found"
 #: Recovery points with their moments, the newest first.
-Snapshots: TypeAlias = "list[tuple[datetime, RecoveryPoint]]"
+Snapshots: TypeAlias = "list[tuple[ServiceTime, RecoveryPoint]]"
 
 
 def choose_recovery_point(
@@ -71,11 +72,11 @@ def _described(chosen: ChosenRecoveryPoint, snapshots: Snapshots) -> str:
     return next(named, f"{chosen.name} ({_THREATS})")
 
 
-def _at_moment(moment: datetime) -> ChosenRecoveryPoint:
+def _at_moment(moment: ServiceTime) -> ChosenRecoveryPoint:
     return ChosenRecoveryPoint(name=LOG_RECOVERY_POINT, kind="Log", time=moment, point_in_time=moment)
 
 
-def _at_point(time: datetime, point: RecoveryPoint) -> ChosenRecoveryPoint:
+def _at_point(time: ServiceTime, point: RecoveryPoint) -> ChosenRecoveryPoint:
     return ChosenRecoveryPoint(name=point.name, kind=point.kind, time=time)
 
 
@@ -94,7 +95,7 @@ def _latest_full(snapshots: Snapshots) -> ChosenRecoveryPoint | None:
 
 
 def _newest(
-    snapshots: Snapshots, ranges: Sequence[TimeRange], *, before: datetime | None
+    snapshots: Snapshots, ranges: Sequence[TimeRange], *, before: ServiceTime | None
 ) -> ChosenRecoveryPoint | None:
     """The newest moment, from the log, a full or a differential; only moments before `before`, if given."""
     by_log = [
@@ -108,7 +109,7 @@ def _newest(
     return _at_point(*by_point[0]) if by_point else None
 
 
-def _second_before(moment: datetime) -> datetime:
+def _second_before(moment: ServiceTime) -> ServiceTime:
     """The last whole second before a moment."""
     return moment.replace(microsecond=0) if moment.microsecond else moment - _SECOND
 
@@ -148,7 +149,7 @@ def available_points(points: Sequence[RecoveryPoint]) -> str:
     return f"Recovery points: {', '.join(named) if named else 'none'}{more}. Log ranges: {log}.{unread}"
 
 
-def _label(time: datetime, point: RecoveryPoint) -> str:
+def _label(time: ServiceTime, point: RecoveryPoint) -> str:
     parts = [point.kind, format_moment(time.replace(microsecond=0)), state_of(point)]
     return f"{point.name} ({', '.join(part for part in parts if part is not None)})"
 

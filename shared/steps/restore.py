@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
+from shared.clock import ServiceTime
 from shared.drills import drill_database_name
 from shared.engine import outcomes
 from shared.engine.message import StepMessage
@@ -76,7 +76,7 @@ def select_recovery_point(message: StepMessage[RestorePlan], c: Collaborators) -
     return Continue((To("trigger_restore", task),))
 
 
-def default_name(database: str, moment: datetime) -> str:
+def default_name(database: str, moment: ServiceTime) -> str:
     """The name of a copy whose request names none: the database's, shortened to what SQL Server takes."""
     suffix = f"_restored_{moment:%Y%m%d%H%M%S}"
     return windows_paths.shortened(database, _LONGEST_NAME - len(suffix)) + suffix

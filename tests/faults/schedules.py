@@ -470,7 +470,6 @@ def hold_over(
     @seed(begin)
     @settings(
         max_examples=count,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         # Hypothesis would look for a smaller one for minutes, and print nothing before.

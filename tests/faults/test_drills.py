@@ -293,7 +293,7 @@ def test_a_prepared_call_is_made_only_where_it_is_the_drills_own(
     assert estate.mutations["Restore"] == made
 
 
-@hypothesis_settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_no_request_makes_a_drill_touch_anything_else(data: st.DataObject) -> None:
     names = st.sampled_from(("*", *_NAMES)) | st.text(max_size=20)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from local.estate import JsonObject
 from shared.bus import OutgoingMessage
+from shared.clock import MachineTime, ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import Delivery, StepMessage
 from shared.messages.events import ErrorInfo
@@ -36,7 +37,7 @@ from tests.reported.effects import (
 )
 
 OPERATIONS = ("backup", "restore", "restore over the original")
-NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
+NOW = ServiceTime(datetime(2026, 1, 5, 9, tzinfo=UTC))
 MINUTE = timedelta(minutes=1)
 
 # -- every way back to a queue, after a crash while the call was out
@@ -322,7 +323,7 @@ def test_a_copy_of_a_delivery_knows_no_less(
         body=b"{}",
         message_id="m",
         delivery_count=count,
-        taken=NOW,
+        taken=MachineTime(NOW),
         application_properties=properties,
     )
     ids = {delivery.message_id}
@@ -332,7 +333,7 @@ def test_a_copy_of_a_delivery_knows_no_less(
             queue="track",
             body=copy.body,
             message_id=copy.message_id,
-            taken=NOW,
+            taken=MachineTime(NOW),
             application_properties=copy.application_properties,
         )
         assert after.body == delivery.body

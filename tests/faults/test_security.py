@@ -313,7 +313,7 @@ def changed(value: Any, path: list[int], by: Any) -> Any:
     return [*value[:index], changed(value[index], path[1:], by), *value[index + 1 :]]
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

@@ -15,6 +15,7 @@ import pytest
 
 from cli.main import main
 from shared.azure_backup.models import RecoveryPoint
+from shared.clock import ServiceTime
 from shared.engine.result import Failure
 from shared.messages.requests import RecoveryPointChoice
 from shared.steps.payloads import ChosenRecoveryPoint
@@ -89,7 +90,7 @@ def test_latest_is_a_full_where_the_log_backups_have_ended(without_logs_for_days
     now = azure.clock.now()
     chosen = restored(azure, "copy")
     assert chosen["kind"] == "Full"
-    assert now - datetime.fromisoformat(chosen["time"]) < timedelta(days=1)
+    assert ServiceTime(now) - ServiceTime(datetime.fromisoformat(chosen["time"])) < timedelta(days=1)
     assert chosen["time"] == restored(azure, "copy2", before=now.isoformat())["time"]
 
 

@@ -20,6 +20,7 @@ from cli.main import main
 from cli.output import Format, Output
 from cli.request_lines import request_line
 from cli.results import print_outcomes
+from shared.clock import ServiceTime
 from shared.engine.result import Failure
 from shared.messages.requests import AlternateTarget
 from shared.messages.windows_paths import LONGEST_PATH, length
@@ -296,7 +297,7 @@ def test_a_long_name_is_restored_by_default(estate: OpenEstate, name: str) -> No
 
 
 def test_names_that_differ_at_the_end_stay_apart() -> None:
-    moment = datetime(2026, 1, 5, 5, 30, tzinfo=UTC)
+    moment = ServiceTime(datetime(2026, 1, 5, 5, 30, tzinfo=UTC))
     first, second = (default_name("x" * 120 + end, moment) for end in ("a", "b"))
     assert first != second
     assert first == default_name("x" * 120 + "a", moment)

@@ -23,7 +23,7 @@ from local.estate import JsonObject, the_functions
 from local.host import Host, InProcessReceiver
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.bus.topology import BACKUP_REQUESTS
-from shared.clock import SystemClock
+from shared.clock import MachineTime, SystemClock
 from tests.e2e.harness import INSTANCE, POLICY, message_to, virtual_machine
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_a_run_that_is_given_again_does_nothing_again(
     assert main(azure.arguments()) == 0
 
     class Later(SystemClock):
-        def now(self) -> datetime:
+        def now(self) -> MachineTime:
             return super().now() + timedelta(days=days)
 
     monkeypatch.setattr("cli.embedded.SystemClock", Later)

@@ -618,7 +618,7 @@ def without_job(event: JsonObject) -> JsonObject:
 undisturbed = cache(heard)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     queue=st.sampled_from(REQUEST_QUEUES),
     messages=st.lists(SENT, min_size=1, max_size=4),
@@ -635,7 +635,7 @@ def test_a_sender_of_one_queue_touches_nobody_elses_request(
     assert heard(queue, messages, first=first, again=again) == undisturbed(queue)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     queue=st.sampled_from(REQUEST_QUEUES),
     messages=st.lists(SENT, min_size=1, max_size=3),

@@ -13,6 +13,7 @@ from local.broker import Broker, InProcessBus, PeekedMessage
 from local.stepped_clock import SteppedClock
 from shared import composition
 from shared.bus import BusError, MessageTooLargeError, OutgoingMessage
+from shared.clock import ServiceTime
 from shared.engine.message import Delivery
 from shared.engine.runtime import Runtime
 from tests.unit.examples import NOW
@@ -57,7 +58,7 @@ def open_app(
         environment = {"ARM_ENDPOINT": "http://127.0.0.1:9", **(settings or {})}
         runtime = composition.build(environment, bus=InProcessBus(broker), clock=clock)
         if answered:
-            runtime.service_clock.answered(start)
+            runtime.service_clock.answered(ServiceTime(start))
         yield App(broker, clock, runtime)
 
 

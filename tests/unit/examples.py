@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.models import Job, ProtectableItem, ProtectedItem
+from shared.clock import ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import StepMessage
 from shared.messages.error_codes import ErrorCode
@@ -28,7 +29,7 @@ from shared.steps.payloads import (
 S = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
+NOW = ServiceTime(datetime(2026, 1, 5, 8, tzinfo=UTC))
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 VAULT = VaultId(SUBSCRIPTION, "rg-backup", "vault1")
 VM = VirtualMachineId(SUBSCRIPTION, "rg-sql", "sqlvm1")

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from local.stepped_clock import SteppedClock
-from shared.clock import ServiceClock
+from shared.clock import ServiceClock, ServiceTime
 
-HERE = datetime(2026, 1, 5, 8, tzinfo=UTC)
-THERE = datetime(2026, 1, 5, 8, 10, tzinfo=UTC)
+HERE = ServiceTime(datetime(2026, 1, 5, 8, tzinfo=UTC))
+THERE = ServiceTime(datetime(2026, 1, 5, 8, 10, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.01, 2.0])

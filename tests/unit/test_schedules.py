@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.clock import MachineTime
 from shared.schedules import BackupSchedule, read_schedules, warnings
 from shared.setting_entries import EntriesError
 from tests.unit.examples import VAULT
@@ -32,13 +33,13 @@ def schedule(text: str, zone: str = "UTC") -> BackupSchedule:
     return found
 
 
-def due(text: str, zone: str, start: datetime, days: float) -> list[str]:
+def due(text: str, zone: str, start: MachineTime, days: float) -> list[str]:
     moments = schedule(text, zone).occurrences(start, start + days * DAY)
     return [f"{moment:%m-%dT%H:%M}" for moment in moments]
 
 
-def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
-    return datetime(year, month, day, hour, minute, tzinfo=UTC)
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> MachineTime:
+    return MachineTime(datetime(year, month, day, hour, minute, tzinfo=UTC))
 
 
 #: expression, zone, from when, for how many days, the due times in UTC
@@ -91,7 +92,7 @@ OCCURRENCES: dict[str, tuple[str, str, datetime, float, list[str]]] = {
 
 
 @pytest.mark.parametrize(("text", "zone", "start", "days", "expected"), OCCURRENCES.values(), ids=OCCURRENCES)
-def test_occurrences(text: str, zone: str, start: datetime, days: float, expected: list[str]) -> None:
+def test_occurrences(text: str, zone: str, start: MachineTime, days: float, expected: list[str]) -> None:
     assert due(text, zone, start, days) == expected
 
 

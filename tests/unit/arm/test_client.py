@@ -32,6 +32,7 @@ from shared.arm.errors import (
     ArmUrlRefusedError,
 )
 from shared.arm.ids import VaultId
+from shared.clock import ServiceTime
 from tests.unit.arm.server import (
     SUBSCRIPTION,
     VAULT_PATH,
@@ -208,7 +209,9 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
     )
     arm.get("list", JOBS, params=PARAMS)
     assert (
-        timedelta() <= arm.service_clock.now() - datetime(2026, 1, 6, 10, tzinfo=UTC) < timedelta(seconds=5)
+        timedelta()
+        <= arm.service_clock.now() - ServiceTime(datetime(2026, 1, 6, 10, tzinfo=UTC))
+        < timedelta(seconds=5)
     )
     assert arm.budget.left(VAULT.subscription_id, JOB_READS) == 149
     with pytest.raises(ArmStatusError):
@@ -216,7 +219,7 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
     arm.get("get", VAULT.url_path, params=PARAMS)
     assert (
         timedelta()
-        <= arm.service_clock.now() - datetime(2026, 1, 6, 10, 4, tzinfo=UTC)
+        <= arm.service_clock.now() - ServiceTime(datetime(2026, 1, 6, 10, 4, tzinfo=UTC))
         < timedelta(seconds=5)
     )
     assert arm.budget.left(VAULT.subscription_id, PROTECTED_ITEM_READS) == 300

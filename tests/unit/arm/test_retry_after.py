@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.arm.retry_after import LONGEST, parse, parse_http_date
+from shared.clock import ServiceTime
 
-NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+NOW = ServiceTime(datetime(2026, 1, 5, 8, 0, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from cli.main import main
 from local.broker import Broker
 from shared.bus import OutgoingMessage
+from shared.clock import MachineTime
 
 pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
 
@@ -60,7 +61,7 @@ def test_every_message_in_flight_is_counted_and_the_oldest_request_comes_first(
     now = datetime.now(UTC)
     young = [step(number, request="young", began=now) for number in range(300)]
     old = [step(1, request="old", began=now - timedelta(hours=3))]
-    later = now + timedelta(hours=1)
+    later = MachineTime(now + timedelta(hours=1))
     scheduled = step(2, request="old", began=now - timedelta(hours=2))
     scheduled = OutgoingMessage(
         entity=scheduled.entity, body=scheduled.body, message_id=scheduled.message_id, scheduled_for=later

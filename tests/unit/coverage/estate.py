@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.azure_backup.listings import Listing, Unusable
 from shared.azure_backup.models import Container, ErrorDetail, Job, Policy, ProtectableItem, ProtectedItem
+from shared.clock import ServiceTime
 from shared.coverage.scope import Scope
 from shared.coverage.states import DatabaseCoverage, VaultCoverage
 from shared.coverage.survey import survey
@@ -15,7 +16,7 @@ from shared.coverage.vault_listings import VaultListings
 from tests.unit.examples import CONTAINER, VAULT, VM, protected
 
 #: a Monday
-NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
+NOW = ServiceTime(datetime(2026, 1, 5, 8, tzinfo=UTC))
 HOUR = timedelta(hours=1)
 FAILED_LAST: dict[str, Any] = {
     "last_backup_status": "Unhealthy",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.arm.ids import ContainerId, VirtualMachineId
@@ -524,7 +524,6 @@ def _items(draw: st.DrawFn) -> ProtectedItem:
     ).model_copy(update={"name": draw(_names)})
 
 
-@settings(deadline=None)  # no speed is promised on a busy machine
 @given(
     items=st.lists(_items(), max_size=12),
     offered=st.lists(_names, max_size=12),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from shared.clock import ServiceTime
 from shared.engine.claim import claim
 from shared.engine.message import FollowedJob, StepMessage
 from shared.engine.run import handle
@@ -30,7 +31,7 @@ def test_hours_in_the_queue_are_not_hours_of_failing() -> None:
         (again,) = app.bodies("trigger-backup")
         assert again["failingSince"] == "2026-01-05T13:00:00Z"
         # Meanwhile another call has been answered, and says what time it is.
-        app.runtime.service_clock.answered(app.clock.now())
+        app.runtime.service_clock.answered(ServiceTime(app.clock.now()))
         app.clock.advance(HOUR)
         handle(TABLE.rows["trigger_backup"], app.delivery("trigger-backup", again), app.runtime)
         assert not app.held("track")

@@ -9,16 +9,17 @@ import pytest
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
+from shared.clock import MachineTime
 from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
 from shared.engine.parked import park
 from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED
 from tests.unit.examples import NOW
 
-LATER = NOW + timedelta(minutes=1)
+LATER = MachineTime(NOW + timedelta(minutes=1))
 
 
 def delivery(queue: str = "track", **details: Any) -> Delivery:
-    return Delivery(queue=queue, taken=NOW, **{"body": b"{}", "message_id": "m1", **details})
+    return Delivery(queue=queue, taken=MachineTime(NOW), **{"body": b"{}", "message_id": "m1", **details})
 
 
 def redelivered(sent: OutgoingMessage) -> Delivery:
@@ -151,5 +152,5 @@ def test_properties_go_along_as_far_as_there_is_room() -> None:
 
 
 def test_what_is_sent_at_once_has_no_time() -> None:
-    assert wait_until(NOW, timedelta()) is None
-    assert wait_until(NOW, timedelta(minutes=1)) == LATER
+    assert wait_until(MachineTime(NOW), timedelta()) is None
+    assert wait_until(MachineTime(NOW), timedelta(minutes=1)) == LATER

@@ -19,6 +19,7 @@ from shared.arm.errors import (
     TokenUnavailableError,
 )
 from shared.azure_backup.calls import Reads
+from shared.clock import MachineTime
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.failures import after_arm_error, after_token_error
@@ -45,7 +46,10 @@ def after(
 ) -> Result:
     """What follows for a backup, unless another message is given."""
     c = Collaborators(
-        azure=cast("Reads", vault or Vault()), settings=Settings(), now=lambda: NOW, machine_now=lambda: NOW
+        azure=cast("Reads", vault or Vault()),
+        settings=Settings(),
+        now=lambda: NOW,
+        machine_now=lambda: MachineTime(NOW),
     )
     return after_arm_error(row, message or backup_message(), c, app.runtime, error, called=CALLED)
 

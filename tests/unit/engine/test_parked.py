@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.clock import MachineTime
 from shared.engine.message import Delivery
 from shared.engine.parked import park
 from shared.messages.identity import MOST_EPOCHS
@@ -16,7 +17,7 @@ from tests.unit.examples import NOW
 
 def delivery(body: Any = None, queue: str = "track", **details: Any) -> Delivery:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Delivery(queue=queue, body=raw, taken=NOW, **{"message_id": "m1", **details})
+    return Delivery(queue=queue, body=raw, taken=MachineTime(NOW), **{"message_id": "m1", **details})
 
 
 def properties_of(found: Delivery) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from shared.azure_backup.calls import Reads
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Job, ProtectedItem
+from shared.clock import MachineTime, ServiceTime
 from shared.engine import job_matching, reconcile
 from shared.engine.claim import next_effect
 from shared.engine.effect import Effect
@@ -60,17 +61,17 @@ def in_doubt(**changes: Any) -> StepMessage[BackupTask]:
     return backup_message(effect=Effect(**{"may_have_started": True, "at": NOW, **changes}))
 
 
-def collaborators(vault: Vault | Sequence[Job], now: datetime = NOW) -> Collaborators:
+def collaborators(vault: Vault | Sequence[Job], now: ServiceTime = NOW) -> Collaborators:
     azure = vault if isinstance(vault, Vault) else Vault(vault)
     return Collaborators(
-        azure=cast("Reads", azure), settings=Settings(), now=lambda: now, machine_now=lambda: now
+        azure=cast("Reads", azure), settings=Settings(), now=lambda: now, machine_now=lambda: MachineTime(now)
     )
 
 
 def look(
     message: StepMessage[Any],
     vault: Vault | Sequence[Job],
-    now: datetime,
+    now: ServiceTime,
     *,
     job_of: ExpectedJob | None = ROW.job,
 ) -> Result | None:
@@ -80,8 +81,8 @@ def look(
 
 
 def look_until_settled(
-    message: StepMessage[Any], vault: Vault | Sequence[Job], start: datetime = NOW
-) -> tuple[Result | None, datetime, int]:
+    message: StepMessage[Any], vault: Vault | Sequence[Job], start: ServiceTime = NOW
+) -> tuple[Result | None, ServiceTime, int]:
     """Look again whenever told to; what it came to, when, and at which look."""
     now = start
     for looks in range(1, 10):

@@ -9,6 +9,7 @@ import pytest
 
 from local.stepped_clock import SteppedClock
 from shared.bus import BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.clock import MachineTime
 from shared.engine.message import MOST_DEATHS
 from shared.engine.requeue import admitted, hold_until_sent, requeue
 from shared.messages.reserved import DEATHS, DELIVERED
@@ -20,9 +21,9 @@ def test_what_the_bus_does_not_take_is_tried_until_the_delivery_may_not_be_held_
     clock = SteppedClock(NOW)
     bus = RecordingBus(refusals=[BusUnavailableError("busy")] * 3)
     message = OutgoingMessage(entity="track", body=b"{}", message_id="m1")
-    hold_until_sent(lambda: [message], bus, clock, until=NOW + 40 * S)
-    assert (bus.sent, clock.now()) == ([message], NOW + 40 * S)
-    for until in (NOW + 40 * S, NOW + 39 * S):
+    hold_until_sent(lambda: [message], bus, clock, until=MachineTime(NOW + 40 * S))
+    assert (bus.sent, clock.now()) == ([message], MachineTime(NOW + 40 * S))
+    for until in (MachineTime(NOW + 40 * S), MachineTime(NOW + 39 * S)):
         with pytest.raises(BusUnavailableError):
             hold_until_sent(
                 lambda: [message], RecordingBus(refusals=[BusUnavailableError("busy")]), clock, until=until
@@ -34,7 +35,7 @@ def test_what_is_too_large_is_not_tried_again() -> None:
     clock = SteppedClock(NOW)
     bus = RecordingBus(refusals=[MessageTooLargeError("too large")])
     with pytest.raises(MessageTooLargeError):
-        hold_until_sent(list, bus, clock, until=NOW + HOUR)
+        hold_until_sent(list, bus, clock, until=MachineTime(NOW + HOUR))
     assert clock.now() == NOW
 
 

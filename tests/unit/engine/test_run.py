@@ -14,6 +14,7 @@ from shared.arm.errors import ArmAnswerLostError, ArmError, AuthenticationError
 from shared.azure_backup.models import StartedOperation
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError
+from shared.clock import ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import MOST_DEATHS, Ending, StepMessage
 from shared.engine.result import Call, End, FollowJob, FollowOperation, Later, Result
@@ -188,7 +189,7 @@ def test_nothing_is_changed_while_changes_are_off(app: App) -> None:
 def test_a_lost_call_was_made_when_the_service_or_else_its_message_says(new_app: App, known: bool) -> None:
     new_app.clock.advance(5 * HOUR)
     if known:
-        new_app.runtime.service_clock.answered(new_app.clock.now())
+        new_app.runtime.service_clock.answered(ServiceTime(new_app.clock.now()))
     later = ran(new_app, coming_to(failed(ArmAnswerLostError)))
     assert isinstance(later, Later)
     assert later.effect is not None

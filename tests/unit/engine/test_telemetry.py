@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.clock import MachineTime
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import Delivery, FollowedJob, FollowedOperation
@@ -27,7 +28,7 @@ def delivery(body: Any = None, queue: str = "trigger-backup", sent: Any = None, 
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     properties = {} if sent is None else {tracing.TRACEPARENT: sent}
     fields = {"message_id": "m1", "application_properties": properties, **details}
-    return Delivery(queue=queue, body=raw, taken=NOW, **fields)
+    return Delivery(queue=queue, body=raw, taken=MachineTime(NOW), **fields)
 
 
 def test_a_record_about_a_step_says_what_it_is_about() -> None:

@@ -17,6 +17,7 @@ from shared.arm.ids import VaultId
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus
 from shared.azure_backup.operations import AzureBackup
 from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.clock import ServiceTime
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import (
@@ -120,7 +121,7 @@ class Azure:
 
 
 def tracked(
-    number: int = 0, followed: Any = None, *, began: datetime = NOW, vault: VaultId = VAULT, **changes: Any
+    number: int = 0, followed: Any = None, *, began: ServiceTime = NOW, vault: VaultId = VAULT, **changes: Any
 ) -> Any:
     """A message to the tracker, for the backup of one database."""
     followed = followed or FollowedOperation(async_operation_url=URL)
@@ -406,7 +407,10 @@ def test_a_vault_that_nobody_asks_for_any_more_is_forgotten(app: App) -> None:
     handled(app, azure, *(of_job(number) for number in range(6)))
     items = weakref.ref(
         app.runtime.items.get(
-            VAULT.key, asked=NOW, now=app.clock.now, load=lambda: {protected("orders").name}
+            VAULT.key,
+            asked=NOW,
+            now=lambda: ServiceTime(app.clock.now()),
+            load=lambda: {protected("orders").name},
         )
     )
     assert app.runtime.listings.pages(SUBSCRIPTION) == 1

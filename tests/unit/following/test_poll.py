@@ -13,6 +13,7 @@ from shared.arm.errors import ArmError, ArmProtocolError
 from shared.azure_backup.calls import Reads
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Job, JobError, OperationResult, OperationStatus, ProtectedItem
+from shared.clock import MachineTime
 from shared.engine.claim import claim
 from shared.engine.message import FollowedJob, FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End, GrownTick, Later, NextEffect, Result, To
@@ -100,7 +101,7 @@ def polled(
         azure=cast("Reads", azure),
         settings=Settings(track_interval=30 * S),
         now=lambda: NOW + after,
-        machine_now=lambda: NOW + after,
+        machine_now=lambda: MachineTime(NOW + after),
         **collaborators,
     )
     return Poll(message or tracked(), row, c).result(known=known, details=details)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, cast
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from shared.arm.errors import ArmPacedError
 from shared.azure_backup.models import Job, OperationStatus
 from shared.azure_backup.operations import AzureBackup
+from shared.clock import MachineTime, ServiceTime
 from shared.engine.claim import claim
 from shared.engine.message import FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End
@@ -74,7 +74,7 @@ def refresh() -> StepMessage[ProtectPlan]:
 
 
 def followed(
-    message: StepMessage[Any], *, url: str | None = URL, deadline: datetime = NOW + 120 * MINUTE
+    message: StepMessage[Any], *, url: str | None = URL, deadline: ServiceTime = NOW + 120 * MINUTE
 ) -> StepMessage[Following]:
     return claim(message, FollowedOperation(async_operation_url=url), at=NOW, deadline=deadline)
 
@@ -85,7 +85,7 @@ def test_a_job_of_an_operation_that_has_none_is_not_followed(succeeded: bool) ->
         status="-", finished=True, succeeded=succeeded, job_id="job-1", error_code="Broken"
     )
     azure = cast("AzureBackup", Azure(status))
-    c = Collaborators(azure=azure, settings=Settings(), now=lambda: NOW, machine_now=lambda: NOW)
+    c = Collaborators(azure=azure, settings=Settings(), now=lambda: NOW, machine_now=lambda: MachineTime(NOW))
     result = Poll(followed(refresh()), TABLE.rows["refresh_containers"], c).result()
     if succeeded:
         assert isinstance(result, Continue)
@@ -100,7 +100,7 @@ def test_a_job_of_a_step_of_the_next_version_waits_for_it_to_its_deadline(
     minutes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_app(start=NOW + minutes * MINUTE) as app:
-        app.runtime.service_clock.answered(app.clock.now())
+        app.runtime.service_clock.answered(ServiceTime(app.clock.now()))
         tracked = followed(backup_message())
         ahead = tracked.model_copy(
             update={"payload": tracked.payload.model_copy(update={"origin": "archive"})}
@@ -122,7 +122,7 @@ def test_what_is_over_its_deadline_ends_though_there_are_no_reads_left(minutes: 
     paced = ArmPacedError(retry_after=5 * MINUTE, operation="poll", method="GET", path="/")
     with open_app(start=NOW + minutes * MINUTE) as app:
         runtime = replace(app.runtime, backup=cast("AzureBackup", Azure(paced)))
-        runtime.service_clock.answered(app.clock.now())
+        runtime.service_clock.answered(ServiceTime(app.clock.now()))
         messages = [followed(backup_message(f"db{number}")) for number in range(6)]
         handle_batch(
             [app.delivery("track", json.loads(m.model_dump_json(by_alias=True))) for m in messages], runtime

@@ -245,7 +245,6 @@ class Estate(RuleBasedStateMachine):
 Estate.TestCase.settings = settings(
     max_examples=50,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestEstate = Estate.TestCase

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
+from shared.clock import MachineTime, ServiceTime
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Call, Collaborators, Continue, End, Result
 from shared.listing_cache import ItemListings
@@ -21,7 +21,7 @@ REQUEST_ID = "11111111-1111-8111-8111-111111111111"
 def collaborators(
     azure: FakeAzureBackup,
     *,
-    now: datetime = NOW,
+    now: ServiceTime = NOW,
     settings: Settings | None = None,
     reads: bool = True,
     items: ItemListings | None = None,
@@ -31,7 +31,7 @@ def collaborators(
         azure=azure,
         settings=settings or Settings(),
         now=lambda: now,
-        machine_now=lambda: now,
+        machine_now=lambda: MachineTime(now),
         items=items or ItemListings(),
         may_read_more=lambda _action: reads,
     )

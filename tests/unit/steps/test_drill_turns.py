@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.azure_backup.models import Job
+from shared.clock import ServiceTime
 from shared.drills import drill_database_name
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators
@@ -28,7 +29,7 @@ from tests.unit.steps.calling import collaborators
 
 VAULT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/vault1"
 SOURCE_VM = DRILL_VM.replace("drills1", "sqlvm1")
-BEGAN = datetime(2026, 1, 5, 1, tzinfo=UTC)
+BEGAN = ServiceTime(datetime(2026, 1, 5, 1, tzinfo=UTC))
 DAY = timedelta(days=1)
 
 
@@ -46,8 +47,8 @@ def longest_pause(
     Of the `failing` no job tells, since their drills end before they have one.
     """
     known = [Database(instance="MSSQLSERVER", name=f"db{number}") for number in range(databases)]
-    told: dict[str, datetime] = {}
-    seen: dict[str, datetime] = {}
+    told: dict[str, ServiceTime] = {}
+    seen: dict[str, ServiceTime] = {}
     whole = pause = 0
     for night in range(nights):
         now = BEGAN + timedelta(days=night)

@@ -9,6 +9,7 @@ import pytest
 
 from shared.arm.ids import RecoveryPointId
 from shared.azure_backup.models import RecoveryPoint, TimeRange
+from shared.clock import ServiceTime
 from shared.engine.result import Failure
 from shared.messages.events import Status
 from shared.messages.requests import RecoveryPointChoice
@@ -26,7 +27,7 @@ def point(name: str, age: timedelta = HOUR, kind: str = "Full", **details: Any) 
     )
 
 
-def logs(*spans: tuple[datetime, datetime]) -> RecoveryPoint:
+def logs(*spans: tuple[ServiceTime, ServiceTime]) -> RecoveryPoint:
     name = "DefaultRangeRecoveryPoint"
     spanned = tuple(TimeRange(*span) for span in spans)
     return RecoveryPoint(
