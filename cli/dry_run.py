@@ -67,19 +67,19 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
     assert line.envelope is not None
     operation, data = read_data(line.envelope)
     assert not isinstance(data, CoverageData), "no command asks for coverage with --dry-run"
-    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as collaborators:
         request = Request(
             operation=operation, source=line.envelope.source, id=line.envelope.id, vault_id=data.vault_id
         )
         try:
             if isinstance(data, ProtectData):
-                rows = _protect(data, request, c)
+                rows = _protect(data, request, collaborators)
             elif isinstance(data, BackupData):
-                rows = _backup(data, request, c)
+                rows = _backup(data, request, collaborators)
             elif isinstance(data, DrillData):
-                rows = _drill(data, request, c)
+                rows = _drill(data, request, collaborators)
             else:
-                rows = [_restore(data, request, c)]
+                rows = [_restore(data, request, collaborators)]
         except CommandError as error:
             raise CommandError(in_flags(str(error)), status=error.status) from error
     rows = [{**row, "how": in_flags(row["how"])} for row in rows]
@@ -96,26 +96,26 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
     return 0 if done and not any(row["would"] == "fail" for row in rows) else 1
 
 
-def _message(step: str, request: Request, payload: Any, c: Collaborators) -> StepMessage[Any]:
-    now = c.now()
+def _message(step: str, request: Request, payload: Any, collaborators: Collaborators) -> StepMessage[Any]:
+    now = collaborators.now()
     return StepMessage(step=step, sender="dry_run", at=now, since=now, request=request, payload=payload)
 
 
-def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[JsonObject]:
+def _protect(data: ProtectData, request: Request, collaborators: Collaborators) -> list[JsonObject]:
     prepared: list[JsonObject] = []
     everything = _row("every database that is found", "be protected", f"policy {data.policy_name}")
-    if c.azure.get_vault(data.vault_id) is None:
+    if collaborators.azure.get_vault(data.vault_id) is None:
         if data.create_vault is None:
-            raise as_failed(vault_not_found(c, data.vault_id))
+            raise as_failed(vault_not_found(collaborators, data.vault_id))
         wanted = data.create_vault
         prepared.append(
             _row(f"vault {data.vault_id.name}", "be created", f"{wanted.location}, {wanted.redundancy}")
         )
         return [*prepared, everything]
-    policy = _policy(data, request, c)
+    policy = _policy(data, request, collaborators)
     if policy is None:
         prepared.append(_row(f"policy {data.policy_name}", "be created", ""))
-    registered, others = c.azure.list_registered_containers(data.vault_id)
+    registered, others = collaborators.azure.list_registered_containers(data.vault_id)
     if (unusable := unusable_container(others, data.vm_id)) is not None:
         raise as_failed(unusable)
     container = next(
@@ -123,23 +123,22 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
         None,
     )
     if data.vm_id is not None and container is None:
-        return [*prepared, _registering(data.vault_id, data.vm_id, c), everything]
+        return [*prepared, _registering(data.vault_id, data.vm_id, collaborators), everything]
     plan = ProtectPlan(
         data=data,
         policy_id=policy.id if policy is not None else data.policy_name,
         policy_name=policy.name if policy is not None else data.policy_name,
     )
     if container is not None and data.vm_id is not None:
-        after = _onward(protect.refresh_containers, _message("refresh_containers", request, plan, c), c).to[0]
-        assert isinstance(after.payload, ProtectPlan)
-        plan = after.payload
-        selected = _onward(protect.select_databases, _message("select_databases", request, plan, c), c)
-        if "inquire_container" in (after.step, selected.to[0].step):
+        plan, inquired = _refreshed(plan, request, collaborators)
+        if inquired:
             note = "what has changed there since the last time is known only after that"
             prepared.append(_row(f"VM {data.vm_id.name}", "be inquired", note))
     # As if the inquiry that a run may make had ended: the VM is not inquired now.
     known = plan.model_copy(update={"inquired": True})
-    result = _spread(protect.select_databases, _message("select_databases", request, known, c), c)
+    result = _spread(
+        protect.select_databases, _message("select_databases", request, known, collaborators), collaborators
+    )
     rows = _rows(result, data)
     if prepared and prepared[-1]["would"] == "be inquired":
         rows = [
@@ -148,14 +147,28 @@ def _protect(data: ProtectData, request: Request, c: Collaborators) -> list[Json
     return [*prepared, *rows]
 
 
-def _policy(data: ProtectData, request: Request, c: Collaborators) -> Policy | None:
+def _refreshed(plan: ProtectPlan, request: Request, collaborators: Collaborators) -> tuple[ProtectPlan, bool]:
+    """The plan as it goes on from a registered VM, and whether the VM would be inquired first."""
+    refresh = _message("refresh_containers", request, plan, collaborators)
+    after = _onward(protect.refresh_containers, refresh, collaborators).to[0]
+    assert isinstance(after.payload, ProtectPlan)
+    select = _message("select_databases", request, after.payload, collaborators)
+    selected = _onward(protect.select_databases, select, collaborators)
+    return after.payload, "inquire_container" in (after.step, selected.to[0].step)
+
+
+def _policy(data: ProtectData, request: Request, collaborators: Collaborators) -> Policy | None:
     """The policy that the request names; None where it would be created. Raises CommandError where it cannot be."""
-    policy = policies.policy_named(data.policy_name, c.azure.list_policies(data.vault_id))
+    policy = policies.policy_named(data.policy_name, collaborators.azure.list_policies(data.vault_id))
     if isinstance(policy, Failure):
         raise as_failed(policy)
     if policy is None and data.create_policy is None:
         # The step's error lists the existing ones.
-        _onward(protect.select_policy, _message("select_policy", request, ProtectPlan(data=data), c), c)
+        _onward(
+            protect.select_policy,
+            _message("select_policy", request, ProtectPlan(data=data), collaborators),
+            collaborators,
+        )
     elif policy is None and (invalid := policies.invalid_new_name(data.policy_name)) is not None:
         raise as_failed(invalid)
     return policy
@@ -166,9 +179,9 @@ def _not_known_yet(row: JsonObject) -> JsonObject:
     return {**row, "would": "be looked for", "how": how}
 
 
-def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
+def _onward(step: Step, message: StepMessage[Any], collaborators: Collaborators) -> Continue:
     """The message that a step goes on with. Raises CommandError where the request would end there."""
-    result = step(message, c)
+    result = step(message, collaborators)
     if isinstance(result, End):
         assert result.error is not None
         raise CommandError(f"{result.error.code}: {result.error.message}", status=FAILED)
@@ -176,14 +189,14 @@ def _onward(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue
     return result
 
 
-def _spread(step: Step, message: StepMessage[Any], c: Collaborators) -> Continue:
+def _spread(step: Step, message: StepMessage[Any], collaborators: Collaborators) -> Continue:
     """The tasks that a selection leads to."""
-    fixed = _onward(step, message, c).to[0]
-    return _onward(step, message.model_copy(update={"payload": fixed.payload}), c)
+    fixed = _onward(step, message, collaborators).to[0]
+    return _onward(step, message.model_copy(update={"payload": fixed.payload}), collaborators)
 
 
-def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -> JsonObject:
-    offered = c.azure.list_protectable_containers(vault_id)
+def _registering(vault_id: VaultId, vm_id: VirtualMachineId, collaborators: Collaborators) -> JsonObject:
+    offered = collaborators.azure.list_protectable_containers(vault_id)
     if any(found.virtual_machine_id == vm_id for found in offered):
         return _row(f"VM {vm_id.name}", "be registered", "its databases are known only after that")
     note = (
@@ -193,19 +206,21 @@ def _registering(vault_id: VaultId, vm_id: VirtualMachineId, c: Collaborators) -
     return _row(f"VM {vm_id.name}", "be looked for", note)
 
 
-def _backup(data: BackupData, request: Request, c: Collaborators) -> list[JsonObject]:
-    first = _message("select_items", request, BackupPlan(data=data), c)
-    rows = _rows(_spread(backup.select_items, first, c), data, c)
+def _backup(data: BackupData, request: Request, collaborators: Collaborators) -> list[JsonObject]:
+    first = _message("select_items", request, BackupPlan(data=data), collaborators)
+    rows = _rows(_spread(backup.select_items, first, collaborators), data, collaborators)
     return rows + [
         _row(name, "be left out", "not protected")
-        for one in left_unprotected(data, c.azure)
+        for one in left_unprotected(data, collaborators.azure)
         for name in one.names
     ]
 
 
-def _drill(data: DrillData, request: Request, c: Collaborators) -> list[JsonObject]:
+def _drill(data: DrillData, request: Request, collaborators: Collaborators) -> list[JsonObject]:
     selected = _spread(
-        drill_selection.select_drills, _message("select_drills", request, DrillPlan(data=data), c), c
+        drill_selection.select_drills,
+        _message("select_drills", request, DrillPlan(data=data), collaborators),
+        collaborators,
     )
     rows = []
     following = selected.to[0] if selected.to else None
@@ -217,16 +232,16 @@ def _drill(data: DrillData, request: Request, c: Collaborators) -> list[JsonObje
         check = "without a check" if data.check == "none" else "then checked by DBCC CHECKDB"
         how = f"{restored_to({**source, 'target': target})}, {check}{' and dropped' if data.clean_up else ''}"
         rows.append(_row(str(task.database), "be drilled", how, vm_id=task.database.vm_id, target=target))
-        following = next_drill(_message("trigger_restore", request, task, c))
+        following = next_drill(_message("trigger_restore", request, task, collaborators))
     return [*rows, *_rows(replace(selected, to=()), data)]
 
 
-def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObject:
-    first = _message("select_recovery_point", request, RestorePlan(data=data), c)
-    task = _onward(restore.select_recovery_point, first, c).to[0].payload
+def _restore(data: RestoreData, request: Request, collaborators: Collaborators) -> JsonObject:
+    first = _message("select_recovery_point", request, RestorePlan(data=data), collaborators)
+    task = _onward(restore.select_recovery_point, first, collaborators).to[0].payload
     assert isinstance(task, RestoreTask)
-    following = _message("trigger_restore", request, task, c)
-    properties = restore.restore_properties(following, c, ProtectedItemId.parse(task.item_id))
+    following = _message("trigger_restore", request, task, collaborators)
+    properties = restore.restore_properties(following, collaborators, ProtectedItemId.parse(task.item_id))
     if isinstance(properties, Failure):
         raise as_failed(properties)
     target = task.target.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -252,9 +267,9 @@ def _restore(data: RestoreData, request: Request, c: Collaborators) -> JsonObjec
 
 
 def _rows(
-    result: Continue, asked: ProtectData | BackupData | DrillData, c: Collaborators | None = None
+    result: Continue, asked: ProtectData | BackupData | DrillData, collaborators: Collaborators | None = None
 ) -> list[JsonObject]:
-    rows = [_task_row(to.payload, c) for to in result.to]
+    rows = [_task_row(to.payload, collaborators) for to in result.to]
     for event in result.events:
         rows += _outcome_rows(event)
     if result.accepted is not None and isinstance(result.accepted.data, AcceptedData):
@@ -264,12 +279,12 @@ def _rows(
     return rows
 
 
-def _task_row(task: Payload, c: Collaborators | None) -> JsonObject:
+def _task_row(task: Payload, collaborators: Collaborators | None) -> JsonObject:
     assert isinstance(task, ProtectTask | BackupTask)
     if isinstance(task, ProtectTask):
         action, how = _ACTIONS[task.action], f"policy {task.policy_name}"
         return _row(str(task.database), action, how, vm_id=task.database.vm_id)
-    until = backup.expiry(task, c.now()) if c is not None else None
+    until = backup.expiry(task, collaborators.now()) if collaborators is not None else None
     kept = f", kept until {format_moment(until)}" if until is not None else ", kept as its policy says"
     return _row(str(task.database), "be backed up", f"{task.backup_type}{kept}", vm_id=task.database.vm_id)
 

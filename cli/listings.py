@@ -65,8 +65,8 @@ def show_databases(options: argparse.Namespace) -> int:
     """List the databases of a vault, protected or protectable."""
     vault_id, vm_id = _places(options)
     output = output_of(options)
-    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
-        found, containers = _candidates(c, vault_id, vm_id)
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as collaborators:
+        found, containers = _candidates(collaborators, vault_id, vm_id)
         rows = [_database_row(candidate) for candidate in found]
     rows.sort(key=lambda row: (row["vm"] or "", name_key(row["instance"]), name_key(row["database"])))
     rows += [_container_row(container) for container in containers]
@@ -92,19 +92,19 @@ def _needs_a_look(row: JsonObject) -> bool:
 
 
 def _candidates(
-    c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId | None
+    collaborators: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId | None
 ) -> tuple[list[Candidate], list[Unusable]]:
     """The databases, and the registered containers whose databases cannot be listed.
 
     Raises CommandError for a VM that the vault does not know.
     """
-    if c.azure.get_vault(vault_id) is None:
-        raise failed(vault_not_found(c, vault_id))
-    protected = c.azure.list_protected_items(vault_id)
+    if collaborators.azure.get_vault(vault_id) is None:
+        raise failed(vault_not_found(collaborators, vault_id))
+    protected = collaborators.azure.list_protected_items(vault_id)
     found = candidates(protected, vm_id=vm_id)
     known = {(candidate.database.key, candidate.database.name): candidate for candidate in found}
-    protectable = c.azure.list_protectable_items(vault_id)
-    registered, unusable = c.azure.list_registered_containers(vault_id)
+    protectable = collaborators.azure.list_protectable_items(vault_id)
+    registered, unusable = collaborators.azure.list_registered_containers(vault_id)
     machines = [container.virtual_machine_id for container in registered]
     machines += [container.virtual_machine_id for container in unusable]
     for container in registered:
@@ -172,10 +172,10 @@ def show_recovery_points(options: argparse.Namespace) -> int:
         availability_group=named.get("availabilityGroup"),
         name=named["database"],
     )
-    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
-        known, _ = _candidates(c, vault_id, vm_id)
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as collaborators:
+        known, _ = _candidates(collaborators, vault_id, vm_id)
         item = _protected(asked, known)
-        rows = _recovery_point_rows(c.azure.list_recovery_points(item.id))
+        rows = _recovery_point_rows(collaborators.azure.list_recovery_points(item.id))
     nothing = f"{asked} has no recovery point yet: back it up."
     print_rows(_RECOVERY_POINTS, rows, output, nothing=nothing, spared=("state", "name"))
     return 0

@@ -59,28 +59,25 @@ class EstateSurvey:
 
 
 def survey_estate(
-    c: Collaborators, named: Sequence[VaultId], subscriptions: Sequence[str], scope: Scope, *, singly: bool
+    collaborators: Collaborators,
+    named: Sequence[VaultId],
+    subscriptions: Sequence[str],
+    scope: Scope,
+    *,
+    singly: bool,
 ) -> EstateSurvey:
     estate = EstateSurvey()
-    wanted = dict.fromkeys(named)
     unread_in: set[str] = set()
-    for subscription in subscriptions:
-        listed = _read(c, estate, f"subscription {subscription}", partial(c.azure.list_vaults, subscription))
-        if listed is None:
-            unread_in.add(subscription)
-            continue
-        wanted |= dict.fromkeys(vault.id for vault in listed.usable)
-        for entry in listed.unusable:
-            unread_in.add(subscription)
-            estate.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
+    found = _vaults_of(subscriptions, collaborators, estate, unread_in)
+    wanted = list(dict.fromkeys((*named, *found)))
     for number, vault_id in enumerate(wanted, 1):
         if sys.stderr.isatty() and len(wanted) > 1:
             print(f"Reading vault {vault_id.name} ({number} of {len(wanted)})", file=sys.stderr)
         coverage = _read(
-            c,
+            collaborators,
             estate,
             f"vault {vault_id.name}",
-            partial(_vault, c, vault_id, scope, singly=singly),
+            partial(_vault, collaborators, vault_id, scope, singly=singly),
             vault_id=vault_id,
         )
         if coverage is None:
@@ -93,29 +90,53 @@ def survey_estate(
     ]
     for subscription in subscriptions:
         machines = _read(
-            c,
+            collaborators,
             estate,
             f"the SQL virtual machines of subscription {subscription}",
-            partial(c.azure.list_sql_virtual_machines, subscription),
+            partial(collaborators.azure.list_sql_virtual_machines, subscription),
         )
         if machines is not None:
             estate.others += unregistered(machines, estate.vaults, vaults_unread=subscription in unread_in)
     return estate
 
 
-def _vault(c: Collaborators, vault_id: VaultId, scope: Scope, *, singly: bool) -> VaultCoverage:
-    listings = read_listings(c.azure, vault_id)
-    coverage = survey(listings, scope, c.now())
+def _vaults_of(
+    subscriptions: Sequence[str], collaborators: Collaborators, estate: EstateSurvey, unread_in: set[str]
+) -> list[VaultId]:
+    """The vaults of subscriptions; subscriptions with a vault that cannot be read are added to `unread_in`."""
+    vaults: list[VaultId] = []
+    for subscription in subscriptions:
+        listed = _read(
+            collaborators,
+            estate,
+            f"subscription {subscription}",
+            partial(collaborators.azure.list_vaults, subscription),
+        )
+        if listed is None:
+            unread_in.add(subscription)
+            continue
+        vaults += (vault.id for vault in listed.usable)
+        for entry in listed.unusable:
+            unread_in.add(subscription)
+            estate.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
+    return vaults
+
+
+def _vault(collaborators: Collaborators, vault_id: VaultId, scope: Scope, *, singly: bool) -> VaultCoverage:
+    listings = read_listings(collaborators.azure, vault_id)
+    coverage = survey(listings, scope, collaborators.now())
     if not singly:
         return coverage
-    items = unread(coverage.databases, item_reads_left(c.azure.budget, vault_id))
+    items = unread(coverage.databases, item_reads_left(collaborators.azure.budget, vault_id))
     if not items:
         return coverage
-    return survey(with_read(listings, items, c.azure.get_protected_item), scope, c.now())
+    return survey(
+        with_read(listings, items, collaborators.azure.get_protected_item), scope, collaborators.now()
+    )
 
 
 def _read(
-    c: Collaborators,
+    collaborators: Collaborators,
     estate: EstateSurvey,
     what: str,
     read: Callable[[], T],
@@ -124,7 +145,7 @@ def _read(
 ) -> T | None:
     """What `read` gives; None where it could not be had, which is told in the report and not passed over."""
     try:
-        return _patiently(read, scale=c.settings.time_scale)
+        return _patiently(read, scale=collaborators.settings.time_scale)
     except ArmError as error:
         code = error.code if isinstance(error, ArmStatusError) else type(error).__name__.removesuffix("Error")
         if isinstance(error, ArmStatusError) and error.status == 404 and vault_id is not None:

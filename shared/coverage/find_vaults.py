@@ -20,12 +20,12 @@ from shared.steps.due import is_still_wanted
 from shared.steps.payloads import CoveragePlan, VaultTask
 
 
-def find_vaults(message: StepMessage[CoveragePlan], c: Collaborators) -> Result:
+def find_vaults(message: StepMessage[CoveragePlan], collaborators: Collaborators) -> Result:
     """Find the vaults that the request means, and send one message for each."""
     plan = message.payload
     if plan.vaults is not None:
-        return _spread(message, plan.vaults, c)
-    wanted = is_still_wanted(message, c, c.settings.coverage_schedules)
+        return _spread(message, plan.vaults, collaborators)
+    wanted = is_still_wanted(message, collaborators, collaborators.settings.coverage_schedules)
     if isinstance(wanted, Failure):
         return wanted.end
     if not wanted:
@@ -33,33 +33,33 @@ def find_vaults(message: StepMessage[CoveragePlan], c: Collaborators) -> Result:
     vaults: dict[str, VaultId] = {vault.key: vault for vault in plan.data.vault_ids}
     machines: list[VirtualMachineId] = []
     for subscription in dict.fromkeys(text.lower() for text in plan.data.subscription_ids):
-        listed, _ = c.azure.list_vaults(subscription)
+        listed, _ = collaborators.azure.list_vaults(subscription)
         vaults |= {vault.id.key: vault.id for vault in listed}
-        machines += _unknown_machines(subscription, [vault.id for vault in listed], c)
+        machines += _unknown_machines(subscription, [vault.id for vault in listed], collaborators)
     count = max(1, len(vaults))
     with_vaults = plan.model_copy(
         update={"vaults": tuple(vault.path for vault in vaults.values()), "outcome_count": count}
     )
-    at = c.now()
+    at = collaborators.now()
     # Published at once, since one message may not hold all VMs of a subscription.
     gaps = [_machine_event(message, machine, at, count) for machine in dict.fromkeys(machines)]
     return Continue((To("find_vaults", with_vaults),), tuple(gaps))
 
 
 def _unknown_machines(
-    subscription: str, vaults: Iterable[VaultId], c: Collaborators
+    subscription: str, vaults: Iterable[VaultId], collaborators: Collaborators
 ) -> list[VirtualMachineId]:
     """The VMs with SQL Server of a subscription that none of its vaults knows.
 
     Empty where a vault cannot be read, since it may know them; that vault's survey reports it.
     """
-    machines = c.azure.list_sql_virtual_machines(subscription).usable
+    machines = collaborators.azure.list_sql_virtual_machines(subscription).usable
     if not machines:
         return []
     known = set()
     for vault in vaults:
         try:
-            usable, unusable = c.azure.list_registered_containers(vault)
+            usable, unusable = collaborators.azure.list_registered_containers(vault)
         except ArmStatusError as error:
             if error.status == 404:
                 continue
@@ -71,10 +71,12 @@ def _unknown_machines(
     return [machine for machine in machines if machine not in known]
 
 
-def _spread(message: StepMessage[CoveragePlan], vaults: tuple[str, ...], c: Collaborators) -> Continue:
+def _spread(
+    message: StepMessage[CoveragePlan], vaults: tuple[str, ...], collaborators: Collaborators
+) -> Continue:
     """Publish `accepted`, and send a message for each vault of a request."""
     plan = message.payload
-    at = c.now()
+    at = collaborators.now()
     accepted = outcomes.accepted(message, at=at, skipped={}, names=())
     published = []
     if not vaults:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _SHARE_OF_READS: Final = 4
 
 
-def reads_left(action: str, c: Collaborators) -> int:
+def reads_left(action: str, collaborators: Collaborators) -> int:
     """How many single reads of an action a survey may make: a quarter of the hour's, with half left for others."""
-    return _a_quarter(action, left=c.reads_left(action), reserved=reads_per_hour(action) // 2)
+    return _a_quarter(action, left=collaborators.reads_left(action), reserved=reads_per_hour(action) // 2)
 
 
 def item_reads_left(budget: RequestBudget, vault_id: VaultId) -> int:
@@ -59,15 +59,22 @@ def with_read(
 
 
 def read_recovery_models(
-    databases: Iterable[DatabaseCoverage], listings: VaultListings, now: ServiceTime, c: Collaborators
+    databases: Iterable[DatabaseCoverage],
+    listings: VaultListings,
+    now: ServiceTime,
+    collaborators: Collaborators,
 ) -> VaultListings:
     """The listings with the items read that are stale only by their log backups: the recovery model decides."""
     items = [entry.item_id for entry in databases if entry.needs_recovery_model and entry.item_id is not None]
-    return with_read(listings, _in_turn(items, PROTECTED_ITEM_READS, now, c), c.azure.get_protected_item)
+    return with_read(
+        listings,
+        _in_turn(items, PROTECTED_ITEM_READS, now, collaborators),
+        collaborators.azure.get_protected_item,
+    )
 
 
 def read_last_good_backups(
-    databases: Iterable[DatabaseCoverage], now: ServiceTime, c: Collaborators
+    databases: Iterable[DatabaseCoverage], now: ServiceTime, collaborators: Collaborators
 ) -> dict[str, ServiceTime | None]:
     """The last good backups of failing databases, by the key of their item; None where there is none.
 
@@ -78,21 +85,24 @@ def read_last_good_backups(
         for entry in databases
         if entry.state is CoverageState.FAILING and entry.item_id is not None
     ]
-    return {item.key: _last_good_backup(item, c) for item in _in_turn(items, RECOVERY_POINT_READS, now, c)}
+    return {
+        item.key: _last_good_backup(item, collaborators)
+        for item in _in_turn(items, RECOVERY_POINT_READS, now, collaborators)
+    }
 
 
 def _in_turn(
-    items: Iterable[ProtectedItemId], action: str, now: ServiceTime, c: Collaborators
+    items: Iterable[ProtectedItemId], action: str, now: ServiceTime, collaborators: Collaborators
 ) -> list[ProtectedItemId]:
     """As many items as may be read. Where that is not all of them, each survey chooses others."""
     order = sorted(items, key=lambda item: fingerprint(item.key, now.isoformat()))
-    return order[: reads_left(action, c)]
+    return order[: reads_left(action, collaborators)]
 
 
-def _last_good_backup(item: ProtectedItemId, c: Collaborators) -> ServiceTime | None:
+def _last_good_backup(item: ProtectedItemId, collaborators: Collaborators) -> ServiceTime | None:
     """The newest full or differential: log backups that go on while those fail would change it each time."""
     try:
-        points = c.azure.list_recovery_points(item)
+        points = collaborators.azure.list_recovery_points(item)
     except ArmStatusError as error:
         # The item was deleted after it was listed.
         if error.status == 404:

@@ -48,16 +48,16 @@ _PROTECTION_JOBS: Final = timedelta(days=30)
 _BACKUP_JOBS: Final = ONCE_IN + timedelta(hours=2)
 
 
-def survey_vault(message: StepMessage[VaultTask], c: Collaborators) -> Result:
+def survey_vault(message: StepMessage[VaultTask], collaborators: Collaborators) -> Result:
     """Inquire the vault's VMs, then report the states of their databases and repair by the rules."""
     task = message.payload
     if task.container_id is not None:
         return _inquire(task)
     try:
-        return _survey(message, c) if task.inquired else _inquire_first(message, c)
+        return _survey(message, collaborators) if task.inquired else _inquire_first(message, collaborators)
     except ArmStatusError as error:
-        if error.status == 404 and c.azure.get_vault(task.vault_id) is None:
-            return vault_not_found(c, task.vault_id).end
+        if error.status == 404 and collaborators.azure.get_vault(task.vault_id) is None:
+            return vault_not_found(collaborators, task.vault_id).end
         raise
 
 
@@ -76,7 +76,7 @@ def _inquire(task: VaultTask) -> Result:
     )
 
 
-def _inquire_first(message: StepMessage[VaultTask], c: Collaborators) -> Result:
+def _inquire_first(message: StepMessage[VaultTask], collaborators: Collaborators) -> Result:
     """Send an inquiry for each VM that was not inquired today, and the survey for when they will have ended.
 
     No answer of the service tells when a VM was last inquired. So an inquiry's id is made of its VM and the day: the
@@ -84,10 +84,10 @@ def _inquire_first(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     """
     task = message.payload
     surveying = task.model_copy(update={"inquired": True})
-    if not c.settings.mutations:
+    if not collaborators.settings.mutations:
         return Continue((To("survey_vault", surveying),))
-    containers = c.azure.list_registered_containers(task.vault_id).usable
-    day = f"{c.now():%Y-%m-%d}"
+    containers = collaborators.azure.list_registered_containers(task.vault_id).usable
+    day = f"{collaborators.now():%Y-%m-%d}"
     inquiry = Request(
         operation=Operation.COVERAGE,
         source=COVERAGE_SOURCE,
@@ -112,24 +112,24 @@ def _inquire_first(message: StepMessage[VaultTask], c: Collaborators) -> Result:
 # -- the survey
 
 
-def _survey(message: StepMessage[VaultTask], c: Collaborators) -> Result:
+def _survey(message: StepMessage[VaultTask], collaborators: Collaborators) -> Result:
     task = message.payload
     data = task.data
     assert data is not None
-    listings = read_listings(c.azure, task.vault_id)
-    listings = replace(listings, jobs=_jobs(task.vault_id, c))
-    now = c.now()
-    scope = _scope(data, c)
+    listings = read_listings(collaborators.azure, task.vault_id)
+    listings = replace(listings, jobs=_jobs(task.vault_id, collaborators))
+    now = collaborators.now()
+    scope = _scope(data, collaborators)
     as_listed = survey(listings, scope, now).databases
-    last_good = read_last_good_backups(as_listed, now, c)
-    listings = read_recovery_models(as_listed, listings, now, c)
+    last_good = read_last_good_backups(as_listed, now, collaborators)
+    listings = read_recovery_models(as_listed, listings, now, collaborators)
     coverage = survey(listings, scope, now)
     others = _others(coverage, listings, scope, now)
     databases, doubtful = dated(
         with_last_good(coverage.databases, last_good),
         listings.jobs,
-        read=lambda job_id: c.azure.get_job(task.vault_id, job_id),
-        most_reads=reads_left(JOB_READS, c) // 2,
+        read=lambda job_id: collaborators.azure.get_job(task.vault_id, job_id),
+        most_reads=reads_left(JOB_READS, collaborators) // 2,
         others=others,
     )
     # A database that a request excludes is meant to be as it is.
@@ -139,9 +139,9 @@ def _survey(message: StepMessage[VaultTask], c: Collaborators) -> Result:
         data,
         listings,
         now=now,
-        mutations=c.settings.mutations,
+        mutations=collaborators.settings.mutations,
         doubtful=doubtful,
-        intent_policies=_intent_policies(databases, listings, data, c),
+        intent_policies=_intent_policies(databases, listings, data, collaborators),
     )
     repairs.count_running((*databases, *others))
     with_repairs = [
@@ -158,14 +158,14 @@ def _survey(message: StepMessage[VaultTask], c: Collaborators) -> Result:
     return Continue(sent, tuple(published))
 
 
-def _scope(data: CoverageData, c: Collaborators) -> Scope:
+def _scope(data: CoverageData, collaborators: Collaborators) -> Scope:
     return Scope(
         databases=data.databases or EVERYTHING,
         exclude=data.exclude,
         include_system=data.include_system,
         max_age=data.max_age,
         policy_name=data.on_unprotected.protect.policy_name if data.on_unprotected is not None else None,
-        drill_targets=c.settings.drill_targets,
+        drill_targets=collaborators.settings.drill_targets,
     )
 
 
@@ -182,9 +182,9 @@ def _others(
     ]
 
 
-def _jobs(vault_id: VaultId, c: Collaborators) -> tuple[Job, ...]:
+def _jobs(vault_id: VaultId, collaborators: Collaborators) -> tuple[Job, ...]:
     """The jobs that change protection, and those that take backups."""
-    now = c.now()
+    now = collaborators.now()
     reaches = {
         "Backup": _BACKUP_JOBS,
         "ConfigureBackup": _PROTECTION_JOBS,
@@ -194,7 +194,7 @@ def _jobs(vault_id: VaultId, c: Collaborators) -> tuple[Job, ...]:
     return tuple(
         job
         for operation, reach in reaches.items()
-        for job in c.azure.list_jobs(vault_id, start=now - reach, operation=operation)
+        for job in collaborators.azure.list_jobs(vault_id, start=now - reach, operation=operation)
     )
 
 
@@ -207,7 +207,10 @@ def _is_identified(gap: Gap, last_good: Mapping[str, ServiceTime | None]) -> boo
 
 
 def _intent_policies(
-    databases: Iterable[DatabaseCoverage], listings: VaultListings, data: CoverageData, c: Collaborators
+    databases: Iterable[DatabaseCoverage],
+    listings: VaultListings,
+    data: CoverageData,
+    collaborators: Collaborators,
 ) -> dict[tuple[str, str], str | None]:
     """The policies of protection intents, for instances with a database that a rule would protect."""
     if data.on_unprotected is None:
@@ -222,7 +225,7 @@ def _intent_policies(
         key = (listings.place_key(item), name_key(item.name))
         if item.is_database or not item.is_auto_protected or key not in wanted:
             continue
-        intents = c.azure.list_protection_intents(
+        intents = collaborators.azure.list_protection_intents(
             listings.vault_id,
             item_name=item.name,
             item_type=item.item_type,

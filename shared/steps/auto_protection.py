@@ -69,10 +69,10 @@ def _all_of(data: ProtectData, instance: str) -> Database:
     return Database(vm_id=data.vm_id, instance=instance, name=EVERY_DATABASE)
 
 
-def auto_protect(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
+def auto_protect(message: StepMessage[ProtectTask], collaborators: Collaborators) -> Result:
     """Create the intent, or change its policy, unless it exists already."""
     task = message.payload
-    intents = _intents(message, c)
+    intents = _intents(message, collaborators)
     done = _as_it_is(task, intents)
     if done is not None:
         return done
@@ -91,15 +91,15 @@ def auto_protect(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
     )
 
 
-def auto_protected(message: StepMessage[ProtectTask], c: Collaborators) -> End | None:
+def auto_protected(message: StepMessage[ProtectTask], collaborators: Collaborators) -> End | None:
     """The end where the instance turns out to be auto-protected already; None where it is not."""
-    return _as_it_is(message.payload, _intents(message, c))
+    return _as_it_is(message.payload, _intents(message, collaborators))
 
 
-def _intents(message: StepMessage[ProtectTask], c: Collaborators) -> list[ProtectionIntent]:
+def _intents(message: StepMessage[ProtectTask], collaborators: Collaborators) -> list[ProtectionIntent]:
     task = message.payload
     container = ContainerId.above(task.item_id)
-    return c.azure.list_protection_intents(
+    return collaborators.azure.list_protection_intents(
         _vault_id(message), item_name=task.database.parent, item_type="SQLInstance", container=container
     )
 

@@ -49,11 +49,11 @@ DEFAULT_RETENTION: Final = {
 }
 
 
-def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
+def select_items(message: StepMessage[BackupPlan], collaborators: Collaborators) -> Result:
     """Select the protected databases that the request means, and fan out."""
     if message.payload.fixed is not None:
-        return spread(message, c, "trigger_backup", BackupTask)
-    wanted = is_still_wanted(message, c, c.settings.schedules)
+        return spread(message, collaborators, "trigger_backup", BackupTask)
+    wanted = is_still_wanted(message, collaborators, collaborators.settings.schedules)
     if isinstance(wanted, Failure):
         return wanted.end
     if not wanted:
@@ -61,13 +61,13 @@ def select_items(message: StepMessage[BackupPlan], c: Collaborators) -> Result:
     data = message.payload.data
     vault_id = data.vault_id
     protected = recent_items(
-        message, c, vault_id, enough=lambda known: _are_all_named(data, _available(data, known))
+        message, collaborators, vault_id, enough=lambda known: _are_all_named(data, _available(data, known))
     )
     if isinstance(protected, Failure):
         return protected.end
     available = _available(data, protected)
     if data.backup_type is BackupType.LOG:
-        available = _with_recovery_models(available, data, c)
+        available = _with_recovery_models(available, data, collaborators)
     chosen = select_for_backup(data, available, hint=machines_instead(protected, data.vm_id))
     gated = sum(choice.by_pattern for choice in chosen.tasks)
     if data.unless_newer_than is not None and gated > MOST_GATED:
@@ -108,7 +108,9 @@ def _are_all_named(data: BackupData, available: list[Candidate]) -> bool:
     return not select_for_backup(data, available).failures
 
 
-def _with_recovery_models(available: list[Candidate], data: BackupData, c: Collaborators) -> list[Candidate]:
+def _with_recovery_models(
+    available: list[Candidate], data: BackupData, collaborators: Collaborators
+) -> list[Candidate]:
     """The candidates; those that a pattern means have their recovery models, which listings leave out.
 
     A database that a pattern means and that allows no log backups is skipped instead of failing. Where the read budget
@@ -119,16 +121,20 @@ def _with_recovery_models(available: list[Candidate], data: BackupData, c: Colla
     )
     by_pattern = {id(meant.candidate) for meant in meaning.matches if meant.by_pattern}
     return [
-        _with_recovery_model(candidate, c) if id(candidate) in by_pattern else candidate
+        _with_recovery_model(candidate, collaborators) if id(candidate) in by_pattern else candidate
         for candidate in available
     ]
 
 
-def _with_recovery_model(candidate: Candidate, c: Collaborators) -> Candidate:
+def _with_recovery_model(candidate: Candidate, collaborators: Collaborators) -> Candidate:
     item = candidate.protected
-    if item is None or item.recovery_model is not None or not c.may_read_more(PROTECTED_ITEM_READS):
+    if (
+        item is None
+        or item.recovery_model is not None
+        or not collaborators.may_read_more(PROTECTED_ITEM_READS)
+    ):
         return candidate
-    return replace(candidate, protected=c.azure.get_protected_item(item.id) or item)
+    return replace(candidate, protected=collaborators.azure.get_protected_item(item.id) or item)
 
 
 def expiry(task: BackupTask, at: ServiceTime) -> ServiceTime | None:
@@ -139,11 +145,11 @@ def expiry(task: BackupTask, at: ServiceTime) -> ServiceTime | None:
     return (at + keep).replace(microsecond=0) if keep is not None else None
 
 
-def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result:
+def trigger_backup(message: StepMessage[BackupTask], collaborators: Collaborators) -> Result:
     """Trigger the backup of one database."""
     task = message.payload
-    until = expiry(task, c.now())
-    if task.retain_until is not None and task.retain_until <= c.now():
+    until = expiry(task, collaborators.now())
+    if task.retain_until is not None and task.retain_until <= collaborators.now():
         return Failure(
             ErrorCode.RETENTION_IN_THE_PAST,
             f"retainUntil {task.retain_until:%Y-%m-%dT%H:%M:%SZ} has passed;"
@@ -151,7 +157,7 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
             Status.REJECTED,
         ).end
     if task.unless_newer_than is not None:
-        recent = _recent_enough(task, task.unless_newer_than, c)
+        recent = _recent_enough(task, task.unless_newer_than, collaborators)
         if recent is not None:
             return recent
     return Call(
@@ -166,13 +172,13 @@ def trigger_backup(message: StepMessage[BackupTask], c: Collaborators) -> Result
     )
 
 
-def _recent_enough(task: BackupTask, limit: timedelta, c: Collaborators) -> End | None:
+def _recent_enough(task: BackupTask, limit: timedelta, collaborators: Collaborators) -> End | None:
     """The end where the newest restorable moment is recent enough; None where a backup is to be taken."""
-    points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
+    points = collaborators.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     newest = choose_recovery_point(RecoveryPointChoice(latest="any"), points, str(task.database))
     if isinstance(newest, Failure):
         return None
-    age = c.now() - newest.time
+    age = collaborators.now() - newest.time
     # A date in the future proves nothing.
     if age >= limit or age < -_CLOCKS_DIFFER:
         return None
@@ -192,15 +198,17 @@ def _restorable(point: ChosenRecoveryPoint, task: BackupTask) -> RestorableInfo:
     )
 
 
-def with_recovery_point(message: StepMessage[BackupTask], job: Job, end: End, c: Collaborators) -> End:
+def with_recovery_point(
+    message: StepMessage[BackupTask], job: Job, end: End, collaborators: Collaborators
+) -> End:
     """The end of a backup with what can be restored, where that is listed; only for small requests."""
     task = message.payload
     wanted = end.error is None and message.request.operation is Operation.BACKUP
-    few = task.outcome_count <= MOST_NAMED and c.may_read_more(RECOVERY_POINT_READS)
+    few = task.outcome_count <= MOST_NAMED and collaborators.may_read_more(RECOVERY_POINT_READS)
     if not wanted or not few or job.start_time is None:
         return end
     try:
-        points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
+        points = collaborators.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     except ArmError as error:
         # The backup's result does not depend on it.
         _log.info("its recovery point could not be read: %s", error, extra=log_context(message))
@@ -217,7 +225,7 @@ def with_recovery_point(message: StepMessage[BackupTask], job: Job, end: End, c:
     return replace(end, details=end.details.model_copy(update={"restorable": _restorable(newest, task)}))
 
 
-def attempts(message: StepMessage[BackupTask], _c: Collaborators) -> int:
+def attempts(message: StepMessage[BackupTask], _collaborators: Collaborators) -> int:
     """How often the backup may be triggered: attempts count against the nine that a day allows."""
     return 1 if message.payload.if_running == "skip" and message.effect.waiting else MOST_POSTS
 

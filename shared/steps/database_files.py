@@ -37,38 +37,42 @@ _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9_-]{1,16}", re.ASCII)
 DatabaseFile: TypeAlias = tuple[str, str, str]
 
 
-def known_files(c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint) -> list[DatabaseFile]:
+def known_files(
+    collaborators: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint
+) -> list[DatabaseFile]:
     """The files of the database at the moment to restore to; empty where no recovery point lists them.
 
     They are listed by the recovery point itself, or else by the newest full or differential before that moment.
     """
-    for point in _points_with_files(c, item, chosen):
+    for point in _points_with_files(collaborators, item, chosen):
         if point.data_directories and all(file.logical_name for file in point.data_directories):
             return list(point.data_directories)
     return []
 
 
 def _points_with_files(
-    c: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint
+    collaborators: Collaborators, item: ProtectedItemId, chosen: ChosenRecoveryPoint
 ) -> Iterator[RecoveryPoint]:
     """Recovery points with the files that they list, the nearest first; read lazily."""
     if chosen.point_in_time is not None:
-        yield from c.azure.list_recovery_points(item, query_type="Log", extended_info=True)
+        yield from collaborators.azure.list_recovery_points(item, query_type="Log", extended_info=True)
     else:
-        yield from _read(c, item, chosen.name)
-    listed = c.azure.list_recovery_points(item, query_type="FullAndDifferential", extended_info=True)
+        yield from _read(collaborators, item, chosen.name)
+    listed = collaborators.azure.list_recovery_points(
+        item, query_type="FullAndDifferential", extended_info=True
+    )
     before = [point for time, point in newest_first(listed) if _is_before(time, point, chosen)]
     yield from before
     for point in before[:_MOST_ASKED]:
-        yield from _read(c, item, point.name)
+        yield from _read(collaborators, item, point.name)
 
 
 def _is_before(time: ServiceTime, point: RecoveryPoint, chosen: ChosenRecoveryPoint) -> bool:
     return time <= chosen.time and point.name != chosen.name
 
 
-def _read(c: Collaborators, item: ProtectedItemId, name: str) -> Iterator[RecoveryPoint]:
-    point = c.azure.get_recovery_point(RecoveryPointId(item, name))
+def _read(collaborators: Collaborators, item: ProtectedItemId, name: str) -> Iterator[RecoveryPoint]:
+    point = collaborators.azure.get_recovery_point(RecoveryPointId(item, name))
     if point is not None:
         yield point
 

@@ -36,39 +36,46 @@ _GRACE: Final = timedelta(minutes=10)
 _DROPPED_WITHIN: Final = timedelta(hours=1)
 
 
-def check_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+def check_drill(message: StepMessage[RestoreTask], collaborators: Collaborators) -> Result:
     """Run DBCC CHECKDB on the drill database, unless the request wants no check."""
     drill = message.payload.drill
     if drill is not None and drill.check == "none":
         return _to_clean_up(message, drill)
-    return _run(message, c, "check", within=message.request.job_timeout or c.settings.job_timeout)
+    return _run(
+        message,
+        collaborators,
+        "check",
+        within=message.request.job_timeout or collaborators.settings.job_timeout,
+    )
 
 
-def clean_up_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+def clean_up_drill(message: StepMessage[RestoreTask], collaborators: Collaborators) -> Result:
     """Drop the drill database, unless the request wants to keep it; then the drill has its outcome."""
     drill = message.payload.drill
     if drill is not None and not drill.clean_up:
         return completed(drill, cleaned_up=False)
-    return _run(message, c, "drop", within=_DROPPED_WITHIN)
+    return _run(message, collaborators, "drop", within=_DROPPED_WITHIN)
 
 
-def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *, within: timedelta) -> Result:
+def _run(
+    message: StepMessage[RestoreTask], collaborators: Collaborators, action: Action, *, within: timedelta
+) -> Result:
     """The next thing to do to get the script run: look, delete what is in the way, start it, or wait.
 
     A repeated delivery of the message sees the same state, so nothing has to be remembered of what was done.
     """
-    target = target_of_task(message, c.settings)
+    target = target_of_task(message, collaborators.settings)
     if isinstance(target, Failure):
         return target.end
     asked_at = _drill(message).asked_at
     name = run_command_name(target, drill_database_name(message.payload.database))
-    commands = own_commands(c, target)
+    commands = own_commands(collaborators, target)
     own = next((command for command in commands if command.name.lower() == name), None)
     if own is not None and own.parameters.get("attempt") == message.client_request_id:
         if not own.has_ended or own.is_being_deleted:
-            return _still_running(message, own, c, within=within)
+            return _still_running(message, own, collaborators, within=within)
         return _has_run(message, own, action)
-    if asked_at is not None and c.now() - asked_at > _GRACE:
+    if asked_at is not None and collaborators.now() - asked_at > _GRACE:
         text = f"the run command {name} that was asked for is not on {target.vm_id} any more, and told no result."
         return _without_result(message, text, action)
     if asked_at is not None:
@@ -76,16 +83,16 @@ def _run(message: StepMessage[RestoreTask], c: Collaborators, action: Action, *,
         return Later(_FIRST_LOOK)
     in_the_way = _in_the_way(commands)
     if in_the_way is not None:
-        waiting = _wait_for(message, in_the_way, target, c, is_own=in_the_way is own)
+        waiting = _wait_for(message, in_the_way, target, collaborators, is_own=in_the_way is own)
         if waiting is not None:
             return waiting
     # A script runs for hours and reads of a vault are scarce: it is read only where something is to be done.
-    item = source_item(message, c, target)
+    item = source_item(message, collaborators, target)
     if isinstance(item, Failure):
         return item.end
     if in_the_way is not None:
-        return _delete(message, in_the_way, target, c)
-    return _start(message, target, c, action, within)
+        return _delete(message, in_the_way, target, collaborators)
+    return _start(message, target, collaborators, action, within)
 
 
 def _drill(message: StepMessage[RestoreTask]) -> Drill:
@@ -104,7 +111,7 @@ def _wait_for(
     message: StepMessage[RestoreTask],
     command: RunCommand,
     target: DrillTarget,
-    c: Collaborators,
+    collaborators: Collaborators,
     *,
     is_own: bool,
 ) -> Result | None:
@@ -112,8 +119,8 @@ def _wait_for(
 
     `is_own`: it is that of an earlier attempt of this drill.
     """
-    now, deleted_at = c.now(), _drill(message).deleted_at
-    allowed = message.request.job_timeout or c.settings.job_timeout
+    now, deleted_at = collaborators.now(), _drill(message).deleted_at
+    allowed = message.request.job_timeout or collaborators.settings.job_timeout
     if now - message.since > allowed:
         text = f"run command {command.name} on {target.vm_id} was still in the way when the time was up."
         return Failure(ErrorCode.RUN_COMMAND_NOT_STARTED, text, Status.TIMED_OUT).end
@@ -125,10 +132,10 @@ def _wait_for(
 
 
 def _delete(
-    message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, c: Collaborators
+    message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, collaborators: Collaborators
 ) -> Result:
     """Delete a run command that has ended."""
-    following = _with(message, _drill(message).model_copy(update={"deleted_at": c.now()}))
+    following = _with(message, _drill(message).model_copy(update={"deleted_at": collaborators.now()}))
     return Call(
         make=lambda azure, request_id: azure.run_commands.delete(
             target.vm_id, command.name, client_request_id=request_id
@@ -140,21 +147,21 @@ def _delete(
 def _start(
     message: StepMessage[RestoreTask],
     target: DrillTarget,
-    c: Collaborators,
+    collaborators: Collaborators,
     action: Action,
     within: timedelta,
 ) -> Result:
     """Have the script run."""
     vault_id = message.request.vault_id
     assert vault_id is not None
-    vault = c.azure.get_vault(vault_id)
+    vault = collaborators.azure.get_vault(vault_id)
     if vault is None:
         return Failure(ErrorCode.VAULT_NOT_FOUND, f"vault {vault_id} is not there any more.").end
     database = drill_database_name(message.payload.database)
     name = run_command_name(target, database)
     attempt = message.client_request_id
     sent = parameters(attempt=attempt, action=action, instance=target.instance, database=database)
-    drill = _drill(message).model_copy(update={"asked_at": c.now(), "deleted_at": None})
+    drill = _drill(message).model_copy(update={"asked_at": collaborators.now(), "deleted_at": None})
     return Call(
         make=lambda azure, request_id: azure.run_commands.put(
             target.vm_id,
@@ -171,16 +178,16 @@ def _start(
 
 
 def _still_running(
-    message: StepMessage[RestoreTask], command: RunCommand, c: Collaborators, *, within: timedelta
+    message: StepMessage[RestoreTask], command: RunCommand, collaborators: Collaborators, *, within: timedelta
 ) -> Result:
-    waited = c.now() - (_drill(message).asked_at or message.since)
+    waited = collaborators.now() - (_drill(message).asked_at or message.since)
     if waited > within + _GRACE:
         text = (
             f"run command {command.name} had not ended after {waited}; it is left to run, and no drill is begun on its"
             " instance before it has ended."
         )
         return Failure(ErrorCode.RUN_COMMAND_TIMEOUT, text, Status.TIMED_OUT).end
-    if not command.has_started and waited > c.settings.operation_timeout:
+    if not command.has_started and waited > collaborators.settings.operation_timeout:
         text = (
             f"run command {command.name} had not begun after {waited} ({command.described}): see that the VM runs,"
             " and that its agent is ready."

@@ -91,9 +91,11 @@ def _protected_on(target: DrillTarget, protected: Listing[ProtectedItem]) -> Ite
             yield f"{unusable.parent}/{unusable.name}"
 
 
-def not_registered(c: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId) -> Failure | None:
+def not_registered(
+    collaborators: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId
+) -> Failure | None:
     """The Failure where the VM is not registered to the vault, so that the vault's items would say nothing about it."""
-    registered, others = c.azure.list_registered_containers(vault_id)
+    registered, others = collaborators.azure.list_registered_containers(vault_id)
     if any(container.virtual_machine_id == vm_id for container in registered):
         return None
     if (unusable := unusable_container(others, vm_id)) is not None:
@@ -177,7 +179,7 @@ def target_for(target: DrillTarget, source: Database | None = None) -> Alternate
 
 
 def source_item(
-    message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
+    message: StepMessage[RestoreTask], collaborators: Collaborators, target: DrillTarget
 ) -> ProtectedItem | Failure:
     """The item that a drill restores, from the vault's listing; a Failure where the drill is not allowed.
 
@@ -186,10 +188,10 @@ def source_item(
     vault_id = message.request.vault_id
     task = message.payload
     assert vault_id is not None
-    protected = protected_items(c, vault_id)
+    protected = protected_items(collaborators, vault_id)
     if isinstance(protected, Failure):
         return protected
-    failure = target_in_use(target, protected) or not_registered(c, vault_id, target.vm_id)
+    failure = target_in_use(target, protected) or not_registered(collaborators, vault_id, target.vm_id)
     if failure is not None:
         return failure
     item_id = ProtectedItemId.parse(task.item_id)

@@ -33,17 +33,17 @@ _LONG_RUNNING: Final = timedelta(days=7)
 
 
 def prepare(
-    message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget
+    message: StepMessage[RestoreTask], collaborators: Collaborators, target: DrillTarget
 ) -> RestoreTask | Failure | Later:
     """The restore of a drill whose turn has come: its recovery point is chosen now, not when it was planned."""
     task = message.payload
     drill = task.drill
     assert drill is not None
-    now = c.now()
+    now = collaborators.now()
     # Checked before anything in the vault is listed: another drill may be waited for by the hour.
-    waiting = _other_drill(message, c, target)
+    waiting = _other_drill(message, collaborators, target)
     if waiting is not None:
-        limit = message.request.job_timeout or c.settings.job_timeout
+        limit = message.request.job_timeout or collaborators.settings.job_timeout
         if now - message.since <= limit:
             return Later(_BETWEEN_LOOKS)
         return Failure(
@@ -51,10 +51,10 @@ def prepare(
             f"{waiting} was still running when the time was up; one drill at a time is done on {target}.",
             Status.TIMED_OUT,
         )
-    item = source_item(message, c, target)
+    item = source_item(message, collaborators, target)
     if isinstance(item, Failure):
         return item
-    points = c.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
+    points = collaborators.azure.list_recovery_points(ProtectedItemId.parse(task.item_id))
     chosen = choose_recovery_point(drill.choice, points, str(task.database))
     if isinstance(chosen, Failure):
         return chosen
@@ -69,7 +69,9 @@ def prepare(
     )
 
 
-def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: DrillTarget) -> str | None:
+def _other_drill(
+    message: StepMessage[RestoreTask], collaborators: Collaborators, target: DrillTarget
+) -> str | None:
     """Another drill on the target's instance, as far as the vault's jobs and the VM's run commands show one."""
     vault_id = message.request.vault_id
     drill = message.payload.drill
@@ -81,9 +83,9 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
         drilled = drill_of(job.activity_id)
         return drilled is not None and drilled[1] == hashed and job.activity_id not in own
 
-    running = c.azure.list_jobs(
+    running = collaborators.azure.list_jobs(
         vault_id,
-        start=c.now() - _LONG_RUNNING,
+        start=collaborators.now() - _LONG_RUNNING,
         operation="Restore",
         status="InProgress",
         kept=is_other,
@@ -93,7 +95,7 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
     if drill.check == "none" and not drill.clean_up:
         return None
     try:
-        commands = own_commands(c, target)
+        commands = own_commands(collaborators, target)
     except ArmStatusError as error:
         # A restore alone needs no permission for run commands; a step that does need it will say so.
         if error.status == 403 and drill.check == "none":
@@ -102,11 +104,11 @@ def _other_drill(message: StepMessage[RestoreTask], c: Collaborators, target: Dr
     return next((f"run command {command.name}" for command in commands if not command.has_ended), None)
 
 
-def own_commands(c: Collaborators, target: DrillTarget) -> list[RunCommand]:
+def own_commands(collaborators: Collaborators, target: DrillTarget) -> list[RunCommand]:
     """The app's run commands on the target's VM, each with its instance view."""
     viewed = (
-        command if command.is_viewed else c.azure.run_commands.get(target.vm_id, command.name)
-        for command in c.azure.run_commands.list_all(target.vm_id)
+        command if command.is_viewed else collaborators.azure.run_commands.get(target.vm_id, command.name)
+        for command in collaborators.azure.run_commands.list_all(target.vm_id)
         if command.name.lower().startswith(RUN_COMMAND_PREFIX)
     )
     return [command for command in viewed if command is not None]

@@ -34,34 +34,34 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import ProtectedItem
 
 
-def select_drills(message: StepMessage[DrillPlan], c: Collaborators) -> Result:
+def select_drills(message: StepMessage[DrillPlan], collaborators: Collaborators) -> Result:
     """Select the databases whose turn it is, once, and begin with the first."""
     if message.payload.fixed is not None:
-        return _begin(message, c)
+        return _begin(message, collaborators)
     data = message.payload.data
-    wanted = is_still_wanted(message, c, c.settings.drill_schedules)
+    wanted = is_still_wanted(message, collaborators, collaborators.settings.drill_schedules)
     if isinstance(wanted, Failure):
         return wanted.end
     if not wanted:
         return Continue()
-    target = not_a_target(c.settings, data.target.vm_id, data.target.instance)
+    target = not_a_target(collaborators.settings, data.target.vm_id, data.target.instance)
     if isinstance(target, Failure):
         return target.end
     if (elsewhere := in_another_subscription(data.vault_id, target.vm_id)) is not None:
         return elsewhere.end
-    protected = protected_items(c, data.vault_id)
+    protected = protected_items(collaborators, data.vault_id)
     if isinstance(protected, Failure):
         return protected.end
-    failure = target_in_use(target, protected) or not_registered(c, data.vault_id, target.vm_id)
+    failure = target_in_use(target, protected) or not_registered(collaborators, data.vault_id, target.vm_id)
     if failure is not None:
         return failure.end
-    return _select(message, c, target, protected)
+    return _select(message, collaborators, target, protected)
 
 
-def _begin(message: StepMessage[DrillPlan], c: Collaborators) -> Continue:
+def _begin(message: StepMessage[DrillPlan], collaborators: Collaborators) -> Continue:
     """Begin the first drill of a selection that was made."""
     data = message.payload.data
-    target = not_a_target(c.settings, data.target.vm_id, data.target.instance)
+    target = not_a_target(collaborators.settings, data.target.vm_id, data.target.instance)
     if isinstance(target, Failure):
         # The settings have changed since: each drill is refused, and has its outcome.
         target = DrillTarget.model_construct(**dict(data.target))
@@ -72,11 +72,16 @@ def _begin(message: StepMessage[DrillPlan], c: Collaborators) -> Continue:
         clean_up=data.clean_up,
         epoch=message.request.epoch,
     )
-    return spread_in_turn(message, c, lambda tasks: first_drill(tasks, drill, destination), DrillSource)
+    return spread_in_turn(
+        message, collaborators, lambda tasks: first_drill(tasks, drill, destination), DrillSource
+    )
 
 
 def _select(
-    message: StepMessage[DrillPlan], c: Collaborators, target: DrillTarget, protected: Listing[ProtectedItem]
+    message: StepMessage[DrillPlan],
+    collaborators: Collaborators,
+    target: DrillTarget,
+    protected: Listing[ProtectedItem],
 ) -> Result:
     data = message.payload.data
     available = candidates(protected, vm_id=None)
@@ -88,11 +93,11 @@ def _select(
             " request; set count, and those whose last drill is longest ago have their turn.",
         ).end
     count = data.count if data.count is not None else max(1, len(drillable))
-    drilled = last_drills(c, data.vault_id) if len(drillable) > 1 else {}
+    drilled = last_drills(collaborators, data.vault_id) if len(drillable) > 1 else {}
     databases = [candidate.database for candidate in drillable.values()]
-    sizes = Sizes(c, data.vault_id, available)
+    sizes = Sizes(collaborators, data.vault_id, available)
     looked_at = 0
-    for database in in_turn(databases, drilled, count=count, now=c.now()):
+    for database in in_turn(databases, drilled, count=count, now=collaborators.now()):
         candidate = drillable[database.key]
         # A database that is too large takes nobody's turn, but the reads to find that out are bounded.
         if len(selection.tasks) >= count or looked_at >= count + MOST_DRILLS:

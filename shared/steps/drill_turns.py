@@ -34,11 +34,11 @@ _FEW_PAGES: Final = 5
 _MOST_READ: Final = 3
 
 
-def last_drills(c: Collaborators, vault_id: VaultId) -> dict[str, ServiceTime]:
+def last_drills(collaborators: Collaborators, vault_id: VaultId) -> dict[str, ServiceTime]:
     """When databases were last drilled, by their digests: every drill that had a restore job counts."""
-    jobs = c.azure.list_jobs(
+    jobs = collaborators.azure.list_jobs(
         vault_id,
-        start=c.now() - JOBS_REACH,
+        start=collaborators.now() - JOBS_REACH,
         operation="Restore",
         kept=lambda job: drill_of(job.activity_id) is not None,
     )
@@ -101,7 +101,7 @@ def _alternating(first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
 class Sizes:
     """Sizes of databases by their last full: only a single job, not the list, tells how much was transferred."""
 
-    c: Collaborators
+    collaborators: Collaborators
     vault_id: VaultId
     available: Sequence[Candidate]
     _jobs: list[Job] = field(default_factory=list)
@@ -130,10 +130,10 @@ class Sizes:
         number = self._windows
         if number >= len(_FULLS) or (number == len(_FULLS) - 1 and self._pages > _FEW_PAGES):
             return False
-        now = self.c.now()
+        now = self.collaborators.now()
         end = now - _FULLS[number - 1] if number else None
         pages: list[int] = []
-        fulls = self.c.azure.list_jobs(
+        fulls = self.collaborators.azure.list_jobs(
             self.vault_id,
             start=now - _FULLS[number],
             end=end,
@@ -148,7 +148,7 @@ class Sizes:
         return True
 
     def _size(self, job: Job) -> float | None:
-        whole = self.c.azure.get_job(self.vault_id, job.id)
+        whole = self.collaborators.azure.get_job(self.vault_id, job.id)
         return whole.transferred_mb if whole is not None else None
 
 

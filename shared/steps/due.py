@@ -20,7 +20,7 @@ _log: Final = logger(__name__)
 
 def is_still_wanted(
     message: StepMessage[BackupPlan] | StepMessage[CoveragePlan] | StepMessage[DrillPlan],
-    c: Collaborators,
+    collaborators: Collaborators,
     schedules: Sequence[Schedule],
 ) -> bool | Failure:
     """Whether to go on: no schedule planned the request, or its schedule is unchanged, or it has begun already.
@@ -37,7 +37,7 @@ def is_still_wanted(
             extra=log_context(message, schedule=name),
         )
         return False
-    late = c.machine_now() - planned.due
+    late = collaborators.machine_now() - planned.due
     if late <= schedule.max_lateness:
         return True
     return Failure(

@@ -53,10 +53,12 @@ def _with_advice(error: ErrorInfo) -> ErrorInfo:
     return known
 
 
-def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Payload]) -> Continue:
+def spread(
+    message: StepMessage[P], collaborators: Collaborators, step: str, model: type[Payload]
+) -> Continue:
     """Act on a fixed selection: `accepted`, the outcomes that are certain already, and a task per database."""
-    fixed, events, accepted = _unpacked(message, c)
-    pace = c.write_pace()
+    fixed, events, accepted = _unpacked(message, collaborators)
+    pace = collaborators.write_pace()
 
     def task(number: int, raw: dict[str, Any]) -> To:
         return To(step, model.model_validate(raw, extra="ignore"), pace.of(number))
@@ -65,20 +67,25 @@ def spread(message: StepMessage[P], c: Collaborators, step: str, model: type[Pay
 
 
 def spread_in_turn(
-    message: StepMessage[P], c: Collaborators, first: Callable[[Sequence[T]], To | None], model: type[T]
+    message: StepMessage[P],
+    collaborators: Collaborators,
+    first: Callable[[Sequence[T]], To | None],
+    model: type[T],
 ) -> Continue:
     """As `spread`, for tasks that are done one after the other: only the first is sent, and carries the others."""
-    fixed, events, accepted = _unpacked(message, c)
+    fixed, events, accepted = _unpacked(message, collaborators)
     begun = first([model.model_validate(raw, extra="ignore") for raw in fixed.tasks])
     return Continue((begun,) if begun is not None else (), events, accepted)
 
 
-def _unpacked(message: StepMessage[P], c: Collaborators) -> tuple[FixedSelection, tuple[Event, ...], Event]:
+def _unpacked(
+    message: StepMessage[P], collaborators: Collaborators
+) -> tuple[FixedSelection, tuple[Event, ...], Event]:
     """A selection that was fixed, the outcomes that are certain already, and `accepted`."""
     plan = message.payload
     assert plan.fixed is not None
     fixed = FixedSelection.model_validate_json(gzip.decompress(base64.b64decode(plan.fixed)))
-    at = c.now()
+    at = collaborators.now()
     accepted = outcomes.accepted(message, at=at, skipped=fixed.skipped, names=fixed.names)
     events = [
         outcomes.outcome(message, End(failure.status, failure.error), at=at, database=failure.database)

@@ -41,14 +41,14 @@ INQUIRY_IS_FRESH: Final = timedelta(hours=4)
 _BETWEEN_LOOKS: Final = timedelta(seconds=30)
 
 
-def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+def ensure_vault(message: StepMessage[ProtectPlan], collaborators: Collaborators) -> Result:
     """Connect to the vault, or create it where the request says how."""
     plan = message.payload
-    vault = c.azure.get_vault(plan.data.vault_id)
+    vault = collaborators.azure.get_vault(plan.data.vault_id)
     if vault is None:
         wanted = plan.data.create_vault
         if wanted is None:
-            return vault_not_found(c, plan.data.vault_id).end
+            return vault_not_found(collaborators, plan.data.vault_id).end
         return Call(
             make=lambda azure, request_id: azure.create_vault(
                 plan.data.vault_id,
@@ -57,12 +57,12 @@ def ensure_vault(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
                 tags=wanted.tags,
                 client_request_id=request_id,
             ),
-            at_once=lambda made: _with_vault(message, c, made),
+            at_once=lambda made: _with_vault(message, collaborators, made),
         )
-    return _with_vault(message, c, vault)
+    return _with_vault(message, collaborators, vault)
 
 
-def _with_vault(message: StepMessage[ProtectPlan], c: Collaborators, vault: Vault) -> Result:
+def _with_vault(message: StepMessage[ProtectPlan], collaborators: Collaborators, vault: Vault) -> Result:
     vault_id = message.payload.data.vault_id
     if vault.has_failed:
         return Failure(
@@ -71,7 +71,7 @@ def _with_vault(message: StepMessage[ProtectPlan], c: Collaborators, vault: Vaul
             " send the request again.",
         ).end
     if not vault.is_provisioned:
-        if c.now() - message.since > c.settings.operation_timeout:
+        if collaborators.now() - message.since > collaborators.settings.operation_timeout:
             return Failure(
                 ErrorCode.VAULT_NOT_PROVISIONED,
                 f"vault {vault_id} was still in state {vault.provisioning_state} when the time was up.",
@@ -81,10 +81,10 @@ def _with_vault(message: StepMessage[ProtectPlan], c: Collaborators, vault: Vaul
     return Continue((To("select_policy", message.payload),))
 
 
-def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+def select_policy(message: StepMessage[ProtectPlan], collaborators: Collaborators) -> Result:
     """Select the policy by its name among the vault's policies for SQL Server in Azure VMs."""
     plan = message.payload
-    policies = c.azure.list_policies(plan.data.vault_id)
+    policies = collaborators.azure.list_policies(plan.data.vault_id)
     wanted = plan.data.policy_name
     chosen = policy_named(wanted, policies)
     if isinstance(chosen, Failure):
@@ -100,7 +100,7 @@ def select_policy(message: StepMessage[ProtectPlan], c: Collaborators) -> Result
             ).end
         if (invalid := invalid_new_name(wanted)) is not None:
             return invalid.end
-        properties = plan.data.create_policy.properties(f"{c.now():%Y-%m-%d}")
+        properties = plan.data.create_policy.properties(f"{collaborators.now():%Y-%m-%d}")
         return Call(
             make=lambda azure, request_id: azure.create_policy(
                 plan.data.vault_id, wanted, properties, client_request_id=request_id
@@ -115,14 +115,14 @@ def _with_policy(plan: ProtectPlan, chosen: Policy) -> Continue:
     return Continue((To("refresh_containers" if plan.data.vm_id is not None else "select_databases", known),))
 
 
-def refresh_containers(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+def refresh_containers(message: StepMessage[ProtectPlan], collaborators: Collaborators) -> Result:
     """Have the service look for VMs, unless the VM is registered already."""
     plan = message.payload
-    registered = _registered(message, c)
+    registered = _registered(message, collaborators)
     if isinstance(registered, Failure):
         return registered.end
     if registered is not None:
-        return _registered_already(message, c, registered)
+        return _registered_already(message, collaborators, registered)
     return Call(
         make=lambda azure, request_id: azure.refresh_containers(
             plan.data.vault_id, client_request_id=request_id
@@ -130,16 +130,20 @@ def refresh_containers(message: StepMessage[ProtectPlan], c: Collaborators) -> R
     )
 
 
-def _registered(message: StepMessage[ProtectPlan], c: Collaborators) -> Container | Failure | None:
+def _registered(
+    message: StepMessage[ProtectPlan], collaborators: Collaborators
+) -> Container | Failure | None:
     data = message.payload.data
-    registered, others = c.azure.list_registered_containers(data.vault_id)
+    registered, others = collaborators.azure.list_registered_containers(data.vault_id)
     for container in registered:
         if container.virtual_machine_id == data.vm_id:
             return container
     return unusable_container(others, data.vm_id)
 
 
-def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, container: Container) -> Result:
+def _registered_already(
+    message: StepMessage[ProtectPlan], collaborators: Collaborators, container: Container
+) -> Result:
     plan = message.payload
     if container.health_status.lower() == "deleted":
         return Failure(
@@ -152,25 +156,25 @@ def _registered_already(message: StepMessage[ProtectPlan], c: Collaborators, con
     # The service does not tell when the last inquiry was: recorded containers keep the date of their registration.
     patterns = any(selector.is_pattern for selector in plan.data.databases)
     registered_at = container.last_updated
-    stale = registered_at is None or c.now() - registered_at > INQUIRY_IS_FRESH
+    stale = registered_at is None or collaborators.now() - registered_at > INQUIRY_IS_FRESH
     step = "inquire_container" if patterns and stale else "select_databases"
     return Continue((To(step, known),))
 
 
-def register_container(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+def register_container(message: StepMessage[ProtectPlan], collaborators: Collaborators) -> Result:
     """Register the VM, selected by its full ARM id, with the name and properties that the list gives."""
     plan = message.payload
     vm_id = plan.data.vm_id
     assert vm_id is not None
-    offered = c.azure.list_protectable_containers(plan.data.vault_id)
+    offered = collaborators.azure.list_protectable_containers(plan.data.vault_id)
     for container in offered:
         if container.virtual_machine_id == vm_id:
             return _register(plan, container)
-    registered = _registered(message, c)
+    registered = _registered(message, collaborators)
     if isinstance(registered, Failure):
         return registered.end
     if registered is not None:
-        return _registered_already(message, c, registered)
+        return _registered_already(message, collaborators, registered)
     namesakes = [
         str(other.virtual_machine_id)
         for other in offered
@@ -198,7 +202,7 @@ def _register(plan: ProtectPlan, container: ProtectableContainer) -> Call:
     )
 
 
-def inquire_container(message: StepMessage[ProtectPlan], _c: Collaborators) -> Result:
+def inquire_container(message: StepMessage[ProtectPlan], _collaborators: Collaborators) -> Result:
     """Have the service look for SQL Server and its databases on the VM."""
     plan = message.payload
     assert plan.container_id is not None
@@ -209,23 +213,25 @@ def inquire_container(message: StepMessage[ProtectPlan], _c: Collaborators) -> R
     )
 
 
-def select_databases(message: StepMessage[ProtectPlan], c: Collaborators) -> Result:
+def select_databases(message: StepMessage[ProtectPlan], collaborators: Collaborators) -> Result:
     """Select the databases among those that are protectable or protected, and fan out."""
     plan = message.payload
     if plan.fixed is not None:
-        return spread(message, c, "enable_protection", ProtectTask)
+        return spread(message, collaborators, "enable_protection", ProtectTask)
     data = plan.data
     assert plan.policy_id is not None and plan.policy_name is not None
     container_id = ContainerId.parse(plan.container_id) if plan.container_id is not None else None
-    trouble = _inquiry_trouble(c, container_id) if container_id is not None and plan.inquired else None
-    offered, others = c.azure.list_protectable_items(data.vault_id)
+    trouble = (
+        _inquiry_trouble(collaborators, container_id) if container_id is not None and plan.inquired else None
+    )
+    offered, others = collaborators.azure.list_protectable_items(data.vault_id)
     here = [
         item
         for item in offered
         if container_id is None or item.in_availability_group or item.container == container_id
     ]
     available = candidates(
-        c.azure.list_protected_items(data.vault_id),
+        collaborators.azure.list_protected_items(data.vault_id),
         Listing(here, others),
         vm_id=data.vm_id,
         container=container_id,
@@ -270,9 +276,9 @@ def _item_id(choice: ProtectChoice) -> str:
     return offered.id if choice.action == "autoProtect" and offered is not None else choice.item.path
 
 
-def _inquiry_trouble(c: Collaborators, container_id: ContainerId) -> Trouble | None:
+def _inquiry_trouble(collaborators: Collaborators, container_id: ContainerId) -> Trouble | None:
     """The problem that the last inquiry of the VM reported; None where it found SQL Server without trouble."""
-    container = c.azure.get_container(container_id)
+    container = collaborators.azure.get_container(container_id)
     inquiry = container.inquiry if container is not None else None
     failure = inquiry.failure if inquiry is not None else None
     if failure is None:

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from shared.azure_backup.models import Job
 
 
-def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Result:
+def enable_protection(message: StepMessage[ProtectTask], collaborators: Collaborators) -> Result:
     """Protect one database by the policy, unless it is protected so already."""
     task = message.payload
     if task.action == "already":
         return _already(task.policy_name, task.protection_state)
     if task.action == "autoProtect":
-        return auto_protection.auto_protect(message, c)
+        return auto_protection.auto_protect(message, collaborators)
     if message.effect.waiting or task.look_at_item:
         # The operation that was waited for may have been another request for the same, or for another policy.
-        done = protected_already(message, c)
+        done = protected_already(message, collaborators)
         if done is not None:
             return done
     item = ProtectedItemId.parse(task.item_id)
@@ -45,10 +45,10 @@ def enable_protection(message: StepMessage[ProtectTask], c: Collaborators) -> Re
     )
 
 
-def protected_already(message: StepMessage[ProtectTask], c: Collaborators) -> End | None:
+def protected_already(message: StepMessage[ProtectTask], collaborators: Collaborators) -> End | None:
     """The end where the database turns out to be protected already; None where it is not."""
     task = message.payload
-    current = c.azure.get_protected_item(ProtectedItemId.parse(task.item_id))
+    current = collaborators.azure.get_protected_item(ProtectedItemId.parse(task.item_id))
     if current is None or not is_protected(current):
         return None
     kept = policy_kept(task.database, current, policy_name=task.policy_name, on_existing=task.on_existing)
@@ -57,13 +57,13 @@ def protected_already(message: StepMessage[ProtectTask], c: Collaborators) -> En
     return _already(kept, current.protection_state) if kept is not None else None
 
 
-def happened(message: StepMessage[ProtectTask], c: Collaborators) -> Result | None:
+def happened(message: StepMessage[ProtectTask], collaborators: Collaborators) -> Result | None:
     """What follows where the item itself shows that the call took effect; None where it does not."""
     if message.payload.action == "undelete":
         return None
     if message.payload.action == "autoProtect":
-        return auto_protection.auto_protected(message, c)
-    done = protected_already(message, c)
+        return auto_protection.auto_protected(message, collaborators)
+    done = protected_already(message, collaborators)
     if done is None or done.error is not None:
         return done
     return _first_backup(message.payload) or done
@@ -91,9 +91,9 @@ def _already(policy_name: str, protection_state: str | None) -> End:
     )
 
 
-def attempts(message: StepMessage[ProtectTask], c: Collaborators) -> int:
+def attempts(message: StepMessage[ProtectTask], collaborators: Collaborators) -> int:
     """How often protection may be enabled: repeats end in the same state, so only time bounds it."""
-    if c.now() - message.since < c.settings.operation_timeout:
+    if collaborators.now() - message.since < collaborators.settings.operation_timeout:
         return MOST_PUTS
     return message.effect.n - 1 if message.effect.waiting else message.effect.n
 

@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 _LONGEST_NAME: Final = 128
 
 
-def select_recovery_point(message: StepMessage[RestorePlan], c: Collaborators) -> Result:
+def select_recovery_point(message: StepMessage[RestorePlan], collaborators: Collaborators) -> Result:
     """Check that the restore is allowed, and select its recovery point."""
     data = message.payload.data
-    not_allowed = _in_another_subscription(data) or not_allowed_by(data, c.settings)
+    not_allowed = _in_another_subscription(data) or not_allowed_by(data, collaborators.settings)
     if not_allowed is not None:
         return not_allowed.end
     database = message.payload.about
-    item = _find_item(message, c)
+    item = _find_item(message, collaborators)
     if isinstance(item, Failure):
         return item.end
-    points = c.azure.list_recovery_points(item.id)
+    points = collaborators.azure.list_recovery_points(item.id)
     chosen = choose_recovery_point(data.recovery_point, points, str(database))
     if isinstance(chosen, Failure):
         return chosen.end
@@ -180,7 +180,7 @@ def _overwrites(database: Database, target: OriginalTarget | AlternateTarget | F
     return ""
 
 
-def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> ProtectedItem | Failure:
+def _find_item(message: StepMessage[RestorePlan], collaborators: Collaborators) -> ProtectedItem | Failure:
     data, asked = message.payload.data, message.payload.about
 
     def available_in(protected: Listing[ProtectedItem]) -> list[Candidate]:
@@ -189,7 +189,7 @@ def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> Protected
     def is_in(protected: Listing[ProtectedItem]) -> bool:
         return any(match.cannot is None for match in called(available_in(protected), asked))
 
-    protected = recent_items(message, c, data.vault_id, enough=is_in)
+    protected = recent_items(message, collaborators, data.vault_id, enough=is_in)
     if isinstance(protected, Failure):
         return protected
     available = available_in(protected)
@@ -216,29 +216,31 @@ def _find_item(message: StepMessage[RestorePlan], c: Collaborators) -> Protected
     )
 
 
-def trigger_restore(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+def trigger_restore(message: StepMessage[RestoreTask], collaborators: Collaborators) -> Result:
     """Trigger the restore: one delivery prepares the call, the next one makes it."""
     if message.request.operation is Operation.DRILL:
-        return _trigger_drill(message, c)
+        return _trigger_drill(message, collaborators)
     task = message.payload
     if message.request.operation is not Operation.RESTORE or task.drill is not None:
         text = f"a {message.request.operation} request does not allow to restore {task.database}."
         return refused(ErrorCode.RESTORE_NOT_REQUESTED, text).end
     # Checked again: the settings may have changed since an earlier step, and the effect is made here.
-    not_allowed = not_allowed_by(task, c.settings)
+    not_allowed = not_allowed_by(task, collaborators.settings)
     if not_allowed is not None:
         return not_allowed.end
-    return _call(message, c, (outcomes.accepted(message, at=c.now(), skipped={}, names=()),))
+    return _call(
+        message, collaborators, (outcomes.accepted(message, at=collaborators.now(), skipped={}, names=()),)
+    )
 
 
-def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Result:
+def _trigger_drill(message: StepMessage[RestoreTask], collaborators: Collaborators) -> Result:
     """The restore of a drill: its target and name alone allow it, nothing that a message says."""
-    target = target_of_task(message, c.settings)
+    target = target_of_task(message, collaborators.settings)
     if isinstance(target, Failure):
         return target.end
     task = message.payload
     if not message.effect.ready:
-        prepared = prepare(message, c, target)
+        prepared = prepare(message, collaborators, target)
         if isinstance(prepared, Later):
             return prepared
         if isinstance(prepared, Failure):
@@ -248,7 +250,7 @@ def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
         failure = not_the_drills_own(message, target, task.prepared)
         if failure is not None:
             return failure.end
-        item = source_item(message, c, target)
+        item = source_item(message, collaborators, target)
         if isinstance(item, Failure):
             return item.end
     else:
@@ -257,20 +259,22 @@ def _trigger_drill(message: StepMessage[RestoreTask], c: Collaborators) -> Resul
     # The settings for restores do not apply: those for drills are narrower.
     whole = message.payload.target
     assert isinstance(whole, AlternateTarget)
-    if not may_replace(c.settings, task.database, whole):
+    if not may_replace(collaborators.settings, task.database, whole):
         text = f"data.target: the setting DRILL_TARGETS has other directories for {target}."
         return refused(ErrorCode.TARGET_NOT_ALLOWED, text).end
-    return _call(message, c, ())
+    return _call(message, collaborators, ())
 
 
-def _call(message: StepMessage[RestoreTask], c: Collaborators, events: tuple[Event, ...]) -> Result:
+def _call(
+    message: StepMessage[RestoreTask], collaborators: Collaborators, events: tuple[Event, ...]
+) -> Result:
     """The call for a restore that is allowed: the first delivery prepares it, the next one makes it."""
     task = message.payload
     assert task.recovery_point is not None
     item = ProtectedItemId.parse(task.item_id)
     point = RecoveryPointId(item, task.recovery_point.name)
     prepared = task.prepared if message.effect.ready else None
-    body = prepared if prepared is not None else restore_properties(message, c, item)
+    body = prepared if prepared is not None else restore_properties(message, collaborators, item)
     if isinstance(body, Failure):
         return replace(with_drill_info(message, body.end), events=events)
     return Call(
@@ -348,37 +352,41 @@ def warnings_of(task: RestoreTask, properties: Mapping[str, Any]) -> tuple[str, 
 
 
 def restore_properties(
-    message: StepMessage[RestoreTask], c: Collaborators, item: ProtectedItemId
+    message: StepMessage[RestoreTask], collaborators: Collaborators, item: ProtectedItemId
 ) -> dict[str, Any] | Failure:
     """The properties of the restore request, as the REST API takes them."""
     task = message.payload
-    if (guarded := restores_guarded(c, item.vault)) is not None:
+    if (guarded := restores_guarded(collaborators, item.vault)) is not None:
         return guarded
     properties = properties_of(task)
     target = task.target
     if isinstance(target, OriginalTarget):
         return properties
-    container = _target_container(message, c, target.vm_id)
+    container = _target_container(message, collaborators, target.vm_id)
     if isinstance(container, Failure):
         return container
     if isinstance(target, FilesTarget):
         return {**properties, "targetInfo": target_info(task, target, container.id.path)}
-    described = _alternate_properties(task, target, container, c, item)
+    described = _alternate_properties(task, target, container, collaborators, item)
     return described if isinstance(described, Failure) else {**properties, **described}
 
 
 def _alternate_properties(
-    task: RestoreTask, target: AlternateTarget, container: Container, c: Collaborators, item: ProtectedItemId
+    task: RestoreTask,
+    target: AlternateTarget,
+    container: Container,
+    collaborators: Collaborators,
+    item: ProtectedItemId,
 ) -> dict[str, Any] | Failure:
     """The properties of a restore to another database: the target, and where its files go."""
     assert target.database is not None
-    directories = _default_directories(c, container, target)
+    directories = _default_directories(collaborators, container, target)
     if isinstance(directories, Failure):
         return directories
-    if (exists := _target_exists(c, container, target, overwrite=task.overwrite)) is not None:
+    if (exists := _target_exists(collaborators, container, target, overwrite=task.overwrite)) is not None:
         return exists
     assert task.recovery_point is not None
-    mapping = map_files(known_files(c, item, task.recovery_point), target, directories)
+    mapping = map_files(known_files(collaborators, item, task.recovery_point), target, directories)
     if isinstance(mapping, Failure):
         return mapping
     described: dict[str, Any] = {"targetInfo": target_info(task, target, container.id.path)}
@@ -388,11 +396,11 @@ def _alternate_properties(
 
 
 def _target_container(
-    message: StepMessage[RestoreTask], c: Collaborators, vm_id: VirtualMachineId
+    message: StepMessage[RestoreTask], collaborators: Collaborators, vm_id: VirtualMachineId
 ) -> Container | Failure:
     vault_id = message.request.vault_id
     assert vault_id is not None
-    registered, others = c.azure.list_registered_containers(vault_id)
+    registered, others = collaborators.azure.list_registered_containers(vault_id)
     for container in registered:
         if container.virtual_machine_id == vm_id:
             if container.health_status.lower() == "deleted":
@@ -405,7 +413,7 @@ def _target_container(
     if (unusable := unusable_container(others, vm_id)) is not None:
         return unusable
     there = enumeration(str(container.virtual_machine_id) for container in registered)
-    offered = c.azure.list_protectable_containers(vault_id)
+    offered = collaborators.azure.list_protectable_containers(vault_id)
     advice = (
         "Register it with a protect request first."
         if any(other.virtual_machine_id == vm_id for other in offered)
@@ -419,9 +427,9 @@ def _target_container(
 
 
 def _default_directories(
-    c: Collaborators, container: Container, target: AlternateTarget
+    collaborators: Collaborators, container: Container, target: AlternateTarget
 ) -> dict[str, str] | Failure:
-    instances = c.azure.list_workload_items(container.id, "SQLInstance")
+    instances = collaborators.azure.list_workload_items(container.id, "SQLInstance")
     for instance in instances:
         if same_name(instance.instance, target.instance):
             directories = {kind.lower(): path for kind, path in instance.data_directories}
@@ -440,12 +448,12 @@ def _default_directories(
 
 
 def _target_exists(
-    c: Collaborators, container: Container, target: AlternateTarget, *, overwrite: bool
+    collaborators: Collaborators, container: Container, target: AlternateTarget, *, overwrite: bool
 ) -> Failure | None:
     assert target.database is not None
     if overwrite:
         return None
-    for other in c.azure.list_workload_items(container.id, "SQLDataBase"):
+    for other in collaborators.azure.list_workload_items(container.id, "SQLDataBase"):
         if same_name(other.instance, target.instance) and same_name(other.name, target.database):
             return refused(
                 ErrorCode.TARGET_DATABASE_EXISTS,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from shared.engine.message import StepMessage
 
 
-def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
+def vault_not_found(collaborators: Collaborators, vault_id: VaultId) -> Failure:
     """The error for an unknown vault, naming the existing ones."""
-    vaults, others = c.azure.list_vaults(vault_id.subscription_id)
+    vaults, others = collaborators.azure.list_vaults(vault_id.subscription_id)
     there = enumeration((*(vault.id.path for vault in vaults), *(other.name for other in others)))
     return Failure(
         ErrorCode.VAULT_NOT_FOUND,
@@ -29,14 +29,14 @@ def vault_not_found(c: Collaborators, vault_id: VaultId) -> Failure:
     )
 
 
-def restores_guarded(c: Collaborators, vault_id: VaultId) -> Failure | None:
+def restores_guarded(collaborators: Collaborators, vault_id: VaultId) -> Failure | None:
     """The error for a vault whose resource guard has to consent to restores.
 
     One read per restore, the last before its call: a guard may be linked at any time. Where the link cannot be read (a
     role without that permission, a cloud without the route), the service decides.
     """
     try:
-        guard = c.azure.get_resource_guard(vault_id)
+        guard = collaborators.azure.get_resource_guard(vault_id)
     except ArmStatusError as error:
         if error.status in (400, 403, 404):
             return None
@@ -50,19 +50,19 @@ def restores_guarded(c: Collaborators, vault_id: VaultId) -> Failure | None:
     )
 
 
-def protected_items(c: Collaborators, vault_id: VaultId) -> Listing[ProtectedItem] | Failure:
+def protected_items(collaborators: Collaborators, vault_id: VaultId) -> Listing[ProtectedItem] | Failure:
     """What the vault protects; a Failure where there is no such vault."""
     try:
-        return c.azure.list_protected_items(vault_id)
+        return collaborators.azure.list_protected_items(vault_id)
     except ArmStatusError as error:
-        if error.status == 404 and c.azure.get_vault(vault_id) is None:
-            return vault_not_found(c, vault_id)
+        if error.status == 404 and collaborators.azure.get_vault(vault_id) is None:
+            return vault_not_found(collaborators, vault_id)
         raise
 
 
 def recent_items(
     message: StepMessage[Any],
-    c: Collaborators,
+    collaborators: Collaborators,
     vault_id: VaultId,
     *,
     enough: Callable[[Listing[ProtectedItem]], bool],
@@ -72,11 +72,11 @@ def recent_items(
     Once half of the hourly budget is used, a listing that is some minutes old serves a request for which it is
     `enough`: requests for single databases of a large vault would otherwise use the budget up.
     """
-    return c.items.get(
+    return collaborators.items.get(
         vault_id.key,
         asked=message.since,
-        now=c.now,
-        load=lambda: protected_items(c, vault_id),
-        short=lambda: not c.may_read_more(PROTECTED_ITEM_LISTS),
+        now=collaborators.now,
+        load=lambda: protected_items(collaborators, vault_id),
+        short=lambda: not collaborators.may_read_more(PROTECTED_ITEM_LISTS),
         enough=lambda known: not isinstance(known, Failure) and enough(known),
     )
