@@ -41,7 +41,7 @@ __all__ = [
 
 
 #: Statuses with which the service, or a gateway before it, turns a call away before it can take effect.
-_AT_THE_DOOR: Final = frozenset({401, 403, 409, 425, 429})
+_TURNED_AWAY: Final = frozenset({401, 403, 409, 425, 429})
 
 
 class ArmEndpointError(ValueError):
@@ -149,7 +149,7 @@ class ArmStatusError(ArmError):
         self.recommendations = recommendations
         # These turn the request away before any effect; a 5xx may come after one, and an error without a code may be a
         # proxy's, which says nothing about the call's effect.
-        refused = status in _AT_THE_DOOR or (400 <= status < 500 and status != 408 and bool(code))
+        refused = status in _TURNED_AWAY or (400 <= status < 500 and status != 408 and bool(code))
         self.may_have_started = not refused
         said = f"Azure answered {status}"
         if code:

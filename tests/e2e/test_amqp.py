@@ -74,17 +74,17 @@ class DeployedApp:
             deployment.app_settings(arm_endpoint=server.url)
         )
         self.broker = stack.enter_context(Broker(None, SHORT_LOCKS))
-        self.door = stack.enter_context(AmqpServer(self.broker))
+        self.amqp_server = stack.enter_context(AmqpServer(self.broker))
         environment = {"ARM_ENDPOINT": server.url, "TIME_SCALE": str(FAST), "TRACK_INTERVAL": "PT10S"}
         environment |= settings
-        bus = ServiceBusBus.from_connection_string(self.door.connection_string)
+        bus = ServiceBusBus.from_connection_string(self.amqp_server.connection_string)
         stack.callback(bus.close)
         runtime = composition.build(environment, bus=bus)
         stack.callback(runtime.backup.close)
         composition.install(runtime)
         stack.callback(composition.install, None)
         client = stack.enter_context(
-            ServiceBusClient.from_connection_string(self.door.connection_string, retry_total=0)
+            ServiceBusClient.from_connection_string(self.amqp_server.connection_string, retry_total=0)
         )
         functions = the_functions()
         entities = {
@@ -174,10 +174,10 @@ def test_drills_over_amqp(
 ) -> None:
     """Asked for by the command, which knows nothing of the app's settings."""
     deployed = app(estate=drill_estate("orders", source("damaged", corrupt=True)), **settings())
-    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
+    monkeypatch.setenv("ServiceBusConnection", deployed.amqp_server.connection_string)
     monkeypatch.delenv("DRILL_TARGETS", raising=False)
     command = ("drill", "--vault", deployed.simulator.vault_id(), "--to-vm", DRILL_VM)
-    to_app = ("--namespace", f"127.0.0.1:{deployed.door.port}")
+    to_app = ("--namespace", f"127.0.0.1:{deployed.amqp_server.port}")
     status = main((*command, *to_app))
     outcomes = [json.loads(line)["data"] for line in capsys.readouterr().out.splitlines()]
     found = {data["database"]: (data["status"], data["drill"]["cleanedUp"]) for data in outcomes}
@@ -198,7 +198,7 @@ def test_connections_that_break_lose_nothing_and_double_nothing(app: OpenApp) ->
         nonlocal looks
         looks += 1
         if looks in (10, 30):
-            deployed.door.drop_connections()
+            deployed.amqp_server.drop_connections()
 
     outcomes = deployed.run(deployed.protect(), break_connections)
     assert Counter(outcome["data"]["status"] for outcome in outcomes) == {"succeeded": 3}
@@ -215,7 +215,7 @@ def test_a_requester_s_own_client_gets_nothing_by_what_it_writes_on_a_message(
     forged: Any = {"DeadLetterSource": "trigger-restore", "originalQueue": "trigger-restore", "epoch": 5}
     restore = json.dumps({"step": "trigger_restore", "request": deployed.restore()})
     with (
-        ServiceBusClient.from_connection_string(deployed.door.connection_string) as client,
+        ServiceBusClient.from_connection_string(deployed.amqp_server.connection_string) as client,
         client.get_queue_sender("backup-requests") as sender,
     ):
         # One that nobody may have the time to take, and one that is taken.
@@ -231,8 +231,8 @@ def test_a_requester_s_own_client_gets_nothing_by_what_it_writes_on_a_message(
         pause.wait(0.05)
     assert {message.application_properties["originalQueue"] for message in parked} == {"backup-requests"}
     assert {message.application_properties["epoch"] for message in parked} == {0}
-    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
-    assert main(["replay", "send", "--all", "--namespace", f"127.0.0.1:{deployed.door.port}"]) == 0
+    monkeypatch.setenv("ServiceBusConnection", deployed.amqp_server.connection_string)
+    assert main(["replay", "send", "--all", "--namespace", f"127.0.0.1:{deployed.amqp_server.port}"]) == 0
     capsys.readouterr()
     for _ in range(int(PATIENCE / 0.05)):
         parked = deployed.broker.peek("parked-messages")
@@ -247,8 +247,8 @@ def test_the_command_with_a_deployed_app(
     app: OpenApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployed = app("orders")
-    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
-    namespace = f"127.0.0.1:{deployed.door.port}"
+    monkeypatch.setenv("ServiceBusConnection", deployed.amqp_server.connection_string)
+    namespace = f"127.0.0.1:{deployed.amqp_server.port}"
     vault, machine = deployed.simulator.vault_id(), deployed.simulator.vm_id("sqlvm1")
     protect = ("protect", "--vault", vault, "--vm", machine, "--policy", POLICY, "--namespace", namespace)
 
@@ -294,9 +294,9 @@ def test_the_commands_of_the_guides_run_as_they_stand(
     deployed = app("orders")
     deployed.run(deployed.protect())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ServiceBusConnection", deployed.door.connection_string)
+    monkeypatch.setenv("ServiceBusConnection", deployed.amqp_server.connection_string)
     monkeypatch.setenv("ARM_ENDPOINT", deployed.url)
-    namespace = f"127.0.0.1:{deployed.door.port}"
+    namespace = f"127.0.0.1:{deployed.amqp_server.port}"
     Path("lost.jsonl").write_text(json.dumps(deployed.backup() | {"id": "lost"}) + "\n", encoding="utf-8")
     vault, machine = deployed.simulator.vault_id(), deployed.simulator.vm_id("sqlvm1")
     InProcessBus(deployed.broker).send([line.message() for line in read_request_lines([b"garbage"])])

@@ -525,8 +525,8 @@ def test_a_warning_says_in_its_text_what_it_is_about(caplog: pytest.LogCaptureFi
 def test_sending_is_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
     """The worker hands on all that is logged at Information, under the function's name."""
     caplog.set_level(logging.INFO)
-    with Broker(None) as broker, AmqpServer(broker) as door:
-        with ServiceBusBus.from_connection_string(door.connection_string) as bus:
+    with Broker(None) as broker, AmqpServer(broker) as amqp_server:
+        with ServiceBusBus.from_connection_string(amqp_server.connection_string) as bus:
             bus.send([OutgoingMessage(entity="track", message_id="1", body=b"{}")])
         assert broker.counts("track").active == 1
     assert [record for record in caplog.records if record.name.startswith("azure.servicebus")] == []

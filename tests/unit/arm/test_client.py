@@ -346,7 +346,7 @@ ERRORS = [
         False,
     ),
     (429, {"error": {"code": 42, "message": None}}, "42", "", (), False),
-    # What is turned away at the door is so whoever says it; a gateway that gave up waiting knows nothing.
+    # What is turned away has not started, whoever says it; a gateway that gave up waiting knows nothing.
     (409, {"error": {"message": "Busy."}}, "", "Busy.", (), False),
     (425, {"error": {"message": "Too early."}}, "", "Too early.", (), False),
     (408, {"error": {"code": "RequestTimeout", "message": "Late."}}, "RequestTimeout", "Late.", (), True),

@@ -1,4 +1,4 @@
-"""A broker, and the door by which the SDK reaches it."""
+"""A broker, and the amqp_server by which the SDK reaches it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture
-def door(broker: Broker) -> Iterator[AmqpServer]:
-    with AmqpServer(broker) as door:
-        yield door
+def amqp_server(broker: Broker) -> Iterator[AmqpServer]:
+    with AmqpServer(broker) as amqp_server:
+        yield amqp_server

@@ -37,8 +37,8 @@ LOAD_SECONDS = float(os.environ.get("CHAOS_SECONDS", "1.5"))
 
 
 @pytest.fixture
-def bus(door: AmqpServer) -> Iterator[ServiceBusBus]:
-    with ServiceBusBus.from_connection_string(door.connection_string) as bus:
+def bus(amqp_server: AmqpServer) -> Iterator[ServiceBusBus]:
+    with ServiceBusBus.from_connection_string(amqp_server.connection_string) as bus:
         yield bus
 
 
@@ -108,11 +108,11 @@ def count_threads() -> int:
     return sum(thread.name != "deadlines" for thread in threading.enumerate())
 
 
-def test_sixteen_threads_share_one_bus(broker: Broker, door: AmqpServer, bus: ServiceBusBus) -> None:
+def test_sixteen_threads_share_one_bus(broker: Broker, amqp_server: AmqpServer, bus: ServiceBusBus) -> None:
     entities = (TRACK, "events")
     for entity in entities:
         bus.send([message("warm-up", entity)])
-    before = door.open_links(), count_threads()
+    before = amqp_server.open_links(), count_threads()
     sent: list[list[str]] = [[] for _ in range(16)]
     over = threading.Event()
     failures: list[BaseException] = []
@@ -132,12 +132,12 @@ def test_sixteen_threads_share_one_bus(broker: Broker, door: AmqpServer, bus: Se
     for thread in threads:
         thread.start()
     assert not over.wait(LOAD_SECONDS)
-    during = door.open_links(), count_threads() - len(threads)
+    during = amqp_server.open_links(), count_threads() - len(threads)
     over.set()
     for thread in threads:
         thread.join()
     assert not failures
-    after = door.open_links(), count_threads()
+    after = amqp_server.open_links(), count_threads()
     assert before == during == after
     assert before[0] == (2, 2)
     arrived = [name for entity in entities for name in kept(broker, entity) if name != "warm-up"]
@@ -146,7 +146,7 @@ def test_sixteen_threads_share_one_bus(broker: Broker, door: AmqpServer, bus: Se
 
 
 def test_connections_that_break_in_the_middle_lose_and_double_nothing(
-    broker: Broker, door: AmqpServer, bus: ServiceBusBus
+    broker: Broker, amqp_server: AmqpServer, bus: ServiceBusBus
 ) -> None:
     sent: list[list[str]] = [[] for _ in range(4)]
     over = threading.Event()
@@ -176,7 +176,7 @@ def test_connections_that_break_in_the_middle_lose_and_double_nothing(
         # Not before messages flow again: each drop is to hit a send.
         flowing = sum(map(len, sent))
         eventually(lambda flowing=flowing: sum(map(len, sent)) > flowing + 100)  # type: ignore[misc]
-        drops += door.drop_connections()
+        drops += amqp_server.drop_connections()
     flowing = sum(map(len, sent))
     eventually(lambda: sum(map(len, sent)) > flowing)
     over.set()
@@ -193,26 +193,26 @@ def test_connections_that_break_in_the_middle_lose_and_double_nothing(
 
 
 def test_a_link_that_the_service_detached_is_opened_anew(
-    broker: Broker, door: AmqpServer, bus: ServiceBusBus
+    broker: Broker, amqp_server: AmqpServer, bus: ServiceBusBus
 ) -> None:
     bus.send([message("1")])
-    assert door.detach_links() == 1
+    assert amqp_server.detach_links() == 1
     bus.send([message("2")])
-    assert door.drop_connections() == 1
+    assert amqp_server.drop_connections() == 1
     bus.send([message("3")])
     assert kept(broker) == ["1", "2", "3"]
-    eventually(lambda: door.open_links() == (1, 1))
+    eventually(lambda: amqp_server.open_links() == (1, 1))
 
 
 def test_a_link_that_was_idle_for_long_is_not_trusted(
-    broker: Broker, door: AmqpServer, caplog: pytest.LogCaptureFixture
+    broker: Broker, amqp_server: AmqpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = SteppedClock(datetime(2026, 1, 5, tzinfo=UTC))
     caplog.set_level(logging.INFO, "shared.bus")
-    with ServiceBusBus.from_connection_string(door.connection_string, clock=clock) as bus:
+    with ServiceBusBus.from_connection_string(amqp_server.connection_string, clock=clock) as bus:
         bus.send([message("1")])
         clock.advance(timedelta(seconds=IDLE_LIMIT + 1))
-        door.detach_links()
+        amqp_server.detach_links()
         bus.send([message("2")])
     assert kept(broker) == ["1", "2"]
     # It was replaced before it was used, so there was no failure to recover from.
@@ -221,22 +221,24 @@ def test_a_link_that_was_idle_for_long_is_not_trusted(
 
 @pytest.mark.parametrize("condition", ["amqp:unauthorized-access", "amqp:not-found"])
 def test_what_a_kept_link_is_refused_is_asked_again_on_a_new_one(
-    broker: Broker, door: AmqpServer, bus: ServiceBusBus, condition: str
+    broker: Broker, amqp_server: AmqpServer, bus: ServiceBusBus, condition: str
 ) -> None:
     bus.send([message("1")])
     # The token of the link has expired while the machine slept, or its queue was made anew.
-    door.refuse_sends(condition)
+    amqp_server.refuse_sends(condition)
     bus.send([message("2")])
     assert kept(broker) == ["1", "2"]
-    door.refuse_sends(condition, 2)
+    amqp_server.refuse_sends(condition, 2)
     with pytest.raises(BusError, match=TRACK) as raised:
         bus.send([message("3")])
     assert not isinstance(raised.value, BusUnavailableError)
 
 
-def test_an_identity_whose_token_has_expired_sends_by_a_new_one(broker: Broker, door: AmqpServer) -> None:
+def test_an_identity_whose_token_has_expired_sends_by_a_new_one(
+    broker: Broker, amqp_server: AmqpServer
+) -> None:
     identity = Identity(first_life=timedelta(seconds=3))
-    with plain_tcp(door, identity) as bus:
+    with plain_tcp(amqp_server, identity) as bus:
         bus.send([message("1")])
         first = identity.tokens[0].expires_on
         eventually(lambda: datetime.now(UTC).timestamp() > first + 1)
@@ -262,13 +264,13 @@ def test_an_identity_whose_token_has_expired_sends_by_a_new_one(broker: Broker, 
 )
 def test_what_the_service_refuses_is_sorted(
     broker: Broker,
-    door: AmqpServer,
+    amqp_server: AmqpServer,
     bus: ServiceBusBus,
     condition: str,
     refusals: int,
     expected: type[BusError] | None,
 ) -> None:
-    door.refuse_sends(condition, refusals)
+    amqp_server.refuse_sends(condition, refusals)
     if expected is None:
         bus.send([message("m")])
     else:
@@ -297,8 +299,8 @@ def test_a_queue_that_is_not_there_cannot_be_looked_into(bus: ServiceBusBus) -> 
     assert type(raised.value) is UnknownEntityError
 
 
-def test_whoever_may_not_look_is_told_which_role_does(door: AmqpServer) -> None:
-    wrong = door.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
+def test_whoever_may_not_look_is_told_which_role_does(amqp_server: AmqpServer) -> None:
+    wrong = amqp_server.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
     with (
         ServiceBusBus.from_connection_string(wrong) as bus,
         pytest.raises(BusError, match="look into track: give it the role Azure Service Bus Data Receiver"),
@@ -313,10 +315,10 @@ def test_an_unknown_entity_is_no_passing_trouble(bus: ServiceBusBus) -> None:
 
 
 def test_a_wrong_key_says_what_to_do_and_not_what_the_key_is(
-    door: AmqpServer, caplog: pytest.LogCaptureFixture
+    amqp_server: AmqpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    wrong = door.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
+    wrong = amqp_server.connection_string.replace("SharedAccessKey=", "SharedAccessKey=geheim")
     with (
         ServiceBusBus.from_connection_string(wrong) as bus,
         pytest.raises(BusError, match="Azure Service Bus Data Sender") as raised,
@@ -401,23 +403,23 @@ class Identity:
         return self.tokens[-1]
 
 
-def plain_tcp(door: AmqpServer, identity: Identity) -> ServiceBusBus:
+def plain_tcp(amqp_server: AmqpServer, identity: Identity) -> ServiceBusBus:
     return ServiceBusBus(
-        lambda: ServiceBusClient(f"127.0.0.1:{door.port}", identity, use_tls=False, retry_total=0)
+        lambda: ServiceBusClient(f"127.0.0.1:{amqp_server.port}", identity, use_tls=False, retry_total=0)
     )
 
 
-def test_an_identity_sends_with_its_token(broker: Broker, door: AmqpServer) -> None:
+def test_an_identity_sends_with_its_token(broker: Broker, amqp_server: AmqpServer) -> None:
     identity = Identity()
-    with plain_tcp(door, identity) as bus:
+    with plain_tcp(amqp_server, identity) as bus:
         bus.send([message("m")])
     assert kept(broker) == ["m"]
     assert identity.scopes == {"https://servicebus.azure.net//.default"}
 
 
-def test_a_token_that_cannot_be_had_is_passing_trouble(door: AmqpServer) -> None:
+def test_a_token_that_cannot_be_had_is_passing_trouble(amqp_server: AmqpServer) -> None:
     with (
-        plain_tcp(door, Identity(ClientAuthenticationError("secret expired: geheim"))) as bus,
+        plain_tcp(amqp_server, Identity(ClientAuthenticationError("secret expired: geheim"))) as bus,
         pytest.raises(BusUnavailableError, match="sign in") as raised,
     ):
         bus.send([message("m")])
@@ -433,10 +435,10 @@ def test_a_namespace_is_a_host_name(namespace: str) -> None:
 # -- the end
 
 
-def test_a_closed_bus_leaves_no_connection_and_says_so(door: AmqpServer, bus: ServiceBusBus) -> None:
+def test_a_closed_bus_leaves_no_connection_and_says_so(amqp_server: AmqpServer, bus: ServiceBusBus) -> None:
     bus.send([message("1"), message("1", "events")])
     bus.close()
-    eventually(lambda: door.open_links() == (0, 0))
+    eventually(lambda: amqp_server.open_links() == (0, 0))
     bus.close()
     with pytest.raises(BusError, match="closed"):
         bus.send([message("2")])

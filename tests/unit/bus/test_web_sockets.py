@@ -25,9 +25,9 @@ _ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class Gateway:
     """What the service has on port 443 (RFC 6455): a WebSocket whose binary frames are the bytes of AMQP."""
 
-    def __init__(self, door: AmqpServer, *, silent: bool) -> None:
+    def __init__(self, amqp_server: AmqpServer, *, silent: bool) -> None:
         host, _, port = (
-            door.connection_string.partition("sb://")[2].partition(";")[0].strip("/").partition(":")
+            amqp_server.connection_string.partition("sb://")[2].partition(";")[0].strip("/").partition(":")
         )
         self._door = (host, int(port))
         self._silent = silent
@@ -124,11 +124,11 @@ MESSAGES = [
 
 
 def test_messages_arrive_by_a_web_socket(
-    broker: Broker, door: AmqpServer, opened: Callable[[Gateway], Gateway]
+    broker: Broker, amqp_server: AmqpServer, opened: Callable[[Gateway], Gateway]
 ) -> None:
-    gateway = opened(Gateway(door, silent=False))
+    gateway = opened(Gateway(amqp_server, silent=False))
     with ServiceBusBus.from_connection_string(
-        door.connection_string, transport=Transport.AMQP_WEB_SOCKETS
+        amqp_server.connection_string, transport=Transport.AMQP_WEB_SOCKETS
     ) as bus:
         bus.send(MESSAGES)
     assert gateway.asked == ["amqpwsb10"]
@@ -136,12 +136,12 @@ def test_messages_arrive_by_a_web_socket(
 
 
 def test_a_gateway_that_says_nothing_does_not_hold_a_send_for_ever(
-    door: AmqpServer, opened: Callable[[Gateway], Gateway], monkeypatch: pytest.MonkeyPatch
+    amqp_server: AmqpServer, opened: Callable[[Gateway], Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened(Gateway(door, silent=True))
+    opened(Gateway(amqp_server, silent=True))
     monkeypatch.setattr("shared.bus.service_bus.ATTEMPT_TIMEOUT", 1.0)
     with ServiceBusBus.from_connection_string(
-        door.connection_string, transport=Transport.AMQP_WEB_SOCKETS
+        amqp_server.connection_string, transport=Transport.AMQP_WEB_SOCKETS
     ) as bus:
         bus._attempt_timeout = 1.0
         failed: list[BaseException] = []

@@ -20,9 +20,16 @@ def test_each_request_goes_to_replays_with_its_queue_and_an_epoch(monkeypatch: p
     from local.broker.amqp import AmqpServer
 
     lines = [json.loads(line) for line in REQUESTS.read_text(encoding="utf-8").splitlines() if line.strip()]
-    with Broker(None) as broker, AmqpServer(broker) as door:
-        monkeypatch.setenv("ServiceBusConnection", door.connection_string)
-        arguments = ["replay", "send", "--requests", str(REQUESTS), "--namespace", f"127.0.0.1:{door.port}"]
+    with Broker(None) as broker, AmqpServer(broker) as amqp_server:
+        monkeypatch.setenv("ServiceBusConnection", amqp_server.connection_string)
+        arguments = [
+            "replay",
+            "send",
+            "--requests",
+            str(REQUESTS),
+            "--namespace",
+            f"127.0.0.1:{amqp_server.port}",
+        ]
         assert main(arguments) == 0
         assert main(arguments) == 0, "twice is once"
         found = broker.peek("replays", 0, 100)

@@ -49,9 +49,9 @@ def call(
 ) -> Any:
     from local.broker.amqp import AmqpServer
 
-    with AmqpServer(broker) as door:
-        monkeypatch.setenv("ServiceBusConnection", door.connection_string)
-        status = main([*command, "--namespace", f"127.0.0.1:{door.port}", "--json"])
+    with AmqpServer(broker) as amqp_server:
+        monkeypatch.setenv("ServiceBusConnection", amqp_server.connection_string)
+        status = main([*command, "--namespace", f"127.0.0.1:{amqp_server.port}", "--json"])
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

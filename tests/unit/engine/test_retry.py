@@ -61,7 +61,7 @@ ROWS: list[tuple[str, ArmError, dict[str, Any], Decision]] = [
     ("503 POST", answered(503), {}, Retry(2 * S, may_have_started=True)),
     ("500 POST", answered(500), {}, Retry(2 * S, may_have_started=True)),
     ("408 POST", answered(408), {}, Retry(2 * S, may_have_started=True)),
-    # turned away at the door: not started; with a Retry-After it is no failure that makes waits longer
+    # turned away: not started; with a Retry-After it is no failure that makes waits longer
     ("429 bare", answered(429), {}, Retry(2 * S, may_have_started=False)),
     (
         "429 Retry-After",
