@@ -324,9 +324,10 @@ class IdentityTokenSource:
             if self._last.text == last.text:
                 self._last = self._fetched(limit, new_credential=refresh, claims=claims)
         except TokenError as error:
-            if not holds:
+            now = self._clock.now()
+            if refresh or now >= last.expires:
                 raise
-            self._last = replace(last, renewal=now + _REFRESH_RETRY)
+            self._last = replace(last, renewal=min(now + _REFRESH_RETRY, last.expires))
             _log.warning(
                 "no new token yet, the old one still holds: %s", error, extra={"action": "token_refresh"}
             )

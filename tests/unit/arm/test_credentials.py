@@ -140,6 +140,7 @@ class Entra:
         self.claims: list[str | None] = []
         self.failure: Exception | None = None
         self.busy: threading.Event | None = None
+        self.takes = timedelta()
 
     def open(self, choice: CredentialChoice) -> Entra:
         self.opened += 1
@@ -151,6 +152,7 @@ class Entra:
         self.claims.append(kwargs.get("claims"))
         if self.busy is not None:
             assert self.busy.wait(10)
+        self.clock.advance(self.takes)
         if self.failure is not None:
             raise self.failure
         return AccessToken(f"token-{self.asked}", int((self.clock.now() + self.life).timestamp()))
@@ -229,6 +231,41 @@ def test_a_failed_refresh_goes_on_with_the_token_that_holds(
         source.token()
     entra.failure = None
     assert source.token() == "token-5"
+
+
+def test_a_failed_refresh_does_not_prolong_a_token(
+    clock: SteppedClock, entra: Entra, source: IdentityTokenSource
+) -> None:
+    source.token()
+    clock.advance(timedelta(minutes=59, seconds=55))
+    entra.failure = ConnectionError("down")
+    assert source.token() == "token-1"
+    entra.failure = None
+    clock.advance(timedelta(seconds=5))
+    assert source.token() == "token-3"
+
+
+def test_the_next_refresh_waits_from_the_end_of_one_that_failed(
+    clock: SteppedClock, entra: Entra, source: IdentityTokenSource
+) -> None:
+    source.token()
+    clock.advance(timedelta(minutes=56))
+    entra.failure = ConnectionError("down")
+    entra.takes = timedelta(seconds=40)
+    assert source.token() == "token-1"
+    assert source.token() == "token-1"
+    assert entra.asked == 2
+
+
+def test_a_token_that_ends_while_its_refresh_fails_is_not_given(
+    clock: SteppedClock, entra: Entra, source: IdentityTokenSource
+) -> None:
+    source.token()
+    clock.advance(timedelta(minutes=59, seconds=55))
+    entra.failure = ConnectionError("down")
+    entra.takes = timedelta(seconds=10)
+    with pytest.raises(AuthenticationError):
+        source.token()
 
 
 def test_threads_share_one_request(entra: Entra, source: IdentityTokenSource) -> None:
