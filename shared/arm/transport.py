@@ -245,7 +245,8 @@ class HttpTransport:
                     preload_content=False,
                 )
                 received = self._read(response, limit, max_body)
-                shown = {name.lower(): value for name, value in response.headers.items()}
+                # Looked up by name, the values of a repeated header come joined.
+                shown = {name.lower(): response.headers[name] for name in response.headers}
                 return RawAnswer(response.status, shown, received)
             except TransportError as error:
                 failure = error

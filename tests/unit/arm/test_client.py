@@ -501,6 +501,18 @@ def test_a_claims_challenge_that_cannot_be_read_is_not_answered_with_the_same_cl
         assert "insufficient_claims" in caught.value.headers["www-authenticate"]
 
 
+def test_a_claims_challenge_counts_though_another_challenge_follows_it(server: Server) -> None:
+    claims = '{"access_token":{"acrs":{"essential":true,"value":"p1"}}}'
+    challenge = challenged_for(base64.b64encode(claims.encode()).decode())
+    # RFC 9110, section 11.6.1: a server may send a challenge in a header line of its own.
+    headers = {**challenge.headers, "www-authenticate": 'PoP realm=""'}
+    server.answer(Answer(401, challenge.body, headers), Answer(200, {"name": "vault1"}))
+    tokens = CountingTokens()
+    with client_of(server.url, token_source=tokens) as arm:
+        assert arm.get("get", VAULT.url_path, params=PARAMS).body == {"name": "vault1"}
+    assert tokens.claims == [claims]
+
+
 def test_many_threads_with_an_expired_token_ask_for_one_new_one(server: Server) -> None:
     together = threading.Barrier(8)
 
