@@ -299,6 +299,9 @@ class HttpTransport:
         if not proxy or self._endpoint.is_loopback:
             return urllib3.PoolManager(**options)
         proxy = proxy if "://" in proxy else f"http://{proxy}"
+        if not urllib3.util.parse_url(proxy).host:
+            # The host itself would be asked for a tunnel.
+            raise TransportError("the proxy cannot be used", sent=False)
         user, password = requests.utils.get_auth_from_url(proxy)
         identity = urllib3.util.make_headers(proxy_basic_auth=f"{user}:{password}") if user else None
         return urllib3.ProxyManager(

@@ -340,8 +340,9 @@ def test_a_host_outside_the_proxy_is_asked_itself(misbehaving: Peer, monkeypatch
     assert not misbehaving.connections
 
 
-def test_a_scheme_that_no_proxy_has_means_that_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "socks9://127.0.0.1:1")
+@pytest.mark.parametrize("proxy", ["socks9://127.0.0.1:1", "http://", "http://:80", "http://user:p@"])
+def test_what_can_be_no_proxy_means_that_nothing_started(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     with (
         client_of("https://management.invalid") as arm,
