@@ -40,6 +40,7 @@ def connect(environment: Mapping[str, str]) -> Bus:
     """
     transport = service_bus_transport(environment)
     _refuse_another_connection(environment)
+    _refuse_two_values(environment)
     connection_string = host_setting(environment, SERVICE_BUS_CONNECTION)
     namespace = host_setting(environment, SERVICE_BUS_NAMESPACE)
     if not connection_string and not namespace:
@@ -82,6 +83,22 @@ def _refuse_another_connection(environment: Mapping[str, str]) -> None:
                 for name in sorted(others)
             ]
         )
+
+
+def _refuse_two_values(environment: Mapping[str, str]) -> None:
+    """Of two names that differ only in case, the Functions host takes one, and nothing says which."""
+    names: dict[str, list[str]] = {}
+    for name, value in environment.items():
+        if name.lower().startswith(SERVICE_BUS_CONNECTION.lower()) and value.strip():
+            names.setdefault(name.lower(), []).append(name)
+    problems = [
+        f"{' and '.join(sorted(same))}: the Functions host takes them for one setting, and their values differ; keep"
+        " one of them."
+        for same in names.values()
+        if len({environment[name].strip() for name in same}) > 1
+    ]
+    if problems:
+        raise SettingsError(problems)
 
 
 def _refuse_others(environment: Mapping[str, str]) -> None:

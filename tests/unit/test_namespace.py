@@ -149,6 +149,20 @@ def test_a_connection_string_is_found_whatever_the_case_of_its_name(
     assert not asked
 
 
+@pytest.mark.parametrize("name", ["ServiceBusConnection", "ServiceBusConnection__fullyQualifiedNamespace"])
+def test_two_names_that_differ_only_in_case_and_have_two_values_are_refused(name: str) -> None:
+    """The Functions host takes one of them, and nothing says which."""
+    environment = {name: STRING, name.lower(): "a secret"}
+    with pytest.raises(SettingsError, match=f"^{name} and {name.lower()}: ") as raised:
+        connect(environment)
+    assert "a secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("other", [STRING, f" {STRING}", " "])
+def test_two_names_that_differ_only_in_case_may_have_one_value(other: str) -> None:
+    assert isinstance(connect({"ServiceBusConnection": STRING, "SERVICEBUSCONNECTION": other}), ServiceBusBus)
+
+
 @pytest.mark.parametrize(
     "name",
     [
