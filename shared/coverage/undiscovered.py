@@ -39,7 +39,7 @@ def _unusable_parents(inventory: Inventory) -> Iterator[DatabaseCoverage]:
             whole = {"instance": unusable.name, "name": EVERY_DATABASE}
             yield DatabaseCoverage(
                 vault_id=inventory.listings.vault_id,
-                database=inventory.unusable_database(unusable).model_copy(update=whole),
+                database=inventory.unusable_database(unusable).changed(**whole),
                 state=CoverageState.UNKNOWN,
                 code=unusable.code,
                 message=f"It {unusable.why}.",

@@ -89,7 +89,7 @@ def _step_message(delivery: Delivery) -> tuple[StepMessage[_Salvaged], str | Non
         accepted=vault is not None or "data" not in of_step,
     )
     epoch = max(delivery.epoch, head.request.epoch)
-    request = head.request.model_copy(update={"epoch": epoch})
+    request = head.request.changed(epoch=epoch)
     whole: StepMessage[_Salvaged] = StepMessage[_Salvaged].model_construct(
         **{**dict(head), "payload": salvaged, "request": request}
     )

@@ -384,21 +384,25 @@ class StepMessage(TolerantModel, Generic[P]):
             for n in range(max(self.effect.n, most), 0, -1):
                 yield self.client_request_id_of(n, epoch), (epoch, n) < now
 
-    def next_poll(self, *, at: ServiceTime, effect: Effect | None = None, **changes: Any) -> Self:
-        """The same message for its next poll; the count of failures starts anew unless `changes` set it.
-
-        What is known of its effect only grows.
-        """
-        known = self.effect if effect is None else effect.joined(self.effect)
-        return self.model_copy(
-            update={
-                "at": at,
-                "poll": self.poll + 1,
-                "attempt": 0,
-                "failing_since": None,
-                **changes,
-                "effect": known,
-            }
+    def next_poll(
+        self,
+        *,
+        at: ServiceTime,
+        effect: Effect | None = None,
+        payload: Payload | None = None,
+        ending: Ending | None = None,
+        attempt: int = 0,
+        failing_since: ServiceTime | None = None,
+    ) -> Self:
+        """The same message for its next poll; what is known of its effect only grows."""
+        return self.changed(
+            at=at,
+            poll=self.poll + 1,
+            attempt=attempt,
+            failing_since=failing_since,
+            effect=self.effect if effect is None else effect.joined(self.effect),
+            ending=ending or self.ending,
+            payload=payload or self.payload,
         )
 
     @property
@@ -407,18 +411,11 @@ class StepMessage(TolerantModel, Generic[P]):
         following = self.payload
         if not isinstance(following, Following):
             return self
-        return self.model_copy(
-            update={
-                "step": following.origin,
-                "sender": self.step,
-                "poll": 0,
-                "payload": following.payload,
-            }
-        )
+        return self.changed(step=following.origin, sender=self.step, poll=0, payload=following.payload)
 
     def learned(self, effect: Effect) -> Self:
         """The same message, with what else is known of its effect."""
-        return self.model_copy(update={"effect": effect.joined(self.effect)})
+        return self.changed(effect=effect.joined(self.effect))
 
 
 #: How many bytes of a sender's application properties a copy keeps: Service Bus takes 64 KB of them in all

@@ -48,12 +48,12 @@ def outcome(
     )
     if payload.is_accepted or database is not None:
         return event
-    return event.model_copy(update={"message_id": events.claim_id(message.request)})
+    return event.changed(message_id=events.claim_id(message.request))
 
 
 def outcome_beside_acceptance(message: StepMessage[Any], end: End, *, at: ServiceTime) -> Event:
     """The outcome of a whole request that was accepted and means no database."""
-    return outcome(message, end, at=at).model_copy(update={"message_id": None})
+    return outcome(message, end, at=at).changed(message_id=None)
 
 
 def accepted(

@@ -207,7 +207,7 @@ def _last_conflict(expected: ExpectedJob, message: StepMessage[Any], collaborato
         return End(status, why)
     most = expected.attempts(message, collaborators)
     text = f"{why.message} This was attempt {min(message.effect.n, most)} of at most {most}."
-    return End(status, why.model_copy(update={"message": text}))
+    return End(status, why.changed(message=text))
 
 
 def _before_replay(

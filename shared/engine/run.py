@@ -390,8 +390,8 @@ def final_answers(
     message = _readable(row, delivery, runtime) if row is not None else None
     if row is None or message is None:
         return [answer_step(delivery, info, runtime).to_message()]
-    request = message.request.model_copy(update={"epoch": max(delivery.epoch, message.request.epoch)})
-    message = message.model_copy(update={"request": request})
+    request = message.request.changed(epoch=max(delivery.epoch, message.request.epoch))
+    message = message.changed(request=request)
     decided = message.payload.followed if isinstance(message.payload, Following) else message.ending
     if message.payload.is_fixed and message.ending is None:
         return _final_answers_of_selection(row, message, info, runtime, onward_refused=onward_refused)
@@ -424,7 +424,7 @@ def _final_answers_of_selection(
         if onward_refused:
             sent.append(outcomes.outcome(following, End(ending.status, info), at=at).to_message())
         else:
-            ended = following.model_copy(update={"ending": ending})
+            ended = following.changed(ending=ending)
             sent.append(outgoing(ended, timedelta(), runtime))
     if result.accepted is not None:
         sent.append(result.accepted.to_message())

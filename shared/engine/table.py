@@ -188,7 +188,7 @@ class Table:
                 raise
             # The end of the step before, sent in place of going on.
             payload = self._payload(self.row(head.sender), raw.get("payload"))
-        return head.model_copy(update={"payload": payload})
+        return head.changed(payload=payload)
 
     def _payload(self, row: Row, raw: Any) -> Payload:
         if row.payload is not Following or not isinstance(raw, dict):
@@ -198,7 +198,7 @@ class Table:
             raise UnknownStepError(following.origin, following.deadline)
         origin = self.rows[following.origin]
         payload = origin.payload.model_validate(raw.get("payload"), extra="ignore")
-        return following.model_copy(update={"payload": payload})
+        return following.changed(payload=payload)
 
 
 #: Fields that only the first version wrote: how often a delivery was late, and an acceptance not yet published.

@@ -86,9 +86,7 @@ def wait(message: StepMessage[Following]) -> Later:
     """
     following = message.payload
     assert isinstance(following.followed, Ending)
-    waiting = following.model_copy(
-        update={"followed": following.followed.model_copy(update={"has_waited": True})}
-    )
+    waiting = following.changed(followed=following.followed.changed(has_waited=True))
     _log.info("a doubt waits for others of its request", extra=log_context(message))
     return Later(_pause(message.attempt), payload=waiting, attempt=message.attempt + 1)
 

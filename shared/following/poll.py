@@ -157,7 +157,7 @@ class Poll:
         self, followed: FollowedOperation, error: ArmStatusError, *, at: str, has_other: bool
     ) -> Result:
         if error.status == 403 and has_other and not followed.other_url:
-            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
+            return self._later(timedelta(), followed=followed.changed(other_url=True))
         if error.status in (404, 410):
             if error.status == 404 and self._collaborators.now() - self._following.began < GRACE:
                 return self._later(error.retry_after)
@@ -172,7 +172,7 @@ class Poll:
             and self._message.attempt + 1 >= MOST_MALFORMED
         )
         if settled and has_other and not followed.other_url:
-            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
+            return self._later(timedelta(), followed=followed.changed(other_url=True))
         if settled or (400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429)):
             return self._failed(
                 ErrorInfo(code=error.code, message=error.message, recommendations=error.recommendations)
@@ -211,9 +211,7 @@ class Poll:
             return self._job_known(possible[0].id, None)
         if not following.followed.looked:
             # The operation may be readable again by then.
-            return self._later(
-                timedelta(minutes=1), followed=following.followed.model_copy(update={"looked": True})
-            )
+            return self._later(timedelta(minutes=1), followed=following.followed.changed(looked=True))
         text = (
             f"the service accepted the request for {following.about} (client request id"
             f" {following.client_request_id}), but its job cannot be told among the {len(possible)} that the vault"
@@ -226,17 +224,12 @@ class Poll:
         if job is not None and self._is_foreign(job):
             return self._own_instead(job)
         limit = self._message.request.job_timeout or self._collaborators.settings.job_timeout
-        moved = following.model_copy(
-            update={
-                "followed": FollowedJob(job_id=job_id),
-                "deadline": following.began + limit,
-            }
-        )
+        moved = following.changed(followed=FollowedJob(job_id=job_id), deadline=following.began + limit)
         at = self._collaborators.now()
         info = job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress")
         started = outcomes.started(self._message, info, at=at)
         rest = Poll(
-            self._message.model_copy(update={"payload": moved}),
+            self._message.changed(payload=moved),
             self._row,
             self._collaborators,
             details_left_out=self._details_left_out,
@@ -357,7 +350,7 @@ class Poll:
         """The same message on a later tick, after at least `wait`; its outcome where that is past the deadline."""
         following = self._following
         if followed is not None:
-            following = following.model_copy(update={"followed": followed})
+            following = following.changed(followed=followed)
         at = self._collaborators.now()
         if at >= following.deadline or (wait is not None and at + wait > following.deadline):
             return outcomes.timed_out(following)
@@ -369,7 +362,7 @@ class Poll:
             delay = on_tick(at, wait, tick, since=since) if wait else wait
             delay = min(delay, max(wait, left))
         asked = at + wait if wait else None
-        return Later(delay, payload=following.model_copy(update={"not_before": asked}))
+        return Later(delay, payload=following.changed(not_before=asked))
 
 
 def _with_event(event: Event, result: Result) -> Result:
@@ -391,7 +384,7 @@ def _details(job: Job, warnings: tuple[str, ...], *, left_out: bool) -> OutcomeD
         end_time=job.end_time,
         duration_seconds=duration,
         warnings=warnings,
-        job=job_info(job).model_copy(update={"details_left_out": left_out or None}),
+        job=job_info(job).changed(details_left_out=left_out or None),
     )
 
 

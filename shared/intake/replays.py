@@ -129,13 +129,13 @@ def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMes
     payload = message.payload
     if isinstance(payload, BackupPlan | CoveragePlan):
         # An operator who replays it wants it now, whatever a schedule says.
-        payload = payload.model_copy(update={"planned": None})
+        payload = payload.changed(planned=None)
     fresh = {
-        "request": message.request.model_copy(update={"epoch": epoch}),
+        "request": message.request.changed(epoch=epoch),
         "since": runtime.service_clock.now(),
         "payload": payload,
     }
-    return message.model_copy(update=fresh)
+    return message.changed(**fresh)
 
 
 def _refuse(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> None:

@@ -168,7 +168,7 @@ def trigger_backup(message: StepMessage[BackupTask], collaborators: Collaborator
             expiry=until,
             client_request_id=request_id,
         ),
-        payload=task.model_copy(update={"retain_until": until}),
+        payload=task.changed(retain_until=until),
     )
 
 
@@ -222,7 +222,7 @@ def with_recovery_point(
             return end
         time, point = snapshots[0]
         newest = ChosenRecoveryPoint(name=point.name, kind=point.kind, time=time)
-    return replace(end, details=end.details.model_copy(update={"restorable": _restorable(newest, task)}))
+    return replace(end, details=end.details.changed(restorable=_restorable(newest, task)))
 
 
 def attempts(message: StepMessage[BackupTask], _collaborators: Collaborators) -> int:
@@ -240,12 +240,12 @@ def conclude(message: StepMessage[BackupTask], end: End) -> End:
     if message.request.operation is not Operation.PROTECT:
         return end
     state = "Protected" if end.error is None else "IRPending"
-    details = end.details.model_copy(update={"protection_state": state})
+    details = end.details.changed(protection_state=state)
     if end.error is None:
         return replace(end, details=details)
     ended = f"{end.status}: {end.error.code}: {end.error.message}"
     said = f"The database is protected, but its first backup ended as {ended}"
-    details = details.model_copy(update={"warnings": (*details.warnings, said)})
+    details = details.changed(warnings=(*details.warnings, said))
     return replace(end, status=Status.SUCCEEDED_WITH_WARNINGS, error=None, details=details)
 
 

@@ -135,7 +135,7 @@ def _delete(
     message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, collaborators: Collaborators
 ) -> Result:
     """Delete a run command that has ended."""
-    following = _with(message, _drill(message).model_copy(update={"deleted_at": collaborators.now()}))
+    following = _with(message, _drill(message).changed(deleted_at=collaborators.now()))
     return Call(
         make=lambda azure, request_id: azure.run_commands.delete(
             target.vm_id, command.name, client_request_id=request_id
@@ -161,7 +161,7 @@ def _start(
     name = run_command_name(target, database)
     attempt = message.client_request_id
     sent = parameters(attempt=attempt, action=action, instance=target.instance, database=database)
-    drill = _drill(message).model_copy(update={"asked_at": collaborators.now(), "deleted_at": None})
+    drill = _drill(message).changed(asked_at=collaborators.now(), deleted_at=None)
     return Call(
         make=lambda azure, request_id: azure.run_commands.put(
             target.vm_id,
@@ -223,9 +223,9 @@ def _without_result(message: StepMessage[RestoreTask], text: str, action: Action
 
 
 def _to_clean_up(message: StepMessage[RestoreTask], drill: Drill) -> Continue:
-    following = drill.model_copy(update={"asked_at": None, "deleted_at": None})
+    following = drill.changed(asked_at=None, deleted_at=None)
     return Continue((To("clean_up_drill", _with(message, following)),))
 
 
 def _with(message: StepMessage[RestoreTask], drill: Drill) -> RestoreTask:
-    return message.payload.model_copy(update={"drill": drill})
+    return message.payload.changed(drill=drill)

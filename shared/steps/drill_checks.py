@@ -218,7 +218,7 @@ def not_the_drills_own(
     task = message.payload
     item = ProtectedItemId.parse(task.item_id)
     wanted = target_for(target, task.database)
-    own = task.model_copy(update={"target": wanted, "overwrite": True, "no_recovery": False})
+    own = task.changed(target=wanted, overwrite=True, no_recovery=False)
     info, paths = body.get("targetInfo"), body.get("alternateDirectoryPaths", [])
     container = info.get("containerId") if isinstance(info, dict) else None
     is_own = (

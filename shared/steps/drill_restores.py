@@ -58,14 +58,12 @@ def prepare(
     chosen = choose_recovery_point(drill.choice, points, str(task.database))
     if isinstance(chosen, Failure):
         return chosen
-    return task.model_copy(
-        update={
-            "recovery_point": chosen,
-            "target": target_for(target, task.database),
-            "overwrite": True,
-            "no_recovery": False,
-            "drill": drill.model_copy(update={"began": now}),
-        }
+    return task.changed(
+        recovery_point=chosen,
+        target=target_for(target, task.database),
+        overwrite=True,
+        no_recovery=False,
+        drill=drill.changed(began=now),
     )
 
 
@@ -122,8 +120,8 @@ def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -
     task = message.payload
     assert task.drill is not None
     so_far = Ending(status=end.status, error=end.error, details=end.details)
-    drill = task.drill.model_copy(update={"so_far": so_far})
-    return Continue((To("check_drill", task.model_copy(update={"drill": drill, "prepared": None})),))
+    drill = task.drill.changed(so_far=so_far)
+    return Continue((To("check_drill", task.changed(drill=drill, prepared=None)),))
 
 
 def with_drill_info(
@@ -147,7 +145,7 @@ def with_drill_info(
         measured_rto_seconds=took,
         size_mb=transferred_mb,
     )
-    return replace(end, details=end.details.model_copy(update={"drill": info}))
+    return replace(end, details=end.details.changed(drill=info))
 
 
 # -- one drill after the other
@@ -163,11 +161,11 @@ def first_drill(sources: Sequence[DrillSource], drill: Drill, target: AlternateT
         item_id=first.item_id,
         server_name=first.server_name,
         recovery_point=None,
-        target=target.model_copy(update={"database": drill_database_name(first.database)}),
+        target=target.changed(database=drill_database_name(first.database)),
         overwrite=True,
         no_recovery=False,
         outcome_count=first.outcome_count,
-        drill=drill.model_copy(update={"rest": packed_sources(others) if others else None}),
+        drill=drill.changed(rest=packed_sources(others) if others else None),
     )
     return To("trigger_restore", payload)
 

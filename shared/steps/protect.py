@@ -111,7 +111,7 @@ def select_policy(message: StepMessage[ProtectPlan], collaborators: Collaborator
 
 
 def _with_policy(plan: ProtectPlan, chosen: Policy) -> Continue:
-    known = plan.model_copy(update={"policy_id": chosen.id, "policy_name": chosen.name})
+    known = plan.changed(policy_id=chosen.id, policy_name=chosen.name)
     return Continue((To("refresh_containers" if plan.data.vm_id is not None else "select_databases", known),))
 
 
@@ -151,7 +151,7 @@ def _registered_already(
             f"the virtual machine {plan.data.vm_id} is registered to vault {plan.data.vault_id.name} but has"
             " been deleted: its databases can be restored, not protected.",
         ).end
-    known = plan.model_copy(update={"container_id": container.id.path})
+    known = plan.changed(container_id=container.id.path)
     # Databases that are named may all be known; a pattern may mean one that was created since the last inquiry.
     # The service does not tell when the last inquiry was: recorded containers keep the date of their registration.
     patterns = any(selector.is_pattern for selector in plan.data.databases)
@@ -198,7 +198,7 @@ def _register(plan: ProtectPlan, container: ProtectableContainer) -> Call:
         make=lambda azure, request_id: azure.register_container(
             plan.data.vault_id, container, client_request_id=request_id
         ),
-        payload=plan.model_copy(update={"container_id": container_id.path}),
+        payload=plan.changed(container_id=container_id.path),
     )
 
 
@@ -209,7 +209,7 @@ def inquire_container(message: StepMessage[ProtectPlan], _collaborators: Collabo
     container_id = ContainerId.parse(plan.container_id)
     return Call(
         make=lambda azure, request_id: azure.inquire_container(container_id, client_request_id=request_id),
-        payload=plan.model_copy(update={"inquired": True}),
+        payload=plan.changed(inquired=True),
     )
 
 

@@ -102,10 +102,10 @@ def after_protection(message: StepMessage[ProtectTask], _job: Job, end: End) -> 
     """What follows once a database's job has ended: the resume of an undeleted one, a first backup."""
     task = message.payload
     if end.status not in SUCCESSES:
-        details = end.details.model_copy(update={"policy_name": task.policy_name})
+        details = end.details.changed(policy_name=task.policy_name)
         return replace(end, details=details)
     if task.action == "undelete":
-        resumed = task.model_copy(update={"action": "resume"})
+        resumed = task.changed(action="resume")
         return Continue((To("enable_protection", resumed),))
     first = _first_backup(task)
     if first is not None:
@@ -113,4 +113,4 @@ def after_protection(message: StepMessage[ProtectTask], _job: Job, end: End) -> 
     kept = task.action == "changePolicy"
     state = task.protection_state if kept else "IRPending"
     known = {"policy_name": task.policy_name, "protection_state": state}
-    return replace(end, details=end.details.model_copy(update=known))
+    return replace(end, details=end.details.changed(**known))

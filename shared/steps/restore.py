@@ -63,7 +63,7 @@ def select_recovery_point(message: StepMessage[RestorePlan], collaborators: Coll
         return chosen.end
     target = data.target
     if isinstance(target, AlternateTarget) and target.database is None:
-        target = target.model_copy(update={"database": default_name(data.database, chosen.time)})
+        target = target.changed(database=default_name(data.database, chosen.time))
     task = RestoreTask(
         database=database,
         item_id=item.id.path,
@@ -245,7 +245,7 @@ def _trigger_drill(message: StepMessage[RestoreTask], collaborators: Collaborato
             return prepared
         if isinstance(prepared, Failure):
             return with_drill_info(message, prepared.end)
-        message = message.model_copy(update={"payload": prepared})
+        message = message.changed(payload=prepared)
     elif task.prepared is not None and task.recovery_point is not None:
         failure = not_the_drills_own(message, target, task.prepared)
         if failure is not None:
@@ -280,8 +280,8 @@ def _call(
     return Call(
         make=lambda azure, request_id: azure.trigger_restore(point, body, client_request_id=request_id),
         # What follows the call needs no more than the task.
-        payload=task.model_copy(
-            update={"prepared": None if message.effect.ready else body, "warnings": warnings_of(task, body)}
+        payload=task.changed(
+            prepared=None if message.effect.ready else body, warnings=warnings_of(task, body)
         ),
         events=events,
     )
@@ -337,7 +337,7 @@ def _with_restore_details(message: StepMessage[RestoreTask], end: End) -> End:
         "recovery_point": RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time),
         "target": task.target.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
-    return replace(end, status=status, details=end.details.model_copy(update=restored))
+    return replace(end, status=status, details=end.details.changed(**restored))
 
 
 def warnings_of(task: RestoreTask, properties: Mapping[str, Any]) -> tuple[str, ...]:

@@ -44,6 +44,13 @@ def test_what_comes_back_starts_to_count_failures_anew_unless_it_says_so() -> No
     assert (still.attempt, still.failing_since) == (4, NOW)
 
 
+def test_a_field_that_a_message_does_not_have_cannot_be_changed() -> None:
+    message = backup_message()
+    assert message.changed(attempt=3, poll=2) == backup_message(attempt=3, poll=2)
+    with pytest.raises(TypeError, match="has no field attempts"):
+        message.changed(attempts=3)
+
+
 def test_what_is_known_of_an_effect_comes_back_with_it() -> None:
     doubtful = backup_message(effect=Effect(may_have_started=True))
     looked = doubtful.next_poll(at=LATER, effect=Effect(looks=1))
