@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
@@ -38,6 +38,9 @@ from shared.messages.reserved import (
     WAITED,
     without_reserved,
 )
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 VERSION: Final = 2
 TRACK: Final = "track"
@@ -345,6 +348,10 @@ class StepMessage(TolerantModel, Generic[P]):
         vault_id = self.request.vault_id
         assert vault_id is not None
         return vault_id
+
+    def job_timeout(self, settings: Settings) -> timedelta:
+        """For how long its job, or what stands in its way, is waited for: as the request says, else the settings."""
+        return self.request.job_timeout or settings.job_timeout
 
     @property
     def message_id(self) -> str:

@@ -156,8 +156,7 @@ def _while_waiting(
             return mistaken
         if out_of_attempts:
             return _last_conflict(expected, message, collaborators)
-        limit = message.request.job_timeout or collaborators.settings.job_timeout
-        if collaborators.now() - message.since > limit:
+        if collaborators.now() - message.since > message.job_timeout(collaborators.settings):
             error = ErrorInfo(
                 code=ErrorCode.CONFLICTING_OPERATION,
                 message=f"job {running[0].id} ({running[0].operation}) was still running on {database} when the"

@@ -85,7 +85,7 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
         case DecidedEffect():
             return (), [next_effect_message(message, result, at)]
         case FollowJob():
-            limit = message.request.job_timeout or runtime.settings.job_timeout
+            limit = message.job_timeout(runtime.settings)
             followed = FollowedJob(job_id=result.job_id)
             if isinstance(message.payload, Following):
                 moved = message.payload.changed(followed=followed, not_before=None, deadline=at + limit)

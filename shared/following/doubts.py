@@ -58,7 +58,8 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
     doubts = [
         message
         for message in messages
-        if is_doubt(message) and _waited(message) <= _patience(message, runtime)
+        # No job is followed for longer.
+        if is_doubt(message) and _waited(message) <= message.job_timeout(runtime.settings)
     ]
     if not doubts:
         return frozenset()
@@ -100,11 +101,6 @@ def _pause(attempt: int) -> timedelta:
 def _waited(message: StepMessage[Any]) -> timedelta:
     """How long a doubt has waited; the time that the app or its bus stood still is none of it."""
     return sum(map(_pause, range(message.attempt)), timedelta())
-
-
-def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:
-    """The longest that a doubt waits: no job is followed for longer."""
-    return message.request.job_timeout or runtime.settings.job_timeout
 
 
 def _others(step: str, doubts: Sequence[StepMessage[Any]], runtime: Runtime, until: float) -> Iterator[Part]:

@@ -223,7 +223,7 @@ class Poll:
         following = self._following
         if job is not None and self._is_foreign(job):
             return self._own_instead(job)
-        limit = self._message.request.job_timeout or self._collaborators.settings.job_timeout
+        limit = self._message.job_timeout(self._collaborators.settings)
         moved = following.changed(followed=FollowedJob(job_id=job_id), deadline=following.began + limit)
         at = self._collaborators.now()
         info = job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress")

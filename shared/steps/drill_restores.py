@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -43,8 +42,7 @@ def prepare(
     # Checked before anything in the vault is listed: another drill may be waited for by the hour.
     waiting = _other_drill(message, collaborators, target)
     if waiting is not None:
-        limit = message.request.job_timeout or collaborators.settings.job_timeout
-        if now - message.since <= limit:
+        if now - message.since <= message.job_timeout(collaborators.settings):
             return Later(_BETWEEN_LOOKS)
         return Failure(
             ErrorCode.CONFLICTING_OPERATION,
@@ -71,9 +69,8 @@ def _other_drill(
     message: StepMessage[RestoreTask], collaborators: Collaborators, target: DrillTarget
 ) -> str | None:
     """Another drill on the target's instance, as far as the vault's jobs and the VM's run commands show one."""
-    vault_id = message.request.vault_id
     drill = message.payload.drill
-    assert vault_id is not None and drill is not None
+    assert drill is not None
     own = {request_id for request_id, _ in message.client_request_ids(most=3)}
     hashed = drill_target_hash(target.key)
 
@@ -82,7 +79,7 @@ def _other_drill(
         return drilled is not None and drilled[1] == hashed and job.activity_id not in own
 
     running = collaborators.azure.list_jobs(
-        vault_id,
+        message.vault_id,
         start=collaborators.now() - _LONG_RUNNING,
         operation="Restore",
         status="InProgress",
@@ -145,7 +142,7 @@ def with_drill_info(
         measured_rto_seconds=took,
         size_mb=transferred_mb,
     )
-    return replace(end, details=end.details.changed(drill=info))
+    return end.with_details(drill=info)
 
 
 # -- one drill after the other

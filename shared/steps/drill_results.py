@@ -80,9 +80,8 @@ def left_behind(drill: Drill, error: ErrorInfo) -> End:
     info = end.details.drill
     name = info.database if info is not None else "the drill database"
     warning = f"{name} was not dropped, and is replaced by the next drill of its source: {error.code}: {error.message}"
-    details = end.details.changed(warnings=(*end.details.warnings, warning))
     status = Status.SUCCEEDED_WITH_WARNINGS if end.status in SUCCESSES else end.status
-    return replace(end, status=status, details=details)
+    return replace(end, status=status).with_details(warnings=(*end.details.warnings, warning))
 
 
 def conclude_check(message: StepMessage[RestoreTask], end: End) -> End:
