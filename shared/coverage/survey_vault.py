@@ -103,7 +103,7 @@ def _inquire_first(message: StepMessage[VaultTask], collaborators: Collaborators
             request=inquiry,
         )
         for container in containers
-        if container.virtual_machine_id is not None and container.health_status.lower() != "deleted"
+        if container.virtual_machine_id is not None and not container.is_of_deleted_vm
     ]
     wait = INQUIRIES_TAKE if inquiries else timedelta()
     return Continue([*inquiries, To("survey_vault", surveying, wait)])

@@ -19,7 +19,7 @@ from shared.messages.requests import AlternateTarget, Operation
 from shared.messages.windows_paths import is_share, windows_directory
 from shared.names import enumeration, same_name
 from shared.settings import Settings
-from shared.steps.candidates import candidates, unusable_container
+from shared.steps.candidates import candidates, registered_container
 from shared.steps.database_files import DatabaseFile, map_files
 from shared.steps.payloads import RestoreTask
 from shared.steps.restore_body import properties_of, target_info
@@ -95,12 +95,11 @@ def not_registered(
     collaborators: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId
 ) -> Failure | None:
     """The Failure where the VM is not registered to the vault, so that the vault's items would say nothing about it."""
-    registered, others = collaborators.azure.list_registered_containers(vault_id)
-    if any(container.virtual_machine_id == vm_id for container in registered):
-        return None
-    if (unusable := unusable_container(others, vm_id)) is not None:
-        return unusable
-    there = enumeration(str(container.virtual_machine_id) for container in registered)
+    registered = collaborators.azure.list_registered_containers(vault_id)
+    container = registered_container(registered, vm_id)
+    if container is not None:
+        return container if isinstance(container, Failure) else None
+    there = enumeration(str(other.virtual_machine_id) for other in registered.usable)
     return refused(
         ErrorCode.TARGET_NOT_REGISTERED,
         f"the drill target {vm_id} is not registered to vault {vault_id.name}; registered are: {there}. Register it"
@@ -120,14 +119,12 @@ def target_of_task(message: StepMessage[RestoreTask], settings: Settings) -> Dri
             ErrorCode.DRILL_NOT_REQUESTED,
             f"a {message.request.operation} request does not allow a drill of {task.database}.",
         )
-    assert message.request.vault_id is not None
     if not isinstance(target, AlternateTarget):
         return refused(ErrorCode.TARGET_NOT_ALLOWED, "a drill is restored to a database of its own.")
     known = not_a_target(settings, target.vm_id, target.instance)
     if isinstance(known, Failure):
         return known
-    elsewhere = in_another_subscription(message.request.vault_id, known.vm_id)
-    if elsewhere is not None:
+    if (elsewhere := in_another_subscription(message.vault_id, known.vm_id)) is not None:
         return elsewhere
     own = drill_target(
         settings.drill_targets,
@@ -185,9 +182,7 @@ def source_item(
 
     The vault, not the message, decides what the source is; and the target must hold nothing that is protected.
     """
-    vault_id = message.request.vault_id
-    task = message.payload
-    assert vault_id is not None
+    vault_id, task = message.vault_id, message.payload
     protected = protected_items(collaborators, vault_id)
     if isinstance(protected, Failure):
         return protected

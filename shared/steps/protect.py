@@ -27,7 +27,7 @@ from shared.messages.events import Status
 from shared.messages.requests import ProtectData
 from shared.names import enumeration, same_name
 from shared.steps import auto_protection
-from shared.steps.candidates import candidates, unusable_container
+from shared.steps.candidates import candidates, registered_container
 from shared.steps.fixed import fix, spread
 from shared.steps.missing_databases import Trouble, parent_troubles
 from shared.steps.payloads import ProtectPlan, ProtectTask
@@ -134,18 +134,15 @@ def _registered(
     message: StepMessage[ProtectPlan], collaborators: Collaborators
 ) -> Container | Failure | None:
     data = message.payload.data
-    registered, others = collaborators.azure.list_registered_containers(data.vault_id)
-    for container in registered:
-        if container.virtual_machine_id == data.vm_id:
-            return container
-    return unusable_container(others, data.vm_id)
+    assert data.vm_id is not None
+    return registered_container(collaborators.azure.list_registered_containers(data.vault_id), data.vm_id)
 
 
 def _registered_already(
     message: StepMessage[ProtectPlan], collaborators: Collaborators, container: Container
 ) -> Result:
     plan = message.payload
-    if container.health_status.lower() == "deleted":
+    if container.is_of_deleted_vm:
         return Failure(
             ErrorCode.VIRTUAL_MACHINE_DELETED,
             f"the virtual machine {plan.data.vm_id} is registered to vault {plan.data.vault_id.name} but has"
