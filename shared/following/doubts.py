@@ -19,9 +19,8 @@ from typing import Any, Final
 from shared.bus import BusError, BusUnavailableError, UnknownEntityError
 from shared.engine.message import TRACK, Ending, Following, StepMessage
 from shared.engine.result import Later
-from shared.engine.run import NewerVersionError, read_step
 from shared.engine.runtime import Runtime
-from shared.engine.table import UnknownStepError
+from shared.engine.table import NewerVersionError, UnknownStepError, read_step
 from shared.engine.telemetry import log_context
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.events import DOUBTS

@@ -11,7 +11,7 @@ from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
 from shared.clock import MachineTime
 from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
-from shared.engine.parked import park
+from shared.engine.parking import park
 from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED
 from tests.unit.examples import NOW
 
