@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
-from shared.arm.ids import VaultId
+from shared.arm.ids import VaultId, VirtualMachineId
 from shared.bus import OutgoingMessage
 from shared.bus.topology import REQUEST_QUEUES
 from shared.clock import MachineTime, ServiceTime
@@ -165,14 +165,18 @@ class Payload(TolerantModel):
     @property
     def about(self) -> Database | None:
         """The database it is about, once there is just one."""
-        database: Database | None = getattr(self, "database", None)
-        return database
+        return None
 
     @property
     def part(self) -> str:
         """Which part of the request it is about: the key of its database, or empty where it is about all of them."""
         about = self.about
         return about.key if about is not None else ""
+
+    @property
+    def vm_id(self) -> VirtualMachineId | None:
+        """The VM that its request names, while it is about all of the request."""
+        return None
 
     @property
     def is_silent(self) -> bool:
@@ -182,20 +186,23 @@ class Payload(TolerantModel):
     @property
     def subject(self) -> str | None:
         """The ARM id of the protected item, where it is known."""
-        item_id: str | None = getattr(self, "item_id", None)
-        return item_id
+        return None
+
+    @property
+    def server(self) -> str:
+        """The host's name as it appears in jobs; empty where it is not known."""
+        return ""
 
     @property
     def outcomes(self) -> int:
-        """How many outcomes its request has."""
+        """How many outcomes its request has: the field `outcome_count`, where a payload has it."""
         count: int = getattr(self, "outcome_count", 1)
         return count
 
     @property
     def variant(self) -> str:
         """What distinguishes two calls of one step for one database."""
-        action: str = getattr(self, "action", "")
-        return action
+        return ""
 
     @property
     def drills(self) -> tuple[str, str] | None:
@@ -216,6 +223,27 @@ class Payload(TolerantModel):
     def is_fixed(self) -> bool:
         """Whether it holds all that its step needs, so that the step has nothing to read."""
         return False
+
+
+class DatabasePayload(Payload):
+    """What the message of a step for one database is about."""
+
+    database: Database
+    item_id: str
+    #: the host's name as it appears in jobs; empty where it is not known
+    server_name: str = ""
+
+    @property
+    def about(self) -> Database:
+        return self.database
+
+    @property
+    def subject(self) -> str:
+        return self.item_id
+
+    @property
+    def server(self) -> str:
+        return self.server_name
 
 
 class FollowedOperation(TolerantModel):

@@ -33,7 +33,6 @@ def outcome(
     """
     payload: Payload = message.payload
     about = database or payload.about
-    vm_id = getattr(payload, "vm_id", None)
     event = events.outcome(
         message.request,
         end.status,
@@ -42,7 +41,7 @@ def outcome(
         part=payload.part,
         subject=payload.subject,
         outcome_count=payload.outcomes,
-        vm_id=vm_id.path if vm_id is not None else None,
+        vm_id=payload.vm_id.path if payload.vm_id is not None else None,
         error=advised(end.error),
         details=end.details,
     )

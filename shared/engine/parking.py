@@ -201,6 +201,14 @@ class _Salvaged(Payload):
     accepted: bool = False
 
     @property
+    def about(self) -> Database | None:
+        return self.database
+
+    @property
+    def subject(self) -> str | None:
+        return self.item_id
+
+    @property
     def part(self) -> str:
         return self.vault if self.vault is not None else super().part
 

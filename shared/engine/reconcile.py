@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.clock import ServiceTime
 from shared.engine.effect import CheckFirst, MayHaveStarted, Untried, Waiting
 from shared.engine.expected_job import ExpectedJob
-from shared.engine.job_matching import candidates, has_namesakes, is_about, may_matter, own_job, server_of
+from shared.engine.job_matching import candidates, has_namesakes, is_about, may_matter, own_job
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.messages.error_codes import ErrorCode
@@ -143,7 +143,7 @@ def _while_waiting(
     )
     if (own := _own(message, jobs)) is not None:
         return own
-    database, server = message.the_database, server_of(message.payload)
+    database, server = message.the_database, message.payload.server
     running = [
         job
         for job in jobs

@@ -276,7 +276,7 @@ class Poll:
         if as_uuid(job.activity_id) == as_uuid(following.client_request_id):
             return False
         operation = expected.operation_of(following.payload)
-        server = job_matching.server_of(following.payload)
+        server = following.payload.server
         return job_matching.is_of_another(job, operation, database=about, server=server)
 
     def _own_instead(self, foreign: Job) -> Result:

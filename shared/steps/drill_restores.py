@@ -17,7 +17,14 @@ from shared.messages.events import SUCCESSES, DrillInfo, Status
 from shared.messages.identity import drill_of, drill_target_hash
 from shared.messages.requests import AlternateTarget
 from shared.steps.drill_checks import source_item, target_for
-from shared.steps.payloads import Drill, DrillSource, RestoreTask, packed_sources, unpacked_sources
+from shared.steps.payloads import (
+    Drill,
+    DrillSource,
+    RestorePlan,
+    RestoreTask,
+    packed_sources,
+    unpacked_sources,
+)
 from shared.steps.recovery_points import choose_recovery_point
 
 if TYPE_CHECKING:
@@ -167,13 +174,13 @@ def first_drill(sources: Sequence[DrillSource], drill: Drill, target: AlternateT
     return To("trigger_restore", payload)
 
 
-def next_drill(message: StepMessage[RestoreTask]) -> To | None:
+def next_drill(message: StepMessage[RestoreTask] | StepMessage[RestorePlan]) -> To | None:
     """The next drill of the request, which a drill's outcome starts; None after a replay."""
     task = message.payload
-    drill = getattr(task, "drill", None)
-    if drill is None or drill.rest is None or message.request.epoch != drill.epoch:
+    if isinstance(task, RestorePlan) or not isinstance(task.target, AlternateTarget):
         return None
-    if not isinstance(task.target, AlternateTarget):
+    drill = task.drill
+    if drill is None or drill.rest is None or message.request.epoch != drill.epoch:
         return None
     fresh = Drill(choice=drill.choice, check=drill.check, clean_up=drill.clean_up, epoch=drill.epoch)
     return first_drill(unpacked_sources(drill.rest), fresh, task.target)

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from shared.engine import job_matching
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import FollowedJob, Payload
@@ -21,7 +20,7 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
     payload = Payload()
     assert [getattr(payload, name) for name in TOLD] == [None, "", False, None, 1, False]
     assert (payload.variant, payload.drills, payload.is_fixed) == ("", None, False)
-    assert job_matching.server_of(payload) == ""
+    assert payload.server == ""
 
 
 @pytest.mark.parametrize(
