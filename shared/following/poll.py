@@ -15,7 +15,7 @@ from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.azure_backup.models import JobStatus
 from shared.engine import job_matching, outcomes, reconcile
 from shared.engine.advice import CONFLICT_CODES
-from shared.engine.expected_job import MOST_POSTS
+from shared.engine.expected_job import MOST_POSTS, ExpectedJob
 from shared.engine.message import FollowedJob, FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Later, NextEffect, Result, To
 from shared.engine.retry import MOST_MALFORMED
@@ -81,6 +81,12 @@ class Poll:
     @property
     def _following(self) -> Following:
         return self._message.payload
+
+    @property
+    def _expected(self) -> ExpectedJob:
+        """The job of a step whose call leads to one."""
+        assert self._row.job is not None
+        return self._row.job
 
     def result(self, *, known: Job | None = None, details: bool = False) -> Result:
         """What follows this poll.
@@ -196,8 +202,7 @@ class Poll:
     def _find_job(self) -> Result:
         """Find the job of an operation that does not name it: by the client request id, else the only candidate."""
         following = self._following
-        expected = self._row.job
-        assert expected is not None and isinstance(following.followed, FollowedOperation)
+        assert isinstance(following.followed, FollowedOperation)
         jobs = self._list_jobs()
         own = as_uuid(following.client_request_id)
         for job in jobs:
@@ -206,7 +211,9 @@ class Poll:
         if self._collaborators.now() - following.began < GRACE:
             return self._later(timedelta(minutes=1))
         origin = self._origin
-        possible = job_matching.candidates(origin, jobs, expected, since=following.began - _LONGEST_CALL)
+        possible = job_matching.candidates(
+            origin, jobs, self._expected, since=following.began - _LONGEST_CALL
+        )
         if len(possible) == 1 and not job_matching.has_namesakes(origin, self._collaborators):
             return self._job_known(possible[0].id, None)
         if not following.followed.looked:
@@ -270,27 +277,24 @@ class Poll:
     def _is_foreign(self, job: Job) -> bool:
         """Whether a job is of another operation, or about another database, than the one that is followed."""
         following = self._following
-        expected = self._row.job
         about = following.about
-        assert expected is not None and about is not None
+        assert about is not None
         if as_uuid(job.activity_id) == as_uuid(following.client_request_id):
             return False
-        operation = expected.operation_of(following.payload)
+        operation = self._expected.operation_of(following.payload)
         server = following.payload.server
         return job_matching.is_of_another(job, operation, database=about, server=server)
 
     def _own_instead(self, foreign: Job) -> Result:
         """The step's own job, where the service names a job that cannot be it."""
         following = self._following
-        expected = self._row.job
-        assert expected is not None
         own = job_matching.own_job(self._origin, self._list_jobs())
         if own is not None and not self._is_foreign(own):
             return self._job_known(own.id, None)
+        operation = self._expected.operation_of(following.payload)
         text = (
-            f"the service names job {foreign.id} for a {expected.operation_of(following.payload)} of {following.about},"
-            f" but that is a job {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at"
-            " the vault's jobs."
+            f"the service names job {foreign.id} for a {operation} of {following.about}, but that is a job"
+            f" {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at the vault's jobs."
         )
         return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.OTHER_JOB, message=text))
 
@@ -298,13 +302,11 @@ class Poll:
         status = _OUTCOMES[job.status]
         error = job_error(job) if status not in events.SUCCESSES else None
         origin = self._origin
-        expected = self._row.job
-        assert expected is not None
         if status is Status.FAILED and error is not None:
             if _is_conflict(job):
-                twin = reconcile.gave_way_to_its_twin(expected, origin, self._collaborators, job)
-                return twin if twin is not None else self._conflict(error)
-            proof = reconcile.proven(expected, origin, self._collaborators, error)
+                twin = reconcile.gave_way_to_its_twin(self._expected, origin, self._collaborators, job)
+                return twin or NextEffect(waiting=True, why=error)
+            proof = reconcile.proven(self._expected, origin, self._collaborators, error)
             if proof is not None:
                 return proof
         warnings = tuple(item.message for item in job.error_details[:_MOST_TEXTS]) if error is None else ()
@@ -313,22 +315,13 @@ class Poll:
         return self._row.after_job(origin, job, end)
 
     def _failed(self, error: ErrorInfo) -> Result:
-        if error.code.lower() in CONFLICT_CODES:
-            return self._conflict(error)
-        expected = self._row.job
-        proof = (
-            reconcile.proven(expected, self._origin, self._collaborators, error)
-            if expected is not None
-            else None
-        )
-        return proof if proof is not None else End(Status.FAILED, error)
-
-    def _conflict(self, error: ErrorInfo) -> Result:
-        """Another operation was running: the step makes its next effect once that has ended."""
-        expected = self._row.job
-        if expected is None:
+        """What follows a failed operation: after a conflict the next effect, once what was running has ended."""
+        if self._row.job is None:
             return End(Status.FAILED, error)
-        return NextEffect(waiting=True, why=error)
+        if error.code.lower() in CONFLICT_CODES:
+            return NextEffect(waiting=True, why=error)
+        proof = reconcile.proven(self._row.job, self._origin, self._collaborators, error)
+        return proof or End(Status.FAILED, error)
 
     # -- what they share
 
