@@ -21,6 +21,7 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
     assert [getattr(payload, name) for name in TOLD] == [None, "", False, None, 1, False]
     assert (payload.variant, payload.drills, payload.is_fixed) == ("", None, False)
     assert payload.server == ""
+    assert VaultTask(vault_id=VAULT, outcome_count=3).outcomes == 3
 
 
 @pytest.mark.parametrize(
