@@ -7,6 +7,7 @@ from typing import Final, List  # noqa: UP035 - the platform's worker takes no o
 import azure.functions as func
 
 from functions.packages import require
+from shared.bus.topology import SHARED_STEPS
 from shared.triggers import plan, report, run_step, run_tracker, take_replay, take_request
 
 #: What adds a function of a name to a blueprint.
@@ -107,9 +108,6 @@ FUNCTIONS: Final[dict[str, dict[str, Add]]] = {
         "clean_up_drill": _step,
     },
 }
-#: Steps of one workflow that another goes through as well: a protect request may ask for a first backup, and a drill
-#: is a restore at first.
-SHARED: Final[dict[str, str]] = {"protect": "trigger_backup", "drill": "trigger_restore"}
 
 
 def blueprint(environment: Mapping[str, str] | None = None) -> func.Blueprint:
@@ -126,6 +124,6 @@ def blueprint(environment: Mapping[str, str] | None = None) -> func.Blueprint:
     added = func.Blueprint()
     for workflow, functions in FUNCTIONS.items():
         for name, add in functions.items():
-            if workflow in served | {"every"} or name in {SHARED.get(each) for each in served}:
+            if workflow in served | {"every"} or name in {SHARED_STEPS.get(each) for each in served}:
                 add(added, name)
     return added

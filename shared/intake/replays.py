@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
+from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES, SHARED_STEPS
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.parking import final_answers, has_died_too_often, park, park_unreadable, too_many_deaths
 from shared.engine.requeue import OPERATOR_WAIT, requeue
@@ -104,9 +104,7 @@ def _given(value: Any) -> str:
 
 def _serves(row: Row, settings: Settings) -> bool:
     served = {operation.value for operation in settings.workflows}
-    # A protect request may ask for a first backup.
-    first_backup = row.name == "trigger_backup" and "protect" in served
-    return row.workflow in served | {"every"} or first_backup
+    return row.workflow in served | {"every"} or row.name in {SHARED_STEPS.get(each) for each in served}
 
 
 def _check_served(queue: str, runtime: Runtime) -> None:
