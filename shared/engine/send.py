@@ -78,10 +78,10 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
             )
             return result.events, [(following, result.delay)]
         case NextEffect():
-            repetition = next_effect(message, result)
+            decided = next_effect(message, result)
             if isinstance(message.payload, Following):
-                return (), [next_effect_message(message, repetition, at)]
-            return (), [(claim(message, repetition, at=at, deadline=at), timedelta())]
+                return (), [next_effect_message(message, decided, at)]
+            return (), [(claim(message, decided, at=at, deadline=at), timedelta())]
         case DecidedEffect():
             return (), [next_effect_message(message, result, at)]
         case FollowJob():
@@ -168,19 +168,19 @@ def onward(message: StepMessage[Any], to: To, at: ServiceTime) -> StepMessage[An
 
 
 def next_effect_message(
-    message: StepMessage[Following], repetition: DecidedEffect, at: ServiceTime
+    message: StepMessage[Following], decided: DecidedEffect, at: ServiceTime
 ) -> tuple[StepMessage[Any], timedelta]:
     """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
         step=message.payload.origin,
         sender=TRACK,
         at=at,
-        since=repetition.since,
+        since=decided.since,
         request=message.request,
-        effect=repetition.effect,
+        effect=decided.effect,
         payload=message.payload.payload,
     )
-    return following, _CONFLICT_WAIT if repetition.effect.waiting else timedelta()
+    return following, _CONFLICT_WAIT if decided.effect.waiting else timedelta()
 
 
 def _end(row: Row, message: StepMessage[Any], end: End, at: ServiceTime) -> ToSend:

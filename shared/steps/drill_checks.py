@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing
     from shared.azure_backup.models import ProtectedItem
 
+#: What a call to restore says that does not follow from its task alone.
+_NOT_OF_THE_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
+#: What a call to restore says of each file.
+_FIELDS_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
+
 
 def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> DrillTarget | Failure:
     """The target for an instance; a Failure where the settings do not name it."""
@@ -233,9 +238,6 @@ def not_the_drills_own(
     )
 
 
-_NOT_OF_THE_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
-
-
 def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
     """Whether an id is the id of a VM's container in a vault: the service restores to the container's VM."""
     try:
@@ -281,9 +283,6 @@ def _is_on_the_vms_disks(folder: str) -> bool:
     except ValueError:
         return False
     return not is_share(known) and known.rstrip("\\") == folder.rstrip("\\")
-
-
-_FIELDS_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
 
 
 def _names_source(item: ProtectedItemId, source: Database) -> bool:
