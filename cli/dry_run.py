@@ -35,7 +35,7 @@ from shared.messages.requests import (
     read_data,
 )
 from shared.steps import backup, drill_selection, policies, protect, restore
-from shared.steps.candidates import unusable_container
+from shared.steps.candidates import registered_container
 from shared.steps.drill_restores import next_drill
 from shared.steps.payloads import (
     BackupPlan,
@@ -115,13 +115,10 @@ def _protect(data: ProtectData, request: Request, collaborators: Collaborators) 
     policy = _policy(data, request, collaborators)
     if policy is None:
         prepared.append(_row(f"policy {data.policy_name}", "be created", ""))
-    registered, others = collaborators.azure.list_registered_containers(data.vault_id)
-    if (unusable := unusable_container(others, data.vm_id)) is not None:
-        raise as_failed(unusable)
-    container = next(
-        (found for found in registered if data.vm_id is not None and found.virtual_machine_id == data.vm_id),
-        None,
-    )
+    registered = collaborators.azure.list_registered_containers(data.vault_id)
+    container = registered_container(registered, data.vm_id) if data.vm_id is not None else None
+    if isinstance(container, Failure):
+        raise as_failed(container)
     if data.vm_id is not None and container is None:
         return [*prepared, _registering(data.vault_id, data.vm_id, collaborators), everything]
     plan = ProtectPlan(

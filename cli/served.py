@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functions.blueprints import SHARED
+from shared.bus.topology import SHARED_STEPS
 from shared.intake.senders import QUEUES
 from shared.messages.requests import Operation
 from shared.workflows import TABLE
@@ -10,7 +10,7 @@ from shared.workflows import TABLE
 
 def served_by(queue: str) -> list[str]:
     """The workflows that need a queue."""
-    for other, step in SHARED.items():
+    for other, step in SHARED_STEPS.items():
         if queue == TABLE.rows[step].queue:
             return [each.value for each in Operation if each in (other, TABLE.rows[step].workflow)]
     steps = {step.queue: step.workflow for step in TABLE.rows.values() if step.workflow != "every"}

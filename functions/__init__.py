@@ -1,1 +1,1 @@
-"""The functions of the app: the table of those that are alike, and `track`, which takes batches."""
+"""The functions of the app, with their triggers; each makes one call."""

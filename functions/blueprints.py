@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, List  # noqa: UP035 - the platform's worker takes no other annotation for a batch
 
 import azure.functions as func
 
 from functions.packages import require
-from functions.track import track
-from shared.triggers import plan, report, run_step, take_replay, take_request
+from shared.bus.topology import SHARED_STEPS
+from shared.triggers import plan, report, run_step, run_tracker, take_replay, take_request
 
 #: What adds a function of a name to a blueprint.
 Add = Callable[[func.Blueprint, str], None]
@@ -49,12 +49,28 @@ def _timer(blueprint: func.Blueprint, name: str) -> None:
         plan(name, past_due=timer.past_due)
 
 
+def _track(blueprint: func.Blueprint, name: str) -> None:
+    """A function that polls once for each message of a batch; what has not ended is put back with a delay."""
+
+    @blueprint.function_name(name)
+    @blueprint.service_bus_queue_trigger(
+        arg_name="messages",
+        queue_name="track",
+        connection="ServiceBusConnection",
+        cardinality=func.Cardinality.MANY,
+        # As strings, the platform leaves out what is empty, and the library fails for the whole batch.
+        data_type=func.DataType.BINARY,
+    )
+    def receive(messages: List[func.ServiceBusMessage]) -> None:  # noqa: UP006
+        run_tracker(messages)
+
+
 #: Functions by workflow; `every` is always there.
 FUNCTIONS: Final[dict[str, dict[str, Add]]] = {
     "every": {
         "receive_event": _requests("events"),
         "receive_replay": _queue("replays", take_replay),
-        "track": track,
+        "track": _track,
         "report_dead_letter": _queue("dead-letters", report),
     },
     "protect": {
@@ -92,9 +108,6 @@ FUNCTIONS: Final[dict[str, dict[str, Add]]] = {
         "clean_up_drill": _step,
     },
 }
-#: Steps of one workflow that another goes through as well: a protect request may ask for a first backup, and a drill
-#: is a restore at first.
-SHARED: Final[dict[str, str]] = {"protect": "trigger_backup", "drill": "trigger_restore"}
 
 
 def blueprint(environment: Mapping[str, str] | None = None) -> func.Blueprint:
@@ -111,6 +124,6 @@ def blueprint(environment: Mapping[str, str] | None = None) -> func.Blueprint:
     added = func.Blueprint()
     for workflow, functions in FUNCTIONS.items():
         for name, add in functions.items():
-            if workflow in served | {"every"} or name in {SHARED.get(each) for each in served}:
+            if workflow in served | {"every"} or name in {SHARED_STEPS.get(each) for each in served}:
                 add(added, name)
     return added

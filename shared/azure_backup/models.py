@@ -475,6 +475,11 @@ class Container(WireModel):
     last_updated: WireTime = Field(default=None, validation_alias=_in_properties("lastUpdatedTime"))
     inquiry: Inquiry | None = Field(default=None, validation_alias=_in_properties("extendedInfo.inquiryInfo"))
 
+    @property
+    def is_of_deleted_vm(self) -> bool:
+        """Whether its VM has been deleted: its databases can be restored elsewhere, not protected."""
+        return self.health_status.lower() == "deleted"
+
 
 class ProtectableItem(WireModel):
     """An instance, an availability group, or a database that is not protected yet."""

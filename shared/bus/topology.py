@@ -56,6 +56,10 @@ STEP_QUEUES: Final = (
     "clean-up-drill",
 )
 
+#: Steps of one workflow that another goes through as well: a protect request may ask for a first backup, and a drill
+#: is a restore at first.
+SHARED_STEPS: Final = {"protect": "trigger_backup", "drill": "trigger_restore"}
+
 #: The queues that requesters send to.
 REQUEST_QUEUES: Final = frozenset(
     {PROTECT_REQUESTS, BACKUP_REQUESTS, RESTORE_REQUESTS, COVERAGE_REQUESTS, DRILL_REQUESTS, EVENTS}

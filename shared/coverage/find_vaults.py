@@ -37,9 +37,7 @@ def find_vaults(message: StepMessage[CoveragePlan], collaborators: Collaborators
         vaults |= {vault.id.key: vault.id for vault in listed}
         machines += _unknown_machines(subscription, [vault.id for vault in listed], collaborators)
     count = max(1, len(vaults))
-    with_vaults = plan.model_copy(
-        update={"vaults": tuple(vault.path for vault in vaults.values()), "outcome_count": count}
-    )
+    with_vaults = plan.changed(vaults=tuple(vault.path for vault in vaults.values()), outcome_count=count)
     at = collaborators.now()
     # Published at once, since one message may not hold all VMs of a subscription.
     gaps = [_machine_event(message, machine, at, count) for machine in dict.fromkeys(machines)]
@@ -89,7 +87,7 @@ def _spread(
         To(
             "survey_vault",
             VaultTask(vault_id=vault, outcome_count=plan.outcome_count, data=plan.data),
-            request=message.request.model_copy(update={"vault_id": vault}),
+            request=message.request.changed(vault_id=vault),
         )
         for vault in map(VaultId.parse, vaults)
     ]

@@ -199,11 +199,8 @@ def _sum(in_gap: list[DatabaseCoverage], databases: list[DatabaseCoverage]) -> s
 def _whole(entry: DatabaseCoverage, trouble: tuple[str, str, str], at: ServiceTime) -> Gap:
     opened, dated = week_of(at)
     code, message, advice = trouble
-    database = entry.database.model_copy(
-        update={
-            "name": EVERY_DATABASE,
-            "instance": EVERY_DATABASE if entry.database.availability_group is None else None,
-        }
+    database = entry.database.changed(
+        name=EVERY_DATABASE, instance=EVERY_DATABASE if entry.database.availability_group is None else None
     )
     return Gap(
         vault_id=entry.vault_id,

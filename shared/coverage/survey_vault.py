@@ -72,7 +72,7 @@ def _inquire(task: VaultTask) -> Result:
     container_id = ContainerId.parse(task.container_id)
     return Call(
         make=lambda azure, request_id: azure.inquire_container(container_id, client_request_id=request_id),
-        payload=task.model_copy(update={"inquired": True}),
+        payload=task.changed(inquired=True),
     )
 
 
@@ -83,7 +83,7 @@ def _inquire_first(message: StepMessage[VaultTask], collaborators: Collaborators
     broker keeps the first and drops the others.
     """
     task = message.payload
-    surveying = task.model_copy(update={"inquired": True})
+    surveying = task.changed(inquired=True)
     if not collaborators.settings.mutations:
         return Continue((To("survey_vault", surveying),))
     containers = collaborators.azure.list_registered_containers(task.vault_id).usable
@@ -103,7 +103,7 @@ def _inquire_first(message: StepMessage[VaultTask], collaborators: Collaborators
             request=inquiry,
         )
         for container in containers
-        if container.virtual_machine_id is not None and container.health_status.lower() != "deleted"
+        if container.virtual_machine_id is not None and not container.is_of_deleted_vm
     ]
     wait = INQUIRIES_TAKE if inquiries else timedelta()
     return Continue([*inquiries, To("survey_vault", surveying, wait)])

@@ -39,7 +39,7 @@ def _unusable_parents(inventory: Inventory) -> Iterator[DatabaseCoverage]:
             whole = {"instance": unusable.name, "name": EVERY_DATABASE}
             yield DatabaseCoverage(
                 vault_id=inventory.listings.vault_id,
-                database=inventory.unusable_database(unusable).model_copy(update=whole),
+                database=inventory.unusable_database(unusable).changed(**whole),
                 state=CoverageState.UNKNOWN,
                 code=unusable.code,
                 message=f"It {unusable.why}.",
@@ -50,7 +50,7 @@ def _unusable_parents(inventory: Inventory) -> Iterator[DatabaseCoverage]:
 def _failed_inquiries(inventory: Inventory) -> Iterator[DatabaseCoverage]:
     for container in inventory.listings.containers.usable:
         failure = container.inquiry.failure if container.inquiry is not None else None
-        if failure and not is_for_others(container) and container.health_status.lower() != "deleted":
+        if failure and not is_for_others(container) and not container.is_of_deleted_vm:
             yield _failed_inquiry(inventory, container, None, failure)
     for parent in inventory.listings.protectable.usable:
         if parent.prebackup_validation is not None and (parent.is_instance or parent.is_availability_group):

@@ -120,13 +120,13 @@ def advised(error: ErrorInfo | None) -> ErrorInfo | None:
         return None
     if is_quota(error.code):
         text = error.message if error.code in error.message else f"{error.code}: {error.message}"
-        error = error.model_copy(update={"code": ErrorCode.QUOTA_EXHAUSTED, "message": text})
+        error = error.changed(code=ErrorCode.QUOTA_EXHAUSTED, message=text)
     elif is_guarded(error):
         text = f"{error.code}: {error.message}"
-        error = error.model_copy(update={"code": ErrorCode.PROTECTED_BY_RESOURCE_GUARD, "message": text})
+        error = error.changed(code=ErrorCode.PROTECTED_BY_RESOURCE_GUARD, message=text)
     if any(text.strip() for text in error.recommendations):
         return error
     advice = ADVICE.get(error.code.lower())
     if advice is None and _CHANGE_DATA_CAPTURE.search(f"{error.code} {error.message}"):
         advice = _AS_FILES
-    return error.model_copy(update={"recommendations": (advice,)}) if advice is not None else error
+    return error.changed(recommendations=(advice,)) if advice is not None else error

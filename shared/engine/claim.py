@@ -36,7 +36,7 @@ def claim(
 
     Args:
         message: the message of the step.
-        of: what is to be followed, or what has been decided.
+        followed: what is to be followed, or what has been decided.
         at: when it is sent, by the service's time.
         deadline: until when the operation or job is followed.
         payload: what the step goes on with; None: what its message holds.

@@ -137,21 +137,19 @@ class Effect(TolerantModel):
         if self.n != other.n:
             return self if self.n > other.n else other
         refused = max(self, other, key=lambda effect: effect.refused_at or _NEVER)
-        return self.model_copy(
-            update={
-                "may_have_started": self.may_have_started or other.may_have_started,
-                "at": _extreme(min, self.at, other.at),
-                "given_up_at": _extreme(max, self.given_up_at, other.given_up_at),
-                "looks": max(self.looks, other.looks),
-                "refused_from": refused.refused_from,
-                "refused_at": refused.refused_at,
-                "refusal_looks": max(self.refusal_looks, other.refusal_looks),
-                "look_first": self.look_first or other.look_first,
-                "waiting": self.waiting or other.waiting,
-                "explained": self.explained or other.explained,
-                "ready": self.ready or other.ready,
-                "why": self.why or other.why,
-            }
+        return self.changed(
+            may_have_started=self.may_have_started or other.may_have_started,
+            at=_extreme(min, self.at, other.at),
+            given_up_at=_extreme(max, self.given_up_at, other.given_up_at),
+            looks=max(self.looks, other.looks),
+            refused_from=refused.refused_from,
+            refused_at=refused.refused_at,
+            refusal_looks=max(self.refusal_looks, other.refusal_looks),
+            look_first=self.look_first or other.look_first,
+            waiting=self.waiting or other.waiting,
+            explained=self.explained or other.explained,
+            ready=self.ready or other.ready,
+            why=self.why or other.why,
         )
 
 

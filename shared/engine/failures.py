@@ -130,7 +130,7 @@ def _given_up(row: Row, message: StepMessage[Any], error: ArmError, decision: Gi
     if isinstance(error, ArmStatusError):
         info = status_info(error)
         if error.status in (401, 403):
-            info = info.model_copy(update={"code": ErrorCode.NOT_AUTHORISED})
+            info = info.changed(code=ErrorCode.NOT_AUTHORISED)
     else:
         info = ErrorInfo(code=type(error).__name__.removesuffix("Error"), message=str(error))
     status = honest_status(row, message)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shared.clock import ServiceTime
 from shared.engine.expected_job import MOST_POSTS, ExpectedJob
-from shared.engine.message import Payload, StepMessage
+from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators
 from shared.messages.identity import Database, as_uuid, is_marked
 
@@ -92,7 +92,7 @@ def own_job(message: StepMessage[Any], jobs: Iterable[Job]) -> Job | None:
 
 def may_matter(message: StepMessage[Any]) -> Callable[[Job], bool]:
     """Which of a vault's jobs may concern a step: those that this app started, and those about its database."""
-    database, server = message.the_database, server_of(message.payload)
+    database, server = message.the_database, message.payload.server
     return lambda job: is_marked(job.activity_id) or names(job.entity_name, database, server)
 
 
@@ -106,7 +106,7 @@ def candidates(
 ) -> list[Job]:
     """The jobs begun in that time that may belong to a call, though nothing in them says so."""
     operation = expected.operation_of(message.payload)
-    database, server = message.the_database, server_of(message.payload)
+    database, server = message.the_database, message.payload.server
     return [
         job
         for job in jobs
@@ -118,16 +118,10 @@ def candidates(
     ]
 
 
-def server_of(payload: Payload) -> str:
-    """The host's name as it appears in jobs; empty where it is not known."""
-    found: str = getattr(payload, "server_name", "")
-    return found
-
-
 def has_namesakes(message: StepMessage[Any], collaborators: Collaborators) -> bool:
     """Whether a job that names the database may be about another database of the vault."""
     items: Sequence[ProtectedItem] = collaborators.azure.list_protected_items(message.vault_id).usable
-    name, server = message.the_database.name.lower(), server_of(message.payload).lower()
+    name, server = message.the_database.name.lower(), message.payload.server.lower()
     alike = {
         item.id.key
         for item in items

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
-from shared.arm.ids import VaultId
+from shared.arm.ids import VaultId, VirtualMachineId
 from shared.bus import OutgoingMessage
 from shared.bus.topology import REQUEST_QUEUES
 from shared.clock import MachineTime, ServiceTime
@@ -38,6 +38,9 @@ from shared.messages.reserved import (
     WAITED,
     without_reserved,
 )
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 VERSION: Final = 2
 TRACK: Final = "track"
@@ -162,14 +165,18 @@ class Payload(TolerantModel):
     @property
     def about(self) -> Database | None:
         """The database it is about, once there is just one."""
-        database: Database | None = getattr(self, "database", None)
-        return database
+        return None
 
     @property
     def part(self) -> str:
         """Which part of the request it is about: the key of its database, or empty where it is about all of them."""
         about = self.about
         return about.key if about is not None else ""
+
+    @property
+    def vm_id(self) -> VirtualMachineId | None:
+        """The VM that its request names, while it is about all of the request."""
+        return None
 
     @property
     def is_silent(self) -> bool:
@@ -179,20 +186,23 @@ class Payload(TolerantModel):
     @property
     def subject(self) -> str | None:
         """The ARM id of the protected item, where it is known."""
-        item_id: str | None = getattr(self, "item_id", None)
-        return item_id
+        return None
+
+    @property
+    def server(self) -> str:
+        """The host's name as it appears in jobs; empty where it is not known."""
+        return ""
 
     @property
     def outcomes(self) -> int:
-        """How many outcomes its request has."""
+        """How many outcomes its request has: the field `outcome_count`, where a payload has it."""
         count: int = getattr(self, "outcome_count", 1)
         return count
 
     @property
     def variant(self) -> str:
         """What distinguishes two calls of one step for one database."""
-        action: str = getattr(self, "action", "")
-        return action
+        return ""
 
     @property
     def drills(self) -> tuple[str, str] | None:
@@ -213,6 +223,27 @@ class Payload(TolerantModel):
     def is_fixed(self) -> bool:
         """Whether it holds all that its step needs, so that the step has nothing to read."""
         return False
+
+
+class DatabasePayload(Payload):
+    """What the message of a step for one database is about."""
+
+    database: Database
+    item_id: str
+    #: the host's name as it appears in jobs; empty where it is not known
+    server_name: str = ""
+
+    @property
+    def about(self) -> Database:
+        return self.database
+
+    @property
+    def subject(self) -> str:
+        return self.item_id
+
+    @property
+    def server(self) -> str:
+        return self.server_name
 
 
 class FollowedOperation(TolerantModel):
@@ -346,6 +377,10 @@ class StepMessage(TolerantModel, Generic[P]):
         assert vault_id is not None
         return vault_id
 
+    def job_timeout(self, settings: Settings) -> timedelta:
+        """For how long its job, or what stands in its way, is waited for: as the request says, else the settings."""
+        return self.request.job_timeout or settings.job_timeout
+
     @property
     def message_id(self) -> str:
         """What duplicate detection compares: equal for equal work, at most 128 characters."""
@@ -384,21 +419,25 @@ class StepMessage(TolerantModel, Generic[P]):
             for n in range(max(self.effect.n, most), 0, -1):
                 yield self.client_request_id_of(n, epoch), (epoch, n) < now
 
-    def next_poll(self, *, at: ServiceTime, effect: Effect | None = None, **changes: Any) -> Self:
-        """The same message for its next poll; the count of failures starts anew unless `changes` set it.
-
-        What is known of its effect only grows.
-        """
-        known = self.effect if effect is None else effect.joined(self.effect)
-        return self.model_copy(
-            update={
-                "at": at,
-                "poll": self.poll + 1,
-                "attempt": 0,
-                "failing_since": None,
-                **changes,
-                "effect": known,
-            }
+    def next_poll(
+        self,
+        *,
+        at: ServiceTime,
+        effect: Effect | None = None,
+        payload: Payload | None = None,
+        ending: Ending | None = None,
+        attempt: int = 0,
+        failing_since: ServiceTime | None = None,
+    ) -> Self:
+        """The same message for its next poll; what is known of its effect only grows."""
+        return self.changed(
+            at=at,
+            poll=self.poll + 1,
+            attempt=attempt,
+            failing_since=failing_since,
+            effect=self.effect if effect is None else effect.joined(self.effect),
+            ending=ending or self.ending,
+            payload=payload or self.payload,
         )
 
     @property
@@ -407,18 +446,11 @@ class StepMessage(TolerantModel, Generic[P]):
         following = self.payload
         if not isinstance(following, Following):
             return self
-        return self.model_copy(
-            update={
-                "step": following.origin,
-                "sender": self.step,
-                "poll": 0,
-                "payload": following.payload,
-            }
-        )
+        return self.changed(step=following.origin, sender=self.step, poll=0, payload=following.payload)
 
     def learned(self, effect: Effect) -> Self:
         """The same message, with what else is known of its effect."""
-        return self.model_copy(update={"effect": effect.joined(self.effect)})
+        return self.changed(effect=effect.joined(self.effect))
 
 
 #: How many bytes of a sender's application properties a copy keeps: Service Bus takes 64 KB of them in all

@@ -33,7 +33,6 @@ def outcome(
     """
     payload: Payload = message.payload
     about = database or payload.about
-    vm_id = getattr(payload, "vm_id", None)
     event = events.outcome(
         message.request,
         end.status,
@@ -42,18 +41,18 @@ def outcome(
         part=payload.part,
         subject=payload.subject,
         outcome_count=payload.outcomes,
-        vm_id=vm_id.path if vm_id is not None else None,
+        vm_id=payload.vm_id.path if payload.vm_id is not None else None,
         error=advised(end.error),
         details=end.details,
     )
     if payload.is_accepted or database is not None:
         return event
-    return event.model_copy(update={"message_id": events.claim_id(message.request)})
+    return event.changed(message_id=events.claim_id(message.request))
 
 
 def outcome_beside_acceptance(message: StepMessage[Any], end: End, *, at: ServiceTime) -> Event:
     """The outcome of a whole request that was accepted and means no database."""
-    return outcome(message, end, at=at).model_copy(update={"message_id": None})
+    return outcome(message, end, at=at).changed(message_id=None)
 
 
 def accepted(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.clock import ServiceTime
 from shared.engine.effect import CheckFirst, MayHaveStarted, Untried, Waiting
 from shared.engine.expected_job import ExpectedJob
-from shared.engine.job_matching import candidates, has_namesakes, is_about, may_matter, own_job, server_of
+from shared.engine.job_matching import candidates, has_namesakes, is_about, may_matter, own_job
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, End, FollowJob, Later, NextEffect, Result
 from shared.messages.error_codes import ErrorCode
@@ -143,7 +143,7 @@ def _while_waiting(
     )
     if (own := _own(message, jobs)) is not None:
         return own
-    database, server = message.the_database, server_of(message.payload)
+    database, server = message.the_database, message.payload.server
     running = [
         job
         for job in jobs
@@ -156,8 +156,7 @@ def _while_waiting(
             return mistaken
         if out_of_attempts:
             return _last_conflict(expected, message, collaborators)
-        limit = message.request.job_timeout or collaborators.settings.job_timeout
-        if collaborators.now() - message.since > limit:
+        if collaborators.now() - message.since > message.job_timeout(collaborators.settings):
             error = ErrorInfo(
                 code=ErrorCode.CONFLICTING_OPERATION,
                 message=f"job {running[0].id} ({running[0].operation}) was still running on {database} when the"
@@ -207,7 +206,7 @@ def _last_conflict(expected: ExpectedJob, message: StepMessage[Any], collaborato
         return End(status, why)
     most = expected.attempts(message, collaborators)
     text = f"{why.message} This was attempt {min(message.effect.n, most)} of at most {most}."
-    return End(status, why.model_copy(update={"message": text}))
+    return End(status, why.changed(message=text))
 
 
 def _before_replay(

@@ -7,7 +7,7 @@ changes anything in Azure itself, and raises only what its collaborators raise (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
@@ -104,6 +104,10 @@ class End:
     def decided(cls, ending: Ending) -> Self:
         """The end that was decided before, as the message carries it."""
         return cls(ending.status, ending.error, ending.details)
+
+    def with_details(self, **details: Any) -> Self:
+        """The same end, with these details among those that it has."""
+        return replace(self, details=self.details.changed(**details))
 
 
 @dataclass(frozen=True)

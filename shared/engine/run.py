@@ -12,34 +12,23 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from shared.arm.budget import WRITES, coming_back, reads_per_hour
+from shared.arm.budget import coming_back
 from shared.arm.errors import ArmError, TokenError
-from shared.arm.ids import VaultId
 from shared.azure_backup.models import StartedOperation
-from shared.bus import BusError, BusUnavailableError, MessageTooLargeError, OutgoingMessage
+from shared.bus import BusError, BusUnavailableError, MessageTooLargeError
 from shared.bus.topology import INTERNAL_QUEUES, LOCK_DURATION
 from shared.clock import MachineTime, ServiceTime
-from shared.engine import outcomes, reconcile
-from shared.engine.answers import answer_step
+from shared.engine import reconcile
 from shared.engine.failures import after_arm_error, after_token_error
-from shared.engine.message import (
-    MOST_DEATHS,
-    VERSION,
-    Delivery,
-    Ending,
-    Following,
-    StepMessage,
-)
-from shared.engine.parked import park
+from shared.engine.message import Delivery, StepMessage
+from shared.engine.parking import answer_and_park, has_died_too_often, park_unreadable, too_many_deaths
 from shared.engine.requeue import HOLD, OPERATOR_WAIT, REFUSED_WAIT, UNAVAILABLE_WAIT, admitted, requeue
-from shared.engine.result import Call, Collaborators, Continue, End, FollowOperation, GrownTick, Later, Result
-from shared.engine.runtime import Runtime
-from shared.engine.send import carried, hand_over, onward, outgoing
-from shared.engine.table import Row, Table, UnknownStepError
+from shared.engine.result import Call, Collaborators, End, FollowOperation, GrownTick, Later, Result
+from shared.engine.runtime import Runtime, collaborate
+from shared.engine.send import hand_over
+from shared.engine.table import NewerVersionError, Row, UnknownStepError, read_step
 from shared.engine.telemetry import delivery_context, log_context, say, traced
-from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
+from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.model import format_moment
@@ -51,7 +40,6 @@ from shared.telemetry.tracing import Instrument
 _log: Final = logger(__name__)
 
 _LATE_WAIT: Final = timedelta(seconds=5)
-_MOST_PROBLEMS: Final = 20
 
 
 def handle(row: Row, delivery: Delivery, runtime: Runtime) -> None:
@@ -68,14 +56,13 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
         return
     try:
         if has_died_too_often(delivery):
-            answer_and_park(delivery, runtime, died_too_often(delivery))
+            answer_and_park(delivery, runtime, too_many_deaths(delivery))
             return
         message = read(row, delivery, runtime)
         if message is None:
             return
-        if (
-            message.poll == 0
-        ):  # a message that has put itself back was in time once, and waits for something else
+        # A message that has put itself back was in time once, and waits for something else.
+        if message.poll == 0:
             late = runtime.service_clock.now() - message.since
             tracing.measure(Instrument.LATENESS, max(0.0, late.total_seconds()), step=row.name)
         result = run(row, message, delivery, runtime)
@@ -106,7 +93,7 @@ def read(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | N
         _wait_for_newer_app(delivery, runtime, error)
         return None
     except InvalidMessageError as error:
-        unreadable(delivery, runtime, str(error))
+        park_unreadable(delivery, runtime, str(error))
         return None
     runtime.service_clock.at_least(message.at)
     return as_delivered(row, message, delivery, runtime.service_clock.now())
@@ -137,38 +124,6 @@ def as_delivered(
     if delivery.delivered_before and not row.only_prepares(message):
         effect = effect.lost(since=message.at, until=now)
     return message.learned(effect)
-
-
-class NewerVersionError(Exception):
-    """A message is of a version that only a newer app understands."""
-
-
-def read_step(row: Row, body: bytes, table: Table) -> StepMessage[Any]:
-    """The message to a step in a body.
-
-    Raises InvalidMessageError for what is no message to this step, NewerVersionError and UnknownStepError for what
-    another version of the app understands.
-    """
-    raw = read_json(body)
-    if not isinstance(raw, dict):
-        raise InvalidMessageError([Problem("body", "no object", "expected a step message")])
-    version = raw.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise NewerVersionError(f"it is of version {version}, and this app writes version {VERSION}")
-    try:
-        message = table.read(row, raw)
-    except ValidationError as error:
-        raise InvalidMessageError(_problems(error)) from None
-    if message.step != row.name:
-        raise InvalidMessageError([Problem("step", excerpt(message.step), f"expected {row.name}")])
-    return message
-
-
-def _problems(error: ValidationError) -> list[Problem]:
-    return [
-        Problem(".".join(map(str, detail["loc"])), "another value", detail["msg"])
-        for detail in error.errors()[:_MOST_PROBLEMS]
-    ]
 
 
 def run(
@@ -241,47 +196,6 @@ def _changes_nothing(message: StepMessage[Any]) -> End:
     return End(Status.REJECTED, ErrorInfo(code=ErrorCode.MUTATIONS_OFF, message=text))
 
 
-def collaborate(
-    runtime: Runtime, message: StepMessage[Any], *, grown_tick: GrownTick | None = None
-) -> Collaborators:
-    """What a step may use while it handles a message."""
-    vault_id = message.request.vault_id
-    return Collaborators(
-        azure=runtime.backup,
-        settings=runtime.settings,
-        now=runtime.service_clock.now,
-        machine_now=runtime.clock.now,
-        grown_tick=grown_tick,
-        items=runtime.items,
-        may_read_more=lambda action: plenty_of_reads(runtime, vault_id, action),
-        write_pace=lambda: runtime.backup.budget.pace(
-            vault_id.subscription_id if vault_id is not None else "", WRITES
-        ),
-        reads_left=lambda action: _reads_left(runtime, vault_id, action),
-    )
-
-
-def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
-    """Whether more than half of an action's hourly budget is left in the vault's subscription."""
-    return _share_left(runtime, vault_id, action) > 0.5
-
-
-def some_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
-    """Whether single lookups by an action leave enough of its hourly budget to others."""
-    return _share_left(runtime, vault_id, action) > 0.2
-
-
-def _share_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> float:
-    return _reads_left(runtime, vault_id, action) / reads_per_hour(action)
-
-
-def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
-    """How many reads of an action are left this hour in the vault's subscription."""
-    if vault_id is None:
-        return reads_per_hour(action)
-    return runtime.backup.budget.left(vault_id.subscription_id, action)
-
-
 def handle_without_effect(
     handler: Callable[[Delivery, Runtime], None], delivery: Delivery, runtime: Runtime
 ) -> None:
@@ -350,101 +264,3 @@ def _waiting_since(delivery: Delivery) -> MachineTime | None:
         return MachineTime(datetime.fromisoformat(since)) if isinstance(since, str) else None
     except ValueError:
         return None
-
-
-def has_died_too_often(delivery: Delivery) -> bool:
-    """Whether to park a message unread: it has died, or been delivered without a copy, too often."""
-    return delivery.deaths >= MOST_DEATHS or delivery.delivery_count > MOST_DEATHS
-
-
-def died_too_often(delivery: Delivery) -> ErrorInfo:
-    """Why a message that was given back unfinished too often is parked."""
-    _log.error(
-        "a message was given back unfinished too often and is parked",
-        extra=delivery_context(delivery, "park"),
-    )
-    text = (
-        f"a message to {delivery.queue} was given back unfinished {delivery.deaths} times, as when it kills its"
-        " process; it is kept in parked-messages: find the cause in the log, then replay it."
-    )
-    return ErrorInfo(code=ErrorCode.FAILED_INTERNAL, message=text)
-
-
-def answer_and_park(
-    delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
-) -> None:
-    """Answer the requester of a message between steps that is given up, and park it.
-
-    Where one of its deliveries may have gone on, which knows better, the answer takes the same way, so that the broker
-    keeps only the first. Where the bus has refused just that (`onward_refused`), it goes straight to the topic.
-    """
-    answers = final_answers(delivery, runtime, info, onward_refused=onward_refused)
-    runtime.bus.send([*answers, park(delivery, info.code, info.message)])
-
-
-def final_answers(
-    delivery: Delivery, runtime: Runtime, info: ErrorInfo, *, onward_refused: bool = False
-) -> list[OutgoingMessage]:
-    """The answer for a message between steps that is given up."""
-    row = runtime.table.by_queue.get(delivery.queue)
-    message = _readable(row, delivery, runtime) if row is not None else None
-    if row is None or message is None:
-        return [answer_step(delivery, info, runtime).to_message()]
-    request = message.request.model_copy(update={"epoch": max(delivery.epoch, message.request.epoch)})
-    message = message.model_copy(update={"request": request})
-    decided = message.payload.followed if isinstance(message.payload, Following) else message.ending
-    if message.payload.is_fixed and message.ending is None:
-        return _final_answers_of_selection(row, message, info, runtime, onward_refused=onward_refused)
-    if not isinstance(decided, Ending) and not message.payload.is_accepted:
-        return [answer_step(delivery, info, runtime).to_message()]
-    message = message.learned(message.effect.lost(since=message.at))
-    end = End(Status.UNKNOWN, info)
-    if isinstance(decided, Ending):
-        # The message already says how it ends.
-        end = End.decided(decided)
-    ended = carried(runtime.table.origin(message), message, end, runtime)
-    return [each.sent for portion in ended for each in portion]
-
-
-def _final_answers_of_selection(
-    row: Row, message: StepMessage[Any], info: ErrorInfo, runtime: Runtime, *, onward_refused: bool
-) -> list[OutgoingMessage]:
-    """The answers for a selection that is given up: one for each database, in place of its message.
-
-    Some of those messages may have been sent already: the broker keeps the first of the two.
-    """
-    assert row.run is not None
-    result = row.run(message, collaborate(runtime, message))
-    assert isinstance(result, Continue), "a fixed selection goes on"
-    at = runtime.service_clock.now()
-    ending = Ending(status=Status.UNKNOWN, error=info)
-    sent = [event.to_message() for event in result.events]
-    for to in result.to:
-        following = onward(message, to, at)
-        if onward_refused:
-            sent.append(outcomes.outcome(following, End(ending.status, info), at=at).to_message())
-        else:
-            ended = following.model_copy(update={"ending": ending})
-            sent.append(outgoing(ended, timedelta(), runtime))
-    if result.accepted is not None:
-        sent.append(result.accepted.to_message())
-    return sent
-
-
-def _readable(row: Row, delivery: Delivery, runtime: Runtime) -> StepMessage[Any] | None:
-    try:
-        return read_step(row, delivery.body, runtime.table)
-    except (InvalidMessageError, NewerVersionError, UnknownStepError):
-        return None
-
-
-def unreadable(delivery: Delivery, runtime: Runtime, why: str) -> None:
-    """Park a message between steps that no version of this app can have written, and answer its request."""
-    _log.error(
-        "a step message cannot be read; it is parked",
-        extra=delivery_context(delivery, "read", reason=why),
-    )
-    code = ErrorCode.UNREADABLE_STEP_MESSAGE
-    info = ErrorInfo(code=code, message=f"a message to {delivery.queue} cannot be read: {why}")
-    event = answer_step(delivery, info, runtime)
-    runtime.bus.send([event.to_message(), park(delivery, code, why)])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from shared.arm.budget import WRITES, reads_per_hour
 from shared.bus import Bus
 from shared.clock import Clock, ServiceClock
+from shared.engine.message import StepMessage
+from shared.engine.result import Collaborators, GrownTick
 from shared.engine.table import Table
 from shared.listing_cache import ItemListings, JobListings
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from shared.arm.ids import VaultId
     from shared.azure_backup.operations import AzureBackup
 
 _MOST_REMEMBERED: Final = 10_000
@@ -53,3 +57,44 @@ class Runtime:
     #: the last listing of each vault's protected items
     items: ItemListings = field(default_factory=ItemListings)
     given_back: GivenBack = field(default_factory=GivenBack)
+
+
+def collaborate(
+    runtime: Runtime, message: StepMessage[Any], *, grown_tick: GrownTick | None = None
+) -> Collaborators:
+    """What a step may use while it handles a message."""
+    vault_id = message.request.vault_id
+    return Collaborators(
+        azure=runtime.backup,
+        settings=runtime.settings,
+        now=runtime.service_clock.now,
+        machine_now=runtime.clock.now,
+        grown_tick=grown_tick,
+        items=runtime.items,
+        may_read_more=lambda action: plenty_of_reads(runtime, vault_id, action),
+        write_pace=lambda: runtime.backup.budget.pace(
+            vault_id.subscription_id if vault_id is not None else "", WRITES
+        ),
+        reads_left=lambda action: _reads_left(runtime, vault_id, action),
+    )
+
+
+def plenty_of_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
+    """Whether more than half of an action's hourly budget is left in the vault's subscription."""
+    return _share_left(runtime, vault_id, action) > 0.5
+
+
+def some_reads(runtime: Runtime, vault_id: VaultId | None, action: str) -> bool:
+    """Whether single lookups by an action leave enough of its hourly budget to others."""
+    return _share_left(runtime, vault_id, action) > 0.2
+
+
+def _share_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> float:
+    return _reads_left(runtime, vault_id, action) / reads_per_hour(action)
+
+
+def _reads_left(runtime: Runtime, vault_id: VaultId | None, action: str) -> int:
+    """How many reads of an action are left this hour in the vault's subscription."""
+    if vault_id is None:
+        return reads_per_hour(action)
+    return runtime.backup.budget.left(vault_id.subscription_id, action)

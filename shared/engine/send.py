@@ -69,24 +69,26 @@ def messages_of(row: Row, message: StepMessage[Any], result: Result, runtime: Ru
         case Continue():
             return result.events, FanOut(result.to, lambda _, to: (onward(message, to, at), to.delay))
         case Later():
-            changes: dict[str, Any] = {"attempt": result.attempt, "failing_since": result.failing_since}
-            if result.payload is not None:
-                changes["payload"] = result.payload
-            return result.events, [(message.next_poll(at=at, effect=result.effect, **changes), result.delay)]
+            following = message.next_poll(
+                at=at,
+                effect=result.effect,
+                payload=result.payload,
+                attempt=result.attempt,
+                failing_since=result.failing_since,
+            )
+            return result.events, [(following, result.delay)]
         case NextEffect():
-            repetition = next_effect(message, result)
+            decided = next_effect(message, result)
             if isinstance(message.payload, Following):
-                return (), [next_effect_message(message, repetition, at)]
-            return (), [(claim(message, repetition, at=at, deadline=at), timedelta())]
+                return (), [next_effect_message(message, decided, at)]
+            return (), [(claim(message, decided, at=at, deadline=at), timedelta())]
         case DecidedEffect():
             return (), [next_effect_message(message, result, at)]
         case FollowJob():
-            limit = message.request.job_timeout or runtime.settings.job_timeout
+            limit = message.job_timeout(runtime.settings)
             followed = FollowedJob(job_id=result.job_id)
             if isinstance(message.payload, Following):
-                moved = message.payload.model_copy(
-                    update={"followed": followed, "not_before": None, "deadline": at + limit}
-                )
+                moved = message.payload.changed(followed=followed, not_before=None, deadline=at + limit)
                 return (), [(message.next_poll(at=at, payload=moved), timedelta())]
             return (), [(claim(message, followed, at=at, deadline=at + limit), timedelta())]
         case FollowOperation():
@@ -166,19 +168,19 @@ def onward(message: StepMessage[Any], to: To, at: ServiceTime) -> StepMessage[An
 
 
 def next_effect_message(
-    message: StepMessage[Following], repetition: DecidedEffect, at: ServiceTime
+    message: StepMessage[Following], decided: DecidedEffect, at: ServiceTime
 ) -> tuple[StepMessage[Any], timedelta]:
     """The message that makes a step's next effect, once that has been claimed, and its delay."""
     following = StepMessage[Any](
         step=message.payload.origin,
         sender=TRACK,
         at=at,
-        since=repetition.since,
+        since=decided.since,
         request=message.request,
-        effect=repetition.effect,
+        effect=decided.effect,
         payload=message.payload.payload,
     )
-    return following, _CONFLICT_WAIT if repetition.effect.waiting else timedelta()
+    return following, _CONFLICT_WAIT if decided.effect.waiting else timedelta()
 
 
 def _end(row: Row, message: StepMessage[Any], end: End, at: ServiceTime) -> ToSend:
@@ -200,7 +202,7 @@ def _end(row: Row, message: StepMessage[Any], end: End, at: ServiceTime) -> ToSe
         claimed = isinstance(message.payload.followed, Ending)
         if claimed or not (doubt or message.effect.may_have_started):
             return _publish_outcome(row, message, end, at)
-        ending = message.payload.model_copy(update={"followed": _ending(end), "not_before": None})
+        ending = message.payload.changed(followed=_ending(end), not_before=None)
         return end.events, [(message.next_poll(at=at, payload=ending), timedelta())]
     if row.ends_in is not None and message.ending is None:
         others = {*row.follows} - {row.ends_in, *row.fans_out_to}
@@ -225,14 +227,14 @@ def _publish_outcome(row: Row, message: StepMessage[Any], end: End, at: ServiceT
         return (*end.events, outcome), ()
     assert to.step == row.begins, f"step {row.name} sets {to.step} going; its row says {row.begins}"
     # The same id whichever step it ended in and whoever sends it: the broker keeps the first.
-    following = onward(origin, to, at).model_copy(update={"sender": OUTCOME, "effect": Effect()})
+    following = onward(origin, to, at).changed(sender=OUTCOME, effect=Effect())
     return (*end.events, outcome), [(following, to.delay)]
 
 
 def _ended(message: StepMessage[Any], step: str, end: End, at: ServiceTime) -> StepMessage[Any]:
     """The end of a step, under the message id of what would have gone on."""
     following = onward(message, To(step, message.payload), at)
-    return following.model_copy(update={"ending": _ending(end)})
+    return following.changed(ending=_ending(end))
 
 
 def _ending(end: End) -> Ending:

@@ -26,12 +26,14 @@ from shared.engine.result import (
     Step,
     To,
 )
+from shared.messages.cloud_events import InvalidMessageError, Problem, excerpt, read_json
 
 if TYPE_CHECKING:
     from shared.azure_backup.models import Job
     from shared.engine.expected_job import ExpectedJob
 
 _HEAD: Final = StepMessage[Payload]
+_MOST_PROBLEMS: Final = 20
 
 
 class TableError(Exception):
@@ -47,6 +49,10 @@ class UnknownStepError(LookupError):
     def __init__(self, name: str, deadline: ServiceTime | None = None) -> None:
         super().__init__(f"step {name}, which this version does not know")
         self.deadline = deadline
+
+
+class NewerVersionError(Exception):
+    """A message is of a version that only a newer app understands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +194,7 @@ class Table:
                 raise
             # The end of the step before, sent in place of going on.
             payload = self._payload(self.row(head.sender), raw.get("payload"))
-        return head.model_copy(update={"payload": payload})
+        return head.changed(payload=payload)
 
     def _payload(self, row: Row, raw: Any) -> Payload:
         if row.payload is not Following or not isinstance(raw, dict):
@@ -198,7 +204,35 @@ class Table:
             raise UnknownStepError(following.origin, following.deadline)
         origin = self.rows[following.origin]
         payload = origin.payload.model_validate(raw.get("payload"), extra="ignore")
-        return following.model_copy(update={"payload": payload})
+        return following.changed(payload=payload)
+
+
+def read_step(row: Row, body: bytes, table: Table) -> StepMessage[Any]:
+    """The message to a step in a body.
+
+    Raises InvalidMessageError for what is no message to this step, NewerVersionError and UnknownStepError for what
+    another version of the app understands.
+    """
+    raw = read_json(body)
+    if not isinstance(raw, dict):
+        raise InvalidMessageError([Problem("body", "no object", "expected a step message")])
+    version = raw.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise NewerVersionError(f"it is of version {version}, and this app writes version {VERSION}")
+    try:
+        message = table.read(row, raw)
+    except ValidationError as error:
+        raise InvalidMessageError(_problems(error)) from None
+    if message.step != row.name:
+        raise InvalidMessageError([Problem("step", excerpt(message.step), f"expected {row.name}")])
+    return message
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    return [
+        Problem(".".join(map(str, detail["loc"])), "another value", detail["msg"])
+        for detail in error.errors()[:_MOST_PROBLEMS]
+    ]
 
 
 #: Fields that only the first version wrote: how often a delivery was late, and an acceptance not yet published.

@@ -31,6 +31,7 @@ from shared.engine.message import (
     Following,
     StepMessage,
 )
+from shared.engine.parking import answer_and_park, too_many_deaths
 from shared.engine.requeue import (
     HOLD_BATCH,
     OPERATOR_WAIT,
@@ -40,16 +41,8 @@ from shared.engine.requeue import (
     requeue_copies,
 )
 from shared.engine.result import Collaborators, End, GrownTick, Later, Result
-from shared.engine.run import (
-    answer_and_park,
-    collaborate,
-    died_too_often,
-    read,
-    requeue_unsent,
-    run,
-    some_reads,
-)
-from shared.engine.runtime import Runtime
+from shared.engine.run import read, requeue_unsent, run
+from shared.engine.runtime import Runtime, collaborate, some_reads
 from shared.engine.send import Carried, carried, hand_over, next_tick
 from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
@@ -142,7 +135,7 @@ def _admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[De
             _requeue_one_by_one(copies, originals, runtime)
     for delivery in rest:
         if delivery.deaths >= MOST_DEATHS:
-            _answer_and_park(delivery, runtime, died_too_often(delivery))
+            _answer_and_park(delivery, runtime, too_many_deaths(delivery))
     return [delivery for delivery in rest if not delivery.deaths], dying[:1]
 
 
@@ -154,7 +147,7 @@ def _requeue_one_by_one(
         try:
             requeue_copies(partial(list, [copy]), [original], runtime, hold=HOLD_BATCH)
         except MessageTooLargeError:
-            _answer_and_park(original, runtime, died_too_often(original))
+            _answer_and_park(original, runtime, too_many_deaths(original))
 
 
 def _answer_and_park(delivery: Delivery, runtime: Runtime, why: ErrorInfo) -> None:

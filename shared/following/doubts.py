@@ -19,9 +19,8 @@ from typing import Any, Final
 from shared.bus import BusError, BusUnavailableError, UnknownEntityError
 from shared.engine.message import TRACK, Ending, Following, StepMessage
 from shared.engine.result import Later
-from shared.engine.run import NewerVersionError, read_step
 from shared.engine.runtime import Runtime
-from shared.engine.table import UnknownStepError
+from shared.engine.table import NewerVersionError, UnknownStepError, read_step
 from shared.engine.telemetry import log_context
 from shared.messages.cloud_events import InvalidMessageError, read_json
 from shared.messages.events import DOUBTS
@@ -58,7 +57,8 @@ def outstanding(messages: Iterable[StepMessage[Any]], runtime: Runtime) -> froze
     doubts = [
         message
         for message in messages
-        if is_doubt(message) and _waited(message) <= _patience(message, runtime)
+        # No job is followed for longer.
+        if is_doubt(message) and _waited(message) <= message.job_timeout(runtime.settings)
     ]
     if not doubts:
         return frozenset()
@@ -86,9 +86,7 @@ def wait(message: StepMessage[Following]) -> Later:
     """
     following = message.payload
     assert isinstance(following.followed, Ending)
-    waiting = following.model_copy(
-        update={"followed": following.followed.model_copy(update={"has_waited": True})}
-    )
+    waiting = following.changed(followed=following.followed.changed(has_waited=True))
     _log.info("a doubt waits for others of its request", extra=log_context(message))
     return Later(_pause(message.attempt), payload=waiting, attempt=message.attempt + 1)
 
@@ -102,11 +100,6 @@ def _pause(attempt: int) -> timedelta:
 def _waited(message: StepMessage[Any]) -> timedelta:
     """How long a doubt has waited; the time that the app or its bus stood still is none of it."""
     return sum(map(_pause, range(message.attempt)), timedelta())
-
-
-def _patience(message: StepMessage[Any], runtime: Runtime) -> timedelta:
-    """The longest that a doubt waits: no job is followed for longer."""
-    return message.request.job_timeout or runtime.settings.job_timeout
 
 
 def _others(step: str, doubts: Sequence[StepMessage[Any]], runtime: Runtime, until: float) -> Iterator[Part]:

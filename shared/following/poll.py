@@ -15,7 +15,7 @@ from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.azure_backup.models import JobStatus
 from shared.engine import job_matching, outcomes, reconcile
 from shared.engine.advice import CONFLICT_CODES
-from shared.engine.expected_job import MOST_POSTS
+from shared.engine.expected_job import MOST_POSTS, ExpectedJob
 from shared.engine.message import FollowedJob, FollowedOperation, Following, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Later, NextEffect, Result, To
 from shared.engine.retry import MOST_MALFORMED
@@ -81,6 +81,12 @@ class Poll:
     @property
     def _following(self) -> Following:
         return self._message.payload
+
+    @property
+    def _expected(self) -> ExpectedJob:
+        """The job of a step whose call leads to one."""
+        assert self._row.job is not None
+        return self._row.job
 
     def result(self, *, known: Job | None = None, details: bool = False) -> Result:
         """What follows this poll.
@@ -157,7 +163,7 @@ class Poll:
         self, followed: FollowedOperation, error: ArmStatusError, *, at: str, has_other: bool
     ) -> Result:
         if error.status == 403 and has_other and not followed.other_url:
-            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
+            return self._later(timedelta(), followed=followed.changed(other_url=True))
         if error.status in (404, 410):
             if error.status == 404 and self._collaborators.now() - self._following.began < GRACE:
                 return self._later(error.retry_after)
@@ -172,7 +178,7 @@ class Poll:
             and self._message.attempt + 1 >= MOST_MALFORMED
         )
         if settled and has_other and not followed.other_url:
-            return self._later(timedelta(), followed=followed.model_copy(update={"other_url": True}))
+            return self._later(timedelta(), followed=followed.changed(other_url=True))
         if settled or (400 <= error.status < 500 and error.status not in (401, 403, 408, 409, 429)):
             return self._failed(
                 ErrorInfo(code=error.code, message=error.message, recommendations=error.recommendations)
@@ -196,8 +202,7 @@ class Poll:
     def _find_job(self) -> Result:
         """Find the job of an operation that does not name it: by the client request id, else the only candidate."""
         following = self._following
-        expected = self._row.job
-        assert expected is not None and isinstance(following.followed, FollowedOperation)
+        assert isinstance(following.followed, FollowedOperation)
         jobs = self._list_jobs()
         own = as_uuid(following.client_request_id)
         for job in jobs:
@@ -206,14 +211,14 @@ class Poll:
         if self._collaborators.now() - following.began < GRACE:
             return self._later(timedelta(minutes=1))
         origin = self._origin
-        possible = job_matching.candidates(origin, jobs, expected, since=following.began - _LONGEST_CALL)
+        possible = job_matching.candidates(
+            origin, jobs, self._expected, since=following.began - _LONGEST_CALL
+        )
         if len(possible) == 1 and not job_matching.has_namesakes(origin, self._collaborators):
             return self._job_known(possible[0].id, None)
         if not following.followed.looked:
             # The operation may be readable again by then.
-            return self._later(
-                timedelta(minutes=1), followed=following.followed.model_copy(update={"looked": True})
-            )
+            return self._later(timedelta(minutes=1), followed=following.followed.changed(looked=True))
         text = (
             f"the service accepted the request for {following.about} (client request id"
             f" {following.client_request_id}), but its job cannot be told among the {len(possible)} that the vault"
@@ -225,18 +230,13 @@ class Poll:
         following = self._following
         if job is not None and self._is_foreign(job):
             return self._own_instead(job)
-        limit = self._message.request.job_timeout or self._collaborators.settings.job_timeout
-        moved = following.model_copy(
-            update={
-                "followed": FollowedJob(job_id=job_id),
-                "deadline": following.began + limit,
-            }
-        )
+        limit = self._message.job_timeout(self._collaborators.settings)
+        moved = following.changed(followed=FollowedJob(job_id=job_id), deadline=following.began + limit)
         at = self._collaborators.now()
         info = job_info(job) if job is not None else JobInfo(id=job_id, status="InProgress")
         started = outcomes.started(self._message, info, at=at)
         rest = Poll(
-            self._message.model_copy(update={"payload": moved}),
+            self._message.changed(payload=moved),
             self._row,
             self._collaborators,
             details_left_out=self._details_left_out,
@@ -277,27 +277,24 @@ class Poll:
     def _is_foreign(self, job: Job) -> bool:
         """Whether a job is of another operation, or about another database, than the one that is followed."""
         following = self._following
-        expected = self._row.job
         about = following.about
-        assert expected is not None and about is not None
+        assert about is not None
         if as_uuid(job.activity_id) == as_uuid(following.client_request_id):
             return False
-        operation = expected.operation_of(following.payload)
-        server = job_matching.server_of(following.payload)
+        operation = self._expected.operation_of(following.payload)
+        server = following.payload.server
         return job_matching.is_of_another(job, operation, database=about, server=server)
 
     def _own_instead(self, foreign: Job) -> Result:
         """The step's own job, where the service names a job that cannot be it."""
         following = self._following
-        expected = self._row.job
-        assert expected is not None
         own = job_matching.own_job(self._origin, self._list_jobs())
         if own is not None and not self._is_foreign(own):
             return self._job_known(own.id, None)
+        operation = self._expected.operation_of(following.payload)
         text = (
-            f"the service names job {foreign.id} for a {expected.operation_of(following.payload)} of {following.about},"
-            f" but that is a job {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at"
-            " the vault's jobs."
+            f"the service names job {foreign.id} for a {operation} of {following.about}, but that is a job"
+            f" {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at the vault's jobs."
         )
         return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.OTHER_JOB, message=text))
 
@@ -305,13 +302,11 @@ class Poll:
         status = _OUTCOMES[job.status]
         error = job_error(job) if status not in events.SUCCESSES else None
         origin = self._origin
-        expected = self._row.job
-        assert expected is not None
         if status is Status.FAILED and error is not None:
             if _is_conflict(job):
-                twin = reconcile.gave_way_to_its_twin(expected, origin, self._collaborators, job)
-                return twin if twin is not None else self._conflict(error)
-            proof = reconcile.proven(expected, origin, self._collaborators, error)
+                twin = reconcile.gave_way_to_its_twin(self._expected, origin, self._collaborators, job)
+                return twin or NextEffect(waiting=True, why=error)
+            proof = reconcile.proven(self._expected, origin, self._collaborators, error)
             if proof is not None:
                 return proof
         warnings = tuple(item.message for item in job.error_details[:_MOST_TEXTS]) if error is None else ()
@@ -320,22 +315,13 @@ class Poll:
         return self._row.after_job(origin, job, end)
 
     def _failed(self, error: ErrorInfo) -> Result:
-        if error.code.lower() in CONFLICT_CODES:
-            return self._conflict(error)
-        expected = self._row.job
-        proof = (
-            reconcile.proven(expected, self._origin, self._collaborators, error)
-            if expected is not None
-            else None
-        )
-        return proof if proof is not None else End(Status.FAILED, error)
-
-    def _conflict(self, error: ErrorInfo) -> Result:
-        """Another operation was running: the step makes its next effect once that has ended."""
-        expected = self._row.job
-        if expected is None:
+        """What follows a failed operation: after a conflict the next effect, once what was running has ended."""
+        if self._row.job is None:
             return End(Status.FAILED, error)
-        return NextEffect(waiting=True, why=error)
+        if error.code.lower() in CONFLICT_CODES:
+            return NextEffect(waiting=True, why=error)
+        proof = reconcile.proven(self._row.job, self._origin, self._collaborators, error)
+        return proof or End(Status.FAILED, error)
 
     # -- what they share
 
@@ -357,7 +343,7 @@ class Poll:
         """The same message on a later tick, after at least `wait`; its outcome where that is past the deadline."""
         following = self._following
         if followed is not None:
-            following = following.model_copy(update={"followed": followed})
+            following = following.changed(followed=followed)
         at = self._collaborators.now()
         if at >= following.deadline or (wait is not None and at + wait > following.deadline):
             return outcomes.timed_out(following)
@@ -369,7 +355,7 @@ class Poll:
             delay = on_tick(at, wait, tick, since=since) if wait else wait
             delay = min(delay, max(wait, left))
         asked = at + wait if wait else None
-        return Later(delay, payload=following.model_copy(update={"not_before": asked}))
+        return Later(delay, payload=following.changed(not_before=asked))
 
 
 def _with_event(event: Event, result: Result) -> Result:
@@ -391,7 +377,7 @@ def _details(job: Job, warnings: tuple[str, ...], *, left_out: bool) -> OutcomeD
         end_time=job.end_time,
         duration_seconds=duration,
         warnings=warnings,
-        job=job_info(job).model_copy(update={"details_left_out": left_out or None}),
+        job=job_info(job).changed(details_left_out=left_out or None),
     )
 
 

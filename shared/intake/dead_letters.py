@@ -10,10 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
-from shared.engine.answers import answer_nobody
 from shared.engine.message import Delivery
-from shared.engine.parked import park
-from shared.engine.run import final_answers, has_died_too_often
+from shared.engine.parking import answer_nobody, final_answers, has_died_too_often, park
 from shared.engine.runtime import Runtime
 from shared.engine.telemetry import delivery_context
 from shared.intake.replays import original

@@ -11,8 +11,7 @@ from typing import Any, Final
 from shared.bus import MessageTooLargeError, OutgoingMessage
 from shared.clock import ServiceTime
 from shared.engine.message import Delivery, StepMessage
-from shared.engine.parked import park
-from shared.engine.run import died_too_often, has_died_too_often
+from shared.engine.parking import has_died_too_often, park, too_many_deaths
 from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
 from shared.engine.telemetry import delivery_context
@@ -42,7 +41,7 @@ _log: Final = logger(__name__)
 def receive_request(delivery: Delivery, runtime: Runtime) -> None:
     """Take a request from its queue and send it to the first step of its workflow."""
     if has_died_too_often(delivery):
-        info = died_too_often(delivery)
+        info = too_many_deaths(delivery)
         event = answer_request(delivery, info, runtime, status=Status.FAILED)
         runtime.bus.send([event.to_message(), park(delivery, info.code, info.message)])
         return

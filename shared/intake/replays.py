@@ -10,22 +10,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES
+from shared.bus.topology import INTERNAL_QUEUES, REPLAYS, REQUEST_QUEUES, SHARED_STEPS
 from shared.engine.message import Delivery, StepMessage
-from shared.engine.parked import park
+from shared.engine.parking import final_answers, has_died_too_often, park, park_unreadable, too_many_deaths
 from shared.engine.requeue import OPERATOR_WAIT, requeue
-from shared.engine.run import (
-    NewerVersionError,
-    as_delivered,
-    died_too_often,
-    final_answers,
-    has_died_too_often,
-    read_step,
-    unreadable,
-)
+from shared.engine.run import as_delivered
 from shared.engine.runtime import Runtime
 from shared.engine.send import outgoing
-from shared.engine.table import Row, UnknownStepError
+from shared.engine.table import NewerVersionError, Row, UnknownStepError, read_step
 from shared.engine.telemetry import delivery_context
 from shared.intake.receive import receive_request
 from shared.messages import events
@@ -65,7 +57,7 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
             row, read_step(row, again.body, runtime.table), again, runtime.service_clock.now()
         )
     except InvalidMessageError as error:
-        unreadable(again, runtime, str(error))
+        park_unreadable(again, runtime, str(error))
         return
     except (NewerVersionError, UnknownStepError):
         requeue(delivery, runtime, wait=OPERATOR_WAIT)
@@ -75,7 +67,7 @@ def receive_replay(delivery: Delivery, runtime: Runtime) -> None:
 
 def _put_back(delivery: Delivery, runtime: Runtime) -> None:
     """Park a replay that kills its process, as the message that it replays."""
-    info = died_too_often(delivery)
+    info = too_many_deaths(delivery)
     try:
         lost = original(delivery)
     except InvalidMessageError:
@@ -112,9 +104,7 @@ def _given(value: Any) -> str:
 
 def _serves(row: Row, settings: Settings) -> bool:
     served = {operation.value for operation in settings.workflows}
-    # A protect request may ask for a first backup.
-    first_backup = row.name == "trigger_backup" and "protect" in served
-    return row.workflow in served | {"every"} or first_backup
+    return row.workflow in served | {"every"} or row.name in {SHARED_STEPS.get(each) for each in served}
 
 
 def _check_served(queue: str, runtime: Runtime) -> None:
@@ -129,13 +119,13 @@ def _renewed(message: StepMessage[Any], epoch: int, runtime: Runtime) -> StepMes
     payload = message.payload
     if isinstance(payload, BackupPlan | CoveragePlan):
         # An operator who replays it wants it now, whatever a schedule says.
-        payload = payload.model_copy(update={"planned": None})
+        payload = payload.changed(planned=None)
     fresh = {
-        "request": message.request.model_copy(update={"epoch": epoch}),
+        "request": message.request.changed(epoch=epoch),
         "since": runtime.service_clock.now(),
         "payload": payload,
     }
-    return message.model_copy(update=fresh)
+    return message.changed(**fresh)
 
 
 def _refuse(delivery: Delivery, runtime: Runtime, error: InvalidMessageError) -> None:

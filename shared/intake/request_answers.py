@@ -6,8 +6,8 @@ from typing import Any
 
 from shared.arm.ids import InvalidResourceIdError, VaultId
 from shared.bus.topology import REQUEST_QUEUES
-from shared.engine.answers import answer_nobody
 from shared.engine.message import Delivery
+from shared.engine.parking import answer_nobody
 from shared.engine.runtime import Runtime
 from shared.intake.senders import named_operation
 from shared.messages import events
@@ -19,9 +19,8 @@ from shared.messages.identity import Request
 def answer_request(delivery: Delivery, info: ErrorInfo, runtime: Runtime, *, status: Status) -> Event:
     """The outcome for a message in a request queue, from whatever can be read of it.
 
-        What the message says proves nothing, so the outcome's id is made of the message's bytes and cannot collide
-    with
-        that of another request.
+    What the message says proves nothing, so the outcome's id is made of the message's bytes and cannot collide with
+    that of another request.
     """
     try:
         envelope = read_envelope(delivery.body)

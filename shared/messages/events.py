@@ -11,8 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from shared.bus import OutgoingMessage
 from shared.bus.topology import JOB_OUTCOMES
@@ -25,7 +24,7 @@ from shared.messages.cloud_events import (
     read_json,
 )
 from shared.messages.identity import Database, Request, fingerprint
-from shared.messages.model import Explanation, Line, Moment, Word
+from shared.messages.model import Explanation, Line, Model, Moment, Word
 
 APP_NAME: Final = "sql-vm-backup-functions"
 #: The outcome key of a request that ended before any of its databases was known.
@@ -54,12 +53,10 @@ SUCCESSES: Final = frozenset({Status.SUCCEEDED, Status.SUCCEEDED_WITH_WARNINGS})
 DOUBTS: Final = frozenset({Status.UNKNOWN, Status.TIMED_OUT})
 
 
-class EventModel(BaseModel):
+class EventModel(Model):
     """Data of an event, as it is published: camelCase, absent where there is nothing to say."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
 
 
 class ErrorInfo(EventModel):
@@ -310,7 +307,7 @@ class Event(EventModel):
         changes: dict[str, Any] = {}
         job = getattr(data, "job", None)
         if isinstance(job, JobInfo):
-            changes["job"] = job.model_copy(update={"tasks": (), "properties": {}})
+            changes["job"] = job.changed(tasks=(), properties={})
         if isinstance(data, OutcomeData):
             kept = tuple(text[:_SLIM_TEXT] for text in data.warnings[:_SLIM_LIST])
             left_out = len(data.warnings) - len(kept)
@@ -318,16 +315,14 @@ class Event(EventModel):
             if data.coverage is not None:
                 few = data.coverage.gaps[:_SLIM_LIST]
                 more = data.coverage.gaps_left_out + len(data.coverage.gaps) - len(few)
-                changes["coverage"] = data.coverage.model_copy(update={"gaps": few, "gaps_left_out": more})
+                changes["coverage"] = data.coverage.changed(gaps=few, gaps_left_out=more)
         error = getattr(data, "error", None)
         if isinstance(error, ErrorInfo):
             advice = tuple(text[:_SLIM_TEXT] for text in error.recommendations[:_SLIM_LIST])
-            changes["error"] = error.model_copy(
-                update={"message": error.message[: 4 * _SLIM_TEXT], "recommendations": advice}
-            )
+            changes["error"] = error.changed(message=error.message[: 4 * _SLIM_TEXT], recommendations=advice)
         if isinstance(data, AcceptedData):
             changes["skipped_names"] = data.skipped_names[:_SLIM_LIST]
-        return self.model_copy(update={"data": data.model_copy(update=changes)})
+        return self.changed(data=data.changed(**changes))
 
     def to_message(self) -> OutgoingMessage:
         """The event as a message to the topic; its properties let a subscription filter without parsing.
@@ -506,7 +501,7 @@ def gap(
         at=at,
         data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **context),
     )
-    return event.model_copy(update={"id": fingerprint("gap", *identity)})
+    return event.changed(id=fingerprint("gap", *identity))
 
 
 def answer(
@@ -518,7 +513,7 @@ def answer(
     outcome's.
     """
     event = outcome(request, status, at=at, error=error)
-    return event.model_copy(update={"id": answer_id(body, queue, request.operation.value, request.epoch)})
+    return event.changed(id=answer_id(body, queue, request.operation.value, request.epoch))
 
 
 def answer_id(body: bytes, queue: str, operation: str, epoch: int = 0) -> str:

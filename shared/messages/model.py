@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -49,12 +49,22 @@ Line = Annotated[str, AfterValidator(partial(clip, most=4096))]
 Explanation = Annotated[str, AfterValidator(partial(clip, most=16384))]
 
 
-class StrictModel(BaseModel):
+class Model(BaseModel):
+    """The base of all of them: a value, which does not change."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, arbitrary_types_allowed=True)
+
+    def changed(self, **fields: Any) -> Self:
+        """The same with other values in some fields, which are not validated. Raises TypeError for no field of it."""
+        if strangers := fields.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(strangers))}")
+        return self.model_copy(update=fields)
+
+
+class StrictModel(Model):
     """Data from outside: unknown fields are an error, null is absent, nothing is coerced, names are camelCase."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, arbitrary_types_allowed=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -65,17 +75,10 @@ class StrictModel(BaseModel):
         return value
 
 
-class TolerantModel(BaseModel):
+class TolerantModel(Model):
     """Data between steps: fields of a newer version are ignored, so that a rollback can read them."""
 
-    model_config = ConfigDict(
-        extra="ignore",
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        arbitrary_types_allowed=True,
-    )
+    model_config = ConfigDict(extra="ignore", validate_by_name=True, validate_by_alias=True)
 
 
 def parse_duration(value: Any) -> timedelta:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shared.arm.ids import ContainerId, VaultId
+from shared.arm.ids import ContainerId
 from shared.engine.message import StepMessage
 from shared.engine.result import Call, Collaborators, End, Failure, Result
 from shared.messages.error_codes import ErrorCode
@@ -76,11 +76,10 @@ def auto_protect(message: StepMessage[ProtectTask], collaborators: Collaborators
     done = _as_it_is(task, intents)
     if done is not None:
         return done
-    vault_id = _vault_id(message)
     existing = next((intent.name for intent in intents), None)
     return Call(
         make=lambda azure, request_id: azure.put_protection_intent(
-            vault_id,
+            message.vault_id,
             # The same name again, so that a repeated call makes no second intent.
             existing or request_id,
             item_id=task.item_id,
@@ -100,7 +99,7 @@ def _intents(message: StepMessage[ProtectTask], collaborators: Collaborators) ->
     task = message.payload
     container = ContainerId.above(task.item_id)
     return collaborators.azure.list_protection_intents(
-        _vault_id(message), item_name=task.database.parent, item_type="SQLInstance", container=container
+        message.vault_id, item_name=task.database.parent, item_type="SQLInstance", container=container
     )
 
 
@@ -121,9 +120,3 @@ def _as_it_is(task: ProtectTask, intents: Sequence[ProtectionIntent]) -> End | N
 
 def _done(policy_name: str) -> End:
     return End(Status.SUCCEEDED, details=OutcomeDetails(policy_name=policy_name, protection_state=_STATE))
-
-
-def _vault_id(message: StepMessage[ProtectTask]) -> VaultId:
-    vault_id = message.request.vault_id
-    assert vault_id is not None
-    return vault_id

@@ -168,7 +168,7 @@ def trigger_backup(message: StepMessage[BackupTask], collaborators: Collaborator
             expiry=until,
             client_request_id=request_id,
         ),
-        payload=task.model_copy(update={"retain_until": until}),
+        payload=task.changed(retain_until=until),
     )
 
 
@@ -222,7 +222,7 @@ def with_recovery_point(
             return end
         time, point = snapshots[0]
         newest = ChosenRecoveryPoint(name=point.name, kind=point.kind, time=time)
-    return replace(end, details=end.details.model_copy(update={"restorable": _restorable(newest, task)}))
+    return end.with_details(restorable=_restorable(newest, task))
 
 
 def attempts(message: StepMessage[BackupTask], _collaborators: Collaborators) -> int:
@@ -239,14 +239,12 @@ def conclude(message: StepMessage[BackupTask], end: End) -> End:
     """The outcome of a first backup is that of the protection: the database is protected either way."""
     if message.request.operation is not Operation.PROTECT:
         return end
-    state = "Protected" if end.error is None else "IRPending"
-    details = end.details.model_copy(update={"protection_state": state})
     if end.error is None:
-        return replace(end, details=details)
+        return end.with_details(protection_state="Protected")
     ended = f"{end.status}: {end.error.code}: {end.error.message}"
     said = f"The database is protected, but its first backup ended as {ended}"
-    details = details.model_copy(update={"warnings": (*details.warnings, said)})
-    return replace(end, status=Status.SUCCEEDED_WITH_WARNINGS, error=None, details=details)
+    kept = replace(end, status=Status.SUCCEEDED_WITH_WARNINGS, error=None)
+    return kept.with_details(protection_state="IRPending", warnings=(*end.details.warnings, said))
 
 
 def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
@@ -254,24 +252,24 @@ def after_backup(message: StepMessage[BackupTask], job: Job, end: End) -> End:
     task = message.payload
     if end.error is not None and _does_not_apply(task, end.error):
         end = replace(end, status=Status.SKIPPED)
-    details: dict[str, object] = {"policy_name": task.policy_name}
-    if message.request.operation is not Operation.PROTECT:
-        details |= {
-            "backup_type": _backup_type(job, task),
-            "data_transferred_mb": job.transferred_mb,
-            "retain_until": task.retain_until,
-        }
-        details |= _restorable_by_job(job, task, end)
-    return replace(end, details=OutcomeDetails(**{**dict(end.details), **details}))
+    end = end.with_details(policy_name=task.policy_name)
+    if message.request.operation is Operation.PROTECT:
+        return end
+    return end.with_details(
+        backup_type=_backup_type(job, task),
+        data_transferred_mb=job.transferred_mb,
+        retain_until=task.retain_until,
+        restorable=end.details.restorable or _restorable_by_job(job, task, end),
+    )
 
 
-def _restorable_by_job(job: Job, task: BackupTask, end: End) -> dict[str, object]:
-    """What can be restored according to the job itself, where nothing better is known."""
-    if end.error is not None or end.details.restorable is not None or job.end_time is None:
-        return {}
+def _restorable_by_job(job: Job, task: BackupTask, end: End) -> RestorableInfo | None:
+    """What can be restored according to the job itself."""
+    if end.error is not None or job.end_time is None:
+        return None
     # A moment in whole seconds, after that of the backup itself.
     ended = job.end_time.replace(microsecond=0) + timedelta(seconds=1)
-    return {"restorable": RestorableInfo(kind=_backup_type(job, task), time=ended, listed=False)}
+    return RestorableInfo(kind=_backup_type(job, task), time=ended, listed=False)
 
 
 def _does_not_apply(task: BackupTask, error: ErrorInfo) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,7 @@ from shared.messages.requests import SYSTEM_DATABASES
 from shared.names import name_key, same_name
 
 if TYPE_CHECKING:
-    from shared.azure_backup.models import ProtectableItem, ProtectedItem
+    from shared.azure_backup.models import Container, ProtectableItem, ProtectedItem
 
 #: A listing without entries.
 NOTHING: Final[Listing[Any]] = Listing([], [])
@@ -61,15 +60,16 @@ def is_protected(item: ProtectedItem) -> bool:
     return not item.is_scheduled_for_deferred_delete and not stopped
 
 
-def unusable_container(containers: Iterable[Unusable], vm_id: VirtualMachineId | None) -> Failure | None:
-    """The Failure where the VM is registered as a container that this app cannot use."""
-    for entry in containers:
+def registered_container(
+    registered: Listing[Container], vm_id: VirtualMachineId
+) -> Container | Failure | None:
+    """The VM's container; None where it is not registered, a Failure where this app cannot use its container."""
+    for container in registered.usable:
+        if container.virtual_machine_id == vm_id:
+            return container
+    for entry in registered.unusable:
         names_vm = entry.virtual_machine_id is not None or entry.container is not None
-        if (
-            vm_id is not None
-            and names_vm
-            and _may_be_on(vm_id, entry.virtual_machine_id, container=entry.container)
-        ):
+        if names_vm and _may_be_on(vm_id, entry.virtual_machine_id, container=entry.container):
             return Failure(
                 entry.code,
                 f"the virtual machine {vm_id} is registered as {entry.shown}, which {entry.why}.",

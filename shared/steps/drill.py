@@ -41,12 +41,7 @@ def check_drill(message: StepMessage[RestoreTask], collaborators: Collaborators)
     drill = message.payload.drill
     if drill is not None and drill.check == "none":
         return _to_clean_up(message, drill)
-    return _run(
-        message,
-        collaborators,
-        "check",
-        within=message.request.job_timeout or collaborators.settings.job_timeout,
-    )
+    return _run(message, collaborators, "check", within=message.job_timeout(collaborators.settings))
 
 
 def clean_up_drill(message: StepMessage[RestoreTask], collaborators: Collaborators) -> Result:
@@ -120,8 +115,7 @@ def _wait_for(
     `is_own`: it is that of an earlier attempt of this drill.
     """
     now, deleted_at = collaborators.now(), _drill(message).deleted_at
-    allowed = message.request.job_timeout or collaborators.settings.job_timeout
-    if now - message.since > allowed:
+    if now - message.since > message.job_timeout(collaborators.settings):
         text = f"run command {command.name} on {target.vm_id} was still in the way when the time was up."
         return Failure(ErrorCode.RUN_COMMAND_NOT_STARTED, text, Status.TIMED_OUT).end
     if not command.has_ended or (not is_own and is_unread(command, now)):
@@ -135,7 +129,7 @@ def _delete(
     message: StepMessage[RestoreTask], command: RunCommand, target: DrillTarget, collaborators: Collaborators
 ) -> Result:
     """Delete a run command that has ended."""
-    following = _with(message, _drill(message).model_copy(update={"deleted_at": collaborators.now()}))
+    following = _with(message, _drill(message).changed(deleted_at=collaborators.now()))
     return Call(
         make=lambda azure, request_id: azure.run_commands.delete(
             target.vm_id, command.name, client_request_id=request_id
@@ -152,16 +146,14 @@ def _start(
     within: timedelta,
 ) -> Result:
     """Have the script run."""
-    vault_id = message.request.vault_id
-    assert vault_id is not None
-    vault = collaborators.azure.get_vault(vault_id)
+    vault = collaborators.azure.get_vault(message.vault_id)
     if vault is None:
-        return Failure(ErrorCode.VAULT_NOT_FOUND, f"vault {vault_id} is not there any more.").end
+        return Failure(ErrorCode.VAULT_NOT_FOUND, f"vault {message.vault_id} is not there any more.").end
     database = drill_database_name(message.payload.database)
     name = run_command_name(target, database)
     attempt = message.client_request_id
     sent = parameters(attempt=attempt, action=action, instance=target.instance, database=database)
-    drill = _drill(message).model_copy(update={"asked_at": collaborators.now(), "deleted_at": None})
+    drill = _drill(message).changed(asked_at=collaborators.now(), deleted_at=None)
     return Call(
         make=lambda azure, request_id: azure.run_commands.put(
             target.vm_id,
@@ -223,9 +215,9 @@ def _without_result(message: StepMessage[RestoreTask], text: str, action: Action
 
 
 def _to_clean_up(message: StepMessage[RestoreTask], drill: Drill) -> Continue:
-    following = drill.model_copy(update={"asked_at": None, "deleted_at": None})
+    following = drill.changed(asked_at=None, deleted_at=None)
     return Continue((To("clean_up_drill", _with(message, following)),))
 
 
 def _with(message: StepMessage[RestoreTask], drill: Drill) -> RestoreTask:
-    return message.payload.model_copy(update={"drill": drill})
+    return message.payload.changed(drill=drill)

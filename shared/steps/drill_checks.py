@@ -19,7 +19,7 @@ from shared.messages.requests import AlternateTarget, Operation
 from shared.messages.windows_paths import is_share, windows_directory
 from shared.names import enumeration, same_name
 from shared.settings import Settings
-from shared.steps.candidates import candidates, unusable_container
+from shared.steps.candidates import candidates, registered_container
 from shared.steps.database_files import DatabaseFile, map_files
 from shared.steps.payloads import RestoreTask
 from shared.steps.restore_body import properties_of, target_info
@@ -28,6 +28,11 @@ from shared.steps.vaults import protected_items
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Listing
     from shared.azure_backup.models import ProtectedItem
+
+#: What a call to restore says that does not follow from its task alone.
+_NOT_OF_THE_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
+#: What a call to restore says of each file.
+_FIELDS_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
 
 
 def not_a_target(settings: Settings, vm_id: VirtualMachineId, instance: str) -> DrillTarget | Failure:
@@ -95,12 +100,11 @@ def not_registered(
     collaborators: Collaborators, vault_id: VaultId, vm_id: VirtualMachineId
 ) -> Failure | None:
     """The Failure where the VM is not registered to the vault, so that the vault's items would say nothing about it."""
-    registered, others = collaborators.azure.list_registered_containers(vault_id)
-    if any(container.virtual_machine_id == vm_id for container in registered):
-        return None
-    if (unusable := unusable_container(others, vm_id)) is not None:
-        return unusable
-    there = enumeration(str(container.virtual_machine_id) for container in registered)
+    registered = collaborators.azure.list_registered_containers(vault_id)
+    container = registered_container(registered, vm_id)
+    if container is not None:
+        return container if isinstance(container, Failure) else None
+    there = enumeration(str(other.virtual_machine_id) for other in registered.usable)
     return refused(
         ErrorCode.TARGET_NOT_REGISTERED,
         f"the drill target {vm_id} is not registered to vault {vault_id.name}; registered are: {there}. Register it"
@@ -120,14 +124,12 @@ def target_of_task(message: StepMessage[RestoreTask], settings: Settings) -> Dri
             ErrorCode.DRILL_NOT_REQUESTED,
             f"a {message.request.operation} request does not allow a drill of {task.database}.",
         )
-    assert message.request.vault_id is not None
     if not isinstance(target, AlternateTarget):
         return refused(ErrorCode.TARGET_NOT_ALLOWED, "a drill is restored to a database of its own.")
     known = not_a_target(settings, target.vm_id, target.instance)
     if isinstance(known, Failure):
         return known
-    elsewhere = in_another_subscription(message.request.vault_id, known.vm_id)
-    if elsewhere is not None:
+    if (elsewhere := in_another_subscription(message.vault_id, known.vm_id)) is not None:
         return elsewhere
     own = drill_target(
         settings.drill_targets,
@@ -185,9 +187,7 @@ def source_item(
 
     The vault, not the message, decides what the source is; and the target must hold nothing that is protected.
     """
-    vault_id = message.request.vault_id
-    task = message.payload
-    assert vault_id is not None
+    vault_id, task = message.vault_id, message.payload
     protected = protected_items(collaborators, vault_id)
     if isinstance(protected, Failure):
         return protected
@@ -218,7 +218,7 @@ def not_the_drills_own(
     task = message.payload
     item = ProtectedItemId.parse(task.item_id)
     wanted = target_for(target, task.database)
-    own = task.model_copy(update={"target": wanted, "overwrite": True, "no_recovery": False})
+    own = task.changed(target=wanted, overwrite=True, no_recovery=False)
     info, paths = body.get("targetInfo"), body.get("alternateDirectoryPaths", [])
     container = info.get("containerId") if isinstance(info, dict) else None
     is_own = (
@@ -236,9 +236,6 @@ def not_the_drills_own(
         f"the call that was prepared for a drill of {task.database} is not one to {wanted.database} on {target}, with"
         " its files on that VM or where DRILL_TARGETS has its directories.",
     )
-
-
-_NOT_OF_THE_TASK: Final = ("targetInfo", "alternateDirectoryPaths")
 
 
 def _is_container_of(text: Any, vault_id: VaultId, vm_id: VirtualMachineId) -> bool:
@@ -286,9 +283,6 @@ def _is_on_the_vms_disks(folder: str) -> bool:
     except ValueError:
         return False
     return not is_share(known) and known.rstrip("\\") == folder.rstrip("\\")
-
-
-_FIELDS_OF_A_FILE: Final = ("mappingType", "sourcePath", "sourceLogicalName", "targetPath")
 
 
 def _names_source(item: ProtectedItemId, source: Database) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +17,14 @@ from shared.messages.events import SUCCESSES, DrillInfo, Status
 from shared.messages.identity import drill_of, drill_target_hash
 from shared.messages.requests import AlternateTarget
 from shared.steps.drill_checks import source_item, target_for
-from shared.steps.payloads import Drill, DrillSource, RestoreTask, packed_sources, unpacked_sources
+from shared.steps.payloads import (
+    Drill,
+    DrillSource,
+    RestorePlan,
+    RestoreTask,
+    packed_sources,
+    unpacked_sources,
+)
 from shared.steps.recovery_points import choose_recovery_point
 
 if TYPE_CHECKING:
@@ -43,8 +49,7 @@ def prepare(
     # Checked before anything in the vault is listed: another drill may be waited for by the hour.
     waiting = _other_drill(message, collaborators, target)
     if waiting is not None:
-        limit = message.request.job_timeout or collaborators.settings.job_timeout
-        if now - message.since <= limit:
+        if now - message.since <= message.job_timeout(collaborators.settings):
             return Later(_BETWEEN_LOOKS)
         return Failure(
             ErrorCode.CONFLICTING_OPERATION,
@@ -58,14 +63,12 @@ def prepare(
     chosen = choose_recovery_point(drill.choice, points, str(task.database))
     if isinstance(chosen, Failure):
         return chosen
-    return task.model_copy(
-        update={
-            "recovery_point": chosen,
-            "target": target_for(target, task.database),
-            "overwrite": True,
-            "no_recovery": False,
-            "drill": drill.model_copy(update={"began": now}),
-        }
+    return task.changed(
+        recovery_point=chosen,
+        target=target_for(target, task.database),
+        overwrite=True,
+        no_recovery=False,
+        drill=drill.changed(began=now),
     )
 
 
@@ -73,9 +76,8 @@ def _other_drill(
     message: StepMessage[RestoreTask], collaborators: Collaborators, target: DrillTarget
 ) -> str | None:
     """Another drill on the target's instance, as far as the vault's jobs and the VM's run commands show one."""
-    vault_id = message.request.vault_id
     drill = message.payload.drill
-    assert vault_id is not None and drill is not None
+    assert drill is not None
     own = {request_id for request_id, _ in message.client_request_ids(most=3)}
     hashed = drill_target_hash(target.key)
 
@@ -84,7 +86,7 @@ def _other_drill(
         return drilled is not None and drilled[1] == hashed and job.activity_id not in own
 
     running = collaborators.azure.list_jobs(
-        vault_id,
+        message.vault_id,
         start=collaborators.now() - _LONG_RUNNING,
         operation="Restore",
         status="InProgress",
@@ -122,8 +124,8 @@ def after_drill_restore(message: StepMessage[RestoreTask], job: Job, end: End) -
     task = message.payload
     assert task.drill is not None
     so_far = Ending(status=end.status, error=end.error, details=end.details)
-    drill = task.drill.model_copy(update={"so_far": so_far})
-    return Continue((To("check_drill", task.model_copy(update={"drill": drill, "prepared": None})),))
+    drill = task.drill.changed(so_far=so_far)
+    return Continue((To("check_drill", task.changed(drill=drill, prepared=None)),))
 
 
 def with_drill_info(
@@ -147,7 +149,7 @@ def with_drill_info(
         measured_rto_seconds=took,
         size_mb=transferred_mb,
     )
-    return replace(end, details=end.details.model_copy(update={"drill": info}))
+    return end.with_details(drill=info)
 
 
 # -- one drill after the other
@@ -163,22 +165,22 @@ def first_drill(sources: Sequence[DrillSource], drill: Drill, target: AlternateT
         item_id=first.item_id,
         server_name=first.server_name,
         recovery_point=None,
-        target=target.model_copy(update={"database": drill_database_name(first.database)}),
+        target=target.changed(database=drill_database_name(first.database)),
         overwrite=True,
         no_recovery=False,
         outcome_count=first.outcome_count,
-        drill=drill.model_copy(update={"rest": packed_sources(others) if others else None}),
+        drill=drill.changed(rest=packed_sources(others) if others else None),
     )
     return To("trigger_restore", payload)
 
 
-def next_drill(message: StepMessage[RestoreTask]) -> To | None:
+def next_drill(message: StepMessage[RestoreTask] | StepMessage[RestorePlan]) -> To | None:
     """The next drill of the request, which a drill's outcome starts; None after a replay."""
     task = message.payload
-    drill = getattr(task, "drill", None)
-    if drill is None or drill.rest is None or message.request.epoch != drill.epoch:
+    if isinstance(task, RestorePlan) or not isinstance(task.target, AlternateTarget):
         return None
-    if not isinstance(task.target, AlternateTarget):
+    drill = task.drill
+    if drill is None or drill.rest is None or message.request.epoch != drill.epoch:
         return None
     fresh = Drill(choice=drill.choice, check=drill.check, clean_up=drill.clean_up, epoch=drill.epoch)
     return first_drill(unpacked_sources(drill.rest), fresh, task.target)

@@ -25,7 +25,7 @@ def checked(drill: Drill, source: Database, result: ScriptResult) -> Drill:
         findings["measured_rto_seconds"] = round(restored.restore_seconds + result.seconds, 3)
     if result.verdict == "ok":
         so_far = _with_info(drill, {**findings, "check_errors": 0})
-        return drill.model_copy(update={"so_far": so_far})
+        return drill.changed(so_far=so_far)
     if result.verdict == "corrupt":
         findings["check_errors"] = result.errors
         findings["check_error_numbers"] = result.numbers
@@ -36,9 +36,7 @@ def checked(drill: Drill, source: Database, result: ScriptResult) -> Drill:
 def check_failed(drill: Drill, error: ErrorInfo, findings: dict[str, Any] | None = None) -> Drill:
     """The drill with the error that its check ended with."""
     so_far = _with_info(drill, findings or {})
-    return drill.model_copy(
-        update={"so_far": so_far.model_copy(update={"status": Status.FAILED, "error": error})}
-    )
+    return drill.changed(so_far=so_far.changed(status=Status.FAILED, error=error))
 
 
 def why_not(source: Database, result: ScriptResult) -> ErrorInfo:
@@ -82,9 +80,8 @@ def left_behind(drill: Drill, error: ErrorInfo) -> End:
     info = end.details.drill
     name = info.database if info is not None else "the drill database"
     warning = f"{name} was not dropped, and is replaced by the next drill of its source: {error.code}: {error.message}"
-    details = end.details.model_copy(update={"warnings": (*end.details.warnings, warning)})
     status = Status.SUCCEEDED_WITH_WARNINGS if end.status in SUCCESSES else end.status
-    return replace(end, status=status, details=details)
+    return replace(end, status=status).with_details(warnings=(*end.details.warnings, warning))
 
 
 def conclude_check(message: StepMessage[RestoreTask], end: End) -> End:
@@ -108,5 +105,5 @@ def _with_info(drill: Drill, findings: dict[str, Any]) -> Ending:
     info = so_far.details.drill
     if info is None:
         return so_far
-    details = so_far.details.model_copy(update={"drill": info.model_copy(update=findings)})
-    return so_far.model_copy(update={"details": details})
+    details = so_far.details.changed(drill=info.changed(**findings))
+    return so_far.changed(details=details)

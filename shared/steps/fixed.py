@@ -43,7 +43,7 @@ def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload
     body = fixed.model_dump_json(by_alias=True, exclude_defaults=True).encode()
     # Without a timestamp in it, equal selections are packed alike.
     packed = base64.b64encode(gzip.compress(body, mtime=0)).decode()
-    plan = message.payload.model_copy(update={"fixed": packed, "outcome_count": chosen.outcome_count})
+    plan = message.payload.changed(fixed=packed, outcome_count=chosen.outcome_count)
     return Continue((To(message.step, plan),))
 
 

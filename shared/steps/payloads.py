@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from shared.arm.ids import VirtualMachineId
-from shared.engine.message import Ending, Payload
+from shared.engine.message import DatabasePayload, Ending, Payload
 from shared.messages.events import ErrorInfo, Status
 from shared.messages.identity import Database
 from shared.messages.model import Duration, MachineMoment, Moment, TolerantModel, VaultIdField
@@ -47,7 +47,6 @@ class Plan(Payload):
 
     @property
     def vm_id(self) -> VirtualMachineId | None:
-        """The VM that the request names."""
         found = getattr(getattr(self, "data", None), "vm_id", None)
         return found if isinstance(found, VirtualMachineId) else None
 
@@ -63,12 +62,9 @@ class ProtectPlan(Plan):
     inquired: bool = False
 
 
-class ProtectTask(Payload):
+class ProtectTask(DatabasePayload):
     """One database to be protected."""
 
-    database: Database
-    item_id: str
-    server_name: str = ""
     policy_id: str
     policy_name: str
     #: already: nothing to do but to say so; undelete: then resume; autoProtect: its instance, whose id `item_id` is
@@ -81,6 +77,10 @@ class ProtectTask(Payload):
     look_at_item: bool = False
     outcome_count: int
     first_backup: Literal["scheduled", "now"] = "scheduled"
+
+    @property
+    def variant(self) -> str:
+        return self.action
 
 
 class Planned(TolerantModel):
@@ -142,12 +142,9 @@ class VaultTask(Payload):
         return self.container_id is not None
 
 
-class BackupTask(Payload):
+class BackupTask(DatabasePayload):
     """One database to be backed up."""
 
-    database: Database
-    item_id: str
-    server_name: str = ""
     policy_name: str | None = None
     backup_type: BackupType
     retain_for: Duration | None = None
@@ -192,12 +189,9 @@ class DrillPlan(Plan):
     planned: Planned | None = None
 
 
-class DrillSource(Payload):
+class DrillSource(DatabasePayload):
     """One database whose turn it is."""
 
-    database: Database
-    item_id: str
-    server_name: str = ""
     outcome_count: int
 
 
@@ -246,12 +240,9 @@ class Drill(TolerantModel):
         return value
 
 
-class RestoreTask(Payload):
+class RestoreTask(DatabasePayload):
     """One database to be restored."""
 
-    database: Database
-    item_id: str
-    server_name: str = ""
     #: of a drill: set once its turn has come
     recovery_point: ChosenRecoveryPoint | None = None
     target: OriginalTarget | AlternateTarget | FilesTarget = Field(discriminator="kind")

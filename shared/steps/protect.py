@@ -27,7 +27,7 @@ from shared.messages.events import Status
 from shared.messages.requests import ProtectData
 from shared.names import enumeration, same_name
 from shared.steps import auto_protection
-from shared.steps.candidates import candidates, unusable_container
+from shared.steps.candidates import candidates, registered_container
 from shared.steps.fixed import fix, spread
 from shared.steps.missing_databases import Trouble, parent_troubles
 from shared.steps.payloads import ProtectPlan, ProtectTask
@@ -111,7 +111,7 @@ def select_policy(message: StepMessage[ProtectPlan], collaborators: Collaborator
 
 
 def _with_policy(plan: ProtectPlan, chosen: Policy) -> Continue:
-    known = plan.model_copy(update={"policy_id": chosen.id, "policy_name": chosen.name})
+    known = plan.changed(policy_id=chosen.id, policy_name=chosen.name)
     return Continue((To("refresh_containers" if plan.data.vm_id is not None else "select_databases", known),))
 
 
@@ -134,24 +134,21 @@ def _registered(
     message: StepMessage[ProtectPlan], collaborators: Collaborators
 ) -> Container | Failure | None:
     data = message.payload.data
-    registered, others = collaborators.azure.list_registered_containers(data.vault_id)
-    for container in registered:
-        if container.virtual_machine_id == data.vm_id:
-            return container
-    return unusable_container(others, data.vm_id)
+    assert data.vm_id is not None
+    return registered_container(collaborators.azure.list_registered_containers(data.vault_id), data.vm_id)
 
 
 def _registered_already(
     message: StepMessage[ProtectPlan], collaborators: Collaborators, container: Container
 ) -> Result:
     plan = message.payload
-    if container.health_status.lower() == "deleted":
+    if container.is_of_deleted_vm:
         return Failure(
             ErrorCode.VIRTUAL_MACHINE_DELETED,
             f"the virtual machine {plan.data.vm_id} is registered to vault {plan.data.vault_id.name} but has"
             " been deleted: its databases can be restored, not protected.",
         ).end
-    known = plan.model_copy(update={"container_id": container.id.path})
+    known = plan.changed(container_id=container.id.path)
     # Databases that are named may all be known; a pattern may mean one that was created since the last inquiry.
     # The service does not tell when the last inquiry was: recorded containers keep the date of their registration.
     patterns = any(selector.is_pattern for selector in plan.data.databases)
@@ -198,7 +195,7 @@ def _register(plan: ProtectPlan, container: ProtectableContainer) -> Call:
         make=lambda azure, request_id: azure.register_container(
             plan.data.vault_id, container, client_request_id=request_id
         ),
-        payload=plan.model_copy(update={"container_id": container_id.path}),
+        payload=plan.changed(container_id=container_id.path),
     )
 
 
@@ -209,7 +206,7 @@ def inquire_container(message: StepMessage[ProtectPlan], _collaborators: Collabo
     container_id = ContainerId.parse(plan.container_id)
     return Call(
         make=lambda azure, request_id: azure.inquire_container(container_id, client_request_id=request_id),
-        payload=plan.model_copy(update={"inquired": True}),
+        payload=plan.changed(inquired=True),
     )
 
 

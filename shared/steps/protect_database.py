@@ -5,7 +5,6 @@ Follows https://learn.microsoft.com/azure/backup/backup-azure-sql-vm-rest-api.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.arm.ids import ProtectedItemId
@@ -102,15 +101,12 @@ def after_protection(message: StepMessage[ProtectTask], _job: Job, end: End) -> 
     """What follows once a database's job has ended: the resume of an undeleted one, a first backup."""
     task = message.payload
     if end.status not in SUCCESSES:
-        details = end.details.model_copy(update={"policy_name": task.policy_name})
-        return replace(end, details=details)
+        return end.with_details(policy_name=task.policy_name)
     if task.action == "undelete":
-        resumed = task.model_copy(update={"action": "resume"})
+        resumed = task.changed(action="resume")
         return Continue((To("enable_protection", resumed),))
     first = _first_backup(task)
     if first is not None:
         return first
-    kept = task.action == "changePolicy"
-    state = task.protection_state if kept else "IRPending"
-    known = {"policy_name": task.policy_name, "protection_state": state}
-    return replace(end, details=end.details.model_copy(update=known))
+    state = task.protection_state if task.action == "changePolicy" else "IRPending"
+    return end.with_details(policy_name=task.policy_name, protection_state=state)

@@ -29,7 +29,7 @@ from shared.messages.requests import (
 )
 from shared.names import enumeration, same_name
 from shared.settings import Settings
-from shared.steps.candidates import Candidate, candidates, unusable_container
+from shared.steps.candidates import Candidate, candidates, registered_container
 from shared.steps.database_files import known_files, map_files
 from shared.steps.drill_checks import may_replace, not_the_drills_own, source_item, target_of_task
 from shared.steps.drill_restores import after_drill_restore, prepare, with_drill_info
@@ -63,7 +63,7 @@ def select_recovery_point(message: StepMessage[RestorePlan], collaborators: Coll
         return chosen.end
     target = data.target
     if isinstance(target, AlternateTarget) and target.database is None:
-        target = target.model_copy(update={"database": default_name(data.database, chosen.time)})
+        target = target.changed(database=default_name(data.database, chosen.time))
     task = RestoreTask(
         database=database,
         item_id=item.id.path,
@@ -245,7 +245,7 @@ def _trigger_drill(message: StepMessage[RestoreTask], collaborators: Collaborato
             return prepared
         if isinstance(prepared, Failure):
             return with_drill_info(message, prepared.end)
-        message = message.model_copy(update={"payload": prepared})
+        message = message.changed(payload=prepared)
     elif task.prepared is not None and task.recovery_point is not None:
         failure = not_the_drills_own(message, target, task.prepared)
         if failure is not None:
@@ -280,8 +280,8 @@ def _call(
     return Call(
         make=lambda azure, request_id: azure.trigger_restore(point, body, client_request_id=request_id),
         # What follows the call needs no more than the task.
-        payload=task.model_copy(
-            update={"prepared": None if message.effect.ready else body, "warnings": warnings_of(task, body)}
+        payload=task.changed(
+            prepared=None if message.effect.ready else body, warnings=warnings_of(task, body)
         ),
         events=events,
     )
@@ -332,12 +332,11 @@ def _with_restore_details(message: StepMessage[RestoreTask], end: End) -> End:
     status, warnings = end.status, end.details.warnings
     if task.warnings and status in SUCCESSES:
         status, warnings = Status.SUCCEEDED_WITH_WARNINGS, (*task.warnings, *warnings)
-    restored = {
-        "warnings": warnings,
-        "recovery_point": RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time),
-        "target": task.target.model_dump(mode="json", by_alias=True, exclude_none=True),
-    }
-    return replace(end, status=status, details=end.details.model_copy(update=restored))
+    return replace(end, status=status).with_details(
+        warnings=warnings,
+        recovery_point=RecoveryPointInfo(name=point.name, kind=point.kind, time=point.time),
+        target=task.target.model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
 
 
 def warnings_of(task: RestoreTask, properties: Mapping[str, Any]) -> tuple[str, ...]:
@@ -398,21 +397,20 @@ def _alternate_properties(
 def _target_container(
     message: StepMessage[RestoreTask], collaborators: Collaborators, vm_id: VirtualMachineId
 ) -> Container | Failure:
-    vault_id = message.request.vault_id
-    assert vault_id is not None
-    registered, others = collaborators.azure.list_registered_containers(vault_id)
-    for container in registered:
-        if container.virtual_machine_id == vm_id:
-            if container.health_status.lower() == "deleted":
-                return Failure(
-                    ErrorCode.VIRTUAL_MACHINE_DELETED,
-                    f"the target VM {vm_id} has been deleted: restore to another one that is registered to vault"
-                    f" {vault_id.name}.",
-                )
-            return container
-    if (unusable := unusable_container(others, vm_id)) is not None:
-        return unusable
-    there = enumeration(str(container.virtual_machine_id) for container in registered)
+    vault_id = message.vault_id
+    registered = collaborators.azure.list_registered_containers(vault_id)
+    container = registered_container(registered, vm_id)
+    if isinstance(container, Failure):
+        return container
+    if container is not None and container.is_of_deleted_vm:
+        return Failure(
+            ErrorCode.VIRTUAL_MACHINE_DELETED,
+            f"the target VM {vm_id} has been deleted: restore to another one that is registered to vault"
+            f" {vault_id.name}.",
+        )
+    if container is not None:
+        return container
+    there = enumeration(str(other.virtual_machine_id) for other in registered.usable)
     offered = collaborators.azure.list_protectable_containers(vault_id)
     advice = (
         "Register it with a protect request first."

@@ -55,7 +55,7 @@ def test_what_a_new_version_has_written_waits_unharmed_under_the_old_one(
     before = waiting(azure)
     assert before
     with monkeypatch.context() as older:
-        older.setattr("shared.engine.run.VERSION", 1)
+        older.setattr("shared.engine.table.VERSION", 1)
         step(azure, timedelta(hours=3))
         assert waiting(azure) == before, "the old version has touched them"
         assert not azure.parked()

@@ -396,7 +396,7 @@ def _trouble(estate: FaultyEstate, kind: str, lasts: timedelta) -> None:
         elif kind == "older version":
             estate.restart(release=True)
             with patched.context() as older:
-                older.setattr("shared.engine.run.VERSION", 0)
+                older.setattr("shared.engine.table.VERSION", 0)
                 go_on(estate.restart)
             estate.restart(release=True)
         else:

@@ -13,7 +13,7 @@ from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
 from shared.bus import BusError, OutgoingMessage, UnknownEntityError
 from shared.bus.topology import TRACK
-from shared.engine.run import read_step
+from shared.engine.table import read_step
 from shared.following import batch, doubts
 from shared.workflows import TABLE
 from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, open_faulty, protected_estate

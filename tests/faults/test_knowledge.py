@@ -53,7 +53,7 @@ def _settings(estate: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
 def _older_version(estate: FaultyEstate, patch: pytest.MonkeyPatch) -> None:
     estate.restart(release=True)
     with patch.context() as patched:
-        patched.setattr("shared.engine.run.VERSION", 0)
+        patched.setattr("shared.engine.table.VERSION", 0)
         advance(estate, 12 * MINUTE)
     estate.restart(release=True)
 

@@ -96,7 +96,7 @@ def test_a_crash_in_the_call_and_then_an_older_version(
         until_it_crashes(azure)
         azure.restart(release=True)
         with monkeypatch.context() as patched:
-            patched.setattr("shared.engine.run.VERSION", 0)
+            patched.setattr("shared.engine.table.VERSION", 0)
             advance(azure, 12 * MINUTE)
         azure.restart(release=True)
         outcome = settle(azure, request)

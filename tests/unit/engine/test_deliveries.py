@@ -11,8 +11,8 @@ from shared.bus import OutgoingMessage
 from shared.bus.topology import BACKUP_REQUESTS
 from shared.clock import MachineTime
 from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
-from shared.engine.parked import park
-from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED
+from shared.engine.parking import park
+from shared.messages.reserved import COPY_OF, DEAD_LETTER_SOURCE, DEATHS, DELIVERED, WAITED
 from tests.unit.examples import NOW
 
 LATER = MachineTime(NOW + timedelta(minutes=1))
@@ -66,6 +66,14 @@ def test_a_death_is_counted_on_the_copy_and_nothing_else_is() -> None:
     assert (first.deaths, first.delivered_before) == (1, True)
     assert redelivered(first.copy(died=True)).deaths == 2
     assert redelivered(first.copy()).deaths == 1
+
+
+def test_a_dead_letter_has_not_died_where_it_is_now_and_its_copy_tells_where_it_was() -> None:
+    lost = delivery("dead-letters", dead_letter_source="track", application_properties={DEATHS: 4, "own": 1})
+    assert (lost.deaths, lost.application_properties) == (0, {"own": 1})
+    copied = lost.copy(died=True).application_properties
+    assert (copied[DEAD_LETTER_SOURCE], copied[DEATHS]) == ("track", 1)
+    assert DEAD_LETTER_SOURCE not in delivery().copy().application_properties
 
 
 def test_a_copy_knows_whether_its_original_may_have_been_worked_on() -> None:

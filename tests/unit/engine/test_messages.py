@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from shared.engine import job_matching
 from shared.engine.claim import claim
 from shared.engine.effect import Effect
 from shared.engine.message import FollowedJob, Payload
@@ -21,7 +20,8 @@ def test_what_says_nothing_more_is_about_the_whole_request() -> None:
     payload = Payload()
     assert [getattr(payload, name) for name in TOLD] == [None, "", False, None, 1, False]
     assert (payload.variant, payload.drills, payload.is_fixed) == ("", None, False)
-    assert job_matching.server_of(payload) == ""
+    assert payload.server == ""
+    assert VaultTask(vault_id=VAULT, outcome_count=3).outcomes == 3
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,13 @@ def test_what_comes_back_starts_to_count_failures_anew_unless_it_says_so() -> No
     assert (again.attempt, again.failing_since) == (0, None)
     still = failing.next_poll(at=LATER, attempt=4, failing_since=NOW)
     assert (still.attempt, still.failing_since) == (4, NOW)
+
+
+def test_a_field_that_a_message_does_not_have_cannot_be_changed() -> None:
+    message = backup_message()
+    assert message.changed(attempt=3, poll=2) == backup_message(attempt=3, poll=2)
+    with pytest.raises(TypeError, match="has no field attempts"):
+        message.changed(attempts=3)
 
 
 def test_what_is_known_of_an_effect_comes_back_with_it() -> None:

@@ -17,22 +17,11 @@ from shared.bus import BusError, BusUnavailableError
 from shared.clock import ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import MOST_DEATHS, Ending, StepMessage
+from shared.engine.parking import answer_and_park, has_died_too_often
 from shared.engine.result import Call, End, FollowJob, FollowOperation, Later, Result
-from shared.engine.run import (
-    answer_and_park,
-    as_delivered,
-    collaborate,
-    handle,
-    handle_without_effect,
-    has_died_too_often,
-    plenty_of_reads,
-    read_step,
-    requeue_unsent,
-    run,
-    some_reads,
-)
-from shared.engine.runtime import Runtime
-from shared.engine.table import Row
+from shared.engine.run import as_delivered, handle, handle_without_effect, requeue_unsent, run
+from shared.engine.runtime import Runtime, collaborate, plenty_of_reads, some_reads
+from shared.engine.table import Row, read_step
 from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Status

@@ -19,6 +19,7 @@ from shared.engine.message import (
     Following,
     StepMessage,
 )
+from shared.engine.parking import answer_and_park
 from shared.engine.result import (
     Continue,
     End,
@@ -30,7 +31,6 @@ from shared.engine.result import (
     Result,
     To,
 )
-from shared.engine.run import answer_and_park
 from shared.engine.send import hand_over, messages_of, next_tick, on_tick
 from shared.engine.table import Row, TableError
 from shared.messages.error_codes import ErrorCode

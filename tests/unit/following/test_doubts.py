@@ -91,6 +91,25 @@ def test_doubts_wait_while_queues_cannot_be_looked_into_and_not_where_they_never
     assert outstanding([doubt()], blind(app, forbidden)) == frozenset()
 
 
+class Slow:
+    """A bus whose queues are empty, which takes a while to tell."""
+
+    def __init__(self, app: App, takes: timedelta) -> None:
+        self._clock, self._takes = app.clock, takes
+        self.send = app.runtime.bus.send
+
+    def peek(self, _queue: str) -> list[bytes]:
+        self._clock.advance(self._takes)
+        return []
+
+
+def test_doubts_wait_where_the_queues_cannot_be_looked_through_in_half_a_minute(app: App) -> None:
+    """The tracker's queue, the step's, and the tracker's again: the third is not looked into later than that."""
+    quarter, longer = timedelta(seconds=15), timedelta(seconds=15.1)
+    assert outstanding([doubt()], replace(app.runtime, bus=Slow(app, quarter))) == frozenset()
+    assert outstanding([doubt()], replace(app.runtime, bus=Slow(app, longer))) == {part_of(doubt())}
+
+
 def test_waits_grow_to_a_quarter_of_an_hour() -> None:
     waits = [wait(doubt().model_copy(update={"attempt": attempt})) for attempt in (0, 1, 3, 4, 99)]
     assert [later.delay / MINUTE for later in waits] == [1, 2, 8, 15, 15]

@@ -12,8 +12,8 @@ import pytest
 
 from cli import rights
 from docs.generate import function_app, triggers
-from functions.blueprints import FUNCTIONS, SHARED
-from shared.bus.topology import TOPOLOGY
+from functions.blueprints import FUNCTIONS
+from shared.bus.topology import SHARED_STEPS, TOPOLOGY
 from tests.unit.docs.markdown import code, read, rows, section
 from tests.unit.infra.bicep import FILES, INFRA, ROOT, is_expression, load, parsed, resource, resources
 
@@ -362,7 +362,7 @@ def test_an_app_with_separated_duties_has_its_own_functions_and_the_queues_that_
     monkeypatch.setenv("WORKFLOWS", ",".join(workflows))
     found = triggers(function_app())
     own = {name for workflow in ("every", *workflows) for name in FUNCTIONS[workflow]}
-    assert set(found) == own | {SHARED[name] for name in workflows if name in SHARED}
+    assert set(found) == own | {SHARED_STEPS[name] for name in workflows if name in SHARED_STEPS}
     created = {
         queue["name"] for queue in load("topology.json")["queues"] if set(queue["workflows"]) & set(workflows)
     }
@@ -371,7 +371,7 @@ def test_an_app_with_separated_duties_has_its_own_functions_and_the_queues_that_
     assert read_by_it <= created, "a function whose queue is not there"
     others = {name for other, its in separated().items() if other != key for name in its}
     foreign = {name for other in others for name in FUNCTIONS[other]} - {
-        SHARED.get(name) for name in workflows
+        SHARED_STEPS.get(name) for name in workflows
     }
     assert not foreign & set(found)
 

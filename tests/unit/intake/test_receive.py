@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import azure.functions as func
 import pytest
 
+from functions.blueprints import blueprint
 from shared.engine.message import VERSION, Delivery
 from shared.engine.requeue import OPERATOR_WAIT, requeue
 from shared.engine.run import read
@@ -111,6 +113,18 @@ def test_an_app_answers_what_it_does_not_serve() -> None:
         receive_request(app.delivery("events", event("protect")), app.runtime)
         (outcome,) = app.bodies(OUTCOMES)
         assert "this app serves backup" in outcome["data"]["error"]["message"]
+
+
+@pytest.mark.parametrize("workflow", ["protect", "backup", "restore", "coverage", "drill"])
+def test_a_replay_goes_to_every_step_that_the_app_has_a_function_for(workflow: str) -> None:
+    app_of_one = func.FunctionApp()
+    app_of_one.register_functions(blueprint({"WORKFLOWS": workflow}))
+    own = {function.get_function_name() for function in app_of_one.get_functions()}
+    with open_app({"WORKFLOWS": workflow}) as app:
+        for row in TABLE.rows.values():
+            receive_replay(replay(app, row.queue, {"to": row.name}, epoch=1), app.runtime)
+            refused = app.bodies(OUTCOMES)[-1]["data"]["error"]["code"] == "ReplayRefused"
+            assert refused is (row.name not in own), row.name
 
 
 def test_a_property_of_a_foreign_sender_does_not_make_a_request_a_planned_one(app: App) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from shared.arm.ids import ContainerId, VirtualMachineId
 from shared.azure_backup.listings import Listing, Unusable
-from shared.azure_backup.models import ProtectableItem, ProtectedItem
-from shared.steps.candidates import Candidate, candidates, is_protected, unusable_container
+from shared.azure_backup.models import Container, ProtectableItem, ProtectedItem
+from shared.engine.result import Failure
+from shared.steps.candidates import Candidate, candidates, is_protected, registered_container
 from tests.unit.examples import CONTAINER, SUBSCRIPTION, VAULT, VM, protectable, protected
 from tests.unit.steps.choices import DELETED, available
 
@@ -230,10 +231,9 @@ def test_a_database_is_protected_while_its_backups_go_on(details: dict[str, Any]
 
 
 #: an entry for a container, the VM that is asked for, whether the VM is registered so
-CONTAINERS: list[tuple[Unusable, VirtualMachineId | None, bool]] = [
+CONTAINERS: list[tuple[Unusable, VirtualMachineId, bool]] = [
     (unusable("sqlvm1"), VM, True),
     (unusable("sqlvm1"), OTHER_VM, False),
-    (unusable("sqlvm1"), None, False),
     (unusable("sqlvm1", virtual_machine_id=None, container=CONTAINER), VM, True),
     (unusable("sqlvm1", virtual_machine_id=None, container=CONTAINER), OTHER_VM, False),
     # in another group of resources
@@ -249,10 +249,19 @@ CONTAINERS: list[tuple[Unusable, VirtualMachineId | None, bool]] = [
 
 @pytest.mark.parametrize(("entry", "vm_id", "registered"), CONTAINERS)
 def test_a_container_that_cannot_be_used_is_that_of_its_vm(
-    entry: Unusable, vm_id: VirtualMachineId | None, registered: bool
+    entry: Unusable, vm_id: VirtualMachineId, registered: bool
 ) -> None:
-    failure = unusable_container([unusable("x", virtual_machine_id=None), entry], vm_id)
-    assert (failure is not None) is registered
-    if failure is not None:
-        assert failure.code == "NotAddressable"
-        assert "is registered as sqlvm1, which cannot be addressed." in failure.message
+    found = registered_container(Listing([], [unusable("x", virtual_machine_id=None), entry]), vm_id)
+    assert isinstance(found, Failure) is registered
+    if isinstance(found, Failure):
+        assert found.code == "NotAddressable"
+        assert "is registered as sqlvm1, which cannot be addressed." in found.message
+
+
+def test_a_container_that_can_be_used_comes_first() -> None:
+    own, other = (
+        Container(id=container, name=container.name, virtual_machine_id=vm_id)
+        for container, vm_id in ((CONTAINER, VM), (OTHER, OTHER_VM))
+    )
+    assert registered_container(Listing([other, own], [unusable("sqlvm1")]), VM) == own
+    assert registered_container(Listing([other], []), VM) is None

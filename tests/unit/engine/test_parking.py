@@ -9,7 +9,7 @@ import pytest
 
 from shared.clock import MachineTime
 from shared.engine.message import Delivery
-from shared.engine.parked import park
+from shared.engine.parking import park
 from shared.messages.identity import MOST_EPOCHS
 from shared.messages.reserved import COPY_OF, DEATHS, DELIVERED, WAITED
 from tests.unit.examples import NOW
