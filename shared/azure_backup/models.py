@@ -46,7 +46,6 @@ __all__ = [
     "DataDirectory",
     "DataFile",
     "ErrorDetail",
-    "GuardedOperation",
     "Inquiry",
     "InquiryDetail",
     "Job",
@@ -103,13 +102,6 @@ class TimeRange(NamedTuple):
             return None
         start = self.start.replace(microsecond=0)
         return TimeRange(start if start == self.start else start + timedelta(seconds=1), end)
-
-
-class GuardedOperation(NamedTuple):
-    """An operation that a resource guard protects, and the request that a client names to have it done."""
-
-    operation: str
-    default_request: str
 
 
 class Tier(NamedTuple):
@@ -353,14 +345,15 @@ class ResourceGuardProxy(WireModel):
     """A vault's link to the resource guard that has to consent to critical operations (multi-user authorization)."""
 
     resource_guard_id: Text = Field(default="", validation_alias=_in_properties("resourceGuardResourceId"))
-    operations: Annotated[
-        tuple[GuardedOperation, ...], _texts_of("vaultCriticalOperation", "defaultResourceRequest")
-    ] = Field(default=(), validation_alias=_in_properties("resourceGuardOperationDetails"))
+    #: the operations that need the guard's consent
+    operations: Annotated[tuple[str, ...], _listed(lambda item: item.get("vaultCriticalOperation") or "")] = (
+        Field(default=(), validation_alias=_in_properties("resourceGuardOperationDetails"))
+    )
 
     @property
     def guards_restores(self) -> bool:
         """Whether restores need the guard's consent: its owner chooses which operations do."""
-        return any(guarded.operation.lower() == _RESTORE for guarded in self.operations)
+        return any(operation.lower() == _RESTORE for operation in self.operations)
 
 
 class Policy(WireModel):
@@ -699,11 +692,11 @@ class RecoveryPoint(WireModel):
 class JobStatus(enum.StrEnum):
     """The status of a job."""
 
-    IN_PROGRESS = "InProgress"
+    IN_PROGRESS = "InProgress"  #: queued, or at work
     CANCELLING = "Cancelling"  #: asked to stop, still at work
-    COMPLETED = "Completed"
-    COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"
-    FAILED = "Failed"
+    COMPLETED = "Completed"  #: done, without a warning
+    COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"  #: done; the job's errors say what was odd
+    FAILED = "Failed"  #: not done; the job's errors say why
     CANCELLED = "Cancelled"  #: the service also writes it with one l
     UNKNOWN = "Unknown"  #: an unknown word: the job is taken to be running
 

@@ -177,8 +177,7 @@ def get_resource_guard(replay: Replay, exchange: Exchange) -> None:
     (proxy,) = exchange.body["value"]
     assert guard.resource_guard_id == proxy["properties"]["resourceGuardResourceId"]
     assert list(guard.operations) == [
-        (detail["vaultCriticalOperation"], detail["defaultResourceRequest"])
-        for detail in proxy["properties"]["resourceGuardOperationDetails"]
+        detail["vaultCriticalOperation"] for detail in proxy["properties"]["resourceGuardOperationDetails"]
     ]
     assert guard.guards_restores
 

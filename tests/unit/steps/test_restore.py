@@ -14,7 +14,6 @@ from shared.azure_backup.models import (
     Container,
     DataDirectory,
     DataFile,
-    GuardedOperation,
     ProtectableContainer,
     ProtectedItem,
     ResourceGuardProxy,
@@ -577,7 +576,7 @@ def test_a_database_that_is_there_is_replaced_where_that_is_meant() -> None:
 
 
 def test_a_guarded_vault_restores_nothing() -> None:
-    guard = ResourceGuardProxy(operations=(GuardedOperation(GUARDED_RESTORE, ""),))
+    guard = ResourceGuardProxy(operations=(GUARDED_RESTORE,))
     end = triggered(vault(resource_guard=guard), task())
     assert refused(end) == ("failed", "ProtectedByResourceGuard")
 
