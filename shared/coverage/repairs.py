@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.clock import ServiceTime
 from shared.coverage.ages import MARGIN, ages_of
 from shared.coverage.gaps import Gap
-from shared.coverage.job_index import JobIndex
+from shared.coverage.inventory import JobIndex
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
 from shared.engine.expected_job import MOST_POSTS
 from shared.engine.job_matching import is_of
