@@ -50,7 +50,7 @@ from shared.telemetry.tracing import Instrument
 if TYPE_CHECKING:
     from shared.arm.transport import RawAnswer, Transport, TransportError
 
-__all__ = ["ArmClient", "ArmResponse"]
+__all__ = ["RESOURCE_GRAPH", "ArmClient", "ArmResponse"]
 
 _log = logger(__name__)
 
@@ -65,7 +65,7 @@ _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
 _RESOURCE_GRAPH_VERSION = "2021-03-01"
 _REMAINING = "x-ms-ratelimit-remaining-"
 _URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
@@ -209,8 +209,8 @@ class ArmClient:
             _Call(
                 operation=operation,
                 method="POST",
-                path=_RESOURCE_GRAPH,
-                url=f"{self._endpoint.url}{_RESOURCE_GRAPH}?api-version={_RESOURCE_GRAPH_VERSION}",
+                path=RESOURCE_GRAPH,
+                url=f"{self._endpoint.url}{RESOURCE_GRAPH}?api-version={_RESOURCE_GRAPH_VERSION}",
                 subscription_id="",
                 client_request_id=str(uuid.uuid4()),
                 body=_serialised(query),
