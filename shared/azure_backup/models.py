@@ -413,7 +413,6 @@ class ProtectableContainer(WireModel):
         default=None, validation_alias=_in_properties("containerId")
     )
     friendly_name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
-    health_status: Text = Field(default="", validation_alias=_in_properties("healthStatus"))
     container_type: Text = Field(default="", validation_alias=_in_properties("protectableContainerType"))
 
 
@@ -463,7 +462,6 @@ class Container(WireModel):
         default=None, validation_alias=_in_properties("sourceResourceId")
     )
     friendly_name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
-    container_type: Text = Field(default="", validation_alias=_in_properties("containerType"))
     health_status: Text = Field(default="", validation_alias=_in_properties("healthStatus"))
     last_updated: WireTime = Field(default=None, validation_alias=_in_properties("lastUpdatedTime"))
     inquiry: Inquiry | None = Field(default=None, validation_alias=_in_properties("extendedInfo.inquiryInfo"))
@@ -482,7 +480,6 @@ class ProtectableItem(WireModel):
         default=False, validation_alias=_in_properties("isProtectable", "IsProtectable")
     )
     is_auto_protected: Flag = Field(default=False, validation_alias=_in_properties("isAutoProtected"))
-    protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     prebackup_validation: OptionalError = Field(
         default=None, validation_alias=_in_properties("prebackupvalidation", "preBackupValidation")
     )
@@ -535,7 +532,6 @@ class WorkloadItem(WireModel):
     name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
     instance: Text = Field(default="", validation_alias=_in_properties("parentName"))
     server_name: Text = Field(default="", validation_alias=_in_properties("serverName"))
-    protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     data_directories: Annotated[tuple[DataDirectory, ...], _texts_of("type", "path")] = Field(
         default=(), validation_alias=_in_properties("dataDirectoryPaths")
     )
