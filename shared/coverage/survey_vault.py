@@ -120,6 +120,7 @@ def _survey(message: StepMessage[VaultTask], collaborators: Collaborators) -> Re
     listings = replace(listings, jobs=_jobs(task.vault_id, collaborators))
     now = collaborators.now()
     scope = _scope(data, collaborators)
+    # The first survey tells of which databases a single read is needed; the second one judges all of them.
     as_listed = survey(listings, scope, now).databases
     last_good = read_last_good_backups(as_listed, now, collaborators)
     listings = read_recovery_models(as_listed, listings, now, collaborators)
