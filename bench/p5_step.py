@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from bench.estate import estate
@@ -215,7 +216,7 @@ def _polls(runtime: Any, count: int) -> float:
     from shared.azure_backup.models import Job
     from shared.clock import ServiceClock
     from shared.following.batch import handle_batch
-    from shared.listing_cache import JobListings
+    from shared.listing_cache import JobCache
 
     now = runtime.service_clock.now()
     assert isinstance(runtime.service_clock, ServiceClock)
@@ -237,13 +238,19 @@ def _polls(runtime: Any, count: int) -> float:
         for number in range(count)
     ]
     jobs = [Job(id=f"job-{number:04}", status="InProgress", start_time=now - _AGO) for number in range(count)]
-    listed = replace(runtime, listings=JobListings())
+    listed = replace(runtime, listings=JobCache())
+
+    def list_jobs(*_: object, counted: Callable[[int], None], **_given: object) -> list[Job]:
+        counted(1)
+        return jobs
+
+    azure: Any = SimpleNamespace(list_jobs=list_jobs, budget=runtime.backup.budget)
     listed.listings.get(
-        VaultId.parse(_VAULT).key,
+        azure,
+        VaultId.parse(_VAULT),
         oldest=now - 2 * _AGO,
         interval=runtime.settings.track_interval,
         now=lambda: now,
-        load=lambda _start, _status: jobs,
     )
     deliveries = _deliveries(bodies, "track")
     return _cpu(lambda batch: handle_batch(batch, listed), [deliveries]) / count

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from cli.encoding import JsonObject
 from cli.request_lines import RequestLine, request_key
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import REQUEST_KEY, SUCCESSES, Status
 from shared.messages.identity import MOST_EPOCHS
 
 _REJECTED: Final = "sqlvmbackup.request.rejected.v1"
-
-JsonObject = dict[str, Any]
 
 
 @dataclass

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from rich.console import Console, Group
 from rich.control import Control
@@ -33,8 +33,6 @@ _MOST_NOTES: Final = 10
 _BETWEEN_SUMS: Final = 60.0
 #: For how many looks at the topic an outcome waits for the `accepted` that explains it.
 _PATIENCE: Final = 3
-
-JsonObject = dict[str, Any]
 
 
 class Display(Protocol):

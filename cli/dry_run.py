@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cli.azure import azure
 from cli.embedded import settings_of_a_run
+from cli.encoding import JsonObject
 from cli.errors import FAILED, CommandError
 from cli.errors import failed as as_failed
 from cli.flags import in_flags
@@ -47,8 +48,6 @@ from shared.steps.payloads import (
     RestoreTask,
 )
 from shared.steps.vaults import vault_not_found
-
-JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("vm", "database", "would", "how")
 _NOT_DONE: Final = frozenset({"fail", "be skipped", "be left out"})

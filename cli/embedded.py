@@ -34,7 +34,9 @@ from shared.bus.topology import (
 )
 from shared.clock import Clock, ServiceTime, SystemClock
 from shared.engine.runtime import Runtime
+from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.identity import MOST_EPOCHS
+from shared.messages.requests import REQUEST_TYPES
 from shared.messages.reserved import EPOCH
 from shared.settings import SettingsError
 
@@ -88,7 +90,7 @@ class EmbeddedApp:
 
     def new_events(self) -> Iterator[dict[str, Any]]:
         """The events that were published since the last call, oldest first."""
-        for message in self._pages(OUTCOMES, self._next_sequence):
+        for message in messages_in(self.broker, OUTCOMES, start=self._next_sequence):
             self._next_sequence = message.sequence_number + 1
             event = json.loads(message.body)
             if isinstance(event, dict):
@@ -96,14 +98,7 @@ class EmbeddedApp:
 
     def messages(self, entity: str, most: int | None = None) -> list[PeekedMessage]:
         """The messages in an entity, oldest first, `most` at most."""
-        return list(islice(self._pages(entity, 0), most))
-
-    def _pages(self, entity: str, start: int) -> Iterator[PeekedMessage]:
-        while page := self.broker.peek(entity, start, _PAGE):
-            yield from page
-            start = page[-1].sequence_number + 1
-            if len(page) < _PAGE:
-                return
+        return list(islice(messages_in(self.broker, entity), most))
 
     @property
     def idle(self) -> bool:
@@ -122,13 +117,35 @@ class EmbeddedApp:
         for queue in TOPOLOGY.queues:
             if queue.name not in (*INTERNAL_QUEUES, DEAD_LETTERS, REPLAYS):
                 continue
-            for message in self._pages(queue.name, 0):
+            for message in messages_in(self.broker, queue.name):
                 if queue.name == REPLAYS:
                     epoch = message.application_properties.get(EPOCH)
                 else:
                     epoch = step_request(message.body).get("epoch")
                 if type(epoch) is int and 0 < epoch <= MOST_EPOCHS:
                     yield message, epoch
+
+
+def messages_in(broker: Broker, entity: str, *, start: int = 0) -> Iterator[PeekedMessage]:
+    """The messages in an entity from a sequence number on, oldest first."""
+    while page := broker.peek(entity, start, _PAGE):
+        yield from page
+        start = page[-1].sequence_number + 1
+        if len(page) < _PAGE:
+            return
+
+
+def request_of(body: bytes) -> tuple[object, object, object]:
+    """Operation, source and id of the request that a message is, or belongs to, as far as they can be read."""
+    step = step_request(body)
+    if step:
+        return step.get("operation"), step.get("source"), step.get("id")
+    try:
+        envelope = read_envelope(body)
+    except InvalidMessageError:
+        return None, None, None
+    known = REQUEST_TYPES.get(envelope.type)
+    return (known[0].value if known is not None else None), envelope.source, envelope.id
 
 
 def step_request(body: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Text in the encodings of Windows consoles, pipes and files."""
+"""JSON, and text in the encodings of Windows consoles, pipes and files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import io
 import json
 import sys
 from typing import Any
+
+#: an object of JSON
+JsonObject = dict[str, Any]
 
 
 def in_utf_8(data: bytes) -> bytes:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
+from cli.encoding import JsonObject
 from cli.findings import Finding
 from shared.messages.model import parse_duration
-
-JsonObject = dict[str, Any]
 
 #: Where the app sets nothing, what may not be shorter: messages are planned a day ahead, and wait for an app that is
 #: down; and the queue of a workflow that is seldom asked for is idle for months.

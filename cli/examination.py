@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from cli import rights
+from cli.encoding import JsonObject
 from cli.entities import queue_properties, subscription_properties, topic_properties
 from cli.entity_findings import entity_findings
 from cli.findings import Finding, not_found, reason_of
@@ -19,8 +20,6 @@ from shared.arm.errors import ArmError, ArmStatusError, TokenError
 from shared.arm.ids import VaultId, VirtualMachineId
 from shared.bus.topology import TOPOLOGY
 from shared.settings import Settings
-
-JsonObject = dict[str, Any]
 
 _SERVICE_BUS: Final = "2024-01-01"
 _VAULTS: Final = "2024-04-01"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from cli.encoding import JsonObject
 from shared.arm.redaction import printable
-
-JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
+from cli.encoding import JsonObject
 from cli.output import Output, print_fields, write_data
 from cli.wording import moment_text, spoken, without_none
 from shared.azure_backup.models import Job, JobError, JobStatus
@@ -13,9 +14,6 @@ from shared.following.poll import job_error
 from shared.messages.events import ErrorInfo
 from shared.messages.identity import is_marked
 from shared.messages.model import format_moment
-
-JsonObject = dict[str, Any]
-
 
 #: What a cancelled job leaves behind, by operation.
 AFTER_CANCELLATION: Final = {

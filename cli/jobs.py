@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
 from cli.azure import vault_named
 from cli.errors import FAILED, CommandError
@@ -26,8 +26,6 @@ from shared.azure_backup.wire import uuid_text
 from shared.engine.runtime import Runtime
 from shared.messages.model import format_moment
 from shared.names import name_key
-
-JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("status", "took", "operation", "database", "started", "by", "reason", "id")
 #: From this many columns on, a job is one line; on a narrower terminal, these columns move below or are left out.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
 from cli.awaited_requests import AwaitedRequests
 from cli.embedded import EmbeddedApp
+from cli.encoding import JsonObject
 from cli.request_lines import RequestLine
 from shared.arm.errors import ArmError, TokenError
 from shared.arm.ids import VaultId, VirtualMachineId
@@ -20,8 +21,6 @@ from shared.messages.events import AcceptedData
 from shared.messages.identity import Database
 from shared.messages.requests import BackupData, CoverageData, DrillData, ProtectData, RestoreData, read_data
 from shared.steps.candidates import candidates
-
-JsonObject = dict[str, Any]
 
 #: How many left-out databases are named for each reason.
 _MOST_NAMES: Final = 20

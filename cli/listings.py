@@ -6,10 +6,11 @@ import argparse
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cli.azure import azure
 from cli.embedded import settings_of_a_run
+from cli.encoding import JsonObject
 from cli.errors import FAILED, CommandError, failed
 from cli.output import output_of, print_rows, print_sentence
 from cli.requesting import one_database
@@ -33,8 +34,6 @@ from shared.steps.vaults import vault_not_found
 if TYPE_CHECKING:
     from shared.azure_backup.listings import Unusable
     from shared.azure_backup.models import ProtectedItem, RecoveryPoint
-
-JsonObject = dict[str, Any]
 
 _DATABASES: Final = (
     "vm",

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from cli.awaited_requests import AwaitedRequests
 from cli.display import display
 from cli.errors import INTERRUPTED, CommandError
+from cli.findings import reason_of
 from cli.flags import in_flags
 from cli.left_out import all_left_out
 from cli.outcomes_file import OutcomesFile
@@ -213,14 +214,13 @@ def connected(namespace: str) -> Iterator[tuple[ServiceBusBus, ServiceBusClient]
             finally:
                 bus.close()
     except (AzureError, BusError, TokenError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         if not _has_an_address(host):
             raise CommandError(
                 f"--namespace: there is no host {host}: check the name, and that this network resolves it (a private"
                 " endpoint, VPN). A namespace is given as NAME, or by its whole host name in another cloud."
             ) from error
         raise CommandError(
-            f"namespace {host} cannot be used: {reason} Sending needs the role Azure"
+            f"namespace {host} cannot be used: {reason_of(error)} Sending needs the role Azure"
             " Service Bus Data Sender, looking at outcomes Azure Service Bus Data Receiver.",
             status=1,
         ) from error

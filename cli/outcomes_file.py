@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from cli.awaited_requests import JsonObject, event_kind
+from cli.awaited_requests import event_kind
+from cli.encoding import JsonObject
 from cli.errors import CommandError
 
 #: What every outcome begins with.

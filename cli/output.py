@@ -20,11 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.encoding import json_text
+from cli.encoding import JsonObject, json_text
 from cli.errors import CommandError
 from shared.arm.redaction import printable
-
-JsonObject = dict[str, Any]
 
 #: Wide enough for a job id beside a sentence, where no terminal says how wide it is.
 _PLAIN_WIDTH: Final = 160

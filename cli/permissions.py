@@ -7,15 +7,14 @@ role assignments. `cli.rights` has what is needed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
+from cli.encoding import JsonObject
 from cli.findings import reason_of
 from cli.rights import allows
 from shared.arm.client import ArmClient
 from shared.arm.errors import ArmError, TokenError
-
-JsonObject = dict[str, Any]
 
 _AUTHORIZATION: Final = "2022-04-01"
 

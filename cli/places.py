@@ -158,13 +158,13 @@ def _by_name(name: str, flag: str, options: argparse.Namespace) -> str:
     from cli.embedded import settings_of_a_run
 
     vault_id = VaultId.parse(options.vault)
-    with azure(settings_of_a_run(os.environ, getattr(options, "arm_endpoint", None))) as c:
-        registered, unusable = c.azure.list_registered_containers(vault_id)
+    with azure(settings_of_a_run(os.environ, getattr(options, "arm_endpoint", None))) as collaborators:
+        registered, unusable = collaborators.azure.list_registered_containers(vault_id)
         known = _machines(*(one.virtual_machine_id for one in registered))
         known |= _machines(*(one.virtual_machine_id for one in unusable))
         found = _called(name, known)
         if not found:
-            offered = c.azure.list_protectable_containers(vault_id)
+            offered = collaborators.azure.list_protectable_containers(vault_id)
             known |= _machines(*(one.virtual_machine_id for one in offered))
             found = _called(name, known)
     if len(found) == 1:

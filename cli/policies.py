@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from cli.azure import vault_named
+from cli.encoding import JsonObject
 from cli.errors import FAILED, CommandError
 from cli.output import output_of, print_fields, print_rows, write_data
 from shared.arm.redaction import printable
@@ -20,8 +21,6 @@ from shared.azure_backup.models import Policy
 from shared.azure_backup.wire import parse_time
 from shared.names import AmbiguousNameError, name_key, only_named
 from shared.time_zones import WINDOWS_ZONES, windows_zone
-
-JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("name", "databases", "takes", "timeZone")
 _ORDER: Final = ("full", "differential", "incremental", "log")

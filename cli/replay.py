@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from cli.embedded import BROKER_FILE, open_broker, step_request
-from cli.encoding import json_text
+from cli.embedded import BROKER_FILE, messages_in, open_broker, step_request
+from cli.encoding import JsonObject, json_text
 from cli.errors import CommandError
 from cli.output import output_of, print_rows, write_data
 from local.broker import Broker, PeekedMessage, ReceivedMessage
@@ -35,8 +35,6 @@ from shared.messages.reserved import (
     REASON,
     without_reserved,
 )
-
-JsonObject = dict[str, Any]
 
 _COLUMNS: Final = ("number", "request", "queue", "epoch", "parked", "reason", "description")
 _SHOWN: Final = 120
@@ -161,10 +159,7 @@ class ParkedInState:
         self._broker = broker
 
     def peek(self) -> list[PeekedMessage]:
-        found: list[PeekedMessage] = []
-        while page := self._broker.peek(PARKED_MESSAGES, found[-1].sequence_number + 1 if found else 0):
-            found += page
-        return found
+        return list(messages_in(self._broker, PARKED_MESSAGES))
 
     def replay(self, numbers: frozenset[int]) -> int:
         held: list[ReceivedMessage] = []

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
 from cli.azure import azure
 from cli.embedded import settings_of_a_run
+from cli.encoding import JsonObject
 from cli.errors import FAILED, CommandError
 from cli.output import Output, output_of, print_rows, print_sentence, write_data
 from cli.parsing import read_duration
@@ -33,8 +34,6 @@ from shared.coverage.states import (
 from shared.messages.model import parse_positive_duration
 from shared.messages.requests import DatabaseSelector
 
-JsonObject = dict[str, Any]
-
 _COLUMNS: Final = ("state", "vm", "instance", "database", "policy", "lastBackup", "code")
 #: A table lists up to this many databases that are as they should be; more are only counted.
 _MOST_COVERED: Final = 40
@@ -49,10 +48,10 @@ def show_report(options: argparse.Namespace) -> int:
         options.vault, options.subscription, group=options.group, name=options.name, environment=os.environ
     )
     scope = _scope(options)
-    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as c:
-        scope = replace(scope, drill_targets=c.settings.drill_targets)
-        estate = survey_estate(c, vaults, subscriptions, scope, singly=options.read_singly)
-        at = c.now()
+    with azure(settings_of_a_run(os.environ, options.arm_endpoint)) as collaborators:
+        scope = replace(scope, drill_targets=collaborators.settings.drill_targets)
+        estate = survey_estate(collaborators, vaults, subscriptions, scope, singly=options.read_singly)
+        at = collaborators.now()
     databases = estate.databases
     if options.html is not None:
         _write_page(options.html, estate, databases, at, scope)

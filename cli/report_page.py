@@ -17,14 +17,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from cli.encoding import JsonObject
 from cli.report_advice import Step, headline, label_of, left_out_text, meaning_of
 from cli.wording import count_of, moment_text
 from shared.arm.redaction import printable
 from shared.coverage.states import CoverageState, DatabaseCoverage, counts_of
-
-JsonObject = dict[str, Any]
 
 _HERE: Final = Path(__file__).parent
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}")

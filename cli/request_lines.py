@@ -21,6 +21,9 @@ from shared.messages.events import REQUEST_KEY, answer_id, event_id, rejected_id
 from shared.messages.identity import fingerprint, request_message_id
 from shared.messages.requests import REQUEST_TYPES
 
+#: The default source of requests that this command builds.
+SOURCE: Final = "/sqlvmbackup/command"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLine:
@@ -136,7 +139,3 @@ def _envelope(body: bytes) -> Envelope | None:
         return read_envelope(body)
     except InvalidMessageError:
         return None
-
-
-#: The default source of requests that this command builds.
-SOURCE: Final = "/sqlvmbackup/command"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
+from cli.encoding import JsonObject
 from cli.errors import UNUSABLE, CommandError
 from cli.flags import problem_in_flags
 from cli.output import output_of
@@ -25,7 +26,6 @@ from shared.arm.ids import VaultId, VirtualMachineId
 from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.requests import read_data
 
-JsonObject = dict[str, Any]
 T = TypeVar("T")
 
 #: The default instance, as in SQL Server itself.

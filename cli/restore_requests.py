@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from cli.encoding import JsonObject
 from cli.errors import CommandError
 from cli.request_lines import SOURCE
 
-JsonObject = dict[str, Any]
 _PLACE: Final = ("vmId", "instance", "availabilityGroup", "database")
 
 

@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from rich.text import Text
 
 from cli.awaited_requests import AwaitedRequests, is_success
+from cli.encoding import JsonObject
 from cli.left_out import LeftOut
 from cli.output import Output, console, print_sentence, print_table, write_data
 from cli.request_lines import RequestLine
 from cli.wording import count_of, going_to, place_of, restored_to, spoken
 from shared.arm.redaction import printable
 
-JsonObject = dict[str, Any]
 Reword = Callable[[str], str]
 
 STYLES: Final = {"succeeded": "green", "succeededWithWarnings": "yellow", "skipped": "yellow"}

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from cli.awaited_requests import AwaitedRequest, AwaitedRequests
 from cli.display import Display, display
-from cli.embedded import EmbeddedApp, embedded_app, settings_of_a_run, step_request
+from cli.embedded import EmbeddedApp, embedded_app, request_of, settings_of_a_run
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
 from cli.left_out import all_left_out, note_on_excludes, unprotected
@@ -33,9 +33,7 @@ from local.host.host import DRAIN
 from local.host.signals import stop_requested
 from shared.bus import MessageTooLargeError
 from shared.bus.topology import JOB_OUTCOMES
-from shared.messages.cloud_events import InvalidMessageError, read_envelope
 from shared.messages.events import ErrorInfo, rejected_id, request_rejected
-from shared.messages.requests import REQUEST_TYPES
 
 #: Seconds of real time between two looks at the queues.
 _REFRESH: Final = 0.25
@@ -275,21 +273,10 @@ class Run:
 
     def _expect_replays(self) -> None:
         for message, epoch in self._app.pending_epochs():
-            known = step_request(message.body)
-            if known:
-                found = self.awaited.find(known.get("operation"), known.get("source"), known.get("id"))
-            else:
-                try:
-                    envelope = read_envelope(message.body)
-                    operation = (
-                        REQUEST_TYPES[envelope.type][0].value if envelope.type in REQUEST_TYPES else None
-                    )
-                    found = self.awaited.find(operation, envelope.source, envelope.id)
-                except InvalidMessageError:
-                    found = None
-                if found is None:
-                    rejected = self.awaited.find_rejection(rejected_id(message.body, epoch))
-                    found = rejected[0] if rejected is not None else None
+            found = self.awaited.find(*request_of(message.body))
+            if found is None:
+                rejected = self.awaited.find_rejection(rejected_id(message.body, epoch))
+                found = rejected[0] if rejected is not None else None
             if found is not None:
                 self.awaited.expect_epoch(found, epoch)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from cli.awaited_requests import AwaitedRequest, JsonObject, event_kind
-from cli.embedded import BROKER_FILE, OUTCOMES, open_broker, step_request
+from cli.awaited_requests import AwaitedRequest, event_kind
+from cli.embedded import BROKER_FILE, OUTCOMES, messages_in, open_broker, request_of
+from cli.encoding import JsonObject
 from cli.errors import CommandError
 from cli.output import output_of, print_rows
 from cli.replay import UnusableError, read_parked
 from cli.request_lines import request_key, request_label, request_line
-from local.broker import Broker, PeekedMessage
+from local.broker import Broker
 from shared.arm.redaction import printable
 from shared.bus.topology import (
     DEAD_LETTERS,
@@ -28,13 +28,11 @@ from shared.bus.topology import (
     STEP_QUEUES,
     TRACK,
 )
-from shared.messages.cloud_events import InvalidMessageError, read_envelope
+from shared.messages.cloud_events import InvalidMessageError
 from shared.messages.events import SUCCESSES
 from shared.messages.identity import MOST_EPOCHS
-from shared.messages.requests import REQUEST_TYPES
 
 _COLUMNS: Final = ("request", "state", "databases", "began", "last")
-_PAGE: Final = 200
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -113,7 +111,7 @@ def kept_requests(broker: Broker) -> list[KeptRequest]:
             found[key] = KeptRequest(operation, source, request_id, AwaitedRequest(line))
         return found[key]
 
-    for message in _pages(broker, OUTCOMES):
+    for message in messages_in(broker, OUTCOMES):
         event = _object(message.body)
         kind, data = event_kind(event), event.get("data")
         if kind is None or not isinstance(data, dict):
@@ -125,17 +123,17 @@ def kept_requests(broker: Broker) -> list[KeptRequest]:
             request.request.take(kind, event, epoch)
             request.heard(_moment(event.get("time")))
     for queue in (*sorted(REQUEST_QUEUES), REPLAYS, *STEP_QUEUES, TRACK, DEAD_LETTERS):
-        for message in _pages(broker, queue):
-            request = kept(*_identity(message.body))
+        for message in messages_in(broker, queue):
+            request = kept(*request_of(message.body))
             if request is not None:
                 request.moving[queue] += 1
                 request.heard(message.enqueued_time if queue in REQUEST_QUEUES else _since(message.body))
-    for message in _pages(broker, PARKED_MESSAGES):
+    for message in messages_in(broker, PARKED_MESSAGES):
         try:
             parked = read_parked(message)
         except UnusableError:
             continue
-        request = kept(*_identity(parked.body))
+        request = kept(*request_of(parked.body))
         if request is not None:
             request.parked += 1
     return sorted(found.values(), key=lambda one: (one.began is None, one.began or _NEVER, one.id))
@@ -197,26 +195,6 @@ def _shown(request: KeptRequest) -> JsonObject:
         "began": _text(request.began),
         "last": _text(request.last),
     }
-
-
-def _pages(broker: Broker, entity: str) -> Iterator[PeekedMessage]:
-    start = 0
-    while page := broker.peek(entity, start, _PAGE):
-        yield from page
-        start = page[-1].sequence_number + 1
-
-
-def _identity(body: bytes) -> tuple[object, object, object]:
-    """Operation, source and id of the request that a message is, or belongs to."""
-    step = step_request(body)
-    if step:
-        return step.get("operation"), step.get("source"), step.get("id")
-    try:
-        envelope = read_envelope(body)
-    except InvalidMessageError:
-        return None, None, None
-    known = REQUEST_TYPES.get(envelope.type)
-    return (known[0].value if known is not None else None), envelope.source, envelope.id
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from cli.encoding import JsonObject
 from cli.errors import CommandError
 from cli.namespace import connected
 from cli.output import Output, output_of, print_rows
@@ -26,8 +27,6 @@ from shared.settings import SERVICE_BUS_NAMESPACE, host_setting
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceiver
-
-JsonObject = dict[str, Any]
 
 _PAGE: Final = 250
 #: Queues that are opened, or closed, at once.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
+from cli.encoding import JsonObject
 from cli.request_lines import RequestLine
 from shared.messages.model import format_moment
-
-JsonObject = dict[str, Any]
 
 
 def count_of(number: int, noun: str) -> str:

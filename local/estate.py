@@ -27,7 +27,7 @@ from local.simulator import FIXED_TOKEN, Scenario, Simulator, SimulatorServer
 from local.simulator.http_messages import Request, Response
 from local.stepped_clock import SteppedClock
 from shared import composition
-from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, TransportTimeoutError
+from shared.arm.transport import ConnectionBrokenError, RawAnswer, Transport, TransportError
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.topology import ALL_OUTCOMES, JOB_OUTCOMES, PARKED_MESSAGES
 from shared.engine.runtime import Runtime
@@ -79,7 +79,7 @@ class DirectTransport:
         if response.drop or response.drop_mid_body:
             raise ConnectionBrokenError("the connection broke", sent=True)
         if response.delay > _TOO_LATE:
-            raise TransportTimeoutError("no answer came in time", sent=True)
+            raise TransportError("no answer came in time", sent=True)
         answered = {name.lower(): value for name, value in response.headers}
         return RawAnswer(response.status, answered, response.body)
 

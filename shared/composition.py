@@ -26,10 +26,11 @@ __all__ = ["build", "connected_bus", "install", "runtime"]
 _log: Final = logger(__name__)
 #: `telemetryMode` of host.json, as an application setting says it.
 TELEMETRY_MODE: Final = "AzureFunctionsJobHost__telemetryMode"
-_lock: Final = threading.Lock()
-_building: Final = threading.Lock()
 _bus: Bus | None = None
+_connecting: Final = threading.Lock()
 _installed: Runtime | None = None
+#: held while the bus is connected, so a lock of its own
+_building: Final = threading.Lock()
 
 
 def build(
@@ -84,7 +85,7 @@ def connected_bus(environment: Mapping[str, str] | None = None) -> Bus:
     Raises SettingsError where the environment names no namespace.
     """
     global _bus  # noqa: PLW0603
-    with _lock:
+    with _connecting:
         if _bus is None:
             from shared.namespace import connect
 

@@ -1,4 +1,7 @@
-"""The last listings of each vault: for one tick, one serves everything in the process that asks for it."""
+"""The last listings of each vault's jobs and protected items: one serves everything in the process that asks for it.
+
+Those of jobs serve for a tick, which is as long as the reads that an hour has left allow.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from shared.clock import ServiceTime
 from shared.messages.identity import is_marked
 
 if TYPE_CHECKING:
+    from shared.arm.ids import VaultId
+    from shared.azure_backup.calls import Reads
     from shared.azure_backup.models import Job
 
 T = TypeVar("T")
@@ -80,7 +85,7 @@ def tick_of(interval: timedelta, *, pages: int, reads: ReadsOfJobs) -> timedelta
 
 
 @dataclass(frozen=True)
-class JobListing:
+class ListedJobs:
     """The jobs of a vault that started from `start` on, as they were at `at` (the service's time)."""
 
     start: ServiceTime
@@ -152,7 +157,7 @@ class _Before:
     ran: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, last: JobListing | None, *, running_only: bool) -> _Before:
+    def of(cls, last: ListedJobs | None, *, running_only: bool) -> _Before:
         """What `last` tells; `running_only`: jobs that have ended may be missing from the next."""
         if last is None:
             return cls()
@@ -176,10 +181,10 @@ class _Before:
         at: ServiceTime,
         others: int,
         reads: ReadsOfJobs,
-    ) -> JobListing:
+    ) -> ListedJobs:
         """The next listing."""
         running = {uuid_text(job.id) for job in jobs if not job.status.has_ended}
-        return JobListing(
+        return ListedJobs(
             start=start,
             at=at,
             by_id={uuid_text(job.id): job for job in jobs},
@@ -197,18 +202,19 @@ class _Before:
 class _Vault:
     """What is remembered of one vault: its last listing, and since when jobs of it are followed."""
 
-    def __init__(self) -> None:
+    def __init__(self, subscription_id: str) -> None:
         self.lock = threading.Lock()
-        self.subscription_id = ""
+        #: its vaults share the reads of an hour
+        self.subscription_id = subscription_id
         #: how many requests its last listing took
         self.pages = 0
         self.asked: ServiceTime | None = None
-        self.listing: JobListing | None = None
+        self.listing: ListedJobs | None = None
         self.oldest: ServiceTime | None = None
         self.oldest_before: ServiceTime | None = None
 
 
-class JobListings:
+class JobCache:
     """Listings by vault. Safe to share between threads: threads that want the same listing wait for it."""
 
     def __init__(self) -> None:
@@ -233,7 +239,7 @@ class JobListings:
 
     def recent(
         self,
-        vault_key: str,
+        vault_id: VaultId,
         *,
         oldest: ServiceTime,
         interval: timedelta,
@@ -242,43 +248,37 @@ class JobListings:
     ) -> bool:
         """Whether an existing listing serves."""
         with self._lock:
-            vault = self._vaults.get(vault_key)
+            vault = self._vaults.get(vault_id.key)
         last = vault.listing if vault is not None else None
         return last is not None and last.serves(oldest, interval, now, running_only=running_only)
 
     def get(
         self,
-        vault_key: str,
+        azure: Reads,
+        vault_id: VaultId,
         *,
         oldest: ServiceTime,
         interval: timedelta,
         now: Callable[[], ServiceTime],
-        load: Callable[[ServiceTime, str | None], list[Job]],
-        pages: Callable[[], int] = lambda: 1,
         running_only: bool = False,
-        subscription_id: str = "",
-        reads: Callable[[], ReadsOfJobs] = ReadsOfJobs,
-    ) -> JobListing:
+    ) -> ListedJobs:
         """The vault's jobs since `oldest` at least, listed at most a tick ago.
 
         Args:
-            vault_key: tells the vault from others.
+            azure: lists the jobs, and knows what the hour of the vault's subscription has left.
+            vault_id: the vault.
             oldest: when the oldest of the jobs that are asked about was started, by the service's clock.
             interval: the tick, before it has grown.
             now: the service's clock.
-            load: lists the jobs from a moment on, all or those of a status.
-            pages: how many requests that took; 1 where it is not known.
             running_only: jobs that have ended may be missing, if that takes fewer pages: whoever asks knows
                 the ids of its jobs, and reads singly what is missing.
-            subscription_id: its vaults share the reads of an hour.
-            reads: what that hour holds.
 
-        Raises whatever `load` raises.
+        Raises what `azure` raises.
         """
+        subscription_id = vault_id.subscription_id
         with self._lock:
-            vault = self._vaults.setdefault(vault_key, _Vault())
+            vault = self._vaults.setdefault(vault_id.key, _Vault(subscription_id))
             vault.asked = now()
-            vault.subscription_id = subscription_id
             sharing = [one for one in self._vaults.values() if one.subscription_id == subscription_id]
             others = sum(one.pages for one in sharing if one is not vault)
         with vault.lock:
@@ -291,8 +291,11 @@ class JobListings:
             before = _Before.of(last, running_only=running_only)
             # Two of them are not kept at once.
             last = vault.listing = None
-            jobs = load(start, "InProgress" if before.few else None)
-            listing = before.then(jobs, pages=pages(), start=start, at=now(), others=others, reads=reads())
+            pages: list[int] = []
+            status = "InProgress" if before.few else None
+            jobs = azure.list_jobs(vault_id, start=start, status=status, counted=pages.append)
+            reads = reads_of_jobs(azure.budget, subscription_id)
+            listing = before.then(jobs, pages=pages[-1], start=start, at=now(), others=others, reads=reads)
             vault.pages = listing.pages
             vault.listing, vault.oldest_before, vault.oldest = listing, vault.oldest, oldest
             return listing
@@ -307,7 +310,7 @@ class _Items:
         self.kept = False
 
 
-class ItemListings:
+class ItemCache:
     """Listings of protected items, for requests that come together. Safe to share between threads."""
 
     def __init__(self) -> None:

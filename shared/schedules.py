@@ -24,8 +24,9 @@ from shared.clock import MachineTime
 from shared.messages.cloud_events import excerpt
 from shared.messages.model import Duration, StrictModel
 from shared.messages.requests import (
+    EVERYTHING,
+    MOST_FULLS_A_DAY,
     BackupData,
-    BackupType,
     CoverageData,
     DatabaseSelector,
     DrillData,
@@ -34,7 +35,6 @@ from shared.names import name_key
 from shared.setting_entries import REQUEST, read_entries, repeated
 
 _FIELDS: Final = 6
-_MOST_FULLS_A_DAY: Final = 9
 _ADVISED_FULLS_A_DAY: Final = 3
 #: No clock change moves local time by more (a zone that crossed the date line: a day).
 _LONGEST_CHANGE: Final = timedelta(days=1)
@@ -179,9 +179,9 @@ def read_drill_schedules(text: str) -> tuple[DrillSchedule, ...]:
 def _too_many_fulls(schedules: Sequence[BackupSchedule]) -> list[str]:
     return [
         f"{_names(crowded)}: at least {fulls} Full backups a day of one database; the service refuses more than"
-        f" {_MOST_FULLS_A_DAY}."
+        f" {MOST_FULLS_A_DAY}."
         for fulls, crowded in _fulls_a_day(schedules)
-        if fulls > _MOST_FULLS_A_DAY
+        if fulls > MOST_FULLS_A_DAY
     ]
 
 
@@ -207,16 +207,9 @@ def _repairs_that_differ(one: CoverageData, other: CoverageData) -> list[str]:
 def _may_share_a_database(one: CoverageData, other: CoverageData) -> bool:
     return _may_share_a_vault(one, other) and any(
         _may_mean_one(left, right)
-        for left in _meant(one)
-        for right in _meant(other)
+        for left in one.databases or EVERYTHING
+        for right in other.databases or EVERYTHING
         if not (_covers(one.exclude, right) or _covers(other.exclude, left))
-    )
-
-
-def _meant(data: CoverageData) -> tuple[DatabaseSelector, ...]:
-    return data.databases or (
-        DatabaseSelector(instance="*", database="*"),
-        DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
     )
 
 
@@ -324,9 +317,7 @@ def _fulls_a_day(
     schedules: Sequence[BackupSchedule],
 ) -> list[tuple[int, tuple[BackupSchedule, ...]]]:
     """The most fulls of a database on one day, for each group of schedules that may share a database."""
-    fulls = [
-        item for item in schedules if item.request.backup_type in (BackupType.FULL, BackupType.COPY_ONLY_FULL)
-    ]
+    fulls = [schedule for schedule in schedules if schedule.request.backup_type.is_full]
     groups: dict[tuple[BackupSchedule, ...], int] = {}
     start = MachineTime(datetime(2024, 1, 1, tzinfo=UTC))
     a_day: dict[str, Counter[Any]] = {}
@@ -335,7 +326,7 @@ def _fulls_a_day(
         for due in schedule.occurrences(start, start + timedelta(days=_SAMPLE_DAYS)):
             day = due.date()
             days[day] += 1
-            if days[day] > _MOST_FULLS_A_DAY:
+            if days[day] > MOST_FULLS_A_DAY:
                 break
         a_day[schedule.name] = days
     for schedule in fulls:

@@ -92,7 +92,10 @@ _coming_back: ContextVar[bool] = ContextVar("coming_back", default=False)
 
 @contextmanager
 def coming_back(yes: bool) -> Iterator[None]:
-    """Within this context, whether the caller has waited for its turn before: then it keeps its place."""
+    """Within this context, whether the caller has waited for its turn before: then it keeps its place.
+
+    A context, since whoever knows it runs a step, and all calls that steps make lie between that and the budget.
+    """
     token = _coming_back.set(yes)
     try:
         yield

@@ -50,7 +50,7 @@ from shared.telemetry.tracing import Instrument
 if TYPE_CHECKING:
     from shared.arm.transport import RawAnswer, Transport, TransportError
 
-__all__ = ["ArmClient", "ArmResponse"]
+__all__ = ["RESOURCE_GRAPH", "ArmClient", "ArmResponse"]
 
 _log = logger(__name__)
 
@@ -65,10 +65,9 @@ _E = TypeVar("_E", bound=ArmError)
 _CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]{1,8192})"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
 _RESOURCE_GRAPH_VERSION = "2021-03-01"
 _REMAINING = "x-ms-ratelimit-remaining-"
-_URL_HEADERS = ("location", "azure-asyncoperation", "operation-location")
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,6 @@ class ArmClient:
         clock: Clock,
         service_clock: ServiceClock,
         http_timeout: timedelta = timedelta(seconds=30),
-        user_agent: str = USER_AGENT,
         transport: Transport | None = None,
     ) -> None:
         """A call ends within `http_timeout`. Raises ArmEndpointError where tokens must not be sent to `endpoint`.
@@ -137,7 +135,6 @@ class ArmClient:
         self._clock = clock
         self._service_clock = service_clock
         self._http_timeout = http_timeout
-        self._user_agent = user_agent
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._transport = transport
@@ -209,8 +206,8 @@ class ArmClient:
             _Call(
                 operation=operation,
                 method="POST",
-                path=_RESOURCE_GRAPH,
-                url=f"{self._endpoint.url}{_RESOURCE_GRAPH}?api-version={_RESOURCE_GRAPH_VERSION}",
+                path=RESOURCE_GRAPH,
+                url=f"{self._endpoint.url}{RESOURCE_GRAPH}?api-version={_RESOURCE_GRAPH_VERSION}",
                 subscription_id="",
                 client_request_id=str(uuid.uuid4()),
                 body=_serialised(query),
@@ -454,7 +451,7 @@ class ArmClient:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
-            "User-Agent": self._user_agent,
+            "User-Agent": USER_AGENT,
             "x-ms-client-request-id": call.client_request_id,
             "x-ms-return-client-request-id": "true",
         }
@@ -526,15 +523,13 @@ class ArmClient:
         return ArmResponse(answer.status, answer.headers, body, date, len(answer.body))
 
     def _status_error(self, call: _Call, answer: RawAnswer) -> ArmStatusError:
-        code, message, details, recommendations = _error_in(answer)
+        code, message, recommendations = _error_in(answer)
         now = parse_http_date(answer.headers.get("date")) or self._service_clock.now()
         return ArmStatusError(
             status=answer.status,
             code=code,
             message=message,
-            headers=_shown_headers(answer.headers),
             retry_after=parse_retry_after(answer.headers.get("retry-after"), now),
-            details=details,
             recommendations=recommendations,
             operation=call.operation,
             method=call.method,
@@ -634,20 +629,8 @@ def _page(call: _Call, response: ArmResponse) -> tuple[list[Any], str]:
     return body["value"], link or ""
 
 
-def _shown_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Headers without signed URLs and cookies."""
-    shown = {}
-    for name, value in headers.items():
-        if name in ("set-cookie", "authorization", "proxy-authenticate"):
-            continue
-        shown[name] = value.partition("?")[0] if name in _URL_HEADERS else redact(value, limit=1000)
-    return shown
-
-
-def _error_in(
-    answer: RawAnswer,
-) -> tuple[str, str, tuple[Mapping[str, Any], ...], tuple[str, ...]]:
-    """Code, message, details and recommendations of an error body, in any of the forms Azure uses.
+def _error_in(answer: RawAnswer) -> tuple[str, str, tuple[str, ...]]:
+    """Code, message and recommendations of an error body, in any of the forms Azure uses.
 
     The forms are `{"error": {code, message, details, additionalInfo}}` (ARM), the same without the outer
     `error`, with capital letters, or under `odata.error`; `additionalInfo` may hold `recommendedAction`.
@@ -655,16 +638,16 @@ def _error_in(
     try:
         body = _parsed(answer.body) if answer.body.strip() else None
     except ValueError:
-        return "", _excerpt(answer), (), ()
+        return "", _excerpt(answer), ()
     if not isinstance(body, dict):
-        return "", "" if body is None else _excerpt(answer), (), ()
+        return "", "" if body is None else _excerpt(answer), ()
     lowered = _lower_keys(body)
     error = lowered.get("error", lowered.get("odata.error", lowered))
     if isinstance(error, str):
         described = lowered.get("error_description") or lowered.get("message")
-        return error, redact(described) if isinstance(described, str) else "", (), ()
+        return error, redact(described) if isinstance(described, str) else "", ()
     if not isinstance(error, dict):
-        return "", _excerpt(answer), (), ()
+        return "", _excerpt(answer), ()
     error = _lower_keys(error)
     code = printable(error["code"], limit=200) if isinstance(error.get("code"), str | int) else ""
     found = error.get("message")
@@ -673,12 +656,7 @@ def _error_in(
     message = redact(found, limit=2000) if isinstance(found, str) else ""
     if not code and not message:
         message = _excerpt(answer)
-    details = tuple(
-        {name: redact(value) if isinstance(value, str) else value for name, value in detail.items()}
-        for detail in error.get("details") or ()
-        if isinstance(detail, dict)
-    )
-    return code, message, details, _recommendations(error)
+    return code, message, _recommendations(error)
 
 
 def _recommendations(error: Mapping[str, Any]) -> tuple[str, ...]:

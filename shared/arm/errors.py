@@ -19,9 +19,8 @@ the ids that Azure's support asks for; it never holds a token or the query of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 __all__ = [
     "ArmAnswerLostError",
@@ -130,9 +129,7 @@ class ArmStatusError(ArmError):
         status: int,
         code: str,
         message: str,
-        headers: Mapping[str, str],
         retry_after: timedelta | None,
-        details: tuple[Mapping[str, Any], ...] = (),
         recommendations: tuple[str, ...] = (),
         operation: str,
         method: str,
@@ -143,9 +140,7 @@ class ArmStatusError(ArmError):
         self.status = status
         self.code = code
         self.message = message
-        self.headers = headers
         self.retry_after = retry_after
-        self.details = details
         self.recommendations = recommendations
         # These turn the request away before any effect; a 5xx may come after one, and an error without a code may be a
         # proxy's, which says nothing about the call's effect.

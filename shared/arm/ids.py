@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 from urllib.parse import quote, unquote
 
@@ -221,10 +220,9 @@ def _take(
     of `text` where they are known.
     """
     segments = _split(text, cls.expected) if segments is None else segments
-    kinds = [grammar for _, grammar in pattern]
     names = []
-    for segment, grammar in zip_longest(segments, kinds[: len(segments)]):
-        free = grammar is _ANY_NAME
+    for place, segment in enumerate(segments):
+        free = place < len(pattern) and pattern[place][1] is _ANY_NAME
         problem = _problem_of_name(segment, _FORBIDDEN_IN_NAME if free else _FORBIDDEN_IN_STRICT_NAME)
         if problem is not None:
             raise InvalidResourceIdError(text, cls.expected, problem)

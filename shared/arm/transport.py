@@ -36,7 +36,6 @@ __all__ = [
     "RawAnswer",
     "Transport",
     "TransportError",
-    "TransportTimeoutError",
 ]
 
 _POOL_SIZE = 32
@@ -52,20 +51,12 @@ class TransportError(Exception):
         self.sent = sent
 
 
-class TransportTimeoutError(TransportError):
-    """The answer took too long."""
-
-
 class UntrustedError(TransportError):
     """The server's certificate is not trusted: trying again would not help."""
 
 
 class ConnectionBrokenError(TransportError):
     """The connection was closed or reset before the answer was whole."""
-
-
-class AnswerTooLargeError(TransportError):
-    """The answer's body is larger than any that the service sends."""
 
 
 @dataclass(frozen=True)
@@ -259,17 +250,17 @@ class HttpTransport:
         # Not raised within `except`: the libraries' error holds the signed URL, and a traceback would show it.
         raise failure
 
-    def _late(self, *, sent: bool) -> TransportTimeoutError:
+    def _late(self, *, sent: bool) -> TransportError:
         missed = "no whole answer came" if sent else "no connection was made"
         seconds = f"{self._limit.total_seconds():g} s"
-        return TransportTimeoutError(f"{missed} in time, it took longer than {seconds}", sent=sent)
+        return TransportError(f"{missed} in time, it took longer than {seconds}", sent=sent)
 
     def _read(self, response: urllib3.BaseHTTPResponse, limit: Deadline, max_body: int) -> bytes:
         received = bytearray()
         while chunk := response.read1(_CHUNK, decode_content=True):
             received += chunk
             if len(received) > max_body:
-                raise AnswerTooLargeError(f"the answer is larger than {max_body} bytes", sent=True)
+                raise TransportError(f"the answer is larger than {max_body} bytes", sent=True)
         # A connection that was shut down looks like the end of an answer that does not tell its length.
         if limit.has_passed:
             raise self._late(sent=True)
@@ -351,7 +342,7 @@ def _classify(error: BaseException, *, sent: bool) -> TransportError:
         urllib3.exceptions.NewConnectionError
     ):
         missed = "no answer came" if sent else "no connection was made"
-        return TransportTimeoutError(f"{missed} in time", sent=sent)
+        return TransportError(f"{missed} in time", sent=sent)
     if sent:
         return ConnectionBrokenError(f"the connection broke ({type(chain[-1]).__name__})", sent=True)
     return TransportError(f"no connection could be made ({type(chain[-1]).__name__})", sent=False)

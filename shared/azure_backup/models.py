@@ -46,7 +46,6 @@ __all__ = [
     "DataDirectory",
     "DataFile",
     "ErrorDetail",
-    "GuardedOperation",
     "Inquiry",
     "InquiryDetail",
     "Job",
@@ -103,13 +102,6 @@ class TimeRange(NamedTuple):
             return None
         start = self.start.replace(microsecond=0)
         return TimeRange(start if start == self.start else start + timedelta(seconds=1), end)
-
-
-class GuardedOperation(NamedTuple):
-    """An operation that a resource guard protects, and the request that a client names to have it done."""
-
-    operation: str
-    default_request: str
 
 
 class Tier(NamedTuple):
@@ -353,14 +345,15 @@ class ResourceGuardProxy(WireModel):
     """A vault's link to the resource guard that has to consent to critical operations (multi-user authorization)."""
 
     resource_guard_id: Text = Field(default="", validation_alias=_in_properties("resourceGuardResourceId"))
-    operations: Annotated[
-        tuple[GuardedOperation, ...], _texts_of("vaultCriticalOperation", "defaultResourceRequest")
-    ] = Field(default=(), validation_alias=_in_properties("resourceGuardOperationDetails"))
+    #: the operations that need the guard's consent
+    operations: Annotated[tuple[str, ...], _listed(lambda item: item.get("vaultCriticalOperation") or "")] = (
+        Field(default=(), validation_alias=_in_properties("resourceGuardOperationDetails"))
+    )
 
     @property
     def guards_restores(self) -> bool:
         """Whether restores need the guard's consent: its owner chooses which operations do."""
-        return any(guarded.operation.lower() == _RESTORE for guarded in self.operations)
+        return any(operation.lower() == _RESTORE for operation in self.operations)
 
 
 class Policy(WireModel):
@@ -420,7 +413,6 @@ class ProtectableContainer(WireModel):
         default=None, validation_alias=_in_properties("containerId")
     )
     friendly_name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
-    health_status: Text = Field(default="", validation_alias=_in_properties("healthStatus"))
     container_type: Text = Field(default="", validation_alias=_in_properties("protectableContainerType"))
 
 
@@ -470,7 +462,6 @@ class Container(WireModel):
         default=None, validation_alias=_in_properties("sourceResourceId")
     )
     friendly_name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
-    container_type: Text = Field(default="", validation_alias=_in_properties("containerType"))
     health_status: Text = Field(default="", validation_alias=_in_properties("healthStatus"))
     last_updated: WireTime = Field(default=None, validation_alias=_in_properties("lastUpdatedTime"))
     inquiry: Inquiry | None = Field(default=None, validation_alias=_in_properties("extendedInfo.inquiryInfo"))
@@ -494,7 +485,6 @@ class ProtectableItem(WireModel):
         default=False, validation_alias=_in_properties("isProtectable", "IsProtectable")
     )
     is_auto_protected: Flag = Field(default=False, validation_alias=_in_properties("isAutoProtected"))
-    protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     prebackup_validation: OptionalError = Field(
         default=None, validation_alias=_in_properties("prebackupvalidation", "preBackupValidation")
     )
@@ -547,7 +537,6 @@ class WorkloadItem(WireModel):
     name: Text = Field(default="", validation_alias=_in_properties("friendlyName"))
     instance: Text = Field(default="", validation_alias=_in_properties("parentName"))
     server_name: Text = Field(default="", validation_alias=_in_properties("serverName"))
-    protection_state: Text = Field(default="", validation_alias=_in_properties("protectionState"))
     data_directories: Annotated[tuple[DataDirectory, ...], _texts_of("type", "path")] = Field(
         default=(), validation_alias=_in_properties("dataDirectoryPaths")
     )
@@ -704,11 +693,11 @@ class RecoveryPoint(WireModel):
 class JobStatus(enum.StrEnum):
     """The status of a job."""
 
-    IN_PROGRESS = "InProgress"
+    IN_PROGRESS = "InProgress"  #: queued, or at work
     CANCELLING = "Cancelling"  #: asked to stop, still at work
-    COMPLETED = "Completed"
-    COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"
-    FAILED = "Failed"
+    COMPLETED = "Completed"  #: done, without a warning
+    COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"  #: done; the job's errors say what was odd
+    FAILED = "Failed"  #: not done; the job's errors say why
     CANCELLED = "Cancelled"  #: the service also writes it with one l
     UNKNOWN = "Unknown"  #: an unknown word: the job is taken to be running
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from shared.arm.budget import RequestBudget
-from shared.arm.client import ArmClient, ArmResponse
+from shared.arm.client import RESOURCE_GRAPH, ArmClient, ArmResponse
 from shared.arm.errors import ArmProtocolError, ArmStatusError
 from shared.arm.ids import (
     ContainerId,
@@ -74,7 +74,6 @@ _PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
 _NOTHING_SAID = "{}"
 _NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
 
-_GRAPH: Final = "/providers/Microsoft.ResourceGraph/resources"
 _GRAPH_PAGE: Final = 1000
 _MOST_GRAPH_PAGES: Final = 200
 #: Resource Graph pages only queries that project the id and have a stable order.
@@ -145,8 +144,9 @@ class AzureBackup:
             try:
                 usable[VirtualMachineId.listed(machine if isinstance(machine, str) else "")] = None
             except InvalidResourceIdError as error:
-                why = f"cannot be addressed in the service's REST API: {error.problem}"
-                unusable += unusable_entries(row, "NotAddressable", why, position=position)
+                unusable += unusable_entries(
+                    row, "NotAddressable", _not_addressable(error), position=position
+                )
         return Listing(list(usable), unusable)
 
     def _resource_graph(self, operation: str, query: str, subscription_id: str) -> Iterator[dict[str, Any]]:
@@ -162,17 +162,17 @@ class AzureBackup:
             body = _object(response.body)
             rows = body.get("data")
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                self._garbled(operation, _GRAPH, "the answer is no list of resources")
+                self._garbled(operation, RESOURCE_GRAPH, "the answer is no list of resources")
             yield from rows
             following = body.get("$skipToken")
             if not following:
                 if str(body.get("resultTruncated", "")).lower() == "true":
-                    self._garbled(operation, _GRAPH, "the answer was cut, and there is no next page")
+                    self._garbled(operation, RESOURCE_GRAPH, "the answer was cut, and there is no next page")
                 return
             if not isinstance(following, str) or following == token:
-                self._garbled(operation, _GRAPH, "the pages lead nowhere")
+                self._garbled(operation, RESOURCE_GRAPH, "the pages lead nowhere")
             token = following
-        self._garbled(operation, _GRAPH, f"the list has more than {_MOST_GRAPH_PAGES} pages")
+        self._garbled(operation, RESOURCE_GRAPH, f"the list has more than {_MOST_GRAPH_PAGES} pages")
 
     def create_vault(
         self,
@@ -685,10 +685,7 @@ class AzureBackup:
                 item = self._validate(model, body)
                 refused = refuse(item)
             except InvalidResourceIdError as error:
-                refused = (
-                    "NotAddressable",
-                    f"cannot be addressed in the service's REST API: {error.problem}",
-                )
+                refused = "NotAddressable", _not_addressable(error)
             except _UnreadableError as error:
                 refused = "NotReadable", f"{_UNREADABLE}: {error}"
             if refused is None:
@@ -734,6 +731,10 @@ class AzureBackup:
 
     def _retry_after(self, response: ArmResponse) -> timedelta | None:
         return response.retry_after(self._arm.service_clock.now())
+
+
+def _not_addressable(error: InvalidResourceIdError) -> str:
+    return f"cannot be addressed in the service's REST API: {error.problem}"
 
 
 def _name_of(body: object) -> str:

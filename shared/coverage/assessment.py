@@ -17,7 +17,7 @@ from shared.coverage.ages import MARGIN, AgesByPolicy
 from shared.coverage.inventory import Inventory
 from shared.coverage.scope import Scope
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
-from shared.coverage.wording import ADVICE_ON_UNUSABLE, explained, in_words
+from shared.coverage.wording import ADVICE_ON_UNUSABLE, START_OR_REGISTER_VM, START_VM, explained, in_words
 from shared.names import name_key, same_name
 from shared.steps.candidates import Candidate, is_protected
 
@@ -204,7 +204,7 @@ class Assessment:
             CoverageCode.BACKUP_TOO_OLD,
             f"Its last backup is {in_words(age)} old; {rule}."
             + (f" The service finds it {item.health_status}." if unreachable else ""),
-            "Start the VM and see that its backup extension answers."
+            START_VM
             if unreachable
             else "Look at its policy and its jobs in the vault, then take a backup; if the database is gone, stop its"
             " protection.",
@@ -230,10 +230,10 @@ class Assessment:
             found = item.health_status if unreachable else item.protection_status
             code = CoverageCode.NOT_REACHABLE
             message = f"The service finds it {found}: its next backup will hardly succeed."
-            advice = "Start the VM and see that its backup extension answers."
+            advice = START_VM
         elif health.lower() in _UNREACHABLE:
             code, message = CoverageCode.CONTAINER_UNHEALTHY, f"The service finds its VM {health}."
-            advice = "Start the VM, or register it again where its backup extension does not answer."
+            advice = START_OR_REGISTER_VM
         else:
             return None
         return self._entry(CoverageState.UNHEALTHY, code, message, advice)

@@ -71,21 +71,11 @@ def unregistered(
         for entry in vault.databases
         if entry.database.name == EVERY_DATABASE
     }
-    state = CoverageState.UNKNOWN if vaults_unread else CoverageState.UNPROTECTED
-    message = "SQL Server is on it, and no vault of its subscription knows it"
-    unknown = [
-        DatabaseCoverage(
-            vault_id=None,
-            database=Database(vm_id=machine, instance=EVERY_DATABASE, name=EVERY_DATABASE),
-            state=state,
-            code=CoverageCode.NOT_REGISTERED,
-            message=f"{message} that could be read." if vaults_unread else f"{message}.",
-            advice="Protect its databases: a protect request registers it.",
-        )
+    return [
+        not_registered(machine, vaults_unread=vaults_unread)
         for machine in machines.usable
         if machine not in known
-    ]
-    return unknown + [
+    ] + [
         DatabaseCoverage(
             vault_id=None,
             database=Database(instance=EVERY_DATABASE, name=EVERY_DATABASE),
@@ -97,3 +87,16 @@ def unregistered(
         )
         for unusable in machines.unusable
     ]
+
+
+def not_registered(machine: VirtualMachineId, *, vaults_unread: bool = False) -> DatabaseCoverage:
+    """The entry `*` of a VM with SQL Server that no vault knows, as far as they could be read."""
+    message = "SQL Server is on it, and no vault of its subscription knows it"
+    return DatabaseCoverage(
+        vault_id=None,
+        database=Database(vm_id=machine, instance=EVERY_DATABASE, name=EVERY_DATABASE),
+        state=CoverageState.UNKNOWN if vaults_unread else CoverageState.UNPROTECTED,
+        code=CoverageCode.NOT_REGISTERED,
+        message=f"{message} that could be read." if vaults_unread else f"{message}.",
+        advice="Protect its databases: a protect request registers it.",
+    )

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import VaultId, VirtualMachineId
-from shared.azure_backup.listings import Listing
 from shared.clock import ServiceTime
-from shared.coverage.estate import unregistered
+from shared.coverage.estate import not_registered
 from shared.coverage.gaps import gap_of
 from shared.coverage.survey_events import gap_event
 from shared.engine import outcomes
@@ -97,10 +96,9 @@ def _spread(
 def _machine_event(
     message: StepMessage[CoveragePlan], machine: VirtualMachineId, at: ServiceTime, outcome_count: int
 ) -> Event:
-    (entry,) = unregistered(Listing([machine], []), (), vaults_unread=False)
     return gap_event(
         message.request,
-        gap_of(entry, at),
+        gap_of(not_registered(machine), at),
         None,
         at,
         outcome_count=outcome_count,

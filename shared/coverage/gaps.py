@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from shared.arm.ids import ContainerId, VaultId
 from shared.clock import ServiceTime
 from shared.coverage.states import EVERY_DATABASE, CoverageState, DatabaseCoverage
+from shared.coverage.wording import START_OR_REGISTER_VM, START_VM
 from shared.messages.events import GapInfo, RepairInfo
 from shared.messages.identity import Database
 from shared.messages.model import format_moment
@@ -170,13 +171,13 @@ def _trouble(entries: list[DatabaseCoverage], *, stopped: bool, health: str) -> 
             VM_STOPPED,
             f"The service reaches none of its databases: the VM is stopped, or its backup extension does not answer."
             f" {_sum(in_gap, databases)}",
-            "Start the VM and see that its backup extension answers.",
+            START_VM,
         )
     if health.lower() not in ("", "healthy", "registered"):
         return (
             VM_UNHEALTHY,
             f"The service finds the VM {health}. {_sum(in_gap, databases)}",
-            "Start the VM, or register it again where its backup extension does not answer.",
+            START_OR_REGISTER_VM,
         )
     # Protection by another policy than the request names is no sign of trouble.
     serious = [entry for entry in in_gap if entry.state is not CoverageState.WRONG_POLICY]

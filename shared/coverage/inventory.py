@@ -1,4 +1,4 @@
-"""The databases of a vault, as its listings show them, and what the listings say of each besides."""
+"""The databases of a vault, as its listings show them, and what listings and jobs say of each besides."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ from shared.arm.ids import ContainerId
 from shared.azure_backup.listings import Unusable
 from shared.azure_backup.models import Job, JobStatus, ProtectedItem
 from shared.clock import ServiceTime
-from shared.coverage.job_index import JobIndex
 from shared.coverage.vault_listings import VaultListings
 from shared.drills import DrillTarget, is_drill_database
-from shared.engine.job_matching import is_of
+from shared.engine.job_matching import is_of, names
 from shared.messages.identity import Database
 from shared.names import name_key
 from shared.steps.candidates import Candidate
 
 _SUCCEEDED = (JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_WARNINGS)
 _NOT_DONE = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class JobIndex:
+    """A vault's jobs, by the name of the database that each names."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._by_name: dict[str, list[Job]] = {}
+        for job in jobs:
+            self._by_name.setdefault(name_key(job.database), []).append(job)
+
+    def of(self, database: Database, server_name: str) -> list[Job]:
+        """The jobs that may be of a database: those that name it, and no other host than `server_name`."""
+        named = [
+            *self._by_name.get(name_key(database.name), ()),
+            *self._by_name.get(name_key(f"{database.parent}/{database.name}"), ()),
+        ]
+        return [job for job in named if names(job.entity_name, database, server_name)]
 
 
 class Inventory:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.clock import ServiceTime
 from shared.coverage.ages import MARGIN, ages_of
 from shared.coverage.gaps import Gap
-from shared.coverage.job_index import JobIndex
+from shared.coverage.inventory import JobIndex
 from shared.coverage.states import CoverageCode, CoverageState, DatabaseCoverage
 from shared.engine.expected_job import MOST_POSTS
 from shared.engine.job_matching import is_of
@@ -25,7 +25,7 @@ from shared.engine.message import StepMessage
 from shared.engine.result import To
 from shared.messages.events import APP_NAME, RepairInfo
 from shared.messages.identity import Request, as_uuid, fingerprint, is_marked
-from shared.messages.requests import BackupType, CoverageData, Operation
+from shared.messages.requests import MOST_FULLS_A_DAY, BackupType, CoverageData, Operation
 from shared.names import name_key, same_name
 from shared.steps.payloads import BackupTask, ProtectTask
 
@@ -40,9 +40,8 @@ ONCE_IN: Final = timedelta(hours=24)
 #: How long an instance with a protection intent is left to that.
 LEFT_TO_INTENT: Final = timedelta(hours=24)
 MOST_PER_VM: Final = 5
-FULLS_PER_DAY: Final = 9
+#: so many of a database's on-demand fulls of a day are left to people
 FULLS_LEFT: Final = 3
-_FULLS: Final = (BackupType.FULL, BackupType.COPY_ONLY_FULL)
 _REPAIRED_BY_BACKUP: Final = (CoverageState.STALE, CoverageState.FAILING, CoverageState.NEVER_BACKED_UP)
 _FIRST_DAY: Final = ServiceTime(datetime(2020, 1, 1, tzinfo=UTC))
 #: How long the first backup may take where no policy tells.
@@ -171,12 +170,12 @@ class Repairs:
                 )
         if not _is_possible(rule.backup_type, entry):
             return held("TypeNotSupported", f"a {rule.backup_type} backup cannot be taken of it now.")
-        if rule.backup_type in _FULLS:
-            left = FULLS_PER_DAY - self._fulls_today(entry)
+        if rule.backup_type.is_full:
+            left = MOST_FULLS_A_DAY - self._fulls_today(entry)
             if left <= FULLS_LEFT:
                 return held(
                     "FullsSpent",
-                    f"{left} of the day's {FULLS_PER_DAY} full backups are left; {FULLS_LEFT} stay.",
+                    f"{left} of the day's {MOST_FULLS_A_DAY} full backups are left; {FULLS_LEFT} stay.",
                 )
         task = BackupTask(
             database=entry.database,

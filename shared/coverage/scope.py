@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 from shared.coverage.states import EVERY_DATABASE
 from shared.drills import DrillTarget
 from shared.messages.identity import Database
-from shared.messages.requests import SYSTEM_DATABASES, DatabaseSelector
+from shared.messages.requests import EVERYTHING, SYSTEM_DATABASES, DatabaseSelector
 from shared.names import name_key
-
-#: Selectors for every database, of instances and of availability groups.
-EVERYTHING: Final = (
-    DatabaseSelector(instance="*", database="*"),
-    DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def gap_event(
         at=at,
         identity=gap.identity(at),
         subject=gap.subject,
-        data=gap.info(repair.info if repair is not None else None),
+        info=gap.info(repair.info if repair is not None else None),
         outcome_count=outcome_count,
         outcome_key=outcome_key,
         policy_name=entry.policy_name if entry is not None else None,

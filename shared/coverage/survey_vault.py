@@ -18,7 +18,7 @@ from shared.clock import ServiceTime
 from shared.coverage.dates import dated
 from shared.coverage.gaps import Gap, gaps_of
 from shared.coverage.repairs import COVERAGE_SOURCE, ONCE_IN, Repairs
-from shared.coverage.scope import EVERYTHING, Scope
+from shared.coverage.scope import Scope
 from shared.coverage.single_reads import (
     read_last_good_backups,
     read_recovery_models,
@@ -32,7 +32,7 @@ from shared.coverage.vault_listings import VaultListings, read_listings
 from shared.engine.message import StepMessage
 from shared.engine.result import Call, Collaborators, Continue, Result, To
 from shared.messages.identity import Request
-from shared.messages.requests import CoverageData, Operation
+from shared.messages.requests import EVERYTHING, CoverageData, Operation
 from shared.names import name_key
 from shared.steps.payloads import VaultTask
 from shared.steps.vaults import vault_not_found
@@ -120,6 +120,7 @@ def _survey(message: StepMessage[VaultTask], collaborators: Collaborators) -> Re
     listings = replace(listings, jobs=_jobs(task.vault_id, collaborators))
     now = collaborators.now()
     scope = _scope(data, collaborators)
+    # The first survey tells of which databases a single read is needed; the second one judges all of them.
     as_listed = survey(listings, scope, now).databases
     last_good = read_last_good_backups(as_listed, now, collaborators)
     listings = read_recovery_models(as_listed, listings, now, collaborators)

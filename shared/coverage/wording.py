@@ -9,6 +9,8 @@ from shared.azure_backup.models import ErrorDetail
 from shared.engine.advice import advised
 from shared.messages.events import ErrorInfo
 
+START_VM: Final = "Start the VM and see that its backup extension answers."
+START_OR_REGISTER_VM: Final = "Start the VM, or register it again where its backup extension does not answer."
 #: What to do about an entry that this app cannot use, by its code.
 ADVICE_ON_UNUSABLE: Final = {
     "NotAddressable": "Look at it in the portal; no path of the service's REST API can carry its name.",

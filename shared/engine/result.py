@@ -15,7 +15,7 @@ from shared.arm.budget import UNTOUCHED_WRITES, Pace, reads_per_hour
 from shared.clock import MachineTime, ServiceTime
 from shared.engine.effect import Effect
 from shared.engine.message import DecidedEffect, Ending, Payload, StepMessage
-from shared.listing_cache import ItemListings
+from shared.listing_cache import ItemCache
 from shared.messages.events import NO_DETAILS, ErrorInfo, Event, OutcomeDetails, Status
 from shared.settings import Settings
 
@@ -200,7 +200,7 @@ class Collaborators:
     #: this machine's time, which decides when schedules are due
     machine_now: Callable[[], MachineTime]
     #: what vaults protect: one listing serves requests that came together
-    items: ItemListings = field(default_factory=ItemListings)
+    items: ItemCache = field(default_factory=ItemCache)
     #: whether more than half of an action's hourly budget is left (`shared.arm.budget.action_of`)
     may_read_more: Callable[[str], bool] = lambda _action: True
     #: how the calls of a fan-out are spread over time

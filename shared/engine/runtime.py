@@ -12,7 +12,7 @@ from shared.clock import Clock, ServiceClock
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, GrownTick
 from shared.engine.table import Table
-from shared.listing_cache import ItemListings, JobListings
+from shared.listing_cache import ItemCache, JobCache
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class Runtime:
     service_clock: ServiceClock
     table: Table
     #: the last listing of each vault's jobs, shared by all that are followed
-    listings: JobListings = field(default_factory=JobListings)
+    listings: JobCache = field(default_factory=JobCache)
     #: the last listing of each vault's protected items
-    items: ItemListings = field(default_factory=ItemListings)
+    items: ItemCache = field(default_factory=ItemCache)
     given_back: GivenBack = field(default_factory=GivenBack)
 
 

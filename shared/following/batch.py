@@ -48,7 +48,7 @@ from shared.engine.table import Row
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
 from shared.following import doubts
 from shared.following.poll import Poll, adds_details
-from shared.listing_cache import JobListing, reads_of_jobs, tick_of
+from shared.listing_cache import ListedJobs, reads_of_jobs, tick_of
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo
 from shared.telemetry import tracing
@@ -297,7 +297,7 @@ def _one(
 def _listed(items: list[_Item], runtime: Runtime) -> bool:
     """Whether a listing that was made for other messages answers these too."""
     return runtime.listings.recent(
-        items[0].message.vault_id.key,
+        items[0].message.vault_id,
         oldest=_oldest(items),
         interval=runtime.settings.track_interval,
         now=runtime.service_clock.now(),
@@ -305,7 +305,7 @@ def _listed(items: list[_Item], runtime: Runtime) -> bool:
     )
 
 
-def _job_in(listing: JobListing, item: _Item) -> Job | None:
+def _job_in(listing: ListedJobs, item: _Item) -> Job | None:
     following = item.message.payload
     job_id = following.followed.job_id if isinstance(following.followed, FollowedJob) else None
     return listing.find(job_id=job_id, activity_id=following.client_request_id)
@@ -322,24 +322,17 @@ def _all_known(items: list[_Item]) -> bool:
 def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tuple[_Item, Result | _Defect]]:
     """Answer many messages of one vault from one listing of its jobs."""
     vault_id = items[0].message.vault_id
-    pages: list[int] = []
 
-    def load(start: ServiceTime, status: str | None) -> list[Job]:
+    def list_jobs(*, running_only: bool) -> ListedJobs:
         with coming_back(any(item.message.poll for item in items)):
-            return runtime.backup.list_jobs(vault_id, start=start, status=status, counted=pages.append)
-
-    def list_jobs(*, running_only: bool) -> JobListing:
-        return runtime.listings.get(
-            vault_id.key,
-            oldest=_oldest(items),
-            interval=runtime.settings.track_interval,
-            now=runtime.service_clock.now,
-            load=load,
-            pages=lambda: pages[-1],
-            running_only=running_only,
-            subscription_id=vault_id.subscription_id,
-            reads=lambda: reads_of_jobs(runtime.backup.budget, vault_id.subscription_id),
-        )
+            return runtime.listings.get(
+                runtime.backup,
+                vault_id,
+                oldest=_oldest(items),
+                interval=runtime.settings.track_interval,
+                now=runtime.service_clock.now,
+                running_only=running_only,
+            )
 
     called = runtime.service_clock.now()
     try:
@@ -364,7 +357,7 @@ def _from_listing(items: list[_Item], runtime: Runtime, began: float) -> list[tu
     return [(item, _by_listing(item, listing, runtime, began)) for item in items]
 
 
-def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float) -> Result | _Defect:
+def _by_listing(item: _Item, listing: ListedJobs, runtime: Runtime, began: float) -> Result | _Defect:
     following = item.message.payload
     vault_id = item.message.vault_id
     interval = runtime.settings.track_interval
@@ -391,7 +384,7 @@ def _by_listing(item: _Item, listing: JobListing, runtime: Runtime, began: float
     return _one(item, runtime, grown_tick=grown)
 
 
-def _may_read_details(listing: JobListing, vault_id: VaultId, runtime: Runtime) -> bool:
+def _may_read_details(listing: ListedJobs, vault_id: VaultId, runtime: Runtime) -> bool:
     """Whether more of the hourly budget is left than the listings to come will take."""
     left = runtime.backup.budget.left(vault_id.subscription_id, JOB_READS)
     return left > listing.reads_ahead(runtime.settings.track_interval)

@@ -488,19 +488,27 @@ def gap(
     at: datetime,
     identity: tuple[object, ...],
     subject: str | None,
-    data: GapInfo,
-    **context: Any,
+    info: GapInfo,
+    outcome_count: int,
+    outcome_key: str,
+    policy_name: str | None,
+    last_backup_time: datetime | None,
+    recommendations: tuple[str, ...],
+    reminder: bool,
 ) -> Event:
     """A gap. Its id is made of `identity`, so it is the same whichever request finds the gap."""
-    info = {name: getattr(data, name) for name in GapInfo.model_fields}
-    event = _event(
-        request,
-        name="gap",
-        identity=identity,
-        subject=subject,
-        at=at,
-        data=GapData(**_common(request, "gap"), **info, schedule=request.schedule, **context),
+    data = GapData(
+        **_common(request, "gap"),
+        **{name: getattr(info, name) for name in GapInfo.model_fields},
+        outcome_count=outcome_count,
+        outcome_key=outcome_key,
+        policy_name=policy_name,
+        last_backup_time=last_backup_time,
+        recommendations=recommendations,
+        reminder=reminder,
+        schedule=request.schedule,
     )
+    event = _event(request, name="gap", identity=identity, subject=subject, at=at, data=data)
     return event.changed(id=fingerprint("gap", *identity))
 
 

@@ -124,6 +124,13 @@ class DatabaseSelector(StrictModel):
         return f"{self.parent}/{self.database}"
 
 
+#: Selectors for every database, of instances and of availability groups.
+EVERYTHING: Final = (
+    DatabaseSelector(instance="*", database="*"),
+    DatabaseSelector.model_validate({"availabilityGroup": "*", "database": "*"}),
+)
+
+
 class _UserDatabaseSelection(StrictModel):
     databases: Annotated[ListOf[DatabaseSelector], Field(min_length=1, max_length=2000)]
     exclude: Annotated[ListOf[DatabaseSelector], Field(max_length=2000)] = ()
@@ -210,6 +217,15 @@ class BackupType(StrEnum):
     LOG = "Log"
     COPY_ONLY_FULL = "CopyOnlyFull"
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it backs the whole database up: only then the request, and not the policy, may say for how long."""
+        return self in (BackupType.FULL, BackupType.COPY_ONLY_FULL)
+
+
+#: The service takes no more on-demand fulls of a database on one day.
+MOST_FULLS_A_DAY: Final = 9
+
 
 class BackupData(_DatabaseSelection):
     """An on-demand backup of one or many protected databases."""
@@ -229,8 +245,7 @@ class BackupData(_DatabaseSelection):
     def _retention_applies(self) -> BackupData:
         if self.retain_for is not None and self.retain_until is not None:
             raise ValueError("expected at most one of retainFor and retainUntil")
-        by_policy = self.backup_type in (BackupType.DIFFERENTIAL, BackupType.LOG)
-        if by_policy and (self.retain_for is not None or self.retain_until is not None):
+        if not self.backup_type.is_full and (self.retain_for is not None or self.retain_until is not None):
             raise ValueError(
                 f"the retention of a {self.backup_type} backup comes from its policy;"
                 " retainFor and retainUntil apply to Full and CopyOnlyFull"
@@ -392,8 +407,7 @@ class BackupRepair(StrictModel):
 
     @model_validator(mode="after")
     def _retention_applies(self) -> BackupRepair:
-        by_policy = self.backup_type in (BackupType.DIFFERENTIAL, BackupType.LOG)
-        if by_policy and self.retain_for is not None:
+        if not self.backup_type.is_full and self.retain_for is not None:
             raise ValueError(
                 f"the retention of a {self.backup_type} backup comes from its policy; retainFor applies to Full and"
                 " CopyOnlyFull"

@@ -20,8 +20,7 @@ _CORRUPTION: Final = ((823, 825), (2500, 2599), (7900, 7999), (8900, 8999))
 #: Exceptions within those: no permission, nothing to check, no snapshot, no room, and DBCC that broke off by itself.
 _NOT_CORRUPTION: Final = frozenset({2501, 2520, 2571, 2594, 7926, 7928, 8921, 8967})
 #: The account lacks a permission, or cannot log in. 3701 is reported for a database that the script has just seen;
-#: 50916 is the
-#: script's own.
+#: 50916 is the script's own.
 _NOT_PERMITTED: Final = frozenset({229, 262, 297, 300, 916, 2571, 3701, 5011, 15151, 15247, 18456, 50916})
 #: The largest count, size or duration that is believed.
 _MOST: Final = 2**53

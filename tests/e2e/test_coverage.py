@@ -39,7 +39,6 @@ def refused(status: int) -> ArmStatusError:
         status=status,
         code="Refused",
         message="no",
-        headers={},
         retry_after=None,
         operation="read",
         method="GET",

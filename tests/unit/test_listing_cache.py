@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from shared.azure_backup.models import ProtectedItem
-from shared.listing_cache import ItemListings
+from shared.listing_cache import ItemCache
 from tests.unit.examples import NOW, protected
 
 SECOND = timedelta(seconds=1)
@@ -29,7 +29,7 @@ class Vault:
         return ITEMS
 
 
-def ask(listings: ItemListings, vault: Vault, *, asked: int, now: int) -> Sequence[ProtectedItem]:
+def ask(listings: ItemCache, vault: Vault, *, asked: int, now: int) -> Sequence[ProtectedItem]:
     return listings.get(
         "vault1",
         asked=NOW + asked * SECOND,
@@ -39,21 +39,21 @@ def ask(listings: ItemListings, vault: Vault, *, asked: int, now: int) -> Sequen
 
 
 def test_requests_that_come_together_share_a_listing() -> None:
-    listings, vault = ItemListings(), Vault()
+    listings, vault = ItemCache(), Vault()
     assert [ask(listings, vault, asked=0, now=now) for now in (1, 2, 20)] == [ITEMS] * 3
     assert vault.calls == 1
 
 
 @pytest.mark.parametrize(("asked", "now"), [(5, 6), (0, 40)], ids=["asked later", "too old"])
 def test_a_listing_serves_nobody_who_asked_after_it_or_comes_late(asked: int, now: int) -> None:
-    listings, vault = ItemListings(), Vault()
+    listings, vault = ItemCache(), Vault()
     ask(listings, vault, asked=0, now=1)
     ask(listings, vault, asked=asked, now=now)
     assert vault.calls == 2
 
 
 def test_a_listing_of_some_minutes_ago_serves_whoever_says_that_it_is_enough() -> None:
-    listings, vault = ItemListings(), Vault()
+    listings, vault = ItemCache(), Vault()
 
     def ask_again(now: int, *, enough: bool) -> None:
         listings.get(
@@ -75,7 +75,7 @@ def test_a_listing_of_some_minutes_ago_serves_whoever_says_that_it_is_enough() -
 
 
 def test_a_listing_that_failed_is_not_taken_for_an_empty_vault() -> None:
-    listings, vault = ItemListings(), Vault(2)
+    listings, vault = ItemCache(), Vault(2)
     ask(listings, vault, asked=0, now=1)
     with pytest.raises(ConnectionError):
         ask(listings, vault, asked=5, now=6)

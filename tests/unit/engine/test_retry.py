@@ -34,7 +34,6 @@ def answered(
         status=status,
         code=code,
         message="",
-        headers={},
         retry_after=retry_after,
         operation="trigger",
         method=method,

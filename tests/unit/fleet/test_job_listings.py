@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
+from shared.arm.budget import RequestBudget
+from shared.arm.ids import VaultId
 from shared.azure_backup.models import Job
-from shared.listing_cache import JobListing, JobListings, ReadsOfJobs, tick_of
-from tests.unit.examples import NOW
+from shared.clock import SystemClock
+from shared.listing_cache import JobCache, ListedJobs, ReadsOfJobs, tick_of
+from tests.unit.examples import NOW, SUBSCRIPTION
 
 SECOND = timedelta(seconds=1)
 TICK = 30 * SECOND
@@ -22,12 +27,14 @@ class Vault:
         self.jobs, self.running, self.page = jobs, running, page
         self.asked: list[tuple[float, str | None]] = []
         self.now = NOW
-        self.pages = 1
+        self.budget = RequestBudget(SystemClock())
 
-    def _load(self, start: datetime, status: str | None) -> list[Job]:
+    def list_jobs(
+        self, _vault: VaultId, *, start: datetime, status: str | None, counted: Callable[[int], None]
+    ) -> list[Job]:
         self.asked.append(((start - NOW).total_seconds(), status))
         numbers = range(self.running if status is not None else self.jobs)
-        self.pages = max(1, -(-len(numbers) // self.page))
+        counted(max(1, -(-len(numbers) // self.page)))
         return [
             Job(
                 id=f"Job-{n}",
@@ -39,29 +46,28 @@ class Vault:
 
     def list(
         self,
-        listings: JobListings,
+        listings: JobCache,
         *,
         oldest: int = 0,
         at: int = 0,
         running_only: bool = False,
-        key: str = "vault1",
-        subscription_id: str = "sub1",
-    ) -> JobListing:
+        name: str = "vault1",
+        subscription_id: str = SUBSCRIPTION,
+    ) -> ListedJobs:
         self.now = NOW + at * SECOND
+        azure: Any = self
         return listings.get(
-            key,
+            azure,
+            VaultId(subscription_id, "g", name),
             oldest=NOW + oldest * SECOND,
             interval=TICK,
             now=lambda: self.now,
-            load=self._load,
-            pages=lambda: self.pages,
             running_only=running_only,
-            subscription_id=subscription_id,
         )
 
 
 def test_batches_of_one_tick_share_a_listing() -> None:
-    vault, listings = Vault(600), JobListings()
+    vault, listings = Vault(600), JobCache()
     first = vault.list(listings, oldest=-300)
     assert vault.list(listings, oldest=-100, at=1) is first
     assert vault.list(listings, oldest=-300, at=2) is first
@@ -70,14 +76,14 @@ def test_batches_of_one_tick_share_a_listing() -> None:
 
 
 def test_a_job_older_than_the_listing_is_not_looked_for_in_it() -> None:
-    vault, listings = Vault(10), JobListings()
+    vault, listings = Vault(10), JobCache()
     vault.list(listings, oldest=-100)
     vault.list(listings, oldest=-500, at=1)
     assert [start for start, _ in vault.asked] == [-100, -500]
 
 
 def test_the_window_reaches_back_to_what_other_batches_follow() -> None:
-    vault, listings = Vault(10), JobListings()
+    vault, listings = Vault(10), JobCache()
     vault.list(listings, oldest=-900)
     # The next tick begins with a batch of younger jobs: the old ones are still followed by the others.
     vault.list(listings, oldest=-100, at=30)
@@ -118,20 +124,20 @@ def test_the_tick_spends_the_hour(pages: int, left: int, own: int, seconds: floa
 
 
 def test_vaults_of_a_subscription_share_the_hour() -> None:
-    listings = JobListings()
-    ticks = [Vault(10).list(listings, key=f"vault{number}").tick(TICK) for number in range(10)]
+    listings = JobCache()
+    ticks = [Vault(10).list(listings, name=f"vault{number}").tick(TICK) for number in range(10)]
     assert (ticks[0], ticks[-1]) == (TICK, 58 * SECOND)
 
 
 def test_a_grown_tick_is_waited_for() -> None:
-    vault, listings = Vault(2000), JobListings()
+    vault, listings = Vault(2000), JobCache()
     first = vault.list(listings)
     assert vault.list(listings, at=50) is first
     assert vault.list(listings, at=58) is not first
 
 
 def test_jobs_are_found_by_id_and_by_activity_in_any_case() -> None:
-    listing = Vault(3).list(JobListings())
+    listing = Vault(3).list(JobCache())
     by_id = listing.find(job_id="JOB-2", activity_id="none")
     by_activity = listing.find(job_id=None, activity_id="act-2")
     assert by_id is not None
@@ -141,7 +147,7 @@ def test_jobs_are_found_by_id_and_by_activity_in_any_case() -> None:
 
 
 def test_only_what_runs_is_listed_where_that_takes_fewer_pages() -> None:
-    vault, listings = Vault(900, running=40), JobListings()
+    vault, listings = Vault(900, running=40), JobCache()
     vault.list(listings, running_only=True)
     listing = vault.list(listings, at=60, running_only=True)
     assert [status for _, status in vault.asked] == [None, "InProgress"]
@@ -152,14 +158,14 @@ def test_only_what_runs_is_listed_where_that_takes_fewer_pages() -> None:
 
 @pytest.mark.parametrize(("jobs", "running"), [(300, 10), (900, 850)], ids=["few pages", "all run"])
 def test_all_are_listed_where_that_is_no_dearer(jobs: int, running: int) -> None:
-    vault, listings = Vault(jobs, running=running), JobListings()
+    vault, listings = Vault(jobs, running=running), JobCache()
     vault.list(listings, running_only=True)
     vault.list(listings, at=60, running_only=True)
     assert [status for _, status in vault.asked] == [None, None]
 
 
 def test_all_are_listed_while_more_end_than_a_whole_listing_has_pages() -> None:
-    vault, listings = Vault(900, running=400), JobListings()
+    vault, listings = Vault(900, running=400), JobCache()
     vault.list(listings, running_only=True)
     vault.running = 380
     vault.list(listings, at=60, running_only=True)
@@ -170,25 +176,29 @@ def test_all_are_listed_while_more_end_than_a_whole_listing_has_pages() -> None:
 
 
 def test_a_vault_whose_jobs_have_ended_is_forgotten() -> None:
-    listings = JobListings()
-    ended = weakref.ref(Vault(10).list(listings, key="vault1"))
-    grown = weakref.ref(Vault(20_000).list(listings, key="vault2", subscription_id="sub2"))
+    listings = JobCache()
+    ended = weakref.ref(Vault(10).list(listings, name="vault1"))
+    grown = weakref.ref(
+        Vault(20_000).list(listings, name="vault2", subscription_id=SUBSCRIPTION.replace("1", "2"))
+    )
     followed = Vault(10)
     for at in range(0, 601, 30):
-        followed.list(listings, key="vault3", at=at)
+        followed.list(listings, name="vault3", at=at)
         listings.forget(TICK, NOW + at * SECOND)
     assert ended() is None
     assert grown() is not None, "its tick has grown to minutes: it is asked for less often"
-    followed.list(listings, key="vault3", at=601)
+    followed.list(listings, name="vault3", at=601)
     assert len(followed.asked) == 21
 
 
 def test_a_listing_that_fails_leaves_nothing_behind() -> None:
-    vault, listings = Vault(10), JobListings()
+    vault, listings = Vault(10), JobCache()
 
-    def fail(*_: object) -> list[Job]:
+    def fail(*_: object, **_given: object) -> list[Job]:
         raise ConnectionError
 
+    failing = Vault(10)
+    failing.list_jobs = fail  # type: ignore[method-assign]
     with pytest.raises(ConnectionError):
-        listings.get("vault1", oldest=NOW, interval=TICK, now=lambda: NOW, load=fail)
+        failing.list(listings)
     assert len(vault.list(listings).by_id) == 10

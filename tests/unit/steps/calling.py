@@ -7,7 +7,7 @@ from typing import Any
 from shared.clock import MachineTime, ServiceTime
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Call, Collaborators, Continue, End, Result
-from shared.listing_cache import ItemListings
+from shared.listing_cache import ItemCache
 from shared.messages.events import ErrorInfo, OutcomeData
 from shared.messages.requests import Operation
 from shared.settings import Settings
@@ -24,7 +24,7 @@ def collaborators(
     now: ServiceTime = NOW,
     settings: Settings | None = None,
     reads: bool = True,
-    items: ItemListings | None = None,
+    items: ItemCache | None = None,
 ) -> Collaborators:
     """What a step is given; `reads`: whether more than half of its hourly budget is left."""
     return Collaborators(
@@ -32,7 +32,7 @@ def collaborators(
         settings=settings or Settings(),
         now=lambda: now,
         machine_now=lambda: MachineTime(now),
-        items=items or ItemListings(),
+        items=items or ItemCache(),
         may_read_more=lambda _action: reads,
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared.azure_backup.models import Job, RecoveryPoint
 from shared.engine.result import Call, Continue, End
-from shared.listing_cache import ItemListings
+from shared.listing_cache import ItemCache
 from shared.messages.events import ErrorInfo, OutcomeDetails, Status
 from shared.messages.identity import Database
 from shared.messages.requests import BackupType, Operation
@@ -382,7 +382,7 @@ SERVES = [(("orders",), True), (("*",), False), (("orders", "nope"), False)]
 @pytest.mark.parametrize(("asked", "serves"), SERVES)
 def test_an_older_listing_serves_where_it_has_all_that_is_named(asked: tuple[str, ...], serves: bool) -> None:
     azure = FakeAzureBackup(protected_items=[protected("orders")])
-    items = ItemListings()
+    items = ItemCache()
     for minute in (0, 1):
         now = NOW.replace(minute=minute)
         given = collaborators(azure, now=now, reads=False, items=items)

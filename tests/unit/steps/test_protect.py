@@ -23,6 +23,7 @@ from shared.messages.requests import Operation, ProtectData
 from shared.settings import Settings
 from shared.steps import protect
 from shared.steps.payloads import ProtectPlan, ProtectTask
+from shared.steps.policies import properties_of
 from tests.fakes.azure_backup import FakeAzureBackup
 from tests.unit.examples import CONTAINER, NOW, SUBSCRIPTION, VAULT, VM, item_id, protectable, protected
 from tests.unit.steps.calling import (
@@ -164,7 +165,7 @@ def test_a_policy_is_created_as_the_request_says() -> None:
     name, arguments, _ = made(azure, call)
     wanted = plan(createPolicy=CREATE_POLICY).data.create_policy
     assert wanted is not None
-    properties = wanted.properties("2026-01-05")
+    properties = properties_of(wanted, "2026-01-05")
     assert (name, arguments) == (
         "create_policy",
         {"vault": VAULT, "name": "Daily", "properties": properties},

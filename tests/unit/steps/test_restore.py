@@ -14,7 +14,6 @@ from shared.azure_backup.models import (
     Container,
     DataDirectory,
     DataFile,
-    GuardedOperation,
     ProtectableContainer,
     ProtectedItem,
     ResourceGuardProxy,
@@ -23,7 +22,7 @@ from shared.azure_backup.models import (
 )
 from shared.engine.effect import Effect
 from shared.engine.result import Call, End, Result
-from shared.listing_cache import ItemListings
+from shared.listing_cache import ItemCache
 from shared.messages.events import ErrorInfo, OutcomeDetails, RecoveryPointInfo, Status
 from shared.messages.requests import Operation, RestoreData
 from shared.settings import Settings
@@ -337,7 +336,7 @@ def test_a_vault_that_is_not_there_ends_the_restore() -> None:
 @pytest.mark.parametrize(("state", "listings"), [(protected("orders"), 1), (protected("billing"), 2)])
 def test_an_older_listing_serves_if_the_database_is_in_it(state: ProtectedItem, listings: int) -> None:
     azure = vault(protected_items=[state])
-    items = ItemListings()
+    items = ItemCache()
     for minute in (0, 1):
         now = NOW.replace(minute=minute)
         message = message_to(
@@ -577,7 +576,7 @@ def test_a_database_that_is_there_is_replaced_where_that_is_meant() -> None:
 
 
 def test_a_guarded_vault_restores_nothing() -> None:
-    guard = ResourceGuardProxy(operations=(GuardedOperation(GUARDED_RESTORE, ""),))
+    guard = ResourceGuardProxy(operations=(GUARDED_RESTORE,))
     end = triggered(vault(resource_guard=guard), task())
     assert refused(end) == ("failed", "ProtectedByResourceGuard")
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.arm.errors import ArmStatusError
 from shared.azure_backup.listings import Listing, Unusable
-from shared.azure_backup.models import GuardedOperation, ResourceGuardProxy, Vault
+from shared.azure_backup.models import ResourceGuardProxy, Vault
 from shared.engine.result import Failure
 from shared.messages.requests import Operation
 from shared.steps.payloads import Plan
@@ -67,9 +67,7 @@ def test_an_older_listing_serves_once_the_budget_is_half_used(used: bool, shared
 
 
 def guarded(*operations: str) -> ResourceGuardProxy:
-    return ResourceGuardProxy(
-        resource_guard_id="/guards/g1", operations=tuple(GuardedOperation(name, "") for name in operations)
-    )
+    return ResourceGuardProxy(resource_guard_id="/guards/g1", operations=operations)
 
 
 def test_a_guard_of_restores_refuses_a_restore() -> None:
