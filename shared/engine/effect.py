@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Self, TypeAlias
+from typing import Annotated, Any, Final, Self, TypeAlias
+
+from pydantic import Field
 
 from shared.clock import ServiceTime
 from shared.messages.events import ErrorInfo
 from shared.messages.model import Moment, TolerantModel
 
+#: No step makes a tenth as many calls; it bounds loops over effects, whoever wrote the message.
+MOST_EFFECTS: Final = 1_000
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -70,7 +74,7 @@ class Effect(TolerantModel):
     """
 
     #: the number of the call among those of its step
-    n: int = 1
+    n: Annotated[int, Field(ge=1, le=MOST_EFFECTS)] = 1
     #: whether an answer was lost, or the message was delivered before
     may_have_started: bool = False
     #: the calls that may have started were made between these moments; the second may be unknown
