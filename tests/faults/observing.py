@@ -17,7 +17,7 @@ from local.estate import JsonObject
 from shared.engine import run as engine_run
 from shared.engine.message import Delivery, StepMessage
 from shared.engine.table import Row
-from shared.following import batch
+from shared.following import batch, lookup
 from tests.faults.estate import Crash, FaultyEstate
 
 Recovery = Literal["at once", "later"]
@@ -77,7 +77,8 @@ def deadly(queue: str, *requests: JsonObject, read: bool = False) -> Iterator[li
 
     `read`: as soon as it is read, else only once its step, or its poll, is run.
     """
-    module, name = (batch if queue == "track" else engine_run), "read" if read else "run"
+    of_tracker = batch if read else lookup
+    module, name = (of_tracker if queue == "track" else engine_run), "read" if read else "run"
     inner: Callable[..., Any] = getattr(module, name)
     ids = {request["id"] for request in requests}
     killed: list[str] = []

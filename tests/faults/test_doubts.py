@@ -14,7 +14,7 @@ from shared.arm.transport import RawAnswer
 from shared.bus import BusError, OutgoingMessage, UnknownEntityError
 from shared.bus.topology import TRACK
 from shared.engine.table import read_step
-from shared.following import batch, doubts
+from shared.following import doubts, lookup
 from shared.workflows import TABLE
 from tests.faults.estate import BRISK, Crash, FaultyEstate, Plan, open_faulty, protected_estate
 from tests.reported.effects import advance
@@ -138,7 +138,7 @@ def test_a_queue_that_takes_too_long_to_be_looked_through_is_given_up_and_the_do
         message = read_step(TABLE.row(TRACK), doubt, TABLE)
         runtime = replace(estate.runtime, bus=Endless({}, TRACK, 0))
         assert doubts.outstanding([message], runtime) == {doubts.part_of(message)}
-        assert estate.clock.monotonic() - began < batch.LONGEST_WORK.total_seconds()
+        assert estate.clock.monotonic() - began < lookup.LONGEST_WORK.total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,6 @@ def test_what_only_a_newer_app_understands_is_waited_for(old: bytes, new: bytes)
 def test_a_doubt_is_told_however_late_its_batch_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """To tell it takes no call to Azure."""
     hidden = {"trigger-backup": BusError, TRACK: BusError}
-    monkeypatch.setattr(batch, "LONGEST_WORK", timedelta(seconds=-1))
+    monkeypatch.setattr(lookup, "LONGEST_WORK", timedelta(seconds=-1))
     with doubted(backup, Plan(hidden=hidden), TRACK_INTERVAL="PT9H") as (estate, request):
         assert estate.outcome(request)["status"] == "unknown"

@@ -33,7 +33,8 @@ from shared.engine.message import (
 from shared.engine.result import Continue, To
 from shared.engine.runtime import Runtime
 from shared.engine.table import Row, Table
-from shared.following.batch import FEW, handle_batch
+from shared.following.batch import handle_batch
+from shared.following.lookup import FEW
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import Status
 from shared.messages.reserved import DEATHS, DELIVERED
