@@ -27,7 +27,7 @@ _log: Final = logger(__name__)
 _APART: Final = timedelta(seconds=1)
 
 
-def admitted(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[Delivery], list[Delivery]]:
+def admit(deliveries: Sequence[Delivery], runtime: Runtime) -> tuple[list[Delivery], list[Delivery]]:
     """The deliveries that may be worked on: those that have never died, and at most one that has.
 
     All others are requeued before any work begins, or answered and parked.

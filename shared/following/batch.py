@@ -13,7 +13,7 @@ from shared.engine.run import read, requeue_unsent
 from shared.engine.runtime import Runtime
 from shared.engine.send import Carried, carried, hand_over
 from shared.engine.telemetry import context_of, delivery_context, log_context, say, started, traced_batch
-from shared.following.admission import admitted, answer_defect
+from shared.following.admission import admit, answer_defect
 from shared.following.lookup import Answer, Defect, Item, look_up
 from shared.telemetry import tracing
 from shared.telemetry.log import logger
@@ -28,7 +28,7 @@ def handle_batch(deliveries: Sequence[Delivery], runtime: Runtime) -> None:
     Raises BusError where the bus takes nothing at all: the whole batch is then delivered again.
     """
     try:
-        healthy, dying = admitted(deliveries, runtime)
+        healthy, dying = admit(deliveries, runtime)
         _work(healthy, runtime)
         # Last: if it kills this process, the results of the others have been sent.
         _work(dying, runtime)
