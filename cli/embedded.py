@@ -185,6 +185,26 @@ def open_broker(state: Path | None, clock: Clock | None = None) -> Broker:
         raise CommandError(f"the state in {state} cannot be used: {error}.") from error
 
 
+def open_kept_broker(state: Path) -> Broker:
+    """The broker of a state directory that an earlier run left. Raises CommandError where there is none."""
+    require_kept_run(state)
+    return open_broker(state)
+
+
+def require_kept_run(state: Path) -> None:
+    """Raise CommandError where a directory holds no state of an earlier run, or not one that may be used."""
+    file = state / BROKER_FILE
+    try:
+        file.stat()
+        usable = os.access(file, os.R_OK | os.W_OK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CommandError(f"{state} keeps no run: name the directory that was given with --state.") from None
+    except OSError:
+        usable = False
+    if not usable:
+        raise CommandError(f"the state in {state} cannot be used: only the user who made it may read it.")
+
+
 @contextmanager
 def embedded_app(
     settings: Mapping[str, str], state: Path | None = None, *, clock: Clock | None = None

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, Protocol
 
-from cli.embedded import BROKER_FILE, messages_in, open_broker, step_request
+from cli.embedded import messages_in, open_kept_broker, step_request
 from cli.encoding import JsonObject, json_text
 from cli.errors import CommandError
 from cli.output import output_of, print_rows, write_data
@@ -237,10 +236,7 @@ def _parked(options: argparse.Namespace) -> Iterator[Parked]:
         with parked_in_namespace(options.namespace) as parked:
             yield parked
         return
-    state: Path = options.state
-    if not (state / BROKER_FILE).exists():
-        raise CommandError(f"{state} keeps no run: name the directory that was given to run with --state.")
-    with open_broker(state) as broker:
+    with open_kept_broker(options.state) as broker:
         yield ParkedInState(broker)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from cli.awaited_requests import AwaitedRequest, AwaitedRequests
 from cli.display import Display, display
-from cli.embedded import EmbeddedApp, embedded_app, request_of, settings_of_a_run
+from cli.embedded import EmbeddedApp, embedded_app, request_of, require_kept_run, settings_of_a_run
 from cli.errors import INTERRUPTED, CommandError
 from cli.flags import in_flags
 from cli.left_out import all_left_out, note_on_excludes, unprotected
@@ -81,6 +81,8 @@ def run_file(options: argparse.Namespace) -> int:
             "there is nothing to run: name a file with --requests FILE, or with --state DIR the state of an earlier"
             " run that is to go on."
         )
+    if options.requests is None:
+        require_kept_run(options.state)
     output = output_of(options)
     _refuse_to_overwrite(options.requests, options.outcomes)
     lines = read_file(options.requests) if options.requests is not None else []

@@ -12,9 +12,8 @@ from shlex import quote
 from typing import Any, Final
 
 from cli.awaited_requests import AwaitedRequest, event_kind
-from cli.embedded import BROKER_FILE, OUTCOMES, messages_in, open_broker, request_of
+from cli.embedded import OUTCOMES, messages_in, open_kept_broker, request_of
 from cli.encoding import JsonObject
-from cli.errors import CommandError
 from cli.output import output_of, print_rows
 from cli.replay import UnusableError, read_parked
 from cli.request_lines import request_key, request_label, request_line
@@ -143,9 +142,7 @@ def show_runs(options: argparse.Namespace) -> int:
     """Show what a state folder holds; returns the exit status."""
     state: Path = options.state
     output = output_of(options)
-    if not (state / BROKER_FILE).exists():
-        raise CommandError(f"{state} keeps no run: name the directory that was given with --state.")
-    with open_broker(state) as broker:
+    with open_kept_broker(state) as broker:
         requests = kept_requests(broker)
     # Unfinished requests come last, next to the prompt.
     requests.sort(key=lambda request: request.how_to_go_on(state) is not None)

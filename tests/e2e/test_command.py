@@ -438,11 +438,24 @@ def test_a_state_folder_says_what_it_holds_and_how_to_go_on(here: Here, tmp_path
     assert {row["state"] for row in call("runs", "--state", str(state))[1]} == {"finished"}
 
 
-def test_a_folder_that_keeps_no_run(here: Here, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["runs", "run"])
+def test_a_folder_that_keeps_no_run(here: Here, tmp_path: Path, command: str) -> None:
     _, call = here
-    status, _, err = call("runs", "--state", str(tmp_path))
+    status, _, err = call(command, "--state", str(tmp_path))
     assert (status, "keeps no run" in err) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["runs", "run"])
+def test_a_state_that_must_not_be_read(
+    here: Here, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file can be read by root, whom a build server runs as: so the answer of the system is stood in for."""
+    _, call = here
+    (tmp_path / "broker.db").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    status, _, err = call(command, "--state", str(tmp_path))
+    assert (status, "cannot be used: only the user who made it may read it." in err) == (2, True)
 
 
 def test_a_parked_request_is_listed_shown_and_sent_again(here: Here, tmp_path: Path) -> None:
