@@ -180,8 +180,8 @@ def _notes(databases: Sequence[DatabaseCoverage], estate: EstateSurvey) -> list[
         )
     if any(vault.containers for vault in estate.vaults):
         notes.append(
-            "Databases that are new since the last inquiry of their VM are not seen, and the service does not tell when"
-            " that was: a protect request inquires."
+            "Databases created since the last inquiry of their VM are missing here, and the service does not tell when"
+            " that was. A protect request inquires."
         )
     return notes
 
