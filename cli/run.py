@@ -127,6 +127,8 @@ def run_requests(
     began = time.monotonic()
     with ExitStack() as stack:
         app = stack.enter_context(embedded_app(settings, options.state))
+        if options.from_flags:
+            _refuse_used_id(lines[0], app, options)
         lines = [*lines, *_beside(lines, app, options)]
         file = None
         if options.outcomes is not None:
@@ -165,6 +167,19 @@ def run_requests(
             shown.note(_how_to_go_on(options))
             return INTERRUPTED
         return 0 if awaited.succeeded else 1
+
+
+def _refuse_used_id(line: RequestLine, app: EmbeddedApp, options: RunOptions) -> None:
+    """Raise CommandError where the state knows another request by this id: its outcomes would be taken for this one's.
+
+    What a request asked for is not kept once it has ended. Its message id is, which is made of its bytes too.
+    """
+    message = line.message()
+    used = app.broker.remembered_ids(message.entity, message.message_id.rpartition(":")[0])
+    if line.envelope is not None and used and message.message_id not in used:
+        raise CommandError(
+            f"--id {line.envelope.id} was already used in {options.state} for another request: give a new --id."
+        )
 
 
 def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:

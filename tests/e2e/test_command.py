@@ -438,6 +438,22 @@ def test_a_state_folder_says_what_it_holds_and_how_to_go_on(here: Here, tmp_path
     assert {row["state"] for row in call("runs", "--state", str(state))[1]} == {"finished"}
 
 
+def test_an_id_stands_for_one_request_in_a_state(here: Here, tmp_path: Path) -> None:
+    cloud, call = here
+    state = str(tmp_path / "state")
+    rest = ("--vault", cloud.simulator.vault_id(), "--id", "y1", "--state", state)
+    assert call("backup", "--database", "orders", *rest)[0] == 0
+    status, shown, err = call("backup", "--database", "billing", *rest)
+    assert (status, shown) == (2, [])
+    assert f"--id y1 was already used in {state} for another request: give a new --id." in err
+    # The same request is answered as before, and another operation has ids of its own.
+    status, (outcome,), _ = call("backup", "--database", "orders", *rest)
+    assert (status, outcome["data"]["database"]) == (0, "orders")
+    assert cloud.mutations["Backup"] == 1
+    policy = ("--vm", cloud.simulator.vm_id("sqlvm1"), "--policy", POLICY)
+    assert call("protect", "--database", "billing", *policy, *rest)[0] == 0
+
+
 def test_a_folder_that_keeps_no_run(here: Here, tmp_path: Path) -> None:
     _, call = here
     status, _, err = call("runs", "--state", str(tmp_path))
