@@ -136,8 +136,7 @@ def run_requests(
         if not lines and options.nothing:
             print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
-        reword = in_flags if options.from_flags else str
-        shown = display(requests=len(lines), reword=reword)
+        shown = display(requests=len(lines), reword=in_flags if options.from_flags else str)
         stack.callback(shown.close)
         awaited = AwaitedRequests(lines)
         watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
@@ -146,20 +145,13 @@ def run_requests(
             finished = run.to_the_end(in_order=options.in_order)
         except BrokerStorageError as error:
             raise CommandError(f"the state is not kept any more: {error}; then {options.again}.") from error
+        except KeyboardInterrupt:
+            # It was asked to stop before, and not to wait for what runs.
+            shown.note(_how_to_go_on(options))
+            return INTERRUPTED
         shown.close()
-        left_out = all_left_out(awaited)
-        if finished and options.from_flags:
-            left_out += unprotected(lines[0], app)
-            note = note_on_excludes(lines[0], awaited.requests[0].accepted)
-            if note is not None:
-                shown.note(note)
-        print_outcomes(
-            awaited,
-            options.output,
-            left_out=left_out,
-            elapsed=watch.elapsed(time.monotonic()),
-            simulated=app.runtime.service_clock.scale != 1,
-            reword=reword,
+        _print_results(
+            awaited, app, options, shown, finished=finished, elapsed=watch.elapsed(time.monotonic())
         )
         if finished:
             options.finished(awaited.final_outcomes())
@@ -167,6 +159,32 @@ def run_requests(
             shown.note(_how_to_go_on(options))
             return INTERRUPTED
         return 0 if awaited.succeeded else 1
+
+
+def _print_results(
+    awaited: AwaitedRequests,
+    app: EmbeddedApp,
+    options: RunOptions,
+    shown: Display,
+    *,
+    finished: bool,
+    elapsed: timedelta,
+) -> None:
+    left_out = all_left_out(awaited)
+    if finished and options.from_flags:
+        (request,) = awaited.requests
+        left_out += unprotected(request.line, app)
+        note = note_on_excludes(request.line, request.accepted)
+        if note is not None:
+            shown.note(note)
+    print_outcomes(
+        awaited,
+        options.output,
+        left_out=left_out,
+        elapsed=elapsed,
+        simulated=app.runtime.service_clock.scale != 1,
+        reword=in_flags if options.from_flags else str,
+    )
 
 
 def _refuse_used_id(line: RequestLine, app: EmbeddedApp, options: RunOptions) -> None:
