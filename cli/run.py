@@ -28,6 +28,7 @@ from cli.request_file import read_file
 from cli.request_lines import RequestLine
 from cli.results import print_outcomes
 from cli.state import unfinished
+from cli.wording import count_of
 from local.broker import BrokerStorageError
 from local.host.host import DRAIN
 from local.host.signals import stop_requested
@@ -140,7 +141,7 @@ def run_requests(
         stack.callback(shown.close)
         awaited = AwaitedRequests(lines)
         watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
-        run = Run(app, awaited, file, shown, stop, watch=watch)
+        run = Run(app, awaited, file, shown, stop, state=options.state, watch=watch)
         try:
             finished = run.to_the_end(in_order=options.in_order)
         except BrokerStorageError as error:
@@ -267,8 +268,10 @@ class Run:
         shown: Display,
         stop: threading.Event,
         *,
+        state: Path | None,
         watch: Stopwatch,
     ) -> None:
+        self._state = state
         self._watch = watch
         self._trouble = Trouble()
         self.awaited = awaited
@@ -281,6 +284,7 @@ class Run:
         """Send the requests and wait for all outcomes; False where it was stopped before."""
         self._expect_replays()
         self._take_events(quietly=True)
+        self._tell_what_ended_before()
         self._watch.begin()
         self._app.host.start()
         log = logging.getLogger(_ENGINE)
@@ -303,6 +307,15 @@ class Run:
             self._app.host.stop(_AFTER_FAILURE if failed else DRAIN)
             if not failed:
                 self._take_events()
+
+    def _tell_what_ended_before(self) -> None:
+        requests = self.awaited.requests
+        ended = sum(request.complete for request in requests)
+        if ended:
+            self._shown.note(
+                f"Ended before in {self._state}, and not sent again: {ended:,} of"
+                f" {count_of(len(requests), 'request')}. To ask again, use a new id."
+            )
 
     def _expect_replays(self) -> None:
         for message, epoch in self._app.pending_epochs():

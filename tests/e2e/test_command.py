@@ -151,8 +151,11 @@ def test_run_in_order_then_again_with_its_state(azure: OpenAzure, tmp_path: Path
     done = cloud.mutations
     assert (done["Register"], done["ConfigureBackup"], done["Backup"]) == (1, 3, 3)
     # The same command again has nothing to do and says the same.
-    again, shown_again, _ = cloud.run(*arguments)
+    assert "nded before" not in err
+    again, shown_again, err = cloud.run(*arguments)
     assert again == 1
+    told = f"Ended before in {tmp_path / 'state'}, and not sent again: 3 of 3 requests."
+    assert err.splitlines().count(f"{told} To ask again, use a new id.") == 1
     assert [line["id"] for line in shown_again] == [line["id"] for line in shown]
     assert lines_of(outcomes) == written
     assert cloud.mutations == done
