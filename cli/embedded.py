@@ -244,6 +244,7 @@ def embedded_app(
         except TokenError as error:
             raise CommandError(f"{error}.") from error
         finally:
+            host.abandon()
             composition.install(None)
             runtime.backup.close()
     finally:

@@ -28,6 +28,7 @@ from cli.request_file import read_file
 from cli.request_lines import RequestLine
 from cli.results import print_outcomes
 from cli.state import unfinished
+from cli.wording import count_of
 from local.broker import BrokerStorageError
 from local.host.host import DRAIN
 from local.host.signals import stop_requested
@@ -129,6 +130,8 @@ def run_requests(
     began = time.monotonic()
     with ExitStack() as stack:
         app = stack.enter_context(embedded_app(settings, options.state))
+        if options.from_flags:
+            _refuse_used_id(lines[0], app, options)
         lines = [*lines, *_beside(lines, app, options)]
         file = None
         if options.outcomes is not None:
@@ -136,30 +139,22 @@ def run_requests(
         if not lines and options.nothing:
             print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
-        reword = in_flags if options.from_flags else str
-        shown = display(requests=len(lines), reword=reword)
+        shown = display(requests=len(lines), reword=in_flags if options.from_flags else str)
         stack.callback(shown.close)
         awaited = AwaitedRequests(lines)
         watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
-        run = Run(app, awaited, file, shown, stop, watch=watch)
+        run = Run(app, awaited, file, shown, stop, state=options.state, watch=watch)
         try:
             finished = run.to_the_end(in_order=options.in_order)
         except BrokerStorageError as error:
             raise CommandError(f"the state is not kept any more: {error}; then {options.again}.") from error
+        except KeyboardInterrupt:
+            # It was asked to stop before, and not to wait for what runs.
+            shown.note(_how_to_go_on(options))
+            return INTERRUPTED
         shown.close()
-        left_out = all_left_out(awaited)
-        if finished and options.from_flags:
-            left_out += unprotected(lines[0], app)
-            note = note_on_excludes(lines[0], awaited.requests[0].accepted)
-            if note is not None:
-                shown.note(note)
-        print_outcomes(
-            awaited,
-            options.output,
-            left_out=left_out,
-            elapsed=watch.elapsed(time.monotonic()),
-            simulated=app.runtime.service_clock.scale != 1,
-            reword=reword,
+        _print_results(
+            awaited, app, options, shown, finished=finished, elapsed=watch.elapsed(time.monotonic())
         )
         if finished:
             options.finished(awaited.final_outcomes())
@@ -167,6 +162,45 @@ def run_requests(
             shown.note(_how_to_go_on(options))
             return INTERRUPTED
         return 0 if awaited.succeeded else 1
+
+
+def _print_results(
+    awaited: AwaitedRequests,
+    app: EmbeddedApp,
+    options: RunOptions,
+    shown: Display,
+    *,
+    finished: bool,
+    elapsed: timedelta,
+) -> None:
+    left_out = all_left_out(awaited)
+    if finished and options.from_flags:
+        (request,) = awaited.requests
+        left_out += unprotected(request.line, app)
+        note = note_on_excludes(request.line, request.accepted)
+        if note is not None:
+            shown.note(note)
+    print_outcomes(
+        awaited,
+        options.output,
+        left_out=left_out,
+        elapsed=elapsed,
+        simulated=app.runtime.service_clock.scale != 1,
+        reword=in_flags if options.from_flags else str,
+    )
+
+
+def _refuse_used_id(line: RequestLine, app: EmbeddedApp, options: RunOptions) -> None:
+    """Raise CommandError where the state knows another request by this id: its outcomes would be taken for this one's.
+
+    What a request asked for is not kept once it has ended. Its message id is, which is made of its bytes too.
+    """
+    message = line.message()
+    used = app.broker.remembered_ids(message.entity, message.message_id.rpartition(":")[0])
+    if line.envelope is not None and used and message.message_id not in used:
+        raise CommandError(
+            f"--id {line.envelope.id} was already used in {options.state} for another request: give a new --id."
+        )
 
 
 def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:
@@ -236,8 +270,10 @@ class Run:
         shown: Display,
         stop: threading.Event,
         *,
+        state: Path | None,
         watch: Stopwatch,
     ) -> None:
+        self._state = state
         self._watch = watch
         self._trouble = Trouble()
         self.awaited = awaited
@@ -250,6 +286,7 @@ class Run:
         """Send the requests and wait for all outcomes; False where it was stopped before."""
         self._expect_replays()
         self._take_events(quietly=True)
+        self._tell_what_ended_before()
         self._watch.begin()
         self._app.host.start()
         log = logging.getLogger(_ENGINE)
@@ -272,6 +309,15 @@ class Run:
             self._app.host.stop(_AFTER_FAILURE if failed else DRAIN)
             if not failed:
                 self._take_events()
+
+    def _tell_what_ended_before(self) -> None:
+        requests = self.awaited.requests
+        ended = sum(request.complete for request in requests)
+        if ended:
+            self._shown.note(
+                f"Ended before in {self._state}, and not sent again: {ended:,} of"
+                f" {count_of(len(requests), 'request')}. To ask again, use a new id."
+            )
 
     def _expect_replays(self) -> None:
         for message, epoch in self._app.pending_epochs():

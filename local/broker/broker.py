@@ -18,7 +18,7 @@ from uuid import UUID
 
 from local.broker import message_locks, scheduled_messages
 from local.broker.dead_letters import dead_letter
-from local.broker.duplicate_detection import forget_old_ids, original_of
+from local.broker.duplicate_detection import forget_old_ids, original_of, remembered_ids
 from local.broker.enqueueing import accept
 from local.broker.entities import Entity, entities_of
 from local.broker.expiration import expire
@@ -261,6 +261,16 @@ class Broker:
                 (source.id, from_sequence_number, max_messages),
             )
             return [PeekedMessage(**fields_of(row)) for row in rows]
+
+    def remembered_ids(self, entity: str, prefix: str) -> list[str]:
+        """The message ids that begin so and that the entity remembers for duplicate detection.
+
+        Raises:
+            EntityNotFoundError: no queue or topic has that name.
+        """
+        target = self._store.find_target(entity)
+        with self._transaction():
+            return remembered_ids(self._store, target, prefix)
 
     def counts(self, entity: str) -> EntityCounts:
         """How many messages the entity holds.

@@ -35,6 +35,15 @@ def original_of(store: Store, target: Entity, message_id: str, sequence: int, no
     return cast("int", original)
 
 
+def remembered_ids(store: Store, target: Entity, prefix: str) -> list[str]:
+    """The message ids that begin so, of messages that the entity accepted within its window."""
+    rows = store.database.execute(
+        "SELECT message_id FROM history WHERE entity = ? AND substr(message_id, 1, ?) = ?",
+        (target.id, len(prefix), prefix),
+    )
+    return [message_id for (message_id,) in rows]
+
+
 def forget_old_ids(store: Store, now: int) -> None:
     """Forget the ids beyond their window, at most once per `_PRUNE_INTERVAL`."""
     if now >= store.next_prune:

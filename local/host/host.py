@@ -90,6 +90,7 @@ class Host:
         self._condition = threading.Condition()
         self._changed = False
         self._stopping = False
+        self._abandoned = False
         self._running: list[Invocation] = []
         self._gathering: dict[str, tuple[float, list[ReceivedMessage]]] = {}
         self._first = 0  # the index of the function whose turn it is
@@ -153,6 +154,12 @@ class Host:
             )
         return drained
 
+    def abandon(self) -> None:
+        """Stop at once. What still runs may fail on what is closed beneath it, which is no failure of a function."""
+        with self._condition:
+            self._stopping = self._abandoned = True
+            self._notify()
+
     def _dispatch(self) -> None:
         unlisten = self._receiver.add_listener(self._notify)
         try:
@@ -179,7 +186,7 @@ class Host:
             return self._pause()
         except Exception as error:
             # Whatever failed, messages must still be received.
-            _log_failure("looking for messages failed", error, action="receive")
+            self._log_failure("looking for messages failed", error, action="receive")
             return _AFTER_FAILURE
 
     def _notify(self) -> None:
@@ -220,7 +227,7 @@ class Host:
                     for message in self._receiver.receive(function.entity or "", room):
                         self._begin(function, [message])
             except Exception as error:
-                _log_failure(f"receiving from {function.entity} failed", error, action="receive")
+                self._log_failure(f"receiving from {function.entity} failed", error, action="receive")
         if self._functions:
             self._first = (self._first + 1) % len(self._functions)
 
@@ -342,6 +349,13 @@ class Host:
 
     # -- one call
 
+    def _log_failure(self, failed: str, error: Exception, **fields: str) -> None:
+        if self._abandoned or isinstance(error, BrokerStorageError):
+            # Not a defect: whoever runs the host knows of it, from the broker in the second case.
+            logger.warning("%s: %s", failed, error, extra=fields)
+            return
+        logger.error(failed, exc_info=error, extra=fields)
+
     def _invoke(self, invocation: Invocation) -> None:
         """Call the function and settle its messages.
 
@@ -354,7 +368,9 @@ class Host:
         except Exception as error:
             with self._condition:
                 self._failures += 1
-            _log_failure(f"function {function.name} failed", error, action="invoke", invocation=invocation.id)
+            self._log_failure(
+                f"function {function.name} failed", error, action="invoke", invocation=invocation.id
+            )
             settle = self._receiver.abandon
         else:
             logger.debug(
@@ -397,14 +413,6 @@ class Host:
                 error,
                 extra={"action": "settle"},
             )
-
-
-def _log_failure(failed: str, error: Exception, **fields: str) -> None:
-    if isinstance(error, BrokerStorageError):
-        # Not a defect: the broker reports it once to whoever runs the host.
-        logger.warning("%s: %s", failed, error, extra=fields)
-        return
-    logger.error(failed, exc_info=error, extra=fields)
 
 
 def _default_threads() -> int:

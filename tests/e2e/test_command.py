@@ -151,8 +151,11 @@ def test_run_in_order_then_again_with_its_state(azure: OpenAzure, tmp_path: Path
     done = cloud.mutations
     assert (done["Register"], done["ConfigureBackup"], done["Backup"]) == (1, 3, 3)
     # The same command again has nothing to do and says the same.
-    again, shown_again, _ = cloud.run(*arguments)
+    assert "nded before" not in err
+    again, shown_again, err = cloud.run(*arguments)
     assert again == 1
+    told = f"Ended before in {tmp_path / 'state'}, and not sent again: 3 of 3 requests."
+    assert err.splitlines().count(f"{told} To ask again, use a new id.") == 1
     assert [line["id"] for line in shown_again] == [line["id"] for line in shown]
     assert lines_of(outcomes) == written
     assert cloud.mutations == done
@@ -436,6 +439,22 @@ def test_a_state_folder_says_what_it_holds_and_how_to_go_on(here: Here, tmp_path
     # What it says is so.
     assert call(*split(second["toGoOn"])[1:])[0] == 0
     assert {row["state"] for row in call("runs", "--state", str(state))[1]} == {"finished"}
+
+
+def test_an_id_stands_for_one_request_in_a_state(here: Here, tmp_path: Path) -> None:
+    cloud, call = here
+    state = str(tmp_path / "state")
+    rest = ("--vault", cloud.simulator.vault_id(), "--id", "y1", "--state", state)
+    assert call("backup", "--database", "orders", *rest)[0] == 0
+    status, shown, err = call("backup", "--database", "billing", *rest)
+    assert (status, shown) == (2, [])
+    assert f"--id y1 was already used in {state} for another request: give a new --id." in err
+    # The same request is answered as before, and another operation has ids of its own.
+    status, (outcome,), _ = call("backup", "--database", "orders", *rest)
+    assert (status, outcome["data"]["database"]) == (0, "orders")
+    assert cloud.mutations["Backup"] == 1
+    policy = ("--vm", cloud.simulator.vm_id("sqlvm1"), "--policy", POLICY)
+    assert call("protect", "--database", "billing", *policy, *rest)[0] == 0
 
 
 @pytest.mark.parametrize("command", ["runs", "run"])

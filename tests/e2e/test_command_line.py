@@ -487,6 +487,31 @@ def test_an_azure_that_refuses_connections_is_told_while_it_is_tried_again() -> 
     assert process.returncode == 130
 
 
+def test_a_second_interruption_ends_a_run_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
+    state = str(tmp_path / "state")
+    with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as connections:
+        silent.settimeout(PATIENCE)
+        vault = ("--vault", Simulator(Scenario()).vault_id())
+        with subprocess.Popen(
+            [sys.executable, "-m", "cli", "backup", *vault, "--state", state],
+            cwd=ROOT,
+            env={**os.environ, "ARM_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            for _ in ("the question for the time", "the first call of a step"):
+                connections.enter_context(silent.accept()[0])
+            process.send_signal(signal.SIGINT)
+            assert any("Stopping" in line for line in process.stderr)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"Interrupted; go on with `sqlvmbackup run --state {state}`." in err
+
+
 def test_nothing_of_the_command_is_on_the_import_path_of_the_app() -> None:
     script = (
         "import sys, function_app\n"

@@ -429,6 +429,30 @@ def test_stopping_finishes_what_runs_and_starts_nothing_new(live: Broker) -> Non
     assert (counts.active, counts.locked) == (1, 0)
 
 
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_what_fails_after_the_host_was_abandoned_is_no_failure_of_a_function(
+    live: Broker, caplog: pytest.LogCaptureFixture, *, abandoned: bool
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def send_late(_: func.ServiceBusMessage) -> None:
+        entered.set()
+        assert leave.wait(DELAY)
+        live.send(STEP, [message(2)])
+
+    host = host_of(step_app(send_late), live, SystemClock(), threads=1)
+    host.start()
+    live.send(STEP, [message(1)])
+    assert entered.wait(DELAY)
+    if abandoned:
+        host.abandon()
+    live.close()
+    leave.set()
+    assert host.stop()
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert bool(errors) is not abandoned
+
+
 class HeldStep:
     """A step that runs until it is let go, and notes the delivery count of each message."""
 
