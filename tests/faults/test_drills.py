@@ -45,7 +45,7 @@ from tests.faults.forged import forged
 from tests.faults.observing import OpenEstate
 from tests.faults.schedules import Schedule
 
-COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "400")) // 20
+COUNT: Final = int(os.environ.get("CHAOS_SCHEDULES", "300")) // 20
 SEED: Final = int(os.environ.get("CHAOS_SEED", "20260105"))
 SOURCE_VM: Final = DRILL_VM.replace("drills1", "sqlvm1")
 

@@ -1,6 +1,6 @@
 """The invariants hold over random schedules of delivery, duplication, reordering, crashes and failures.
 
-`CHAOS_SCHEDULES` sets how many are run (400 by default), `CHAOS_SEED` where they begin; a failure prints the
+`CHAOS_SCHEDULES` sets how many are run (300 by default), `CHAOS_SEED` where they begin; a failure prints the
 smallest schedule that fails, to be kept below as an example.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from tests.faults.schedules import SCHEDULES, Schedule, Tally, hold_over, run
 
 SHARDS = 10
-COUNT = int(os.environ.get("CHAOS_SCHEDULES", "400"))
+COUNT = int(os.environ.get("CHAOS_SCHEDULES", "300"))
 SEED = int(os.environ.get("CHAOS_SEED", "20260105"))
 
 #: Schedules that once broke an invariant.
