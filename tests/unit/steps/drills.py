@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.arm.ids import ContainerId, VirtualMachineId
-from shared.azure_backup.models import Container, Vault
+from shared.azure_backup.models import Container, DataDirectory, Vault, WorkloadItem
 from shared.drills import DrillTarget, drill_database_name, run_command_name
 from shared.engine.message import Ending, StepMessage
 from shared.engine.result import Collaborators
@@ -26,6 +26,13 @@ TARGET = DrillTarget.model_validate({"vmId": DRILL_VM.path, "instance": "MSSQLSE
 ORDERS = Database(vm_id=VM, instance="MSSQLSERVER", name="orders")
 NAME = drill_database_name(ORDERS)
 COMMAND = run_command_name(TARGET, NAME)
+#: an instance of a VM, with the directories of its files
+SQL_INSTANCE = WorkloadItem(
+    wire_name="SQLInstance;mssqlserver",
+    item_type="SQLInstance",
+    instance="MSSQLSERVER",
+    data_directories=(DataDirectory("Data", "D:\\data"), DataDirectory("Log", "L:\\log")),
+)
 POINT = ChosenRecoveryPoint(name="100", kind="Full", time=NOW)
 #: what its restore has proved
 RESTORED = Ending(

@@ -9,7 +9,7 @@ import pytest
 
 from shared.arm.errors import ArmStatusError
 from shared.arm.ids import RecoveryPointId
-from shared.azure_backup.models import DataDirectory, Job, WorkloadItem
+from shared.azure_backup.models import Job
 from shared.engine.effect import Effect
 from shared.engine.message import Ending, StepMessage
 from shared.engine.result import Call, End, Later, Result
@@ -28,6 +28,7 @@ from tests.unit.steps.drills import (
     DRILL_VM,
     NAME,
     POINT,
+    SQL_INSTANCE,
     TARGET,
     command,
     drill,
@@ -49,13 +50,7 @@ RUNNING: dict[str, Any] = {"execution_state": "Running", "end_time": None}
 
 def vault(**changes: Any) -> FakeAzureBackup:
     """A vault with a full of `orders`, and an instance to drill on with its directories."""
-    instance = WorkloadItem(
-        wire_name="SQLInstance;mssqlserver",
-        item_type="SQLInstance",
-        instance="MSSQLSERVER",
-        data_directories=(DataDirectory("Data", "D:\\data"), DataDirectory("Log", "L:\\log")),
-    )
-    fields: dict[str, Any] = {"recovery_points": [point("100", HOUR)], "workload_items": [instance]}
+    fields: dict[str, Any] = {"recovery_points": [point("100", HOUR)], "workload_items": [SQL_INSTANCE]}
     return estate(**{**fields, **changes})
 
 

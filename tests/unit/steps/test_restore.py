@@ -12,7 +12,6 @@ from shared.arm.ids import RecoveryPointId, VirtualMachineId
 from shared.azure_backup.listings import Unusable
 from shared.azure_backup.models import (
     Container,
-    DataDirectory,
     DataFile,
     ProtectableContainer,
     ProtectedItem,
@@ -41,7 +40,7 @@ from tests.fakes.azure_backup import FakeAzureBackup
 from tests.unit.engine.test_retry import answered
 from tests.unit.examples import CONTAINER, NOW, SUBSCRIPTION, VAULT, VM, item_id, job, protected
 from tests.unit.steps.calling import collaborators, following, made, message_to, refused, text_of
-from tests.unit.steps.drills import NAME, drill
+from tests.unit.steps.drills import NAME, SQL_INSTANCE, drill
 from tests.unit.steps.test_recovery_points import logs, point
 from tests.unit.steps.test_vaults import RESTORE as GUARDED_RESTORE
 
@@ -197,13 +196,7 @@ POINTS = (point("100", 48 * HOUR), logs((NOW - 2 * HOUR, NOW - HOUR)))
 
 def vault(**changes: Any) -> FakeAzureBackup:
     """A vault that protects `orders`, to which its VM is registered; the VM's instance has its directories."""
-    instance = WorkloadItem(
-        wire_name="SQLInstance;mssqlserver",
-        item_type="SQLInstance",
-        instance="MSSQLSERVER",
-        data_directories=(DataDirectory("Data", "D:\\data"), DataDirectory("Log", "L:\\log")),
-    )
-    other = instance.model_copy(update={"instance": "SQL2019", "data_directories": ()})
+    other = SQL_INSTANCE.model_copy(update={"instance": "SQL2019", "data_directories": ()})
     database = WorkloadItem(
         wire_name="orders", item_type="SQLDataBase", instance="MSSQLSERVER", name="orders"
     )
@@ -212,7 +205,7 @@ def vault(**changes: Any) -> FakeAzureBackup:
         "protected_items": [protected("orders", server_name="host1")],
         "recovery_points": POINTS,
         "containers": [Container(id=CONTAINER, name=CONTAINER.name, virtual_machine_id=VM)],
-        "workload_items": [other, instance, database],
+        "workload_items": [other, SQL_INSTANCE, database],
     }
     return FakeAzureBackup(**{**fields, **changes})
 
