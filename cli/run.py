@@ -26,7 +26,7 @@ from cli.output import Format, Output, output_of
 from cli.progress import Moving, Stopwatch, in_flight
 from cli.request_file import read_file
 from cli.request_lines import RequestLine
-from cli.results import print_outcomes
+from cli.results import Reword, print_outcomes
 from cli.state import unfinished
 from cli.wording import count_of
 from local.broker import BrokerStorageError
@@ -73,6 +73,11 @@ class RunOptions:
         "what was started goes on in Azure, and its outcomes are in the vault's jobs. A run with --state DIR goes"
         " on where it was."
     )
+
+    @property
+    def reword(self) -> Reword:
+        """How what the app says is put to a person."""
+        return in_flags if self.from_flags else str
 
 
 def run_file(options: argparse.Namespace) -> int:
@@ -139,7 +144,7 @@ def run_requests(
         if not lines and options.nothing:
             print(options.nothing, file=sys.stderr)
         stop = stack.enter_context(stop_requested())
-        shown = display(requests=len(lines), reword=in_flags if options.from_flags else str)
+        shown = display(requests=len(lines), reword=options.reword)
         stack.callback(shown.close)
         awaited = AwaitedRequests(lines)
         watch = Stopwatch(awaited, scale=app.runtime.service_clock.scale, began=began)
@@ -186,7 +191,7 @@ def _print_results(
         left_out=left_out,
         elapsed=elapsed,
         simulated=app.runtime.service_clock.scale != 1,
-        reword=in_flags if options.from_flags else str,
+        reword=options.reword,
     )
 
 
