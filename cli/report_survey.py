@@ -45,6 +45,8 @@ class EstateSurvey:
     others: list[DatabaseCoverage] = field(default_factory=list)
     #: what could not be read, so that the report is incomplete
     problems: list[str] = field(default_factory=list)
+    #: the subscriptions not all of whose vaults could be read
+    unread_in: set[str] = field(default_factory=set)
 
     @property
     def databases(self) -> tuple[DatabaseCoverage, ...]:
@@ -67,9 +69,7 @@ def survey_estate(
     singly: bool,
 ) -> EstateSurvey:
     estate = EstateSurvey()
-    unread_in: set[str] = set()
-    found = _vaults_of(subscriptions, collaborators, estate, unread_in)
-    wanted = list(dict.fromkeys((*named, *found)))
+    wanted = list(dict.fromkeys((*named, *_vaults_of(subscriptions, collaborators, estate))))
     for number, vault_id in enumerate(wanted, 1):
         if sys.stderr.isatty() and len(wanted) > 1:
             print(f"Reading vault {vault_id.name} ({number} of {len(wanted)})", file=sys.stderr)
@@ -81,7 +81,7 @@ def survey_estate(
             vault_id=vault_id,
         )
         if coverage is None:
-            unread_in.add(vault_id.subscription_id.lower())
+            estate.unread_in.add(vault_id.subscription_id.lower())
         else:
             estate.vaults.append(coverage)
     missed = [set(vault.missed) for vault in estate.vaults]
@@ -96,14 +96,16 @@ def survey_estate(
             partial(collaborators.azure.list_sql_virtual_machines, subscription),
         )
         if machines is not None:
-            estate.others += unregistered(machines, estate.vaults, vaults_unread=subscription in unread_in)
+            estate.others += unregistered(
+                machines, estate.vaults, vaults_unread=subscription in estate.unread_in
+            )
     return estate
 
 
 def _vaults_of(
-    subscriptions: Sequence[str], collaborators: Collaborators, estate: EstateSurvey, unread_in: set[str]
+    subscriptions: Sequence[str], collaborators: Collaborators, estate: EstateSurvey
 ) -> list[VaultId]:
-    """The vaults of subscriptions; subscriptions with a vault that cannot be read are added to `unread_in`."""
+    """The vaults of subscriptions; what cannot be read is noted in `estate`."""
     vaults: list[VaultId] = []
     for subscription in subscriptions:
         listed = _read(
@@ -113,11 +115,11 @@ def _vaults_of(
             partial(collaborators.azure.list_vaults, subscription),
         )
         if listed is None:
-            unread_in.add(subscription)
+            estate.unread_in.add(subscription)
             continue
         vaults += (vault.id for vault in listed.usable)
         for entry in listed.unusable:
-            unread_in.add(subscription)
+            estate.unread_in.add(subscription)
             estate.problems.append(f"The vault {entry.name} of subscription {subscription} {entry.why}.")
     return vaults
 
