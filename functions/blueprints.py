@@ -50,7 +50,7 @@ def _timer(blueprint: func.Blueprint, name: str) -> None:
 
 
 def _track(blueprint: func.Blueprint, name: str) -> None:
-    """A function that polls once for each message of a batch; what has not ended is put back with a delay."""
+    """A function that polls once for each message of a batch; what has not ended polls again after a delay."""
 
     @blueprint.function_name(name)
     @blueprint.service_bus_queue_trigger(

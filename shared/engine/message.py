@@ -347,7 +347,7 @@ class StepMessage(TolerantModel, Generic[P]):
     #: the service's time when it was sent; when this step was first asked for
     at: Moment
     since: Moment
-    #: how often the step has put itself back: the number of the poll
+    #: how often the step has polled again: the number of the poll
     poll: int = 0
     #: how many answers in a row were lost or refused, and since when
     attempt: int = 0

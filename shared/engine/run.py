@@ -61,7 +61,7 @@ def _handle(row: Row, delivery: Delivery, runtime: Runtime, span: tracing.Span) 
         message = read(row, delivery, runtime)
         if message is None:
             return
-        # A message that has put itself back was in time once, and waits for something else.
+        # A step that polls again was in time once, and waits for something else.
         if message.poll == 0:
             late = runtime.service_clock.now() - message.since
             tracing.measure(Instrument.LATENESS, max(0.0, late.total_seconds()), step=row.name)
