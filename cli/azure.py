@@ -12,7 +12,7 @@ from cli.errors import FAILED, CommandError, failed
 from shared import composition
 from shared.arm.client import ArmClient
 from shared.arm.credentials import token_source
-from shared.arm.errors import ArmError, AuthenticationError, TokenError
+from shared.arm.errors import ArmError, ArmNotSentError, ArmPacedError, AuthenticationError, TokenError
 from shared.arm.ids import VaultId
 from shared.bus import BusError, OutgoingMessage
 from shared.clock import ServiceClock, SystemClock
@@ -66,9 +66,20 @@ def connected(settings: Mapping[str, str]) -> Iterator[Runtime]:
     except TokenError as error:
         raise CommandError(f"{error}.") from error
     except ArmError as error:
-        raise CommandError(str(error), status=FAILED) from error
+        raise CommandError(f"{error}{_how_to_reach(error, runtime)}", status=FAILED) from error
     finally:
         runtime.backup.close()
+
+
+def _how_to_reach(error: ArmError, runtime: Runtime) -> str:
+    """What to do where Azure was not reached; empty where it was."""
+    if not isinstance(error, ArmNotSentError) or isinstance(error, ArmPacedError):
+        return ""
+    if runtime.settings.on_loopback:
+        return (
+            ". Start the simulator again (sqlvmbackup simulator), or correct --arm-endpoint or ARM_ENDPOINT."
+        )
+    return ". Look at the network, the proxy and ARM_ENDPOINT (docs/operations.md, Ports)."
 
 
 @contextmanager

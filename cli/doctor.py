@@ -15,7 +15,7 @@ from cli.deployed_app import DeployedApp, find_app, lacking, read_app
 from cli.embedded import NOT_OF_A_RUN, settings_of_a_run
 from cli.errors import CommandError
 from cli.examination import Examination
-from cli.findings import Finding, not_found, reason_of
+from cli.findings import Finding, no_token, not_found, reason_of
 from cli.output import output_of, write_data
 from cli.places import VAULT, subscription_id
 from shared.arm.client import ArmClient
@@ -130,7 +130,9 @@ def _app(arm: ArmClient, name: str, subscription: str | None) -> DeployedApp | F
         if site is None:
             return not_found(what, subscription)
         return read_app(arm, site)
-    except (ArmError, TokenError) as error:
+    except TokenError as error:
+        return no_token(error)
+    except ArmError as error:
         return Finding(
             what=what,
             finding=f"It or its settings cannot be read: {reason_of(error)}",

@@ -11,7 +11,7 @@ from cli import rights
 from cli.encoding import JsonObject
 from cli.entities import queue_properties, subscription_properties, topic_properties
 from cli.entity_findings import entity_findings
-from cli.findings import Finding, not_found, reason_of
+from cli.findings import Finding, no_token, not_found, reason_of
 from cli.permissions import Permissions, permits
 from cli.rights import Role, Scope
 from cli.served import served_by
@@ -59,11 +59,7 @@ class Examination:
         try:
             self._arm.authenticate()
         except TokenError as error:
-            yield Finding(
-                what="token",
-                finding=f"{error}.",
-                todo="Sign in (az login), or correct the settings of the identity.",
-            )
+            yield no_token(error)
             return
         yield Finding(what="token", finding="There is one.")
         for vault in vaults:

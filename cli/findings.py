@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cli.encoding import JsonObject
+from shared.arm.errors import TokenError
 from shared.arm.redaction import printable
 
 
@@ -51,6 +52,12 @@ def not_found(what: str, subscription: str | None) -> Finding:
     known = f"It is not in subscription {subscription}." if subscription else "Its subscription is not known."
     todo = "Name it by its full ARM id, or its subscription with --subscription."
     return Finding(what=what, finding=known, todo=todo)
+
+
+def no_token(error: TokenError) -> Finding:
+    """The finding where no token was issued."""
+    todo = "Sign in (az login), or correct the settings of the identity."
+    return Finding(what="token", finding=f"{error}.", todo=todo)
 
 
 def reason_of(error: Exception) -> str:

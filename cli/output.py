@@ -194,16 +194,21 @@ def print_rows(
     if not output.is_table:
         write_data(rows, output)
         return
-    shown, cells = _fitted(
+    shown, cells, dropped = _fitted(
         list(columns), [{column: _lines(row.get(column)) for column in columns} for row in rows], spared, name
     )
     print_table(shown, [[row[column] for column in shown] for row in cells])
+    if dropped:
+        print(
+            f"Left out, since the terminal is narrow: {', '.join(dropped)}. -o json has them.",
+            file=sys.stderr,
+        )
 
 
 def _fitted(
     columns: list[str], rows: list[dict[str, str]], spared: Sequence[str], name: Sequence[str]
-) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns that fit, and their cells."""
+) -> tuple[list[str], list[dict[str, str]], list[str]]:
+    """The columns that fit, their cells, and the columns that were dropped although they hold something."""
     room = console().width
 
     def width(column: str) -> int:
@@ -214,15 +219,17 @@ def _fitted(
 
     # An empty column is dropped.
     columns = [column for column in columns if any(row[column] for row in rows)]
+    dropped: list[str] = []
     for column in spared:
         if too_wide() and column in columns and len(columns) > 1:
             columns.remove(column)
+            dropped.append(column)
     parts = [column for column in name if column in columns]
     if len(parts) > 1 and too_wide():
         last = parts[-1]
         rows = [{**row, last: "/".join(filter(None, (row[part] for part in parts)))} for row in rows]
         columns = [column for column in columns if column not in parts[:-1]]
-    return columns, rows
+    return columns, rows, dropped
 
 
 def console() -> Console:

@@ -218,6 +218,11 @@ def replay(options: argparse.Namespace) -> int:
             if why is not None:
                 print(printable(f"{number} is not sent again: {why}."), file=sys.stderr)
         sent = parked.replay(frozenset(number for number, why in kept.items() if why is None))
+        if any(_problem(message) for message in chosen):
+            print(
+                "What cannot be sent again can be read with `replay show`, and its request given anew.",
+                file=sys.stderr,
+            )
         print(f"{sent} of {len(numbers)} sent again.{_what_next(options)}", file=sys.stderr)
         return 0 if sent == len(numbers) else 1
 

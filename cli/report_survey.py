@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import partial
 from typing import Final, TypeVar
 
+from cli.errors import FAILED, CommandError
 from shared.arm.errors import ArmError, ArmStatusError
 from shared.arm.ids import VaultId
 from shared.coverage.estate import together, unregistered
@@ -28,6 +30,7 @@ from shared.engine.result import Collaborators
 from shared.engine.retry import Retry, decide
 from shared.messages.error_codes import ErrorCode
 from shared.messages.identity import Database
+from shared.names import enumeration, same_name
 
 T = TypeVar("T")
 _TRIES: Final = 4
@@ -47,6 +50,8 @@ class EstateSurvey:
     problems: list[str] = field(default_factory=list)
     #: the subscriptions not all of whose vaults could be read
     unread_in: set[str] = field(default_factory=set)
+    #: the names of the policies in the vaults that were read
+    policies: set[str] = field(default_factory=set)
 
     @property
     def databases(self) -> tuple[DatabaseCoverage, ...]:
@@ -68,6 +73,7 @@ def survey_estate(
     *,
     singly: bool,
 ) -> EstateSurvey:
+    """Read everything that was named. Raises CommandError where no vault has the policy of the scope."""
     estate = EstateSurvey()
     wanted = list(dict.fromkeys((*named, *_vaults_of(subscriptions, collaborators, estate))))
     for number, vault_id in enumerate(wanted, 1):
@@ -77,13 +83,14 @@ def survey_estate(
             collaborators,
             estate,
             f"vault {vault_id.name}",
-            partial(_vault, collaborators, vault_id, scope, singly=singly),
+            partial(_vault, collaborators, estate, vault_id, scope, singly=singly),
             vault_id=vault_id,
         )
         if coverage is None:
             estate.unread_in.add(vault_id.subscription_id.lower())
         else:
             estate.vaults.append(coverage)
+    _require_policy(scope.policy_name, estate)
     missed = [set(vault.missed) for vault in estate.vaults]
     estate.problems += [
         f"No database matches {selector}." for selector in sorted(set.intersection(*missed) if missed else ())
@@ -124,8 +131,25 @@ def _vaults_of(
     return vaults
 
 
-def _vault(collaborators: Collaborators, vault_id: VaultId, scope: Scope, *, singly: bool) -> VaultCoverage:
+def _require_policy(wanted: str | None, estate: EstateSurvey) -> None:
+    """Raise CommandError for a policy that no vault has: all databases would be called wrongly protected."""
+    if wanted is None or estate.unread_in or not estate.policies:
+        return
+    if not any(same_name(wanted, name) for name in estate.policies):
+        meant = get_close_matches(wanted, estate.policies, n=1)
+        hint = f" Did you mean {meant[0]}?" if meant else ""
+        raise CommandError(
+            f"--policy: no vault has a SQL policy named {wanted}; there are:"
+            f" {enumeration(estate.policies)}.{hint}",
+            status=FAILED,
+        )
+
+
+def _vault(
+    collaborators: Collaborators, estate: EstateSurvey, vault_id: VaultId, scope: Scope, *, singly: bool
+) -> VaultCoverage:
     listings = read_listings(collaborators.azure, vault_id)
+    estate.policies |= {policy.name for policy in listings.policies}
     coverage = survey(listings, scope, collaborators.now())
     if not singly:
         return coverage

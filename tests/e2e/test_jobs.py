@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,8 +15,10 @@ import pytest
 from cli.main import main
 from local.estate import JsonObject
 from shared import composition
+from shared.arm.ids import VaultId
 from shared.azure_backup.models import ProtectedItem
 from tests.e2e.harness import POLICY, Estate, OpenEstate, virtual_machine
+from tests.unit.examples import SUBSCRIPTION
 
 #: Long enough that a job is never over before somebody looks, and over before the policy's own fulls at 18:00.
 HOUR = 3600
@@ -272,6 +275,16 @@ def test_a_table_has_the_sum_last_and_the_code_with_its_number(
 
 
 # -- policies
+
+
+def test_where_no_simulator_answers_it_says_to_start_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ARM_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        assert main(["jobs", "list", "--vault", VaultId(SUBSCRIPTION, "rg-backup", "vault1").path]) == 1
+    assert "Start the simulator again (sqlvmbackup simulator)" in capsys.readouterr().err
 
 
 def test_policies_in_words(call: Any, capsys: pytest.CaptureFixture[str]) -> None:

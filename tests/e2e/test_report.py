@@ -176,10 +176,19 @@ def test_databases_are_chosen_and_excluded_as_in_requests(azure: OpenAzure, repo
 
 
 def test_another_policy_than_asked_for_is_a_gap(azure: OpenAzure, report: Asked) -> None:
-    cloud = azure(estate(protected("orders")))
+    cloud = azure(estate(protected("orders")), vaults=[{"name": "vault1", "policies": [POLICY, "Gold"]}])
     (row,) = report("--vault", cloud.vault_id(), "--policy", "Gold").rows
     assert (row["state"], row["code"], row["policy"]) == ("wrongPolicy", "ProtectedByAnotherPolicy", POLICY)
     assert report("--vault", cloud.vault_id(), "--policy", POLICY.upper()).status == 0
+
+
+def test_a_policy_that_no_vault_has_is_no_gap_of_every_database_but_an_error(
+    azure: OpenAzure, report: Asked
+) -> None:
+    cloud = azure(estate(protected("orders")))
+    told = report("--vault", cloud.vault_id(), "--policy", "HourlyLogBakup")
+    assert (told.status, told.out) == (1, "")
+    assert f"Did you mean {POLICY}?" in told.err
 
 
 def test_formats(azure: OpenAzure, report: Asked) -> None:

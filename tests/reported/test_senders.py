@@ -395,6 +395,7 @@ def test_one_bad_entry_harms_no_other(
         assert main(["replay", "send", "--all", *where]) == 1
         said = capsys.readouterr().err
         assert "1 is not sent again" in said
+        assert "`replay show`" in said
         assert "2 of 3 sent again." in said
         with open_broker(tmp_path) as broker:
             assert [message.body for message in broker.peek("replays")] == [b'{"good": 1}', b'{"third": 1}']

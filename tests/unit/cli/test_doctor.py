@@ -287,6 +287,16 @@ def test_a_setting_that_cannot_be_used_is_named(look: Look, name: str, value: st
     assert any(each["what"] == f"setting {name}" for each in wrong)
 
 
+def test_without_a_token_it_says_how_to_sign_in_whatever_was_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert main(["doctor", "--app", "func-app", "--subscription", SUBSCRIPTION, "--json"]) == 1
+    (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found["what"] == "token"
+    assert "az login" in found["todo"]
+
+
 # The deployed app
 
 

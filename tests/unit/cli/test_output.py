@@ -71,10 +71,14 @@ def test_the_name_and_how_it_is_go_last(
 ) -> None:
     wide(columns)
     print_rows(COLUMNS, [ROW], TABLE, nothing="", spared=SPARED, name=("vm", "instance", "database"))
-    out = capsys.readouterr().out
+    out, told = capsys.readouterr()
     assert all(text in out for text in shown)
     assert not any(text in out for text in left_away)
     assert max(map(len, out.splitlines())) <= columns
+    # What a person does not see is named, and how to see it.
+    names = [name for name, cell in ROW.items() if cell not in out]
+    assert all(name in told for name in names)
+    assert ("-o json" in told) == bool(left_away)
 
 
 def test_where_there_is_no_room_side_by_side_nothing_is_cut(
