@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cli import demo
 from cli.awaited_requests import AwaitedRequests
 from cli.main import main
 from cli.request_lines import read_request_lines
@@ -296,6 +297,7 @@ def test_the_commands_of_the_guides_run_as_they_stand(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ServiceBusConnection", deployed.amqp_server.connection_string)
     monkeypatch.setenv("ARM_ENDPOINT", deployed.url)
+    monkeypatch.setattr(demo, "TIME_SCALE", 0.002)
     namespace = f"127.0.0.1:{deployed.amqp_server.port}"
     Path("lost.jsonl").write_text(json.dumps(deployed.backup() | {"id": "lost"}) + "\n", encoding="utf-8")
     vault, machine = deployed.simulator.vault_id(), deployed.simulator.vm_id("sqlvm1")

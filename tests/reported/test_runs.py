@@ -9,18 +9,16 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from cli.main import main
-from local.broker import Broker, InProcessBus, ReceivedMessage
-from local.estate import JsonObject, the_functions
-from local.host import Host, InProcessReceiver
+from local.broker import Broker
+from local.estate import JsonObject
 from local.simulator import Scenario, Simulator, SimulatorServer
 from shared.bus.topology import BACKUP_REQUESTS
 from shared.clock import MachineTime, SystemClock
@@ -172,41 +170,6 @@ def test_a_state_on_a_disk_that_becomes_full(azure: Azure, room: int) -> None:
     # With room again, it goes on.
     assert azure.process(*azure.arguments()).returncode == 0
     assert azure.backups == 1
-
-
-class Stumbling(InProcessReceiver):
-    """The storage fails at the first question."""
-
-    def __init__(self, broker: Broker) -> None:
-        super().__init__(broker)
-        self.failed = threading.Event()
-        self.taken = threading.Event()
-
-    def receive(self, entity: str, max_messages: int) -> Sequence[ReceivedMessage]:
-        messages = super().receive(entity, max_messages)
-        if messages:
-            self.taken.set()
-        return messages
-
-    def next_due(self) -> datetime | None:
-        if not self.failed.is_set():
-            self.failed.set()
-            raise OSError(28, "No space left on device")
-        return super().next_due()
-
-
-def test_a_host_goes_on_after_its_storage_has_failed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threading.excepthook", lambda _: None)
-    with Broker(None) as broker:
-        receiver = Stumbling(broker)
-        host = Host(the_functions(), receiver, timers=False)
-        host.start()
-        try:
-            assert receiver.failed.wait(10)
-            InProcessBus(broker).send([message_to(BACKUP_REQUESTS, b"{}", "1")])
-            assert receiver.taken.wait(10), "the host has stopped receiving"
-        finally:
-            host.stop()
 
 
 # What the state holds

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from cli import demo
 from cli.main import main
 from shared import composition
 from shared.telemetry import tracing
@@ -254,8 +255,9 @@ def test_telemetry_that_cannot_be_had_keeps_nothing_from_working(caplog: pytest.
 
 
 def test_the_demo_writes_one_tree_for_each_request(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(demo, "TIME_SCALE", 0.002)
     file = tmp_path / "spans.jsonl"
     assert main(["demo", "--databases", "2", "--trace", str(file)]) == 0
     spans = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

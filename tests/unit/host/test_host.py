@@ -406,6 +406,31 @@ def test_concurrency_is_bounded_and_everything_is_handled(live: Broker) -> None:
     assert live.counts(STEP).active == live.counts(STEP).locked == 0
 
 
+class Stumbling(InProcessReceiver):
+    """Its storage fails at the first question of when something is due."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.failed = threading.Event()
+
+    def next_due(self) -> datetime | None:
+        if not self.failed.is_set():
+            self.failed.set()
+            raise OSError(28, "No space left on device")
+        return super().next_due()
+
+
+def test_a_host_goes_on_after_its_storage_has_failed_once(live: Broker) -> None:
+    taken = threading.Event()
+    receiver = Stumbling(live)
+    host = Host(index(step_app(lambda _: taken.set()), {}), receiver, timers=False)
+    host.start()
+    assert receiver.failed.wait(DELAY)
+    live.send(STEP, [message()])
+    assert taken.wait(DELAY), "the host has stopped receiving"
+    assert host.stop()
+
+
 def test_stopping_finishes_what_runs_and_starts_nothing_new(live: Broker) -> None:
     entered, leave = threading.Event(), threading.Event()
     calls = 0
