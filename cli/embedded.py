@@ -260,7 +260,8 @@ def _ask_the_time(runtime: Runtime) -> None:
         with opener.open(runtime.settings.arm_endpoint, timeout=_TIME_TIMEOUT) as answer:  # on loopback
             date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
-        date = error.headers.get("Date")
+        with error:
+            date = error.headers.get("Date")
     except OSError:
         return
     with suppress(TypeError, ValueError):
