@@ -31,6 +31,8 @@ from shared.arm.ids import (
     quote_segment,
 )
 from shared.arm.redaction import printable, redact
+from shared.azure_backup import bodies
+from shared.azure_backup.bodies import PROTECTED_SQL, SQL, WORKLOAD
 from shared.azure_backup.listings import LONGEST_NAME, Listing, Unusable, UnusableCode, unusable_entries
 from shared.azure_backup.models import (
     Container,
@@ -49,7 +51,7 @@ from shared.azure_backup.models import (
     WireModel,
     WorkloadItem,
 )
-from shared.azure_backup.wire import filter_time, odata_filter, uuid_text, wire_time
+from shared.azure_backup.wire import filter_time, odata_filter, uuid_text
 from shared.run_commands.operations import RunCommands
 from shared.telemetry.log import logger
 
@@ -60,9 +62,6 @@ BACKUP_API_VERSION = "2024-04-01"
 VAULTS_API_VERSION = "2024-04-01"
 
 _FABRIC = "Azure"
-_WORKLOAD = "AzureWorkload"
-_SQL = "SQLDataBase"
-_PROTECTED_SQL = "AzureVmWorkloadSQLDatabase"
 _PROTECTED_INSTANCE = "azurevmworkloadsqlinstance"
 #: `protectionLevel` of a database whose instance is protected
 _UNDER_INSTANCE = "databaseunderinstance"
@@ -193,18 +192,7 @@ class AzureBackup:
             operation,
             vault.url_path,
             params=_version(VAULTS_API_VERSION),
-            json={
-                "location": location,
-                "tags": dict(tags),
-                "sku": {"name": "RS0", "tier": "Standard"},
-                "properties": {
-                    "publicNetworkAccess": "Enabled",
-                    "redundancySettings": {
-                        "standardTierStorageRedundancy": redundancy,
-                        "crossRegionRestore": "Disabled",
-                    },
-                },
-            },
+            json=bodies.vault(location, redundancy, tags),
             client_request_id=client_request_id,
         )
         if response.status in (200, 201) and response.body is not None:
@@ -234,7 +222,7 @@ class AzureBackup:
             Policy,
             "list policies",
             f"{vault.url_path}/backupPolicies",
-            params=_filtered(backupManagementType=_WORKLOAD),
+            params=_filtered(backupManagementType=WORKLOAD),
             otherwise=lambda name, why: Policy(id="", name=name, unreadable=why),
         )
         return [policy for policy in policies if policy.is_for_sql or policy.unreadable is not None]
@@ -244,7 +232,7 @@ class AzureBackup:
     ) -> StartedOperation | Policy:
         """Create or change a policy: the policy where that is done at once, else the operation.
 
-        `properties` is the body's part of that name.
+        `properties` are those of `bodies.policy`.
         """
         operation = "create the policy"
         path = f"{vault.url_path}/backupPolicies/{quote_segment(check_new_policy_name(name))}"
@@ -267,7 +255,7 @@ class AzureBackup:
             "refresh containers",
             f"{vault.url_path}/backupFabrics/{_FABRIC}/refreshContainers",
             client_request_id,
-            params=_filtered(backupManagementType=_WORKLOAD),
+            params=_filtered(backupManagementType=WORKLOAD),
         )
 
     def list_protectable_containers(self, vault: VaultId) -> list[ProtectableContainer]:
@@ -277,7 +265,7 @@ class AzureBackup:
                 ProtectableContainer,
                 "list protectable containers",
                 f"{vault.url_path}/backupFabrics/{_FABRIC}/protectableContainers",
-                params=_filtered(backupManagementType=_WORKLOAD),
+                params=_filtered(backupManagementType=WORKLOAD),
             )
         )
 
@@ -287,7 +275,7 @@ class AzureBackup:
             Container,
             "list registered containers",
             f"{vault.url_path}/backupProtectionContainers",
-            params=_filtered(backupManagementType=_WORKLOAD, status="Registered"),
+            params=_filtered(backupManagementType=WORKLOAD, status="Registered"),
             refuse=_without_machine,
         )
 
@@ -299,18 +287,17 @@ class AzureBackup:
         self, vault: VaultId, protectable: ProtectableContainer, *, client_request_id: str
     ) -> StartedOperation:
         """Register a VM, with the name that the list of protectable containers gave it."""
-        if protectable.virtual_machine_id is None:
+        machine = protectable.virtual_machine_id
+        if machine is None:
             raise ValueError(f"the container {printable(protectable.name)} is no virtual machine")
         return self._put(
             "register the VM",
             ContainerId(vault, _FABRIC, protectable.name),
-            {
-                "backupManagementType": _WORKLOAD,
-                "containerType": protectable.container_type or "VMAppContainer",
-                "sourceResourceId": protectable.virtual_machine_id.path,
-                "workloadType": _SQL,
-                "friendlyName": protectable.friendly_name or protectable.virtual_machine_id.name,
-            },
+            bodies.registration(
+                machine,
+                protectable.container_type or "VMAppContainer",
+                protectable.friendly_name or machine.name,
+            ),
             client_request_id,
         )
 
@@ -320,7 +307,7 @@ class AzureBackup:
             "inquire the VM",
             f"{container.url_path}/inquire",
             client_request_id,
-            params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
+            params=_filtered(backupManagementType=WORKLOAD, workloadType=SQL),
         )
 
     # Databases
@@ -331,7 +318,7 @@ class AzureBackup:
             ProtectableItem,
             "list protectable items",
             f"{vault.url_path}/backupProtectableItems",
-            params=_filtered(backupManagementType=_WORKLOAD, workloadType=_SQL),
+            params=_filtered(backupManagementType=WORKLOAD, workloadType=SQL),
             refuse=_without_address,
         )
 
@@ -345,7 +332,7 @@ class AzureBackup:
                 "list protection intents",
                 f"{vault.url_path}/backupProtectionIntents",
                 params=_filtered(
-                    backupManagementType=_WORKLOAD,
+                    backupManagementType=WORKLOAD,
                     itemName=item_name,
                     itemType=item_type,
                     parentName=container.name,
@@ -366,14 +353,7 @@ class AzureBackup:
             operation,
             path,
             params=_version(),
-            json={
-                "properties": {
-                    "protectionIntentItemType": "RecoveryServiceVaultItem",
-                    "backupManagementType": _WORKLOAD,
-                    "itemId": item_id,
-                    "policyId": policy_id,
-                }
-            },
+            json={"properties": bodies.protection_intent(item_id, policy_id)},
             client_request_id=client_request_id,
         )
         return self._read(ProtectionIntent, response.body, operation, path)
@@ -385,7 +365,7 @@ class AzureBackup:
                 WorkloadItem,
                 "list workload items",
                 f"{container.url_path}/items",
-                params=_filtered(backupManagementType=_WORKLOAD, workloadItemType=item_type),
+                params=_filtered(backupManagementType=WORKLOAD, workloadItemType=item_type),
             )
         )
 
@@ -395,7 +375,7 @@ class AzureBackup:
             ProtectedItem,
             "list protected items",
             f"{vault.url_path}/backupProtectedItems",
-            params=_filtered(backupManagementType=_WORKLOAD, itemType=_SQL),
+            params=_filtered(backupManagementType=WORKLOAD, itemType=SQL),
             refuse=_protected_otherwise,
         )
 
@@ -407,31 +387,11 @@ class AzureBackup:
         self, item: ProtectedItemId, policy_id: str, *, client_request_id: str
     ) -> StartedOperation:
         """Protect a database by a policy; also resumes a stopped one and changes the policy."""
-        return self._put(
-            "enable protection",
-            item,
-            {
-                "protectedItemType": _PROTECTED_SQL,
-                "backupManagementType": _WORKLOAD,
-                "workloadType": _SQL,
-                "policyId": policy_id,
-            },
-            client_request_id,
-        )
+        return self._put("enable protection", item, bodies.protection(policy_id), client_request_id)
 
     def undelete(self, item: ProtectedItemId, *, client_request_id: str) -> StartedOperation:
         """Undelete a soft-deleted database; its protection is then stopped."""
-        return self._put(
-            "undelete the protected item",
-            item,
-            {
-                "protectedItemType": _PROTECTED_SQL,
-                "protectionState": "ProtectionStopped",
-                "policyId": "",
-                "isRehydrate": True,
-            },
-            client_request_id,
-        )
+        return self._put("undelete the protected item", item, bodies.undeletion(), client_request_id)
 
     # Backup and restore
 
@@ -448,16 +408,11 @@ class AzureBackup:
 
         `expiry` is when the recovery point may be deleted; without it the policy decides.
         """
-        properties: dict[str, Any] = {
-            "objectType": "AzureWorkloadBackupRequest",
-            "backupType": backup_type,
-        }
-        if compression is not None:
-            properties["enableCompression"] = compression
-        if expiry is not None:
-            properties["recoveryPointExpiryTimeInUTC"] = wire_time(expiry)
         return self._post(
-            "trigger the backup", f"{item.url_path}/backup", client_request_id, properties=properties
+            "trigger the backup",
+            f"{item.url_path}/backup",
+            client_request_id,
+            properties=bodies.backup(backup_type, compression=compression, expiry=expiry),
         )
 
     def list_recovery_points(
@@ -488,7 +443,7 @@ class AzureBackup:
     def trigger_restore(
         self, recovery_point: RecoveryPointId, properties: dict[str, Any], *, client_request_id: str
     ) -> StartedOperation:
-        """Restore; `properties` is the body's part of that name, its `objectType` included."""
+        """Restore; `properties` are those of `bodies.restore`, with the target and its files."""
         return self._post(
             "trigger the restore",
             f"{recovery_point.url_path}/restore",
@@ -565,7 +520,7 @@ class AzureBackup:
             startTime=filter_time(start),
             endTime=filter_time(end, up=True),
             operation=operation,
-            backupManagementType=_WORKLOAD,
+            backupManagementType=WORKLOAD,
             status=status,
         )
         path = f"{vault.url_path}/backupJobs"
@@ -793,7 +748,7 @@ def _protected_otherwise(item: ProtectedItem) -> tuple[UnusableCode, str] | None
         return "ProtectedBySnapshots", "is protected by snapshots of disks, which this app does not handle"
     if (nameless := _without_name(item)) is not None:
         return nameless
-    if kind in ("", _PROTECTED_SQL.lower()):
+    if kind in ("", PROTECTED_SQL.lower()):
         return None
     shown = printable(item.protected_item_type, limit=60)
     return "KindNotSupported", f"is protected as {shown}, which this app does not handle"

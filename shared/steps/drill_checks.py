@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.ids import ContainerId, InvalidResourceIdError, ProtectedItemId, VaultId, VirtualMachineId
+from shared.azure_backup import bodies
 from shared.drills import DrillTarget, drill_database_name, drill_target, target_of
 from shared.engine.message import StepMessage
 from shared.engine.result import Collaborators, Failure, refused
@@ -22,7 +23,6 @@ from shared.settings import Settings
 from shared.steps.candidates import candidates, registered_container
 from shared.steps.database_files import DatabaseFile, map_files
 from shared.steps.payloads import RestoreTask
-from shared.steps.restore_body import properties_of, target_info
 from shared.steps.vaults import protected_items
 
 if TYPE_CHECKING:
@@ -218,12 +218,18 @@ def not_the_drills_own(
     task = message.payload
     item = ProtectedItemId.parse(task.item_id)
     wanted = target_for(target, task.database)
-    own = task.changed(target=wanted, overwrite=True, no_recovery=False)
+    assert task.recovery_point is not None
+    own = bodies.restore(
+        wanted,
+        source=task.database.vm_id,
+        point_in_time=task.recovery_point.point_in_time,
+        no_recovery=False,
+    )
     info, paths = body.get("targetInfo"), body.get("alternateDirectoryPaths", [])
     container = info.get("containerId") if isinstance(info, dict) else None
     is_own = (
-        {key: value for key, value in body.items() if key not in _NOT_OF_THE_TASK} == properties_of(own)
-        and info == target_info(own, wanted, str(container))
+        {key: value for key, value in body.items() if key not in _NOT_OF_THE_TASK} == own
+        and info == bodies.restore_target(wanted, str(container), overwrite=True)
         and _is_container_of(container, item.vault, target.vm_id)
         and _are_own_files(paths, wanted)
         and item.vault == message.request.vault_id

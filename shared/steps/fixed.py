@@ -7,8 +7,6 @@ are.
 
 from __future__ import annotations
 
-import base64
-import gzip
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,12 +16,14 @@ from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators, Continue, End, FanOut, To
 from shared.messages.error_codes import ErrorCode
 from shared.messages.events import ErrorInfo, Event, Status
-from shared.steps.payloads import CertainFailure, FixedSelection, Plan
+from shared.steps.payloads import CertainFailure, FixedSelection, Plan, packed, unpacked
 
 if TYPE_CHECKING:
     from shared.steps.selection import Selection
 
 _MOST_NAMES: Final = 100
+#: More bytes than a selection has that fits into a message.
+_LONGEST: Final = 64 * 1024 * 1024
 
 P = TypeVar("P", bound=Plan)
 T = TypeVar("T", bound=Payload)
@@ -41,9 +41,7 @@ def fix(message: StepMessage[P], chosen: Selection[Any], tasks: Iterable[Payload
         names=chosen.skipped_names[:_MOST_NAMES],
     )
     body = fixed.model_dump_json(by_alias=True, exclude_defaults=True).encode()
-    # Without a timestamp in it, equal selections are packed alike.
-    packed = base64.b64encode(gzip.compress(body, mtime=0)).decode()
-    plan = message.payload.changed(fixed=packed, outcome_count=chosen.outcome_count)
+    plan = message.payload.changed(fixed=packed(body), outcome_count=chosen.outcome_count)
     return Continue((To(message.step, plan),))
 
 
@@ -84,7 +82,7 @@ def _unpacked(
     """A selection that was fixed, the outcomes that are certain already, and `accepted`."""
     plan = message.payload
     assert plan.fixed is not None
-    fixed = FixedSelection.model_validate_json(gzip.decompress(base64.b64decode(plan.fixed)))
+    fixed = FixedSelection.model_validate_json(unpacked(plan.fixed, longest=_LONGEST))
     at = collaborators.now()
     accepted = outcomes.accepted(message, at=at, skipped=fixed.skipped, names=fixed.names)
     events = [

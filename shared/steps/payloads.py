@@ -195,6 +195,17 @@ class DrillSource(DatabasePayload):
     outcome_count: int
 
 
+def packed(body: bytes) -> str:
+    """JSON that is packed for a message."""
+    # Without a timestamp in it, equal bodies are packed alike.
+    return base64.b64encode(gzip.compress(body, mtime=0)).decode()
+
+
+def unpacked(text: str, *, longest: int) -> bytes:
+    """What was packed. Raises ValueError for any other text, and where there is more than `longest` bytes."""
+    return inflated(base64.b64decode(text), longest=longest)
+
+
 _SOURCES: Final = TypeAdapter(tuple[DrillSource, ...])
 #: The most bytes of a request's drills, unpacked: a hundred with the longest names and ids.
 _MOST_UNPACKED: Final = 1024 * 1024
@@ -202,14 +213,12 @@ _MOST_UNPACKED: Final = 1024 * 1024
 
 def packed_sources(sources: Sequence[DrillSource]) -> str:
     """Drills to be done one after the other, packed for a message."""
-    body = _SOURCES.dump_json(tuple(sources), by_alias=True, exclude_none=True)
-    # Without a timestamp in it, equal lists are packed alike.
-    return base64.b64encode(gzip.compress(body, mtime=0)).decode()
+    return packed(_SOURCES.dump_json(tuple(sources), by_alias=True, exclude_none=True))
 
 
 def unpacked_sources(text: str) -> tuple[DrillSource, ...]:
     """The drills in such a text. Raises ValueError for any other text."""
-    return _SOURCES.validate_json(inflated(base64.b64decode(text), longest=_MOST_UNPACKED))
+    return _SOURCES.validate_json(unpacked(text, longest=_MOST_UNPACKED))
 
 
 class Drill(TolerantModel):

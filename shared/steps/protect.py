@@ -10,6 +10,7 @@ from typing import Final
 
 from shared.arm.ids import ContainerId
 from shared.arm.redaction import printable
+from shared.azure_backup import bodies
 from shared.azure_backup.listings import Listing
 from shared.azure_backup.models import Container, Policy, ProtectableContainer, Vault
 from shared.engine.message import StepMessage
@@ -31,7 +32,7 @@ from shared.steps.candidates import candidates, registered_container
 from shared.steps.fixed import fix, spread
 from shared.steps.missing_databases import Trouble, parent_troubles
 from shared.steps.payloads import ProtectPlan, ProtectTask
-from shared.steps.policies import invalid_new_name, policy_named, properties_of
+from shared.steps.policies import invalid_new_name, policy_named
 from shared.steps.protect_selection import ProtectChoice, select_for_protection
 from shared.steps.vaults import vault_not_found
 
@@ -100,7 +101,7 @@ def select_policy(message: StepMessage[ProtectPlan], collaborators: Collaborator
             ).end
         if (invalid := invalid_new_name(wanted)) is not None:
             return invalid.end
-        properties = properties_of(plan.data.create_policy, f"{collaborators.now():%Y-%m-%d}")
+        properties = bodies.policy(plan.data.create_policy, collaborators.now().date())
         return Call(
             make=lambda azure, request_id: azure.create_policy(
                 plan.data.vault_id, wanted, properties, client_request_id=request_id

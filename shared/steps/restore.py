@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
+from shared.azure_backup import bodies
 from shared.clock import ServiceTime
 from shared.drills import drill_database_name
 from shared.engine import outcomes
@@ -37,7 +38,6 @@ from shared.steps.matching import called, inside
 from shared.steps.missing_databases import machines_instead, protected_as_a_whole
 from shared.steps.payloads import RestorePlan, RestoreTask
 from shared.steps.recovery_points import choose_recovery_point
-from shared.steps.restore_body import properties_of, target_info
 from shared.steps.vaults import recent_items, restores_guarded
 
 if TYPE_CHECKING:
@@ -357,15 +357,19 @@ def restore_properties(
     task = message.payload
     if (guarded := restores_guarded(collaborators, item.vault)) is not None:
         return guarded
-    properties = properties_of(task)
-    target = task.target
+    target, point = task.target, task.recovery_point
+    assert point is not None
+    properties = bodies.restore(
+        target, source=task.database.vm_id, point_in_time=point.point_in_time, no_recovery=task.no_recovery
+    )
     if isinstance(target, OriginalTarget):
         return properties
     container = _target_container(message, collaborators, target.vm_id)
     if isinstance(container, Failure):
         return container
     if isinstance(target, FilesTarget):
-        return {**properties, "targetInfo": target_info(task, target, container.id.path)}
+        info = bodies.restore_target(target, container.id.path, overwrite=task.overwrite)
+        return {**properties, "targetInfo": info}
     described = _alternate_properties(task, target, container, collaborators, item)
     return described if isinstance(described, Failure) else {**properties, **described}
 
@@ -388,7 +392,8 @@ def _alternate_properties(
     mapping = map_files(known_files(collaborators, item, task.recovery_point), target, directories)
     if isinstance(mapping, Failure):
         return mapping
-    described: dict[str, Any] = {"targetInfo": target_info(task, target, container.id.path)}
+    info = bodies.restore_target(target, container.id.path, overwrite=task.overwrite)
+    described: dict[str, Any] = {"targetInfo": info}
     if mapping:
         described["alternateDirectoryPaths"] = mapping
     return described

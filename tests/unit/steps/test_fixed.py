@@ -7,6 +7,8 @@ import gzip
 import json
 from typing import Any
 
+import pytest
+
 from shared.engine.result import Continue, Failure, To
 from shared.messages.events import AcceptedData, OutcomeData, Status
 from shared.messages.identity import Database
@@ -79,6 +81,13 @@ def test_a_selection_is_acted_upon_as_it_was_made() -> None:
 
 def test_equal_selections_are_equal_messages() -> None:
     assert fixed(task("a")) == fixed(task("a"))
+
+
+def test_more_than_any_selection_is_not_unpacked() -> None:
+    bomb = base64.b64encode(gzip.compress(bytes(65 * 1024 * 1024), 1)).decode()
+    message = message_to("select_items", PLAN.changed(fixed=bomb), Operation.BACKUP)
+    with pytest.raises(ValueError, match="larger than any message"):
+        spread(message, C, "trigger_backup", BackupTask)
 
 
 def test_a_selection_is_packed_as_the_messages_have_it() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
+from shared.azure_backup import bodies
 from shared.azure_backup.listings import Unusable
 from shared.azure_backup.models import (
     Container,
@@ -23,7 +24,6 @@ from shared.messages.requests import Operation, ProtectData
 from shared.settings import Settings
 from shared.steps import protect
 from shared.steps.payloads import ProtectPlan, ProtectTask
-from shared.steps.policies import properties_of
 from tests.fakes.azure_backup import FakeAzureBackup
 from tests.unit.examples import CONTAINER, NOW, SUBSCRIPTION, VAULT, VM, item_id, protectable, protected
 from tests.unit.steps.calling import (
@@ -165,7 +165,7 @@ def test_a_policy_is_created_as_the_request_says() -> None:
     name, arguments, _ = made(azure, call)
     wanted = plan(createPolicy=CREATE_POLICY).data.create_policy
     assert wanted is not None
-    properties = properties_of(wanted, "2026-01-05")
+    properties = bodies.policy(wanted, date(2026, 1, 5))
     assert (name, arguments) == (
         "create_policy",
         {"vault": VAULT, "name": "Daily", "properties": properties},
