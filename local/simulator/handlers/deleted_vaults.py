@@ -17,7 +17,7 @@ from local.simulator.estate import DeletedVault, Vault
 from local.simulator.naming import encoded, parse_id
 from local.simulator.operation_lifecycle import accepted_answer
 from local.simulator.operations import Operation
-from local.simulator.paging import paged
+from local.simulator.paging import paged_in_order
 from local.simulator.timing import instant
 from local.simulator.world import World, region_of
 
@@ -63,9 +63,7 @@ def _named(world: World, call: Call) -> DeletedVault:
 def list_deleted(world: World, call: Call) -> Answer:
     """GET a region's deleted vaults, by name."""
     found = sorted(_known(world, call), key=lambda entry: entry.name.lower())
-    return paged(
-        world, call, list(enumerate(found)), lambda entry: entry[0], lambda entry: _render(call, entry[1])
-    )
+    return paged_in_order(world, call, found, lambda entry: _render(call, entry))
 
 
 def get_deleted(world: World, call: Call) -> Answer:
@@ -73,8 +71,8 @@ def get_deleted(world: World, call: Call) -> Answer:
     return Answer(200, _render(call, _named(world, call)))
 
 
-def note_deletion(world: World, call: Call, vault: Vault) -> Answer:
-    """Note the deletion of a vault; returns its answer."""
+def remove_vault(world: World, call: Call, vault: Vault) -> Answer:
+    """Delete a vault and answer the request; with soft delete, it is a deleted vault from then on."""
     del world.vaults[vault.key]
     vault_id = world.canonical_vault_id(vault)
     if vault.soft_delete != "Disabled":
@@ -98,7 +96,7 @@ def _purge(world: World, entry: DeletedVault) -> None:
 
 
 def vault_operation(world: World, call: Call, vault: Vault) -> Operation:
-    """The operation that creates a vault; it runs until the vault can be used."""
+    """The operation that creates or deletes a vault: ended, unless the vault is still being created."""
     operation = _operation(world, call, call.vault_path(vault), "operationStatus", "operationResults")
     until = vault.provisioned_from
     if until is not None and until > world.now:

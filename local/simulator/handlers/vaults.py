@@ -9,7 +9,7 @@ from typing import Any
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import Vault
-from local.simulator.handlers.deleted_vaults import note_deletion, vault_operation
+from local.simulator.handlers.deleted_vaults import remove_vault, vault_operation
 from local.simulator.operation_lifecycle import poll_headers
 from local.simulator.security import check_guard, denied_on_immutable
 from local.simulator.world import World
@@ -36,10 +36,7 @@ def _render_vault(world: World, call: Call, vault: Vault) -> dict[str, Any]:
             if world.service.state_of_vaults
             else {}
         ),
-        "id": (
-            f"/subscriptions/{world.scenario.subscription_id}/resourceGroups/{vault.resource_group}"
-            f"/providers/Microsoft.RecoveryServices/vaults/{vault.name}"
-        ),
+        "id": world.canonical_vault_id(vault),
         "type": "Microsoft.RecoveryServices/vaults",
         "sku": vault.sku,
     }
@@ -262,7 +259,7 @@ def delete_vault(world: World, call: Call) -> Answer:
             "backup items, protected servers or backup management servers associated with this vault. Unregister "
             f"the following containers associated with this vault before proceeding for deletion : {', '.join(names)}",
         )
-    return note_deletion(world, call, vault)
+    return remove_vault(world, call, vault)
 
 
 def get_vault_config(world: World, call: Call) -> Answer:
