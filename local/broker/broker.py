@@ -53,8 +53,7 @@ class Broker:
     disk for each call would be much slower, and no promise needs it. While the file is open, and after a kill, its
     write-ahead log is a part of it: without the log it is refused. Only its owner may read it. Only one process at a
     time can open the file, so every lock of the process before is released when it is opened: that process is dead.
-    Delivery counts stay, and a message that has used up its
-    deliveries is dead-lettered then.
+    Delivery counts stay, and a message that has used up its deliveries is dead-lettered then.
 
     Args:
         path: the file to keep the state in; None keeps it in memory.

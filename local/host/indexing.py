@@ -24,11 +24,11 @@ import azure.functions as func
 from azure.functions.servicebus import ServiceBusMessageInConverter
 from azure.functions.timer import TimerRequestConverter
 
-_QUEUE_OR_TOPIC: Final = "serviceBusTrigger"
+_SERVICE_BUS: Final = "serviceBusTrigger"
 _TIMER: Final = "timerTrigger"
-#: The library's name for the type of a trigger's parameter.
+#: Whether the worker takes an annotation of the parameter that a trigger fills, by the trigger's type.
 _ACCEPTS: Final[Mapping[str, Callable[[type], bool]]] = {
-    _QUEUE_OR_TOPIC: ServiceBusMessageInConverter.check_input_type_annotation,
+    _SERVICE_BUS: ServiceBusMessageInConverter.check_input_type_annotation,
     _TIMER: TimerRequestConverter.check_input_type_annotation,
 }
 

@@ -1,7 +1,6 @@
 """ARM ids and the names of containers and items, in every casing the service uses.
 
-The casing varies on purpose, as in the service: a registered container is `VMAppContainer;Compute;rg;vm`, the same
-one
+The casing varies on purpose, as in the service: a registered container is `VMAppContainer;Compute;rg;vm`, the same one
 inside a protected item's id `VMAppContainer;compute;rg;vm`, inside a protectable item's id all lower case.
 
 Ids are percent-encoded and names are not: recorded in 2023 for containers of a resource group whose name is not

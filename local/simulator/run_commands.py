@@ -2,8 +2,8 @@
 
 States and bodies are those of recordings (Azure/azure-cli, 2024-08, and Azure/azure-powershell, 2021-11), none of
 which shows a script that succeeded on Windows. No PowerShell is run: a script that holds DBCC CHECKDB and DROP
-DATABASE and takes the
-parameters attempt, action, instance and database is simulated by them; any other prints nothing.
+DATABASE and takes the parameters attempt, action, instance and database is simulated by these parameters; any other
+prints nothing.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _HTML = (
 class Simulator:
     """Azure Backup for SQL Server in Azure VMs, in this process. Safe to call from several threads.
 
-    `clock` drives its time (a `shared.clock.SteppedClock` works: things happen only on requests);
+    `clock` drives its time; it may be a `local.stepped_clock.SteppedClock`, since things happen only on requests.
     `time_scale` is real seconds per simulated second; `ledger` and `access_log` are files that receive a JSON line
     per mutation and per request.
     """

@@ -25,12 +25,11 @@ class FileScenario(Part):
 class DatabaseScenario(Part):
     """A database. Sizes in MB; `history_days` of recovery points need a policy.
 
-    Without `files` it has the default ones. Recovery points older than `archived_after_days`
-    are in the archive tier, those older than `soft_deleted_after_days` are soft-deleted, and those older than
-    `vault_tier_deleted_after_days` are deleted from the vault tier. A scan found threats in those of the last
-    `threats_within_days` days.
-    A restored copy of a `corrupt` database fails DBCC CHECKDB. A database `encrypted_by` a certificate can be
-    restored only to instances that have it.
+    Without `files` it has the default ones. Recovery points older than `archived_after_days` are in the archive tier,
+    those older than `soft_deleted_after_days` are soft-deleted, and those older than `vault_tier_deleted_after_days`
+    are deleted from the vault tier. A scan found threats in those of the last `threats_within_days` days. A restored
+    copy of a `corrupt` database fails DBCC CHECKDB. A database `encrypted_by` a certificate can be restored only to
+    instances that have it.
     """
 
     name: DatabaseName
@@ -57,7 +56,7 @@ class DatabaseScenario(Part):
         return "Simple" if self.name.lower() in SYSTEM_DATABASES - {"model"} else "Full"
 
     @model_validator(mode="after")
-    def _history_needs_a_policy(self) -> Self:
+    def _consistent(self) -> Self:
         if self.history_days and self.protected_by is None:
             raise ValueError(f"database {self.name} has historyDays but no protectedBy")
         if self.files is not None:
@@ -88,7 +87,7 @@ class InstanceScenario(Part):
     system_is_sysadmin: bool = False
 
     @model_validator(mode="after")
-    def _unique(self) -> Self:
+    def _consistent(self) -> Self:
         if self.protected_by is not None:
             if self.failover_cluster:
                 raise ValueError(f"instance {self.name} is a failover cluster instance, and has protectedBy")
@@ -114,8 +113,7 @@ class VirtualMachineScenario(Part):
     A `deleted` machine is gone from Azure, but still registered: its backups are kept. In a `domain`, items name it
     by its full host name; with `job_names` full, its jobs do too. Resource Graph lists it as a machine with SQL
     Server only if it has the `sql_iaas_extension`. Without `agent_ready` its run commands never begin; `run_commands`
-    are the names of existing ones, which have ended. Restores that need more than `free_mb`
-    fail.
+    are the names of existing ones, which have ended. Restores that need more than `free_mb` fail.
     """
 
     resource_group: Name = "rg-sql"
