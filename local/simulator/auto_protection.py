@@ -37,7 +37,7 @@ def _auto_protect_database(
     container = intent.container
     vault = container.vault
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         valid = intent in vault.intents.values() and vault.containers.get(container.name.key) is container
         if not valid:
             raise JobError(
@@ -57,7 +57,6 @@ def _auto_protect_database(
                 container_name=container.name.container,
                 name=f"SQLDataBase;{intent.instance};{database}",
             )
-        return None
 
     start_job(
         world,

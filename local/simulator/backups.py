@@ -40,12 +40,12 @@ def _scheduled_backup(world: World, item: ProtectedItem, kind: str, epoch: int) 
     if allowed and item.busy_with is None:
         started = world.now
 
-        def complete(job: Job) -> str | None:
+        def complete(job: Job) -> None:
             if (problem := unreachable(item.container)) is not None:
                 raise problem
             if (problem := scheduled_failure(world, item, kind, started)) is not None:
                 raise problem
-            return complete_backup(world, item, job, kind, started=started, expires=None)
+            complete_backup(world, item, job, kind, started=started, expires=None)
 
         start_backup_job(world, None, item, kind, complete, length=world.durations.draw("backup"))
     schedule_backups(world, item)
@@ -56,7 +56,7 @@ def start_backup_job(
     call: Call | None,
     item: ProtectedItem,
     kind: str,
-    complete: Callable[[Job], str | None],
+    complete: Callable[[Job], None],
     *,
     length: timedelta,
 ) -> Job:
@@ -84,7 +84,7 @@ def start_backup_job(
 
 def complete_backup(
     world: World, item: ProtectedItem, job: Job, kind: str, *, started: datetime, expires: datetime | None
-) -> str | None:
+) -> None:
     """Leave what a successful backup of `kind` leaves: a recovery point or a longer log chain.
 
     `expires` is when a backup on demand expires; None: by the policy's retention. Raises JobError where the
@@ -99,7 +99,6 @@ def complete_backup(
     item.last_error = None
     share = {"Differential": 0.1, "Log": 0.01}.get(kind, 1.0)
     job.property_bag["Data Transferred (in MB)"] = f"{database.size_mb * share + 0.0845:.4f}"
-    return None
 
 
 def add_backup(

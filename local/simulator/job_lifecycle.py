@@ -29,14 +29,14 @@ def start_job(
     entity: str,
     item: ProtectedItem | None,
     length: timedelta,
-    complete: Callable[[Job], str | None],
+    complete: Callable[[Job], None],
     always: Callable[[Job], object] | None = None,
     **shape: Any,
 ) -> Job:
     """Start a job of the given length; `shape` holds further fields of `Job`.
 
-    At its end `always` runs, then `complete`: it may return a final status other than Completed, and a JobError
-    from it makes the job Failed. A fault of `call` that decides the outcome does so in place of `complete`.
+    At its end `always` runs, then `complete`; a JobError from that makes the job Failed or Cancelled. A fault of `call`
+    that decides the outcome does so in place of `complete`.
     """
     faults = call.faults if call is not None else {}
     activity = call.client_request_id if call is not None and world.scenario.echo_activity_id else None
@@ -60,13 +60,12 @@ def start_job(
         world.agenda.at(world.now + late.listed_after, partial(setattr, job, "listed", True))
 
     def end() -> None:
-        if not job.running or job.ending is None:
+        if job.status != "InProgress":
             return
         if always is not None:
             always(job)
         _end_job(world, job, item, _status_at_the_end(job, faults, complete))
 
-    job.ending = end
     if "jobNeverEnds" not in faults:
         world.agenda.after(length, end)
     return job
@@ -92,7 +91,7 @@ def note_failed_backup(world: World, item: ProtectedItem, job: Job) -> None:
         item.note_error(error.title, error.message, error.recommendations)
 
 
-def _status_at_the_end(job: Job, faults: Mapping[str, Fault], complete: Callable[[Job], str | None]) -> str:
+def _status_at_the_end(job: Job, faults: Mapping[str, Fault], complete: Callable[[Job], None]) -> str:
     """The final status of a job, by the faults of its call or else by `complete`."""
     for name, status in (
         ("jobFailure", "Failed"),
@@ -105,14 +104,14 @@ def _status_at_the_end(job: Job, faults: Mapping[str, Fault], complete: Callable
             job.dynamic_error = fault.dynamic_error_message
             return status
     try:
-        final = complete(job)
+        complete(job)
     except JobError as error:
         job.errors.append(error)
         return "Cancelled" if error.cancelled else "Failed"
     if (fault := faults.get("jobWarning")) is not None:
         job.errors.append(_injected_error(fault))
         return "CompletedWithWarnings"
-    return final or "Completed"
+    return "Completed"
 
 
 def _injected_error(fault: Any) -> JobError:

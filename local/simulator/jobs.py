@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,8 +47,6 @@ class Job:
     dynamic_error: str | None = None
     rendered: tuple[object, bytes] | None = None
     """A cache of its entry in lists once it has ended: what the entry was made from, and its JSON."""
-    ending: Callable[[], None] | None = None
-    """What happens at its end; None once it has ended or been cancelled."""
 
     @property
     def running(self) -> bool:
@@ -62,7 +59,7 @@ class Job:
 
     def finish(self, status: str, now: datetime) -> None:
         """End with that status."""
-        self.status, self.end, self.ending = status, now, None
+        self.status, self.end = status, now
 
     def render(
         self,

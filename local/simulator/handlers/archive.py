@@ -165,9 +165,8 @@ def move(world: World, call: Call) -> Answer:
     if not ready:
         raise ServiceError(400, "UserErrorRecoveryPointNotReadyForMove", why.strip())
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         point.archived = True
-        return None
 
     job = start_job(
         world,

@@ -91,11 +91,11 @@ def backup(world: World, call: Call) -> Answer:
     started = world.now
     busy = item.busy_with is not None
 
-    def complete(job: Job) -> str | None:
+    def complete(job: Job) -> None:
         if busy:
             raise busy_error()
         _check_backup(item, kind)
-        return complete_backup(world, item, job, kind, started=started, expires=expires)
+        complete_backup(world, item, job, kind, started=started, expires=expires)
 
     job = start_backup_job(
         world, call, item, kind, complete, length=timedelta() if busy else world.durations.draw("backup")

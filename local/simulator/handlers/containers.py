@@ -330,10 +330,9 @@ def _start_job(
 ) -> None:
     """Start the job of a registration or unregistration: it is listed, but no answer names it."""
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         if operation == "Register" and not machine.running:
             raise machine_down(machine)
-        return None
 
     start_job(
         world, call, vault, operation, entity=machine.name.name, item=None, length=length, complete=complete

@@ -113,7 +113,6 @@ def cancel_job(world: World, call: Call) -> Answer:
             f"Job {job.id} is {job.status} and its operation is {job.operation}: it cannot be cancelled.",
         )
     job.status = "Cancelling"
-    job.ending = None
     items = [item for item in vault.items() if item.busy_with is job]
 
     def end() -> None:

@@ -126,7 +126,7 @@ def configure(world: World, call: Call) -> Answer:
     world.configuring.add(mark)
     container_name, name = _names(call, container, existing, instance, database)
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         if (problem := unreachable(container)) is not None:
             raise problem
         item = container.items.get(key)
@@ -136,7 +136,6 @@ def configure(world: World, call: Call) -> Answer:
             )
         elif not item.soft_deleted:
             change_policy(world, item, policy)
-        return None
 
     return _start(
         world,
@@ -172,7 +171,7 @@ def _start(
     operation: str,
     entity: str,
     item: ProtectedItem | None,
-    complete: Callable[[Job], str | None],
+    complete: Callable[[Job], None],
     length: timedelta,
     bag: dict[str, str],
     item_id: str,
@@ -213,7 +212,7 @@ def _change(
     call: Call,
     item: ProtectedItem,
     operation: str,
-    complete: Callable[[Job], str | None],
+    complete: Callable[[Job], None],
     *,
     duration: str,
     at_vault: bool = False,
@@ -261,10 +260,9 @@ def stop(world: World, call: Call) -> Answer:
         raise denied_on_immutable()
     check_guard(vault, call, "stopProtectionWithRetainDataRequests")
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         if not item.soft_deleted:
             stop_protection(world, item, state)
-        return None
 
     return _change(world, call, item, "DisableBackup", complete, duration="stop")
 
@@ -285,7 +283,7 @@ def delete(world: World, call: Call) -> Answer:
     if vault.resource_guard is None or not vault.resource_guard.is_unlocked(call.path, world.now):
         check_guard(vault, call, "deleteProtectedItemRequests")
 
-    def complete(job: Job) -> str | None:
+    def complete(job: Job) -> None:
         stop_protection(world, item, "ProtectionStopped")
         if vault.soft_delete == "Disabled":
             container.items.pop(item.key, None)
@@ -293,7 +291,6 @@ def delete(world: World, call: Call) -> Answer:
             item.deferred_delete = deleted = job.start
             item.kept_deleted = timedelta(days=vault.soft_delete_days)
             world.agenda.at(deleted + item.kept_deleted, lambda: _expire(item, deleted))
-        return None
 
     return _change(world, call, item, "DeleteBackupData", complete, duration="delete", at_vault=True)
 
@@ -314,9 +311,8 @@ def undelete(world: World, call: Call) -> Answer:
             400, "UserErrorItemNotInSoftDeletedState", "The backup item is not in soft deleted state."
         )
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         item.deferred_delete = None
         item.state = "ProtectionStopped"
-        return None
 
     return _change(world, call, item, "Undelete", complete, duration="stop")

@@ -131,11 +131,10 @@ def restore(world: World, call: Call) -> Answer:
     claimed = [found for found in {id(item): item, id(targeted): targeted}.values() if found is not None]
     busy = any(found.busy_with is not None for found in claimed)
 
-    def complete(_: Job) -> str | None:
+    def complete(_: Job) -> None:
         if busy:
             raise busy_error()
         _finish(world, item, target, targeted=targeted, no_recovery=no_recovery)
-        return None
 
     def end(job: Job) -> None:
         # A failed restore reports all of this too, as recorded.
