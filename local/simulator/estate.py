@@ -80,7 +80,6 @@ class RunCommand:
     exit_code: int = 0
     message: str = ""
     output: str = ""
-    error: str = ""
     start: datetime | None = None
     end: datetime | None = None
 

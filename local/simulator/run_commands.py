@@ -11,30 +11,19 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from local.simulator.estate import Database, Instance, RunCommand, VirtualMachine
-from local.simulator.timing import duration_seconds, whole_seconds
+from local.simulator.timing import whole_seconds
 
 MOST = 25
 """Managed run commands of a machine: "The maximum number of managed Run commands (max=25, current=25) ..."."""
 OUTPUT = 4096
-"""The last bytes of output, and of error, that are kept."""
+"""The last bytes of output that are kept."""
 DEFAULT_TIMEOUT = 90 * 60
 _PARAMETER = re.compile(r"[A-Za-z0-9_-]+")
 _WORDS = ("$attempt", "$action", "$instance", "$database", "DBCC CHECKDB", "DROP DATABASE")
-
-
-@dataclass
-class Execution:
-    """The result of a script: how it ended, and what it printed."""
-
-    exit_code: int = 0
-    output: str = ""
-    error: str = ""
-    effects: list[Any] = field(default_factory=list)
 
 
 def render(command: RunCommand, path: str, location: str, *, viewed: bool) -> dict[str, Any]:
@@ -63,7 +52,7 @@ def _view(command: RunCommand) -> dict[str, Any]:
         "executionState": command.state,
         "executionMessage": command.message,
         "output": last(command.output),
-        "error": last(command.error),
+        "error": "",
     }
     for name, moment in (("startTime", command.start), ("endTime", command.end)):
         if moment is not None:
@@ -76,42 +65,35 @@ def last(text: str) -> str:
     return text.encode()[-OUTPUT:].decode(errors="ignore")
 
 
-def execute(machine: VirtualMachine, command: RunCommand, now: datetime) -> Execution:
-    """Simulate a script."""
+def execute(machine: VirtualMachine, command: RunCommand, now: datetime) -> str:
+    """Simulate a script; returns what it prints."""
     if not all(word in command.script for word in _WORDS):
-        return Execution()
-    given = {str(each.get("name")): str(each.get("value")) for each in command.parameters}
-    took = round(duration_seconds(now - command.start) if command.start is not None else 0.0, 1)
-    result: dict[str, Any] = {
-        "attempt": given.get("attempt", ""),
-        "action": given.get("action", ""),
-        "result": "failed",
-    }
+        return ""
+    given = {each["name"]: each["value"] for each in command.parameters}
+    took = round((now - (command.start or now)).total_seconds(), 1)
+    result = {"attempt": given.get("attempt", ""), "action": given.get("action", ""), "result": "failed"}
+    return json.dumps({**_run(machine, given, result), "seconds": took}, separators=(",", ":")) + "\n"
+
+
+def _run(machine: VirtualMachine, given: dict[str, str], result: dict[str, Any]) -> dict[str, Any]:
+    """Do what the parameters say; returns the result as the script prints it."""
     try:
         name, server = _decoded(given.get("database", "")), _decoded(given.get("instance", ""))
     except ValueError:
-        return _printed(
-            {**result, "errors": 1, "numbers": [0], "messages": ["a parameter is not base64url"]}, took
-        )
+        return _failed(result, (0, "a parameter is not base64url"))
     if not name.startswith("drill_"):
-        return _printed(
-            {**result, "errors": 1, "numbers": [0], "messages": ["the database is no drill database"]}, took
-        )
+        return _failed(result, (0, "the database is no drill database"))
     instance = machine.instances.get(server.lower())
     if instance is None:
-        return _printed(
-            _sql_errors(result, (-1, "A network-related or instance-specific error occurred.")), took
-        )
+        return _failed(result, (-1, "A network-related or instance-specific error occurred."))
     database = instance.databases.get(name.lower())
     if database is None or database.name != name:
-        return _printed({**result, "result": "absent"}, took)
+        return {**result, "result": "absent"}
     if given.get("action") == "check":
-        return _printed(_checked(result, instance, database, machine), took)
+        return _checked(result, instance, database, machine)
     if given.get("action") == "drop":
-        return _dropped(result, instance, database, took)
-    return _printed(
-        {**result, "errors": 1, "numbers": [0], "messages": ["the action is neither check nor drop"]}, took
-    )
+        return _dropped(result, instance, database)
+    return _failed(result, (0, "the action is neither check nor drop"))
 
 
 def _decoded(text: str) -> str:
@@ -120,7 +102,7 @@ def _decoded(text: str) -> str:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
 
 
-def _sql_errors(result: dict[str, Any], *errors: tuple[int, str]) -> dict[str, Any]:
+def _failed(result: dict[str, Any], *errors: tuple[int, str]) -> dict[str, Any]:
     return {
         **result,
         "errors": len(errors),
@@ -133,7 +115,7 @@ def _checked(
     result: dict[str, Any], instance: Instance, database: Database, machine: VirtualMachine
 ) -> dict[str, Any]:
     if not instance.system_is_sysadmin:
-        return _sql_errors(
+        return _failed(
             result,
             (
                 916,
@@ -144,7 +126,7 @@ def _checked(
     if machine.free_mb is not None:
         result["freeMB"] = round(machine.free_mb)
     if database.corrupt:
-        return _sql_errors(
+        return _failed(
             result,
             (
                 8939,
@@ -155,14 +137,9 @@ def _checked(
     return {**result, "result": "ok"}
 
 
-def _dropped(result: dict[str, Any], instance: Instance, database: Database, took: float) -> Execution:
+def _dropped(result: dict[str, Any], instance: Instance, database: Database) -> dict[str, Any]:
     if not instance.system_is_sysadmin:
         text = f"Cannot drop the database '{database.name}', because it does not exist or you do not have permission."
-        return _printed(_sql_errors(result, (3701, text)), took)
-    done = _printed({**result, "result": "ok"}, took)
-    done.effects.append(lambda: instance.databases.pop(database.name.lower(), None))
-    return done
-
-
-def _printed(result: dict[str, Any], took: float) -> Execution:
-    return Execution(output=json.dumps({**result, "seconds": took}, separators=(",", ":")) + "\n")
+        return _failed(result, (3701, text))
+    del instance.databases[database.name.lower()]
+    return {**result, "result": "ok"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -159,11 +159,8 @@ def _start(world: World, call: Call, machine: VirtualMachine, command: RunComman
 def _complete(world: World, machine: VirtualMachine, command: RunCommand) -> None:
     if machine.run_commands.get(command.name.lower()) is not command or command.end is not None:
         return
-    done = execute(machine, command, world.now)
-    for effect in done.effects:
-        effect()
-    command.output, command.error = done.output, done.error
-    _end(world, machine, command, "Succeeded", exit_code=done.exit_code)
+    command.output = execute(machine, command, world.now)
+    _end(world, machine, command, "Succeeded")
 
 
 def _end(
@@ -255,5 +252,5 @@ def compute_operation(world: World, call: Call) -> Answer:
     return Answer(200, body)
 
 
-def _offset(moment: Any) -> str:
+def _offset(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}0+00:00"
