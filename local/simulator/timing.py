@@ -131,11 +131,6 @@ def instant(moment: datetime) -> str:
     return text + "Z"
 
 
-def duration_seconds(length: timedelta) -> float:
-    """A length of time in seconds, at least 0."""
-    return max(length.total_seconds(), 0.0)
-
-
 def whole_seconds(moment: datetime) -> str:
     """A moment as recovery points have it: whole seconds, then `Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -169,7 +164,7 @@ def time_span(length: timedelta) -> str:
 
 def ticks(moment: datetime) -> int:
     """100 ns since the year 1, as in the `t` of a signed URL."""
-    return int((moment - TICKS_EPOCH) / timedelta(microseconds=1)) * 10
+    return (moment - TICKS_EPOCH) // timedelta(microseconds=1) * 10
 
 
 _FILTER_TIME = re.compile(

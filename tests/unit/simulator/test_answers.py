@@ -206,11 +206,11 @@ def test_a_number_of_a_policy_or_a_vault_is_no_boolean() -> None:
 
 
 def test_the_signature_of_a_url_is_of_its_moment() -> None:
-    driver = Driver(estate(ORDERS))
+    driver = Driver({**estate(ORDERS), "startTime": "2026-01-05T08:00:00.123457Z"})
     url = driver.backup(wait=0).headers["location"]
     (ticks,) = re.findall(r"&t=(\d+)", url)
     made = datetime(1, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(ticks) // 10)
-    assert abs(made - datetime(2026, 1, 5, 8, tzinfo=UTC)) < timedelta(seconds=1)
+    assert made == datetime(2026, 1, 5, 8, 0, 0, 123457, tzinfo=UTC)
 
 
 def test_a_throttled_call_says_five_seconds_where_the_fault_says_none() -> None:
