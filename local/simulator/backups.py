@@ -97,8 +97,7 @@ def complete_backup(
     item.last_backup_time = world.now
     item.last_backup_status = "Healthy"
     item.last_error = None
-    share = {"Differential": 0.1, "Log": 0.01}.get(kind, 1.0)
-    job.property_bag["Data Transferred (in MB)"] = f"{database.size_mb * share + 0.0845:.4f}"
+    job.property_bag |= item.transferred(kind)
 
 
 def add_backup(

@@ -288,6 +288,15 @@ class ProtectedItem:
         """The database itself, None where it was dropped or renamed."""
         return self.container.database(self.instance, self.database)
 
+    def backed_up_database(self) -> Database:
+        """The database in its backups: as it is now, and of the default size where it was dropped or renamed."""
+        return self.live_database() or Database(self.database, 20.0, "Full", [])
+
+    def transferred(self, kind: str = "Full") -> dict[str, str]:
+        """What a job of a backup of that kind, or of a restore, reports of the data that it transferred."""
+        share = {"Differential": 0.1, "Log": 0.01}.get(kind, 1.0)
+        return {"Data Transferred (in MB)": f"{self.backed_up_database().size_mb * share + 0.0845:.4f}"}
+
     @property
     def job_name(self) -> str:
         """Its name in jobs: `database [host]`, or in some estates `INSTANCE/database [host.domain]`."""

@@ -80,9 +80,6 @@ def give_jobs(world: World) -> None:
         if world.now - point.time <= _JOBS_KEPT
     ]
     for time, kind, item in sorted(taken, key=lambda each: each[0]):
-        database = item.live_database()
-        share = {"Differential": 0.1}.get(kind, 1.0)
-        size = database.size_mb * share if database is not None else 20.0
         start, end = time - timedelta(seconds=44), time + WRITTEN
         job = Job(
             world.ids.past_guid(),
@@ -100,6 +97,6 @@ def give_jobs(world: World) -> None:
             cancellable=True,
             status="Completed",
             end=end,
-            property_bag={"Data Transferred (in MB)": f"{size + 0.0845:.4f}"},
+            property_bag=item.transferred(kind),
         )
         item.container.vault.jobs[job.id] = job

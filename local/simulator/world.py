@@ -17,6 +17,7 @@ from local.simulator.estate import (
     Policy,
     Principal,
     ProtectedItem,
+    RecoveryPoint,
     Vault,
     VirtualMachine,
 )
@@ -144,6 +145,17 @@ class World:
         if item is None:
             raise item_not_found()
         return item
+
+    def point(self, item: ProtectedItem, name: str) -> RecoveryPoint:
+        """The item's recovery point of that name. Raises ServiceError (404)."""
+        for point in item.kept(self.now):
+            if point.name == name:
+                return point
+        raise ServiceError(
+            404,
+            "BMSUserErrorRecoveryPointNotFound",
+            f"The recovery point {name} was not found for this item.",
+        )
 
     def machine(self, group: str, name: str) -> VirtualMachine:
         """The virtual machine of that name in that resource group. Raises KeyError."""

@@ -150,14 +150,7 @@ def move(world: World, call: Call) -> Answer:
     """POST move: a recovery point from the vault tier to the archive tier."""
     vault = world.vault(call)
     item = world.item(call, vault)
-    name = call.parameters["point"]
-    point = next((point for point in item.kept(world.now) if point.name == name), None)
-    if point is None:
-        raise ServiceError(
-            404,
-            "BMSUserErrorRecoveryPointNotFound",
-            f"The recovery point {name} was not found for this item.",
-        )
+    point = world.point(item, call.parameters["point"])
     body = call.json()
     if (body.get("sourceTierType"), body.get("targetTierType")) != (HARDENED, ARCHIVED):
         raise invalid_input("Parameter targetTierType in request is invalid.")
@@ -180,15 +173,11 @@ def move(world: World, call: Call) -> Answer:
         complete=complete,
         property_bag={"Recovery Point Time": point.time.strftime("%m/%d/%Y %H:%M:%S")},
     )
-    path = (
-        f"{call.vault_path(vault)}/backupFabrics/Azure/protectionContainers/"
-        f"{call.parameters['container']}/protectedItems/{call.parameters['item']}"
-    )
     operation = start_operation(
         world,
         call,
         vault,
-        path,
+        call.item_path(vault),
         length=timedelta(seconds=5),
         job=job,
         job_id_is_operation_id=True,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from local.simulator.calls import Answer, Call
-from local.simulator.errors import ServiceError, invalid_input
+from local.simulator.errors import invalid_input
 from local.simulator.estate import ProtectedItem, RecoveryPoint
 from local.simulator.filters import moment_in, parse_filter
 from local.simulator.handlers.archive import move_readiness, render_tiers
@@ -75,9 +75,7 @@ def _render_point(
 
 def _tells_files(item: ProtectedItem, least: str) -> bool:
     """Whether recovery points have `extendedInfo`; the one for log ranges needs `All` in the database's scenario."""
-    database = item.live_database()
-    told_by = database.files_told_by if database is not None else "All"
-    return told_by in ("All", least)
+    return item.backed_up_database().files_told_by in ("All", least)
 
 
 def log_ranges(item: ProtectedItem, now: datetime) -> list[tuple[datetime, datetime]]:
@@ -169,19 +167,6 @@ def list_points(world: World, call: Call) -> Answer:
     )
 
 
-def _not_found(name: str) -> ServiceError:
-    return ServiceError(
-        404, "BMSUserErrorRecoveryPointNotFound", f"The recovery point {name} was not found for this item."
-    )
-
-
-def find_point(world: World, item: ProtectedItem, name: str) -> RecoveryPoint:
-    for point in item.kept(world.now):
-        if point.name == name:
-            return point
-    raise _not_found(name)
-
-
 def get_point(world: World, call: Call) -> Answer:
     """GET a recovery point with the database's files."""
     vault = world.vault(call)
@@ -189,6 +174,4 @@ def get_point(world: World, call: Call) -> Answer:
     name = call.parameters["point"]
     if name.lower() == RANGE.lower():
         return Answer(200, _render_range(world, call, item, details=True))
-    return Answer(
-        200, _render_point(world, call, item, find_point(world, item, name), details=True, single=True)
-    )
+    return Answer(200, _render_point(world, call, item, world.point(item, name), details=True, single=True))

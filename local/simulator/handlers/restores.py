@@ -8,10 +8,10 @@ from typing import Any
 
 from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import JobError, ServiceError, invalid_input
-from local.simulator.estate import Database, LogChain, ProtectedItem, RecoveryPoint, Vault
+from local.simulator.estate import Database, ProtectedItem, RecoveryPoint, Vault
 from local.simulator.handlers.archive import rehydration
 from local.simulator.handlers.instance_items import refuse_under_instance
-from local.simulator.handlers.recovery_points import RANGE, find_point, log_ranges
+from local.simulator.handlers.recovery_points import RANGE, log_ranges
 from local.simulator.handlers.restore_targets import Target, check_target, find_target, invalid
 from local.simulator.job_errors import busy_error
 from local.simulator.job_lifecycle import start_job
@@ -62,7 +62,7 @@ def _plan(world: World, vault: Vault, item: ProtectedItem, name: str, properties
         files = list(database.files) if database is not None else item.kept(world.now)[-1].files
         shown = "Log"
     else:
-        point = find_point(world, item, name)
+        point = world.point(item, name)
         archived = rehydration(point, properties, world.now)
         moment, files = point.time, point.files
         shown = "Full" if point.kind == "CopyOnlyFull" else point.kind
@@ -139,7 +139,7 @@ def restore(world: World, call: Call) -> Answer:
     def end(job: Job) -> None:
         # A failed restore reports all of this too, as recorded.
         job.property_bag = {
-            "Data Transferred (in MB)": f"{item_size(item) + 0.0845:.4f}",
+            **item.transferred(),
             "Job Type": target.kind,
             "RestoreRecoveryPointTime": moment.strftime("%Y-%m-%d %H:%M:%SZ"),
             "RestoreDestination": target.destination,
@@ -219,9 +219,8 @@ def _finish(
     check_target(target)
     if target.instance is not None:
         existing = target.instance.databases.get(target.database.lower())
-        source = item.live_database()
-        size, model = (source.size_mb, source.recovery_model) if source is not None else (20.0, "Full")
-        needed = source.encrypted_by if source is not None else None
+        source = item.backed_up_database()
+        needed = source.encrypted_by
         if needed is not None and needed.lower() not in target.instance.certificates:
             raise JobError(
                 520026,
@@ -231,7 +230,7 @@ def _finish(
             )
         replaced = existing.size_mb if existing is not None else 0.0
         room = target.container.machine.free_mb
-        if room is not None and size > room + replaced:
+        if room is not None and source.size_mb > room + replaced:
             raise JobError(
                 510011,
                 "WorkloadRestoreFailed",
@@ -240,23 +239,16 @@ def _finish(
             )
         restored = Database(
             existing.name if existing is not None else target.database,
-            size,
-            model,
+            source.size_mb,
+            source.recovery_model,
             list(target.files),
             restoring=no_recovery,
-            corrupt=source.corrupt if source is not None else False,
-            encrypted_by=source.encrypted_by if source is not None else None,
+            corrupt=source.corrupt,
+            encrypted_by=source.encrypted_by,
         )
         target.instance.databases[target.database.lower()] = restored
-        chain: LogChain | None = targeted.open_chain if targeted is not None else None
-        if chain is not None:
-            chain.close(world.now)
         if targeted is not None:
             # Overwriting a database breaks its log chain; the next full begins a new one.
+            if targeted.open_chain is not None:
+                targeted.open_chain.close(world.now)
             targeted.log_chain_broken = True
-
-
-def item_size(item: ProtectedItem) -> float:
-    """The size of an item's database in MB; the default if it was dropped."""
-    database = item.live_database()
-    return database.size_mb if database is not None else 20.0
