@@ -142,13 +142,9 @@ def build_routes() -> RouteTable:
         plain("GET", machines, "ListVirtualMachines", virtual_machines.list_machines)
         path = f"{scope}/providers/Microsoft.RecoveryServices/vaults"
         table.add("GET", path, Route("ListVaults", vaults.list_vaults))
-    plain(
-        "GET",
-        f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}",
-        "GetVirtualMachine",
-        virtual_machines.get_machine,
-    )
-    all_commands = f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}/runCommands"
+    machine = f"{group}/providers/Microsoft.Compute/virtualMachines/{{machine}}"
+    plain("GET", machine, "GetVirtualMachine", virtual_machines.get_machine)
+    all_commands = f"{machine}/runCommands"
     plain("GET", all_commands, "ListRunCommands", run_commands.list_run_commands)
     run_command = f"{all_commands}/{{command}}"
     plain("GET", run_command, "GetRunCommand", run_commands.get_run_command)
@@ -187,7 +183,7 @@ def build_routes() -> RouteTable:
         ("operationResults", "OperationResult", deleted_vaults.operation_result),
     ):
         table.add("GET", f"{vault}/{path}/{{operation}}", Route(name, handler))
-    _add_backup_routes(table, f"{group}/providers/Microsoft.RecoveryServices/vaults/{{vault}}")
+    _add_backup_routes(table, vault)
     return table
 
 
