@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from local.simulator.calls import Call
-from local.simulator.errors import arm
+from local.simulator.errors import arm, not_authorized
 from local.simulator.estate import Principal
 from local.simulator.timing import instant
 from local.simulator.world import World
@@ -70,22 +70,16 @@ def check_token(world: World, call: Call) -> Principal | None:
     return token.principal
 
 
-def check_allowed(call: Call, principal: Principal | None) -> None:
-    """Raise ServiceError (403) where the scenario does not allow the principal this route."""
+def check_allowed(call: Call) -> None:
+    """Raise ServiceError (403) where the scenario does not allow the caller this route."""
+    principal = call.caller
     if principal is None:
         return
     right = "read" if call.request.method in _READING else _RIGHTS.get(call.route, "write")
     if {"*", right, call.route} & set(principal.scenario.allowed):
         return
     action, scope = action_of(call)
-    client = principal.scenario.client_id
-    raise arm(
-        403,
-        "AuthorizationFailed",
-        f"The client '{client}' with object id '{principal.object_id}' does not have authorization to perform action "
-        f"'{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh "
-        "your credentials.",
-    )
+    raise not_authorized(principal.scenario.client_id, principal.object_id, action, scope)
 
 
 def action_of(call: Call) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from local.simulator.authentication import action_of
 from local.simulator.calls import Answer, Call
-from local.simulator.errors import arm
+from local.simulator.errors import arm, not_authorized
 from local.simulator.estate import Principal
 from local.simulator.published_actions import PUBLISHED
 from local.simulator.scenario import RoleAssignmentScenario
@@ -36,24 +36,19 @@ _MACHINE: Final = re.compile(
 )
 
 
-def check_roles(world: World, call: Call, principal: Principal | None) -> None:
+def check_roles(world: World, call: Call) -> None:
     """Raise ServiceError (403) where no role assignment of the scenario allows the caller this request.
 
     Without `roleAssignments` in the scenario everything is allowed.
     """
     if world.scenario.role_assignments is None or call.route in _OPEN:
         return
+    principal = call.caller
     action, scope = action_of(call)
     # No role could allow a route for which Microsoft publishes no action.
     assert action.lower() in PUBLISHED, f"{call.route}: {action} is no published action"
     if not _allowed(world, principal, scope, action):
-        raise arm(
-            403,
-            "AuthorizationFailed",
-            f"The client '{_name(principal)}' with object id '{_object(principal)}' does not have authorization to "
-            f"perform action '{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, "
-            "please refresh your credentials.",
-        )
+        raise not_authorized(_name(principal), _object(principal), action, scope)
     for machine in _linked(call):
         if not _allowed(world, principal, machine, _LINKED):
             raise arm(

@@ -46,6 +46,17 @@ def arm(status: int, code: str, message: str, **headers: str) -> ServiceError:
     return ServiceError(status, code, message, headers=headers, plain=True)
 
 
+def not_authorized(client: str, object_id: str, action: str, scope: str) -> ServiceError:
+    """The caller may not do that there."""
+    return arm(
+        403,
+        "AuthorizationFailed",
+        f"The client '{client}' with object id '{object_id}' does not have authorization to perform action '{action}' "
+        f"over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh your "
+        "credentials.",
+    )
+
+
 def invalid_input(message: str) -> ServiceError:
     """A body or parameter that the backup service cannot take."""
     return ServiceError(400, "UserErrorInvalidRequestParameter", message)

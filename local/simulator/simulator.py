@@ -165,25 +165,11 @@ class Simulator:
         world = self._world
         request, chosen = call.request, call.faults
         headers: dict[str, str] = {}
-        answer: Answer
         try:
             if isinstance(route, ServiceError):
                 raise route
-            if any(name in chosen for name in ("dropBeforeEffect", "status", "throttle", "redirect")):
-                answer = _before_effect(call, chosen)
-            else:
-                call.caller = check_token(world, call) if route.needs_token else None
-                self._check_version(call, route)
-                if route.needs_token:
-                    check_allowed(call, call.caller)
-                    check_roles(world, call, call.caller)
-                    action, _ = action_of(call)
-                    headers |= self._operation_identifier(call.caller)
-                    headers |= self._throttle.count(request.method, route.backup, action, world.now)
-                answer = route.handler(world, call)
-                if "twice" in chosen:
-                    self._record(call, answer)
-                    answer = route.handler(world, call)
+            instead = _before_effect(call, chosen)
+            answer = instead if instead is not None else self._answer(call, route, headers)
         except ServiceError as error:
             answer = Answer(error.status, error.body(), {**error.headers, "x-ms-failure-cause": error.cause})
         self._record(call, answer)
@@ -204,6 +190,22 @@ class Simulator:
             }
         )
         return response
+
+    def _answer(self, call: Call, route: Route, headers: dict[str, str]) -> Answer:
+        """Check the call and let its handler answer; adds to the headers. Raises ServiceError."""
+        if route.needs_token:
+            call.caller = check_token(self._world, call)
+            self._check_version(call, route)
+            check_allowed(call)
+            check_roles(self._world, call)
+            action, _ = action_of(call)
+            headers |= self._operation_identifier(call.caller)
+            headers |= self._throttle.count(call.request.method, route.backup, action, self._world.now)
+        answer = route.handler(self._world, call)
+        if "twice" in call.faults:
+            self._record(call, answer)
+            answer = route.handler(self._world, call)
+        return answer
 
     def _operation_identifier(self, principal: Principal | None) -> dict[str, str]:
         """The header that names the caller and the region; the fixed token is nobody's."""
@@ -274,8 +276,6 @@ class Simulator:
         return arm(404, "NotFound", f"The path '{call.path}' is not one this service knows.")
 
     def _check_version(self, call: Call, route: Route) -> None:
-        if not route.needs_token:
-            return
         version = call.api_version
         if not version:
             raise arm(
@@ -364,8 +364,8 @@ def _query(text: str) -> dict[str, str]:
     return found
 
 
-def _before_effect(call: Call, faults: dict[str, Fault]) -> Answer:
-    """The answer of a fault in place of what was requested."""
+def _before_effect(call: Call, faults: dict[str, Fault]) -> Answer | None:
+    """The answer of a fault in place of what was requested; None: it is done."""
     if (fault := faults.get("throttle")) is not None:
         after = fault.retry_after if fault.says_retry_after else 5
         body = {
@@ -379,7 +379,8 @@ def _before_effect(call: Call, faults: dict[str, Fault]) -> Answer:
         return _status_answer(fault, 503)
     if (fault := faults.get("redirect")) is not None:
         return _redirect(call, fault)
-    return Answer(503)
+    # Nobody gets this one: the connection is closed.
+    return Answer(503) if "dropBeforeEffect" in faults else None
 
 
 def _redirect(call: Call, fault: Fault) -> Answer:
