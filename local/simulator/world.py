@@ -104,7 +104,7 @@ class World:
 
     def vault(self, call: Call) -> Vault:
         """The vault named in the URL. Raises ServiceError (404) as ARM does."""
-        self.subscription(call)
+        self.check_subscription(call)
         group, name = call.parameters["group"], call.parameters["vault"]
         if group.lower() not in self.resource_groups:
             raise arm(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
@@ -121,8 +121,8 @@ class World:
             raise ServiceError(400, "CloudInvalidInput", "Invalid input error")
         return vault
 
-    def subscription(self, call: Call) -> None:
-        """Check the subscription in the URL. Raises ServiceError (404) unless it is the scenario's."""
+    def check_subscription(self, call: Call) -> None:
+        """Raise ServiceError (404) unless the subscription in the URL is the scenario's."""
         given = call.parameters["subscription"]
         if given.lower() != self.scenario.subscription_id.lower():
             raise arm(404, "SubscriptionNotFound", f"The subscription '{given}' could not be found.")

@@ -47,7 +47,7 @@ def _render(call: Call, entry: DeletedVault) -> dict[str, Any]:
 
 
 def _known(world: World, call: Call) -> list[DeletedVault]:
-    world.subscription(call)
+    world.check_subscription(call)
     region = region_of(world, call)
     return [entry for entry in world.deleted_vaults if entry.vault.location.lower() == region]
 
@@ -146,7 +146,7 @@ def undelete(world: World, call: Call) -> Answer:
 
 
 def _found(world: World, call: Call) -> Operation:
-    world.subscription(call)
+    world.check_subscription(call)
     operation = world.vault_operations.get(call.parameters["operation"])
     if operation is None:
         raise arm(404, "ResourceNotFound", "There is no such operation.")

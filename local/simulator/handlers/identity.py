@@ -232,7 +232,7 @@ def list_subscriptions(world: World, _: Call) -> Answer:
 
 def get_subscription(world: World, call: Call) -> Answer:
     """GET the subscription."""
-    world.subscription(call)
+    world.check_subscription(call)
     return Answer(200, _subscription(world))
 
 

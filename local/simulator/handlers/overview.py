@@ -49,7 +49,7 @@ def backup_status(world: World, call: Call) -> Answer:
     SQL Server's databases are asked for by resourceType SQLDataBase; for VM the answer speaks of whole machines, which
     the simulator does not protect.
     """
-    world.subscription(call)
+    world.check_subscription(call)
     region_of(world, call)
     body = call.json()
     kind = str(body.get("resourceType", "")).lower()
@@ -88,7 +88,7 @@ def backup_status(world: World, call: Call) -> Answer:
 
 def pre_validate(world: World, call: Call) -> Answer:
     """POST backupPreValidateProtection: whether a machine, or SQL Server in it, could be protected in a vault."""
-    world.subscription(call)
+    world.check_subscription(call)
     region_of(world, call)
     body = call.json()
     machine = _machine(world, body)

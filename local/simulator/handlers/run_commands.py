@@ -237,7 +237,7 @@ def _count_update(world: World, machine: VirtualMachine) -> None:
 
 def compute_operation(world: World, call: Call) -> Answer:
     """GET the operation of a put or a delete."""
-    world.subscription(call)
+    world.check_subscription(call)
     found = world.compute_operations.get(call.parameters["operation"])
     if found is None:
         raise arm(404, "NotFound", "The operation was not found.")

@@ -99,7 +99,7 @@ def _tell_security(properties: dict[str, Any], vault: Vault, *, provisioning: bo
 
 def list_vaults(world: World, call: Call) -> Answer:
     """GET vaults of the subscription, or of a resource group."""
-    world.subscription(call)
+    world.check_subscription(call)
     group = call.parameters.get("group")
     if group is not None and group.lower() not in world.resource_groups:
         raise arm(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
@@ -114,7 +114,7 @@ def get_vault(world: World, call: Call) -> Answer:
 
 def put_vault(world: World, call: Call) -> Answer:
     """PUT a vault: 201 when it is new, 200 when it is not."""
-    world.subscription(call)
+    world.check_subscription(call)
     group, name = call.parameters["group"], call.parameters["vault"]
     body = call.json()
     if not _VAULT_NAME.fullmatch(name):

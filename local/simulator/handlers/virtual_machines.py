@@ -35,7 +35,7 @@ def _render_machine(world: World, machine: VirtualMachine) -> dict[str, Any]:
 
 def list_machines(world: World, call: Call) -> Answer:
     """GET the virtual machines of the subscription or a resource group."""
-    world.subscription(call)
+    world.check_subscription(call)
     group = call.parameters.get("group")
     machines = [
         machine
@@ -47,7 +47,7 @@ def list_machines(world: World, call: Call) -> Answer:
 
 def machine_of(world: World, call: Call) -> VirtualMachine:
     """The virtual machine named in the URL. Raises ServiceError (404)."""
-    world.subscription(call)
+    world.check_subscription(call)
     group, name = call.parameters["group"], call.parameters["machine"]
     machine = world.machines.get(f"{group};{name}".lower())
     if machine is None:
