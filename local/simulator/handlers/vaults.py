@@ -163,9 +163,7 @@ def patch_vault(world: World, call: Call) -> Answer:
 
 def _refuse_weaker(vault: Vault, call: Call, body: dict[str, Any]) -> None:
     """Refuse what a locked vault or its resource guard forbids: less immutability, no soft delete."""
-    wanted = {
-        name: _nested(body, "properties", "securitySettings", *path) for name, path in _SECURITY.items()
-    }
+    wanted = _security(body)
     states = ("Disabled", "Unlocked", "Locked")
     immutability = wanted["immutability"]
     if immutability in states and states.index(immutability) < states.index(vault.immutability):
@@ -175,11 +173,14 @@ def _refuse_weaker(vault: Vault, call: Call, body: dict[str, Any]) -> None:
     _check_soft_delete(vault, call, wanted["softDelete"], wanted["softDeleteDays"])
 
 
-_SECURITY = {
-    "immutability": ("immutabilitySettings", "state"),
-    "softDelete": ("softDeleteSettings", "softDeleteState"),
-    "softDeleteDays": ("softDeleteSettings", "softDeleteRetentionPeriodInDays"),
-}
+def _security(body: dict[str, Any]) -> dict[str, Any]:
+    """What a body says of immutability and soft delete; None for what it leaves out."""
+    paths = {
+        "immutability": ("immutabilitySettings", "state"),
+        "softDelete": ("softDeleteSettings", "softDeleteState"),
+        "softDeleteDays": ("softDeleteSettings", "softDeleteRetentionPeriodInDays"),
+    }
+    return {name: _nested(body, "properties", "securitySettings", *path) for name, path in paths.items()}
 
 
 def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
@@ -203,6 +204,13 @@ def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
         check_guard(vault, call, "disableSoftDeleteRequests")
 
 
+def _set_soft_delete(vault: Vault, state: Any, days: Any) -> None:
+    if state in ("Enabled", "Disabled", "AlwaysON"):
+        vault.soft_delete = state
+    if isinstance(days, int):
+        vault.soft_delete_days = days
+
+
 def _nested(value: Any, *path: str) -> Any:
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
@@ -218,16 +226,10 @@ def _update(vault: Vault, body: dict[str, Any]) -> None:
     if isinstance(properties, dict):
         immutability = vault.immutability
         vault.properties |= {name: value for name, value in properties.items() if name != "provisioningState"}
-        security = properties.get("securitySettings")
-        state = security.get("softDeleteSettings") if isinstance(security, dict) else None
-        if isinstance(state, dict) and state.get("softDeleteState") in ("Enabled", "Disabled", "AlwaysON"):
-            vault.soft_delete = state["softDeleteState"]
-        days = state.get("softDeleteRetentionPeriodInDays") if isinstance(state, dict) else None
-        if isinstance(days, int):
-            vault.soft_delete_days = days
+        wanted = _security(body)
+        _set_soft_delete(vault, wanted["softDelete"], wanted["softDeleteDays"])
         if immutability != "Disabled" and vault.immutability not in ("Unlocked", "Locked"):
-            state = _nested(properties, "securitySettings", *_SECURITY["immutability"])
-            vault.set_immutability("Disabled" if state == "Disabled" else immutability)
+            vault.set_immutability("Disabled" if wanted["immutability"] == "Disabled" else immutability)
 
 
 def delete_vault(world: World, call: Call) -> Answer:
@@ -274,10 +276,7 @@ def put_vault_config(world: World, call: Call) -> Answer:
     properties = call.properties()
     state, days = properties.get("softDeleteFeatureState"), properties.get("softDeleteRetentionPeriodInDays")
     _check_soft_delete(vault, call, state, days)
-    if state in ("Enabled", "Disabled", "AlwaysON"):
-        vault.soft_delete = state
-    if days is not None:
-        vault.soft_delete_days = days
+    _set_soft_delete(vault, state, days)
     return Answer(200, _render_config(call, vault), effect=Effect(world.canonical_vault_id(vault)))
 
 
