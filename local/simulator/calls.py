@@ -39,6 +39,11 @@ class Call:
         return self.query.get("$filter")
 
     @property
+    def unknown_status(self) -> str | None:
+        """The status that its fault puts in place of a job's or operation's own; None without that fault."""
+        return "Retrying" if "unknownStatus" in self.faults else None
+
+    @property
     def subscriptions_segment(self) -> str:
         """`/subscriptions/{id}` as the request spells it: the service's answers keep that spelling."""
         return "/" + "/".join(self.path.split("/")[1:3])

@@ -353,10 +353,6 @@ class ProtectedItem:
 class Inquiry:
     """What the last inquiry of a virtual machine found."""
 
-    status: str = "Success"
-    code: str = "Success"
-    message: str = ""
-    recommendations: tuple[str, ...] = ("",)
     validation_status: str = "Success"
     validation_code: str = "Success"
     validation_message: str = ""

@@ -28,14 +28,14 @@ def start_operation(
     status: str = "operationsStatus",
     results: str = "operationResults",
     status_version: str | None = None,
-    length: timedelta | None = None,
+    length: timedelta,
     job: Job | None = None,
     complete: Callable[[], Any] | None = None,
     **shape: Any,
 ) -> Operation:
     """Start an operation whose headers point at `{path}/{status}/{id}` and `{path}/{results}/{id}`.
 
-    After `length` (None: at once) `complete` runs and the operation has Succeeded; a ServiceError from it
+    After `length` `complete` runs and the operation has Succeeded; a ServiceError from it
     makes it Failed. `shape` holds further fields of `Operation`.
     """
     operation_id = (
@@ -55,7 +55,7 @@ def start_operation(
     if "operationNeverEnds" in call.faults:
         return operation
     end = partial(_end_operation, world, operation, call.faults.get("operationFailure"), complete)
-    world.agenda.after(length or timedelta(), end)
+    world.agenda.after(length, end)
     return operation
 
 

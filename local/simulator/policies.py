@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 def hourly_log_backup(now: datetime) -> dict[str, Any]:
     """HourlyLogBackup as recorded: a daily full at 18:00 UTC, a log backup each hour, both kept 30 days."""
-    return _sql_policy(now, log=True)
-
-
-def _sql_policy(now: datetime, *, log: bool) -> dict[str, Any]:
     run = (now - timedelta(days=1)).strftime("%Y-%m-%dT18:00:00Z")
     thirty_days = {"count": 30, "durationType": "Days"}
     sub_policies: list[dict[str, Any]] = [
@@ -35,19 +31,16 @@ def _sql_policy(now: datetime, *, log: bool) -> dict[str, Any]:
                 "retentionPolicyType": "LongTermRetentionPolicy",
                 "dailySchedule": {"retentionTimes": [run], "retentionDuration": thirty_days},
             },
-        }
+        },
+        {
+            "policyType": "Log",
+            "schedulePolicy": {"schedulePolicyType": "LogSchedulePolicy", "scheduleFrequencyInMins": 60},
+            "retentionPolicy": {
+                "retentionPolicyType": "SimpleRetentionPolicy",
+                "retentionDuration": thirty_days,
+            },
+        },
     ]
-    if log:
-        sub_policies.append(
-            {
-                "policyType": "Log",
-                "schedulePolicy": {"schedulePolicyType": "LogSchedulePolicy", "scheduleFrequencyInMins": 60},
-                "retentionPolicy": {
-                    "retentionPolicyType": "SimpleRetentionPolicy",
-                    "retentionDuration": thirty_days,
-                },
-            }
-        )
     return {
         "backupManagementType": "AzureWorkload",
         "workLoadType": "SQLDataBase",
@@ -56,10 +49,10 @@ def _sql_policy(now: datetime, *, log: bool) -> dict[str, Any]:
     }
 
 
-def default_vm_policies(now: datetime) -> list[tuple[str, dict[str, Any]]]:
-    """The policies for whole virtual machines that every vault also has."""
+def default_policy(now: datetime) -> dict[str, Any]:
+    """DefaultPolicy, the policy for whole virtual machines that every vault also has."""
     run = (now - timedelta(days=1)).strftime("%Y-%m-%dT18:00:00Z")
-    properties = {
+    return {
         "backupManagementType": "AzureIaasVM",
         "instantRPDetails": {},
         "schedulePolicy": {
@@ -78,7 +71,6 @@ def default_vm_policies(now: datetime) -> list[tuple[str, dict[str, Any]]]:
         "instantRpRetentionRangeInDays": 2,
         "timeZone": "UTC",
     }
-    return [("DefaultPolicy", properties)]
 
 
 def scenario_policy(entry: str | PolicyScenario, now: datetime) -> tuple[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ from local.simulator.estate import (
 from local.simulator.identifiers import Identifiers, UrlSigner
 from local.simulator.naming import VmName, container_key, encoded, encoded_segment, item_key
 from local.simulator.operations import Operation
-from local.simulator.policies import default_vm_policies, scenario_policy
+from local.simulator.policies import default_policy, scenario_policy
 from local.simulator.scenario import PolicyScenario, Scenario
 from local.simulator.service_version import ServiceVersion
 from local.simulator.timing import Agenda, Durations, SimulatedTime
@@ -80,15 +80,15 @@ class World:
         location: str,
         policies: Iterable[str | PolicyScenario] = ("HourlyLogBackup",),
     ) -> Vault:
-        """Create a vault with the given SQL policies, and with the VM policies that every vault has."""
+        """Create a vault with the given SQL policies, and with the VM policy that every vault has."""
         soft_delete = "AlwaysON" if self.service.soft_delete_always_on else "Enabled"
         vault = Vault(group, name, location, self.now, soft_delete, {"name": "RS0", "tier": "Standard"})
         self.vaults[vault.key] = vault
         for entry in policies:
             title, properties = scenario_policy(entry, self.now)
             vault.policies[title.lower()] = Policy(title, properties, next(self.sequence))
-        for title, properties in default_vm_policies(self.now):
-            vault.policies.setdefault(title.lower(), Policy(title, properties, next(self.sequence)))
+        default = Policy("DefaultPolicy", default_policy(self.now), next(self.sequence))
+        vault.policies.setdefault("defaultpolicy", default)
         return vault
 
     @property

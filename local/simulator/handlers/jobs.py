@@ -52,8 +52,8 @@ def get_job(world: World, call: Call) -> Answer:
     """GET a job with its tasks and properties."""
     vault = world.vault(call)
     job = _job(call, vault)
-    unknown = "Retrying" if "unknownStatus" in call.faults else None
-    shown = job.render(call.vault_id(vault), world.now, world.service, details=True, status=unknown)
+    prefix = call.vault_id(vault)
+    shown = job.render(prefix, world.now, world.service, details=True, status=call.unknown_status)
     return Answer(200, shown)
 
 
@@ -82,13 +82,12 @@ def list_jobs(world: World, call: Call) -> Answer:
     if not matches("AzureWorkload", wanted.get("backupmanagementtype")):
         found = []
     prefix = call.vault_id(vault)
-    unknown = "Retrying" if "unknownStatus" in call.faults else None
     return paged(
         world,
         call,
         found,
         lambda job: job.sequence,
-        lambda job: _listed(world, job, prefix, unknown),
+        lambda job: _listed(world, job, prefix, call.unknown_status),
         newest_first=True,
     )
 

@@ -27,9 +27,9 @@ def operation_status(world: World, call: Call) -> Answer:
     """GET the status of an operation: always 200 while there is one."""
     _, operation = _operation(world, call)
     at_vault = "/backupoperations/" in call.path.lower()
-    unknown = "Retrying" if "unknownStatus" in call.faults else None
     headers = {"Retry-After": str(world.scenario.retry_after)} if operation.running else {}
-    return Answer(200, operation.render(encoded(call.path), at_vault=at_vault, status=unknown), headers)
+    body = operation.render(encoded(call.path), at_vault=at_vault, status=call.unknown_status)
+    return Answer(200, body, headers)
 
 
 def operation_result(world: World, call: Call) -> Answer:

@@ -20,7 +20,7 @@ class PolicyScenario(Part):
 
 
 class VaultScenario(Part):
-    """A Recovery Services vault and the SQL policies it starts with (and the VM policies it always has).
+    """A Recovery Services vault and the SQL policies it starts with (and the VM policy that it always has).
 
     Without `soft_delete`, soft delete is as the service sets it: always on since 2024, before that on.
     `resource_guard` True guards everything that can be guarded; a list guards those operations and the two that cannot
