@@ -153,32 +153,27 @@ def list_items(world: World, call: Call) -> Answer:
     container = wanted.get("containername")
     only = container_key(container) if container is not None else None
     narrowed = wanted.keys() & _NARROWING
-    found = (
-        [
-            item
-            for item in vault.items()
-            if not narrowed
-            or (
-                (container is None or item.container.name.key == only)
-                and matches(item.policy.name if item.policy is not None else None, wanted.get("policyname"))
-                and matches(item.database, wanted.get("friendlyname"))
-                and matches(_health(item), wanted.get("healthstate"))
-                and not wanted.keys() & _OF_OTHERS
-            )
-        ]
-        if matches("AzureWorkload", wanted.get("backupmanagementtype"))
-        and matches("Azure", wanted.get("fabricname"))
-        and matches("SQLDataBase", kind)
-        else []
+    of_workloads = matches("AzureWorkload", wanted.get("backupmanagementtype")) and matches(
+        "Azure", wanted.get("fabricname")
     )
+    found = [
+        item
+        for item in (vault.items() if of_workloads and matches("SQLDataBase", kind) else [])
+        if not narrowed
+        or (
+            (container is None or item.container.name.key == only)
+            and matches(item.policy.name if item.policy is not None else None, wanted.get("policyname"))
+            and matches(item.database, wanted.get("friendlyname"))
+            and matches(_health(item), wanted.get("healthstate"))
+            and not wanted.keys() & _OF_OTHERS
+        )
+    ]
     # In the order of their data sources' numbers, as recorded, not the order in which they were protected.
     found.sort(key=attrgetter("source_number"))
-    of_workloads = matches("AzureWorkload", wanted.get("backupmanagementtype"))
-    if of_workloads and (kind is None or kind.lower() == "sqlinstance"):
-        wholes = [] if narrowed else instance_items(world, call, vault)
-        if wholes:
-            entries = [*wholes, *(_listed(world, call, item, prefix) for item in found)]
-            return paged_in_order(world, call, entries, lambda entry: entry)
+    listed_too = of_workloads and not narrowed and matches("SQLInstance", kind)
+    if listed_too and (wholes := instance_items(world, call, vault)):
+        entries = [*wholes, *(_listed(world, call, item, prefix) for item in found)]
+        return paged_in_order(world, call, entries, lambda entry: entry)
     return paged(
         world, call, found, attrgetter("source_number"), lambda item: _listed(world, call, item, prefix)
     )

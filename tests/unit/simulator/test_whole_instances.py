@@ -45,6 +45,10 @@ def test_the_instance_is_listed_where_databases_alone_are_not_asked_for(query: s
     assert driver.get(whole["id"])["name"] == "SQLInstance;whole"
 
 
+def test_neither_it_nor_a_database_is_in_another_fabric() -> None:
+    assert Driver(SCENARIO).get("/backupProtectedItems?$filter=fabricName eq 'Other'")["value"] == []
+
+
 def test_nothing_is_done_to_one_of_its_databases() -> None:
     driver = Driver(SCENARIO)
     item = driver.item("a", instance="whole")
