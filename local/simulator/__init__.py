@@ -2,7 +2,7 @@
 
 From a request to its answer: `server` reads it, `simulator` finds its route (`routes`), checks token and roles, and
 calls a handler (`handlers`), which reads and changes the `world`. What happens there has modules of its own:
-`discovery`, `protection`, `auto_protection`, `backups`, `course`, `job_lifecycle`, `operation_lifecycle`. `estate` is
+`discovery`, `protection`, `auto_protection`, `backups`, `timeline`, `job_lifecycle`, `operation_lifecycle`. `estate` is
 what there is, `scenario` how it is described, and `initial_world` makes the one from the other.
 """
 

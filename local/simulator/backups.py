@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from local.simulator.calls import Call
-from local.simulator.course import review_log_backups, scheduled_failure
 from local.simulator.estate import Database, LogChain, ProtectedItem, RecoveryPoint
 from local.simulator.job_errors import database_is_gone, unreachable
 from local.simulator.job_lifecycle import start_job
 from local.simulator.jobs import Job
 from local.simulator.policy_schedules import SCHEDULED, next_run, retention_rule
+from local.simulator.timeline import review_log_backups, scheduled_failure
 from local.simulator.world import World
 
 

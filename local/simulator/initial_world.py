@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from local.simulator.course import begin_course
 from local.simulator.discovery import add_intent, register_machine
 from local.simulator.estate import AvailabilityGroup, Intent, Principal, RunCommand, VirtualMachine
 from local.simulator.naming import GroupName, VmName
@@ -17,6 +16,7 @@ from local.simulator.scenario import (
     VirtualMachineScenario,
 )
 from local.simulator.scenario_databases import new_database, new_instance
+from local.simulator.timeline import begin_timeline
 from local.simulator.timing import SimulatedTime
 from local.simulator.world import World
 
@@ -42,8 +42,8 @@ def build_world(scenario: Scenario, time: SimulatedTime) -> World:
     for machine in scenario.virtual_machines:
         for instance in machine.instances:
             if instance.auto_protected_by is not None:
-                _intend(world, machine, instance)
-    begin_course(world)
+                _auto_protect(world, machine, instance)
+    begin_timeline(world)
     return world
 
 
@@ -140,7 +140,7 @@ def _protect_group(
             give_history(world, item, database, past_runs)
 
 
-def _intend(world: World, entry: VirtualMachineScenario, instance: InstanceScenario) -> None:
+def _auto_protect(world: World, entry: VirtualMachineScenario, instance: InstanceScenario) -> None:
     machine = world.machine(entry.resource_group, entry.name)
     vault = machine.registered_with
     assert vault is not None and instance.auto_protected_by is not None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import (
-    Field,
-    field_validator,
-)
+from pydantic import Field, field_validator
 
 from local.simulator.route_names import ROUTE_NAMES
 from local.simulator.scenario.parts import Part

@@ -8,19 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from local.simulator.faults import Fault
 from local.simulator.scenario.access import RoleAssignmentScenario, ServicePrincipalScenario
-from local.simulator.scenario.app_resources import (
-    FunctionAppScenario,
-    NamespaceScenario,
-)
+from local.simulator.scenario.app_resources import FunctionAppScenario, NamespaceScenario
 from local.simulator.scenario.machines import (
     AvailabilityGroupScenario,
     DatabaseScenario,
@@ -28,10 +20,7 @@ from local.simulator.scenario.machines import (
     VirtualMachineScenario,
 )
 from local.simulator.scenario.parts import Moment, Part, no_duplicates
-from local.simulator.scenario.service import (
-    DurationsScenario,
-    ThrottlingScenario,
-)
+from local.simulator.scenario.service import DurationsScenario, ThrottlingScenario
 from local.simulator.scenario.timeline import (
     DatabaseAppears,
     DatabaseIsRenamed,

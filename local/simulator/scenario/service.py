@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import (
-    Field,
-    field_validator,
-)
+from pydantic import Field, field_validator
 
 from local.simulator.scenario.parts import Part
 

@@ -6,37 +6,32 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from local.simulator.scenario.machines import (
-    DatabaseScenario,
-)
+from local.simulator.scenario.machines import DatabaseScenario
 from local.simulator.scenario.parts import DatabaseName, Moment, Name, Part
 
 
-class _Happening(Part):
+class _Event(Part):
     """Something that happens to a virtual machine of the scenario, at a moment of the simulator's clock."""
 
     at: Moment
     virtual_machine: Name
 
 
-class MachineStops(_Happening):
+class MachineStops(_Event):
     """The machine is shut down: scheduled backups of its databases fail."""
 
     event: Literal["machineStops"]
 
 
-class MachineStarts(_Happening):
+class MachineStarts(_Event):
     """The machine is started."""
 
     event: Literal["machineStarts"]
 
 
-class DatabaseAppears(_Happening):
+class DatabaseAppears(_Event):
     """A database is created on an instance; the next inquiry finds it."""
 
     event: Literal["databaseAppears"]
@@ -50,7 +45,7 @@ class DatabaseAppears(_Happening):
         return self
 
 
-class DatabaseIsRenamed(_Happening):
+class DatabaseIsRenamed(_Event):
     """A database is renamed; its protected item keeps the old name, under which there is no database any more."""
 
     event: Literal["databaseIsRenamed"]
@@ -59,7 +54,7 @@ class DatabaseIsRenamed(_Happening):
     to: DatabaseName
 
 
-class DatabaseIsDropped(_Happening):
+class DatabaseIsDropped(_Event):
     """A database is dropped; its protected item stays."""
 
     event: Literal["databaseIsDropped"]

@@ -186,7 +186,7 @@ def test_an_instance_with_an_intent_protects_what_appears_within_eight_hours() -
         ({"scheduledFailures": [{"datebase": "*"}]}, "datebase"),
     ],
 )
-def test_a_course_that_cannot_be_is_refused(more: dict[str, Any], message: str) -> None:
+def test_a_timeline_that_cannot_be_is_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Scenario.model_validate(estate({"name": "orders"}) | more)
 

@@ -1,4 +1,4 @@
-"""The course of a scenario: what happens to machines and databases, and which backups of policies fail, and when."""
+"""The timeline of a scenario: what happens to machines and databases, and which backups of policies fail, and when."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from local.simulator.world import World
 _NUMBER: Final = 520099
 
 
-def begin_course(world: World) -> None:
+def begin_timeline(world: World) -> None:
     """Put the scenario's events on the agenda, once the world is built."""
     for event in world.scenario.timeline:
-        world.agenda.at(event.at, partial(_happen, world, event))
+        world.agenda.at(event.at, partial(_apply, world, event))
     for failure in world.scenario.scheduled_failures:
         if "Log" in failure.kinds:
             for moment in filter(None, (failure.since, failure.until)):
@@ -89,7 +89,7 @@ def _log_succeeded(item: ProtectedItem) -> None:
         item.last_backup_status, item.last_error = "Healthy", None
 
 
-def _happen(world: World, event: TimelineEvent) -> None:
+def _apply(world: World, event: TimelineEvent) -> None:
     entry = world.scenario.machine_named(event.virtual_machine)
     machine = world.machine(entry.resource_group, entry.name)
     match event:
