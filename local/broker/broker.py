@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from uuid import UUID
 
@@ -33,7 +32,7 @@ from local.broker.model import (
     ReceivedMessage,
 )
 from local.broker.rows import COLUMNS, fields_of, prepared, to_microseconds, to_moment
-from local.broker.storage import close_file, is_storage_failure, open_file, storage_error
+from local.broker.storage import as_storage_error, close_file, is_storage_failure, open_file
 from local.broker.store import NEVER, Store
 from local.stepped_clock import SteppedClock
 from shared.bus import OutgoingMessage
@@ -93,7 +92,7 @@ class Broker:
             self._store.adopt_entities()
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise storage_error(self._path, error) from error
+            raise as_storage_error(self._path, error) from error
         self._store.load_sequences()
         with self._transaction() as now:
             message_locks.give_all_back(self._store, now)
@@ -111,9 +110,7 @@ class Broker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -380,9 +377,9 @@ class Broker:
                     if self._database.in_transaction:
                         self._database.execute("ROLLBACK")
                     store.load_sequences()
-                store.look_again()
+                store.reset()
                 if is_storage_failure(error):
-                    self._storage_error = storage_error(self._path, error)
+                    self._storage_error = as_storage_error(self._path, error)
                     raise self._storage_error from error
                 raise
             if not (store.became_available or store.due_sooner):

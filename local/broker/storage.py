@@ -23,7 +23,7 @@ CREATE TABLE messages (
     entity INTEGER NOT NULL REFERENCES entities (id),
     sequence INTEGER NOT NULL,
     first_sequence INTEGER NOT NULL,
-    state INTEGER NOT NULL,
+    state INTEGER NOT NULL,             -- a MessageState; written as a number where an index needs it
     due INTEGER,                        -- when a schedule or a lock ends
     expires INTEGER,
     time_to_live INTEGER,
@@ -105,7 +105,7 @@ def is_storage_failure(error: BaseException) -> bool:
     return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
 
 
-def storage_error(path: Path | None, error: BaseException) -> BrokerStorageError:
+def as_storage_error(path: Path | None, error: BaseException) -> BrokerStorageError:
     """The error to raise if the file fails."""
     return BrokerStorageError(f"{path} cannot be read or written ({error}): see whether its disk is full")
 

@@ -25,10 +25,10 @@ class Store:
         """Whether `next_due` came nearer in this transaction."""
         self._entities = entities
         self._by_id: dict[int, Entity] = {}
-        self.look_again()
+        self.reset()
 
-    def look_again(self) -> None:
-        """Forget what this transaction did, and when things fall due: the next transaction looks."""
+    def reset(self) -> None:
+        """Forget what this transaction did, and when things fall due: the next transaction finds out."""
         self.became_available = self.due_sooner = False
         self.next_due = 0
         """No schedule and no lock ends before this moment."""

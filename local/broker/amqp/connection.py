@@ -208,14 +208,8 @@ class ClientConnection:
         elif kind == Event.CONNECTION_REMOTE_CLOSE:
             event.connection.close()
         elif kind == Event.TRANSPORT_CLOSED:
-            self._write_last()
-
-    def _write_last(self) -> None:
-        with suppress(OSError):
-            pending = self._transport.pending()
-            if pending > 0:
-                self.socket.send(self._transport.peek(pending) or b"")
-        self.closed = True
+            self._write()
+            self.closed = True
 
     def _on_attach(self, link: Link) -> None:
         # The SDK compares the settle modes it asked for with those in the answer.
@@ -225,16 +219,14 @@ class ClientConnection:
         link.target.copy(link.remote_target)
         address = _path(link.remote_source.address if link.is_sender else link.remote_target.address)
         node = address.lower()
+        if node != _TOKENS and not self._check_authorized(link):
+            return
         if node == _TOKENS or node.endswith(_MANAGEMENT):
-            if node != _TOKENS and not self._check_authorized(link):
-                return
             if link.is_sender:
                 self._responders[node] = link
             link.open()
             if link.is_receiver:
                 link.flow(_CREDIT)
-            return
-        if not self._check_authorized(link):
             return
         try:
             # This locks nothing and sends nothing: it fails unless the entity exists and is of the right kind.
