@@ -79,7 +79,7 @@ class Host:
         timers: bool = True,
         threads: int | None = None,
     ) -> None:
-        self._functions = [function for function in functions if function.entity is not None]
+        self._functions = [function for function in functions if function.entity]
         self._receiver = receiver
         self._settings = settings or HostSettings()
         self._clock = clock or SystemClock()
@@ -100,7 +100,7 @@ class Host:
 
     def _timer(self, function: FunctionDefinition) -> Timer:
         try:
-            return Timer(function.schedule or "", self._clock.now(), at_once=function.run_on_startup)
+            return Timer(function.schedule, self._clock.now(), at_once=function.run_on_startup)
         except ValueError as error:
             raise IndexingError(f"function {function.name}: {error}") from error
 
@@ -224,7 +224,7 @@ class Host:
                     continue
                 room = min(free, self._settings.max_concurrent_calls - own)
                 if room > 0:
-                    for message in self._receiver.receive(function.entity or "", room):
+                    for message in self._receiver.receive(function.entity, room):
                         self._begin(function, [message])
             except Exception as error:
                 self._log_failure(f"receiving from {function.entity} failed", error, action="receive")
@@ -238,7 +238,7 @@ class Host:
         deadline, gathered = self._gathering.pop(
             function.name, (now + self._settings.max_batch_wait_time.total_seconds(), [])
         )
-        gathered += self._receiver.receive(function.entity or "", most - len(gathered))
+        gathered += self._receiver.receive(function.entity, most - len(gathered))
         if len(gathered) >= min(least, most) or (gathered and now >= deadline):
             return gathered
         if gathered:
@@ -302,7 +302,7 @@ class Host:
                 continue
             message = invocation.messages[0]
             try:
-                until = self._receiver.renew(invocation.function.entity or "", message.lock_token)
+                until = self._receiver.renew(invocation.function.entity, message.lock_token)
                 invocation.renew_at = self._half_way(invocation, until)
             except Exception as error:
                 invocation.renew_at = None
@@ -337,7 +337,7 @@ class Host:
             progress = False
             for function in self._functions:
                 most = self._settings.max_message_batch_size if function.batch else 1
-                messages = self._receiver.receive(function.entity or "", most)
+                messages = self._receiver.receive(function.entity, most)
                 if not messages:
                     continue
                 self._invoke(Invocation(function, messages, began=self._clock.monotonic()))
@@ -387,7 +387,7 @@ class Host:
 
     def _value(self, invocation: Invocation) -> object:
         function = invocation.function
-        if function.entity is None:
+        if function.schedule:
             timer = next(timer for known, timer in self._timers if known is function)
             last = timer.last
             past_due = timer.fire(self._clock.now())
@@ -403,7 +403,7 @@ class Host:
         settle: Callable[[str, UUID], None],
     ) -> None:
         try:
-            settle(function.entity or "", message.lock_token)
+            settle(function.entity, message.lock_token)
         except Exception as error:
             # The broker delivers it again when the lock has ended: delivery is at least once.
             logger.warning(

@@ -48,14 +48,14 @@ class FunctionDefinition:
     #: the parameter that the trigger fills
     argument: str
     call: Callable[..., Any]
-    #: queue, or `topic/subscriptions/name`; None for a timer
-    entity: str | None = None
+    #: queue, or `topic/subscriptions/name`; empty for a timer
+    entity: str = ""
     #: it takes a list of messages
     batch: bool = False
     #: `dataType` of the binding is binary
     binary: bool = False
-    #: NCRONTAB; None for a message trigger
-    schedule: str | None = None
+    #: NCRONTAB; empty for a message trigger
+    schedule: str = ""
     run_on_startup: bool = False
 
     def invoke(self, value: Any) -> None:

@@ -30,6 +30,8 @@ logger: Final = logging.getLogger("local.host.service_bus")
 _LOOK: Final = 1.0
 #: Seconds after a lost connection before the next is tried.
 _RECONNECT: Final = 0.5
+#: Receivers of an entity whose messages are taken one at a time; with batches it has one.
+_RECEIVERS: Final = 2
 #: Seconds that a settlement may take.
 _SETTLE: Final = 30.0
 
@@ -50,17 +52,16 @@ class ServiceBusReceiver:
         client: of the namespace; the caller closes it, after this. Make it with `retry_total=0`: this class
         reconnects by itself.
         entities: the most messages that one receiver takes at once, by entity.
-        receivers: how many receivers an entity has if it takes one message at a time; with batches it has one.
     """
 
-    def __init__(self, client: ServiceBusClient, entities: Mapping[str, int], *, receivers: int = 2) -> None:
+    def __init__(self, client: ServiceBusClient, entities: Mapping[str, int]) -> None:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
         self._pumps: dict[str, list[_Pump]] = {
             entity: [
                 _Pump(client, entity, most, self._closing, self._notify)
-                for _ in range(receivers if most == 1 else 1)
+                for _ in range(_RECEIVERS if most == 1 else 1)
             ]
             for entity, most in entities.items()
         }

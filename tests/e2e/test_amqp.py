@@ -89,9 +89,7 @@ class DeployedApp:
         )
         functions = the_functions()
         entities = {
-            function.entity: 200 if function.batch else 1
-            for function in functions
-            if function.entity is not None
+            function.entity: 200 if function.batch else 1 for function in functions if function.entity
         }
         receiver = ServiceBusReceiver(client, entities)
         stack.callback(receiver.close)

@@ -127,7 +127,7 @@ def step_once(estate: FaultyEstate) -> None:
     """Let one function handle one message."""
     for function in the_functions():
         assert isinstance(function, FunctionDefinition)
-        if function.entity is not None and estate.broker.counts(function.entity).active:
+        if function.entity and estate.broker.counts(function.entity).active:
             Host([function], estate.receiver, clock=estate.clock, timers=False).run_until_idle()
             return
     due = estate.broker.next_due()

@@ -45,7 +45,7 @@ def test_functions_are_found_with_their_triggers(caplog: pytest.LogCaptureFixtur
         "step": "ensure-vault",
         "track": "track",
         "outcome": "job-outcomes/subscriptions/all",
-        "plan": None,
+        "plan": "",
     }
     assert [name for name, function in functions.items() if function.batch] == ["track"]
     assert functions["plan"].schedule == "0 */15 * * * *"
