@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -134,24 +135,20 @@ class VirtualMachineScenario(Part):
         if self.deleted and self.registered_to is None:
             raise ValueError(f"{self.name} is deleted, but has no registeredTo: there would be nothing of it")
         if self.registered_to is None:
-            for instance in self.instances:
-                if instance.protected_by is not None:
-                    raise ValueError(
-                        f"instance {instance.name} of {self.name} has protectedBy, "
-                        f"but {self.name} has no registeredTo"
-                    )
-                if instance.auto_protected_by is not None:
-                    raise ValueError(
-                        f"instance {instance.name} of {self.name} has autoProtectedBy, "
-                        f"but {self.name} has no registeredTo"
-                    )
-                for database in instance.databases:
-                    if database.protected_by is not None:
-                        raise ValueError(
-                            f"database {database.name} of {self.name} has protectedBy, "
-                            f"but {self.name} has no registeredTo"
-                        )
+            for what, key, _ in self.policies_named():
+                raise ValueError(f"{what} of {self.name} has {key}, but {self.name} has no registeredTo")
         return self
+
+    def policies_named(self) -> Iterator[tuple[str, str, str]]:
+        """What on the machine names a policy, by which key, and the policy's name."""
+        for instance in self.instances:
+            if instance.protected_by is not None:
+                yield f"instance {instance.name}", "protectedBy", instance.protected_by
+            if instance.auto_protected_by is not None:
+                yield f"instance {instance.name}", "autoProtectedBy", instance.auto_protected_by
+            for database in instance.databases:
+                if database.protected_by is not None:
+                    yield f"database {database.name}", "protectedBy", database.protected_by
 
 
 class AvailabilityGroupScenario(Part):

@@ -108,25 +108,12 @@ class Scenario(Part):
                 raise ValueError(
                     f"{machine.name} is registeredTo {machine.registered_to}, which is not among the vaults"
                 )
-            for instance in machine.instances:
-                whole = instance.protected_by
-                if whole is not None and whole.lower() not in known:
+            for what, key, policy in machine.policies_named():
+                if policy.lower() not in known:
                     raise ValueError(
-                        f"instance {instance.name} of {machine.name} is protectedBy {whole}, which vault "
-                        f"{machine.registered_to} does not have"
+                        f"{what} of {machine.name} is {key} {policy}, which vault {machine.registered_to} does not "
+                        "have"
                     )
-                intended = instance.auto_protected_by
-                if intended is not None and intended.lower() not in known:
-                    raise ValueError(
-                        f"instance {instance.name} of {machine.name} is autoProtectedBy {intended}, "
-                        f"which vault {machine.registered_to} does not have"
-                    )
-                for database in instance.databases:
-                    if database.protected_by is not None and database.protected_by.lower() not in known:
-                        raise ValueError(
-                            f"database {database.name} of {machine.name} is protectedBy "
-                            f"{database.protected_by}, which vault {machine.registered_to} does not have"
-                        )
         no_duplicates([group.name for group in self.availability_groups], "availability groups")
         no_duplicates([principal.client_id for principal in self.service_principals], "service principals")
         for group in self.availability_groups:
