@@ -86,27 +86,25 @@ def put_run_command(world: World, call: Call) -> Answer:
             f"The maximum number of managed Run commands (max={MOST}, current={len(machine.run_commands)}) has been"
             " exceeded. Delete some of them before adding another.",
         )
-    repeats = known is not None and known.script == script and known.provisioning_state != "Deleting"
-    timeout = given.get("timeoutInSeconds")
-    command = RunCommand(
-        name=known.name if known is not None else name,
-        script=script,
-        parameters=parameters,
-        timeout=timeout if isinstance(timeout, int) else 0,
-        asynchronous=given.get("asyncExecution") is True,
-        provisioning_state="Creating" if known is None else "Updating",
-    )
-    if repeats and known is not None:
+    provisioned = world.now + world.durations.draw("runCommand")
+    if known is not None and known.script == script and known.provisioning_state != "Deleting":
         # Recorded: it is accepted, but nothing runs; it shows the earlier run.
         command = known
-        command.parameters = parameters
-        command.provisioning_state = "Updating"
-    machine.run_commands[name.lower()] = command
-    length = world.durations.draw("runCommand")
-    if repeats:
-        world.agenda.at(world.now + length, partial(_provisioned, command))
-    elif machine.agent_ready:
-        world.agenda.at(world.now + length, partial(_start, world, call, machine, command))
+        command.parameters, command.provisioning_state = parameters, "Updating"
+        world.agenda.at(provisioned, partial(_provisioned, command))
+    else:
+        timeout = given.get("timeoutInSeconds")
+        command = RunCommand(
+            name=known.name if known is not None else name,
+            script=script,
+            parameters=parameters,
+            timeout=timeout if isinstance(timeout, int) else 0,
+            asynchronous=given.get("asyncExecution") is True,
+            provisioning_state="Creating" if known is None else "Updating",
+        )
+        machine.run_commands[name.lower()] = command
+        if machine.agent_ready:
+            world.agenda.at(provisioned, partial(_start, world, call, machine, command))
     shown = render(command, _id(world, machine, command.name), machine.location, viewed=False)
     effect = Effect(_id(world, machine, command.name))
     return Answer(201 if known is None else 200, shown, _headers(world, call, machine), effect)
