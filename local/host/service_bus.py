@@ -284,7 +284,10 @@ def received_message(message: ServiceBusReceivedMessage) -> ReceivedMessage:
 
 
 def message_fields(message: ServiceBusReceivedMessage) -> dict[str, Any]:
-    """The fields of a message of the SDK, locked or peeked, by the names of `local.broker.PeekedMessage`."""
+    """The fields of a message of the SDK by the names of `local.broker.PeekedMessage`.
+
+    State and delivery count are those of a locked message; a peeked one's are not read.
+    """
     body = message.body
     properties = message.application_properties or {}
     return {

@@ -71,5 +71,5 @@ class ThrottlingScenario(Part):
 SERVICE_LIMITS: Final[dict[str, dict[str, int]]] = {
     "reads": {"bucket": 250, "perSecond": 25},
     "writes": {"bucket": 200, "perSecond": 10},
-    "backupReads": {"perHour": 300, "jobsPerHour": 450},
+    "backupReads": BackupReadsScenario().model_dump(by_alias=True),
 }
