@@ -15,6 +15,7 @@ from local.simulator.authentication import action_of
 from local.simulator.calls import Answer, Call
 from local.simulator.errors import arm, not_authorized
 from local.simulator.estate import Principal
+from local.simulator.nested import nested
 from local.simulator.published_actions import PUBLISHED
 from local.simulator.scenario import RoleAssignmentScenario
 from local.simulator.world import World
@@ -63,10 +64,8 @@ def check_roles(world: World, call: Call) -> None:
 def _linked(call: Call) -> Iterator[str]:
     if call.route not in _LINKED_ROUTES:
         return
-    body = call.recorded_body()
-    properties = body.get("properties") if isinstance(body, dict) else None
     for name in _LINKED_FIELDS:
-        value = properties.get(name) if isinstance(properties, dict) else None
+        value = nested(call.recorded_body(), "properties", name)
         if isinstance(value, str) and _MACHINE.fullmatch(value):
             yield value
 

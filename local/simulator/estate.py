@@ -9,6 +9,7 @@ from typing import Any
 
 from local.simulator.jobs import Job
 from local.simulator.naming import GroupName, VmName
+from local.simulator.nested import nested
 from local.simulator.operations import Operation
 from local.simulator.resource_guards import ResourceGuard
 from local.simulator.scenario import ServicePrincipalScenario
@@ -212,12 +213,7 @@ class LogChain:
 
     def end_at(self, now: datetime) -> datetime | None:
         """The last restorable moment as known at `now`: scheduled log backups show after a lag."""
-        if self.closed or self.interval is None or self.base is None:
-            return self.end
-        if self.failing_since is not None:
-            now = min(now, self.failing_since)
-        passed = (now - LOG_LAG - self.base) // self.interval
-        scheduled = self.base + passed * self.interval if passed >= 1 else None
+        scheduled = self.tried_at(now if self.failing_since is None else min(now, self.failing_since))
         if scheduled is None or (self.end is not None and self.end > scheduled):
             return self.end
         return scheduled
@@ -489,23 +485,19 @@ class Vault:
     @property
     def immutability(self) -> str:
         """Disabled, Unlocked or Locked."""
-        settings = self.properties.get("securitySettings")
-        state = settings.get("immutabilitySettings") if isinstance(settings, dict) else None
-        found = state.get("state") if isinstance(state, dict) else None
+        found = nested(self.properties, "securitySettings", "immutabilitySettings", "state")
         return found if isinstance(found, str) else "Disabled"
 
     @property
     def storage_type(self) -> str:
         """Its redundancy; GeoRedundant by default."""
-        settings = self.properties.get("redundancySettings")
-        found = settings.get("standardTierStorageRedundancy") if isinstance(settings, dict) else None
+        found = nested(self.properties, "redundancySettings", "standardTierStorageRedundancy")
         return found if isinstance(found, str) else "GeoRedundant"
 
     @property
     def cross_region_restore(self) -> bool:
         """Whether it can be restored from in the paired region."""
-        settings = self.properties.get("redundancySettings")
-        return isinstance(settings, dict) and settings.get("crossRegionRestore") == "Enabled"
+        return bool(nested(self.properties, "redundancySettings", "crossRegionRestore") == "Enabled")
 
     def set_storage(self, kind: str, *, cross_region_restore: bool) -> None:
         """Set its redundancy and whether it can be restored from in the paired region."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from local.simulator import authorization
 from local.simulator.calls import Answer, Call
@@ -33,6 +32,7 @@ from local.simulator.handlers import (
     virtual_machines,
 )
 from local.simulator.http_messages import Request
+from local.simulator.nested import nested
 from local.simulator.route_names import ROUTE_NAMES
 from local.simulator.world import World
 
@@ -345,15 +345,12 @@ def refine(route: Route, request: Request) -> Route:
         body = json.loads(request.body)
     except (ValueError, RecursionError):
         return route
-    properties: Any = body.get("properties") if isinstance(body, dict) else None
+    properties = nested(body, "properties")
     if not isinstance(properties, dict):
         return route
     if route.name == "Register":
-        return (
-            _BY_BODY["Reregister"]
-            if properties.get("operationType") in ("Reregister", "Rehydrate")
-            else route
-        )
+        again = properties.get("operationType") in ("Reregister", "Rehydrate")
+        return _BY_BODY["Reregister"] if again else route
     if properties.get("isRehydrate") is True:
         return _BY_BODY["Undelete"]
     if properties.get("protectionState") in ("ProtectionStopped", "BackupsSuspended"):

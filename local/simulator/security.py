@@ -5,6 +5,7 @@ from __future__ import annotations
 from local.simulator.calls import Call
 from local.simulator.errors import ServiceError
 from local.simulator.estate import Policy, Vault
+from local.simulator.nested import nested
 from local.simulator.policy_schedules import retention
 from local.simulator.resource_guards import GuardedRequest
 
@@ -33,10 +34,9 @@ def check_guard(vault: Vault, call: Call, request: GuardedRequest) -> None:
     if guard is None or request not in guard.requests:
         return
     body = call.recorded_body()
-    properties = body.get("properties") if isinstance(body, dict) else None
     wanted = guard.default_request(request).lower()
-    for part in (body, properties):
-        named = part.get("resourceGuardOperationRequests") if isinstance(part, dict) else None
+    for path in ((), ("properties",)):
+        named = nested(body, *path, "resourceGuardOperationRequests")
         if isinstance(named, list) and wanted in (str(each).lower() for each in named):
             return
     raise needs_consent()

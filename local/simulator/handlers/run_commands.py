@@ -10,6 +10,7 @@ from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, arm
 from local.simulator.estate import RunCommand, VirtualMachine
 from local.simulator.handlers.virtual_machines import machine_of
+from local.simulator.nested import nested
 from local.simulator.run_commands import DEFAULT_TIMEOUT, MOST, execute, render
 from local.simulator.timing import ticks
 from local.simulator.world import World
@@ -66,8 +67,7 @@ def put_run_command(world: World, call: Call) -> Answer:
     given = body.get("properties")
     if not isinstance(given, dict) or not isinstance(body.get("location"), str):
         raise _bad("InvalidParameter", "The body needs a location and properties.")
-    source = given.get("source")
-    script = source.get("script") if isinstance(source, dict) else None
+    script = nested(given, "source", "script")
     if not isinstance(script, str) or not script:
         raise _bad("InvalidParameter", "Parameter source.script is missing.")
     parameters = _parameters(given.get("parameters"))

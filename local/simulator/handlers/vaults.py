@@ -10,6 +10,7 @@ from local.simulator.calls import Answer, Call, Effect
 from local.simulator.errors import ServiceError, arm, invalid_input
 from local.simulator.estate import Vault
 from local.simulator.handlers.deleted_vaults import remove_vault, vault_operation
+from local.simulator.nested import nested
 from local.simulator.operation_lifecycle import poll_headers
 from local.simulator.security import check_guard, denied_on_immutable
 from local.simulator.world import World
@@ -180,7 +181,7 @@ def _security(body: dict[str, Any]) -> dict[str, Any]:
         "softDelete": ("softDeleteSettings", "softDeleteState"),
         "softDeleteDays": ("softDeleteSettings", "softDeleteRetentionPeriodInDays"),
     }
-    return {name: _nested(body, "properties", "securitySettings", *path) for name, path in paths.items()}
+    return {name: nested(body, "properties", "securitySettings", *path) for name, path in paths.items()}
 
 
 def _check_soft_delete(vault: Vault, call: Call, state: Any, days: Any) -> None:
@@ -209,12 +210,6 @@ def _set_soft_delete(vault: Vault, state: Any, days: Any) -> None:
         vault.soft_delete = state
     if isinstance(days, int):
         vault.soft_delete_days = days
-
-
-def _nested(value: Any, *path: str) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _update(vault: Vault, body: dict[str, Any]) -> None:
