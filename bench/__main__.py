@@ -47,6 +47,8 @@ _TIMED = {
     "p7": "bench.p7_throughput",
     "embedded": "bench.embedded",
 }
+#: As tables show them.
+_ORDER = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "embedded")
 
 
 def main(arguments: list[str]) -> int:
@@ -54,19 +56,18 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Measure the app against its goals and its peers."
     )
-    names = [*_STEPPED, *_TIMED]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(names)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(_ORDER)}")
     parser.add_argument("--quick", action="store_true", help="smaller numbers: within a minute")
     parser.add_argument("--reference", action="store_true", help="write the figures of docs/performance.md")
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in names]
+    unknown = [name for name in options.names if name not in _ORDER]
     if unknown:
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(names)}")
-    wanted = options.names or names
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(_ORDER)}")
+    wanted = options.names or _ORDER
     began = time.perf_counter()
     findings = _run({name: _STEPPED[name] for name in _STEPPED if name in wanted}, options.quick, workers=2)
     findings += _run({name: _TIMED[name] for name in _TIMED if name in wanted}, options.quick, workers=1)
-    findings.sort(key=lambda finding: names_in_order().index(finding.name))
+    findings.sort(key=lambda finding: _ORDER.index(finding.name))
     machine = _machine()
     print(f"\n{table(findings)}\n")
     print(f"{machine['python']}, {machine['cores']} x {machine['processor']}; ", end="")
@@ -95,16 +96,6 @@ def main(arguments: list[str]) -> int:
     return 1 if missed else 0
 
 
-def names_in_order() -> list[str]:
-    """The benchmarks by their numbers."""
-    return [
-        *sorted(
-            (name for name in {**_STEPPED, **_TIMED} if name != "embedded"), key=lambda name: int(name[1:])
-        ),
-        "embedded",
-    ]
-
-
 def _run(modules: dict[str, str], quick: bool, *, workers: int) -> list[Finding]:
     context = multiprocessing.get_context("spawn")
     found: list[Finding] = []
@@ -121,7 +112,7 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The new figures, with the old ones of benchmarks that were not run now."""
     named = {entry["name"] for entry in new["findings"]}
     kept = [entry for entry in old["findings"] if entry["name"] not in named]
-    entries = sorted([*new["findings"], *kept], key=lambda entry: names_in_order().index(entry["name"]))
+    entries = sorted([*new["findings"], *kept], key=lambda entry: _ORDER.index(entry["name"]))
     return {**new, "findings": entries}
 
 

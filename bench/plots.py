@@ -48,9 +48,7 @@ class _Axis:
         ]
 
 
-def lines(
-    title: str, across: str, up: str, series: Sequence[Line], *, log: bool = False, step: bool = False
-) -> str:
+def lines(title: str, across: str, up: str, series: Sequence[Line], *, log: bool = False) -> str:
     """Lines with their names at their ends."""
     points = [point for line in series for point in line.points]
     low_x, high_x = min(x for x, _ in points), max(x for x, _ in points)
@@ -62,13 +60,9 @@ def lines(
     parts = _frame(title, across, up, x_axis, y_axis)
     taken: list[float] = []
     for colour, line in zip(_COLOURS, series, strict=False):
-        path = []
-        for number, (x, y) in enumerate(line.points):
-            if step and number:
-                path.append(f"{x_axis.at(x):.1f},{y_axis.at(line.points[number - 1][1]):.1f}")
-            path.append(f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}")
+        path = [f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}" for x, y in line.points]
         parts.append(f'<polyline points="{" ".join(path)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if not step and len(line.points) < 20:
+        if len(line.points) < 20:
             parts += [
                 f'<circle cx="{x_axis.at(x):.1f}" cy="{y_axis.at(y):.1f}" r="3" fill="{colour}"/>'
                 for x, y in line.points
