@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from bench.estate import VAULT
 from local.broker import Broker, InProcessBus
 from local.estate import Estate, ask_by_hand
 from local.host import InProcessReceiver
-from local.simulator import Scenario
+from local.simulator import Scenario, Simulator
 from local.stepped_clock import SteppedClock
 from shared import composition
 from shared.bus import OutgoingMessage
@@ -72,15 +73,8 @@ class App(Estate):
     most_steps = 10_000_000
     bus: RecordingBus
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        settings: Mapping[str, str] | None = None,
-        *,
-        batch: int = 200,
-        trackers: int = 1,
-    ) -> None:
-        super().__init__(scenario, settings, batch=batch)
+    def __init__(self, scenario: Scenario, *, trackers: int = 1) -> None:
+        super().__init__(scenario)
         #: instances of the tracker, each with its own listings; they take turns with the batches
         self._trackers = trackers
         self._runtimes: list[Runtime] = []
@@ -107,14 +101,14 @@ class App(Estate):
     def outcomes(self) -> list[Outcome]:
         return self.bus.outcomes
 
-    def request(self, kind: str, data: dict[str, Any], *, name: str | None = None) -> None:
+    def request(self, kind: str, data: dict[str, Any]) -> None:
         """Send one request of that kind."""
         self._sent += 1
         event = {
             "specversion": "1.0",
             "type": f"sqlvmbackup.{kind}.requested.v1",
             "source": "bench",
-            "id": name or f"{kind}-{self._sent}",
+            "id": f"{kind}-{self._sent}",
             "data": {"vaultId": self.vault_id, **data},
         }
         self.put(f"{kind}-requests", json.dumps(event).encode(), f"bench-{self._sent}")
@@ -137,35 +131,41 @@ class App(Estate):
             "backup", {"databases": [{"instance": "*", "database": "*"}], "backupType": "Full", **more}
         )
 
-    def back_up_by_hand(self, vm: str, database: str) -> bool:
-        """Start a backup as somebody else does: the app sees it only among the vault's jobs. Returns whether the
-        service's limits allowed it.
-        """
-        item = (
-            f"{self.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;{vm}"
-            f"/protectedItems/SQLDataBase;mssqlserver;{database}/backup"
-        )
-        body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
-        answer = ask_by_hand(self.simulator, "POST", item, body)
-        assert answer.status in (202, 429), answer.body
-        return answer.status == 202
+    def back_up(self, *names: str) -> None:
+        """Back up these databases of the default instance, by one request."""
+        databases = [{"instance": "MSSQLSERVER", "database": name} for name in names]
+        self.request("backup", {"databases": databases, "backupType": "Full"})
 
     def next_tracker(self) -> None:
         """Give the next batch of polls to another instance, if there are several."""
         self._runtimes.append(self._runtimes.pop(0))
         composition.install(self._runtimes[0])
 
-    def run(self, *, until: Callable[[], bool] | None = None, at_most: timedelta | None = None) -> None:
-        """Run until nothing is left to do, `until` is true, or `at_most` has passed."""
+    def run(self, *, at_most: timedelta | None = None) -> None:
+        """Run until nothing is left to do, or `at_most` has passed."""
         end = self.clock.now() + at_most if at_most is not None else None
-        if not self.step(until or (lambda: False), until=end) and end is not None and self.broker.next_due():
+        self.step(until=end)
+        if end is not None and self.broker.next_due():
             self.clock.advance_to(end)
+
+
+def back_up_by_hand(simulator: Simulator, vm: str, database: str) -> bool:
+    """Start a backup as somebody else does: an app sees it only among the vault's jobs. Returns whether the service's
+    limits allowed it.
+    """
+    item = (
+        f"{VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;{vm}"
+        f"/protectedItems/SQLDataBase;mssqlserver;{database}/backup"
+    )
+    body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
+    answer = ask_by_hand(simulator, "POST", item, body)
+    assert answer.status in (202, 429), answer.body
+    return answer.status == 202
 
 
 def at(entry: dict[str, Any]) -> datetime:
     """When a line of the access log was written."""
-    head, _, fraction = str(entry["time"]).rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00")
+    return datetime.fromisoformat(entry["time"])
 
 
 def busiest_hour(moments: Sequence[datetime]) -> int:

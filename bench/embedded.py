@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote, urlsplit
 
 import requests
 
-from bench.estate import estate
+from bench.estate import VAULT, estate
 from bench.remote import RemoteSimulator
 from bench.report import Finding, Row, Spread
 from local.broker import Broker
 from local.simulator import FIXED_TOKEN
 from shared.bus import OutgoingMessage
 
-_VAULT = (
-    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup/providers"
-    "/Microsoft.RecoveryServices/vaults/vault1"
-)
 _RUNS = 5
 
 
@@ -29,14 +27,14 @@ def measure(*, quick: bool) -> Finding:
         one = requests.Session()
         one.headers["Authorization"] = f"Bearer {FIXED_TOKEN}"
         one.trust_env = False
-        item = f"{remote.url}{_VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
+        item = f"{remote.url}{VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
         request = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
         for number in range(20):
             path = (
                 f"{item}/protectedItems/SQLDataBase;mssqlserver;db{number:04}/backup?api-version=2024-04-01"
             )
             one.post(path, json=request).raise_for_status()
-        listed = one.get(f"{remote.url}{_VAULT}/backupJobs?api-version=2024-04-01").json()["value"]
+        listed = one.get(f"{remote.url}{VAULT}/backupJobs?api-version=2024-04-01").json()["value"]
         jobs = [f"{remote.url}{entry['id']}?api-version=2024-04-01" for entry in listed]
         pages = Spread(tuple(_listing(one, remote.url) for _ in range(_RUNS)))
         polling = Spread(tuple(_polls(jobs, polls) for _ in range(_RUNS)))
@@ -78,7 +76,7 @@ def measure(*, quick: bool) -> Finding:
 
 
 def _listing(session: requests.Session, url: str) -> float:
-    link = f"{url}{_VAULT}/backupProtectedItems?api-version=2024-04-01&$filter=backupManagementType eq 'AzureWorkload'"
+    link = f"{url}{VAULT}/backupProtectedItems?api-version=2024-04-01&$filter=backupManagementType eq 'AzureWorkload'"
     count = items = 0
     began = time.perf_counter()
     while link:
@@ -92,9 +90,6 @@ def _listing(session: requests.Session, url: str) -> float:
 
 
 def _polls(jobs: list[str], count: int) -> float:
-    import http.client
-    from urllib.parse import quote, urlsplit
-
     def client(number: int) -> None:
         parts = urlsplit(jobs[0])
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port)

@@ -7,6 +7,15 @@ from typing import Any, Final
 
 from local.simulator import SERVICE_LIMITS, Scenario
 
+#: The ARM id of the vault of every estate, and of its first VM.
+VAULT: Final = (
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup/providers"
+    "/Microsoft.RecoveryServices/vaults/vault1"
+)
+VM: Final = (
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-sql/providers"
+    "/Microsoft.Compute/virtualMachines/sqlvm1"
+)
 #: Job lengths: median 8 minutes, 95th percentile 66 minutes.
 MEDIAN: Final = 8 * 60.0
 SIGMA: Final = math.log(66 / 8) / 1.6448536

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from bench.app import App, at, busiest_hour
+from bench.app import App, at, back_up_by_hand, busiest_hour
 from bench.estate import estate
 from bench.peers.sdk import SdkScript
 from bench.peers.simulated import simulated
 from bench.report import Finding, Row
-from local.simulator import FIXED_TOKEN, SERVICE_LIMITS, Simulator
-from local.simulator.http_messages import Request
+from local.simulator import SERVICE_LIMITS, Simulator
 from local.stepped_clock import SteppedClock
 
 _LONG = 8 * 3600.0
@@ -85,7 +84,7 @@ def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
     with simulated(SdkScript, estate(jobs, protected=True, backup=_LONG)) as (script, simulator, clock):
         names = _start(simulator, clock, jobs)
         began = clock.monotonic()
-        script.follow(names, until=lambda: clock.monotonic() - began > seconds, pool=32)
+        script.follow(names, until=lambda: clock.monotonic() - began > seconds)
         entries = [entry for entry in simulator.access_entries if entry["route"] == "GetJob"]
         elapsed = clock.monotonic() - began
     refused = sum(entry["status"] == 429 for entry in entries)
@@ -99,12 +98,7 @@ def _sdk(jobs: int, *, seconds: float) -> dict[str, float]:
 
 def _start(simulator: Simulator, clock: SteppedClock, jobs: int) -> list[str]:
     """Start the jobs at the pace that ARM allows for writes; returns their ids."""
-    item = "/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1/protectedItems/"
-    body = b'{"properties":{"objectType":"AzureWorkloadBackupRequest","backupType":"Full"}}'
-    headers = {"authorization": f"Bearer {FIXED_TOKEN}"}
     for number in range(jobs):
         clock.advance(timedelta(seconds=0.1))
-        path = f"{simulator.vault_id()}{item}SQLDataBase;mssqlserver;db{number:04}/backup"
-        request = Request("POST", path, "api-version=2024-04-01", headers, body, "http://127.0.0.1")
-        assert simulator.handle(request).status == 202
+        assert back_up_by_hand(simulator, "sqlvm1", f"db{number:04}")
     return [str(entry["jobId"]) for entry in simulator.ledger_entries]

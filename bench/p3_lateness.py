@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
-from bench.app import App, at, busiest_hour
+from bench.app import App, at, back_up_by_hand, busiest_hour
 from bench.best_policy import mean_lateness
 from bench.estate import fleet_of_jobs
 from bench.peers.az import AzCalls
@@ -174,7 +174,9 @@ def _beside_others(jobs: int) -> dict[str, Any]:
         left = [f"db{jobs + number:04}" for number in range(jobs)]
         for minute in range(minutes):
             due = len(left) - jobs * (minutes - minute - 1) // minutes
-            left = [name for name in left[:due] if not app.back_up_by_hand("sqlvm2", name)] + left[due:]
+            left = [name for name in left[:due] if not back_up_by_hand(app.simulator, "sqlvm2", name)] + left[
+                due:
+            ]
             app.run(at_most=_MINUTE)
         return {"jobs": jobs, **_figures(app)}
 
@@ -214,13 +216,7 @@ def _one_at_a_time(samples: int) -> dict[str, float]:
     with App(fleet_of_jobs(samples, seed=2)) as app:
         for number in range(samples):
             app.clock.advance(timedelta(seconds=chance.uniform(60, 400)))
-            app.request(
-                "backup",
-                {
-                    "databases": [{"instance": "MSSQLSERVER", "database": f"db{number:04}"}],
-                    "backupType": "Full",
-                },
-            )
+            app.back_up(f"db{number:04}")
             app.run()
         return _late_of([outcome.lateness for outcome in app.outcomes if outcome.lateness is not None])
 

@@ -12,25 +12,23 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from bench.estate import estate
+from bench.estate import VAULT, VM, estate
 from bench.peers import durable
 from bench.remote import RemoteSimulator
 from bench.report import Finding, Row, Spread
 from shared import composition
 from shared.arm.ids import VaultId
+from shared.azure_backup.models import Job
 from shared.bus import OutgoingMessage
-from shared.clock import SystemClock
+from shared.clock import ServiceClock, SystemClock
+from shared.engine.message import Delivery
+from shared.engine.run import handle
+from shared.following.batch import handle_batch
+from shared.listing_cache import JobCache
+from shared.workflows import TABLE
 
-_VAULT = (
-    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-backup/providers"
-    "/Microsoft.RecoveryServices/vaults/vault1"
-)
-_VM = (
-    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-sql/providers"
-    "/Microsoft.Compute/virtualMachines/sqlvm1"
-)
 _ITEM = (
-    f"{_VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
+    f"{VAULT}/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;rg-sql;sqlvm1"
     "/protectedItems/SQLDataBase;mssqlserver;"
 )
 RUNS = 7
@@ -52,7 +50,7 @@ class _Nowhere:
         self.taken += len(messages)
 
 
-def step_body(step: str, payload: dict[str, Any], *, sender: str, poll: int = 0, attempt: int = 0) -> bytes:
+def step_body(step: str, payload: dict[str, Any], *, sender: str, poll: int = 0) -> bytes:
     """A message between steps, as the app writes it."""
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return json.dumps(
@@ -63,8 +61,8 @@ def step_body(step: str, payload: dict[str, Any], *, sender: str, poll: int = 0,
             "at": now,
             "since": now,
             "poll": poll,
-            "attempt": attempt,
-            "request": {"operation": "backup", "source": "bench", "id": "1", "vaultId": _VAULT},
+            "attempt": 0,
+            "request": {"operation": "backup", "source": "bench", "id": "1", "vaultId": VAULT},
             "effect": {"n": 1},
             "payload": payload,
         }
@@ -72,7 +70,7 @@ def step_body(step: str, payload: dict[str, Any], *, sender: str, poll: int = 0,
 
 
 def database(name: str) -> dict[str, str]:
-    return {"vmId": _VM, "instance": "MSSQLSERVER", "name": name}
+    return {"vmId": VM, "instance": "MSSQLSERVER", "name": name}
 
 
 def protect_task(name: str) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def protect_task(name: str) -> dict[str, Any]:
     return {
         "database": database(name),
         "itemId": f"{_ITEM}{name}",
-        "policyId": f"{_VAULT}/backupPolicies/HourlyLogBackup",
+        "policyId": f"{VAULT}/backupPolicies/HourlyLogBackup",
         "policyName": "HourlyLogBackup",
         "action": "already",
         "protectionState": "IRPending",
@@ -176,8 +174,6 @@ def _replays(polls: int) -> Spread:
 
 
 def _deliveries(bodies: list[bytes], queue: str) -> list[Any]:
-    from shared.engine.message import Delivery
-
     now = SystemClock().now()
     return [Delivery(queue=queue, body=body, message_id=str(n), taken=now) for n, body in enumerate(bodies)]
 
@@ -191,19 +187,10 @@ def _cpu(handle: Callable[[Any], None], deliveries: list[Any]) -> float:
     return (time.thread_time() - began) / len(deliveries) * 1e6
 
 
-def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) -> float:
-    from shared.engine.run import handle
-    from shared.workflows import TABLE
-
+def _without_call(runtime: Any, count: int, *, poll: int = 0) -> float:
     definition = TABLE.rows["enable_protection"]
     bodies = [
-        step_body(
-            "enable_protection",
-            protect_task(f"db{n:04}"),
-            sender="select_databases",
-            poll=poll,
-            attempt=attempt,
-        )
+        step_body("enable_protection", protect_task(f"db{n:04}"), sender="select_databases", poll=poll)
         for n in range(count)
     ]
     return _cpu(
@@ -213,11 +200,6 @@ def _without_call(runtime: Any, count: int, *, poll: int = 0, attempt: int = 0) 
 
 def _polls(runtime: Any, count: int) -> float:
     """The tracker's batch, its jobs known from a listing and still running."""
-    from shared.azure_backup.models import Job
-    from shared.clock import ServiceClock
-    from shared.following.batch import handle_batch
-    from shared.listing_cache import JobCache
-
     now = runtime.service_clock.now()
     assert isinstance(runtime.service_clock, ServiceClock)
     began, deadline = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (now - _AGO, now + timedelta(days=5)))
@@ -247,7 +229,7 @@ def _polls(runtime: Any, count: int) -> float:
     azure: Any = SimpleNamespace(list_jobs=list_jobs, budget=runtime.backup.budget)
     listed.listings.get(
         azure,
-        VaultId.parse(_VAULT),
+        VaultId.parse(VAULT),
         oldest=now - 2 * _AGO,
         interval=runtime.settings.track_interval,
         now=lambda: now,
@@ -257,9 +239,6 @@ def _polls(runtime: Any, count: int) -> float:
 
 
 def _with_call(runtime: Any, numbers: list[int]) -> float:
-    from shared.engine.run import handle
-    from shared.workflows import TABLE
-
     definition = TABLE.rows["trigger_backup"]
     bodies = [step_body("trigger_backup", backup_task(f"db{n:04}"), sender="select_items") for n in numbers]
     return _cpu(lambda delivery: handle(definition, delivery, runtime), _deliveries(bodies, "trigger-backup"))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.estate import estate
+from bench.p5_step import backup_task, step_body
 from bench.remote import RemoteSimulator
 from bench.report import Finding, Row, Spread
 
@@ -45,8 +46,6 @@ print(time.perf_counter() - t)
 
 
 def measure(*, quick: bool) -> Finding:
-    from bench.p5_step import backup_task, step_body
-
     runs = 3 if quick else 9
     ours, theirs, bare, first, peer_first = [], [], [], [], []
     with RemoteSimulator(estate(4 * runs, protected=True, budgets=False, backup=600), real=True) as remote:

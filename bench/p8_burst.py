@@ -21,13 +21,7 @@ def measure(*, quick: bool) -> Finding:
     least = max(0.0, (count - writes["bucket"]) / writes["perSecond"])
     with App(estate(count, protected=True, backup=_LENGTH)) as app:
         for number in range(count):
-            app.request(
-                "backup",
-                {
-                    "databases": [{"instance": "MSSQLSERVER", "database": f"db{number:04}"}],
-                    "backupType": "Full",
-                },
-            )
+            app.back_up(f"db{number:04}")
         app.run()
         many = _figures(app)
     with App(estate(count, protected=True, backup=_LENGTH)) as app:
@@ -85,16 +79,12 @@ def _waits_during_a_fan_out(count: int) -> list[float]:
     others = 60
     with App(estate(count + others, protected=True, backup=_LENGTH)) as app:
         names = [f"db{number:04}" for number in range(count + others)]
-        first = {"databases": [{"instance": "MSSQLSERVER", "database": name} for name in names[:count]]}
-        app.request("backup", {**first, "backupType": "Full"})
+        app.back_up(*names[:count])
         app.run(at_most=timedelta(seconds=30))
         asked = {}
         for name in names[count:]:
             asked[name] = app.clock.now()
-            app.request(
-                "backup",
-                {"databases": [{"instance": "MSSQLSERVER", "database": name}], "backupType": "Full"},
-            )
+            app.back_up(name)
             app.run(at_most=timedelta(seconds=1))
         app.run()
         started = {

@@ -11,59 +11,40 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from bench.estate import estate
+from bench.estate import VAULT, estate
 from bench.remote import RemoteSimulator
 from bench.report import Finding, Row, Spread
-from local.broker import Broker, ReceivedMessage
+from local.broker import Broker, InProcessBus
 from local.host.host import Host
 from local.host.host_json import HostSettings
 from local.host.indexing import index
+from local.host.receiver import InProcessReceiver
 from local.stepped_clock import SteppedClock
 from shared import composition
 from shared.bus import OutgoingMessage
 
 
-class BrokerProcess:
-    """In the other process: a broker on a stepped clock, kept in a file."""
+class BrokerProcess(InProcessReceiver):
+    """In the other process: a broker on a stepped clock, kept in a file; bus and receiver of the app."""
 
     def __init__(self, path: Path, start: datetime) -> None:
         self._clock = SteppedClock(start)
-        self._broker = Broker(path, clock=self._clock)
+        super().__init__(Broker(path, clock=self._clock))
 
     def advance_to(self, moment: datetime) -> None:
         self._clock.advance_to(moment)
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        for entity in dict.fromkeys(message.entity for message in messages):
-            self._broker.send(entity, [message for message in messages if message.entity == entity])
+        InProcessBus(self._broker).send(messages)
 
     def peek(self, queue: str) -> list[bytes]:
-        return [message.body for message in self._broker.peek(queue, max_messages=100_000)]
-
-    def receive(self, entity: str, max_messages: int) -> list[ReceivedMessage]:
-        return self._broker.receive(entity, max_messages)
-
-    def complete(self, entity: str, lock_token: UUID) -> None:
-        self._broker.complete(entity, lock_token)
-
-    def abandon(self, entity: str, lock_token: UUID) -> None:
-        self._broker.abandon(entity, lock_token)
-
-    def renew(self, entity: str, lock_token: UUID) -> datetime:
-        return self._broker.renew_lock(entity, lock_token)
-
-    def next_due(self) -> datetime | None:
-        return self._broker.next_due()
-
-    def add_listener(self, _listener: Callable[[], None]) -> Callable[[], None]:
-        raise NotImplementedError("without threads nobody listens")
+        return list(InProcessBus(self._broker).peek(queue))
 
     def close(self) -> None:
         self._broker.close()
@@ -140,17 +121,13 @@ def _one(jobs: int) -> tuple[float, float]:
             clock=remote.clock,
             timers=False,
         )
-        vault = (
-            f"/subscriptions/{scenario.subscription_id}/resourceGroups/rg-backup/providers"
-            "/Microsoft.RecoveryServices/vaults/vault1"
-        )
         event = {
             "specversion": "1.0",
             "type": "sqlvmbackup.backup.requested.v1",
             "source": "bench",
             "id": "1",
             "data": {
-                "vaultId": vault,
+                "vaultId": VAULT,
                 "databases": [{"instance": "*", "database": "*"}],
                 "backupType": "Full",
             },

@@ -106,7 +106,7 @@ class AzCalls:
             if found["status"] not in ("InProgress", "Cancelling"):
                 break
             self._threads.sleep(JOB_POLL)
-        self.ends.append((self._threads.clock.now(), _moment(found["endTime"])))
+        self.ends.append((self._threads.clock.now(), datetime.fromisoformat(found["endTime"])))
 
     def _follow(self, answer: requests.Response) -> str:
         operation = answer.headers["Azure-AsyncOperation"].split("?")[0].rsplit("/", 1)[1]
@@ -128,8 +128,3 @@ class AzCalls:
             self._threads.sleep(float(answer.headers["Retry-After"]))
         answer.raise_for_status()
         return answer
-
-
-def _moment(text: str) -> datetime:
-    head, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00")

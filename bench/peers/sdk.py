@@ -22,6 +22,7 @@ from bench.virtual_time import VirtualThreads
 from local.simulator import FIXED_TOKEN, Simulator, SimulatorServer
 
 POLL = 30.0
+_POOL = 32
 _FABRIC = "Azure"
 _SQL_DATABASES = "backupManagementType eq 'AzureWorkload' and workloadType eq 'SQLDataBase'"
 _RUNNING = ("InProgress", "Cancelling")
@@ -80,7 +81,7 @@ class SdkScript:
     def close(self) -> None:
         self.client.close()
 
-    def protect_and_back_up(self, vm: str, *, pool: int = 32) -> None:
+    def protect_and_back_up(self, vm: str) -> None:
         """Register the VM, protect all its databases, and take the first backup of each."""
         policy = f"{self._simulator.vault_id()}/backupPolicies/HourlyLogBackup"
 
@@ -145,8 +146,8 @@ class SdkScript:
             ]
 
         self._threads.run([discover], threads=1)
-        self._threads.run([partial(self._protect, *item, policy) for item in self._found], threads=pool)
-        self.back_up(self._found, pool=pool)
+        self._threads.run([partial(self._protect, *item, policy) for item in self._found], threads=_POOL)
+        self.back_up(self._found)
 
     def _protect(self, container: str, item: str, policy: str) -> None:
         body = m.ProtectedItemResource(properties=m.AzureVmWorkloadSQLDatabaseProtectedItem(policy_id=policy))
@@ -155,9 +156,7 @@ class SdkScript:
         )
         poller.polling_method().follow()
 
-    def back_up(
-        self, items: list[tuple[str, str]], *, pool: int = 32, until: Callable[[], bool] | None = None
-    ) -> None:
+    def back_up(self, items: list[tuple[str, str]], *, until: Callable[[], bool] | None = None) -> None:
         """Trigger a backup of each item, then poll every job each 30 seconds until all have ended."""
         jobs: list[str] = []
 
@@ -189,11 +188,10 @@ class SdkScript:
                     return
                 self._threads.sleep(POLL)
 
-        self._threads.run([partial(trigger, *item) for item in items], threads=pool)
+        self._threads.run([partial(trigger, *item) for item in items], threads=_POOL)
+        self.follow(jobs, until=until)
 
-        self.follow(jobs, pool=pool, until=until)
-
-    def follow(self, jobs: list[str], *, pool: int = 32, until: Callable[[], bool] | None = None) -> None:
+    def follow(self, jobs: list[str], *, until: Callable[[], bool] | None = None) -> None:
         """Poll every job each 30 seconds until all have ended, or `until` is true."""
 
         def look(job: str) -> None:
@@ -211,7 +209,7 @@ class SdkScript:
 
         while jobs and (until is None or not until()):
             began = self._threads.clock.monotonic()
-            self._threads.run([partial(look, job) for job in list(jobs)], threads=pool)
+            self._threads.run([partial(look, job) for job in list(jobs)], threads=_POOL)
             left = POLL - (self._threads.clock.monotonic() - began)
             if jobs and left > 0:
                 self._threads.run([partial(self._threads.sleep, left)], threads=1)
