@@ -84,70 +84,45 @@ class SdkScript:
     def protect_and_back_up(self, vm: str) -> None:
         """Register the VM, protect all its databases, and take the first backup of each."""
         policy = f"{self._simulator.vault_id()}/backupPolicies/HourlyLogBackup"
+        found: list[tuple[str, str]] = []
+        self._threads.run([lambda: found.extend(self._discover(vm))], threads=1)
+        self._threads.run([partial(self._protect, *item, policy) for item in found], threads=_POOL)
+        self.back_up(found)
 
-        def discover() -> None:
-            containers = self.client.protection_containers
-            operation = self._operation_of(
-                lambda cls: containers.refresh(
-                    self._vault,
-                    self._group,
-                    _FABRIC,
-                    filter="backupManagementType eq 'AzureWorkload'",
-                    cls=cls,
-                )
+    def _discover(self, vm: str) -> list[tuple[str, str]]:
+        """Register the VM and inquire its databases; returns them as container and item."""
+        vault = self._vault, self._group
+        containers = self.client.protection_containers
+        operation = self._operation_of(
+            partial(containers.refresh, *vault, _FABRIC, filter="backupManagementType eq 'AzureWorkload'")
+        )
+        results = self.client.protection_container_refresh_operation_results
+        self._wait_for(partial(results.get, *vault, _FABRIC, operation))
+        offered = self.client.protectable_containers.list(
+            *vault, _FABRIC, filter="backupManagementType eq 'AzureWorkload'"
+        )
+        name = next(entry.name for entry in offered if entry.properties.container_id.lower() == vm.lower())
+        container = m.ProtectionContainerResource(
+            properties=m.AzureVMAppContainerProtectionContainer(
+                backup_management_type="AzureWorkload",
+                source_resource_id=vm,
+                workload_type="SQLDataBase",
+                operation_type="Register",
             )
-            results = self.client.protection_container_refresh_operation_results
-            while True:
-                self._threads.sleep(POLL)
-                if self._status(
-                    lambda cls: results.get(self._vault, self._group, _FABRIC, operation, cls=cls)
-                ) in (200, 204):
-                    break
-            offered = self.client.protectable_containers.list(
-                self._vault, self._group, _FABRIC, filter="backupManagementType eq 'AzureWorkload'"
-            )
-            found = next(
-                container for container in offered if container.properties.container_id.lower() == vm.lower()
-            )
-            container = m.ProtectionContainerResource(
-                properties=m.AzureVMAppContainerProtectionContainer(
-                    backup_management_type="AzureWorkload",
-                    source_resource_id=vm,
-                    workload_type="SQLDataBase",
-                    operation_type="Register",
-                )
-            )
-            poller = containers.begin_register(
-                self._vault, self._group, _FABRIC, found.name, container, polling=_Polling(timeout=POLL)
-            )
-            poller.polling_method().follow()
-            operation = self._operation_of(
-                lambda cls: containers.inquire(
-                    self._vault,
-                    self._group,
-                    _FABRIC,
-                    found.name,
-                    filter="workloadType eq 'SQLDataBase'",
-                    cls=cls,
-                )
-            )
-            done = self.client.protection_container_operation_results
-            while True:
-                self._threads.sleep(POLL)
-                if self._status(
-                    lambda cls: done.get(self._vault, self._group, _FABRIC, found.name, operation, cls=cls)
-                ) in (200, 204):
-                    break
-            items = self.client.backup_protectable_items.list(self._vault, self._group, filter=_SQL_DATABASES)
-            self._found = [
-                (found.name, item.name)
-                for item in items
-                if item.properties.protectable_item_type.lower() == "sqldatabase"
-            ]
-
-        self._threads.run([discover], threads=1)
-        self._threads.run([partial(self._protect, *item, policy) for item in self._found], threads=_POOL)
-        self.back_up(self._found)
+        )
+        poller = containers.begin_register(*vault, _FABRIC, name, container, polling=_Polling(timeout=POLL))
+        poller.polling_method().follow()
+        operation = self._operation_of(
+            partial(containers.inquire, *vault, _FABRIC, name, filter="workloadType eq 'SQLDataBase'")
+        )
+        done = self.client.protection_container_operation_results
+        self._wait_for(partial(done.get, *vault, _FABRIC, name, operation))
+        items = self.client.backup_protectable_items.list(*vault, filter=_SQL_DATABASES)
+        return [
+            (name, item.name)
+            for item in items
+            if item.properties.protectable_item_type.lower() == "sqldatabase"
+        ]
 
     def _protect(self, container: str, item: str, policy: str) -> None:
         body = m.ProtectedItemResource(properties=m.AzureVmWorkloadSQLDatabaseProtectedItem(policy_id=policy))
@@ -165,8 +140,14 @@ class SdkScript:
             while True:
                 try:
                     operation = self._operation_of(
-                        lambda cls: self.client.backups.trigger(
-                            self._vault, self._group, _FABRIC, container, item, request, cls=cls
+                        partial(
+                            self.client.backups.trigger,
+                            self._vault,
+                            self._group,
+                            _FABRIC,
+                            container,
+                            item,
+                            request,
                         )
                     )
                     break
@@ -214,9 +195,14 @@ class SdkScript:
             if jobs and left > 0:
                 self._threads.run([partial(self._threads.sleep, left)], threads=1)
 
-    def _operation_of(self, call: Callable[[Any], Any]) -> str:
-        location: str = call(lambda response, _body, _headers: response.http_response.headers["Location"])
+    def _operation_of(self, call: Callable[..., Any]) -> str:
+        """The id of the operation that a call starts."""
+        location: str = call(cls=lambda response, _body, _headers: response.http_response.headers["Location"])
         return location.split("?", maxsplit=1)[0].rsplit("/", 1)[1]
 
-    def _status(self, call: Callable[[Any], Any]) -> int:
-        return int(call(lambda response, _body, _headers: response.http_response.status_code))
+    def _wait_for(self, result: Callable[..., Any]) -> None:
+        """Ask for the result of an operation until it is there."""
+        status = 202
+        while status not in (200, 204):
+            self._threads.sleep(POLL)
+            status = result(cls=lambda response, _body, _headers: response.http_response.status_code)
