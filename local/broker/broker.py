@@ -119,11 +119,6 @@ class Broker:
         with self._condition:
             return self._storage_error
 
-    @property
-    def clock(self) -> Clock:
-        """The broker's clock."""
-        return self._clock
-
     # -- sending
 
     def send(self, entity: str, messages: Sequence[OutgoingMessage | IncomingMessage]) -> list[int]:
@@ -298,6 +293,11 @@ class Broker:
         with self._transaction():
             due = self._store.earliest_due()
         return None if due is None else to_moment(due)
+
+    def seconds_until_due(self) -> float | None:
+        """Seconds until `next_due`; None where there is none, or where the clock only moves when it is stepped."""
+        due = None if isinstance(self._clock, SteppedClock) else self.next_due()
+        return None if due is None else max(0.0, (due - self._clock.now()).total_seconds())
 
     def wait(self, timeout: float, since: int | None = None) -> bool:
         """Block until a message becomes available in some entity, `timeout` seconds of real time at most.

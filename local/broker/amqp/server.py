@@ -20,7 +20,6 @@ from local.broker.amqp.connection import ClientConnection
 from local.broker.amqp.requests import ManagementNode, Refusal, TokenNode
 from local.broker.broker import Broker
 from local.broker.model import BrokerError
-from local.stepped_clock import SteppedClock
 from shared.clock import SystemClock
 
 __all__ = ["AmqpServer"]
@@ -234,15 +233,8 @@ class AmqpServer:
 
     def _pause(self) -> float | None:
         """Seconds until a schedule or a lock ends, or a connection needs an empty frame; None: no such moment."""
-        pauses = [
-            pause for connection in self._connections.values() if (pause := connection.pause()) is not None
-        ]
-        clock = self._broker.clock
-        if not isinstance(clock, SteppedClock):
-            due = self._broker.next_due()
-            if due is not None:
-                pauses.append(max(0.0, (due - clock.now()).total_seconds()))
-        return min(pauses, default=None)
+        pauses = [self._broker.seconds_until_due(), *(each.pause() for each in self._connections.values())]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     def _accept(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
         with suppress(BlockingIOError, ConnectionError):
