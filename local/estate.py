@@ -150,6 +150,8 @@ class Estate:
         """Open an empty namespace; the messages of the one before are lost."""
         self.broker = self._opened.enter_context(Broker(None, clock=self.clock))
         self.bus = self.open_bus()
+        self._events: list[JsonObject] = []
+        self._events_read = 0
 
     def start(self) -> None:
         """Start a process of the app; it replaces the one before."""
@@ -234,12 +236,11 @@ class Estate:
 
     def events(self) -> list[JsonObject]:
         """Everything that was published, oldest first."""
-        found: list[JsonObject] = []
-        start = 0
-        while page := self.broker.peek(OUTCOMES, start, _PAGE):
-            found += [json.loads(message.body) for message in page]
-            start = page[-1].sequence_number + 1
-        return found
+        # It is asked again and again while a flow runs, and nothing is read twice.
+        while page := self.broker.peek(OUTCOMES, self._events_read, _PAGE):
+            self._events += [json.loads(message.body) for message in page]
+            self._events_read = page[-1].sequence_number + 1
+        return [*self._events]
 
     def parked(self) -> list[JsonObject]:
         """The parked messages, with the reasons."""

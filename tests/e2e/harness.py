@@ -98,10 +98,14 @@ class Estate(SteppedEstate):
     def finish(self, awaited: AwaitedRequests, *, within: timedelta = timedelta(days=30)) -> list[JsonObject]:
         """Step the clock until all outcomes are there, and give those."""
         until = self.clock.now() + within
+        seen = 0
 
         def complete() -> bool:
-            for event in self.events():
+            nonlocal seen
+            events = self.events()
+            for event in events[seen:]:
                 awaited.observe(event)
+            seen = len(events)
             return awaited.complete
 
         self.step_until(complete, until=until)
