@@ -49,10 +49,6 @@ def calls(estate: FaultyEstate, method: str) -> int:
     return sum(entry["method"] == method for entry in estate.simulator.access_entries)
 
 
-#: What a bad answer is put on: a read before anything has begun, a PUT, a POST that is not repeatable.
-READ, PUT, POST = "ListProtectedItems", "ConfigureBackup", "Backup"
-
-
 @pytest.mark.parametrize("recovery", RECOVERIES)
 def test_F01_crash_before_arm_call(open_estate: OpenEstate, recovery: Recovery) -> None:
     estate = open_estate(protected_estate("orders", "billing"), Plan(recovery=recovery))
@@ -81,7 +77,7 @@ def test_F02_crash_after_arm_202_before_enqueue(open_estate: OpenEstate, recover
     expected = untouched.mutations
     assert len(puts) == 2, "a registration and a protection"
     for number in puts:
-        estate = open_estate(bare_estate(), Plan(crashes={number: "after"}, recovery=recovery), sockets=True)
+        estate = open_estate(bare_estate(), Plan(crashes={number: "after"}, recovery=recovery))
         outcome = finished(estate, estate.protect("orders"))
         assert (outcome["status"], outcome["protectionState"]) == ("succeeded", "IRPending")
         assert estate.crashes == 1
@@ -96,7 +92,7 @@ def test_F03_crash_after_backup_post_202_before_enqueue(
     open_estate: OpenEstate, recovery: Recovery, route: str, effect: str
 ) -> None:
     plan = Plan(at={effect: "after"}, recovery=recovery)
-    estate = open_estate(protected_estate(), plan, sockets=True)
+    estate = open_estate(protected_estate(), plan)
     request = estate.backup("orders") if route == "Backup" else estate.restore("orders")
     outcome = finished(estate, request)
     assert (outcome["status"], estate.crashes) == ("succeeded", 1)
@@ -135,7 +131,7 @@ def test_F05_crash_after_publish_before_complete(open_estate: OpenEstate, recove
 
 
 def test_F39_scale_in_during_step(open_estate: OpenEstate) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     reached, go_on = threading.Event(), threading.Event()
 
     def pause(method: str, path: str, answer: RawAnswer) -> RawAnswer:
@@ -161,14 +157,3 @@ def test_F39_scale_in_during_step(open_estate: OpenEstate) -> None:
     estate.check()
     assert estate.outcome()["status"] == "succeeded"
     assert estate.mutations["Backup"] == 1
-
-
-def test_F39_scale_in_at_every_effect(open_estate: OpenEstate) -> None:
-    """The worker is stopped in the middle of each of a restore's effects; its locks end by time."""
-    untouched = open_estate(protected_estate())
-    finished(untouched, untouched.restore("orders"))
-    effects = untouched.meter.effects
-    for number, name in enumerate(effects):
-        estate = open_estate(protected_estate(), Plan(crashes={number: "after"}, recovery="later"))
-        assert finished(estate, estate.restore("orders"))["status"] == "succeeded", name
-        assert estate.mutations["Restore"] == 1, name

@@ -7,7 +7,6 @@ Each test bears the number of its fault; `tests/faults/matrix.py` says what is e
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,11 +19,10 @@ from local.estate import JsonObject, the_functions
 from local.host import FunctionDefinition, Host, trigger_values
 from shared.arm.transport import RawAnswer
 from shared.bus import OutgoingMessage
-from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
+from shared.bus.topology import TOPOLOGY
 from shared.engine.message import VERSION, Delivery
-from shared.engine.run import handle, read
+from shared.engine.run import read
 from shared.engine.table import upgraded
-from shared.following.batch import handle_batch
 from shared.workflows import TABLE
 from tests.e2e.harness import message_to, virtual_machine
 from tests.faults import corpus
@@ -35,14 +33,12 @@ from tests.faults.estate import (
     Side,
     bare_estate,
     fault,
-    open_faulty,
     protected_estate,
 )
 from tests.faults.observing import (
     OpenEstate,
-    one,
+    finished,
     proven,
-    run,
 )
 
 BAD = [
@@ -60,7 +56,7 @@ BAD = [
 
 @pytest.mark.parametrize("queue", ["backup-requests", "events"])
 def test_F33_a_request_that_leaves_no_room_is_rejected_at_once(open_estate: OpenEstate, queue: str) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     excluded = [{"instance": "x" * 120, "database": f"{number:0>120}"} for number in range(970)]
     while True:
         request = estate.backup("orders", exclude=excluded)
@@ -83,7 +79,7 @@ def test_F33_a_request_that_leaves_no_room_is_rejected_at_once(open_estate: Open
 def test_F33_what_is_as_large_as_the_broker_takes_is_parked_whole(
     open_estate: OpenEstate, size: int, dead: bool
 ) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     request = estate.backup("orders")
     body = json.dumps(request if dead else {**request, "type": "x"}).encode()
     body = body + b" " * (size - len(body))
@@ -153,25 +149,6 @@ def lost(before: Any, after: Any, path: str = "") -> list[str]:
 OLD_MESSAGES = corpus.DIRECTORY / "version-1.jsonl"
 
 
-def recorded_flows() -> list[OutgoingMessage]:
-    """Every kind of message between steps, as this version of the app writes them."""
-    seen: dict[tuple[Any, ...], OutgoingMessage] = {}
-    for flow in (bare_estate(), protected_estate()):
-        with open_faulty(flow) as estate:
-            if flow["virtualMachines"][0].get("registeredTo"):
-                estate.submit(estate.backup("orders"), estate.restore("orders"))
-            else:
-                estate.submit(estate.protect("orders", firstBackup="now"))
-            estate.quiesce()
-            for message in estate.bus.sent:
-                if message.entity in {step.queue for step in TABLE.rows.values()}:
-                    body = json.loads(message.body)
-                    payload = body["payload"]
-                    key = (message.entity, body["sender"], payload.get("origin"), "jobId" in payload)
-                    seen.setdefault(key, message)
-    return list(seen.values())
-
-
 #: What an old message meets: a registered VM with a database that is not protected yet, or one that is.
 REGISTERED = bare_estate(virtualMachines=[virtual_machine("sqlvm1", "orders", registeredTo="vault1")])
 
@@ -182,14 +159,10 @@ ESTATES = {
 }
 
 
-#: What a bad answer is put on: a read before anything has begun, a PUT, a POST that is not repeatable.
-READ, PUT, POST = "ListProtectedItems", "ConfigureBackup", "Backup"
-
-
 def test_F32_message_too_big(open_estate: OpenEstate) -> None:
     essay = {"code": "UserErrorX", "errorCode": 7, "message": "All of it. " * 60_000}
-    estate = open_estate(protected_estate(faults=[fault("Backup", "jobWarning", **essay)]), sockets=True)
-    outcome = one(run(estate, estate.backup("orders")))
+    estate = open_estate(protected_estate(faults=[fault("Backup", "jobWarning", **essay)]))
+    outcome = finished(estate, estate.backup("orders"))
     assert outcome["status"] == "succeededWithWarnings"
 
     def talkative(method: str, path: str, answer: RawAnswer) -> RawAnswer:
@@ -201,16 +174,16 @@ def test_F32_message_too_big(open_estate: OpenEstate) -> None:
         }
         return replace(answer, body=json.dumps(body).encode())
 
-    estate = open_estate(protected_estate(), Plan(mangle=talkative), sockets=True)
-    outcome = one(run(estate, estate.backup("orders")))
+    estate = open_estate(protected_estate(), Plan(mangle=talkative))
+    outcome = finished(estate, estate.backup("orders"))
     assert outcome["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("queue", ["events", "backup-requests", "restore-requests"])
 def test_F33_a_message_that_is_no_request(open_estate: OpenEstate, queue: str) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     estate.broker.send(queue, [message_to(queue, body, f"bad-{number}") for number, body in enumerate(BAD)])
-    outcome = one(run(estate, estate.backup("orders")))
+    outcome = finished(estate, estate.backup("orders"))
     assert outcome["status"] == "succeeded", "the others are unharmed"
     assert estate.host.failures == 0
     rejected = [event["data"] for event in estate.outcomes() if event["data"]["status"] == "rejected"]
@@ -220,17 +193,17 @@ def test_F33_a_message_that_is_no_request(open_estate: OpenEstate, queue: str) -
 
 
 def test_F33_requests_at_the_brokers_limit(open_estate: OpenEstate) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     request = estate.backup(
         "orders", exclude=[{"instance": "x" * 120, "database": f"{n:0>120}"} for n in range(900)]
     )
     assert len(json.dumps(request)) > 240_000
-    outcome = one(run(estate, request))
+    outcome = finished(estate, request)
     assert outcome["status"] in ("succeeded", "failed")
 
 
 def test_F33_what_is_too_large_to_be_parked_is_answered_and_kept(open_estate: OpenEstate) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     # So large a body is not packed yet, and what a parked message says of it does not fit beside its properties.
     body = b"x" * (224 * 1024)
     properties: dict[str, str | int | bool] = {"filler": "y" * (32 * 1024 - 200)}
@@ -247,14 +220,14 @@ def test_F33_what_is_too_large_to_be_parked_is_answered_and_kept(open_estate: Op
 
 @pytest.mark.parametrize("step", ["select_items", "trigger_backup", "track"])
 def test_F34_poison_message(open_estate: OpenEstate, step: str) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     with defective(step):
-        outcome = one(run(estate, estate.backup("orders")))
+        outcome = finished(estate, estate.backup("orders"))
     assert outcome["status"] == ("failed" if step == "select_items" else "unknown")
     assert outcome["error"]["code"] == "FailedInternal"
     assert len(estate.parked()) == 1
     assert estate.mutations["Backup"] == (1 if step == "track" else 0)
-    assert one(run(estate, estate.backup("orders")))["status"] == "succeeded"
+    assert finished(estate, estate.backup("orders"))["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("entry", CORPUS.values(), ids=CORPUS)
@@ -304,26 +277,9 @@ def test_F40_every_old_message_goes_on_where_it_was(open_estate: OpenEstate) -> 
             assert outcome["data"]["status"] == "succeeded", outcome
 
 
-def test_F40_this_version_is_read_by_the_next_and_the_last(open_estate: OpenEstate) -> None:
-    # What a message has more or less than this version knows does not stop it.
-    for message in recorded_flows():
-        body = json.loads(message.body)
-        body["payload"]["fromTheFuture"] = {"deep": [1]}
-        body["alsoNew"] = True
-        for optional in ("late", "attempt", "failingSince", "effect"):
-            body.pop(optional, None)
-        estate = open_estate(bare_estate())
-        delivery = Delivery(queue=message.entity, body=json.dumps(body).encode(), taken=estate.clock.now())
-        if message.entity == "track":
-            handle_batch([delivery], estate.runtime)
-        else:
-            handle(TABLE.rows[message.entity.replace("-", "_")], delivery, estate.runtime)
-        assert not estate.parked()
-
-
 @pytest.mark.parametrize("step", ["trigger_backup", "track", "select_items"])
 def test_F41_a_lost_message_is_answered_parked_and_replayed(open_estate: OpenEstate, step: str) -> None:
-    estate = open_estate(protected_estate(), sockets=True)
+    estate = open_estate(protected_estate())
     queue = TABLE.rows[step].queue
     estate.submit(request := estate.backup("orders"))
     for _ in range(200):
@@ -431,12 +387,3 @@ def test_F41_a_message_given_up_after_it_had_handed_over_is_no_doubt(
     estate.check()
     assert estate.outcome(request)["status"] == "succeeded"
     assert len(estate.parked()) == 1
-
-
-def test_F41_every_queue_forwards_its_dead_letters() -> None:
-    forwarded = Counter(queue.forward_dead_letters_to for queue in TOPOLOGY.queues)
-    assert forwarded[None] == 2, "only dead-letters and parked-messages keep their own"
-    assert {queue.name for queue in TOPOLOGY.queues if queue.forward_dead_letters_to is None} == {
-        "dead-letters",
-        PARKED_MESSAGES,
-    }

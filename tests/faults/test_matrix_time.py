@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -23,14 +22,15 @@ from tests.faults.estate import (
 from tests.faults.observing import (
     OpenEstate,
     finished,
-    one,
     run,
 )
+from tests.unit.examples import VAULT
 
 MINUTE = timedelta(minutes=1)
 
 
-HOURLY: dict[str, Any] = {
+HOURLY = {
+    "vaultId": VAULT.path,
     "name": "Hourly",
     "schedule": "0 0 * * * *",
     "maxLateness": "PT30M",
@@ -44,9 +44,9 @@ def test_F37_clock_skew(open_estate: OpenEstate, minutes: int) -> None:
     faults = [fault("Backup", "throttle", nth=1, retryAfter=30)]
     durations = []
     for skew in (minutes * MINUTE, timedelta()):
-        each = open_estate(protected_estate(faults=faults), skew=skew, sockets=True)
+        each = open_estate(protected_estate(faults=faults), skew=skew)
         began = each.clock.now()
-        outcome = one(run(each, each.backup("orders")))
+        outcome = finished(each, each.backup("orders"))
         assert outcome["status"] == "succeeded"
         # Seconds of the service, not of this machine.
         assert 0 < outcome["durationSeconds"] < 600
@@ -56,11 +56,9 @@ def test_F37_clock_skew(open_estate: OpenEstate, minutes: int) -> None:
 
 
 def test_F37_deadlines_are_the_services(open_estate: OpenEstate) -> None:
-    estate = open_estate(
-        protected_estate(faults=[fault("Backup", "jobNeverEnds")]), skew=10 * MINUTE, sockets=True
-    )
+    estate = open_estate(protected_estate(faults=[fault("Backup", "jobNeverEnds")]), skew=10 * MINUTE)
     began = estate.clock.now()
-    assert one(run(estate, estate.backup("orders", jobTimeout="PT3H")))["status"] == "timedOut"
+    assert finished(estate, estate.backup("orders", jobTimeout="PT3H"))["status"] == "timedOut"
     assert estate.clock.now() - began == pytest.approx(timedelta(hours=3), abs=3 * MINUTE)
 
 
@@ -90,8 +88,6 @@ def test_F37_a_new_process_looks_for_a_lost_backup_where_it_can_be(open_estate: 
 
 
 def test_F38_timer_double_fire(open_estate: OpenEstate) -> None:
-    quiet = open_estate(protected_estate("orders", "billing"), settings={"BACKUP_SCHEDULES": "[]"})
-    HOURLY["vaultId"] = quiet.vault_id
     estate = open_estate(protected_estate(), settings={"BACKUP_SCHEDULES": json.dumps([HOURLY])})
     for _ in range(3):
         plan_backups(estate.runtime)

@@ -9,25 +9,19 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 import pytest
-import requests
 
-from local.estate import JsonObject
+from local.estate import JsonObject, ask_by_hand
 from shared.arm.transport import RawAnswer
-from shared.bus import BusError, BusUnavailableError, OutgoingMessage
-from shared.bus.topology import TOPOLOGY
-from tests.e2e.harness import POLICY, OpenEstate, virtual_machine
+from tests.e2e.harness import POLICY, Estate, OpenEstate, virtual_machine
 from tests.faults.estate import BRISK, FaultyEstate, Plan, fault, open_faulty, protected_estate
 from tests.faults.observing import proven
 from tests.reported.effects import (
     OVERWRITING,
-    advance,
     ask,
-    crash_in_the_call,
     did_once,
     effects,
     published,
     route_of,
-    settings_that_cannot_be_used,
     true_outcomes,
     until_it_crashes,
 )
@@ -42,7 +36,7 @@ OPERATIONS = ("backup", "restore", "restore over the original")
 def opened(*faults: JsonObject, plan: Plan | None = None, **scenario: Any) -> Iterator[FaultyEstate]:
     """An estate whose vault has shown that it echoes."""
     described = {"durations": LONG, **protected_estate("orders", "billing", faults=faults), **scenario}
-    with open_faulty(described, settings=OVERWRITING, sockets=True) as azure:
+    with open_faulty(described, settings=OVERWRITING) as azure:
         if described.get("echoActivityId", True):
             proven(azure)
         if plan is not None:
@@ -51,56 +45,21 @@ def opened(*faults: JsonObject, plan: Plan | None = None, **scenario: Any) -> It
         yield azure
 
 
+def back_up_in_the_portal(azure: Estate, database: str) -> None:
+    item = (
+        f"{azure.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
+        f"/protectedItems/SQLDataBase;{database}/backup"
+    )
+    body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
+    assert ask_by_hand(azure.simulator, "POST", item, body).status == 202
+
+
 def settle(azure: FaultyEstate, request: JsonObject) -> JsonObject:
     """The data of the request's one outcome, once nothing is left to do."""
     azure.quiesce()
     (outcome,) = azure.outcomes_of(request)
     data: JsonObject = outcome["data"]
     return data
-
-
-# A crash while the call is out, and settings that break and mend
-
-
-BAD = [
-    {"JOB_TIMEOUT": "seven days"},
-    {"OPERATION_TIMEOUT": "PT0S"},
-    {"BACKUP_SCHEDULES": "[{]"},
-    {"ARM_ENDPOINT": "http://example.com"},
-]
-
-
-@pytest.mark.parametrize("settings", BAD, ids=lambda settings: next(iter(settings)))
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_crash_in_the_call_and_then_settings_that_cannot_be_used(
-    operation: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with opened(plan=crash_in_the_call(operation)) as azure:
-        request = ask(azure, operation)
-        azure.submit(request)
-        until_it_crashes(azure)
-        with settings_that_cannot_be_used(azure, monkeypatch, **settings):
-            advance(azure, 12 * MINUTE)
-        outcome = settle(azure, request)
-        did_once(azure, route_of(operation), outcome)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_crash_in_the_call_and_then_an_older_version(
-    operation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The app is rolled back to a version that does not know its messages yet, and then forward again."""
-    with opened(plan=crash_in_the_call(operation)) as azure:
-        request = ask(azure, operation)
-        azure.submit(request)
-        until_it_crashes(azure)
-        azure.restart(release=True)
-        with monkeypatch.context() as patched:
-            patched.setattr("shared.engine.table.VERSION", 0)
-            advance(azure, 12 * MINUTE)
-        azure.restart(release=True)
-        outcome = settle(azure, request)
-        did_once(azure, route_of(operation), outcome)
 
 
 # A running operation of one's own
@@ -146,15 +105,7 @@ def test_a_lost_answer_whose_job_is_listed_late(
         did_once(azure, route, outcome)
 
 
-AFTER_THE_EFFECT = [
-    *(pytest.param(status) for status in (401, 403, 409, 425, 429)),
-    408,
-    500,
-    503,
-]
-
-
-@pytest.mark.parametrize("status", AFTER_THE_EFFECT)
+@pytest.mark.parametrize("status", [401, 403, 408, 409, 425, 429, 500, 503])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_error_that_comes_after_the_effect(operation: str, status: int) -> None:
     route = route_of(operation)
@@ -262,18 +213,7 @@ def test_the_job_of_a_namesake_is_not_adopted_where_the_vault_echoes(estate: Ope
     azure.run(of_instance(azure, "INST2"))
     following = azure.send(of_instance(azure, "INST1"))
     azure.host.run_until_idle()
-    item = (
-        f"{azure.url}{azure.vault_id}/backupFabrics/Azure/protectionContainers"
-        "/VMAppContainer;Compute;rg-sql;sqlvm1/protectedItems/SQLDataBase;inst2;msdb/backup"
-    )
-    answer = requests.post(
-        item,
-        params={"api-version": "2024-04-01"},
-        headers={"Authorization": "Bearer local-simulator"},
-        json={"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}},
-        timeout=10,
-    )
-    assert answer.status_code == 202
+    back_up_in_the_portal(azure, "inst2;msdb")
     true_outcomes(azure, azure.finish(following), "Backup")
 
 
@@ -325,15 +265,10 @@ def in_a_domain(item_server: str, entity: str) -> Plan:
 FULL = "sqlvm1.contoso.local"
 SPELLINGS = [
     (FULL, "{} [sqlvm1.contoso.local]"),
-    *(
-        pytest.param(server, entity)
-        for server, entity in (
-            (FULL, "{} [sqlvm1]"),
-            (FULL, "MSSQLSERVER/{} [sqlvm1.contoso.local]"),
-            ("sqlvm1", "MSSQLSERVER/{} [sqlvm1.contoso.local]"),
-            (FULL, "MSSQLSERVER/{} [SQLVM1]"),
-        )
-    ),
+    (FULL, "{} [sqlvm1]"),
+    (FULL, "MSSQLSERVER/{} [sqlvm1.contoso.local]"),
+    ("sqlvm1", "MSSQLSERVER/{} [sqlvm1.contoso.local]"),
+    (FULL, "MSSQLSERVER/{} [SQLVM1]"),
 ]
 
 
@@ -341,18 +276,7 @@ SPELLINGS = [
 def test_a_backup_waits_for_the_one_that_runs_on_a_machine_in_a_domain(server: str, entity: str) -> None:
     plan = in_a_domain(server, entity)
     with opened(plan=plan, durations={**BRISK, "backup": 7200}) as azure:
-        item = (
-            f"{azure.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
-            "/protectedItems/SQLDataBase;mssqlserver;orders/backup"
-        )
-        answer = requests.post(
-            f"{azure.url}{item}",
-            params={"api-version": "2024-04-01"},
-            headers={"Authorization": "Bearer local-simulator"},
-            json={"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}},
-            timeout=10,
-        )
-        assert answer.status_code == 202
+        back_up_in_the_portal(azure, "mssqlserver;orders")
         outcome = settle_one(azure, "backup")
         assert outcome["status"] == "succeeded", outcome.get("error")
         assert len(effects(azure, "Backup")) == 2
@@ -366,41 +290,3 @@ def test_a_lost_answer_on_a_machine_in_a_domain(operation: str, server: str, ent
     with opened(lost, plan=in_a_domain(server, entity), echoActivityId=False) as azure:
         outcome = settle_one(azure, operation)
         did_once(azure, route_of(operation), outcome)
-
-
-# A bus that takes nothing
-
-
-@pytest.mark.parametrize(
-    "refusal", [BusUnavailableError("the namespace is busy"), BusError("this identity may not send")]
-)
-def test_an_app_that_cannot_send_for_an_hour_loses_nothing(
-    refusal: BusError, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    databases = [f"db{number}" for number in range(6)]
-    with open_faulty(protected_estate(*databases, durations={**BRISK, "backup": 900})) as azure:
-        followed = azure.backup(*databases[:3])
-        azure.submit(followed)
-        advance(azure, 3 * MINUTE)
-        waiting = azure.backup(*databases[3:])
-        azure.submit(waiting)
-        until = azure.clock.now() + 60 * MINUTE
-        send = azure.bus.send
-
-        def refusing(messages: list[OutgoingMessage]) -> None:
-            if azure.clock.now() < until:
-                raise refusal
-            send(messages)
-
-        monkeypatch.setattr(azure.bus, "send", refusing)
-        while azure.clock.now() < until:
-            azure.host.run_until_idle()
-            azure.clock.advance(MINUTE)
-        azure.quiesce()
-        for queue in TOPOLOGY.queues:
-            lost = azure.broker.peek(f"{queue.name}/$deadletterqueue", 0, 10)
-            assert not list(lost), f"messages of {queue.name} are lost"
-        for request in (followed, waiting):
-            statuses = [outcome["data"]["status"] for outcome in azure.outcomes_of(request)]
-            assert statuses == ["succeeded"] * 3
-        assert azure.mutations["Backup"] == len(databases)

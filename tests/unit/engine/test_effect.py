@@ -93,11 +93,6 @@ def test_of_two_calls_in_doubt_the_whole_time_is_known_and_of_two_refusals_the_l
     assert first.joined(then) == then.joined(first) == both
 
 
-def test_of_two_effects_the_later_is_what_is_known() -> None:
-    first, second = Effect(n=1, looks=2), Effect(n=2)
-    assert first.joined(second) == second.joined(first) == second
-
-
 @pytest.mark.parametrize("number", [0, -1, 1_001, 10**30])
 def test_the_number_of_a_call_is_bounded(number: int) -> None:
     """A message may have been written by anybody who may send to the app's own queues."""
