@@ -189,6 +189,10 @@ VM = f"{PREFIX}/providers/Microsoft.Compute/virtualMachines/sqlvm1"
 FULL = {"time": "18:00", "retentionDays": 30}
 
 
+#: The exit status where a file was read, and nobody listens at the vault's address; one that cannot be used gives 2.
+READ = 1
+
+
 def protect(directory: Path, created: Any, *, encoding: str = "utf-8") -> int:
     """`sqlvmbackup protect --create-policy FILE`, as far as reading it."""
     file = directory / "policy.json"
@@ -277,21 +281,13 @@ def test_a_moment_is_taken_in_every_form_of_rfc_3339(estate: OpenEstate, moment:
 # ---- files
 
 
-def test_a_byte_order_mark_before_json_is_passed_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    protect(tmp_path, {"full": FULL}, encoding="utf-8-sig")
-    assert "cannot be read" not in capsys.readouterr().err
-
-
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_json_in_utf_16_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str) -> None:
+def test_json_in_utf_16_is_read(tmp_path: Path, encoding: str) -> None:
     """What `>`, Out-File and WriteAllText of Windows PowerShell write, with a byte order mark or without."""
-    protect(tmp_path, {"full": FULL}, encoding=encoding)
-    assert "cannot be read" not in capsys.readouterr().err
+    assert protect(tmp_path, {"full": FULL}, encoding=encoding) == READ
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -426,9 +422,6 @@ def test_a_backup_type_is_taken_in_any_case_as_azure_does(estate: OpenEstate, ba
     assert data["backupType"] in ("Full", "CopyOnlyFull")
 
 
-def test_days_and_frequencies_are_taken_in_any_case(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_days_and_frequencies_are_taken_in_any_case(tmp_path: Path) -> None:
     full = {**FULL, "frequency": "weekly", "days": ["sunday", "WEDNESDAY"], "retentionDays": 56}
-    protect(tmp_path, {"full": full})
-    assert "createPolicy" not in capsys.readouterr().err
+    assert protect(tmp_path, {"full": full}) == READ
