@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from cli.awaited_requests import AwaitedRequests
-from cli.request_lines import RequestLine, read_request_lines
+from cli.request_lines import read_request_lines
 from local.estate import Estate as SteppedEstate
-from local.estate import JsonObject, NeverEndedError
+from local.estate import JsonObject, NeverEndedError, ask_by_hand
 from local.simulator import Scenario
 from shared.bus import OutgoingMessage
 
@@ -79,6 +79,18 @@ class Estate(SteppedEstate):
         del request["data"]["vaultId"]
         return request
 
+    # -- what somebody does in the portal
+
+    def by_hand(self, method: str, path: str, body: JsonObject | None = None) -> None:
+        """Call a path of the first vault as somebody does in the portal."""
+        answer = ask_by_hand(self.simulator, method, self.vault_id + path, body)
+        assert answer.status < 300, answer.body
+
+    def back_up_by_hand(self, database: str, instance: str = INSTANCE) -> None:
+        """Take a full backup of a protected database of the first VM in the portal."""
+        full = {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}
+        self.by_hand("POST", f"{item_path(database, instance)}/backup", {"properties": full})
+
     # -- running
 
     def send(self, *requests: JsonObject | bytes) -> AwaitedRequests:
@@ -118,6 +130,12 @@ class Estate(SteppedEstate):
             raise NeverEndedError(f"{when}, and it is not done; parked: {self.parked()}")
 
 
+def item_path(database: str, instance: str = INSTANCE) -> str:
+    """The path of a protected database of the first VM, below its vault."""
+    container = "/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
+    return f"{container}/protectedItems/SQLDataBase;{instance.lower()};{database}"
+
+
 def selectors(databases: Sequence[str]) -> list[JsonObject]:
     """Databases of the default instance; all where none is named."""
     return [{"instance": INSTANCE, "database": name} for name in (databases or ("*",))]
@@ -132,6 +150,17 @@ def virtual_machine(name: str, *databases: str | JsonObject, **details: Any) -> 
 def statuses(outcomes: Sequence[JsonObject]) -> Counter[str]:
     """How many outcomes there are, by status."""
     return Counter(outcome["data"]["status"] for outcome in outcomes)
+
+
+def by_database(outcomes: Sequence[JsonObject]) -> dict[str, JsonObject]:
+    """The data of outcomes, by the names of their databases."""
+    return {outcome["data"]["database"]: outcome["data"] for outcome in outcomes}
+
+
+def error_of(outcome: JsonObject) -> tuple[str, str, str]:
+    """The status, the code and the message of an outcome that did not succeed."""
+    data = outcome["data"]
+    return data["status"], data["error"]["code"], data["error"]["message"]
 
 
 @contextmanager
@@ -165,8 +194,10 @@ __all__ = [
     "Estate",
     "NeverEndedError",
     "OpenEstate",
-    "RequestLine",
+    "by_database",
+    "error_of",
     "estate",
+    "item_path",
     "message_to",
     "open_estate",
     "selectors",

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from local.estate import JsonObject
-from tests.e2e.harness import POLICY, OpenEstate, virtual_machine
+from tests.e2e.harness import POLICY, OpenEstate, by_database, virtual_machine
 
 APPEARS: JsonObject = {
     "at": "2026-01-05T12:00:00Z",
@@ -19,10 +19,6 @@ APPEARS: JsonObject = {
 
 def scenario(**more: object) -> JsonObject:
     return {"scheduledBackups": False, "virtualMachines": [virtual_machine("sqlvm1", "orders")], **more}
-
-
-def by_database(outcomes: list[JsonObject]) -> dict[str, JsonObject]:
-    return {outcome["data"]["database"]: outcome["data"] for outcome in outcomes}
 
 
 def test_an_instance_is_auto_protected_beside_its_databases(estate: OpenEstate) -> None:

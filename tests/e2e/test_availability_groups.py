@@ -8,22 +8,12 @@ from typing import Any
 import pytest
 
 from local.estate import JsonObject
-from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, virtual_machine
+from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, by_database, error_of, virtual_machine
 
 
 def in_group(*databases: str, group: str = "ag1") -> list[JsonObject]:
     """Databases of an availability group."""
     return [{"availabilityGroup": group, "database": name} for name in databases]
-
-
-def error_of(outcome: JsonObject) -> tuple[str, str, str]:
-    """The status, the code and the message of an outcome that did not succeed."""
-    data = outcome["data"]
-    return data["status"], data["error"]["code"], data["error"]["message"]
-
-
-def by_database(outcomes: Sequence[JsonObject]) -> dict[str, JsonObject]:
-    return {outcome["data"]["database"]: outcome["data"] for outcome in outcomes}
 
 
 def scenario(*, registered: Sequence[str] = (), **group: Any) -> dict[str, Any]:

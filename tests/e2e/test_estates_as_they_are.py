@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import requests
 
-from tests.e2e.harness import INSTANCE, POLICY, Estate, OpenEstate, selectors, virtual_machine
+from local.estate import ask_by_hand
+from tests.e2e.harness import (
+    INSTANCE,
+    POLICY,
+    Estate,
+    OpenEstate,
+    error_of,
+    item_path,
+    selectors,
+    virtual_machine,
+)
 
-API = {"api-version": "2024-04-01"}
-TOKEN = {"Authorization": "Bearer local-simulator"}
 PROTECTED = {"name": "orders", "protectedBy": POLICY, "historyDays": 3}
 
 
 def an_operator_puts(azure: Estate, database: str, properties: dict[str, Any]) -> None:
     """What somebody does to a protected item in the portal, done to its end."""
-    _by_hand(azure, "PUT", database, {"properties": properties})
+    azure.by_hand("PUT", item_path(database), {"properties": properties})
+    azure.clock.advance(timedelta(minutes=10))
 
 
 def an_operator_deletes(azure: Estate, database: str) -> None:
     """Stop protection and delete the backups, in the portal."""
-    _by_hand(azure, "DELETE", database, None)
-
-
-def _by_hand(azure: Estate, method: str, database: str, body: dict[str, Any] | None) -> None:
-    item = (
-        f"{azure.url}{azure.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
-        f"/protectedItems/SQLDataBase;mssqlserver;{database}"
-    )
-    answer = requests.request(method, item, params=API, headers=TOKEN, json=body, timeout=10)
-    assert answer.status_code == 202, answer.text
+    azure.by_hand("DELETE", item_path(database))
     azure.clock.advance(timedelta(minutes=10))
-
-
-def error_of(outcome: dict[str, Any]) -> tuple[str, str, str]:
-    """The status, the code and the message of an outcome that did not succeed."""
-    data = outcome["data"]
-    return data["status"], data["error"]["code"], data["error"]["message"]
 
 
 @pytest.fixture
@@ -84,11 +78,11 @@ def test_a_vault_and_a_policy_are_made_where_there_are_none(azure: Estate) -> No
     )
     assert data["vaultId"] == vault_id
     assert azure.mutations["Backup"] == 1
-    policy = requests.get(
-        f"{azure.url}{vault_id}/backupPolicies/Weekly", params=API, headers=TOKEN, timeout=10
-    ).json()["properties"]
+    policy = json.loads(ask_by_hand(azure.simulator, "GET", f"{vault_id}/backupPolicies/Weekly").body)[
+        "properties"
+    ]
     assert [part["policyType"] for part in policy["subProtectionPolicy"]] == ["Full", "Differential", "Log"]
-    vault = requests.get(azure.url + vault_id, params=API, headers=TOKEN, timeout=10).json()
+    vault = json.loads(ask_by_hand(azure.simulator, "GET", vault_id).body)
     assert vault["tags"] == {"team": "dba"}
     assert vault["properties"]["redundancySettings"]["standardTierStorageRedundancy"] == "ZoneRedundant"
 
@@ -398,14 +392,8 @@ def test_a_guard_that_is_linked_after_the_look_is_recognised_in_the_services_ref
     following = azure.send(azure.restore("orders", "copy"))
     azure.step_until(lambda: "Restore" in {entry["route"] for entry in azure.simulator.access_entries})
     guard = f"{azure.vault_id.rpartition('/providers/')[0]}/providers/Microsoft.DataProtection/resourceGuards/guard"
-    answer = requests.put(
-        f"{azure.url}{azure.vault_id}/backupResourceGuardProxies/VaultProxy",
-        params=API,
-        headers=TOKEN,
-        json={"properties": {"resourceGuardResourceId": guard}},
-        timeout=10,
-    )
-    assert answer.status_code == 200, answer.text
+    link = {"properties": {"resourceGuardResourceId": guard}}
+    azure.by_hand("PUT", "/backupResourceGuardProxies/VaultProxy", link)
     (outcome,) = azure.finish(following)
     status, code, message = error_of(outcome)
     assert (status, code) == ("failed", "ProtectedByResourceGuard")
@@ -500,14 +488,8 @@ def test_an_auto_protected_instance_is_found_protected(azure: Estate) -> None:
         "itemId": f"{instance}/protectableItems/sqlinstance;mssqlserver",
         "policyId": f"{azure.vault_id}/backupPolicies/{POLICY}",
     }
-    answer = requests.put(
-        f"{azure.url}{azure.vault_id}/backupFabrics/Azure/backupProtectionIntent/00000000-0000-0000-0000-0000000000cc",
-        params=API,
-        headers=TOKEN,
-        json={"properties": intent},
-        timeout=10,
-    )
-    assert answer.status_code == 200, answer.text
+    path = "/backupFabrics/Azure/backupProtectionIntent/00000000-0000-0000-0000-0000000000cc"
+    azure.by_hand("PUT", path, {"properties": intent})
     azure.clock.advance(timedelta(minutes=10))
     (outcome,) = azure.run(azure.protect("billing"))
     assert (outcome["data"]["status"], outcome["data"]["policyName"]) == ("succeeded", POLICY)

@@ -29,7 +29,7 @@ from shared.bus import BusError, BusUnavailableError, OutgoingMessage
 from shared.bus.topology import PARKED_MESSAGES, TOPOLOGY
 from shared.drills import RUN_COMMAND_PREFIX
 from shared.messages.events import DOUBTS, REQUEST_KEY
-from tests.e2e.harness import POLICY, Estate, virtual_machine
+from tests.e2e.harness import POLICY, Estate, item_path, virtual_machine
 from tests.faults.knowledge import Watched
 
 Side = Literal["before", "after"]
@@ -299,11 +299,7 @@ class FaultyEstate(Estate):
 
     def delete_by_hand(self, database: str) -> None:
         """Somebody stops protection and deletes the backups, in the portal."""
-        item = (
-            f"{self.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
-            f"/protectedItems/SQLDataBase;mssqlserver;{database}"
-        )
-        assert ask_by_hand(self.simulator, "DELETE", item).status == 202
+        self.by_hand("DELETE", item_path(database))
         self.deleted_by_hand += 1
         self.clock.advance(timedelta(minutes=10))
 

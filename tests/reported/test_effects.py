@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from local.estate import JsonObject, ask_by_hand
+from local.estate import JsonObject
 from shared.arm.transport import RawAnswer
-from tests.e2e.harness import POLICY, Estate, OpenEstate, virtual_machine
+from tests.e2e.harness import POLICY, OpenEstate, virtual_machine
 from tests.faults.estate import BRISK, FaultyEstate, Plan, fault, open_faulty, protected_estate
 from tests.faults.observing import proven
 from tests.reported.effects import (
@@ -43,15 +43,6 @@ def opened(*faults: JsonObject, plan: Plan | None = None, **scenario: Any) -> It
             azure.meter.plan.at = plan.at
             azure.meter.plan.mangle = plan.mangle
         yield azure
-
-
-def back_up_in_the_portal(azure: Estate, database: str) -> None:
-    item = (
-        f"{azure.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
-        f"/protectedItems/SQLDataBase;{database}/backup"
-    )
-    body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
-    assert ask_by_hand(azure.simulator, "POST", item, body).status == 202
 
 
 def settle(azure: FaultyEstate, request: JsonObject) -> JsonObject:
@@ -213,7 +204,7 @@ def test_the_job_of_a_namesake_is_not_adopted_where_the_vault_echoes(estate: Ope
     azure.run(of_instance(azure, "INST2"))
     following = azure.send(of_instance(azure, "INST1"))
     azure.host.run_until_idle()
-    back_up_in_the_portal(azure, "inst2;msdb")
+    azure.back_up_by_hand("msdb", "INST2")
     true_outcomes(azure, azure.finish(following), "Backup")
 
 
@@ -276,7 +267,7 @@ SPELLINGS = [
 def test_a_backup_waits_for_the_one_that_runs_on_a_machine_in_a_domain(server: str, entity: str) -> None:
     plan = in_a_domain(server, entity)
     with opened(plan=plan, durations={**BRISK, "backup": 7200}) as azure:
-        back_up_in_the_portal(azure, "mssqlserver;orders")
+        azure.back_up_by_hand("orders")
         outcome = settle_one(azure, "backup")
         assert outcome["status"] == "succeeded", outcome.get("error")
         assert len(effects(azure, "Backup")) == 2

@@ -64,7 +64,7 @@ def true_or_doubtful(azure: FaultyEstate, outcome: JsonObject, route: str, other
 def test_a_restore_whose_operation_names_a_backup(echoes: bool) -> None:
     other: list[str] = []
     plan = naming(lambda: other[0] if other else "none")
-    with open_faulty(protected_estate("orders", "billing", echoActivityId=echoes), sockets=True) as azure:
+    with open_faulty(protected_estate("orders", "billing", echoActivityId=echoes)) as azure:
         finished(azure, azure.backup("orders"))
         other.append(last_job(azure, "Backup"))
         azure.meter.plan.mangle = plan.mangle
@@ -77,7 +77,7 @@ def test_a_restore_whose_operation_names_a_backup(echoes: bool) -> None:
 def test_a_backup_whose_operation_names_that_of_another_database(echoes: bool) -> None:
     other: list[str] = []
     plan = naming(lambda: other[0] if other else "none")
-    with open_faulty(protected_estate("orders", "billing", echoActivityId=echoes), sockets=True) as azure:
+    with open_faulty(protected_estate("orders", "billing", echoActivityId=echoes)) as azure:
         finished(azure, azure.backup("billing"))
         other.append(last_job(azure, "Backup"))
         azure.meter.plan.mangle = plan.mangle
@@ -89,7 +89,7 @@ def test_a_backup_whose_operation_names_that_of_another_database(echoes: bool) -
 def test_an_operation_that_names_another_job_where_none_of_its_own_is_listed() -> None:
     """The outcome is in doubt, and names what was asked and what was named."""
     other: list[str] = []
-    with open_faulty(protected_estate("orders", "billing", echoActivityId=False), sockets=True) as azure:
+    with open_faulty(protected_estate("orders", "billing", echoActivityId=False)) as azure:
         finished(azure, azure.backup("orders"))
         other.append(last_job(azure, "Backup"))
 
@@ -141,7 +141,7 @@ def test_ids_of_jobs_are_compared_as_uuids(spelt: Callable[[str], str], operatio
         "billing",
         faults=[fault("Backup", "dropAfterEffect", nth=2), fault("Restore", "dropAfterEffect")],
     )
-    with open_faulty(scenario, plan, sockets=True) as azure:
+    with open_faulty(scenario, plan) as azure:
         finished(azure, azure.backup("billing"))
         request = azure.backup("orders") if operation != "restore" else azure.restore("orders", "orders_copy")
         outcome = finished(azure, request)
@@ -157,7 +157,7 @@ def test_the_job_that_an_operation_names_is_compared_as_a_uuid(spelt: Callable[[
 
     databases = [f"db{number}" for number in range(8)]
     plan = answering(respell, path_holds="operationsStatus")
-    with open_faulty(protected_estate(*databases), plan, sockets=True) as azure:
+    with open_faulty(protected_estate(*databases), plan) as azure:
         for count in (1, len(databases)):
             outcomes = run(azure, azure.backup(*databases[:count]))
             assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * count
@@ -202,7 +202,7 @@ def test_a_job_that_says_little_is_followed(
 
     databases = [f"db{number}" for number in range(count)]
     plan = answering(change, path_holds="/backupJobs")
-    with open_faulty(protected_estate(*databases, echoActivityId=echoes), plan, sockets=True) as azure:
+    with open_faulty(protected_estate(*databases, echoActivityId=echoes), plan) as azure:
         requests: list[Any] = [azure.backup(*databases), azure.restore("db0", "db0_copy")]
         outcomes = run(azure, *requests)
         assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * (count + 1)
@@ -216,7 +216,7 @@ def test_a_restore_whose_job_names_the_server_of_its_target_is_followed() -> Non
             properties["entityFriendlyName"] = properties["entityFriendlyName"].replace("sqlvm1", "sqlvm2")
 
     plan = answering(change, path_holds="/backupJobs")
-    with open_faulty(protected_estate("orders", echoActivityId=False), plan, sockets=True) as azure:
+    with open_faulty(protected_estate("orders", echoActivityId=False), plan) as azure:
         assert finished(azure, azure.restore("orders", "orders_copy"))["status"] == "succeeded"
 
 
@@ -228,7 +228,7 @@ def test_a_backup_whose_operation_names_that_of_a_namesake_on_another_server() -
             properties["entityFriendlyName"] = properties["entityFriendlyName"].replace("sqlvm1", "sqlvm2")
 
     plan = answering(change, path_holds="/backupJobs")
-    with open_faulty(protected_estate("orders", echoActivityId=False), plan, sockets=True) as azure:
+    with open_faulty(protected_estate("orders", echoActivityId=False), plan) as azure:
         outcome = finished(azure, azure.backup("orders"))
         assert outcome["status"] == "unknown"
         assert outcome["error"]["code"] == "OtherJob"

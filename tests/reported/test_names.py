@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-import requests
 
 from cli.awaited_requests import AwaitedRequests
 from cli.display import display
@@ -605,9 +604,6 @@ def test_a_database_that_is_not_protected_is_said_to_be_so(
 
 # -- names of hosts
 
-API = {"api-version": "2024-04-01"}
-TOKEN = {"Authorization": "Bearer local-simulator"}
-
 
 @pytest.mark.parametrize(
     ("of_items", "of_jobs"),
@@ -624,11 +620,6 @@ def test_a_job_on_a_domain_joined_host_is_recognised(
     monkeypatch.setattr(simulated.VirtualMachine, "host_name", property(lambda _: of_items))
     monkeypatch.setattr(simulated.ProtectedItem, "job_name", property(lambda _: of_jobs))
     azure = estate(registered("orders", durations={"backup": 7200, "young": 0}))
-    item = (
-        f"{azure.url}{azure.vault_id}/backupFabrics/Azure/protectionContainers/VMAppContainer;Compute;rg-sql;sqlvm1"
-        "/protectedItems/SQLDataBase;mssqlserver;orders/backup"
-    )
-    body = {"properties": {"objectType": "AzureWorkloadBackupRequest", "backupType": "Full"}}
-    assert requests.post(item, params=API, headers=TOKEN, json=body, timeout=10).status_code == 202
+    azure.back_up_by_hand("orders")
     (outcome,) = azure.run(azure.backup("orders"))
     assert outcome["data"]["status"] == "succeeded"

@@ -143,7 +143,6 @@ def test_a_gateway_that_says_nothing_does_not_hold_a_send_for_ever(
     with ServiceBusBus.from_connection_string(
         amqp_server.connection_string, transport=Transport.AMQP_WEB_SOCKETS
     ) as bus:
-        bus._attempt_timeout = 1.0
         failed: list[BaseException] = []
 
         def send() -> None:
