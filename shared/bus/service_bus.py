@@ -122,6 +122,7 @@ class ServiceBusBus:
         *,
         clock: Clock | None = None,
         transport: Transport = Transport.AMQP,
+        attempt_timeout: float = ATTEMPT_TIMEOUT,
     ) -> Self:
         """Connect with a connection string that has a shared access key or signature.
 
@@ -151,13 +152,13 @@ class ServiceBusBus:
                 return ServiceBusClient.from_connection_string(
                     connection_string,
                     retry_total=0,
-                    try_timeout=ATTEMPT_TIMEOUT,
+                    try_timeout=attempt_timeout,
                     **client_options(transport),
                 )
             except (ValueError, TypeError):
                 raise BusError(malformed) from None
 
-        return cls(connect, clock=clock)
+        return cls(connect, clock=clock, attempt_timeout=attempt_timeout)
 
     @classmethod
     def with_identity(

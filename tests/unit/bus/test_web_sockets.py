@@ -136,12 +136,11 @@ def test_messages_arrive_by_a_web_socket(
 
 
 def test_a_gateway_that_says_nothing_does_not_hold_a_send_for_ever(
-    amqp_server: AmqpServer, opened: Callable[[Gateway], Gateway], monkeypatch: pytest.MonkeyPatch
+    amqp_server: AmqpServer, opened: Callable[[Gateway], Gateway]
 ) -> None:
     opened(Gateway(amqp_server, silent=True))
-    monkeypatch.setattr("shared.bus.service_bus.ATTEMPT_TIMEOUT", 1.0)
     with ServiceBusBus.from_connection_string(
-        amqp_server.connection_string, transport=Transport.AMQP_WEB_SOCKETS
+        amqp_server.connection_string, transport=Transport.AMQP_WEB_SOCKETS, attempt_timeout=1.0
     ) as bus:
         failed: list[BaseException] = []
 
