@@ -214,11 +214,20 @@ def test_a_vaults_resource_guard_is_only_read() -> None:
 
 
 def test_the_only_state_that_is_ever_set_is_that_of_an_undelete() -> None:
-    operations = (ROOT / "shared/azure_backup/operations.py").read_text(encoding="utf-8")
-    assert operations.count('"protectionState"') == 1
-    (undelete,) = re.findall(r"def undelete\(.*?\n    def ", operations, re.DOTALL)
-    assert '"protectionState": "ProtectionStopped"' in undelete
-    assert '"isRehydrate": True' in undelete
+    written = [
+        body
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Dict)
+        and "'protectionState'" in (body := {ast.unparse(k): ast.unparse(v) for k, v in items(node)})
+    ]
+    (undelete,) = written
+    assert undelete["'protectionState'"] == "'ProtectionStopped'"
+    assert undelete["'isRehydrate'"] == "True"
+
+
+def items(literal: ast.Dict) -> list[tuple[ast.expr, ast.expr]]:
+    return [(key, value) for key, value in zip(literal.keys, literal.values, strict=True) if key is not None]
 
 
 def test_nothing_that_comes_in_is_run() -> None:
