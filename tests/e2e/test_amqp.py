@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shlex
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -55,8 +53,8 @@ class DeployedApp:
     ) -> None:
         from azure.servicebus import ServiceBusClient
 
-        from local.broker.amqp import AmqpServer
         from local.host.service_bus import ServiceBusReceiver
+        from tests.amqp import serving_amqp
 
         scenario = {
             **(estate or {"virtualMachines": [virtual_machine("sqlvm1", *databases)]}),
@@ -75,7 +73,7 @@ class DeployedApp:
             deployment.app_settings(arm_endpoint=server.url)
         )
         self.broker = stack.enter_context(Broker(None, SHORT_LOCKS))
-        self.amqp_server = stack.enter_context(AmqpServer(self.broker))
+        self.amqp_server = stack.enter_context(serving_amqp(self.broker))
         environment = {"ARM_ENDPOINT": server.url, "TIME_SCALE": str(FAST), "TRACK_INTERVAL": "PT10S"}
         environment |= settings
         bus = ServiceBusBus.from_connection_string(self.amqp_server.connection_string)
@@ -154,9 +152,6 @@ OpenApp = Callable[..., DeployedApp]
 def app() -> Iterator[OpenApp]:
     with ExitStack() as stack:
         yield lambda *databases, **more: DeployedApp(stack, *databases, **more)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def test_the_whole_flow_over_amqp(app: OpenApp) -> None:

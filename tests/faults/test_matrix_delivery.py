@@ -202,13 +202,13 @@ def test_F35_an_entity_that_never_comes_is_no_endless_loop(open_estate: OpenEsta
 def test_F36_sender_link_stale_and_cross_thread_use() -> None:
     pytest.importorskip("proton", reason="python-qpid-proton is a development dependency")
     from local.broker import Broker
-    from local.broker.amqp import AmqpServer
     from shared.bus.service_bus import ServiceBusBus
+    from tests.amqp import serving_amqp
 
     def message(number: int) -> OutgoingMessage:
         return OutgoingMessage(entity="track", body=b"{}", message_id=f"poll-{number}")
 
-    with Broker(None) as broker, AmqpServer(broker) as server:
+    with Broker(None) as broker, serving_amqp(broker) as server:
         bus = ServiceBusBus.from_connection_string(server.connection_string)
         try:
             bus.send([message(0)])

@@ -30,7 +30,6 @@ from cli.errors import CommandError
 from cli.namespace import _Events
 from functions.packages import MODULES, MissingPackagesError
 from local.broker import Broker
-from local.broker.amqp import AmqpServer
 from local.broker.model import IncomingMessage
 from local.stepped_clock import SteppedClock
 from shared import composition, triggers
@@ -39,6 +38,7 @@ from shared.bus import OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
 from shared.namespace import connect
 from shared.settings import SettingsError
+from tests.amqp import serving_amqp
 from tests.faults.estate import FaultyEstate, Plan, bare_estate, fault, open_faulty, protected_estate
 from tests.reported.test_senders import step_body
 from tests.unit.docs.markdown import ROOT
@@ -525,7 +525,7 @@ def test_a_warning_says_in_its_text_what_it_is_about(caplog: pytest.LogCaptureFi
 def test_sending_is_not_told_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
     """The worker hands on all that is logged at Information, under the function's name."""
     caplog.set_level(logging.INFO)
-    with Broker(None) as broker, AmqpServer(broker) as amqp_server:
+    with Broker(None) as broker, serving_amqp(broker) as amqp_server:
         with ServiceBusBus.from_connection_string(amqp_server.connection_string) as bus:
             bus.send([OutgoingMessage(entity="track", message_id="1", body=b"{}")])
         assert broker.counts("track").active == 1

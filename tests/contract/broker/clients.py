@@ -30,11 +30,11 @@ from local.broker import (
     PropertyValue,
     ReceivedMessage,
 )
-from local.broker.amqp import AmqpServer
 from local.stepped_clock import SteppedClock
 from shared.bus import Bus, OutgoingMessage
 from shared.bus.service_bus import ServiceBusBus
 from shared.bus.topology import Queue, Subscription, Topic, Topology
+from tests.amqp import serving_amqp
 
 LOCK = timedelta(minutes=1)
 WINDOW = timedelta(minutes=10)
@@ -270,7 +270,7 @@ def in_process_client() -> Iterator[BrokerClient]:
 def amqp_client() -> Iterator[BrokerClient]:
     # The SDK compares the end of a lock with the machine's clock: the broker's must not be behind it.
     clock = SteppedClock(datetime.now(UTC))
-    with Broker(None, TOPOLOGY, clock=clock) as broker, AmqpServer(broker) as server:
+    with Broker(None, TOPOLOGY, clock=clock) as broker, serving_amqp(broker) as server:
         sdk = SdkClient(broker, clock, server.connection_string)
         try:
             yield sdk

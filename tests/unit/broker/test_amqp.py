@@ -22,6 +22,7 @@ from local.broker.amqp import AmqpServer
 from local.broker.amqp.codec import decode_messages, encode_response
 from local.stepped_clock import SteppedClock
 from shared.bus.topology import LOCK_DURATION, TRACK
+from tests.amqp import serving_amqp
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def broker(clock: SteppedClock) -> Iterator[Broker]:
 
 @pytest.fixture
 def server(broker: Broker) -> Iterator[AmqpServer]:
-    with AmqpServer(broker) as server:
+    with serving_amqp(broker) as server:
         yield server
 
 
@@ -105,7 +106,7 @@ def test_messages_of_a_broken_connection_stay_locked_until_their_locks_end(
 def test_a_waiting_receiver_gets_a_scheduled_message_when_it_falls_due() -> None:
     with (
         Broker(None) as broker,
-        AmqpServer(broker) as server,
+        serving_amqp(broker) as server,
         ServiceBusClient.from_connection_string(server.connection_string) as client,
         receiver(client) as waiting,
     ):

@@ -8,6 +8,7 @@ import pytest
 
 from local.broker import Broker
 from local.broker.amqp import AmqpServer
+from tests.amqp import serving_amqp
 
 
 @pytest.fixture
@@ -18,5 +19,5 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def amqp_server(broker: Broker) -> Iterator[AmqpServer]:
-    with AmqpServer(broker) as amqp_server:
+    with serving_amqp(broker) as amqp_server:
         yield amqp_server

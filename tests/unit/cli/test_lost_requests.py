@@ -17,10 +17,10 @@ REQUESTS = ROOT / "samples/requests.jsonl"
 
 
 def test_each_request_goes_to_replays_with_its_queue_and_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from local.broker.amqp import AmqpServer
+    from tests.amqp import serving_amqp
 
     lines = [json.loads(line) for line in REQUESTS.read_text(encoding="utf-8").splitlines() if line.strip()]
-    with Broker(None) as broker, AmqpServer(broker) as amqp_server:
+    with Broker(None) as broker, serving_amqp(broker) as amqp_server:
         monkeypatch.setenv("ServiceBusConnection", amqp_server.connection_string)
         arguments = [
             "replay",

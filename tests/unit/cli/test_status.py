@@ -47,9 +47,9 @@ def broker() -> Iterator[Broker]:
 def call(
     broker: Broker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *command: str
 ) -> Any:
-    from local.broker.amqp import AmqpServer
+    from tests.amqp import serving_amqp
 
-    with AmqpServer(broker) as amqp_server:
+    with serving_amqp(broker) as amqp_server:
         monkeypatch.setenv("ServiceBusConnection", amqp_server.connection_string)
         status = main([*command, "--namespace", f"127.0.0.1:{amqp_server.port}", "--json"])
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
