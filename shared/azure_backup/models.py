@@ -832,6 +832,14 @@ class StartedOperation:
     location_url: str | None = field(default=None, repr=False)
     retry_after: timedelta | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the service did at once what it was asked; only what it answers 202, or with a URL, goes on.
+
+        https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
+        """
+        return self.status != 202 and not self.async_operation_url and not self.location_url
+
 
 @dataclass(frozen=True, kw_only=True)
 class OperationStatus:

@@ -36,6 +36,7 @@ from shared.messages.reserved import (
     DEATHS,
     DELIVERED,
     WAITED,
+    WAITING_SINCE,
     without_reserved,
 )
 
@@ -79,8 +80,9 @@ class Delivery:
         if self.queue in REQUEST_QUEUES:
             properties = without_reserved(properties)
         if self.dead_letter_source is not None:
-            # How often it died where it was, if its sender did not make that up; here it has not yet.
-            properties.pop(DEATHS, None)
+            # How often it died or waited where it was, if its sender did not make that up; here it has not yet.
+            for name in (DEATHS, WAITED, WAITING_SINCE):
+                properties.pop(name, None)
         object.__setattr__(self, "application_properties", properties)
 
     @property
@@ -253,6 +255,8 @@ class FollowedOperation(TolerantModel):
     #: poll URLs: opaque, signed, secret
     async_operation_url: str | None = Field(default=None, repr=False)
     location_url: str | None = Field(default=None, repr=False)
+    #: whether the service did at once what it was asked (200, 201 or 204), and so named no URL
+    at_once: bool = False
     #: whether one tracking header's URL answered 403: the other one is followed
     other_url: bool = False
     #: whether its job was looked for once, and not found

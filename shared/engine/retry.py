@@ -25,6 +25,13 @@ SHORTEST_WAIT: Final = timedelta(seconds=1)
 LONGEST_WAIT: Final = timedelta(seconds=60)
 #: Role assignments take time to spread, and a token may predate them.
 FORBIDDEN_FOR: Final = timedelta(minutes=10)
+#: What was just created or listed may be missing elsewhere for a while: "replication delays that resolve after one or
+#: more retries" (https://learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-retryon).
+MISSING_FOR: Final = timedelta(minutes=5)
+#: Codes of a 404 that do not pass: they name what a requester may have misspelled.
+_MISSING_FOR_GOOD: Final = frozenset(
+    {"subscriptionnotfound", "resourcegroupnotfound", "resourceprovidernotfound", "resourcetypenotfound"}
+)
 MOST_MALFORMED: Final = 5
 
 
@@ -85,6 +92,9 @@ def decide(
         if error.status in (401, 403):
             if age >= FORBIDDEN_FOR:
                 return GiveUp(may_have_started=False, out_of_time=False)
+        elif _is_missing(error):
+            if age >= MISSING_FOR:
+                return GiveUp(may_have_started=False, out_of_time=False)
         elif error.status not in (408, 425, 429) and error.status < 500 and not started:
             return GiveUp(may_have_started=False, out_of_time=False)
     if isinstance(error, ArmProtocolError) and attempt + 1 >= MOST_MALFORMED:
@@ -94,6 +104,12 @@ def decide(
     if after > time_left:
         return GiveUp(may_have_started=started, out_of_time=True)
     return Retry(after, may_have_started=started, counts=retry_after is None or not _is_throttled(error))
+
+
+def _is_missing(error: ArmStatusError) -> bool:
+    """Whether the service says that a resource is not there, which a step names only once it was seen."""
+    code = error.code.lower()
+    return error.status == 404 and code.endswith("notfound") and code not in _MISSING_FOR_GOOD
 
 
 def _is_throttled(error: ArmError) -> bool:

@@ -104,7 +104,9 @@ def _operation(
 ) -> ToSend:
     operation = result.operation
     followed = FollowedOperation(
-        async_operation_url=operation.async_operation_url, location_url=operation.location_url
+        async_operation_url=operation.async_operation_url,
+        location_url=operation.location_url,
+        at_once=operation.is_done,
     )
     asked = operation.retry_after
     following = claim(

@@ -125,6 +125,8 @@ class Poll:
         if url is None:
             if expects_job:
                 return self._find_job()
+            if followed.at_once:
+                return self._operation_done()
             text = (
                 f"the service accepted the request of step {self._row.name} but named no URL to follow it by"
                 f" (client request id {self._following.client_request_id}); send the request again."
@@ -224,7 +226,12 @@ class Poll:
             f" {following.client_request_id}), but its job cannot be told among the {len(possible)} that the vault"
             " lists; look at the vault's jobs."
         )
-        return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
+        return self._without_job(ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
+
+    def _without_job(self, error: ErrorInfo) -> Result:
+        """What follows where no job tells how the call ended: the item itself may, else nobody knows."""
+        happened = self._expected.happened(self._origin, self._collaborators)
+        return happened or End(Status.UNKNOWN, error)
 
     def _job_known(self, job_id: str, job: Job | None) -> Result:
         following = self._following
@@ -261,7 +268,7 @@ class Poll:
             if self._collaborators.now() - self._following.began < GRACE:
                 return self._later(None)
             text = f"the vault does not know job {job_id} any more; look at the vault's jobs."
-            return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
+            return self._without_job(ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
         if self._is_foreign(job):
             return self._own_instead(job)
         if job.status.has_ended:
@@ -296,7 +303,7 @@ class Poll:
             f"the service names job {foreign.id} for a {operation} of {following.about}, but that is a job"
             f" {foreign.operation} of {foreign.entity_name or 'nothing'}: it is not followed. Look at the vault's jobs."
         )
-        return End(Status.UNKNOWN, ErrorInfo(code=ErrorCode.OTHER_JOB, message=text))
+        return self._without_job(ErrorInfo(code=ErrorCode.OTHER_JOB, message=text))
 
     def _job_ended(self, job: Job) -> Result:
         status = _OUTCOMES[job.status]

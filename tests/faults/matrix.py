@@ -94,7 +94,7 @@ MATRIX: Final = (
     Row(
         "F18",
         "An accepted call names no URL to follow it by.",
-        "The job is found by listing; without a job, one outcome says so.",
+        "The job is found by listing; what is done at once (200, 201, 204) goes on; else one outcome says so.",
     ),
     Row(
         "F19",
@@ -103,8 +103,9 @@ MATRIX: Final = (
     ),
     Row(
         "F20",
-        "The result of an operation answers 404, 410 or 204.",
-        "204 means done; 404 soon after the start means too early; later the job is looked for.",
+        "The result of an operation answers 404, 410 or 204; what was just made answers 404.",
+        "204 means done; 404 soon after the start means too early; later the job is looked for; what was just made is"
+        " asked for again.",
     ),
     Row("F21", "A job completes with warnings.", "`succeededWithWarnings`, the warnings in the outcome."),
     Row("F22", "A job is cancelled (`Cancelled` or `Canceled`).", "`cancelled`."),

@@ -320,6 +320,37 @@ def test_F15_the_other_tracking_header_is_tried(open_estate: OpenEstate, route: 
     assert asked(estate, route)[0][1] == 403
 
 
+def test_F20_what_was_just_protected_is_not_found_yet(open_estate: OpenEstate) -> None:
+    faults = [fault("Backup", "status", nth=[1, 2], status=404, code="BMSUserErrorObjectNotFound")]
+    estate = open_estate(bare_estate(faults=faults))
+    assert finished(estate, estate.protect("orders", firstBackup="now"))["protectionState"] == "Protected"
+    assert estate.mutations["Backup"] == 1
+
+
+@pytest.mark.parametrize("ending", ["/backupPolicies", "/refreshContainers", "/inquire"])
+def test_F20_what_was_just_made_is_not_found_yet(open_estate: OpenEstate, ending: str) -> None:
+    missing = {"error": {"code": "ResourceNotFound", "message": "The resource was not found."}}
+    asked_at: list[float] = []
+
+    def mangle(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if not path.endswith(ending) or method == "PUT":
+            return answer
+        asked_at.append(estate.clock.monotonic())
+        if asked_at[-1] - asked_at[0] > 120:
+            return answer
+        return RawAnswer(404, {"date": answer.headers["date"]}, json.dumps(missing).encode())
+
+    estate = open_estate(bare_estate(), Plan(mangle=mangle))
+    vault_id = estate.vault_id.replace("vault1", "vault9")
+    create = {"location": "westeurope", "redundancy": "LocallyRedundant"}
+    policy = {"full": {"time": "18:00", "retentionDays": 30}}
+    request = estate.protect(
+        "orders", vaultId=vault_id, createVault=create, policyName="New", createPolicy=policy
+    )
+    assert finished(estate, request)["status"] == "succeeded"
+    assert len(asked_at) > 3
+
+
 @pytest.mark.parametrize("status", [404, 410])
 @pytest.mark.parametrize("nth", [1, [1, 2], None], ids=["once", "twice", "always"])
 def test_F20_neither_url_answers(open_estate: OpenEstate, status: int, nth: Any) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import pytest
 
+from local.estate import JsonObject
 from shared.arm import client
 from shared.arm.transport import RawAnswer
 from tests.faults.estate import (
@@ -170,6 +171,75 @@ def test_F18_an_operation_without_job(open_estate: OpenEstate, route: str, heade
         assert outcome["status"] == "succeeded"
     else:
         assert outcome["error"]["code"] == "NoOperationUrl"
+
+
+def at_once(
+    method: str, ending: str, status: int, *, jobs: bool = True
+) -> Callable[[str, str, RawAnswer], RawAnswer]:
+    """The answer to a call as one that has ended already: without a URL. `jobs`: whether the vault lists any."""
+
+    def mangle(asked: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if not jobs and path.endswith("/backupJobs"):
+            return replace(answer, body=b'{"value": []}')
+        if asked != method or ending not in path.rpartition("/")[2]:
+            return answer
+        kept = {
+            name: value
+            for name, value in answer.headers.items()
+            if name not in ("location", "azure-asyncoperation", "retry-after")
+        }
+        return RawAnswer(status, kept, b"" if status == 204 else answer.body)
+
+    return mangle
+
+
+#: A new vault and a new policy: every call of a protect request is made.
+EVERYTHING_NEW: JsonObject = {
+    "createVault": {"location": "westeurope", "redundancy": "LocallyRedundant"},
+    "policyName": "New",
+    "createPolicy": {"full": {"time": "18:00", "retentionDays": 30}},
+}
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize(
+    ("method", "ending"),
+    [
+        ("PUT", "vault9"),
+        ("PUT", "New"),
+        ("POST", "refreshContainers"),
+        ("PUT", "VMAppContainer"),
+        ("POST", "inquire"),
+    ],
+)
+def test_F18_what_is_done_at_once_needs_no_url(
+    open_estate: OpenEstate, method: str, ending: str, status: int
+) -> None:
+    # Nothing is left to do where the service answers, so that each step finds what the one before has made.
+    scenario = bare_estate(durations={"refresh": 0, "register": 0, "inquire": 0, "protect": 50})
+    estate = open_estate(scenario, Plan(mangle=at_once(method, ending, status)))
+    vault_id = estate.vault_id.replace("vault1", "vault9")
+    outcome = finished(estate, estate.protect("orders", vaultId=vault_id, **EVERYTHING_NEW))
+    assert outcome["status"] == "succeeded", outcome
+
+
+@pytest.mark.parametrize("first_backup", ["scheduled", "now"])
+@pytest.mark.parametrize("status", [200, 202])
+def test_F18_a_protection_without_a_job_is_read_from_its_item(
+    open_estate: OpenEstate, status: int, first_backup: str
+) -> None:
+    # Only once it is protected does the vault list jobs: those of its first backup.
+    hidden = at_once("PUT", "SQLDataBase", status, jobs=False)
+
+    def mangle(method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        shown = estate.mutations["Backup"] > 0
+        return answer if shown else hidden(method, path, answer)
+
+    estate = open_estate(bare_estate(), Plan(mangle=mangle))
+    outcome = finished(estate, estate.protect("orders", firstBackup=first_backup))
+    assert outcome["status"] == "succeeded", outcome
+    assert estate.mutations["ConfigureBackup"] == 1
+    assert estate.mutations["Backup"] == (1 if first_backup == "now" else 0)
 
 
 def test_F43_a_list_that_takes_longer_than_the_lock(open_estate: OpenEstate) -> None:

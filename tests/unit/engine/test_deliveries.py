@@ -12,7 +12,7 @@ from shared.bus.topology import BACKUP_REQUESTS
 from shared.clock import MachineTime
 from shared.engine.message import MOST_DEATHS, Delivery, plain, wait_until
 from shared.engine.parking import park
-from shared.messages.reserved import COPY_OF, DEAD_LETTER_SOURCE, DEATHS, DELIVERED, WAITED
+from shared.messages.reserved import COPY_OF, DEAD_LETTER_SOURCE, DEATHS, DELIVERED, WAITED, WAITING_SINCE
 from tests.unit.examples import NOW
 
 LATER = MachineTime(NOW + timedelta(minutes=1))
@@ -47,6 +47,15 @@ def test_a_copy_is_told_by_its_original_however_often_it_is_copied() -> None:
 @pytest.mark.parametrize("written", ["", 5, None])
 def test_what_a_sender_wrote_in_the_place_of_an_original_is_no_id(written: object) -> None:
     assert delivery(application_properties={COPY_OF: written}).identity == "m1"
+
+
+def test_what_a_sender_wrote_of_waiting_does_not_go_on_with_its_dead_letter() -> None:
+    # The SDK sends no number above this one: no copy of the dead letter could be sent.
+    written = {WAITED: 2**31 - 1, WAITING_SINCE: "2020-01-01", DEATHS: 5}
+    lost = delivery("dead-letters", application_properties=written, dead_letter_source="backup-requests")
+    assert (lost.has_waited, lost.deaths) == (False, 0)
+    sent = lost.copy().application_properties
+    assert (sent[WAITED], WAITING_SINCE in sent) == (1, False)
 
 
 @pytest.mark.parametrize(

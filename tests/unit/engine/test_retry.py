@@ -92,6 +92,12 @@ ROWS: list[tuple[str, ArmError, dict[str, Any], Decision]] = [
     ("403 young", answered(403), {"age": 9 * 60 * S}, Retry(2 * S, may_have_started=False)),
     ("403 old", answered(403), {"age": 10 * 60 * S}, GiveUp(False, False)),
     ("401 young", answered(401), {}, Retry(2 * S, may_have_started=False)),
+    # what was just made or listed takes time to show everywhere: five minutes
+    ("404 young", answered(404, code="ResourceNotFound"), {"age": 4 * 60 * S}, Retry(2 * S, False)),
+    ("404 old", answered(404, code="ResourceNotFound"), {"age": 5 * 60 * S}, GiveUp(False, False)),
+    ("404 GET", answered(404, "GET", code="BMSUserErrorObjectNotFound"), {}, Retry(2 * S, False)),
+    # a subscription or a group that a requester has misspelled
+    ("404 of a parent", answered(404, code="SubscriptionNotFound"), {}, GiveUp(False, False)),
     # another operation is running, whatever the status that says so
     ("500 that conflicts", answered(500), {"conflicting": True}, Conflict()),
     ("500 GET that conflicts", answered(500, "GET"), {"conflicting": True}, Retry(2 * S, False)),
@@ -104,7 +110,7 @@ ROWS: list[tuple[str, ArmError, dict[str, Any], Decision]] = [
     ),
     # the request itself is wrong
     ("400", answered(400, code="BadRequest"), {}, GiveUp(False, False)),
-    ("404", answered(404, code="ResourceNotFound"), {}, GiveUp(False, False)),
+    ("404", answered(404, code="NoSuchThing"), {}, GiveUp(False, False)),
     ("400 GET", answered(400, "GET"), {}, GiveUp(False, False)),
     # without a code it may be a proxy's page, which says nothing of what became of the call
     ("400 without a code", answered(400), {}, Retry(2 * S, may_have_started=True)),
