@@ -8,6 +8,8 @@ __all__ = ["printable", "redact"]
 
 _USER = re.compile(r"(https?://)[^\s/?#@\"]*@", re.IGNORECASE)
 _QUERY = re.compile(r"(\bhttps?://[^\s\"'<>?]+)\?[^\s\"'<>]*", re.IGNORECASE)
+#: A server that names what it was asked for may leave the scheme and host out.
+_QUERY_OF_PATH = re.compile(r"(/[^\s\"'<>?]*)\?[^\s\"'<>=]*=[^\s\"'<>]*")
 _BEARER = re.compile(r"\b(Bearer|Basic|SharedAccessSignature)\s+[A-Za-z0-9._~+/=%&:-]{8,}", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
 _ASSIGNED = re.compile(
@@ -35,6 +37,7 @@ def redact(text: object, *, limit: int = 500) -> str:
     shown = str(text)[: limit * 8]
     shown = _USER.sub(r"\1...@", shown)
     shown = _QUERY.sub(r"\1?...", shown)
+    shown = _QUERY_OF_PATH.sub(r"\1?...", shown)
     shown = _BEARER.sub(r"\1 ...", shown)
     shown = _JWT.sub("...", shown)
     shown = _ASSIGNED.sub(r"\1\2...", shown)

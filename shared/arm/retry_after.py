@@ -36,7 +36,7 @@ def parse_http_date(text: str | None) -> ServiceTime | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
+        # RFC 9110: an HTTP date is always in GMT, whether it says so in a way Python reads or not.
+        return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    # RFC 9110: an HTTP date is always in GMT, whether it says so in a way Python reads or not.
-    return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))

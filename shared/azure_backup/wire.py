@@ -58,7 +58,10 @@ def parse_time(value: object) -> ServiceTime | None:
     if value.startswith("0001-01-01"):
         return None
     moment = datetime.fromisoformat(value.strip())
-    return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    try:
+        return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError("a moment is between the years 1 and 9999, in UTC") from error
 
 
 def parse_duration(value: object) -> timedelta | None:
@@ -73,7 +76,10 @@ def parse_duration(value: object) -> timedelta | None:
     if not match:
         raise ValueError("a duration is a text such as PT2M1.5S")
     parts = {name: float(text) for name, text in match.groupdict().items() if text}
-    return timedelta(**parts)
+    try:
+        return timedelta(**parts)
+    except OverflowError as error:
+        raise ValueError("a duration is shorter than a million years") from error
 
 
 def wire_time(moment: datetime) -> str:

@@ -126,8 +126,10 @@ def _text(value: Any) -> str:
 def _moment(value: Any) -> ServiceTime | None:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        if moment is None:
+            return None
+        return ServiceTime(
+            moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        )
+    except (ValueError, OverflowError):
         return None
-    if moment is None:
-        return None
-    return ServiceTime(moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC))

@@ -61,7 +61,7 @@ class RunCommands:
     def list_all(self, vm: VirtualMachineId) -> list[RunCommand]:
         """All run commands of a VM, whoever made them; some may come without their instance view."""
         pages = self._arm.pages("list the run commands", f"{vm.url_path}/runCommands", params=_VIEWED)
-        return [RunCommand.from_wire(body) for body in pages]
+        return [RunCommand.from_wire(body) for body in pages if isinstance(body, dict)]
 
     def get(self, vm: VirtualMachineId, name: str) -> RunCommand | None:
         """A run command with its instance view; None where it no longer exists."""

@@ -217,6 +217,10 @@ def command(**view: object) -> RunCommand:
     )
 
 
+def test_a_moment_beyond_the_calendar_is_none() -> None:
+    assert command(endTime="9999-12-31T23:59:59-05:00").end_time is None
+
+
 def test_only_a_line_with_the_attempts_id_is_a_result() -> None:
     mine, other = '{"attempt":"mine","result":"ok"}', '{"attempt":"other","result":"ok"}'
     assert command(output=f"noise\n{mine}\n").line("mine") == {"attempt": "mine", "result": "ok"}

@@ -41,7 +41,9 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert parse(header, NOW) == (None if seconds is None else timedelta(seconds=seconds))
 
 
-@pytest.mark.parametrize("text", [None, "", "yesterday", "Mon, 05 Jan 26000000 08:00:00 GMT"])
+@pytest.mark.parametrize(
+    "text", [None, "", "yesterday", "Mon, 05 Jan 26000000 08:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0500"]
+)
 def test_what_is_no_date(text: str | None) -> None:
     assert parse_http_date(text) is None
 

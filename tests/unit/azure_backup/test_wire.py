@@ -30,7 +30,17 @@ def test_moments(text: str | None, moment: datetime | None) -> None:
     assert parse_time(text) == moment
 
 
-@pytest.mark.parametrize("value", ["soon", "2021-13-01T00:00:00Z", 7, [], {}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "soon",
+        "2021-13-01T00:00:00Z",
+        "9999-12-31T23:59:59-05:00",
+        7,
+        [],
+        {},
+    ],
+)
 def test_what_is_no_moment(value: object) -> None:
     with pytest.raises(ValueError):
         parse_time(value)
@@ -52,7 +62,7 @@ def test_durations(text: str | None, duration: timedelta | None) -> None:
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("value", ["2 minutes", "PTS", 120, "1:2"])
+@pytest.mark.parametrize("value", ["2 minutes", "PTS", 120, "1:2", "P9999999999D", f"PT{'9' * 400}S"])
 def test_what_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError):
         parse_duration(value)
