@@ -69,6 +69,18 @@ def _echoes(jobs: Iterable[Job]) -> bool:
     return any(is_marked(job.activity_id) for job in jobs)
 
 
+def only_possible(
+    expected: ExpectedJob,
+    message: StepMessage[Any],
+    collaborators: Collaborators,
+    possible: Sequence[Job],
+) -> Job | None:
+    """The step's own job where just one can be it, though it does not bear its id; none in a vault that echoes."""
+    if not _is_certain(message, possible, collaborators):
+        return None
+    return None if _echoes(_jobs(expected, message, collaborators, LONG_WINDOW)) else possible[0]
+
+
 def _jobs(
     expected: ExpectedJob, message: StepMessage[Any], collaborators: Collaborators, window: timedelta
 ) -> list[Job]:

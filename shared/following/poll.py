@@ -216,8 +216,9 @@ class Poll:
         possible = job_matching.candidates(
             origin, jobs, self._expected, since=following.began - _LONGEST_CALL
         )
-        if len(possible) == 1 and not job_matching.has_namesakes(origin, self._collaborators):
-            return self._job_known(possible[0].id, None)
+        only = reconcile.only_possible(self._expected, origin, self._collaborators, possible)
+        if only is not None:
+            return self._job_known(only.id, None)
         if not following.followed.looked:
             # The operation may be readable again by then.
             return self._later(timedelta(minutes=1), followed=following.followed.changed(looked=True))
@@ -267,6 +268,9 @@ class Poll:
         if job is None:
             if self._collaborators.now() - self._following.began < GRACE:
                 return self._later(None)
+            own = job_matching.own_job(self._origin, self._list_jobs())
+            if own is not None and own.id != job_id:
+                return self._job_known(own.id, None)
             text = f"the vault does not know job {job_id} any more; look at the vault's jobs."
             return self._without_job(ErrorInfo(code=ErrorCode.JOB_NOT_FOUND, message=text))
         if self._is_foreign(job):

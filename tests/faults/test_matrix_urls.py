@@ -161,6 +161,49 @@ def test_F18_a_job_that_ended_before_the_call_is_not_taken_for_its_own(open_esta
     assert outcome["job"]["id"] == estate.job_ids("Backup")[1]
 
 
+@pytest.mark.parametrize("route", ["Backup", "Restore"])
+def test_F18_somebody_elses_job_is_not_taken_where_the_vault_echoes(
+    open_estate: OpenEstate, route: str
+) -> None:
+    # In place of its own job, which is listed late, the vault lists one of the same database from the portal.
+    def mangle(_method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if not path.endswith("/backupJobs"):
+            return answer
+        body = json.loads(answer.body)
+        for job in body["value"]:
+            if "orders" in job["properties"]["entityFriendlyName"]:
+                job["properties"]["activityId"] = "22222222-2222-1222-8222-222222222222"
+        return replace(answer, body=json.dumps(body).encode())
+
+    plan = Plan()
+    faults = [fault(route, "missingHeaders", nth=2)]
+    estate = open_estate(protected_estate("orders", "billing", faults=faults), plan)
+    make = {"Backup": estate.backup, "Restore": lambda name: estate.restore(name, f"{name}2")}[route]
+    assert finished(estate, make("billing"))["status"] == "succeeded"
+    plan.mangle = mangle
+    outcome = finished(estate, make("orders"))
+    assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "JobNotFound")
+    assert len(estate.job_ids(route)) == 2
+
+
+@pytest.mark.parametrize("stranger_id", ["00000000-0000-0000-0000-000000000000", "not-a-job"])
+def test_F18_where_the_job_that_is_named_is_not_there_its_own_is_looked_for(
+    open_estate: OpenEstate, stranger_id: str
+) -> None:
+    def mangle(_method: str, path: str, answer: RawAnswer) -> RawAnswer:
+        if "/backupOperations/" not in path and "operationsStatus" not in path:
+            return answer
+        body = json.loads(answer.body or b"{}")
+        if (body.get("properties") or {}).get("jobId"):
+            body["properties"]["jobId"] = stranger_id
+        return replace(answer, body=json.dumps(body).encode())
+
+    estate = open_estate(protected_estate(), Plan(mangle=mangle))
+    outcome = finished(estate, estate.backup("orders"))
+    assert outcome["status"] == "succeeded"
+    assert estate.job_ids("Backup") == [outcome["job"]["id"]]
+
+
 @pytest.mark.parametrize("route", ["Refresh", "Register", "Inquire"])
 @pytest.mark.parametrize("headers", [BOTH, ONE, OTHER_ONE], ids=["both", "Location", "Azure-AsyncOperation"])
 def test_F18_an_operation_without_job(open_estate: OpenEstate, route: str, headers: list[str]) -> None:
