@@ -178,10 +178,15 @@ def test_F18_somebody_elses_job_is_not_taken_where_the_vault_echoes(
     plan = Plan()
     faults = [fault(route, "missingHeaders", nth=2)]
     estate = open_estate(protected_estate("orders", "billing", faults=faults), plan)
-    make = {"Backup": estate.backup, "Restore": lambda name: estate.restore(name, f"{name}2")}[route]
-    assert finished(estate, make("billing"))["status"] == "succeeded"
+
+    def asked_of(database: str) -> JsonObject:
+        if route == "Backup":
+            return estate.backup(database)
+        return estate.restore(database, f"{database}2")
+
+    assert finished(estate, asked_of("billing"))["status"] == "succeeded"
     plan.mangle = mangle
-    outcome = finished(estate, make("orders"))
+    outcome = finished(estate, asked_of("orders"))
     assert (outcome["status"], outcome["error"]["code"]) == ("unknown", "JobNotFound")
     assert len(estate.job_ids(route)) == 2
 
