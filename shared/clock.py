@@ -10,6 +10,8 @@ from typing import Final, NewType, Protocol
 #: A `Date` further than this from the running estimate is a jump, and believed only after several answers in a row.
 _JUMP: Final = timedelta(minutes=5)
 _AGREEING: Final = 5
+#: No service tells a later moment, and what is reckoned from it stays within the calendar.
+_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 
 #: A moment by the service's clock, aware, in UTC: what messages, jobs and outcomes say.
@@ -56,7 +58,8 @@ class ServiceClock:
     (`at_least`).
 
     A `Date` that is far from the running estimate is not believed until others in a row agree with it: a single answer
-    from a proxy with a wrong clock must not end what is followed.
+    from a proxy with a wrong clock must not end what is followed. Only the service's own first answer is believed at
+    once, since the estimate is no more than this machine's clock before it.
     """
 
     def __init__(self, clock: Clock, scale: float = 1.0) -> None:
@@ -85,10 +88,13 @@ class ServiceClock:
         with self._lock:
             return self._answered
 
-    def answered(self, date: ServiceTime) -> None:
-        """Note that the service has just answered with this `Date`."""
+    def answered(self, date: ServiceTime, *, by_service: bool = True) -> None:
+        """Note that an answer with this `Date` has just come. `by_service`: whether it is certainly the service's."""
+        if date >= _LATEST:
+            return
         with self._lock:
-            if self._answered and abs(date - self._now()) > _JUMP and not self._confirmed(date):
+            doubtful = self._answered or not by_service
+            if doubtful and abs(date - self._now()) > _JUMP and not self._confirmed(date):
                 return
             self._base, self._base_monotonic, self._answered = date, self._clock.monotonic(), True
             self._doubted = None

@@ -430,7 +430,8 @@ class ArmClient:
         except TransportError as error:
             raise self._transport_failure(call, error) from error
         if (date := parse_http_date(answer.headers.get("date"))) is not None:
-            self._service_clock.answered(date)
+            # Whatever stands between, such as a proxy, answers without a request id of the service.
+            self._service_clock.answered(date, by_service=_request_id(answer.headers) is not None)
         _log.debug(
             "%s %s: %d",
             call.method,

@@ -159,8 +159,8 @@ MATRIX: Final = (
     ),
     Row(
         "F37",
-        "This machine's clock is ten minutes off.",
-        "No wait is too long, no poll too early.",
+        "This machine's clock is ten minutes off, or a proxy's by months.",
+        "No wait is too long, no poll too early, no job given up.",
     ),
     Row(
         "F38",

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from local.simulator import SERVICE_LIMITS
+from shared.arm.transport import RawAnswer
 from shared.intake.planning import plan_backups
 from tests.faults.estate import (
     Plan,
@@ -74,6 +75,29 @@ def test_F37_leap_past_the_deadline(open_estate: OpenEstate, fault: str, status:
     estate.check()
     assert estate.outcome()["status"] == status
     assert estate.outcome()["job"]["id"] == estate.job_ids("Backup")[0]
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 05 Jun 2026 08:00:00 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+    ],
+)
+def test_F37_the_first_answer_is_a_proxys_page(open_estate: OpenEstate, date: str) -> None:
+    plan = Plan()
+    estate = open_estate(protected_estate(durations={"backup": 600}), plan)
+    estate.submit(estate.backup("orders"))
+    estate.step_until(lambda: any(event["type"].endswith(".started.v1") for event in estate.events()))
+    # A new process knows no time but that of its machine and its message.
+    estate.restart()
+    pages = iter([RawAnswer(502, {"date": date, "content-type": "text/html"}, b"<html>")])
+    plan.mangle = lambda _method, _path, answer: next(pages, answer)
+    estate.quiesce()
+    estate.check()
+    (outcome,) = estate.outcomes()
+    assert outcome["data"]["status"] == "succeeded"
 
 
 def test_F37_a_new_process_looks_for_a_lost_backup_where_it_can_be(open_estate: OpenEstate) -> None:

@@ -42,6 +42,25 @@ def test_a_word_that_is_far_off_is_believed_once_others_agree_with_it() -> None:
     assert service.now() == THERE
 
 
+def test_the_first_word_is_believed_at_once_only_where_it_is_the_services() -> None:
+    service = ServiceClock(SteppedClock(HERE))
+    for _ in range(4):
+        service.answered(THERE, by_service=False)
+        assert (service.now(), service.is_known) == (HERE, False)
+    service.answered(THERE, by_service=False)
+    assert (service.now(), service.is_known) == (THERE, True)
+    near = ServiceClock(SteppedClock(HERE))
+    near.answered(ServiceTime(HERE + timedelta(minutes=4)), by_service=False)
+    assert near.is_known
+
+
+def test_a_word_from_the_end_of_the_calendar_is_never_believed() -> None:
+    service = ServiceClock(SteppedClock(HERE))
+    for _ in range(9):
+        service.answered(ServiceTime(datetime.max.replace(tzinfo=UTC)))
+    assert service.now() == HERE
+
+
 def test_a_message_stands_in_until_the_service_has_spoken() -> None:
     service = ServiceClock(SteppedClock(HERE))
     service.at_least(THERE)

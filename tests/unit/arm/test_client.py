@@ -200,6 +200,7 @@ def test_the_services_clock_and_budget_are_kept(server: Server, arm: ArmClient) 
             {},
             {
                 "Date": "Tue, 06 Jan 2026 10:00:00 GMT",
+                "x-ms-request-id": "of-the-service",
                 "x-ms-ratelimit-remaining-subscription-resource-requests": "149",
                 "x-ms-ratelimit-remaining-resource": "Microsoft.Compute/HighCostGet3Min;159",
             },
