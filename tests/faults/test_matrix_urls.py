@@ -7,6 +7,7 @@ Each test bears the number of its fault; `tests/faults/matrix.py` says what is e
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
