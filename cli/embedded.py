@@ -88,13 +88,18 @@ class EmbeddedApp:
         self.resumed = resumed
         self._next_sequence = 0
 
-    def new_events(self) -> Iterator[dict[str, Any]]:
-        """The events that were published since the last call, oldest first."""
-        for message in messages_in(self.broker, OUTCOMES, start=self._next_sequence):
-            self._next_sequence = message.sequence_number + 1
+    def events(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The events that were published, with their numbers, oldest first."""
+        for message in messages_in(self.broker, OUTCOMES, start=start):
             event = json.loads(message.body)
             if isinstance(event, dict):
-                yield event
+                yield message.sequence_number, event
+
+    def new_events(self) -> Iterator[dict[str, Any]]:
+        """The events that were published since the last call, oldest first."""
+        for number, event in self.events(self._next_sequence):
+            self._next_sequence = number + 1
+            yield event
 
     def messages(self, entity: str, most: int | None = None) -> list[PeekedMessage]:
         """The messages in an entity, oldest first, `most` at most."""

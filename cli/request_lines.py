@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cli.errors import CommandError
 from local.host import trigger_values
 from shared.bus import OutgoingMessage
 from shared.bus.topology import EVENTS
@@ -29,8 +30,8 @@ SOURCE: Final = "/sqlvmbackup/command"
 class RequestLine:
     """One line to send."""
 
-    #: counted from 1
-    number: int
+    #: counted from 1; None where it is of no file
+    number: int | None = None
     body: bytes
     #: what can be read of it; None where it is no CloudEvent
     envelope: Envelope | None
@@ -57,7 +58,7 @@ class RequestLine:
     def label(self) -> str:
         """Short, for people."""
         if self.envelope is None:
-            return f"line {self.number}"
+            return "a message that is no request" if self.number is None else f"line {self.number}"
         return request_label(self.operation, self.envelope.id)
 
     @property
@@ -112,18 +113,26 @@ def request_key(operation: str, source: str, request_id: str) -> str:
 
 
 def read_request_lines(lines: Iterable[bytes]) -> list[RequestLine]:
-    """The requests in the lines of a JSONL file, each once; blank lines are passed over."""
+    """The requests in the lines of a JSONL file, each once; blank lines are passed over.
+
+    Raises CommandError where two lines are different requests of one type, source and id: only one would be done.
+    """
     found: dict[str, RequestLine] = {}
     for number, raw in enumerate(lines, start=1):
         body = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip()
         if not body:
             continue
         line = line_of(body, number)
-        found.setdefault(line.key, line)
+        same = found.setdefault(line.key, line)
+        if same.envelope != line.envelope:
+            raise CommandError(
+                f"lines {same.number} and {number} are different requests with the same type, source and id"
+                f" ({line.label}): give each an id of its own."
+            )
     return list(found.values())
 
 
-def line_of(body: bytes, number: int) -> RequestLine:
+def line_of(body: bytes, number: int | None = None) -> RequestLine:
     """Any message as a line."""
     return RequestLine(number=number, body=body, envelope=_envelope(body))
 
@@ -131,7 +140,7 @@ def line_of(body: bytes, number: int) -> RequestLine:
 def request_line(event: dict[str, Any]) -> RequestLine:
     """One request that this command has built itself."""
     body = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-    return RequestLine(number=1, body=body, envelope=read_envelope(body))
+    return RequestLine(body=body, envelope=read_envelope(body))
 
 
 def _envelope(body: bytes) -> Envelope | None:

@@ -135,8 +135,8 @@ def run_requests(
     began = time.monotonic()
     with ExitStack() as stack:
         app = stack.enter_context(embedded_app(settings, options.state))
-        if options.from_flags:
-            _refuse_used_id(lines[0], app, options)
+        if app.resumed:
+            _refuse_used_ids(lines, app, options)
         lines = [*lines, *_beside(lines, app, options)]
         file = None
         if options.outcomes is not None:
@@ -195,17 +195,32 @@ def _print_results(
     )
 
 
-def _refuse_used_id(line: RequestLine, app: EmbeddedApp, options: RunOptions) -> None:
-    """Raise CommandError where the state knows another request by this id: its outcomes would be taken for this one's.
+def _refuse_used_ids(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> None:
+    """Raise CommandError where the state knows another request by an id: its outcomes would be taken for this one's.
 
-    What a request asked for is not kept once it has ended. Its message id is, which is made of its bytes too.
+    What a request asked for is not kept once it has ended. Its message id is, which is made of its bytes too. One that
+    was only refused may be corrected under its id.
     """
+    others = AwaitedRequests(line for line in lines if _is_used_otherwise(line, app))
+    if not others.requests:
+        return
+    for _, event in app.events():
+        others.observe(event)
+    on_their_way = {line.key for line in unfinished(app)}
+    for request in others.requests:
+        line = request.line
+        if line.envelope is not None and (request.known or line.key in on_their_way):
+            named = "--id" if options.from_flags else f"line {line.number}: the id"
+            raise CommandError(
+                f"{named} {line.envelope.id} was already used in {options.state} for another request: give a new"
+                f" {'--id' if options.from_flags else 'id'}."
+            )
+
+
+def _is_used_otherwise(line: RequestLine, app: EmbeddedApp) -> bool:
     message = line.message()
     used = app.broker.remembered_ids(message.entity, message.message_id.rpartition(":")[0])
-    if line.envelope is not None and used and message.message_id not in used:
-        raise CommandError(
-            f"--id {line.envelope.id} was already used in {options.state} for another request: give a new --id."
-        )
+    return bool(used) and message.message_id not in used
 
 
 def _beside(lines: Sequence[RequestLine], app: EmbeddedApp, options: RunOptions) -> list[RequestLine]:

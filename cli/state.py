@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 
 from cli.embedded import EmbeddedApp, step_request
 from cli.request_lines import RequestLine, line_of
@@ -17,19 +16,18 @@ _TYPES = {operation: type_ for type_, (operation, _) in REQUEST_TYPES.items()}
 def unfinished(app: EmbeddedApp) -> list[RequestLine]:
     """The requests that the state of an earlier run holds and that have not ended, each once."""
     found: dict[str, RequestLine] = {}
-    numbers = count(1)
     for queue in sorted({*REQUEST_QUEUES, *INTERNAL_QUEUES, DEAD_LETTERS, REPLAYS}):
         for message in app.messages(queue):
-            for line in _lines(message.body, next(numbers)):
+            for line in _lines(message.body):
                 found.setdefault(line.key, line)
     return list(found.values())
 
 
-def _lines(body: bytes, number: int) -> Iterator[RequestLine]:
+def _lines(body: bytes) -> Iterator[RequestLine]:
     of_step = step_request(body)
     if not of_step:
         # The message as it was sent, a request or not.
-        yield line_of(body, number)
+        yield line_of(body)
         return
     operation, source, request_id = (of_step.get(name) for name in ("operation", "source", "id"))
     if (
@@ -39,4 +37,4 @@ def _lines(body: bytes, number: int) -> Iterator[RequestLine]:
     ):
         type_ = _TYPES[Operation(operation)]
         envelope = Envelope(type=type_, source=source, id=request_id, data=None)
-        yield RequestLine(number=number, body=body, envelope=envelope)
+        yield RequestLine(body=body, envelope=envelope)

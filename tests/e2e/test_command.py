@@ -457,6 +457,31 @@ def test_an_id_stands_for_one_request_in_a_state(here: Here, tmp_path: Path) -> 
     assert call("protect", "--database", "billing", *policy, *rest)[0] == 0
 
 
+def test_no_line_of_a_file_is_taken_for_another_request(here: Here, tmp_path: Path) -> None:
+    cloud, call = here
+    file, state = tmp_path / "requests.jsonl", str(tmp_path / "state")
+    run = ("run", "--requests", str(file), "--state", state)
+    orders, billing, wrong = (
+        cloud.request("backup", "y1", databases=[{"instance": INSTANCE, "database": name}], backupType=kind)
+        for name, kind in (("orders", "Full"), ("billing", "Full"), ("orders", "Fast"))
+    )
+    file.write_bytes(orders + b"\n" + orders + billing)
+    status, shown, err = call(*run)
+    assert (status, shown) == (2, [])
+    assert "lines 1 and 4 are different requests with the same type, source and id (backup y1)" in err
+    # What was refused is corrected under its id.
+    file.write_bytes(wrong)
+    assert call(*run)[1][0]["data"]["status"] == "rejected"
+    file.write_bytes(orders + orders)
+    assert [event["data"]["database"] for event in call(*run)[1]] == ["orders"]
+    # What was done stays what the id stands for.
+    file.write_bytes(billing)
+    status, shown, err = call(*run)
+    assert (status, shown) == (2, [])
+    assert f"line 1: the id y1 was already used in {state} for another request: give a new id." in err
+    assert cloud.mutations["Backup"] == 1
+
+
 @pytest.mark.parametrize("command", ["runs", "run"])
 def test_a_folder_that_keeps_no_run(here: Here, tmp_path: Path, command: str) -> None:
     _, call = here
