@@ -403,8 +403,12 @@ def test_every_parameter_that_azd_gives_is_declared_and_documented() -> None:
     for value in given.values():
         (variable,) = re.findall(r"\$\{(\w+)\}", value["value"])
         assert f"`{variable}`" in page or variable in ("AZURE_ENV_NAME", "AZURE_LOCATION")
-    for name in MAIN["parameters"]:
-        assert f"`{name}`" in page, name
+    told = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]+) \|", page, flags=re.MULTILINE))
+    assert told.keys() == MAIN["parameters"].keys()
+    for name, found in MAIN["parameters"].items():
+        default = found.get("default", "required")
+        shown = "all" if name == "workflows" else str(default or "none") if default is not False else "false"
+        assert told[name].strip("`") == shown, name
 
 
 def test_modules_get_the_parameters_that_they_declare() -> None:
