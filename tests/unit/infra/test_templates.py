@@ -397,7 +397,7 @@ def test_two_apps_have_every_function_between_them_and_only_one_may_restore(
 def test_every_parameter_that_azd_gives_is_declared_and_documented() -> None:
     given = json.loads((INFRA / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
     assert set(given) <= set(MAIN["parameters"])
-    required = {name for name, found in MAIN["parameters"].items() if "default" not in found}
+    required = {name for name, found in MAIN["parameters"].items() if found["default"] is None}
     assert required <= set(given)
     page = read("docs/deploy.md")
     for value in given.values():
@@ -406,9 +406,12 @@ def test_every_parameter_that_azd_gives_is_declared_and_documented() -> None:
     told = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]+) \|", page, flags=re.MULTILINE))
     assert told.keys() == MAIN["parameters"].keys()
     for name, found in MAIN["parameters"].items():
-        default = found.get("default", "required")
-        shown = "all" if name == "workflows" else str(default or "none") if default is not False else "false"
-        assert told[name].strip("`") == shown, name
+        default = found.get("default")
+        if default is None or name == "workflows":
+            assert told[name] == ("all" if name == "workflows" else "required"), name
+        else:
+            shown = json.dumps(default).strip('"')
+            assert told[name].strip("`") == ("none" if shown in ("[]", "{}") else shown), name
 
 
 def test_modules_get_the_parameters_that_they_declare() -> None:
@@ -419,7 +422,7 @@ def test_modules_get_the_parameters_that_they_declare() -> None:
                 body = body["config"]
             target = (path.parent / module["detail"]["path"]).resolve()
             declared = parsed(target)["parameters"]
-            needed = {name for name, found in declared.items() if "default" not in found}
+            needed = {name for name, found in declared.items() if found["default"] is None}
             assert needed <= set(body["params"]) <= set(declared), f"{path.name}: {symbol}"
 
 
