@@ -198,7 +198,8 @@ def _patiently(read: Callable[[], T], *, scale: float) -> T:
         try:
             return read()
         except ArmError as error:
-            refused = isinstance(error, ArmStatusError) and error.status in (401, 403)
+            # Neither a right nor a vault is on its way: a person is told at once.
+            refused = isinstance(error, ArmStatusError) and error.status in (401, 403, 404)
             next_time = decide(
                 error, attempt=attempt, age=waited, time_left=_PATIENCE - waited, jitter=_JITTER
             )
