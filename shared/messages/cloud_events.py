@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -87,10 +88,13 @@ def is_replaced(body: bytes) -> bool:
     return _REPLACEMENT.encode() in body
 
 
-def read_json(body: bytes) -> Any:
+def read_json(
+    body: bytes, *, object_of: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
+) -> Any:
     """The JSON value in `body`; a byte order mark before it is skipped.
 
-    Raises InvalidMessageError for anything that is not strict UTF-8 JSON.
+    `object_of` makes an object of its names and values; of one name that stands there twice, the last value is taken
+    without it. Raises InvalidMessageError for anything that is not strict UTF-8 JSON.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -103,7 +107,7 @@ def read_json(body: bytes) -> Any:
         )
     try:
         text = body.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=refuse, object_pairs_hook=object_of)
         if _SURROGATE.search(text):
             # Half of a pair is legal JSON, but no text: nothing that holds it could be published.
             json.dumps(value, ensure_ascii=False).encode()
@@ -150,9 +154,20 @@ def _is_identity(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _LONGEST_IDENTITY
 
 
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these names. Raises InvalidMessageError where one stands there twice: either value may be meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise InvalidMessageError(
+            [Problem("body", f"{excerpt(name)} twice", "expected each name of an object once")]
+        )
+    return found
+
+
 def read_envelope(body: bytes) -> Envelope:
     """The CloudEvent in `body`. Raises InvalidMessageError with every problem of the envelope."""
-    event = read_json(body)
+    event = read_json(body, object_of=_each_name_once)
     if is_replaced(body):
         # The id may belong to another request, and names to other databases.
         place = body.decode("utf-8-sig").index(_REPLACEMENT)

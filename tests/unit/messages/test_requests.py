@@ -79,6 +79,10 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "no JSON": (b"{", ["body: expected a JSON object"]),
     "no UTF-8": (b'{"a": "\xff"}', ["UTF-8"]),
     "not a number": (b'{"a": NaN}', ["body: expected a JSON object"]),
+    "a name twice": (
+        b'{"id": "1", "data": {"b": 1, "a": 1, "a": 2}}',
+        ['body: expected each name of an object once (given: "a" twice)'],
+    ),
     "half a surrogate pair": (b'{"a": "\\ud800"}', ["whole characters"]),
     "nested without end": (b"[" * 100_000, ["nested"]),
     "nested too deeply": (b'{"data":' + b"[" * 64 + b"]" * 64 + b"}", ["nested to at most 64 levels"]),
