@@ -274,7 +274,7 @@ def _summary(request: AwaitedRequest, *, under_way: bool) -> Text:
 def _moving(moving: Moving, room: int, *, width: int) -> Table:
     rows = [
         [
-            one.database or f"({one.operation}: all)",
+            one.database or f"({one.operation} request)",
             one.doing,
             "" if one.age is None else spoken(one.age),
             f"{one.percent:.0f} %" if one.percent is not None else "",

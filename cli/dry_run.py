@@ -27,14 +27,16 @@ from shared.messages.events import AcceptedData, Event, OutcomeData
 from shared.messages.identity import Request
 from shared.messages.model import format_moment
 from shared.messages.requests import (
-    AlternateTarget,
     BackupData,
     CoverageData,
     DrillData,
+    FilesTarget,
+    OriginalTarget,
     ProtectData,
     RestoreData,
     read_data,
 )
+from shared.names import enumeration
 from shared.steps import backup, drill_selection, policies, protect, restore
 from shared.steps.candidates import registered_container
 from shared.steps.drill_restores import next_drill
@@ -102,7 +104,7 @@ def _message(step: str, request: Request, payload: Any, collaborators: Collabora
 
 def _protect(data: ProtectData, request: Request, collaborators: Collaborators) -> list[JsonObject]:
     prepared: list[JsonObject] = []
-    everything = _row("every database that is found", "be protected", f"policy {data.policy_name}")
+    everything = _row(_asked_for(data), "be protected", f"policy {data.policy_name}")
     if collaborators.azure.get_vault(data.vault_id) is None:
         if data.create_vault is None:
             raise as_failed(vault_not_found(collaborators, data.vault_id))
@@ -141,6 +143,15 @@ def _protect(data: ProtectData, request: Request, collaborators: Collaborators) 
             _not_known_yet(row) if row.get("code") == ErrorCode.DATABASE_NOT_FOUND else row for row in rows
         ]
     return [*prepared, *rows]
+
+
+def _asked_for(data: ProtectData) -> str:
+    """The databases of a VM whose databases are not known yet, in the words of the request."""
+    named, excluded = (
+        enumeration(str(one).removeprefix("*/") for one in those) for those in (data.databases, data.exclude)
+    )
+    matching = "" if any(one.is_everything for one in data.databases) else f" and matches {named}"
+    return f"every database that is found{matching}{f', except {excluded}' if data.exclude else ''}"
 
 
 def _refreshed(plan: ProtectPlan, request: Request, collaborators: Collaborators) -> tuple[ProtectPlan, bool]:
@@ -246,20 +257,34 @@ def _restore(data: RestoreData, request: Request, collaborators: Collaborators) 
     chosen = task.recovery_point
     assert chosen is not None
     source = task.database.model_dump(mode="json", by_alias=True)
-    if isinstance(task.target, AlternateTarget) and not task.overwrite:
-        known = (
-            f"as of the VM's last inquiry, there is no {task.target.instance}/{task.target.database} there"
-        )
-        notes.insert(0, f"{known}; if it has been created since, the restore fails")
     how = f"from {chosen.kind} {format_moment(chosen.time)} to {restored_to({**source, 'target': target})}"
     return _row(
         str(task.database),
         "be restored",
-        "; ".join((how, *notes)),
+        "; ".join(filter(None, (how, _overwritten(following, collaborators), *notes))),
         vm_id=task.database.vm_id,
         recoveryPoint=chosen.name,
         target=target,
     )
+
+
+def _overwritten(message: StepMessage[RestoreTask], collaborators: Collaborators) -> str:
+    """What the restore replaces, as far as it is known; empty for files that are new."""
+    task = message.payload
+    target = task.target
+    if isinstance(target, OriginalTarget):
+        return f"it replaces {task.database}, which is there"
+    if isinstance(target, FilesTarget):
+        return "it may replace files of the same names" if task.overwrite else ""
+    name = f"{target.instance}/{target.database}"
+    if task.overwrite:
+        kept = message.model_copy(update={"payload": task.model_copy(update={"overwrite": False})})
+        if isinstance(
+            restore.restore_properties(kept, collaborators, ProtectedItemId.parse(task.item_id)), Failure
+        ):
+            return f"it replaces {name}, which is there"
+    otherwise = "it is replaced" if task.overwrite else "the restore fails"
+    return f"as of the VM's last inquiry, there is no {name} there; if it has been created since, {otherwise}"
 
 
 def _rows(

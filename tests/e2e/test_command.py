@@ -375,6 +375,43 @@ def test_one_request_from_flags(here: Here) -> None:
     assert (status, len(outcomes)) == (0, 2)
 
 
+def test_a_dry_run_of_a_restore_says_what_it_replaces(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, call = here
+    monkeypatch.setenv("SQLVMBACKUP_VAULT", cloud.simulator.vault_id())
+    monkeypatch.setenv("RESTORE_ALLOW_OVERWRITE", "true")
+    call("backup", "--database", "orders")
+    restore = ("restore", "--vm", "sqlvm1", "--database", "orders", "--dry-run", "--overwrite")
+    for target, told in (
+        (("--to-database", "billing"), f"; it replaces {INSTANCE}/billing, which is there; files: "),
+        (
+            ("--to-database", "new"),
+            f"there is no {INSTANCE}/new there; if it has been created since, it is replaced",
+        ),
+        (("--to-original",), f"to the original; it replaces {INSTANCE}/orders, which is there"),
+    ):
+        status, rows, err = call(*restore, *target)
+        assert status == 0, err
+        assert told in rows[0]["how"]
+
+
+def test_a_dry_run_for_a_new_vm_says_which_databases_are_meant(
+    azure: OpenAzure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = azure("orders")
+    for name in ("ARM_ENDPOINT", "TIME_SCALE"):
+        monkeypatch.setenv(name, cloud.environment[name])
+    protect = ["protect", "--vault", cloud.simulator.vault_id(), "--vm", cloud.simulator.vm_id("sqlvm1")]
+    for flags, meant in (
+        ([], "every database that is found"),
+        (
+            ["--database", "orders*", "--database", "SQL2019/crm", "--exclude", "orders_old"],
+            "every database that is found and matches orders*, SQL2019/crm, except orders_old",
+        ),
+    ):
+        assert main([*protect, "--policy", POLICY, *flags, "--dry-run", "-o", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)[-1]["database"] == meant
+
+
 def test_a_dry_run_of_a_protect_says_what_of_the_vm_is_known(here: Here) -> None:
     cloud, call = here
     vault, machine = cloud.simulator.vault_id(), cloud.simulator.vm_id("sqlvm1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -106,6 +107,15 @@ def test_the_live_table_shows_step_age_job_and_percentage_and_bounds_itself(scre
     assert text.count("nightly") <= 1
     # What others have named does not reach the terminal as commands.
     assert "\x1b[31m" not in text
+
+
+def test_a_request_whose_databases_are_not_known_yet_is_not_shown_as_about_all(screen: Screen) -> None:
+    shown, written = screen(120)
+    whole = replace(moving(str, range(1)).shown[0], operation="protect", database=None, job_id=None)
+    shown.refresh(awaited("nightly"), Moving([whole], 1), Progress())
+    shown.close()
+    assert "(protect request)" in written.getvalue()
+    assert "all" not in written.getvalue()
 
 
 @pytest.mark.parametrize("width", [40, 80])
