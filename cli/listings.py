@@ -176,7 +176,7 @@ def show_recovery_points(options: argparse.Namespace) -> int:
         item = _protected(asked, known)
         rows = _recovery_point_rows(collaborators.azure.list_recovery_points(item.id))
     nothing = f"{asked} has no recovery point yet: back it up."
-    print_rows(_RECOVERY_POINTS, rows, output, nothing=nothing, spared=("state", "name"))
+    print_rows(_RECOVERY_POINTS, rows, output, nothing=nothing, spared=("expires", "state"))
     return 0
 
 

@@ -194,13 +194,16 @@ def print_rows(
     if not output.is_table:
         write_data(rows, output)
         return
-    shown, cells, dropped = _fitted(
-        list(columns), [{column: _lines(row.get(column)) for column in columns} for row in rows], spared, name
-    )
-    print_table(shown, [[row[column] for column in shown] for row in cells])
+    whole = [{column: _lines(row.get(column)) for column in columns} for row in rows]
+    shown, cells, dropped = _fitted(list(columns), whole, spared, name)
+    table = [[row[column] for column in shown] for row in cells]
+    if not _fits(shown, table):
+        # Printed as records, each column has a line of its own: there is room for all of them.
+        shown, table, dropped = list(columns), [[row[column] for column in columns] for row in whole], []
+    print_table(shown, table)
     if dropped:
         print(
-            f"Left out, since the terminal is narrow: {', '.join(dropped)}. -o json has them.",
+            f"Left out, to fit in {console().width} columns: {', '.join(dropped)}. -o json has them.",
             file=sys.stderr,
         )
 
@@ -268,6 +271,17 @@ def _least(column: str, cells: Sequence[str]) -> int:
     return max(len(column), min(max(words), _WHOLE), min(max(map(cell_len, lines)), _LEAST_NAME))
 
 
+def _leasts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return (
+        [_least(column, [row[place] for row in rows]) for place, column in enumerate(columns)] if rows else []
+    )
+
+
+def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether columns fit side by side."""
+    return sum(_leasts(columns, rows)) + _GAP * (len(columns) - 1) <= console().width
+
+
 def _print_records(wide: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print each row as a block of lines, where columns do not fit side by side."""
     for number, row in enumerate(rows):
@@ -296,10 +310,8 @@ def print_table(
 ) -> None:
     """A table on standard output; `styles` are of the cells of the column `status`."""
     wide = console()
-    least = (
-        [_least(column, [row[place] for row in rows]) for place, column in enumerate(columns)] if rows else []
-    )
-    if sum(least) + _GAP * (len(columns) - 1) > wide.width:
+    least = _leasts(columns, rows)
+    if not _fits(columns, rows):
         _print_records(wide, columns, rows)
         return
     table = Table(header_style="bold", box=None, padding=(0, _GAP, 0, 0), pad_edge=False)

@@ -354,6 +354,15 @@ def test_listings_show_name_and_status_on_every_terminal(azure: Open, columns: i
     assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n"))) <= columns
 
 
+@pytest.mark.parametrize("columns", [110, 60])
+def test_a_recovery_point_has_the_name_by_which_it_is_restored(azure: Open, columns: int) -> None:
+    point = {"name": "orders", "protectedBy": POLICY, "historyDays": 1}
+    cloud = azure({"virtualMachines": [virtual_machine("sqlvm1", point, registeredTo="vault1")]})
+    status, text = on_a_terminal(cloud, "recovery-points", "--database", "orders", columns=columns)
+    assert status == 0
+    assert "DefaultRangeRecoveryPoint" in text
+
+
 def test_no_color_means_none(azure: Open) -> None:
     cloud = azure(one_vm("orders"))
     _, coloured = on_a_terminal(cloud, "backup", columns=80)

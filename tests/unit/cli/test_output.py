@@ -59,7 +59,8 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> Wide:
     [
         (160, CELLS, ()),
         (80, ("sqlvm1", "MSSQLSERVER", "billing", "Unhealthy"), ("HourlyLogBackup",)),
-        (40, ("sqlvm1/MSSQLSERVER/", "Unhealthy"), ("Protected",)),
+        (45, ("sqlvm1/MSSQLSERVER/", "Unhealthy"), ("Protected",)),
+        (40, CELLS, ()),
     ],
 )
 def test_the_name_and_how_it_is_go_last(
@@ -78,7 +79,7 @@ def test_the_name_and_how_it_is_go_last(
     # What a person does not see is named, and how to see it.
     names = [name for name, cell in ROW.items() if cell not in out]
     assert all(name in told for name in names)
-    assert ("-o json" in told) == bool(left_away)
+    assert (f"to fit in {columns} columns" in told) == bool(left_away)
 
 
 def test_where_there_is_no_room_side_by_side_nothing_is_cut(
@@ -93,6 +94,22 @@ def test_where_there_is_no_room_side_by_side_nothing_is_cut(
         "to: 2026-01-05T15:00:44Z",
         "",
     ]
+
+
+def test_what_is_written_line_by_line_leaves_nothing_out(
+    wide: Wide, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide(40)
+    point = {
+        "name": "12345",
+        "kind": "log range",
+        "from": "2026-01-02T18:00:42Z",
+        "to": "2026-01-05T15:00:44Z",
+    }
+    print_rows(tuple(point), [point], TABLE, nothing="", spared=("name",))
+    out, told = capsys.readouterr()
+    assert out.splitlines() == [f"{column}: {cell}" for column, cell in point.items()]
+    assert told == ""
 
 
 def test_words_that_are_read_or_copied_whole_are_not_broken(
