@@ -45,7 +45,7 @@ def print_outcomes(
 
     Args:
         awaited: the requests with what is known of them.
-        output: the format; a program gets the events unchanged, and the sums on standard error.
+        output: the format; a program gets the events unchanged, and the rest on standard error.
         left_out: what the requests left out.
         elapsed: how long it took.
         simulated: whether that is by a clock that runs faster than this machine's.
@@ -56,23 +56,26 @@ def print_outcomes(
     wanted = [one for one in outcomes if not output.failed_only or not is_success(one)]
     # Failures last: the end is what stays on the screen.
     wanted.sort(key=lambda outcome: not is_success(outcome))
+    say = print_sentence if output.is_table else _say_beside
     if not output.is_table:
         write_data(wanted, output, flat=flat_outcome)
     else:
         _print_successes([one for one in wanted if is_success(one)])
-        for one in left_out:
-            print_sentence(f"Left out: {reword(str(one))}.")
+    for one in left_out:
+        say(f"Left out: {reword(str(one))}.")
+    if output.is_table:
         _print_failures([(asked[id(one)], one) for one in wanted if not is_success(one)], reword)
     expected = sum(max(one.outcome_count or 1, len(one.final_outcomes())) for one in awaited.requests)
     if outcomes:
         took = (
             "" if elapsed is None else f" ({spoken(elapsed)}{' by the simulated clock' if simulated else ''})"
         )
-        sums = _sums(outcomes, expected, left_out, took)
-        if output.is_table:
-            print_sentence(sums)
-        else:
-            print(sums, file=sys.stderr, flush=True)
+        say(_sums(outcomes, expected, left_out, took))
+
+
+def _say_beside(text: str) -> None:
+    """A sentence on standard error, beside what a program reads."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _sums(outcomes: Sequence[JsonObject], expected: int, left_out: Sequence[LeftOut], took: str) -> str:

@@ -302,6 +302,15 @@ def test_what_is_left_out_is_counted_and_named(wide: Wide, capsys: pytest.Captur
     )
     assert "Left out: 1 not protected: x." in out
     assert out.endswith("Backup of 1 database: 1 succeeded; 3 left out.\n")
+    # A program's output has only the outcomes, so it is named beside them.
+    print_outcomes(fleet([], total=1), Output(format=Format.JSONL), left_out=left_out)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert err.splitlines() == [
+        "Left out: 2 system databases (includeSystem takes them): PROD/master, PROD/msdb.",
+        "Left out: 1 not protected: x.",
+        "Backup of 1 database: 1 succeeded; 3 left out.",
+    ]
 
 
 def test_a_run_that_was_interrupted_says_how_many_have_not_ended(capsys: pytest.CaptureFixture[str]) -> None:
