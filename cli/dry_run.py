@@ -52,6 +52,7 @@ from shared.steps.payloads import (
 from shared.steps.vaults import vault_not_found
 
 _COLUMNS: Final = ("vm", "database", "would", "how")
+_FIELDS: Final = ("vm", "vmId", "database", "would", "how", "code", "recoveryPoint", "target")
 _NOT_DONE: Final = frozenset({"fail", "be skipped", "be left out"})
 _ACTIONS: Final = {
     "enable": "be protected",
@@ -90,6 +91,7 @@ def dry_run(line: RequestLine, options: argparse.Namespace) -> int:
         rows,
         output_of(options),
         nothing="It would do nothing.",
+        fields=_FIELDS,
         name=("vm", "database"),
         failed=lambda row: row["would"] == "fail",
     )

@@ -15,6 +15,24 @@ from shared.messages.events import ErrorInfo
 from shared.messages.identity import is_marked
 from shared.messages.model import format_moment
 
+#: What a job's line may hold, in this order.
+JOB_FIELDS: Final = (
+    "id",
+    "operation",
+    "status",
+    "database",
+    "server",
+    "startTime",
+    "endTime",
+    "durationSeconds",
+    "percentComplete",
+    "startedBy",
+    "isCancellable",
+    "activityId",
+    "tasks",
+    "properties",
+    "errors",
+)
 #: What a cancelled job leaves behind, by operation.
 AFTER_CANCELLATION: Final = {
     "Backup": "A cancelled backup leaves no recovery point. Earlier ones stay, and the policy's schedule goes on: take"
@@ -123,7 +141,7 @@ def shown_job(job: Job) -> dict[str, str]:
 
 def print_job(job: Job, output: Output) -> None:
     if not output.is_table:
-        write_data([job_row(job)], output)
+        write_data([job_row(job)], output, fields=JOB_FIELDS)
         return
     row = shown_job(job)
     fields = [(name, row[name]) for name in ("id", "operation", "database", "status", "started")]

@@ -13,7 +13,7 @@ from typing import Final
 
 from cli.azure import vault_named
 from cli.errors import FAILED, CommandError
-from cli.job_rows import AFTER_CANCELLATION, duration_of, job_row, kind_of, print_job, shown_job
+from cli.job_rows import AFTER_CANCELLATION, JOB_FIELDS, duration_of, job_row, kind_of, print_job, shown_job
 from cli.output import console, output_of, print_table, write_data
 from cli.waiting import operation_ended, to_their_ends
 from cli.wording import count_of, spoken
@@ -59,7 +59,7 @@ def list_jobs(options: argparse.Namespace) -> int:
     if output.is_table:
         _print_table(told, since)
     else:
-        write_data([job_row(job) for job in told], output)
+        write_data([job_row(job) for job in told], output, fields=JOB_FIELDS)
     if untold:
         print(
             f"The reasons of {untold} failures are not shown: `sqlvmbackup jobs show ID` tells them.",

@@ -44,6 +44,16 @@ _DATABASES: Final = (
     "lastBackup",
     "lastBackupStatus",
 )
+#: What a database's line may hold, in this order.
+_DATABASE_FIELDS: Final = (
+    "vm",
+    "vmId",
+    *_DATABASES[1:],
+    "lastRecoveryPoint",
+    "recoveryModel",
+    "itemId",
+    "reason",
+)
 #: The service's words for a last backup that succeeded or is yet to come.
 _GOOD: Final = frozenset({"healthy", "completed", "irpending"})
 _RECOVERY_POINTS: Final = ("name", "kind", "time", "from", "to", "state", "expires")
@@ -76,6 +86,7 @@ def show_databases(options: argparse.Namespace) -> int:
         nothing="No database needs a look."
         if rows and output.failed_only
         else "The vault knows no database there: a protect request registers a VM and looks for its databases.",
+        fields=_DATABASE_FIELDS,
         spared=_SPARED,
         name=("vm", "instance", "database"),
         failed=_needs_a_look,
@@ -176,7 +187,14 @@ def show_recovery_points(options: argparse.Namespace) -> int:
         item = _protected(asked, known)
         rows = _recovery_point_rows(collaborators.azure.list_recovery_points(item.id))
     nothing = f"{asked} has no recovery point yet: back it up."
-    print_rows(_RECOVERY_POINTS, rows, output, nothing=nothing, spared=("expires", "state"))
+    print_rows(
+        _RECOVERY_POINTS,
+        rows,
+        output,
+        nothing=nothing,
+        fields=_RECOVERY_POINTS,
+        spared=("expires", "state"),
+    )
     return 0
 
 

@@ -84,6 +84,7 @@ def write_data(
     rows: Sequence[JsonObject],
     output: Output,
     *,
+    fields: Sequence[str] = (),
     flat: Callable[[JsonObject], JsonObject] = dict,
 ) -> None:
     """Write rows for a program, or the result of a query over them.
@@ -91,10 +92,11 @@ def write_data(
     Args:
         rows: as JSON has them.
         output: anything but a plain table.
+        fields: the columns of CSV and TSV, whatever the rows hold: a row may lack what is not known.
         flat: makes a row of one level, for CSV and TSV.
     """
     if output.query is None:
-        _write(rows, output.format, flat)
+        _write(rows, output.format, lambda row: {**dict.fromkeys(fields), **flat(row)})
         return
     try:
         found = output.query.search(list(rows))
@@ -171,6 +173,7 @@ def print_rows(
     output: Output,
     *,
     nothing: str,
+    fields: Sequence[str] = (),
     spared: Sequence[str] = (),
     name: Sequence[str] = (),
     failed: Callable[[JsonObject], bool] = lambda _row: False,
@@ -182,6 +185,7 @@ def print_rows(
         rows: what they hold, and more of it for programs.
         output: how they are written.
         nothing: said where there is none; on standard error where a program reads the output.
+        fields: the columns of CSV and TSV, where rows may lack some.
         spared: columns that a narrow terminal does without, the first of them first.
         name: columns that become one, written with slashes, where that is not enough.
         failed: whether a row is one that `--failed-only` keeps.
@@ -192,7 +196,7 @@ def print_rows(
         if output.is_table:
             return
     if not output.is_table:
-        write_data(rows, output)
+        write_data(rows, output, fields=fields)
         return
     whole = [{column: _lines(row.get(column)) for column in columns} for row in rows]
     shown, cells, dropped = _fitted(list(columns), whole, spared, name)

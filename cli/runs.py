@@ -32,6 +32,21 @@ from shared.messages.events import SUCCESSES
 from shared.messages.identity import MOST_EPOCHS
 
 _COLUMNS: Final = ("request", "state", "databases", "began", "last")
+#: What a request's line may hold, in this order.
+_FIELDS: Final = (
+    "operation",
+    "source",
+    "id",
+    "state",
+    "outcomeCount",
+    "outcomes",
+    "succeeded",
+    "moving",
+    "parked",
+    "began",
+    "last",
+    "toGoOn",
+)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -151,6 +166,7 @@ def show_runs(options: argparse.Namespace) -> int:
         [_row(request, state) if not output.is_table else _shown(request) for request in requests],
         output,
         nothing="The folder holds no request.",
+        fields=_FIELDS,
         spared=("began", "last"),
     )
     if output.is_table:

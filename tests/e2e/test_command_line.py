@@ -363,6 +363,36 @@ def test_a_recovery_point_has_the_name_by_which_it_is_restored(azure: Open, colu
     assert "DefaultRangeRecoveryPoint" in text
 
 
+def test_the_columns_of_csv_and_tsv_are_the_same_whatever_is_listed(
+    azure: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = {"route": "Backup", "nth": 1, "fault": "jobFailure", "code": "UserErrorX", "errorCode": 1}
+    known = {"name": "known", "protectedBy": POLICY, "historyDays": 1}
+    machine = virtual_machine("sqlvm1", known, *protected("failed", "fresh"), registeredTo="vault1")
+    other = virtual_machine("sqlvm3", {"name": "nobody"}, registeredTo="vault1")
+    azure({"virtualMachines": [machine, other], "faults": [failure]})
+    for name in ("failed", "fresh"):
+        main(["backup", "--database", name])
+    for one, another in (
+        (["databases", "--vm", "sqlvm1"], ["databases", "--vm", "sqlvm3"]),
+        (["jobs", "list", "--database", "failed"], ["jobs", "list", "--database", "fresh"]),
+        (["recovery-points", "--database", "known"], ["recovery-points", "--database", "fresh"]),
+        (
+            ["backup", "--dry-run", "--database", "known"],
+            ["restore", "--dry-run", "--vm", "sqlvm1", "--database", "known"],
+        ),
+    ):
+        headers, widths = set(), set()
+        for arguments in (one, another):
+            capsys.readouterr()
+            main([*arguments, "-o", "csv"])
+            headers.add(capsys.readouterr().out.partition("\n")[0])
+            main([*arguments, "-o", "tsv"])
+            widths |= {line.count("\t") + 1 for line in capsys.readouterr().out.splitlines()}
+        assert len(headers) == 1
+        assert widths == {len(headers.pop().split(","))}
+
+
 def test_no_color_means_none(azure: Open) -> None:
     cloud = azure(one_vm("orders"))
     _, coloured = on_a_terminal(cloud, "backup", columns=80)
