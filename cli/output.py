@@ -68,8 +68,8 @@ def output_of(options: argparse.Namespace, *, default: Format | None = None) -> 
         except JMESPathError as error:
             reason = " ".join(str(error).split())
             raise CommandError(
-                f"--query: {text!r} is no JMESPath expression ({reason}); for example"
-                " --query '[].{database: data.database, status: data.status}'."
+                f"--query: {text!r} is no JMESPath expression ({reason}); for example --query '[0]', the first result"
+                " with the names of its fields."
             ) from error
     if asked is not None:
         format_ = Format(asked)

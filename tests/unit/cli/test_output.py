@@ -191,9 +191,15 @@ def test_queries(query: str, format_: str, expected: str, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("query", ["[", "foo(", ""])
-def test_a_query_that_is_none_is_named(query: str) -> None:
-    with pytest.raises(CommandError, match=r"--query: .* is no JMESPath expression .* for example"):
+def test_a_query_that_is_none_is_told_with_one_that_fits_any_result(
+    query: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CommandError, match=r"--query: .* is no JMESPath expression .* for example") as told:
         output_of(argparse.Namespace(output=None, query=query))
+    example = str(told.value).partition("for example --query '")[2].partition("'")[0]
+    for row in ({"database": "orders"}, event("succeeded", "orders")):
+        written([row], "json", example)
+        assert json.loads(capsys.readouterr().out) == row
 
 
 def test_a_query_that_does_not_apply_is_named() -> None:
