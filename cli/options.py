@@ -34,6 +34,12 @@ def later(module: str, function: str) -> Handler:
 def add_command(
     commands: SubCommands, name: str, *, summary: str, example: str, handler: Handler, notes: str = ""
 ) -> Parser:
+    parser = _add_parser(commands, name, summary=summary, example=example, notes=notes)
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_parser(commands: SubCommands, name: str, *, summary: str, example: str, notes: str = "") -> Parser:
     shown = f"example:\n{indent(dedent(example).strip(), '  ')}\n\n{dedent(notes).strip()}"
     parser = commands.add_parser(
         name,
@@ -42,16 +48,14 @@ def add_command(
         epilog=shown.rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(handler=handler)
     # Before the command and after it mean the same: what is not given after it leaves the other alone.
     parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=VERBOSE)
     return parser
 
 
-def add_group(commands: SubCommands, name: str, *, summary: str) -> SubCommands:
+def add_group(commands: SubCommands, name: str, *, summary: str, example: str) -> SubCommands:
     """A command of several actions, each with options and help of its own."""
-    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-    parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=VERBOSE)
+    parser = _add_parser(commands, name, summary=summary, example=example)
     return parser.add_subparsers(dest="action", required=True)
 
 
@@ -132,7 +136,8 @@ def add_vault(parser: argparse.ArgumentParser, *, vm: str | None = None) -> None
     group.add_argument(
         "--subscription",
         metavar="ID",
-        help="the vault's subscription, by id or name (default: AZURE_SUBSCRIPTION_ID, then that of `az`)",
+        help="the vault's subscription, by id or name (default: AZURE_SUBSCRIPTION_ID, then that in SQLVMBACKUP_VAULT,"
+        " then that of `az`)",
     )
     if vm is not None:
         group.add_argument("--vm", metavar="VM", help=f"name or full ARM id of the VM{vm}")

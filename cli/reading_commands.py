@@ -85,7 +85,15 @@ def _add_recovery_points(commands: SubCommands) -> None:
 
 
 def _add_jobs(commands: SubCommands) -> None:
-    actions = add_group(commands, "jobs", summary="the vault's jobs, whoever started them")
+    actions = add_group(
+        commands,
+        "jobs",
+        summary="the vault's jobs, whoever started them",
+        example="""
+          sqlvmbackup jobs list -g rg-backup -v vault1 --since 7d
+          sqlvmbackup jobs show 0ec4824d-230a-4896-9ed4-8e8f265d3a6d -g rg-backup -v vault1
+        """,
+    )
     _add_jobs_list(actions)
     _add_jobs_show(actions)
     _add_jobs_wait(actions)
@@ -192,7 +200,14 @@ def _add_jobs_cancel(actions: SubCommands) -> None:
 
 
 def _add_policies(commands: SubCommands) -> None:
-    actions = add_group(commands, "policies", summary="the vault's policies for SQL Server, in words")
+    actions = add_group(
+        commands,
+        "policies",
+        summary="the vault's policies for SQL Server, in words",
+        example="""
+          sqlvmbackup policies list -g rg-backup -v vault1
+        """,
+    )
     parser = add_command(
         actions,
         "list",

@@ -108,7 +108,7 @@ def _add_protect(commands: SubCommands) -> None:
         """,
         handler=request_handler,
     )
-    add_vault(parser, vm=" (not for availability groups)")
+    add_vault(parser, vm="; required, unless all databases are given with --group-database")
     add_selection(parser, every="all user databases of the VM's instances")
     group = parser.add_argument_group("protection")
     group.add_argument("--policy", required=True, metavar="NAME", help="the policy's name")
@@ -208,7 +208,7 @@ def _add_restore(commands: SubCommands) -> None:
         """,
         handler=request_handler,
     )
-    add_vault(parser, vm=" that the database is on")
+    add_vault(parser, vm=" that the database is on; required, unless --availability-group is given")
     add_database(parser)
     group = parser.add_argument_group("what it goes back to")
     _add_recovery_point(group)

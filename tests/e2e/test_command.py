@@ -655,6 +655,8 @@ def test_nothing_to_do_is_success(here: Here) -> None:
         "restore",
         "databases",
         "recovery-points",
+        "jobs",
+        "policies",
         "replay",
         "completion",
         "simulator",
@@ -667,6 +669,15 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert "example:\n" in text
     assert text.partition("example:\n")[2].startswith(f"  sqlvmbackup {command}")
+
+
+@pytest.mark.parametrize("command", ["protect", "restore"])
+def test_help_says_when_the_vm_must_be_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "required, unless" in text.partition(" --vm VM name")[2].partition(" --")[0]
+    assert "AZURE_SUBSCRIPTION_ID, then that in SQLVMBACKUP_VAULT, then that of `az`" in text
 
 
 @pytest.mark.parametrize("before", [[], ["--verbose"]])
