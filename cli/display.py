@@ -35,6 +35,10 @@ _BETWEEN_SUMS: Final = 60.0
 _PATIENCE: Final = 3
 
 
+#: What others do to a request, so that `the request rejected` would be read as what it did.
+_DONE_TO_IT: Final = frozenset({"rejected", "skipped", "cancelled"})
+
+
 class Display(Protocol):
     """Shows a run while it goes on."""
 
@@ -133,7 +137,8 @@ class _Lines:
             return f"{before}{place_of(data)}{to} started{named}"
         error = data.get("error") or {}
         why = f": {error.get('code', '')}: {self._reword(error.get('message', ''))}" if error else ""
-        return f"{before}{place_of(data)}{to} {data['status']}{named}{why}"
+        was = "was " if data.get("database") is None and data["status"] in _DONE_TO_IT else ""
+        return f"{before}{place_of(data)}{to} {was}{data['status']}{named}{why}"
 
 
 class PlainDisplay:
@@ -197,7 +202,7 @@ class LiveDisplay:
             Group(
                 Text(sums_of(progress, moving)),
                 *([_requests(awaited, moving)] if requests else []),
-                _moving(moving, room, width=self._size.width),
+                *([_moving(moving, room, width=self._size.width)] if moving.total else []),
             )
         )
 

@@ -55,10 +55,14 @@ _ENOUGH: Final = 5
 
 
 def in_flight(app: EmbeddedApp, most: int) -> Moving:
-    """The messages that are tracked and those between steps: `most` of them, and the true number of all."""
+    """The messages that are tracked and those between steps: `most` of them, and the true number of all.
+
+    A database whose step has sent the next message and not ended yet has two: it is shown and counted once.
+    """
     clock = app.runtime.service_clock
     now = clock.now() if clock.is_known else None
     shown: list[InFlight] = []
+    seen: set[tuple[str, ...]] = set()
     total = 0
     for queue in (TRACK, *STEP_QUEUES):
         counts = app.broker.counts(queue)
@@ -66,7 +70,13 @@ def in_flight(app: EmbeddedApp, most: int) -> Moving:
         if len(shown) < most:
             for message in app.messages(queue, most - len(shown)):
                 found = read_in_flight(message.body, now)
-                if found is not None:
+                if found is None:
+                    continue
+                key = (found.operation, found.source, found.request_id, found.database or "")
+                if found.database is not None and key in seen:
+                    total -= 1
+                else:
+                    seen.add(key)
                     shown.append(found)
     return Moving(shown, total)
 

@@ -98,7 +98,7 @@ def read_json(
     """
 
     def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
+        raise ValueError(f"it has {constant}")
 
     if len(body) > LARGEST_MESSAGE:
         given = f"{len(body)} bytes"
@@ -124,7 +124,8 @@ def read_json(
         reason = (
             f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
         )
-        problem = Problem("body", excerpt(reason) if body else "an empty message", "expected a JSON object")
+        given = f"what cannot be read as JSON: {reason}" if body else "an empty message"
+        problem = Problem("body", given, "expected a JSON object")
     raise InvalidMessageError([problem])
 
 

@@ -7,16 +7,21 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from cli import display
 from cli.awaited_requests import AwaitedRequests, Observed
-from cli.progress import NOTHING_MOVES, InFlight, Moving, Progress, Stopwatch
+from cli.embedded import EmbeddedApp, messages_in
+from cli.progress import NOTHING_MOVES, InFlight, Moving, Progress, Stopwatch, in_flight
 from cli.request_lines import read_request_lines
 from cli.wording import spoken
+from local.broker import Broker
+from shared.bus import OutgoingMessage
+from shared.bus.topology import TRACK
 
 Screen = Callable[..., tuple[display.LiveDisplay, io.StringIO]]
 SOURCE = "/s"
@@ -134,12 +139,42 @@ def test_a_narrow_live_table_cuts_names_and_never_what_moves(screen: Screen, wid
                 assert whole in row
 
 
+def test_a_database_that_goes_from_step_to_step_is_shown_once() -> None:
+    request = {"operation": "backup", "source": SOURCE, "id": "nightly"}
+    began = "2026-01-05T08:00:00Z"
+
+    def between(name: str, step: str) -> dict[str, Any]:
+        task = {"database": {"instance": "PROD", "name": name}}
+        content = {"step": step, "since": began, "request": request, "payload": task}
+        if step != TRACK:
+            return content
+        return {**content, "payload": {"payload": task, "of": {}, "origin": "trigger_backup", "began": began}}
+
+    with Broker(None) as broker:
+        for name, queue, step in (
+            ("payroll", TRACK, TRACK),
+            ("payroll", "trigger-backup", "trigger_backup"),
+            ("orders", "trigger-backup", "trigger_backup"),
+        ):
+            body = json.dumps(between(name, step)).encode()
+            broker.send(queue, [OutgoingMessage(entity=queue, body=body, message_id=f"{name}{queue}")])
+        app = SimpleNamespace(
+            broker=broker,
+            messages=lambda queue, most: list(messages_in(broker, queue))[:most],
+            runtime=SimpleNamespace(service_clock=SimpleNamespace(is_known=False)),
+        )
+        found = in_flight(cast("EmbeddedApp", app), 10)
+    assert [one.database for one in found.shown] == ["PROD/payroll", "PROD/orders"]
+    assert found.total == 2
+
+
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_live_table_with_nothing_on_its_way(screen: Screen, width: int) -> None:
     shown, written = screen(width)
     shown.refresh(awaited("1"), NOTHING_MOVES, Progress(elapsed=timedelta(seconds=3)))
     shown.close()
     assert "waiting; 3 s so far" in written.getvalue()
+    assert "database" not in written.getvalue()
 
 
 def test_a_terminal_that_has_changed_its_size_is_cleared_and_keeps_the_notes(
@@ -190,7 +225,14 @@ def test_a_request_that_is_refused_is_told_without_an_acceptance(capsys: pytest.
     shown = display.display(requests=2)
     shown.observed(seen(requests, event("failed", error={"code": "VaultNotFound", "message": "no vault."})))
     shown.close()
-    assert capsys.readouterr().err == "backup nightly: the request failed: VaultNotFound: no vault.\n"
+    refusal = event("failed", request="hourly", status="rejected", error={"code": "X", "message": "no."})
+    refusal["id"] = requests.requests[1].line.refusal_ids(0)[0]
+    shown.observed(seen(requests, refusal))
+    shown.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "backup nightly: the request failed: VaultNotFound: no vault.",
+        "backup hourly: the request was rejected: X: no.",
+    ]
 
 
 def test_a_log_gets_the_sums_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

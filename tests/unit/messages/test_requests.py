@@ -76,7 +76,10 @@ OTHER_KIND = VM.path.replace("Microsoft.Compute/virtualMachines", "Microsoft.Sto
 #: what is sent, and words of each problem that is named
 WRONG: dict[str, tuple[Any, list[str]]] = {
     "nothing": (b"", ["body: expected a JSON object"]),
-    "no JSON": (b"{", ["body: expected a JSON object"]),
+    "no JSON": (
+        b"{",
+        ["body: expected a JSON object (given: what cannot be read as JSON: Expecting property name"],
+    ),
     "no UTF-8": (b'{"a": "\xff"}', ["UTF-8"]),
     "not a number": (b'{"a": NaN}', ["body: expected a JSON object"]),
     "a name twice": (
