@@ -146,7 +146,7 @@ class Examination:
             return Finding(what=what, finding=granted, todo=_reading(scope))
         missing = [action for action in role.actions if not permits(granted, "actions", action)]
         if not missing:
-            return Finding(what=what, finding="Everything it holds is allowed.")
+            return Finding(what=what, finding="All actions of this role are allowed.")
         return Finding(
             what=what,
             finding=f"not allowed: {', '.join(missing)}; without it the app cannot {role.says}",

@@ -180,8 +180,9 @@ def _notes(databases: Sequence[DatabaseCoverage], estate: EstateSurvey) -> list[
         )
     if any(vault.containers for vault in estate.vaults):
         notes.append(
-            "Databases created since the last inquiry of their VM are missing here, and the service does not tell when"
-            " that was. A protect request inquires."
+            "A database that was created after Azure Backup last looked for databases on its VM is missing here; when"
+            " that was is not known. To have it look again, and protect what it finds: `sqlvmbackup protect --vm VM"
+            " --policy NAME`."
         )
     return notes
 

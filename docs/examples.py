@@ -205,7 +205,8 @@ def event_examples() -> dict[str, Event]:
             database=orders,
             error=ErrorInfo(
                 code="OverwriteNotAllowed",
-                message="the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow.",
+                message="the request asks to overwrite, which is not allowed: to allow it, set RESTORE_ALLOW_OVERWRITE"
+                " to true, in the app's settings or, for the command, in its environment.",
             ),
         ),
         "coverage succeeded": events.outcome(

@@ -169,8 +169,9 @@ def example_page(
         vaults=sorted(vaults),
         first=most_pressing(first_steps(entries)),
         notes=[
-            "Databases that are new since the last inquiry of their VM are not seen, and the service does not tell when"
-            " that was: a protect request inquires."
+            "A database that was created after Azure Backup last looked for databases on its VM is missing here; when"
+            " that was is not known. To have it look again, and protect what it finds: `sqlvmbackup protect --vm VM"
+            " --policy NAME`."
         ],
         machines=machines,
         left_out={"systemDatabase": 81},

@@ -96,8 +96,8 @@ def not_allowed_by(asked: RestoreData | RestoreTask, settings: Settings) -> Fail
     if (overwrites or asked.overwrite) and not settings.restore_allow_overwrite:
         return refused(
             ErrorCode.OVERWRITE_NOT_ALLOWED,
-            "the request asks to overwrite, which the setting RESTORE_ALLOW_OVERWRITE does not allow unless it is"
-            " true.",
+            "the request asks to overwrite, which is not allowed: to allow it, set RESTORE_ALLOW_OVERWRITE to true, in"
+            " the app's settings or, for the command, in its environment.",
         )
     if isinstance(target, OriginalTarget):
         if database.availability_group is not None:

@@ -270,6 +270,8 @@ def test_a_refusal_names_the_flag_and_the_value_that_would_do(
         said = "".join(capsys.readouterr())
         assert "OverwriteNotRequested" in said
         assert "give --overwrite if that is meant" in said
+    assert main([*restore, "--to-original", "--overwrite", "--dry-run"]) == 1
+    assert "to allow it, set RESTORE_ALLOW_OVERWRITE to true" in capsys.readouterr().err
     other = cloud.simulator.vm_id("sqlvm1").replace("sqlvm1", "sqlvm9")
     assert main([*restore, "--to-vm", other, "-o", "table"]) == 1
     assert f'A value that would: ["{other}"].' in capsys.readouterr().out
