@@ -275,7 +275,7 @@ def _overwritten(message: StepMessage[RestoreTask], collaborators: Collaborators
     task = message.payload
     target = task.target
     if isinstance(target, OriginalTarget):
-        return f"it replaces {task.database}, which is there"
+        return f"it replaces {task.database}"
     if isinstance(target, FilesTarget):
         return "it may replace files of the same names" if task.overwrite else ""
     name = f"{target.instance}/{target.database}"
