@@ -219,6 +219,8 @@ def _refuse_used_ids(lines: Sequence[RequestLine], app: EmbeddedApp, options: Ru
 
 def _is_used_otherwise(line: RequestLine, app: EmbeddedApp) -> bool:
     message = line.message()
+    if message.message_id == line.key:
+        return False  # made of all its bytes
     used = app.broker.remembered_ids(message.entity, message.message_id.rpartition(":")[0])
     return bool(used) and message.message_id not in used
 

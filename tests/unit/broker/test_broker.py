@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -282,10 +282,9 @@ def test_receivers_and_senders_on_many_threads_lose_and_double_nothing() -> None
         assert (counts.active, counts.locked) == (0, 0)
 
 
-def test_a_long_queue_takes_no_more_work_than_a_short_one(
-    tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Receiving looks only at what it takes: SQLite counts its own steps."""
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How much work the broker's queries have been, in the steps that SQLite counts itself."""
     steps = 0
 
     def count() -> None:
@@ -300,12 +299,19 @@ def test_a_long_queue_takes_no_more_work_than_a_short_one(
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", counting)
+    return lambda: steps
+
+
+def test_a_long_queue_takes_no_more_work_than_a_short_one(
+    tmp_path: Path, clock: SteppedClock, steps: Callable[[], int]
+) -> None:
+    """Receiving looks only at what it takes."""
 
     def steps_to_take_one(broker: Broker) -> int:
-        before = steps
+        before = steps()
         [got] = broker.receive(TRACK)
         broker.complete(TRACK, got.lock_token)
-        return steps - before
+        return steps() - before
 
     with Broker(tmp_path / "broker.db", clock=clock) as broker:
         broker.send(TRACK, [message(f"{n}") for n in range(10)])
@@ -315,6 +321,21 @@ def test_a_long_queue_takes_no_more_work_than_a_short_one(
         broker.send(TRACK, [message(f"s{n}", scheduled_for=later) for n in range(5_000)])
         broker.receive(TRACK, 1_000)
         assert steps_to_take_one(broker) <= short + 50
+
+
+def test_a_remembered_id_is_found_among_many_as_fast_as_among_few(
+    tmp_path: Path, clock: SteppedClock, steps: Callable[[], int]
+) -> None:
+    def steps_to_find(broker: Broker) -> int:
+        before = steps()
+        assert broker.remembered_ids(TRACK, "m7:") == ["m7:a", "m7:\U0001f600"]
+        return steps() - before
+
+    with Broker(tmp_path / "broker.db", clock=clock) as broker:
+        broker.send(TRACK, [message(one) for one in ("m7", "m7:a", "m7:\U0001f600", "m7;", "M7:a", "m8:a")])
+        few = steps_to_find(broker)
+        broker.send(TRACK, [message(f"{where}{n}:a") for where in ("m6-", "n") for n in range(2_000)])
+        assert steps_to_find(broker) <= few + 50
 
 
 # -- details of single calls
