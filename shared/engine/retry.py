@@ -28,9 +28,15 @@ FORBIDDEN_FOR: Final = timedelta(minutes=10)
 #: What was just created or listed may be missing elsewhere for a while: "replication delays that resolve after one or
 #: more retries" (https://learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-retryon).
 MISSING_FOR: Final = timedelta(minutes=5)
-#: Codes of a 404 that do not pass: they name what a requester may have misspelled.
+#: Codes of a 404 that do not pass: they name what a requester may have misspelled, or what the cloud does not have.
 _MISSING_FOR_GOOD: Final = frozenset(
-    {"subscriptionnotfound", "resourcegroupnotfound", "resourceprovidernotfound", "resourcetypenotfound"}
+    {
+        "subscriptionnotfound",
+        "resourcegroupnotfound",
+        "resourceprovidernotfound",
+        "resourcetypenotfound",
+        "apiversionnotfound",
+    }
 )
 MOST_MALFORMED: Final = 5
 

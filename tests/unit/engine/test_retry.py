@@ -98,6 +98,8 @@ ROWS: list[tuple[str, ArmError, dict[str, Any], Decision]] = [
     ("404 GET", answered(404, "GET", code="BMSUserErrorObjectNotFound"), {}, Retry(2 * S, False)),
     # a subscription or a group that a requester has misspelled
     ("404 of a parent", answered(404, code="SubscriptionNotFound"), {}, GiveUp(False, False)),
+    # nor does a cloud learn a version of an interface meanwhile
+    ("404 of an API", answered(404, code="ApiVersionNotFound"), {}, GiveUp(False, False)),
     # another operation is running, whatever the status that says so
     ("500 that conflicts", answered(500), {"conflicting": True}, Conflict()),
     ("500 GET that conflicts", answered(500, "GET"), {"conflicting": True}, Retry(2 * S, False)),
