@@ -210,10 +210,17 @@ def _refuse_used_ids(lines: Sequence[RequestLine], app: EmbeddedApp, options: Ru
     for request in others.requests:
         line = request.line
         if line.envelope is not None and (request.known or line.key in on_their_way):
-            named = "--id" if options.from_flags else f"line {line.number}: the id"
+            named, todo = (
+                ("--id", "give a new --id")
+                if options.from_flags
+                # Only the bytes are known: a file that was written anew may ask for the same with another `time`.
+                else (
+                    f"line {line.number}: the id",
+                    "give a new id, or to go on the line as it was, byte for byte",
+                )
+            )
             raise CommandError(
-                f"{named} {line.envelope.id} was already used in {options.state} for another request: give a new"
-                f" {'--id' if options.from_flags else 'id'}."
+                f"{named} {line.envelope.id} was already used in {options.state} for another request: {todo}."
             )
 
 

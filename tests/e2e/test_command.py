@@ -515,7 +515,10 @@ def test_no_line_of_a_file_is_taken_for_another_request(here: Here, tmp_path: Pa
     file.write_bytes(billing)
     status, shown, err = call(*run)
     assert (status, shown) == (2, [])
-    assert f"line 1: the id y1 was already used in {state} for another request: give a new id." in err
+    assert (
+        f"line 1: the id y1 was already used in {state} for another request: give a new id, or to go on"
+        in err
+    )
     assert cloud.mutations["Backup"] == 1
 
 

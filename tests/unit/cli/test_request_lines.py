@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from cli.errors import CommandError
 from cli.request_lines import read_request_lines
 from shared.messages.identity import request_message_id
 
@@ -17,6 +20,14 @@ def a_line(request_type: str = "sqlvmbackup.restore.requested.v1", **attributes:
 def test_lines_of_one_source_and_id_are_one_request() -> None:
     lines = read_request_lines([a_line(), b"\r\n", a_line(subject="x"), a_line(id="2"), b"x", b" x \n", b"y"])
     assert [line.number for line in lines] == [1, 4, 5, 7]
+
+
+def test_a_request_that_is_sent_again_with_a_new_trace_is_the_same() -> None:
+    traces = (f"00-{digit * 32}-{digit * 16}-01" for digit in "12")
+    again = [a_line(traceparent=trace, time=f"2026-01-05T0{n}:00:00Z") for n, trace in enumerate(traces)]
+    assert [line.number for line in read_request_lines([*again, a_line(correlationid="c")])] == [1]
+    with pytest.raises(CommandError, match="lines 1 and 2 are different requests"):
+        read_request_lines([a_line(), a_line(data="other")])
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
