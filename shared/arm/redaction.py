@@ -7,9 +7,8 @@ import re
 __all__ = ["printable", "redact"]
 
 _USER = re.compile(r"(https?://)[^\s/?#@\"]*@", re.IGNORECASE)
-_QUERY = re.compile(r"(\bhttps?://[^\s\"'<>?]+)\?[^\s\"'<>]*", re.IGNORECASE)
-#: A server that names what it was asked for may leave the scheme and host out.
-_QUERY_OF_PATH = re.compile(r"(/[^\s\"'<>?]*)\?[^\s\"'<>=]*=[^\s\"'<>]*")
+#: What stands before a question mark, from its beginning: tried anew within it, a long text would take forever.
+_QUERY = re.compile(r"(?<![^\s\"'<>?])([^\s\"'<>?]++)\?([^\s\"'<>]*)")
 _BEARER = re.compile(r"\b(Bearer|Basic|SharedAccessSignature)\s+[A-Za-z0-9._~+/=%&:-]{8,}", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
 _ASSIGNED = re.compile(
@@ -36,9 +35,14 @@ def redact(text: object, *, limit: int = 500) -> str:
     # Cut generously first, so that a body of megabytes is not searched whole.
     shown = str(text)[: limit * 8]
     shown = _USER.sub(r"\1...@", shown)
-    shown = _QUERY.sub(r"\1?...", shown)
-    shown = _QUERY_OF_PATH.sub(r"\1?...", shown)
+    shown = _QUERY.sub(_without_query, shown)
     shown = _BEARER.sub(r"\1 ...", shown)
     shown = _JWT.sub("...", shown)
     shown = _ASSIGNED.sub(r"\1\2...", shown)
     return printable(" ".join(shown.split()), limit=limit)
+
+
+def _without_query(found: re.Match[str]) -> str:
+    """A URL without its query; of a path, which a server may name without scheme and host, likewise."""
+    place, query = found.groups()
+    return f"{place}?..." if "://" in place or ("/" in place and "=" in query) else found[0]
