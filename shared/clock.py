@@ -20,6 +20,14 @@ ServiceTime = NewType("ServiceTime", datetime)
 MachineTime = NewType("MachineTime", datetime)
 
 
+def service_time(moment: datetime) -> ServiceTime:
+    """A moment that the service wrote; one without an offset is in UTC. Raises ValueError beyond the calendar."""
+    try:
+        return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError("a moment is between the years 1 and 9999, in UTC") from error
+
+
 class Clock(Protocol):
     """A source of time. Both readings advance together."""
 

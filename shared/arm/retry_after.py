@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 
-from shared.clock import ServiceTime
+from shared.clock import ServiceTime, service_time
 
 __all__ = ["LONGEST", "parse", "parse_http_date"]
 
@@ -35,8 +35,7 @@ def parse_http_date(text: str | None) -> ServiceTime | None:
     if not text:
         return None
     try:
-        moment = parsedate_to_datetime(text)
         # RFC 9110: an HTTP date is always in GMT, whether it says so in a way Python reads or not.
-        return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+        return service_time(parsedate_to_datetime(text))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

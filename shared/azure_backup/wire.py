@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator
 
-from shared.clock import ServiceTime
+from shared.clock import ServiceTime, service_time
 
 __all__ = [
     "Texts",
@@ -57,11 +57,7 @@ def parse_time(value: object) -> ServiceTime | None:
         raise ValueError("a moment is a text")
     if value.startswith("0001-01-01"):
         return None
-    moment = datetime.fromisoformat(value.strip())
-    try:
-        return ServiceTime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
-    except OverflowError as error:
-        raise ValueError("a moment is between the years 1 and 9999, in UTC") from error
+    return service_time(datetime.fromisoformat(value.strip()))
 
 
 def parse_duration(value: object) -> timedelta | None:

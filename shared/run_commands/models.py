@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from shared.arm.redaction import redact
-from shared.clock import ServiceTime
+from shared.clock import ServiceTime, service_time
 
 _LONGEST_TEXT: Final = 1000
 #: The start of the line that ConvertTo-Json writes; inside its texts, quotation marks are escaped.
@@ -125,11 +125,6 @@ def _text(value: Any) -> str:
 
 def _moment(value: Any) -> ServiceTime | None:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if moment is None:
-            return None
-        return ServiceTime(
-            moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        )
-    except (ValueError, OverflowError):
+        return service_time(datetime.fromisoformat(value)) if isinstance(value, str) else None
+    except ValueError:
         return None
