@@ -23,6 +23,8 @@ from datetime import timedelta
 from typing import Final
 
 __all__ = [
+    "CALL_NOT_FOUND",
+    "PARENT_NOT_FOUND",
     "ArmAnswerLostError",
     "ArmEndpointError",
     "ArmError",
@@ -41,6 +43,12 @@ __all__ = [
 
 #: Statuses with which the service, or a gateway before it, turns a call away before it can take effect.
 _TURNED_AWAY: Final = frozenset({401, 403, 409, 425, 429})
+
+
+#: Codes of a 404 that say that what the resource is in is not there.
+PARENT_NOT_FOUND: Final = frozenset({"resourcegroupnotfound", "subscriptionnotfound"})
+#: Codes of a 404 that say nothing of any resource: the cloud, or its version of the API, does not have the call.
+CALL_NOT_FOUND: Final = frozenset({"resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound"})
 
 
 class ArmEndpointError(ValueError):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from shared.arm.budget import RequestBudget
 from shared.arm.client import RESOURCE_GRAPH, ArmClient, ArmResponse
-from shared.arm.errors import ArmProtocolError, ArmStatusError
+from shared.arm.errors import CALL_NOT_FOUND, PARENT_NOT_FOUND, ArmProtocolError, ArmStatusError
 from shared.arm.ids import (
     ContainerId,
     InvalidResourceIdError,
@@ -69,9 +69,7 @@ _UNDER_INSTANCE = "databaseunderinstance"
 _UNREADABLE = "is listed in a form that this app cannot read"
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,127}")
-_PARENT_NOT_FOUND = ("resourcegroupnotfound", "subscriptionnotfound")
 _NOTHING_SAID = "{}"
-_NOTHING_OF_A_RESOURCE = ("resourceprovidernotfound", "resourcetypenotfound", "apiversionnotfound")
 
 _GRAPH_PAGE: Final = 1000
 _MOST_GRAPH_PAGES: Final = 200
@@ -119,7 +117,7 @@ class AzureBackup:
         try:
             return self._get(Vault, "get the vault", vault.url_path, params=_version(VAULTS_API_VERSION))
         except ArmStatusError as error:
-            if error.status == 404 and error.code.lower() in _PARENT_NOT_FOUND:
+            if error.status == 404 and error.code.lower() in PARENT_NOT_FOUND:
                 return None
             raise
 
@@ -775,8 +773,7 @@ def _is_missing(error: ArmStatusError) -> bool:
     return (
         error.status == 404
         and (code.endswith("notfound") or (not code and error.message == _NOTHING_SAID))
-        and code not in _PARENT_NOT_FOUND
-        and code not in _NOTHING_OF_A_RESOURCE
+        and code not in PARENT_NOT_FOUND | CALL_NOT_FOUND
     )
 
 

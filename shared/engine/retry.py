@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import Final
 
 from shared.arm.errors import (
+    CALL_NOT_FOUND,
+    PARENT_NOT_FOUND,
     ArmError,
     ArmPacedError,
     ArmProtocolError,
@@ -29,15 +31,7 @@ FORBIDDEN_FOR: Final = timedelta(minutes=10)
 #: more retries" (https://learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-retryon).
 MISSING_FOR: Final = timedelta(minutes=5)
 #: Codes of a 404 that do not pass: they name what a requester may have misspelled, or what the cloud does not have.
-_MISSING_FOR_GOOD: Final = frozenset(
-    {
-        "subscriptionnotfound",
-        "resourcegroupnotfound",
-        "resourceprovidernotfound",
-        "resourcetypenotfound",
-        "apiversionnotfound",
-    }
-)
+_MISSING_FOR_GOOD: Final = PARENT_NOT_FOUND | CALL_NOT_FOUND
 MOST_MALFORMED: Final = 5
 
 
