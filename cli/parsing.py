@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return f"{' '.join(words)} is not expected here."
         meant = get_close_matches(word, self._option_string_actions, n=1, cutoff=0.7)
-        return f"there is no option {word}.{_did_you_mean(meant)}"
+        return f"there is no option {word}.{did_you_mean(meant)}"
 
     def _plainly(self, message: str) -> str:
         text = message.removeprefix("argument ")
@@ -79,15 +79,16 @@ class Parser(argparse.ArgumentParser):
         commands = self._commands()
         if flag in ("COMMAND", "command"):
             meant = get_close_matches(given.lower(), commands, n=1)
-            return f"there is no command {given}.{_did_you_mean(meant)} There are: {', '.join(commands)}."
+            return f"there is no command {given}.{did_you_mean(meant)} There are: {', '.join(commands)}."
         action = next((one for one in self._actions if name in (*one.option_strings, one.dest)), None)
         choices = [str(choice) for choice in (action.choices or ())] if action is not None else []
         lower = {choice.lower(): choice for choice in choices}
         meant = [lower[one] for one in get_close_matches(given.lower(), lower, n=1)]
-        return f"{name}: expected {_or(choices)}, not {given!r}.{_did_you_mean(meant)}"
+        return f"{name}: expected {_or(choices)}, not {given!r}.{did_you_mean(meant)}"
 
 
-def _did_you_mean(meant: Sequence[str]) -> str:
+def did_you_mean(meant: Sequence[str]) -> str:
+    """A question about the first of these names; empty where there is none."""
     return f" Did you mean {meant[0]}?" if meant else ""
 
 
@@ -153,7 +154,7 @@ def read_time_zone(text: str) -> ZoneInfo:
         meant = get_close_matches(name.lower(), known, n=1)
         raise ValueError(
             f"expected a time zone such as Europe/Berlin, not {text!r}."
-            f"{_did_you_mean([known[one] for one in meant])}"
+            f"{did_you_mean([known[one] for one in meant])}"
         ) from None
 
 

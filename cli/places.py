@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import FAILED, CommandError
+from cli.parsing import did_you_mean
 from shared.arm.ids import InvalidResourceIdError, VaultId, VirtualMachineId
 from shared.names import enumeration, name_key
 
@@ -175,11 +176,10 @@ def _by_name(name: str, flag: str, options: argparse.Namespace) -> str:
             f" {enumeration(str(one) for one in found)}."
         )
     meant = get_close_matches(name.lower(), [one.name.lower() for one in known.values()], n=1)
-    hint = f" Did you mean {meant[0]}?" if meant else ""
     raise CommandError(
         f"{flag}: vault {vault_id.name} knows no VM {name}; it knows:"
         f" {enumeration(one.name for one in known.values())}."
-        f"{hint} A VM that is new to it is given by its full id.",
+        f"{did_you_mean(meant)} A VM that is new to it is given by its full id.",
         status=FAILED,
     )
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from cli.errors import FAILED, CommandError
+from cli.parsing import did_you_mean
 from shared.arm.errors import ArmError, ArmStatusError
 from shared.arm.ids import VaultId
 from shared.coverage.estate import together, unregistered
@@ -137,10 +138,9 @@ def _require_policy(wanted: str | None, estate: EstateSurvey) -> None:
         return
     if not any(same_name(wanted, name) for name in estate.policies):
         meant = get_close_matches(wanted, estate.policies, n=1)
-        hint = f" Did you mean {meant[0]}?" if meant else ""
         raise CommandError(
             f"--policy: no vault has a SQL policy named {wanted}; there are:"
-            f" {enumeration(estate.policies)}.{hint}",
+            f" {enumeration(estate.policies)}.{did_you_mean(meant)}",
             status=FAILED,
         )
 
