@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from cli.left_out import excluded_in_vain, left_out_of, left_unprotected
 from cli.output import output_of, print_rows
 from cli.request_lines import RequestLine
 from cli.wording import restored_to
-from shared.arm.ids import ProtectedItemId, VaultId, VirtualMachineId
+from shared.arm.ids import ContainerId, ProtectedItemId, VaultId, VirtualMachineId
 from shared.azure_backup.models import Policy
 from shared.engine.message import Payload, StepMessage
 from shared.engine.result import Collaborators, Continue, End, Failure, Step
@@ -263,16 +264,15 @@ def _restore(data: RestoreData, request: Request, collaborators: Collaborators) 
     return _row(
         str(task.database),
         "be restored",
-        "; ".join(filter(None, (how, _overwritten(following, collaborators), *notes))),
+        "; ".join(filter(None, (how, _overwritten(task, properties, collaborators), *notes))),
         vm_id=task.database.vm_id,
         recoveryPoint=chosen.name,
         target=target,
     )
 
 
-def _overwritten(message: StepMessage[RestoreTask], collaborators: Collaborators) -> str:
+def _overwritten(task: RestoreTask, properties: Mapping[str, Any], collaborators: Collaborators) -> str:
     """What the restore replaces, as far as it is known; empty for files that are new."""
-    task = message.payload
     target = task.target
     if isinstance(target, OriginalTarget):
         return f"it replaces {task.database}"
@@ -280,10 +280,8 @@ def _overwritten(message: StepMessage[RestoreTask], collaborators: Collaborators
         return "it may replace files of the same names" if task.overwrite else ""
     name = f"{target.instance}/{target.database}"
     if task.overwrite:
-        kept = message.model_copy(update={"payload": task.model_copy(update={"overwrite": False})})
-        if isinstance(
-            restore.restore_properties(kept, collaborators, ProtectedItemId.parse(task.item_id)), Failure
-        ):
+        container_id = ContainerId.parse(properties["targetInfo"]["containerId"])
+        if restore.target_exists(collaborators, container_id, target) is not None:
             return f"it replaces {name}, which is there"
     otherwise = "it is replaced" if task.overwrite else "the restore fails"
     return f"as of the VM's last inquiry, there is no {name} there; if it has been created since, {otherwise}"

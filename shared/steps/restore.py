@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.arm.ids import ProtectedItemId, RecoveryPointId, VirtualMachineId
+from shared.arm.ids import ContainerId, ProtectedItemId, RecoveryPointId, VirtualMachineId
 from shared.azure_backup import bodies
 from shared.clock import ServiceTime
 from shared.drills import drill_database_name
@@ -386,7 +386,7 @@ def _alternate_properties(
     directories = _default_directories(collaborators, container, target)
     if isinstance(directories, Failure):
         return directories
-    if (exists := _target_exists(collaborators, container, target, overwrite=task.overwrite)) is not None:
+    if not task.overwrite and (exists := target_exists(collaborators, container.id, target)) is not None:
         return exists
     assert task.recovery_point is not None
     mapping = map_files(known_files(collaborators, item, task.recovery_point), target, directories)
@@ -450,13 +450,12 @@ def _default_directories(
     return directories
 
 
-def _target_exists(
-    collaborators: Collaborators, container: Container, target: AlternateTarget, *, overwrite: bool
+def target_exists(
+    collaborators: Collaborators, container_id: ContainerId, target: AlternateTarget
 ) -> Failure | None:
+    """The Failure where the database that a restore would create is there, as of the VM's last inquiry."""
     assert target.database is not None
-    if overwrite:
-        return None
-    for other in collaborators.azure.list_workload_items(container.id, "SQLDataBase"):
+    for other in collaborators.azure.list_workload_items(container_id, "SQLDataBase"):
         if same_name(other.instance, target.instance) and same_name(other.name, target.database):
             return refused(
                 ErrorCode.TARGET_DATABASE_EXISTS,
