@@ -23,8 +23,6 @@ from datetime import timedelta
 from typing import Final
 
 __all__ = [
-    "CALL_NOT_FOUND",
-    "PARENT_NOT_FOUND",
     "ArmAnswerLostError",
     "ArmEndpointError",
     "ArmError",
